@@ -1,0 +1,58 @@
+# Every target uses one virtual environment, .venv, which it makes and fills with what the target needs.
+# An empty stamp file in .venv records each finished installation, so that a second run starts at once.
+PYTHON ?= python3
+BENCH_ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install -c constraints.txt -e
+PICTURES := examples/output
+
+.PHONY: help demo test lint format bench accuracy clean
+
+help:
+	@echo "make demo      run both examples and draw their results"
+	@echo "make test      run the tests (PYTEST_ARGS=...)"
+	@echo "make lint      ruff and mypy"
+	@echo "make format    let ruff fix and format"
+	@echo "make bench     compare speed with other libraries (BENCH_ARGS=...)"
+	@echo "make accuracy  measure the error of the elementary functions"
+	@echo "make clean     remove the environment and what programs wrote"
+
+demo: $(VENV)/stamp-examples
+	$(BIN)/python examples/sum_reduction_numpy.py $(PICTURES)/sum_reduction_numpy.png
+	$(BIN)/python examples/sum_reduction_torch.py $(PICTURES)/sum_reduction_torch.png
+	@echo "Pictures:"
+	@ls -1 $(CURDIR)/$(PICTURES)/*.png
+
+test: $(VENV)/stamp-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# mypy reads the types of the optional dependencies, so it wants the tests' installation too.
+lint: $(VENV)/stamp-lint $(VENV)/stamp-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/stamp-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/stamp-bench
+	$(BIN)/python -m benchmarks cpu $(BENCH_ARGS)
+
+accuracy: $(VENV)/stamp-test
+	$(BIN)/python scripts/measure_ulp.py
+
+clean:
+	rm -rf $(VENV) $(PICTURES) build dist redcomp.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/stamp-venv:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/stamp-%: $(VENV)/stamp-venv pyproject.toml constraints.txt
+	$(INSTALL) ".[$*]"
+	touch $@

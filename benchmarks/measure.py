@@ -1,0 +1,211 @@
+"""How it is measured: correctness first, then interleaved rounds, or fresh processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cases import COMPILE_CASES, MEMORY_CASE, Array, Case, inputs, reference, sample
+from benchmarks.competitors import Competitor, Computation, Outputs, UnsupportedError
+
+# Long enough for the threads of the competitor before to stop spinning and sleep.
+PAUSE_SECONDS = 0.05
+TURN_SECONDS = 0.1
+MOST_CALLS_A_TURN = 200
+
+# Every variable that says where a competitor keeps what it compiled.
+CACHE_VARIABLES = (
+    "REDCOMP_CACHE_DIR",
+    "KEOPS_CACHE_FOLDER",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+    "NUMBA_CACHE_DIR",
+)
+WORKER_TIMEOUT = 600
+
+Record = dict[str, Any]
+
+
+class WrongResultError(Exception):
+    """An output that is further from the float64 reference than the case's tolerance."""
+
+
+@dataclass(slots=True)
+class Results:
+    """All that a run measured, and what it left out and why."""
+
+    machine: Record = field(default_factory=dict)
+    speed: list[Record] = field(default_factory=list)
+    compile: list[Record] = field(default_factory=list)
+    imports: list[Record] = field(default_factory=list)
+    memory: list[Record] = field(default_factory=list)
+    skipped: list[Record] = field(default_factory=list)
+
+    def skip(self, part: str, competitor: str, reason: str) -> None:
+        """Note once why something is missing."""
+        record = {"part": part, "competitor": competitor, "reason": reason}
+        if record not in self.skipped:
+            self.skipped.append(record)
+
+
+def largest_error(case: Case, outputs: Outputs, expected: Sequence[Array]) -> float:
+    """The largest error on the sample, relative to each output's largest value."""
+    chosen = sample(case)
+    errors = []
+    for output, wanted in zip(outputs, expected, strict=True):
+        array = np.asarray(output.detach() if hasattr(output, "detach") else output)
+        errors.append(np.max(np.abs(array[chosen] - wanted)) / np.max(np.abs(wanted)))
+    return float(np.max(errors))  # NaN stays NaN
+
+
+def prepare(
+    competitor: Competitor, case: Case, expected: Sequence[Array]
+) -> tuple[Computation, float]:
+    """A computation that gave a right result, and its error.
+
+    Raises UnsupportedError or WrongResultError.
+    """
+    reason = competitor.missing()
+    if reason is not None:
+        raise UnsupportedError(reason)
+    computation = competitor.prepare(case, inputs(case))
+    error = largest_error(case, computation(), expected)
+    if not error <= case.tolerance:
+        raise WrongResultError(f"wrong result: error {error:.1e}, tolerance {case.tolerance:.0e}")
+    return computation, error
+
+
+def interleaved(computations: Mapping[str, Computation], rounds: int) -> dict[str, list[float]]:
+    """The seconds of single calls, the competitors taking turns: A, B, C, A, B, C, ..."""
+    times: dict[str, list[float]] = {name: [] for name in computations}
+    calls = {name: _calls_a_turn(function) for name, function in computations.items()}
+    for _ in range(rounds):
+        for name, function in computations.items():
+            time.sleep(PAUSE_SECONDS)
+            if calls[name] > 1:
+                function()  # short calls find warm caches, as in a loop of their user's
+            times[name] += [_seconds(function) for _ in range(calls[name])]
+    return times
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def _calls_a_turn(function: Computation) -> int:
+    return max(1, min(MOST_CALLS_A_TURN, int(TURN_SECONDS / _seconds(function))))
+
+
+def measure_speed(
+    case: Case, competitors: Sequence[Competitor], rounds: int, results: Results
+) -> None:
+    """The medians of one case."""
+    expected = reference(case, inputs(case))
+    computations: dict[str, Computation] = {}
+    errors: dict[str, float] = {}
+    for competitor in competitors:
+        try:
+            computations[competitor.name], errors[competitor.name] = prepare(
+                competitor, case, expected
+            )
+        except (UnsupportedError, WrongResultError, ImportError) as reason:
+            results.skip(case.name, competitor.name, str(reason))
+    for name, times in interleaved(computations, rounds).items():
+        low, median, high = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
+        results.speed.append(
+            {
+                "case": case.name,
+                "title": case.title,
+                "competitor": name,
+                "median_s": median,
+                "quartiles_s": [low, high],
+                "calls": len(times),
+                "pairs_per_s": case.pairs / median,
+                "error": errors[name],
+                "target": case.target,
+            }
+        )
+
+
+def measure_compile(competitors: Sequence[Competitor], results: Results) -> None:
+    """The first call on a new formula, in a fresh process with empty caches."""
+    for case in COMPILE_CASES:
+        for competitor in (c for c in competitors if c.compiles):
+            measured = _worker("first-call", competitor, results, case.name)
+            if measured is not None:
+                results.compile.append(measured)
+
+
+def measure_memory(competitors: Sequence[Competitor], results: Results) -> None:
+    """The peak of one large call, above what the process held before it."""
+    for competitor in competitors:
+        if not competitor.streams:
+            dense = MEMORY_CASE.pairs * np.dtype(MEMORY_CASE.dtype).itemsize / 1e9
+            reason = f"stores blocks of the M x N array (whole, it has {dense:.0f} GB)"
+            results.skip("memory", competitor.name, reason)
+            continue
+        measured = _worker("memory", competitor, results)
+        if measured is not None:
+            results.memory.append(measured)
+
+
+def measure_imports(competitors: Sequence[Competitor], rounds: int, results: Results) -> None:
+    """The time of an import statement in a fresh process, the modules taking turns."""
+    modules = list(dict.fromkeys(["numpy", *(c.module for c in competitors)]))
+    if "redcomp.numpy" in modules:
+        modules.append("redcomp")
+    times: dict[str, list[float]] = {}
+    for _ in range(rounds + 1):  # the first round fills the file cache
+        for module in modules:
+            program = (
+                f"import time; start = time.perf_counter(); import {module}; "
+                "print(time.perf_counter() - start)"
+            )
+            run = subprocess.run(
+                [sys.executable, "-c", program], capture_output=True, text=True, check=False
+            )
+            if run.returncode:
+                results.skip("import", module, f"importing {module} failed")
+                continue
+            times.setdefault(module, []).append(float(run.stdout.split()[-1]))
+    for module, seconds in times.items():
+        results.imports.append({"module": module, "median_s": statistics.median(seconds[1:])})
+
+
+def _worker(what: str, competitor: Competitor, results: Results, *case: str) -> Record | None:
+    """What a fresh process with empty caches measured; None (and a note) if it could not."""
+    part = " ".join((what, *case))
+    reason = competitor.missing()
+    if reason is not None:
+        results.skip(part, competitor.name, reason)
+        return None
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as caches:
+        environment = os.environ | {name: os.path.join(caches, name) for name in CACHE_VARIABLES}
+        for name in CACHE_VARIABLES:
+            os.mkdir(environment[name])
+        run = subprocess.run(
+            [sys.executable, "-m", "benchmarks.worker", what, competitor.name, *case],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            timeout=WORKER_TIMEOUT,
+        )
+    if run.returncode:
+        last = (run.stderr.strip().splitlines() or ["no message"])[-1]
+        results.skip(part, competitor.name, last.partition(": ")[2] or last)
+        return None
+    record: Record = json.loads(run.stdout.splitlines()[-1])
+    return record

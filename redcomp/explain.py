@@ -1,0 +1,46 @@
+"""The story of one compilation in one screen."""
+
+from __future__ import annotations
+
+from redcomp.compile import Lowering
+from redcomp.ir import Block, Value, topological
+from redcomp.text import print_block
+
+
+def explain(lowering: Lowering, formula: str) -> str:
+    """Formula, results, target, schedule, cost of a pair, and the pair loop's program."""
+    nest, stats = lowering.nest, lowering.stats
+    operations = ", ".join(
+        f"{count} {name}" for name, count in sorted(stats.operations.items(), key=lambda o: -o[1])
+    )
+    results = ", ".join(
+        f"{output.reduction} over j of {output.type}" for output in lowering.kernel.outputs
+    )
+    hoisted = ", ".join(
+        f"{len(group)} {what}"
+        for group, what in (
+            (nest.uniform, "a call"),
+            (nest.rows, "a row"),
+            (nest.columns, "a column"),
+        )
+        if group
+    )
+    target = lowering.target
+    lines = [
+        f"formula    {formula}",
+        f"result     {results}",
+        f"target     {target.name} ({target.cpu}), {lowering.dtype}",
+        f"schedule   {lowering.schedule}",
+        f"hoisted    {hoisted or 'nothing'}",
+        f"a pair     {sum(stats.operations.values())} operations: {operations}",
+        f"machine    {stats.instructions:.1f} vector instructions of the innermost loop for "
+        f"{lowering.schedule.lanes} pairs",
+        "",
+        "the step of the pair loop:",
+        print_block(Block(_inputs(nest.steps), nest.steps)),
+    ]
+    return "\n".join(lines)
+
+
+def _inputs(steps: tuple[Value, ...]) -> tuple[Value, ...]:
+    return tuple(value for value in topological(steps) if value.op == "variable")

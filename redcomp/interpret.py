@@ -1,0 +1,84 @@
+"""Evaluate values with NumPy: slow, obvious, and the oracle that every pass is tested against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from redcomp.ir import Value, free_indices, loop_of, topological
+from redcomp.ops.table import OPERATIONS, Array
+
+
+Loops = frozenset[tuple[int, int]]
+
+
+def interpret(roots: Iterable[Value], variables: Mapping[str, Array]) -> list[Array]:
+    """The values of `roots`, given an array for each variable's name.
+
+    Arrays have the components on their last axis; all leading axes broadcast, so that i-variables of
+    shape (M, 1, D) and j-variables of shape (1, N, D) give results of shape (M, N, D).
+    """
+    roots = tuple(roots)
+    with np.errstate(all="ignore"):
+        done = _Interpreter(free_indices(roots), variables).run(roots, {}, frozenset())
+    return [done[id(root)] for root in roots]
+
+
+class _Interpreter:
+    def __init__(self, free: Mapping[int, Loops], variables: Mapping[str, Array]) -> None:
+        self.free, self.variables = free, variables
+
+    def run(self, roots: Iterable[Value], done: dict[int, Array], inside: Loops) -> dict[int, Array]:
+        """Evaluate whatever the roots need and the open loops determine."""
+        done = dict(done)
+        for value in topological(roots, known=done.keys()):
+            if self.free[id(value)] <= inside:
+                done[id(value)] = self.evaluate(value, done, inside)
+        return done
+
+    def evaluate(self, value: Value, done: dict[int, Array], inside: Loops) -> Array:
+        match value.op:
+            case "variable":
+                array = np.asarray(self.variables[value["name"]], dtype=value.type.numpy)
+                if array.shape[-1] != value.dim:
+                    name = value["name"]
+                    raise ValueError(f"{name} has {array.shape[-1]} components, not {value.dim}")
+                return array
+            case "constant":
+                return np.array([value["value"]], dtype=value.type.numpy)
+            case "broadcast":
+                array = done[id(value.args[0])]
+                return np.broadcast_to(array, (*array.shape[:-1], value.dim))
+            case "component":
+                vector, *position = (done[id(arg)] for arg in value.args)
+                k = int(position[0][0]) if position else value["position"]
+                return vector[..., k : k + 1]
+            case "from_elements":
+                return _stack([done[id(arg)] for arg in value.args])
+            case "fold" | "map":
+                return self.loop(value, done, inside)
+        args = [done[id(arg)] for arg in value.args]
+        result = OPERATIONS[value.op].value(*args, **dict(value.attrs))
+        return np.asarray(result, dtype=value.type.numpy)
+
+    def loop(self, value: Value, done: dict[int, Array], inside: Loops) -> Array:
+        *operands, counter = value.args
+        inside = inside | {loop_of(counter)}
+        passes = [
+            self.run(operands, {**done, id(counter): np.array([k])}, inside)
+            for k in range(counter["extent"])
+        ]
+        if value.op == "fold":
+            initial, *operands = operands
+            state = done[id(initial)]
+            combine = OPERATIONS[value["combine"]].value
+            for local in passes:
+                state = combine(*(local[id(v)] for v in operands), state)
+            return state
+        return _stack([local[id(operands[0])] for local in passes])
+
+
+def _stack(scalars: list[Array]) -> Array:
+    leading = np.broadcast_shapes(*(scalar.shape[:-1] for scalar in scalars))
+    return np.concatenate([np.broadcast_to(s, (*leading, 1)) for s in scalars], axis=-1)

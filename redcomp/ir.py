@@ -1,0 +1,499 @@
+"""The intermediate representation: immutable values in SSA form over small vectors.
+
+A formula is pure, so the graph of its values *is* the program; the listing that `redcomp.text` prints is
+the graph's topological order, and code that nothing reaches does not exist.
+
+Besides its type, a value has a *dependence set*: whether it changes with the row index i, the column
+index j, both, or neither (a parameter or a constant).  It says what is a vector of lanes and what is
+uniform, and what can be moved out of which loop.
+
+Loops over the components of long vectors are values too.  An `index` value is the loop counter; the
+operations in `BINDERS` (`fold`, `map`) bind it: whatever depends on it is the body of the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+
+Kind = Literal["i", "j", "parameter", "state", "total"]
+Attribute = int | float | str | tuple[int, ...]
+
+I_BIT, J_BIT = 1, 2
+# A reduction's state changes with every pair; its total is one a row.
+KIND_BITS: Mapping[Kind, int] = {
+    "i": I_BIT,
+    "j": J_BIT,
+    "parameter": 0,
+    "state": I_BIT | J_BIT,
+    "total": I_BIT,
+}
+
+FLOATS = ("f32", "f64")
+NUMPY_DTYPES: Mapping[str, type[np.generic]] = {
+    "f32": np.float32,
+    "f64": np.float64,
+    "i1": np.bool_,
+    "i32": np.int32,
+    "i64": np.int64,
+    "index": np.int64,
+}
+INTEGER_OF_WIDTH: Mapping[str, str] = {"f32": "i32", "f64": "i64"}
+
+# Operations whose last argument is an `index` value that they bind.
+BINDERS = ("fold", "map")
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """`dim` components of one `dtype`; a scalar is a vector of one component."""
+
+    dtype: str
+    dim: int = 1
+
+    def __post_init__(self) -> None:
+        if self.dtype not in NUMPY_DTYPES:
+            raise ValueError(f"unknown dtype {self.dtype!r}")
+        if self.dim < 1:
+            raise ValueError(f"a vector needs at least one component, not {self.dim}")
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype in FLOATS
+
+    @property
+    def numpy(self) -> type[np.generic]:
+        return NUMPY_DTYPES[self.dtype]
+
+    def __str__(self) -> str:
+        return self.dtype if self.dim == 1 else f"vector<{self.dim}x{self.dtype}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open piece of the formula's text, for error messages."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """One operation and its result.  Values are compared by identity; `Interner` shares equal ones."""
+
+    op: str
+    args: tuple[Value, ...]
+    type: Type
+    attrs: tuple[tuple[str, Attribute], ...] = ()
+    span: Span | None = None
+    dependence: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.op == "variable":
+            bits = KIND_BITS[self["kind"]]
+        else:
+            bits = 0
+            for arg in self.args:
+                bits |= arg.dependence
+        object.__setattr__(self, "dependence", bits)
+
+    def __getitem__(self, name: str) -> Any:
+        for key, value in self.attrs:
+            if key == name:
+                return value
+        raise KeyError(f"{self.op} has no attribute {name!r}")
+
+    @property
+    def dtype(self) -> str:
+        return self.type.dtype
+
+    @property
+    def dim(self) -> int:
+        return self.type.dim
+
+    @property
+    def is_constant(self) -> bool:
+        return self.op == "constant"
+
+    def with_args(self, args: tuple[Value, ...]) -> Value:
+        """The same operation on other arguments; itself if they are the same objects."""
+        if all(a is b for a, b in zip(args, self.args, strict=True)):
+            return self
+        return replace(self, args=args)
+
+    # Arithmetic on values builds the operations of the same name, so that the rules of the operation
+    # tables read like formulas.  Numbers become constants of the other operand's dtype.
+    def __add__(self, other: Value | float) -> Value:
+        return elementwise("add", self, other)
+
+    def __radd__(self, other: float) -> Value:
+        return elementwise("add", other, self)
+
+    def __sub__(self, other: Value | float) -> Value:
+        return elementwise("subtract", self, other)
+
+    def __rsub__(self, other: float) -> Value:
+        return elementwise("subtract", other, self)
+
+    def __mul__(self, other: Value | float) -> Value:
+        return elementwise("multiply", self, other)
+
+    def __rmul__(self, other: float) -> Value:
+        return elementwise("multiply", other, self)
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return elementwise("divide", self, other)
+
+    def __rtruediv__(self, other: float) -> Value:
+        return elementwise("divide", other, self)
+
+    def __neg__(self) -> Value:
+        return elementwise("negate", self)
+
+    def __and__(self, other: Value | int) -> Value:
+        return elementwise("and", self, other)
+
+    def __or__(self, other: Value | int) -> Value:
+        return elementwise("or", self, other)
+
+    def __xor__(self, other: Value | int) -> Value:
+        return elementwise("xor", self, other)
+
+    def __lshift__(self, other: Value | int) -> Value:
+        return elementwise("shift_left", self, other)
+
+    def __rshift__(self, other: Value | int) -> Value:
+        """The arithmetic (sign-keeping) shift."""
+        return elementwise("shift_right", self, other)
+
+
+def constant(value: float | int | bool, dtype: str, span: Span | None = None) -> Value:
+    """A scalar constant, rounded to `dtype`; floats keep the sign of zero and NaN."""
+    with np.errstate(over="ignore"):
+        rounded = NUMPY_DTYPES[dtype](value)  # type: ignore[call-arg]
+    number = float(rounded) if dtype in FLOATS else int(rounded)
+    return Value("constant", (), Type(dtype), (("value", number),), span)
+
+
+def zero(type_: Type) -> Value:
+    """A vector of zeros."""
+    return broadcast(constant(0, type_.dtype), type_.dim)
+
+
+def broadcast(scalar: Value, dim: int) -> Value:
+    """The scalar repeated `dim` times; a value that has `dim` components is returned as it is."""
+    if scalar.dim == dim:
+        return scalar
+    return Value("broadcast", (scalar,), Type(scalar.dtype, dim))
+
+
+def variable(name: str, kind: Kind, position: int, type_: Type, span: Span | None = None) -> Value:
+    """An argument of the kernel: one vector a row, a column, or a call."""
+    attrs = (("kind", kind), ("name", name), ("position", position))
+    return Value("variable", (), type_, attrs, span)
+
+
+def index(extent: int, level: int = 0) -> Value:
+    """The counter of a loop over `extent` components; `level` tells nested loops apart."""
+    return Value("index", (), Type("index"), (("extent", extent), ("level", level)))
+
+
+def elementwise(op: str, *operands: Value | float, **attrs: Attribute) -> Value:
+    """An operation that acts on each component, a scalar operand serving every component."""
+    values = [operand for operand in operands if isinstance(operand, Value)]
+    first = values[0]
+    args = tuple(
+        operand if isinstance(operand, Value) else constant(operand, first.dtype)
+        for operand in operands
+    )
+    dim = max(value.dim for value in values)
+    span = next((value.span for value in values if value.span), None)
+    return Value(op, args, Type(first.dtype, dim), tuple(sorted(attrs.items())), span)
+
+
+def fma(a: Value, b: Value | float, c: Value | float) -> Value:
+    """a * b + c, rounded once."""
+    return elementwise("fma", a, b, c)
+
+
+def compare(predicate: str, a: Value, b: Value | float) -> Value:
+    """A truth value (i1); predicates are LLVM's: olt, ole, ogt, oge, oeq, une, uno, slt, eq, ..."""
+    made = elementwise("compare", a, b, predicate=predicate)
+    return replace(made, type=Type("i1", made.dim))
+
+
+def select(condition: Value, a: Value | float, b: Value | float) -> Value:
+    """a where the condition holds, else b."""
+    values = [operand for operand in (a, b) if isinstance(operand, Value)]
+    dtype = values[0].dtype
+    operands = [v if isinstance(v, Value) else constant(v, dtype) for v in (a, b)]
+    dim = max(condition.dim, *(v.dim for v in operands))
+    return Value("select", (condition, *operands), Type(dtype, dim), (), values[0].span)
+
+
+def indicator(condition: Value, dtype: str) -> Value:
+    """1.0 where the condition holds, else 0.0."""
+    return select(condition, constant(1.0, dtype), constant(0.0, dtype))
+
+
+def bitcast(a: Value, dtype: str) -> Value:
+    """The same bits as a number of another dtype of the same width."""
+    return Value("bitcast", (a,), Type(dtype, a.dim), (("dtype", dtype),), a.span)
+
+
+def convert(a: Value, dtype: str) -> Value:
+    """The same number in another dtype (the integer part, from float to integer)."""
+    if a.dtype == dtype:
+        return a
+    return Value("convert", (a,), Type(dtype, a.dim), (("dtype", dtype),), a.span)
+
+
+def component(vector: Value, position: Value | int) -> Value:
+    """One component of a vector, at a constant or computed position."""
+    if isinstance(position, int):
+        if vector.dim == 1:
+            return vector
+        return Value("component", (vector,), Type(vector.dtype), (("position", position),))
+    return Value("component", (vector, position), Type(vector.dtype))
+
+
+def fold(combine: str, initial: Value, operands: tuple[Value, ...], counter: Value) -> Value:
+    """Over the counter's loop, state = combine(*operands, state), starting from `initial`."""
+    return Value("fold", (initial, *operands, counter), initial.type, (("combine", combine),))
+
+
+def vector_map(element: Value, counter: Value) -> Value:
+    """The vector whose component at `counter` is `element`."""
+    return Value("map", (element, counter), Type(element.dtype, counter["extent"]))
+
+
+def from_elements(elements: tuple[Value, ...]) -> Value:
+    """The vector of the given scalars."""
+    if len(elements) == 1:
+        return elements[0]
+    return Value("from_elements", elements, Type(elements[0].dtype, len(elements)))
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A straight-line program: what it reads and what it yields."""
+
+    params: tuple[Value, ...]
+    outs: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One result of a kernel: `scale(i) * reduce_j value(i, j)`, the scale (if any) free of j."""
+
+    value: Value
+    reduction: str = "sum"
+    scale: Value | None = None
+
+    @property
+    def type(self) -> Type:
+        if self.scale is None or self.scale.dim == 1:
+            return self.value.type
+        return self.scale.type
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernel:
+    """A reduction over j of a block's outputs, for each i: all that a formula asks for."""
+
+    params: tuple[Value, ...]
+    outputs: tuple[Output, ...]
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        """Every value that the kernel needs: the reduced values, then the scales."""
+        scales = tuple(o.scale for o in self.outputs if o.scale is not None)
+        return tuple(o.value for o in self.outputs) + scales
+
+    def map_roots(self, function: Callable[[Value], Value]) -> Kernel:
+        """The kernel with each root replaced."""
+        outputs = tuple(
+            Output(
+                function(o.value), o.reduction, None if o.scale is None else function(o.scale)
+            )
+            for o in self.outputs
+        )
+        return Kernel(self.params, outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Hoisted:
+    """A value computed outside the pair loop, and the variable by which the loop knows it."""
+
+    variable: Value
+    definition: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Nest:
+    """A kernel as the loops that compute it; every part is a straight-line program.
+
+    once a call     `uniform`, the values that depend on parameters only
+    once a row i    `rows`
+    once a column j `columns`
+    once a pair     `steps`: the next value of each of the reduction's `states`
+    once a tile     `merges`: the next value of each of the `totals`, from the totals and the states
+    once a split    `joins`: the next value of each total, from the totals and `others`, those of the
+                    next part of the columns
+    once a row      `results`, from the totals
+    """
+
+    params: tuple[Value, ...]
+    states: tuple[Value, ...]
+    initial: tuple[float, ...]
+    totals: tuple[Value, ...]
+    others: tuple[Value, ...]
+    steps: tuple[Value, ...]
+    merges: tuple[Value, ...]
+    joins: tuple[Value, ...]
+    results: tuple[Value, ...]
+    uniform: tuple[Hoisted, ...] = ()
+    rows: tuple[Hoisted, ...] = ()
+    columns: tuple[Hoisted, ...] = ()
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        hoisted = self.uniform + self.rows + self.columns
+        ends = self.steps + self.merges + self.joins + self.results
+        return ends + tuple(h.definition for h in hoisted)
+
+    def map_roots(self, function: Callable[[Value], Value]) -> Nest:
+        """The nest with each root replaced."""
+
+        def moved(group: tuple[Hoisted, ...]) -> tuple[Hoisted, ...]:
+            return tuple(Hoisted(h.variable, function(h.definition)) for h in group)
+
+        return replace(
+            self,
+            steps=tuple(map(function, self.steps)),
+            merges=tuple(map(function, self.merges)),
+            joins=tuple(map(function, self.joins)),
+            results=tuple(map(function, self.results)),
+            uniform=moved(self.uniform),
+            rows=moved(self.rows),
+            columns=moved(self.columns),
+        )
+
+
+class Program(Protocol):
+    """What a pass rewrites: a kernel, or the nest of loops that it has become."""
+
+    @property
+    def roots(self) -> tuple[Value, ...]: ...
+
+    def map_roots(self: P, function: Callable[[Value], Value]) -> P: ...
+
+
+P = TypeVar("P", bound=Program)
+
+
+def topological(roots: Iterable[Value], known: Container[int] = ()) -> Iterator[Value]:
+    """Every value that the roots reach, arguments before their users, each once.
+
+    Nothing is yielded or searched below a value whose `id` is `known`.
+    """
+    seen: set[int] = set()
+    stack: list[tuple[Value, int]] = [(root, 0) for root in reversed(tuple(roots))]
+    while stack:
+        value, position = stack.pop()
+        if id(value) in seen or id(value) in known:
+            continue
+        if position < len(value.args):
+            stack.append((value, position + 1))
+            stack.append((value.args[position], 0))
+            continue
+        seen.add(id(value))
+        yield value
+
+
+def free_indices(roots: Iterable[Value]) -> dict[int, frozenset[tuple[int, int]]]:
+    """For each reachable value (by `id`) the loops it is inside of, as (level, extent) pairs."""
+    nothing: frozenset[tuple[int, int]] = frozenset()
+    free: dict[int, frozenset[tuple[int, int]]] = {}
+    for value in topological(roots):
+        if value.op == "index":
+            free[id(value)] = frozenset({loop_of(value)})
+            continue
+        inside = nothing
+        for arg in value.args:
+            if free[id(arg)]:
+                inside |= free[id(arg)]
+        if value.op in BINDERS:
+            inside -= {loop_of(value.args[-1])}
+        free[id(value)] = inside
+    return free
+
+
+def loop_of(counter: Value) -> tuple[int, int]:
+    """What tells loops apart: the nesting level and the extent."""
+    return counter["level"], counter["extent"]
+
+
+def _key_attribute(item: tuple[str, Attribute]) -> object:
+    name, value = item
+    # 0.0 and -0.0 are different constants and NaN equals itself, so floats are compared by bits.
+    return (name, np.float64(value).tobytes()) if isinstance(value, float) else item
+
+
+class Interner:
+    """Gives one object for all values of equal structure; this is common-subexpression elimination."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, Value] = {}
+
+    def __call__(self, value: Value) -> Value:
+        key = (
+            value.op,
+            tuple(map(id, value.args)),
+            value.type,
+            tuple(map(_key_attribute, value.attrs)),
+        )
+        return self._known.setdefault(key, value)
+
+
+def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int, Value]:
+    """Rebuild the graph bottom-up through `rule`, sharing equal values; old `id` to new value.
+
+    `rule` gets a value whose arguments are rebuilt already and returns it or its replacement, whose new
+    inner values are shared but not passed through the rule again.
+    """
+    intern = Interner()
+    done: dict[int, Value] = {}
+    interned: dict[int, Value] = {}
+
+    def share(value: Value) -> Value:
+        for part in topological([value], known=interned):
+            kept = intern(part.with_args(tuple(interned[id(a)] for a in part.args)))
+            interned[id(part)] = interned[id(kept)] = kept
+            alive.append(part)
+        return interned[id(value)]
+
+    alive: list[Value] = []  # `interned` is keyed by id, so nothing in it may be freed
+    for value in topological(roots):
+        args = tuple(done[id(a)] for a in value.args)
+        done[id(value)] = share(rule(share(value.with_args(args))))
+    return done
+
+
+def rewrite_program(program: P, rule: Callable[[Value], Value]) -> P:
+    """`rewrite` over all roots of a program."""
+    done = rewrite(program.roots, rule)
+    return program.map_roots(lambda root: done[id(root)])
+
+
+def replace_variables(kernel: Kernel, replacements: Mapping[int, Value]) -> Kernel:
+    """The kernel with variables (by `id`) replaced; dependence sets follow."""
+    done: dict[int, Value] = dict(replacements)
+    for value in topological((*kernel.params, *kernel.roots), known=replacements):
+        # `with_args` recomputes the dependence set from the new arguments.
+        done[id(value)] = value.with_args(tuple(done[id(arg)] for arg in value.args))
+    moved = kernel.map_roots(lambda root: done[id(root)])
+    return Kernel(tuple(done[id(v)] for v in kernel.params), moved.outputs)

@@ -1,0 +1,108 @@
+"""LLVM text under construction: fresh names, blocks, loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Loop:
+    """A loop being written: its counter, the values it carries, and their next values, to be set."""
+
+    counter: str
+    carried: list[str]
+    following: list[str]
+
+
+@dataclass(slots=True)
+class Code:
+    """The body of one function."""
+
+    lines: list[str] = field(default_factory=list)
+    block: str = "entry"
+    _names: int = 0
+
+    def fresh(self) -> str:
+        """A name for a value."""
+        self._names += 1
+        return f"%v{self._names}"
+
+    def value(self, text: str) -> str:
+        """Append an instruction; the name of its result."""
+        name = self.fresh()
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def line(self, text: str) -> None:
+        """Append an instruction without a result."""
+        self.lines.append(f"  {text}")
+
+    def label(self, name: str) -> None:
+        """Start a block."""
+        self.block = name
+        self.lines.append(f"{name}:")
+
+    def load(self, type_: str, pointer: str, align: int) -> str:
+        """The value at a pointer."""
+        return self.value(f"load {type_}, ptr {pointer}, align {align}")
+
+    def store(self, type_: str, operand: str, pointer: str, align: int) -> None:
+        """Store a value at a pointer."""
+        self.line(f"store {type_} {operand}, ptr {pointer}, align {align}")
+
+    def at(self, pointer: str, type_: str, *offsets: str | int) -> str:
+        """The pointer moved by the sum of the offsets, counted in elements of `type_`."""
+        constant = sum(offset for offset in offsets if isinstance(offset, int))
+        for offset in offsets:
+            if not isinstance(offset, int):
+                pointer = self.value(f"getelementptr inbounds {type_}, ptr {pointer}, i64 {offset}")
+        if constant:
+            pointer = self.value(f"getelementptr inbounds {type_}, ptr {pointer}, i64 {constant}")
+        return pointer
+
+    def integer(self, op: str, a: str | int, b: str | int) -> str:
+        """64-bit integer arithmetic."""
+        return self.value(f"{op} i64 {a}, {b}")
+
+    def smaller(self, a: str | int, b: str | int) -> str:
+        """The smaller of two 64-bit integers."""
+        is_less = self.value(f"icmp slt i64 {a}, {b}")
+        return self.value(f"select i1 {is_less}, i64 {a}, i64 {b}")
+
+    @contextmanager
+    def loop(
+        self, start: str | int, stop: str | int, step: int, carried: list[tuple[str, str]] | None = None
+    ) -> Iterator[Loop]:
+        """for counter in range(start, stop, step); `carried` are (type, initial value) pairs.
+
+        The body sets `following`.  After the loop the carried names hold the final values.
+        """
+        carried = carried or []
+        tag = self.fresh()[1:]
+        head, body, done = f"head.{tag}", f"body.{tag}", f"done.{tag}"
+        before = self.block
+        self.line(f"br label %{head}")
+        self.label(head)
+        counter = self.fresh()
+        names = [self.fresh() for _ in carried]
+        place = len(self.lines)
+        self.lines.extend([""] * (1 + len(carried)))
+        inside = self.value(f"icmp slt i64 {counter}, {stop}")
+        self.line(f"br i1 {inside}, label %{body}, label %{done}")
+        self.label(body)
+        loop = Loop(counter, names, list(names))
+        yield loop
+        advanced = self.integer("add nsw", counter, step)
+        self.line(f"br label %{head}")
+        latch = self.block
+        self.lines[place] = (
+            f"  {counter} = phi i64 [ {start}, %{before} ], [ {advanced}, %{latch} ]"
+        )
+        for n, ((type_, initial), name) in enumerate(zip(carried, names, strict=True)):
+            following = loop.following[n]
+            self.lines[place + 1 + n] = (
+                f"  {name} = phi {type_} [ {initial}, %{before} ], [ {following}, %{latch} ]"
+            )
+        self.label(done)

@@ -1,0 +1,331 @@
+"""The emitter: from scalar IR to LLVM instructions, the same for every target.
+
+A step of the pair loop holds a block of `rows` x `cols` pairs of lane vectors and columns.  A value's
+dependence set says how many copies of it the block needs, its *grid*: one for each row if it depends on i,
+one for each column if it depends on j.  What depends on the lane axis is a vector of lanes, the rest is
+uniform and becomes a vector only where it meets one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from redcomp.errors import CompilerError
+from redcomp.ir import (
+    FLOATS,
+    I_BIT,
+    J_BIT,
+    Type,
+    Value,
+    loop_of,
+    topological,
+    variable,
+)
+from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.target import CONVERSIONS, INSTRUCTIONS, INTRINSICS, LLVM_TYPES, Target
+from redcomp.passes.expand import expand_value
+
+Loops = frozenset[tuple[int, int]]
+# (variable, position, row, column) to the operand that holds the component
+Loader = Callable[[Value, int | str, int, int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The operands that hold a value in each row and column of the block."""
+
+    rows: int
+    cols: int
+    operands: list[str]
+
+    def at(self, row: int, col: int) -> str:
+        return self.operands[(row % self.rows) * self.cols + col % self.cols]
+
+
+class Emitter:
+    """Writes values into `code`, each once in a scope; `load` reads variables."""
+
+    def __init__(
+        self,
+        code: Code,
+        target: Target,
+        lanes: int,
+        free: Mapping[int, Loops],
+        load: Loader,
+        *,
+        lane_bit: int,
+        rows: int = 1,
+        cols: int = 1,
+    ) -> None:
+        self.code, self.target, self.lanes, self.free, self.load = code, target, lanes, free, load
+        self.lane_bit, self.rows, self.cols = lane_bit, rows, cols
+        self.bound: ChainMap[int, Grid] = ChainMap()
+        self.splats: ChainMap[str, str] = ChainMap()
+        self.inside: Loops = frozenset()
+
+    # -- types and operands ----------------------------------------------------------------------------
+
+    def is_lane(self, value: Value) -> bool:
+        """Whether the value differs between lanes."""
+        return bool(value.dependence & self.lane_bit)
+
+    def type_of(self, dtype: str, lane: bool) -> str:
+        """LLVM's name of a scalar or of a vector of lanes."""
+        scalar = LLVM_TYPES[dtype]
+        return f"<{self.lanes} x {scalar}>" if lane and self.lanes > 1 else scalar
+
+    def operand(self, value: Value, row: int, col: int, lane: bool) -> str:
+        """The operand for one pair of the block, as a vector of lanes where `lane` says so."""
+        wide = lane and self.lanes > 1
+        if value.is_constant:
+            text = literal(value)
+            return f"splat ({LLVM_TYPES[value.dtype]} {text})" if wide else text
+        operand = self.bound[id(value)].at(row, col)
+        if not wide or self.is_lane(value):
+            return operand
+        if operand not in self.splats:
+            self.splats[operand] = self.splat(operand, value.dtype)
+        return self.splats[operand]
+
+    def splat(self, operand: str, dtype: str) -> str:
+        """A vector of lanes that all hold the scalar operand."""
+        scalar, vector = LLVM_TYPES[dtype], self.type_of(dtype, True)
+        one = self.code.value(f"insertelement {vector} poison, {scalar} {operand}, i64 0")
+        return self.code.value(
+            f"shufflevector {vector} {one}, {vector} poison, <{self.lanes} x i32> zeroinitializer"
+        )
+
+    # -- scopes ----------------------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """Open a scope: what it binds is forgotten when it closes."""
+        self.bound = self.bound.new_child()
+        self.splats = self.splats.new_child()
+
+    def leave(self) -> None:
+        """Close the innermost scope."""
+        self.bound = self.bound.parents
+        self.splats = self.splats.parents
+
+    def bind(self, value: Value, operands: Sequence[str]) -> None:
+        """Let `operands`, one for all or one a row, stand for a value."""
+        self.bound[id(value)] = Grid(len(operands), 1, list(operands))
+
+    # -- values ----------------------------------------------------------------------------------------
+
+    def emit(self, roots: Iterable[Value]) -> None:
+        """Write everything that the roots need and that is not bound yet."""
+        pending = [
+            value
+            for value in topological(roots, known=self.bound)
+            if self.free[id(value)] <= self.inside and not value.is_constant
+        ]
+        while pending:
+            waiting: list[Value] = []
+            for value in pending:
+                if value.op == "fold" or not self._is_ready(value.args):
+                    waiting.append(value)
+                else:
+                    self._emit_value(value)
+            pending = self._emit_folds(waiting) if waiting else waiting
+
+    def _is_ready(self, args: Iterable[Value]) -> bool:
+        return all(arg.is_constant or id(arg) in self.bound for arg in args)
+
+    def _emit_value(self, value: Value) -> None:
+        rows = self.rows if value.dependence & I_BIT else 1
+        cols = self.cols if value.dependence & J_BIT else 1
+        operands = [self.point(value, row, col) for row in range(rows) for col in range(cols)]
+        self.bound[id(value)] = Grid(rows, cols, operands)
+
+    def point(self, value: Value, row: int, col: int) -> str:
+        """Write one operation for one pair of the block."""
+        if value.op == "variable":
+            return "" if value.dim > 1 else self.load(value, 0, row, col)
+        if value.op == "component":
+            vector, *position = value.args
+            at = self.operand(position[0], row, col, False) if position else value["position"]
+            return self.load(vector, at, row, col)
+        lane = self.is_lane(value)
+        operands = [self.operand(arg, row, col, lane) for arg in value.args]
+        return self._instruction(value, operands, lane)
+
+    def _instruction(self, value: Value, operands: list[str], lane: bool) -> str:
+        op, code = value.op, self.code
+        result = self.type_of(value.dtype, lane)
+        types = [self.type_of(arg.dtype, lane) for arg in value.args]
+        if (op, value.dtype) in self.target.native:
+            return self._native(value, operands, lane)
+        if op in INTRINSICS:
+            listed = ", ".join(f"{result} {operand}" for operand in operands)
+            return code.value(f"call {result} @{self.intrinsic(op, value.dtype, lane)}({listed})")
+        if op == "compare":
+            kind = "fcmp" if value.args[0].type.is_float else "icmp"
+            return code.value(f"{kind} {value['predicate']} {types[0]} {', '.join(operands)}")
+        if op == "select":
+            listed = ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
+            return code.value(f"select {listed}")
+        if op == "bitcast":
+            return code.value(f"bitcast {types[0]} {operands[0]} to {result}")
+        if op == "convert":
+            source = value.args[0].dtype
+            instruction = CONVERSIONS[source, value.dtype]
+            return code.value(f"{instruction} {types[0]} {operands[0]} to {result}")
+        instruction = INSTRUCTIONS[op][0 if value.type.is_float else 1]
+        return code.value(f"{instruction} {result} {', '.join(operands)}")
+
+    def _native(self, value: Value, operands: list[str], lane: bool) -> str:
+        """A target's own instruction, which exists for full vectors only."""
+        name, rest = self.target.native[value.op, value.dtype]
+        vector = self.type_of(value.dtype, True)
+        if not lane:
+            operands = [self.splat(operand, value.dtype) for operand in operands]
+        listed = ", ".join(f"{vector} {operand}" for operand in operands)
+        made = self.code.value(f"call {vector} @{name}({listed}, {rest})")
+        if lane or self.lanes == 1:
+            return made
+        return self.code.value(f"extractelement {vector} {made}, i64 0")
+
+    def intrinsic(self, op: str, dtype: str, lane: bool) -> str:
+        """The overloaded name of an intrinsic."""
+        suffix = dtype if not lane or self.lanes == 1 else f"v{self.lanes}{dtype}"
+        return f"{INTRINSICS[op]}.{suffix}"
+
+    # -- loops over components ---------------------------------------------------------------------------
+
+    def _emit_folds(self, waiting: list[Value]) -> list[Value]:
+        """Write the loop of the first fold that is ready, with all that can share it; the rest."""
+        waiting_ids = {id(value) for value in waiting}
+        ready = [v for v in waiting if v.op == "fold" and not self._needs(v, waiting_ids)]
+        if not ready:
+            raise CompilerError(f"{waiting[0].op!r} waits for a value that is never computed")
+        counter = ready[0].args[-1]
+        together = [v for v in ready if v.args[-1] is counter]
+        self._emit_loop(counter, together)
+        done = {id(v) for v in together}
+        return [v for v in waiting if id(v) not in done]
+
+    def _needs(self, fold: Value, waiting: set[int]) -> bool:
+        return any(
+            id(value) in waiting for value in topological(fold.args, known=self.bound)
+        )
+
+    def _emit_loop(self, counter: Value, folds: list[Value]) -> None:
+        shapes = [
+            (self.rows if f.dependence & I_BIT else 1, self.cols if f.dependence & J_BIT else 1)
+            for f in folds
+        ]
+        carried = [
+            (
+                self.type_of(f.dtype, self.is_lane(f)),
+                self.operand(f.args[0], row, col, self.is_lane(f)),
+            )
+            for f, (rows, cols) in zip(folds, shapes, strict=True)
+            for row in range(rows)
+            for col in range(cols)
+        ]
+        with self.code.loop(0, counter["extent"], 1, carried) as loop:
+            self.enter_loop(counter, loop.counter)
+            self.emit([operand for f in folds for operand in f.args[1:-1]])
+            n = 0
+            for f, (rows, cols) in zip(folds, shapes, strict=True):
+                for row in range(rows):
+                    for col in range(cols):
+                        loop.following[n] = self._combined(f, loop.carried[n], row, col)
+                        n += 1
+            self.leave_loop(counter)
+        n = 0
+        for f, (rows, cols) in zip(folds, shapes, strict=True):
+            self.bound[id(f)] = Grid(rows, cols, loop.carried[n : n + rows * cols])
+            n += rows * cols
+
+    def enter_loop(self, counter: Value, operand: str) -> None:
+        """Open the scope of a loop over components."""
+        self.enter()
+        self.inside = self.inside | {loop_of(counter)}
+        self.bind(counter, [operand])
+
+    def leave_loop(self, counter: Value) -> None:
+        """Close the scope of a loop over components."""
+        self.inside = self.inside - {loop_of(counter)}
+        self.leave()
+
+    def _combined(self, fold: Value, state: str, row: int, col: int) -> str:
+        """combine(*operands, state) at one pair of the block, expanded to the target's primitives."""
+        lane = self.is_lane(fold)
+        kind = "i" if self.lane_bit == I_BIT else "j"
+        leaves = [
+            variable(f"operand{n}", kind if lane else "parameter", n, Type(arg.dtype))
+            for n, arg in enumerate((*fold.args[1:-1], fold))
+        ]
+        combine = Value(fold["combine"], tuple(leaves), fold.type)
+        expression = expand_value(combine, self.target.primitives)
+        self.enter()
+        for leaf, arg in zip(leaves[:-1], fold.args[1:-1], strict=True):
+            self.bind(leaf, [self.operand(arg, row, col, lane)])
+        self.bind(leaves[-1], [state])
+        result = self._straight(expression)
+        self.leave()
+        return result
+
+    def _straight(self, expression: Value) -> str:
+        """Write a small expression over bound leaves for one pair."""
+        for value in topological([expression], known=self.bound):
+            if not value.is_constant:
+                self.bind(value, [self.point(value, 0, 0)])
+        return self.operand(expression, 0, 0, self.is_lane(expression))
+
+    # -- steps of reductions -----------------------------------------------------------------------------
+
+    def advance(
+        self, steps: Sequence[Value], states: Sequence[Value], operands: list[list[str]]
+    ) -> list[list[str]]:
+        """Apply the steps of a reduction, column after column.
+
+        `states` are the leaves that stand for the states in the steps, `operands` their values, one list
+        a state with one operand a row; the result is the same for the next values.
+        """
+        order = _depending_on(steps, states)
+        in_order = {id(value) for value in order} | {id(state) for state in states}
+        self.emit(
+            arg for value in order for arg in value.args if id(arg) not in in_order
+        )
+        self.emit(step for step in steps if id(step) not in in_order)
+        current = [list(rows) for rows in operands]
+        for col in range(self.cols):
+            for row in range(self.rows):
+                self.enter()
+                for state, rows in zip(states, current, strict=True):
+                    self.bind(state, [rows[row]])
+                for value in order:
+                    self.bind(value, [self.point(value, row, col)])
+                following = [self.operand(step, row, col, True) for step in steps]
+                self.leave()
+                for rows, operand in zip(current, following, strict=True):
+                    rows[row] = operand
+        return current
+
+
+def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value]:
+    """The values that the roots reach and that depend on the leaves, in order."""
+    known = {id(leaf) for leaf in leaves}
+    found: list[Value] = []
+    reached = set(known)
+    for value in topological(roots):
+        if id(value) not in known and any(id(arg) in reached for arg in value.args):
+            reached.add(id(value))
+            found.append(value)
+    return found
+
+
+def literal(value: Value) -> str:
+    """A constant in LLVM's syntax; floats as the bits of a double, which is exact for both dtypes."""
+    number = value["value"]
+    if value.dtype in FLOATS:
+        return f"0x{struct.unpack('>Q', struct.pack('>d', number))[0]:016X}"
+    if value.dtype == "i1":
+        return "true" if number else "false"
+    return str(number)

@@ -1,0 +1,88 @@
+"""Where everything is in memory: the job, the packed records of rows and columns, a worker's scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from redcomp.ir import Nest, Value, topological
+from redcomp.llvm_backend.schedule import SIZES, Schedule
+
+# The job: an array of 64-bit words that the caller fills in; output and argument pointers follow.
+JOB_WORDS = (
+    "next_task",  # taken and incremented atomically
+    "tasks",
+    "rows",
+    "columns",
+    "chunks",  # of rows
+    "chunk_rows",
+    "splits",  # parts of the columns, reduced apart and then joined
+    "split_columns",
+    "partials",  # pointer to the splits' totals; unused with one split
+)
+JOB_WORD = {name: n for n, name in enumerate(JOB_WORDS)}
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Variables packed one after the other; offsets are in components, by the variable's identity."""
+
+    variables: tuple[Value, ...]
+    offsets: dict[int, int]
+    width: int
+
+    @classmethod
+    def of(cls, variables: Iterable[Value]) -> Record:
+        """The record of these variables, in their order."""
+        listed = tuple(variables)
+        offsets: dict[int, int] = {}
+        width = 0
+        for variable in listed:
+            offsets[id(variable)] = width
+            width += variable.dim
+        return cls(listed, offsets, width)
+
+
+def variables_of(roots: Sequence[Value], kind: str) -> list[Value]:
+    """The variables of one kind that the roots reach."""
+    return [v for v in topological(roots) if v.op == "variable" and v["kind"] == kind]
+
+
+class Layout:
+    """The records of a nest and the parts of the scratch memory of one worker."""
+
+    def __init__(self, nest: Nest, dtype: str, schedule: Schedule) -> None:
+        row_roots = (*nest.steps, *(h.definition for h in nest.rows))
+        column_roots = (*nest.steps, *(h.definition for h in nest.columns))
+        hoisted = {id(h.variable) for h in nest.rows + nest.columns + nest.uniform}
+        self.raw_rows = [v for v in variables_of(row_roots, "i") if id(v) not in hoisted]
+        self.raw_columns = [v for v in variables_of(column_roots, "j") if id(v) not in hoisted]
+        self.rows = Record.of([*self.raw_rows, *(h.variable for h in nest.rows)])
+        self.columns = Record.of([*self.raw_columns, *(h.variable for h in nest.columns)])
+        self.totals = Record.of(nest.totals)
+        self.others = Record.of(nest.others)
+        self.states = Record.of(s for s in nest.states if s.dim > 1)
+        self.result_inputs = Record.of(variables_of(nest.results, "i"))
+        self.result_width = max(result.dim for result in nest.results)
+        self.total_bytes = self.totals.width * schedule.lanes * SIZES[nest.totals[0].dtype]
+        self._lay_out(schedule, SIZES[dtype])
+
+    def _lay_out(self, schedule: Schedule, size: int) -> None:
+        vector = schedule.lanes * size
+        sizes = {
+            "rows": schedule.chunk * self.rows.width * vector,
+            "totals": schedule.chunk * self.total_bytes,
+            # Columns are prepared by whole vectors, so the last tile may run over by one.
+            "columns": (schedule.tile + schedule.lanes) * self.columns.width * size,
+            "column_lanes": self.columns.width * vector,
+            "states": self.states.width * schedule.rows * vector,
+            "result_inputs": self.result_inputs.width * vector,
+            "results": self.result_width * vector,
+        }
+        self.scratch: dict[str, int] = {}
+        self.scratch_bytes = 0
+        for name, bytes_ in sizes.items():
+            self.scratch[name] = self.scratch_bytes
+            self.scratch_bytes += -(-bytes_ // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,170 @@
+"""Targets as data: how wide they are, what they can emit, and how each primitive is spelt in LLVM."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import llvmlite.binding as llvm
+
+from redcomp.errors import CompilerError
+
+LLVM_TYPES: Mapping[str, str] = {
+    "f32": "float",
+    "f64": "double",
+    "i1": "i1",
+    "i32": "i32",
+    "i64": "i64",
+    "index": "i64",
+}
+
+# (instruction on floats, instruction on integers)
+INSTRUCTIONS: Mapping[str, tuple[str, str]] = {
+    "add": ("fadd", "add"),
+    "subtract": ("fsub", "sub"),
+    "multiply": ("fmul", "mul"),
+    "divide": ("fdiv", ""),
+    "negate": ("fneg", ""),
+    "and": ("", "and"),
+    "or": ("", "or"),
+    "xor": ("", "xor"),
+    "shift_left": ("", "shl"),
+    "shift_right": ("", "ashr"),
+    "shift_right_logical": ("", "lshr"),
+}
+
+# Intrinsics of float operands, overloaded by the operands' type.
+INTRINSICS: Mapping[str, str] = {
+    "fma": "llvm.fma",
+    "sqrt": "llvm.sqrt",
+    "abs": "llvm.fabs",
+    "floor": "llvm.floor",
+    "round_even": "llvm.roundeven",
+}
+
+CONVERSIONS: Mapping[tuple[str, str], str] = {
+    ("f32", "f64"): "fpext",
+    ("f64", "f32"): "fptrunc",
+    ("i32", "f32"): "sitofp",
+    ("i32", "f64"): "sitofp",
+    ("i64", "f32"): "sitofp",
+    ("i64", "f64"): "sitofp",
+    ("i1", "f32"): "uitofp",
+    ("i1", "f64"): "uitofp",
+    ("f32", "i32"): "fptosi",
+    ("f64", "i32"): "fptosi",
+    ("f64", "i64"): "fptosi",
+    ("f32", "i64"): "fptosi",
+    ("i32", "i64"): "sext",
+    ("i64", "i32"): "trunc",
+    ("index", "i32"): "trunc",
+}
+
+BASE_PRIMITIVES = (
+    frozenset(INSTRUCTIONS)
+    | {"sqrt", "abs", "compare", "select", "bitcast", "convert"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A machine to compile for.
+
+    name           the name that `lower(target=...)` takes
+    triple, cpu, features   LLVM's description of it
+    vector_bits    width of a vector register; 0 where a lane is a thread
+    registers      number of vector registers
+    primitives     the operations that it emits
+    native         operations spelt otherwise than by the tables above: (op, dtype) to the name of an
+                   intrinsic and the operands that follow the values, for full vectors
+    attributes     LLVM function attributes
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+    registers: int
+    primitives: frozenset[str]
+    native: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    attributes: str = ""
+
+    def lanes(self, dtype: str) -> int:
+        """Lanes of a vector of the kernel's dtype."""
+        return self.vector_bits // {"f32": 32, "f64": 64}[dtype]
+
+
+_ROUNDINGS = frozenset({"floor", "round_even"})
+_FMA = frozenset({"fma"})
+
+# vscalef computes a * 2**floor(n) with all special cases; the operands that follow are the value of masked
+# lanes, the mask (all lanes) and the rounding mode (the current one).
+_AVX512_SCALE = {
+    ("scale", "f32"): (
+        "llvm.x86.avx512.mask.scalef.ps.512",
+        "<16 x float> zeroinitializer, i16 -1, i32 4",
+    ),
+    ("scale", "f64"): (
+        "llvm.x86.avx512.mask.scalef.pd.512",
+        "<8 x double> zeroinitializer, i8 -1, i32 4",
+    ),
+}
+
+_X86 = {
+    "avx512": (
+        "+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx2,+fma", 512, 32,
+        BASE_PRIMITIVES | _ROUNDINGS | _FMA | {"scale"}, _AVX512_SCALE,
+        '"prefer-vector-width"="512" "min-legal-vector-width"="512"',
+    ),
+    "avx2": ("+avx2,+fma", 256, 16, BASE_PRIMITIVES | _ROUNDINGS | _FMA, {}, ""),
+    "sse2": ("+sse2", 128, 16, BASE_PRIMITIVES, {}, ""),
+}  # fmt: skip
+
+
+@functools.cache
+def host_target(name: str = "") -> Target:
+    """The host target of the given name, or the widest that this machine has."""
+    triple: str = llvm.get_process_triple()
+    if not name:
+        return _native(triple)
+    if name in _X86:
+        features, bits, registers, primitives, native, attributes = _X86[name]
+        return Target(
+            name, _triple_for("x86_64", triple), "x86-64", features, bits, registers, primitives,
+            native, attributes,
+        )  # fmt: skip
+    if name == "neon":
+        return _neon(_triple_for("aarch64", triple), "generic", "+neon")
+    known = ", ".join([*_X86, "neon"])
+    raise CompilerError(f"unknown host target {name!r}; known ones: {known}")
+
+
+def _native(triple: str) -> Target:
+    machine = platform.machine().lower()
+    cpu: str = llvm.get_host_cpu_name()
+    found = llvm.get_host_cpu_features()
+    flat: str = found.flatten()
+    if machine in ("arm64", "aarch64"):
+        return _neon(triple, cpu, flat)
+    for name, (features, bits, registers, primitives, native, attributes) in _X86.items():
+        if all(found.get(feature[1:], False) for feature in features.split(",")):
+            return Target(
+                name, triple, cpu, flat, bits, registers, primitives, native, attributes
+            )
+    raise CompilerError(f"no host target for {machine!r} with features {flat}")
+
+
+def _neon(triple: str, cpu: str, features: str) -> Target:
+    primitives = BASE_PRIMITIVES | _ROUNDINGS | _FMA
+    return Target("neon", triple, cpu, features, 128, 32, primitives)
+
+
+def _triple_for(architecture: str, host_triple: str) -> str:
+    """The host's own triple if it is of that architecture, else one to read the assembly of."""
+    same = host_triple.startswith(architecture) or (
+        architecture == "aarch64" and host_triple.startswith("arm64")
+    )
+    return host_triple if same else f"{architecture}-unknown-linux-gnu"

@@ -1,0 +1,104 @@
+"""redcomp for NumPy: the names of `pykeops.numpy`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from redcomp.errors import ArgumentError
+from redcomp.frontend.genred import GenredBase, check_backend, sizes
+
+__all__ = ["Genred"]
+
+_Array = np.ndarray[Any, np.dtype[Any]]
+
+# dtypes by identity first: the native ones are singletons, and `np.dtype.__eq__` is slow.
+_FLOATS = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
+
+
+class Genred(GenredBase):
+    __doc__ = GenredBase.__doc__
+
+    def __call__(
+        self,
+        *args: _Array,
+        backend: str = "auto",
+        device_id: int = -1,
+        ranges: None = None,
+        out: None = None,
+    ) -> _Array:
+        """Compute the reduction.
+
+        i-variables have shape (M, D), j-variables (N, D), parameters (D,), with D as declared; all
+        float32 or all float64.  Any strides and byte order are accepted.  The result has shape (M, E)
+        for axis=1 or (N, E) for axis=0, E being the formula's dimension.  With M or N = 0 it is empty,
+        or the reduction's neutral element.
+
+        Raises ArgumentError (a ValueError) that names the argument.
+        """
+        if backend != "auto":
+            check_backend(backend)
+        if ranges is not None or out is not None:
+            name = "ranges" if ranges is not None else "out"
+            raise ArgumentError(f"{name} is not supported by this version of redcomp")
+        reduction = self._reduction
+        arrays = [a if type(a) is np.ndarray else _as_array(a) for a in args]
+        rows, columns = sizes(reduction, [a.shape for a in arrays])
+        dtype = self._dtype(arrays)
+        native = np.float32 if dtype == "f32" else np.float64
+        arrays = [
+            a if a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative else _packed(a, native)
+            for a in arrays
+        ]
+        if reduction.rows == "j":
+            rows, columns = columns, rows
+        result = np.empty((rows, reduction.dims[0]), native)
+        if rows == 0 or columns == 0:
+            result.fill(0)
+            return result
+        addresses = [a.__array_interface__["data"][0] for a in arrays]
+        target = result.__array_interface__["data"][0]
+        reduction.compiled(dtype)(rows, columns, (target,), addresses)
+        return result
+
+    def _dtype(self, arrays: list[_Array]) -> str:
+        """The common dtype of the arguments."""
+        found = {a.dtype for a in arrays}
+        if len(found) == 1:
+            name = _FLOATS.get(next(iter(found)))
+            if name is not None:
+                return name
+        return self._unusual_dtype(arrays)
+
+    def _unusual_dtype(self, arrays: list[_Array]) -> str:
+        """Byte-swapped floats are fine; mixed or other dtypes are errors."""
+        first: str | None = None
+        for parameter, array in zip(self._reduction.parameters, arrays, strict=True):
+            name = _FLOATS.get(array.dtype.newbyteorder("="))
+            if name is None:
+                raise ArgumentError(
+                    f"argument {parameter.name!r} has dtype {array.dtype}; "
+                    "expected float32 or float64"
+                )
+            if first is not None and name != first:
+                raise ArgumentError(
+                    f"argument {parameter.name!r} has dtype {array.dtype}, but "
+                    f"{self._reduction.parameters[0].name!r} has {arrays[0].dtype}: "
+                    "all arguments must have the same"
+                )
+            first = name
+        if first is None:
+            raise ArgumentError("a formula without variables has no dtype")
+        return first
+
+
+def _as_array(value: object) -> _Array:
+    """Subclasses and whatever converts itself to an array without guessing a dtype from lists."""
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    raise ArgumentError(f"expected a NumPy array, not {type(value).__name__}")
+
+
+def _packed(array: _Array, dtype: type[np.generic]) -> _Array:
+    return np.ascontiguousarray(array, dtype=dtype)

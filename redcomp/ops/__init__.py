@@ -1,0 +1,16 @@
+"""The operations and reductions of the language, one row each."""
+
+from redcomp.ops import arithmetic, mathematics, reductions, vectors
+from redcomp.ops.table import OPERATIONS, SPELLINGS, Operation, ShapeError, apply
+
+__all__ = [
+    "OPERATIONS",
+    "SPELLINGS",
+    "Operation",
+    "ShapeError",
+    "apply",
+    "arithmetic",
+    "mathematics",
+    "reductions",
+    "vectors",
+]

@@ -1,0 +1,313 @@
+"""Primitive operations, which back ends emit, and the arithmetic, comparisons and selection on top.
+
+Integer operations wrap around.  The language's comparisons give 1.0 or 0.0; the primitive `compare` gives
+a truth value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from redcomp.ir import NUMPY_DTYPES, Value, compare, constant, elementwise, indicator, select
+from redcomp.ops.table import Array, Domain, Operation, apply, register
+
+PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0,))
+
+PREDICATES: dict[str, Any] = {
+    "oeq": np.equal,
+    "une": np.not_equal,
+    "olt": np.less,
+    "ole": np.less_equal,
+    "ogt": np.greater,
+    "oge": np.greater_equal,
+    "uno": lambda a, b: np.isnan(a) | np.isnan(b),
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "slt": np.less,
+    "sle": np.less_equal,
+    "sgt": np.greater,
+    "sge": np.greater_equal,
+}
+
+
+def _fma(a: Array, b: Array, c: Array) -> Array:
+    """a * b + c through a wider float: exact products for float32, 64 bits of mantissa for float64."""
+    wide = np.float64 if a.dtype == np.float32 else np.longdouble
+    return np.asarray((a.astype(wide) * b.astype(wide) + c.astype(wide)).astype(a.dtype))
+
+
+def _shift(function: Any) -> Any:
+    """A shift by a count taken modulo the width, so that NumPy never sees an undefined one."""
+    return lambda a, b: function(a, b & (a.dtype.itemsize * 8 - 1))
+
+
+def _shift_right_logical(a: Array, b: Array) -> Array:
+    unsigned = np.uint32 if a.dtype.itemsize == 4 else np.uint64
+    return np.asarray((a.view(unsigned) >> b.astype(unsigned)).view(a.dtype))
+
+
+def _convert(a: Array, *, dtype: str) -> Array:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(a.astype(NUMPY_DTYPES[dtype]))
+
+
+def _scale(a: Array, n: Array) -> Array:
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(np.ldexp(a, np.clip(np.floor(n), -4000, 4000).astype(np.int32)))
+
+
+def _primitive(name: str, arity: int, evaluate: Any, mlir: tuple[str, str], doc: str) -> Operation:
+    return Operation(name, arity, doc, evaluate, mlir=mlir)
+
+
+# Primitives without a spelling in the language.
+register(
+    _primitive("fma", 3, _fma, ("math.fma", ""), "a * b + c, rounded once"),
+    _primitive(
+        "select", 3, np.where, ("arith.select", "arith.select"), "a where the condition holds, else b"
+    ),
+    _primitive(
+        "compare",
+        2,
+        lambda a, b, *, predicate: PREDICATES[predicate](a, b),
+        ("arith.cmpf", "arith.cmpi"),
+        "a truth value",
+    ),
+    _primitive("and", 2, np.bitwise_and, ("", "arith.andi"), "bitwise and"),
+    _primitive("or", 2, np.bitwise_or, ("", "arith.ori"), "bitwise or"),
+    _primitive("xor", 2, np.bitwise_xor, ("", "arith.xori"), "bitwise exclusive or"),
+    _primitive("shift_left", 2, _shift(np.left_shift), ("", "arith.shli"), "a << b"),
+    _primitive(
+        "shift_right", 2, _shift(np.right_shift), ("", "arith.shrsi"), "a >> b, keeping the sign"
+    ),
+    _primitive(
+        "shift_right_logical", 2, _shift_right_logical, ("", "arith.shrui"), "a >> b, zeros entering"
+    ),
+    _primitive(
+        "bitcast",
+        1,
+        lambda a, *, dtype: np.ascontiguousarray(a).view(NUMPY_DTYPES[dtype]),
+        ("arith.bitcast", "arith.bitcast"),
+        "the same bits in another dtype",
+    ),
+    Operation(
+        "greater_of",
+        2,
+        "a where a > b, else b",
+        lambda a, b: np.where(a > b, a, b),
+        expand=lambda a, b: select(compare("ogt", a, b), a, b),
+        domain=PAIR,
+    ),
+    Operation(
+        "less_of",
+        2,
+        "a where a < b, else b",
+        lambda a, b: np.where(a < b, a, b),
+        expand=lambda a, b: select(compare("olt", a, b), a, b),
+        domain=PAIR,
+    ),
+    _primitive("convert", 1, _convert, ("", ""), "the same number in another dtype"),
+    _primitive("round_even", 1, np.rint, ("math.roundeven", ""), "nearest integer, ties to even"),
+    _primitive(
+        "scale", 2, _scale, ("", ""), "a * 2**floor(n), rounded once; a target may lack it"
+    ),
+)
+
+
+def integer_power(base: Value, exponent: int) -> Value:
+    """base ** exponent by repeated squaring; a negative exponent divides once, at the end."""
+    result: Value | None = None
+    square, remaining = base, abs(exponent)
+    while remaining:
+        if remaining & 1:
+            result = square if result is None else result * square
+        remaining >>= 1
+        if remaining:
+            square = square * square
+    if result is None:
+        return constant(1.0, base.dtype)
+    return 1.0 / result if exponent < 0 else result
+
+
+def _power_rule(f: Value, out: Value, *, m: int) -> Value | float:
+    return 0.0 if m == 0 else float(m) * apply("pow", f, m=m - 1)
+
+
+register(
+    Operation(
+        "add",
+        2,
+        "f + g",
+        np.add,
+        "Add",
+        "Arithmetic",
+        partials=(lambda f, g, out: 1.0, lambda f, g, out: 1.0),
+        mlir=("arith.addf", "arith.addi"),
+        domain=PAIR,
+    ),
+    Operation(
+        "subtract",
+        2,
+        "f - g",
+        np.subtract,
+        "Subtract",
+        "Arithmetic",
+        partials=(lambda f, g, out: 1.0, lambda f, g, out: -1.0),
+        mlir=("arith.subf", "arith.subi"),
+        domain=PAIR,
+    ),
+    Operation(
+        "multiply",
+        2,
+        "f * g",
+        np.multiply,
+        "Mult",
+        "Arithmetic",
+        partials=(lambda f, g, out: g, lambda f, g, out: f),
+        mlir=("arith.mulf", "arith.muli"),
+        domain=PAIR,
+    ),
+    Operation(
+        "divide",
+        2,
+        "f / g",
+        np.divide,
+        "Divide",
+        "Arithmetic",
+        partials=(lambda f, g, out: 1.0 / g, lambda f, g, out: -(out / g)),
+        mlir=("arith.divf", ""),
+        domain=Domain(((-4.0, 4.0), (0.1, 4.0)), (0.0,)),
+    ),
+    Operation(
+        "negate",
+        1,
+        "-f",
+        np.negative,
+        "Minus",
+        "Arithmetic",
+        partials=(lambda f, out: -1.0,),
+        mlir=("arith.negf", ""),
+    ),
+    Operation(
+        "inverse",
+        1,
+        "1 / f",
+        np.reciprocal,
+        "Inv",
+        "Arithmetic",
+        partials=(lambda f, out: -(out * out),),
+        expand=lambda f: 1.0 / f,
+        domain=Domain(((0.1, 4.0),), (0.0,)),
+    ),
+    Operation(
+        "square",
+        1,
+        "f squared",
+        np.square,
+        "Square",
+        "Arithmetic",
+        partials=(lambda f, out: 2.0 * f,),
+        expand=lambda f: f * f,
+    ),
+    Operation(
+        "pow",
+        1,
+        "f to the integer power m, of any sign",
+        lambda f, *, m: np.asarray(np.power(f, f.dtype.type(m))),
+        "Pow",
+        "Arithmetic",
+        parameters=("m",),
+        partials=(_power_rule,),
+        expand=lambda f, *, m: integer_power(f, m),
+        domain=Domain(((0.2, 3.0),)),
+        ulp=4.0,
+        differs="double precision is kept on every device",
+    ),
+    Operation(
+        "sqrt",
+        1,
+        "square root; NaN below 0",
+        np.sqrt,
+        "Sqrt",
+        "Arithmetic",
+        partials=(lambda f, out: 0.5 * apply("rsqrt", f),),
+        mlir=("math.sqrt", ""),
+        domain=Domain(((0.0, 4.0),), (0.0,)),
+        gradient="0 at 0",
+    ),
+    Operation(
+        "rsqrt",
+        1,
+        "1 / sqrt(f), but 0 where f is 0",
+        lambda f: np.where(f == 0, f.dtype.type(0), 1 / np.sqrt(f)),
+        "Rsqrt",
+        "Arithmetic",
+        partials=(lambda f, out: -0.5 * (out * out * out),),
+        expand=lambda f: select(
+            compare("oeq", f, 0.0), 0.0, 1.0 / elementwise("sqrt", f)
+        ),
+        domain=Domain(((0.01, 4.0),), (0.0,)),
+        ulp=2.0,
+        gradient="0 at 0",
+    ),
+    Operation(
+        "mod",
+        3,
+        "x - n * floor((x - d) / n): x brought into [d, d + n)",
+        lambda x, n, d: x - n * np.floor((x - d) / n),
+        "Mod",
+        "Arithmetic",
+        partials=(
+            lambda x, n, d, out: 1.0,
+            lambda x, n, d, out: -apply("floor", (x - d) / n),
+            None,
+        ),
+        expand=lambda x, n, d: x - n * apply("floor", (x - d) / n),
+        domain=Domain(((-4.0, 4.0), (0.5, 2.0), (-1.0, 1.0))),
+    ),
+)
+
+
+def _if_else_pullback(e: Value, out: Value) -> tuple[Value | None, ...]:
+    # A cotangent that is infinite or NaN must not reach the branch that was not taken: no products.
+    taken = compare("oge", out.args[0], 0.0)
+    return None, select(taken, e, 0.0), select(taken, 0.0, e)
+
+
+def _truth(name: str, spelling: str, predicate: str, symbol: str) -> Operation:
+    function = PREDICATES[predicate]
+    return Operation(
+        name,
+        2,
+        f"1 where f {symbol} g, else 0",
+        lambda f, g: function(f, g).astype(f.dtype),
+        spelling,
+        "Comparison and selection",
+        partials=(None, None),
+        expand=lambda f, g: indicator(compare(predicate, f, g), f.dtype),
+        domain=PAIR,
+        gradient="0",
+    )
+
+
+register(
+    _truth("equal", "Equal", "oeq", "="),
+    _truth("not_equal", "NotEqual", "une", "!="),
+    _truth("less_than", "LessThan", "olt", "<"),
+    _truth("less_or_equal", "LessOrEqual", "ole", "<="),
+    Operation(
+        "if_else",
+        3,
+        "a where f >= 0, else b (so b where f is NaN)",
+        lambda f, a, b: np.where(f >= 0, a, b),
+        "IfElse",
+        "Comparison and selection",
+        pullback=_if_else_pullback,
+        expand=lambda f, a, b: select(compare("oge", f, 0.0), a, b),
+        domain=Domain(((-4.0, 4.0),) * 3, (0.0,)),
+        gradient="nothing through f",
+        differs="gradients of scalar branches are summed over the components",
+    ),
+)

@@ -1,0 +1,513 @@
+"""The elementary functions of the language, one row each.
+
+Their expansions are in `exponential`, `logarithm`, `powers`, `trigonometric` and `error_function`; their
+measured errors are in docs/accuracy.md, which scripts/measure_ulp.py writes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from redcomp.ir import Value, compare, constant, indicator, select
+from redcomp.ops import error_function, exponential, logarithm, powers, trigonometric
+from redcomp.ops.expansions import at_least, copy_sign, magnitude
+from redcomp.ops.table import Array, Domain, Operation, apply, register
+
+PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0, -1.5, 1.5))
+TRIPLE = Domain(((-4.0, 4.0), (-2.0, 0.0), (0.0, 2.0)), (0.0,))
+SIGNED = Domain(((-4.0, 4.0),), (0.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5))
+
+
+def _function(name: str, spelling: str, doc: str, evaluate: Any, **fields: Any) -> Operation:
+    """A row of one operand in the section Mathematics."""
+    arity = fields.pop("arity", 1)
+    return Operation(
+        name, arity, doc, evaluate, spelling=spelling, section="Mathematics", **fields
+    )
+
+
+def _through_doubles(function: Callable[[float], float]) -> Callable[[Array], Array]:
+    """A function of Python floats on arrays, rounded to the array's dtype."""
+
+    def evaluate(f: Array) -> Array:
+        flat = [function(x) for x in f.astype(np.float64).ravel().tolist()]
+        return np.array(flat).reshape(f.shape).astype(f.dtype)
+
+    return evaluate
+
+
+def _in_doubles(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A NumPy function evaluated in float64 and rounded to the operands' dtype."""
+
+    def evaluate(*operands: Array, **attrs: int) -> Array:
+        wide = (operand.astype(np.float64) for operand in operands)
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*wide, **attrs).astype(operands[0].dtype))
+
+    return evaluate
+
+
+def _round_half_away(f: Array, *, d: int) -> Array:
+    power = f.dtype.type(10.0 ** abs(d))
+    scaled = f * power if d > 0 else f / power
+    whole = np.floor(np.abs(scaled))
+    away = np.copysign(whole + (np.abs(scaled) - whole >= 0.5), scaled)
+    return np.asarray(away / power if d > 0 else away * power)
+
+
+def _expand_round(f: Value, *, d: int) -> Value:
+    # 10**-d is not a float, so a negative d divides by 10**|d|.
+    power = 10.0 ** abs(d)
+    scaled = f * power if d > 0 else f / power if d < 0 else f
+    a = magnitude(scaled)
+    whole = apply("floor", a)
+    up = indicator(compare("oge", a - whole, 0.5), f.dtype)
+    away = copy_sign(whole + up, scaled)
+    return away / power if d > 0 else away * power if d < 0 else away
+
+
+def _clamp(x: Array, a: Any, b: Any) -> Array:
+    return np.where(x < a, a, np.where(x > b, b, x)).astype(x.dtype)
+
+
+def _expand_clamp(x: Value, a: Value | float, b: Value | float) -> Value:
+    return select(compare("olt", x, a), a, select(compare("ogt", x, b), b, x))
+
+
+def _inside(x: Value, a: Value | float, b: Value | float) -> Value:
+    zero = constant(0.0, x.dtype)
+    return select(compare("oge", x, a), indicator(compare("ole", x, b), x.dtype), zero)
+
+
+def _above(x: Value, a: Value, b: Value) -> Value:
+    zero = constant(0.0, x.dtype)
+    return select(compare("olt", x, a), zero, indicator(compare("ogt", x, b), x.dtype))
+
+
+def _sinxdivx_rule(f: Value, out: Value) -> Value:
+    # (cos(f) - out) / f cancels near 0; there, the derivative of the series of sin(f) / f.
+    z = f * f
+    series = constant(0.0, f.dtype)
+    for k in range(8, 0, -1):
+        series = series * z + (-1.0) ** k * 2.0 * k / math.factorial(2 * k + 1)
+    small = compare("olt", z, 0.25)
+    away_from_0 = select(small, 1.0, f)
+    return select(small, series * f, (apply("cos", f) - out) / away_from_0)
+
+
+def _powf_base_rule(f: Value, g: Value, out: Value) -> Value:
+    return select(compare("oeq", g, 0.0), 0.0, g * apply("powf", f, g - 1.0))
+
+
+def _powf_exponent_rule(f: Value, g: Value, out: Value) -> Value:
+    slope = apply("log", f) * out
+    vanishing = select(compare("oge", g, 0.0), 0.0, slope)
+    return select(compare("oeq", f, 0.0), vanishing, slope)
+
+
+def _expand_xlogx(f: Value) -> Value:
+    return select(compare("oeq", f, 0.0), 0.0, f * apply("log", f))
+
+
+def _expand_sign(f: Value) -> Value:
+    one, zero = constant(1.0, f.dtype), constant(0.0, f.dtype)
+    negative = select(compare("olt", f, 0.0), constant(-1.0, f.dtype), zero)
+    return select(compare("ogt", f, 0.0), one, negative)
+
+
+def _expand_step(f: Value) -> Value:
+    one, zero = constant(1.0, f.dtype), constant(0.0, f.dtype)
+    return select(compare("olt", f, 0.0), zero, one)
+
+
+def _expand_minimum(f: Value, g: Value) -> Value:
+    return select(compare("uno", g, g), g, select(compare("olt", g, f), g, f))
+
+
+def _expand_maximum(f: Value, g: Value) -> Value:
+    return select(compare("uno", g, g), g, select(compare("ogt", g, f), g, f))
+
+
+def _prefer_first(predicate: str) -> tuple[Callable[..., Value], Callable[..., Value]]:
+    """The partial derivatives of a minimum or maximum: a tie goes to the first operand."""
+
+    def second(f: Value, g: Value, out: Value) -> Value:
+        return indicator(compare(predicate, g, f), f.dtype)
+
+    def first(f: Value, g: Value, out: Value) -> Value:
+        return 1.0 - second(f, g, out)
+
+    return first, second
+
+
+# Exponentials and logarithms.
+register(
+    _function(
+        "exp",
+        "Exp",
+        "e to the power f",
+        np.exp,
+        partials=(lambda f, out: out,),
+        expand=exponential.exp,
+        ulp=2.0,
+    ),
+    _function(
+        "exp2",
+        "Exp2",
+        "2 to the power f",
+        np.exp2,
+        partials=(lambda f, out: math.log(2.0) * out,),
+        expand=exponential.exp2,
+        ulp=2.0,
+    ),
+    _function(
+        "expm1",
+        "Expm1",
+        "e to the power f, minus 1; accurate near 0",
+        np.expm1,
+        partials=(lambda f, out: out + 1.0,),
+        expand=exponential.expm1,
+        ulp=2.0,
+    ),
+    _function(
+        "log",
+        "Log",
+        "natural logarithm; -inf at 0, NaN below",
+        np.log,
+        partials=(lambda f, out: 1.0 / f,),
+        expand=logarithm.log,
+        domain=Domain(((0.05, 8.0),), (1.0,)),
+        ulp=2.0,
+    ),
+    _function(
+        "log2",
+        "Log2",
+        "logarithm to base 2; -inf at 0, NaN below",
+        np.log2,
+        partials=(lambda f, out: 1.0 / math.log(2.0) / f,),
+        expand=logarithm.log2,
+        domain=Domain(((0.05, 8.0),), (1.0, 2.0)),
+        ulp=2.0,
+    ),
+    _function(
+        "log1p",
+        "Log1p",
+        "natural logarithm of 1 + f; accurate near 0",
+        np.log1p,
+        partials=(lambda f, out: 1.0 / (f + 1.0),),
+        expand=logarithm.log1p,
+        domain=Domain(((-0.9, 4.0),), (0.0,)),
+        ulp=2.0,
+    ),
+    _function(
+        "xlogx",
+        "XLogX",
+        "f log(f), 0 at 0",
+        _in_doubles(lambda f: np.where(f == 0, 0.0, f * np.log(f))),
+        partials=(lambda f, out: apply("log", f) + 1.0,),
+        expand=_expand_xlogx,
+        domain=Domain(((0.05, 8.0),), (1.0,)),
+        ulp=2.0,
+        gradient="-inf at 0",
+    ),
+    _function(
+        "powf",
+        "Powf",
+        "f to the power g, with the special values of C's pow",
+        np.power,
+        arity=2,
+        partials=(_powf_base_rule, _powf_exponent_rule),
+        expand=powers.powf,
+        domain=Domain(((0.1, 4.0), (-4.0, 4.0)), (1.0, 2.0)),
+        ulp=4.0,
+        gradient="0 for the base where g = 0; 0 for the exponent where f = 0 and g >= 0",
+        differs="double precision is kept; KeOps' gradient for the exponent is NaN where f = 0",
+    ),
+    _function(
+        "cbrt",
+        "Cbrt",
+        "cube root",
+        np.cbrt,
+        partials=(lambda f, out: 1.0 / (3.0 * (out * out)),),
+        expand=powers.cbrt,
+        domain=Domain(((0.1, 8.0),), (1.0, -8.0)),
+        ulp=2.0,
+        gradient="inf at 0",
+        differs="new",
+    ),
+    _function(
+        "sigmoid",
+        "Sigmoid",
+        "1 / (1 + exp(-f))",
+        _in_doubles(lambda f: np.where(f < 0, np.exp(-np.abs(f)), 1.0) / (1 + np.exp(-np.abs(f)))),
+        partials=(lambda f, out: out * (1.0 - out),),
+        expand=exponential.sigmoid,
+        ulp=2.0,
+        differs="new",
+    ),
+    _function(
+        "softplus",
+        "Softplus",
+        "log(1 + exp(f))",
+        _in_doubles(lambda f: np.logaddexp(0.0, f)),
+        partials=(lambda f, out: apply("sigmoid", f),),
+        expand=logarithm.softplus,
+        ulp=2.0,
+        differs="new",
+    ),
+    _function(
+        "tanh",
+        "Tanh",
+        "hyperbolic tangent",
+        np.tanh,
+        partials=(lambda f, out: 1.0 - out * out,),
+        expand=exponential.tanh,
+        ulp=4.0,
+        differs="new",
+    ),
+    _function(
+        "sinh",
+        "Sinh",
+        "hyperbolic sine",
+        np.sinh,
+        partials=(lambda f, out: apply("cosh", f),),
+        expand=exponential.sinh,
+        ulp=4.0,
+        differs="new",
+    ),
+    _function(
+        "cosh",
+        "Cosh",
+        "hyperbolic cosine",
+        np.cosh,
+        partials=(lambda f, out: apply("sinh", f),),
+        expand=exponential.cosh,
+        ulp=4.0,
+        differs="new",
+    ),
+    _function(
+        "erf",
+        "Erf",
+        "error function",
+        _through_doubles(math.erf),
+        partials=(lambda f, out: 2.0 / math.sqrt(math.pi) * apply("exp", -(f * f)),),
+        expand=error_function.erf,
+        ulp=4.0,
+        differs="new",
+    ),
+    _function(
+        "erfc",
+        "Erfc",
+        "1 - erf(f), accurate where that cancels",
+        _through_doubles(math.erfc),
+        partials=(lambda f, out: -2.0 / math.sqrt(math.pi) * apply("exp", -(f * f)),),
+        expand=error_function.erfc,
+        ulp=4.0,
+        differs="new",
+    ),
+)
+
+# Circular functions.
+register(
+    _function(
+        "sin",
+        "Sin",
+        "sine",
+        np.sin,
+        partials=(lambda f, out: apply("cos", f),),
+        expand=trigonometric.sin,
+        ulp=2.0,
+    ),
+    _function(
+        "cos",
+        "Cos",
+        "cosine",
+        np.cos,
+        partials=(lambda f, out: -apply("sin", f),),
+        expand=trigonometric.cos,
+        ulp=2.0,
+    ),
+    _function(
+        "sinxdivx",
+        "SinXDivX",
+        "sin(f) / f, 1 at 0",
+        _in_doubles(lambda f: np.where(f == 0, 1.0, np.sin(f) / np.where(f == 0, 1.0, f))),
+        partials=(_sinxdivx_rule,),
+        expand=trigonometric.sinxdivx,
+        domain=Domain(((-3.0, 3.0),), (0.0,)),
+        ulp=3.0,
+        gradient="0 at 0",
+        differs="KeOps' gradient at 0 is NaN",
+    ),
+    _function(
+        "asin",
+        "Asin",
+        "arc sine; NaN outside [-1, 1]",
+        np.arcsin,
+        partials=(lambda f, out: apply("rsqrt", 1.0 - f * f),),
+        expand=trigonometric.asin,
+        domain=Domain(((-0.95, 0.95),), (0.0, 1.0, -1.0)),
+        ulp=2.0,
+        gradient="0 at -1 and 1",
+    ),
+    _function(
+        "acos",
+        "Acos",
+        "arc cosine; NaN outside [-1, 1]",
+        np.arccos,
+        partials=(lambda f, out: -apply("rsqrt", 1.0 - f * f),),
+        expand=trigonometric.acos,
+        domain=Domain(((-0.95, 0.95),), (0.0, 1.0, -1.0)),
+        ulp=2.0,
+        gradient="0 at -1 and 1",
+    ),
+    _function(
+        "atan",
+        "Atan",
+        "arc tangent",
+        np.arctan,
+        partials=(lambda f, out: 1.0 / (f * f + 1.0),),
+        expand=trigonometric.atan,
+        ulp=2.0,
+    ),
+    _function(
+        "atan2",
+        "Atan2",
+        "angle of the point (g, f), in [-pi, pi]",
+        np.arctan2,
+        arity=2,
+        partials=(
+            lambda f, g, out: g / (f * f + g * g),
+            lambda f, g, out: -(f / (f * f + g * g)),
+        ),
+        expand=trigonometric.atan2,
+        domain=PAIR,
+        ulp=2.0,
+        gradient="NaN at (0, 0)",
+    ),
+)
+
+# Absolute value, rounding and limiting: exact.
+register(
+    _function(
+        "abs",
+        "Abs",
+        "absolute value",
+        np.abs,
+        partials=(lambda f, out: apply("sign", f),),
+        mlir=("math.absf", ""),
+        gradient="0 at 0",
+    ),
+    _function(
+        "sign",
+        "Sign",
+        "-1, 0 or 1; 0 where f is NaN",
+        lambda f: np.where(f > 0, 1, np.where(f < 0, -1, 0)).astype(f.dtype),
+        partials=(None,),
+        expand=_expand_sign,
+        gradient="0",
+    ),
+    _function(
+        "step",
+        "Step",
+        "0 where f < 0, else 1 (also where f is NaN)",
+        lambda f: np.where(f < 0, 0, 1).astype(f.dtype),
+        partials=(None,),
+        expand=_expand_step,
+        gradient="0",
+    ),
+    _function(
+        "relu",
+        "ReLU",
+        "0 where f < 0, else f",
+        lambda f: np.where(f < 0, 0, f).astype(f.dtype),
+        partials=(lambda f, out: apply("step", f),),
+        expand=lambda f: at_least(f, 0.0),
+        gradient="1 at 0",
+    ),
+    _function(
+        "floor",
+        "Floor",
+        "largest integer not above f",
+        np.floor,
+        partials=(None,),
+        mlir=("math.floor", ""),
+        domain=SIGNED,
+        gradient="0",
+    ),
+    _function(
+        "round",
+        "Round",
+        "f rounded to d decimal digits (d may be negative), halves away from 0",
+        _round_half_away,
+        parameters=("d",),
+        partials=(None,),
+        expand=_expand_round,
+        domain=SIGNED,
+        gradient="0",
+    ),
+    _function(
+        "minimum",
+        "Minimum",
+        "the smaller of f and g; NaN if one of them is",
+        np.minimum,
+        arity=2,
+        partials=_prefer_first("olt"),
+        expand=_expand_minimum,
+        domain=PAIR,
+        gradient="that of f where f = g",
+        differs="new",
+    ),
+    _function(
+        "maximum",
+        "Maximum",
+        "the larger of f and g; NaN if one of them is",
+        np.maximum,
+        arity=2,
+        partials=_prefer_first("ogt"),
+        expand=_expand_maximum,
+        domain=PAIR,
+        gradient="that of f where f = g",
+        differs="new",
+    ),
+    _function(
+        "clamp",
+        "Clamp",
+        "a where x < a, else b where x > b, else x",
+        _clamp,
+        arity=3,
+        partials=(
+            lambda x, a, b, out: _inside(x, a, b),
+            lambda x, a, b, out: indicator(compare("olt", x, a), x.dtype),
+            lambda x, a, b, out: _above(x, a, b),
+        ),
+        expand=_expand_clamp,
+        domain=TRIPLE,
+        gradient="to x on the closed interval [a, b]",
+        differs="KeOps' gradient is NaN where a = b",
+    ),
+    _function(
+        "clampint",
+        "ClampInt",
+        "m where x < m, else n where x > n, else x, for integers m and n",
+        lambda x, *, m, n: _clamp(x, m, n),
+        parameters=("m", "n"),
+        partials=(lambda x, out, *, m, n: apply("diffclampint", x, m=m, n=n),),
+        expand=lambda x, *, m, n: _expand_clamp(x, float(m), float(n)),
+        gradient="1 on the closed interval [m, n]",
+    ),
+    _function(
+        "diffclampint",
+        "DiffClampInt",
+        "1 on the closed interval [m, n], else 0, for integers m and n",
+        lambda x, *, m, n: ((x >= m) & (x <= n)).astype(x.dtype),
+        parameters=("m", "n"),
+        partials=(None,),
+        expand=lambda x, *, m, n: _inside(x, float(m), float(n)),
+        gradient="0",
+    ),
+)

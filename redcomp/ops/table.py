@@ -1,0 +1,136 @@
+"""The table of operations: what an operation is, and where one looks it up.
+
+One row says everything about an operation: how it is spelt in formulas and in MLIR, the shape of its
+result, its value (for constant folding and for the interpreter), its derivative, how it is expanded into
+simpler operations, and how it is to be tested and documented.  Parser, passes, back ends, tests and the
+documentation read the table; adding a scalar operation is adding one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from redcomp.ir import Attribute, Type, Value
+
+Array = np.ndarray[Any, Any]
+Section = Literal[
+    "Arithmetic", "Mathematics", "Comparison and selection", "Vectors", "Constants", "Primitives"
+]
+
+
+class ShapeError(ValueError):
+    """Dimensions that an operation cannot take; the frontend adds the place in the formula."""
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """Where an operation is tested: one interval an argument, and points of special interest."""
+
+    intervals: tuple[tuple[float, float], ...]
+    special: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of the table.
+
+    name        the operation's name in the IR ("exp")
+    spelling    its name in formulas ("Exp"), or "" if it has none
+    arity       number of vector operands
+    doc         one line of documentation
+    section     the documentation's section
+    parameters  integer literals that follow the operands in a formula, as names of attributes
+    shape       from operand dimensions and attributes to the result's dimension; raises ShapeError
+    evaluate    NumPy value from operand arrays (components on the last axis) and attributes; IEEE.
+                None for a composite
+    elementwise acts on each component, scalars serving all
+    partials    for elementwise operations, one rule an operand: (operands..., result) to the partial
+                derivative (a value or a number), or None for zero everywhere
+    pullback    instead of partials: (cotangent, value) to one cotangent an operand (None: zero); one
+                with more components than its operand is summed over them
+    expand      scalar elementwise operations: rewritten with simpler operations (operands to value);
+                None for a primitive, which back ends emit
+    element     vector operations: (access, value, k) to the component k of the result
+    definition  for composites: operands and attributes to the formula that `apply` builds instead
+    mlir        for primitives, MLIR's names for floats and for integers, where MLIR has them
+    domain      where to test
+    ulp         the largest allowed error, in units in the last place, for float32 and float64
+    gradient    the derivative at special points, for the documentation
+    differs     where and why it differs from KeOps, for the documentation
+    """
+
+    name: str
+    arity: int
+    doc: str
+    evaluate: Callable[..., Array] | None
+    spelling: str = ""
+    section: Section = "Primitives"
+    parameters: tuple[str, ...] = ()
+    shape: Callable[..., int] | None = None
+    elementwise: bool = True
+    partials: tuple[Callable[..., Value | float] | None, ...] = ()
+    pullback: Callable[[Value, Value], tuple[Value | None, ...]] | None = None
+    expand: Callable[..., Value] | None = None
+    element: Callable[..., Value] | None = None
+    definition: Callable[..., Value] | None = None
+    mlir: tuple[str, str] = ("", "")
+    domain: Domain = field(default=Domain(((-4.0, 4.0),)))
+    ulp: float = 0.0
+    gradient: str = ""
+    differs: str = ""
+
+    @property
+    def is_primitive(self) -> bool:
+        return self.elementwise and self.expand is None
+
+    def value(self, *operands: Array, **attrs: Any) -> Array:
+        """`evaluate`, which every row has that can stand in the IR."""
+        if self.evaluate is None:
+            raise ValueError(f"{self.name} is a composite: it never stands in the IR")
+        return np.asarray(self.evaluate(*operands, **attrs))
+
+
+OPERATIONS: dict[str, Operation] = {}
+SPELLINGS: dict[str, Operation] = {}
+
+
+def register(*rows: Operation) -> None:
+    """Add rows to the table; names and spellings are unique."""
+    for row in rows:
+        if row.name in OPERATIONS or (row.spelling and row.spelling in SPELLINGS):
+            raise ValueError(f"operation {row.name!r} or its spelling is registered twice")
+        OPERATIONS[row.name] = row
+        if row.spelling:
+            SPELLINGS[row.spelling] = row
+
+
+def broadcast_dim(*dims: int) -> int:
+    """The common dimension of elementwise operands: all equal, or some of them 1."""
+    widest = max(dims)
+    if any(dim not in (1, widest) for dim in dims):
+        listed = ", ".join(map(str, dims))
+        raise ShapeError(f"dimensions {listed} do not fit: they must be equal, or 1")
+    return widest
+
+
+def apply(op: str, *args: Value, **attrs: Attribute) -> Value:
+    """Build an operation from its row: infers the result's type and checks the operands' shapes.
+
+    A composite is replaced by its definition.
+    """
+    row = OPERATIONS[op]
+    dims = [arg.dim for arg in args]
+    if row.shape is not None:
+        dim = row.shape(*dims, **attrs)
+    elif row.elementwise:
+        dim = broadcast_dim(*dims)
+    else:
+        raise ValueError(f"operation {op!r} has no shape rule")
+    if row.definition is not None:
+        return row.definition(*args, **attrs)
+    span = next((arg.span for arg in args if arg.span), None)
+    return Value(op, args, Type(args[0].dtype, dim), tuple(sorted(attrs.items())), span)

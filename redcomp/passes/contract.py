@@ -1,0 +1,41 @@
+"""contract: fuse a product that is used once with the sum it feeds, a * b + c -> fma(a, b, c).
+
+The fused operation rounds once instead of twice, as C compilers do by default.  It runs before `expand`,
+so that the arithmetic inside the elementary functions stays as written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from redcomp.ir import P, Value, fma, fold, topological
+
+
+def contract(program: P) -> P:
+    """Fuse wherever the product has no other user."""
+    roots = program.roots
+    values = list(topological(roots))
+    uses = Counter(id(arg) for value in values for arg in value.args)
+    uses.update(id(root) for root in roots)
+    done: dict[int, Value] = {}
+    for value in values:
+        rebuilt = value.with_args(tuple(done[id(arg)] for arg in value.args))
+        products = [arg.op == "multiply" and uses[id(arg)] == 1 for arg in value.args]
+        done[id(value)] = _fused(rebuilt, products)
+    return program.map_roots(lambda root: done[id(root)])
+
+
+def _fused(value: Value, products: list[bool]) -> Value:
+    """`products` says which arguments are products that may be consumed."""
+    if not value.type.is_float:
+        return value
+    if value.op == "fold" and value["combine"] == "add" and products[1]:
+        initial, product, counter = value.args
+        return fold("fma", initial, product.args, counter)
+    if value.op not in ("add", "subtract") or not any(products):
+        return value
+    a, b = value.args
+    if products[0]:
+        return fma(*a.args, b if value.op == "add" else -b)
+    left, right = b.args
+    return fma(left if value.op == "add" else -left, right, a)

@@ -1,0 +1,91 @@
+"""hoist: move out of the pair loop what does not change with every pair.
+
+Values that depend on parameters only are computed once a call, on i only once a row, on j only once a
+column.  Inside a loop over the components of long vectors such a value becomes a vector of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from redcomp.ir import (
+    I_BIT,
+    J_BIT,
+    Hoisted,
+    Kind,
+    Nest,
+    Type,
+    Value,
+    component,
+    free_indices,
+    topological,
+    variable,
+    vector_map,
+)
+
+_KINDS: dict[int, tuple[Kind, str]] = {
+    0: ("parameter", "uniform"),
+    I_BIT: ("i", "row"),
+    J_BIT: ("j", "column"),
+}
+_RAW = frozenset({"variable", "constant", "index"})
+
+
+def hoist(nest: Nest) -> Nest:
+    """Split the steps into what varies with the pair and what is prepared before."""
+    hoister = _Hoister(nest)
+    done: dict[int, Value] = {}
+    for value in topological(nest.steps):
+        args = tuple(hoister.operand(value, arg, done[id(arg)]) for arg in value.args)
+        done[id(value)] = value.with_args(args)
+    return replace(
+        nest,
+        steps=tuple(done[id(step)] for step in nest.steps),
+        uniform=tuple(hoister.hoisted["uniform"]),
+        rows=tuple(hoister.hoisted["row"]),
+        columns=tuple(hoister.hoisted["column"]),
+    )
+
+
+class _Hoister:
+    def __init__(self, nest: Nest) -> None:
+        self.free = free_indices(nest.steps)
+        self.counters = {
+            (value["level"], value["extent"]): value
+            for value in topological(nest.steps)
+            if value.op == "index"
+        }
+        self.hoisted: dict[str, list[Hoisted]] = {"uniform": [], "row": [], "column": []}
+        self.known: dict[int, Value] = {}
+
+    def operand(self, user: Value, arg: Value, rebuilt: Value) -> Value:
+        """What `user` reads instead of `arg`: the argument itself or a hoisted variable."""
+        if arg.dependence == user.dependence or _is_raw(arg):
+            return rebuilt
+        if id(arg) in self.known:
+            return self.known[id(arg)]
+        loops = self.free[id(arg)]
+        if len(loops) > 1 or (loops and not arg.dependence):
+            return rebuilt
+        kind, name = _KINDS[arg.dependence]
+        group = self.hoisted[name]
+        if not loops:
+            made = variable(f"{name}{len(group)}", kind, len(group), Type(arg.dtype))
+            group.append(Hoisted(made, arg))
+            read = made
+        else:
+            (loop,) = loops
+            counter = self.counters[loop]
+            type_ = Type(arg.dtype, counter["extent"])
+            made = variable(f"{name}{len(group)}", kind, len(group), type_)
+            group.append(Hoisted(made, vector_map(arg, counter)))
+            read = component(made, counter)
+        self.known[id(arg)] = read
+        return read
+
+
+def _is_raw(value: Value) -> bool:
+    """Whether the value is read from memory or written into the code as it is."""
+    if value.op == "component":
+        return value.args[0].op == "variable"
+    return value.op in _RAW

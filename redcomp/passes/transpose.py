@@ -1,0 +1,16 @@
+"""transpose: exchange the roles of i and j, so that a reduction over i becomes one over j."""
+
+from __future__ import annotations
+
+from redcomp.ir import Kernel, Kind, Value, replace_variables, variable
+
+_OTHER: dict[str, Kind] = {"i": "j", "j": "i", "parameter": "parameter"}
+
+
+def transpose(kernel: Kernel) -> Kernel:
+    """The same kernel with i-variables and j-variables exchanged."""
+    exchanged = {
+        id(v): variable(v["name"], _OTHER[v["kind"]], v["position"], v.type, v.span)
+        for v in kernel.params
+    }
+    return replace_variables(kernel, exchanged)

@@ -1,0 +1,351 @@
+"""Check the rules of the IR; an error shows the broken rule and the listing around the place.
+
+The rules of an operation come from its row in the table; structural operations have theirs here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NoReturn
+
+import numpy as np
+
+from redcomp.errors import CompilerError
+from redcomp.ir import (
+    BINDERS,
+    FLOATS,
+    J_BIT,
+    NUMPY_DTYPES,
+    Block,
+    Kernel,
+    Nest,
+    Type,
+    Value,
+    free_indices,
+    loop_of,
+    topological,
+)
+from redcomp.ops.reductions import REDUCTIONS
+from redcomp.ops.table import OPERATIONS, ShapeError, apply
+from redcomp.text import excerpt
+from redcomp.text.spelling import FLOAT_PREDICATES, INTEGER_PREDICATES, WIDTHS
+
+_Loops = frozenset[tuple[int, int]]
+_INDEX = Type("index")
+
+
+class _BrokenRuleError(Exception):
+    """The rule that a value breaks."""
+
+
+def verify(program: Kernel | Block | Nest) -> None:
+    """Raise CompilerError if the program breaks a rule of the IR."""
+    params, roots = program.params, _roots(program)
+    if isinstance(program, Nest):
+        params = _nest_params(program)
+    everything = (*params, *roots)
+    values = list(topological(everything))
+    for value in values:
+        try:
+            _check_value(value)
+        except (_BrokenRuleError, ShapeError) as error:
+            _fail(str(error), everything, value)
+    _check_variables(params, values)
+    if any(value.op == "index" for value in values):
+        _check_loops(roots)
+    if isinstance(program, Nest):
+        _check_nest(program)
+    else:
+        names = [param["name"] for param in params]
+        if len(set(names)) < len(names):
+            raise CompilerError(f"the names of the parameters are not different: {names}")
+    if isinstance(program, Kernel):
+        _check_outputs(program)
+
+
+def _roots(program: Kernel | Block | Nest) -> tuple[Value, ...]:
+    return program.outs if isinstance(program, Block) else program.roots
+
+
+def _fail(problem: str, roots: Iterable[Value], value: Value) -> NoReturn:
+    raise CompilerError(f"{value.op}: {problem}\n{excerpt(roots, value)}")
+
+
+def _require(condition: object, problem: str) -> None:
+    if not condition:
+        raise _BrokenRuleError(problem)
+
+
+# Values, one at a time, whose arguments are known to be right
+
+
+def _check_value(value: Value) -> None:
+    rule = _STRUCTURAL.get(value.op)
+    if rule is not None:
+        rule(value)
+    else:
+        _check_operation(value)
+
+
+def _check_form(value: Value, arity: int, /, **attributes: type) -> None:
+    """The number of operands, and the attributes' names (which are sorted) and Python types."""
+    if len(value.args) != arity:
+        raise _BrokenRuleError(f"takes {arity} operands, not {len(value.args)}")
+    if not attributes and not value.attrs:
+        return
+    names = [name for name, _ in value.attrs]
+    wanted = sorted(attributes)
+    if names != wanted:
+        raise _BrokenRuleError(f"has the attributes {names}, not {wanted}")
+    for name, attribute in value.attrs:
+        if type(attribute) is not attributes[name]:
+            kind = attributes[name].__name__
+            raise _BrokenRuleError(f"the attribute {name!r} is {attribute!r}, not of type {kind}")
+
+
+def _check_operation(value: Value) -> None:
+    row = OPERATIONS.get(value.op)
+    if row is None or row.definition is not None:
+        raise _BrokenRuleError("no operation of the IR has this name")
+    if row.parameters:
+        _check_form(value, row.arity, **dict.fromkeys(row.parameters, int))
+    else:
+        _check_form(value, row.arity, **_ATTRIBUTES.get(row.name, {}))
+    operands = value.args[1:] if row.name == "select" else value.args
+    dtype = operands[0].dtype
+    if any(operand.dtype != dtype for operand in operands):
+        raise _BrokenRuleError(f"has operands of types {', '.join(str(a.type) for a in operands)}")
+    # No MLIR name for floats but one for integers: an operation on bits.
+    if row.mlir[1] and not row.mlir[0] and dtype in FLOATS:
+        raise _BrokenRuleError(f"takes integers, not {dtype}")
+    rule = _RESULT_DTYPES.get(row.name)
+    first = value.args[0].type
+    if rule is None and row.shape is None and all(arg.type == first for arg in value.args):
+        _check_type(
+            value, first
+        )  # the most frequent case, for which `apply` costs most of the time
+    else:
+        dim = apply(row.name, *value.args, **dict(value.attrs)).dim
+        _check_type(value, Type(rule(value) if rule else dtype, dim))
+
+
+def _check_type(value: Value, expected: Type) -> None:
+    if value.type != expected:
+        raise _BrokenRuleError(f"has a result of type {value.type}, not {expected}")
+
+
+def _select_dtype(value: Value) -> str:
+    condition = value.args[0].dtype
+    _require(condition == "i1", f"chooses by an i1, not by {condition}")
+    return value.args[1].dtype
+
+
+def _compare_dtype(value: Value) -> str:
+    dtype, predicate = value.args[0].dtype, value["predicate"]
+    known = FLOAT_PREDICATES if dtype in FLOATS else INTEGER_PREDICATES
+    _require(predicate in known, f"{predicate!r} is no predicate for {dtype}")
+    return "i1"
+
+
+def _convert_dtype(value: Value) -> str:
+    target = str(value["dtype"])
+    _require(target in NUMPY_DTYPES, f"{target!r} is no dtype")
+    return target
+
+
+def _bitcast_dtype(value: Value) -> str:
+    source, target = value.args[0].dtype, str(value["dtype"])
+    fits = target in WIDTHS and WIDTHS.get(source) == WIDTHS[target]
+    _require(fits, f"{source} and {target} are not of the same width")
+    return target
+
+
+# What rows do not say: attributes that no formula gives, and dtypes unlike the operands'.
+_ATTRIBUTES: Mapping[str, Mapping[str, type]] = {
+    "compare": {"predicate": str},
+    "convert": {"dtype": str},
+    "bitcast": {"dtype": str},
+}
+_RESULT_DTYPES: Mapping[str, Callable[[Value], str]] = {
+    "select": _select_dtype,
+    "compare": _compare_dtype,
+    "convert": _convert_dtype,
+    "bitcast": _bitcast_dtype,
+}
+
+
+def _check_variable(value: Value) -> None:
+    _check_form(value, 0, kind=str, name=str, position=int)
+    _require(value["position"] >= 0, "has a negative position")
+
+
+def _check_constant(value: Value) -> None:
+    _check_form(value, 0, value=float if value.type.is_float else int)
+    _check_type(value, Type(value.dtype))
+    number = value["value"]
+    if value.type.is_float:
+        with np.errstate(over="ignore"):
+            rounded = float(value.type.numpy(number))
+        _require(rounded == number or math.isnan(number), f"{number!r} is not rounded")
+        return
+    bits = WIDTHS.get(value.dtype, 64)
+    low, high = (0, 1) if bits == 1 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    _require(low <= number <= high, f"{number} does not fit into {value.dtype}")
+
+
+def _check_index(value: Value) -> None:
+    _check_form(value, 0, extent=int, level=int)
+    _check_type(value, _INDEX)
+    _require(value["extent"] >= 1, "has an extent below 1")
+    _require(value["level"] >= 0, "has a negative level")
+
+
+def _check_broadcast(value: Value) -> None:
+    _check_form(value, 1)
+    (scalar,) = value.args
+    _require(scalar.dim == 1, f"repeats a scalar, not {scalar.type}")
+    _check_type(value, Type(scalar.dtype, value.dim))
+
+
+def _check_component(value: Value) -> None:
+    vector, *position = value.args or (value,)
+    if position:
+        _check_form(value, 2)
+        _require(position[0].type == _INDEX, "has a position that is no index")
+    else:
+        _check_form(value, 1, position=int)
+        _require(0 <= value["position"] < vector.dim, "has a position outside of the vector")
+    _check_type(value, Type(vector.dtype))
+
+
+def _check_from_elements(value: Value) -> None:
+    _check_form(value, max(1, len(value.args)))
+    for element in value.args:
+        _require(element.type == Type(value.dtype), f"has an element of type {element.type}")
+    _check_type(value, Type(value.dtype, len(value.args)))
+
+
+def _check_map(value: Value) -> None:
+    _check_form(value, 2)
+    element, counter = value.args
+    _require(counter.op == "index", "counts by no index")
+    _require(element.dim == 1, f"needs scalar elements, not {element.type}")
+    _check_type(value, Type(element.dtype, counter["extent"]))
+
+
+def _check_fold(value: Value) -> None:
+    _check_form(value, max(2, len(value.args)), combine=str)
+    initial, *operands, counter = value.args
+    _require(counter.op == "index", "counts by no index")
+    _check_type(value, initial.type)
+    combine = OPERATIONS.get(value["combine"])
+    if combine is None or not combine.elementwise:
+        raise _BrokenRuleError(f"{value['combine']!r} is no elementwise operation")
+    _check_operation(Value(combine.name, (*operands, initial), value.type))
+
+
+_STRUCTURAL: Mapping[str, Callable[[Value], None]] = {
+    "variable": _check_variable,
+    "constant": _check_constant,
+    "index": _check_index,
+    "broadcast": _check_broadcast,
+    "component": _check_component,
+    "from_elements": _check_from_elements,
+    "map": _check_map,
+    "fold": _check_fold,
+}
+
+
+# The program as a whole
+
+
+def _check_variables(params: Sequence[Value], values: Sequence[Value]) -> None:
+    """Parameters are different variables, and no others are read; equal structure is the same."""
+    known = set()
+    for param in params:
+        if param.op != "variable":
+            _fail("a parameter must be a variable", params, param)
+        key = (param.attrs, param.type)
+        if key in known:
+            _fail("is a parameter twice", params, param)
+        known.add(key)
+    for value in values:
+        if value.op == "variable" and (value.attrs, value.type) not in known:
+            _fail("is no parameter", values, value)
+
+
+def _check_loops(roots: Sequence[Value]) -> None:
+    """Every index is bound by the loops around it, and loops inside each other differ."""
+    free = free_indices(roots)
+    for value in topological(roots):
+        if value.op == "fold" and loop_of(value.args[-1]) in free[id(value.args[0])]:
+            _fail("starts from a value that depends on its own index", roots, value)
+    for root in roots:
+        if free[id(root)]:
+            _fail(f"depends on the indices {sorted(free[id(root)])} outside of loops", roots, root)
+    _Nesting(roots, free).walk(roots, frozenset())
+
+
+class _Nesting:
+    """Goes through the regions as the printer does, to see which loops are open where."""
+
+    def __init__(self, roots: Sequence[Value], free: Mapping[int, _Loops]) -> None:
+        self.roots, self.free = roots, free
+        self.done: set[int] = set()
+
+    def walk(self, roots: Sequence[Value], opened: _Loops) -> None:
+        mine = []
+        for value in topological(roots, known=self.done):
+            if not self.free[id(value)] <= opened:
+                continue
+            if value.op in BINDERS:
+                loop = loop_of(value.args[-1])
+                if loop in opened:
+                    _fail("stands in a loop of the same level and extent", self.roots, value)
+                body = value.args[1:-1] if value.op == "fold" else value.args[:-1]
+                self.walk(body, opened | {loop})
+            self.done.add(id(value))
+            mine.append(id(value))
+        if opened:
+            self.done.difference_update(mine)
+
+
+def _check_outputs(kernel: Kernel) -> None:
+    for output in kernel.outputs:
+        value, scale = output.value, output.scale
+        if output.reduction not in REDUCTIONS:
+            _fail(f"{output.reduction!r} is no reduction", kernel.roots, value)
+        if scale is None:
+            continue
+        if scale.dependence & J_BIT:
+            _fail("is a scale that depends on j", kernel.roots, scale)
+        if scale.dtype != value.dtype or (
+            scale.dim != value.dim and 1 not in (scale.dim, value.dim)
+        ):
+            _fail(f"is a scale of type {scale.type} for {value.type}", kernel.roots, scale)
+
+
+def _nest_params(nest: Nest) -> tuple[Value, ...]:
+    hoisted = tuple(h.variable for h in nest.uniform + nest.rows + nest.columns)
+    return nest.params + nest.states + nest.totals + nest.others + hoisted
+
+
+def _check_nest(nest: Nest) -> None:
+    if len(nest.initial) != len(nest.states):
+        raise CompilerError(f"{len(nest.states)} states have {len(nest.initial)} initial values")
+    pairs = {
+        "steps": (nest.states, nest.steps),
+        "merges": (nest.totals, nest.merges),
+        "joins": (nest.totals, nest.joins),
+        "others": (nest.totals, nest.others),
+    }
+    for part, (before, after) in pairs.items():
+        if [value.type for value in before] != [value.type for value in after]:
+            raise CompilerError(f"the nest's {part} do not have the types of what they replace")
+    for hoisted in nest.uniform + nest.rows + nest.columns:
+        name, definition = hoisted.variable["name"], hoisted.definition
+        if definition.type != hoisted.variable.type:
+            _fail(f"is hoisted as {name}, of another type", nest.roots, definition)
+        if definition.dependence & ~hoisted.variable.dependence:
+            _fail(f"changes inside of the loop of {name}", nest.roots, definition)

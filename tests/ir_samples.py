@@ -1,0 +1,178 @@
+"""Values and kernels that the tests of the IR share: no backend needed."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from hypothesis import strategies as st
+
+from redcomp.ir import (
+    FLOATS,
+    Hoisted,
+    Kernel,
+    Nest,
+    Output,
+    Type,
+    Value,
+    bitcast,
+    broadcast,
+    compare,
+    component,
+    constant,
+    convert,
+    elementwise,
+    fma,
+    fold,
+    from_elements,
+    index,
+    select,
+    topological,
+    variable,
+    vector_map,
+)
+from redcomp.ops.table import OPERATIONS, Operation, ShapeError, apply
+from redcomp.text.spelling import CONVERSIONS
+
+X = variable("x", "i", 0, Type("f32", 3))
+Y = variable("y", "j", 1, Type("f32", 3))
+P = variable("p", "parameter", 2, Type("f32"))
+
+PRIMITIVE_SAMPLES = {
+    "select": lambda a, b, c: select(compare("olt", a, b), b, c),
+    "compare": lambda a, b: compare("oge", a, b),
+    "bitcast": lambda a: bitcast(a, "i32"),
+    "convert": lambda a: convert(a, "i32"),
+}
+
+
+def rows() -> list[Operation]:
+    """The rows that can stand in the IR."""
+    return [row for row in OPERATIONS.values() if row.definition is None]
+
+
+def samples(row: Operation) -> list[Value]:
+    """The operation on scalars, on vectors and on a mix, as far as its shape rule allows."""
+    dtype = "i32" if row.mlir[1] and not row.mlir[0] else "f32"
+    found = []
+    for dims in sorted({(1,) * row.arity, (3,) * row.arity, *product((1, 3), repeat=row.arity)}):
+        args = [
+            variable(f"a{k}_{dtype}_{dim}", "i", k, Type(dtype, dim)) for k, dim in enumerate(dims)
+        ]
+        value = _applied(row, args)
+        if value is not None:
+            found.append(value)
+    return found
+
+
+def _applied(row: Operation, args: list[Value]) -> Value | None:
+    if row.name in PRIMITIVE_SAMPLES:
+        return PRIMITIVE_SAMPLES[row.name](*args)
+    for numbers in product(range(4), repeat=len(row.parameters)):
+        try:
+            return apply(row.name, *args, **dict(zip(row.parameters, numbers, strict=True)))
+        except ShapeError:
+            continue
+    return None
+
+
+def kernel_of(*values: Value) -> Kernel:
+    """A kernel that sums the values, its parameters in the order in which they are met."""
+    params = {v.attrs: v for v in topological(values) if v.op == "variable"}
+    return Kernel(tuple(params.values()), tuple(Output(value) for value in values))
+
+
+def loops() -> Kernel:
+    """Nested loops, a loop that another one reads, and values inside and outside of them."""
+    x = variable("long_x", "i", 0, Type("f32", 64))
+    y = variable("long_y", "j", 1, Type("f32", 64))
+    outer, inner = index(64), index(64, 1)
+    difference = component(x, outer) - component(y, outer)
+    distance = fold("fma", constant(0.0, "f32"), (difference, difference), outer)
+    times = component(x, inner) * difference
+    nested = fold("fma", P, (times, difference + 1.0), inner)
+    last = component(y, inner * 0 + 63)
+    ends = fold("add", P, (select(compare("slt", inner, 5), last, 1.0),), inner)
+    vector = vector_map(nested / distance, outer)
+    outputs = (Output(vector, "sum", P * 2.0), Output(distance), Output(ends))
+    return Kernel((x, y, P), outputs)
+
+
+def nest() -> Nest:
+    """A maximum-like reduction with a hoisted row."""
+    state = variable("state0", "state", 0, Type("f32"))
+    total, other = (variable(name, "total", 0, Type("f64")) for name in ("total0", "other0"))
+    row = variable("row0", "i", 0, Type("f32"))
+    return Nest(
+        params=(X, P),
+        states=(state,),
+        initial=(float("-inf"),),
+        totals=(total,),
+        others=(other,),
+        steps=(state + row,),
+        merges=(total + convert(state, "f64"),),
+        joins=(total + other,),
+        results=(convert(total, "f32"),),
+        rows=(Hoisted(row, component(X, 0) * P),),
+    )
+
+
+def conversions() -> list[Value]:
+    """Every conversion that has a name in MLIR, and those that have none."""
+    pairs = [*CONVERSIONS, ("f32", "i1"), ("i32", "i1"), ("f64", "index"), ("index", "f32")]
+    return [convert(variable(f"v_{a}", "i", 0, Type(a)), b) for a, b in pairs]
+
+
+def everything() -> Kernel:
+    """One kernel with each operation, each conversion, the constants' dtypes and the structure."""
+    values = [value for row in rows() for value in samples(row)]
+    constants = [
+        constant(number, dtype)
+        for dtype in FLOATS
+        for number in (0.0, -0.0, 1.0, 0.1, -1e-30, 1e30, float("inf"), -float("inf"), float("nan"))
+    ]
+    integers = [constant(-3, dtype) for dtype in ("i32", "i64", "index")]
+    truths = [constant(True, "i1"), constant(False, "i1")]
+    structure = [broadcast(P, 3), from_elements((P, P + 1.0)), component(X, 2)]
+    looping = loops()
+    straight = kernel_of(*values, *conversions(), *constants, *integers, *truths, *structure)
+    params = dict.fromkeys((*looping.params, *straight.params))
+    return Kernel(tuple(params), looping.outputs + straight.outputs)
+
+
+FLOAT_VALUES = st.one_of(
+    st.floats(width=32), st.sampled_from([0.0, -0.0, 1.0, float("inf"), float("nan")])
+)
+UNARY = ("negate", "sqrt", "square", "round_even")
+BINARY = ("add", "subtract", "multiply", "divide")
+
+
+@st.composite
+def kernels(draw: st.DrawFn) -> Kernel:
+    """Kernels of elementwise operations on scalars and vectors, with sharing and loops."""
+    counter = index(3)
+    values: list[Value] = [X, Y, P, component(X, 1), constant(draw(FLOAT_VALUES), "f32")]
+    for _ in range(draw(st.integers(1, 12))):
+        a, b, c = (draw(st.sampled_from(values)) for _ in range(3))
+        match draw(st.integers(0, 6)):
+            case 0:
+                made = elementwise(draw(st.sampled_from(UNARY)), a)
+            case 1:
+                made = fma(a, b, c)
+            case 2:
+                made = select(compare(draw(st.sampled_from(["olt", "une", "uno"])), a, b), b, c)
+            case 3:
+                made = a * draw(FLOAT_VALUES)
+            case 4:
+                made = fold("fma", P, (_at(a, counter), _at(b, counter)), counter)
+            case 5:
+                made = vector_map(_at(a, counter) - _at(b, counter), counter)
+            case _:
+                made = elementwise(draw(st.sampled_from(BINARY)), a, b)
+        values.append(made)
+    roots = draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
+    scale = draw(st.sampled_from([None, P, component(X, 0)]))
+    return Kernel((X, Y, P), tuple(Output(root, "sum", scale) for root in roots))
+
+
+def _at(value: Value, counter: Value) -> Value:
+    return value if value.dim == 1 else component(value, counter)

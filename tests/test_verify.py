@@ -1,0 +1,237 @@
+"""The verifier of the IR: needs no backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from time import process_time
+
+import ir_samples
+import pytest
+from hypothesis import given
+from ir_samples import P, X, Y, kernel_of
+
+from redcomp.errors import CompilerError
+from redcomp.ir import (
+    Block,
+    Hoisted,
+    Kernel,
+    Nest,
+    Output,
+    Type,
+    Value,
+    broadcast,
+    compare,
+    component,
+    constant,
+    elementwise,
+    fma,
+    fold,
+    index,
+    select,
+    variable,
+    vector_map,
+)
+from redcomp.ops.table import OPERATIONS, Operation
+from redcomp.verify import verify
+
+K = index(3)
+N = variable("n", "i", 3, Type("i32"))
+D = variable("d", "i", 4, Type("f64"))
+
+
+@pytest.mark.parametrize("row", ir_samples.rows(), ids=lambda row: row.name)
+def test_operations_as_their_rows_build_them_are_right(row: Operation) -> None:
+    for value in ir_samples.samples(row):
+        verify(kernel_of(value))
+        with pytest.raises(CompilerError, match=f"(?s)^{row.name}: .*> %"):
+            verify(kernel_of(replace(value, type=Type(value.dtype, 7))))
+        with pytest.raises(CompilerError, match="operands, not"):
+            verify(kernel_of(replace(value, args=(*value.args, value.args[0]))))
+        with pytest.raises(CompilerError, match="has the attributes"):
+            verify(kernel_of(replace(value, attrs=(*value.attrs, ("zz", 1)))))
+
+
+def test_everything_is_right() -> None:
+    verify(ir_samples.everything())
+    with pytest.raises(CompilerError, match="is no parameter"):
+        verify(Kernel((), ir_samples.everything().outputs))
+
+
+@given(ir_samples.kernels())
+def test_random_kernels_are_right_until_a_parameter_is_missing(kernel: Kernel) -> None:
+    verify(kernel)
+    with pytest.raises(CompilerError, match="is no parameter"):
+        verify(Kernel(kernel.params, (*kernel.outputs, Output(N))))
+
+
+def typed(value: Value, dtype: str, dim: int = 1) -> Value:
+    return replace(value, type=Type(dtype, dim))
+
+
+def composite() -> Value:
+    name = next(row.name for row in OPERATIONS.values() if row.definition is not None)
+    return Value(name, (X,), Type("f32"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Value("frobnicate", (X,), X.type), "no operation of the IR"),
+        (composite(), "no operation of the IR"),
+        (Value("add", (X, variable("z", "i", 9, Type("f32", 2))), X.type), "dimensions 3, 2"),
+        (elementwise("add", P, N), "operands of types f32, i32"),
+        (typed(P + P, "f64"), "has a result of type f64, not f32"),
+        (typed(X + P, "f32"), "has a result of type f32, not vector<3xf32>"),
+        (elementwise("and", P, P), "takes integers, not f32"),
+        (elementwise("pow", P), r"has the attributes \[\], not \['m'\]"),
+        (elementwise("pow", P, m="2"), "'2', not of type int"),
+        (elementwise("pow", P, m=True), "True, not of type int"),
+        (compare("slt", P, P), "'slt' is no predicate for f32"),
+        (compare("olt", N, N), "'olt' is no predicate for i32"),
+        (elementwise("compare", P, P, predicate="olt"), "type f32, not i1"),
+        (select(P, P, P), "chooses by an i1, not by f32"),
+        (select(compare("olt", P, P), P, D), "operands of types f32, f64"),
+        (Value("bitcast", (P,), Type("i64"), (("dtype", "i64"),)), "not of the same width"),
+        (Value("bitcast", (P,), Type("f32"), (("dtype", "i32"),)), "type f32, not i32"),
+        (Value("convert", (P,), Type("f64"), (("dtype", "i32"),)), "type f64, not i32"),
+        (Value("convert", (P,), Type("f64"), (("dtype", "f8"),)), "'f8' is no dtype"),
+        (Value("constant", (), Type("f32"), (("value", 1),)), "1, not of type float"),
+        (Value("constant", (), Type("i32"), (("value", 1.0),)), "1.0, not of type int"),
+        (Value("constant", (), Type("f32"), (("value", 0.1),)), "0.1 is not rounded"),
+        (Value("constant", (), Type("i32"), (("value", 2**31),)), "does not fit into i32"),
+        (Value("constant", (), Type("i1"), (("value", 2),)), "does not fit into i1"),
+        (Value("constant", (), Type("f32", 3), (("value", 1.0),)), "vector<3xf32>, not f32"),
+        (Value("constant", (), Type("f32")), "has the attributes"),
+        (Value("broadcast", (X,), Type("f32", 6)), "repeats a scalar"),
+        (typed(broadcast(P, 3), "f64", 3), "type vector<3xf64>, not vector<3xf32>"),
+        (component(X, 3), "outside of the vector"),
+        (typed(component(X, 0), "f64"), "type f64, not f32"),
+        (component(X, N), "position that is no index"),
+        (Value("component", (), Type("f32")), "takes 1 operands, not 0"),
+        (Value("from_elements", (P, X), Type("f32", 2)), "an element of type vector<3xf32>"),
+        (Value("from_elements", (P, P), Type("f32", 3)), "vector<3xf32>, not vector<2xf32>"),
+        (Value("variable", (), Type("f32"), (("kind", "i"),)), "has the attributes"),
+        (Value("map", (P, P), Type("f32", 3)), "counts by no index"),
+        (Value("map", (P,), Type("f32", 3)), "takes 2 operands"),
+        (vector_map(X, K), "needs scalar elements"),
+        (typed(vector_map(P, K), "f32", 4), "vector<4xf32>, not vector<3xf32>"),
+        (fold("add", P, (P, P), K), "takes 2 operands, not 3"),
+        (fold("add", P, (X,), K), "type f32, not vector<3xf32>"),
+        (fold("sum", P, (P,), K), "'sum' is no elementwise operation"),
+        (fold("add", P, (P,), P), "counts by no index"),
+        (fold("fma", P, (D, D), K), "operands of types f64, f64, f32"),
+        (fold("add", P, (P,), index(0)), "has an extent below 1"),
+        (vector_map(P, index(3, -1)), "has a negative level"),
+    ],
+)
+def test_broken_values(value: Value, message: str) -> None:
+    block = Block((X, P, N, D, variable("z", "i", 9, Type("f32", 2))), (value,))
+    with pytest.raises(CompilerError, match=message):
+        verify(block)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (component(X, K), "outside of loops"),
+        (fold("add", P, (component(X, K) * component(Y, index(3, 1)),), K), "outside of loops"),
+        (vector_map(fold("add", component(X, K), (P,), K), K), "depends on its own index"),
+    ],
+)
+def test_broken_loops(value: Value, message: str) -> None:
+    with pytest.raises(CompilerError, match=message):
+        verify(kernel_of(value))
+
+
+def test_loops_in_each_other_need_different_levels() -> None:
+    u = variable("u", "i", 5, Type("f32", 4))
+    outer, middle = index(3), index(4, 1)
+
+    def nested(innermost: Value) -> Kernel:
+        """Over `outer`, a sum over `middle`, of a sum over `innermost`."""
+        times = component(X, innermost) * component(u, middle)
+        deepest = fold("add", P, (times,), innermost)
+        weight = component(u, middle) * component(X, outer)
+        return kernel_of(vector_map(fold("fma", P, (deepest, weight), middle), outer))
+
+    verify(nested(index(3, 2)))
+    with pytest.raises(CompilerError, match="stands in a loop of the same level and extent"):
+        verify(nested(outer))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (Kernel((X, X), (Output(X),)), "is a parameter twice"),
+        (Kernel((X, X + X), (Output(X),)), "a parameter must be a variable"),
+        (Kernel((X, variable("x", "j", 1, X.type)), (Output(X),)), "names of the parameters"),
+        (Kernel((X, P), (Output(Y),)), "is no parameter"),
+        (Kernel((X,), (Output(variable("x", "i", 0, Type("f32"))),)), "is no parameter"),
+        (Kernel((variable("x", "i", -1, X.type),), ()), "negative position"),
+        (Kernel((X,), (Output(X, "sums"),)), "'sums' is no reduction"),
+        (Kernel((X, Y), (Output(X, "sum", component(Y, 0)),)), "a scale that depends on j"),
+        (Kernel((X, D), (Output(X, "sum", D),)), "a scale of type f64"),
+    ],
+)
+def test_broken_kernels(kernel: Kernel, message: str) -> None:
+    with pytest.raises(CompilerError, match=message):
+        verify(kernel)
+
+
+def test_equal_variables_are_the_same_parameter() -> None:
+    copy = variable("x", "i", 0, Type("f32", 3))
+    verify(Kernel((X,), (Output(copy * X),)))
+    with pytest.raises(CompilerError, match="is no parameter"):
+        verify(Kernel((replace(X, type=Type("f32", 4)),), (Output(copy * X),)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n: replace(n, initial=()), "1 states have 0 initial values"),
+        (lambda n: replace(n, steps=n.merges), "the nest's steps"),
+        (lambda n: replace(n, merges=n.steps), "the nest's merges"),
+        (lambda n: replace(n, joins=()), "the nest's joins"),
+        (lambda n: replace(n, states=()), "is no parameter|states"),
+        (lambda n: replace(n, rows=(Hoisted(n.rows[0].variable, X),)), "of another type"),
+        (
+            lambda n: replace(
+                n, params=(X, Y, P), rows=(Hoisted(n.rows[0].variable, component(Y, 0)),)
+            ),
+            "changes inside of the loop of row0",
+        ),
+    ],
+)
+def test_broken_nests(change: Callable[[Nest], Nest], message: str) -> None:
+    verify(ir_samples.nest())
+    with pytest.raises(CompilerError, match=message):
+        verify(change(ir_samples.nest()))
+
+
+def test_error_shows_the_place() -> None:
+    value = P
+    for k in range(20):
+        value = value * (component(X, 0) + float(k))
+    broken = Value("add", (value, P), Type("f64"))
+    with pytest.raises(CompilerError) as caught:
+        verify(kernel_of(fma(P, P, P), broken * 1.0))
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "add: has a result of type f64, not f32"
+    (marked,) = [line for line in lines if line.startswith("> ")]
+    assert '"redcomp.add"' in marked
+    assert marked.endswith("(f32, f32) -> f64")
+    for operand in marked.split("(")[1].split(")")[0].split(", "):
+        assert any(line.startswith(f"  {operand} = ") for line in lines)
+    assert "  ..." in lines
+    assert len(lines) < 12
+
+
+def test_time_grows_with_the_values_only() -> None:
+    """Each value is visited once: sharing must not multiply the work."""
+    value = constant(1.0, "f32")
+    for _ in range(2_000):
+        value = value + value
+    start = process_time()
+    verify(kernel_of(value))
+    assert process_time() - start < 2.0
