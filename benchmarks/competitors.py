@@ -24,7 +24,7 @@ from benchmarks.cases import Array, Case
 Outputs = tuple[Any, ...]
 Computation = Callable[[], Outputs]
 
-BLOCK_PAIRS = 2_000_000  # pairs in a block of rows of the dense competitors
+BLOCK_PAIRS = 4_000_000  # pairs in a block of rows of the dense competitors
 FUSED_DIM = 8  # up to here torch.compile gets the difference form
 
 

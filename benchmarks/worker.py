@@ -65,7 +65,7 @@ def memory(row: Competitor) -> dict[str, Any]:
 
 
 def forget_peak() -> None:
-    """Start the peak anew where the system can (Linux, proc(5)); elsewhere `memory` gives a bound."""
+    """Start the peak anew where the system can (Linux, proc(5)); elsewhere `memory` is a bound."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

@@ -171,6 +171,10 @@ class Lowering:
         """The layout of the loops: the one that was asked for or the one that is chosen."""
         return self._schedule or choose_schedule(self.nest, self.dtype, self.target)
 
+    def with_schedule(self, schedule: Schedule) -> Lowering:
+        """The same compilation with another layout of the loops."""
+        return Lowering(self.kernel, self.dtype, self.target, self.options, schedule)
+
     @functools.cached_property
     def module(self) -> HostModule:
         """The LLVM module that redcomp writes, before LLVM's optimiser."""

@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ptx",),
     ("runtime",),
     ("compile",),
+    ("explain",),
     ("frontend",),
     ("genred", "numpy", "torch", "", "__main__"),
 )

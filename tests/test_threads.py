@@ -265,6 +265,7 @@ def test_without_further_threads_the_caller_does_everything(pool, monkeypatch):
     calls = []
     threads.run(calls.append, 3)
     assert calls == [0, 1, 2]
+    assert pool.size == 0  # so that a later call tries again
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")

@@ -44,22 +44,26 @@ class Code:
         self.block = name
         self.lines.append(f"{name}:")
 
-    def load(self, type_: str, pointer: str, align: int) -> str:
-        """The value at a pointer."""
-        return self.value(f"load {type_}, ptr {pointer}, align {align}")
+    def load(self, type_: str, pointer: str, align: int, space: int = 0) -> str:
+        """The value at a pointer of an address space."""
+        return self.value(f"load {type_}, {_pointer_type(space)} {pointer}, align {align}")
+
+    def in_space(self, pointer: str, space: int) -> str:
+        """The same address as a pointer of another address space."""
+        return self.value(f"addrspacecast ptr {pointer} to {_pointer_type(space)}")
 
     def store(self, type_: str, operand: str, pointer: str, align: int) -> None:
         """Store a value at a pointer."""
         self.line(f"store {type_} {operand}, ptr {pointer}, align {align}")
 
-    def at(self, pointer: str, type_: str, *offsets: str | int) -> str:
+    def at(self, pointer: str, type_: str, *offsets: str | int, space: int = 0) -> str:
         """The pointer moved by the sum of the offsets, counted in elements of `type_`."""
         constant = sum(offset for offset in offsets if isinstance(offset, int))
-        for offset in offsets:
-            if not isinstance(offset, int):
-                pointer = self.value(f"getelementptr inbounds {type_}, ptr {pointer}, i64 {offset}")
-        if constant:
-            pointer = self.value(f"getelementptr inbounds {type_}, ptr {pointer}, i64 {constant}")
+        computed = [offset for offset in offsets if not isinstance(offset, int)]
+        for offset in (*computed, constant) if constant else computed:
+            pointer = self.value(
+                f"getelementptr inbounds {type_}, {_pointer_type(space)} {pointer}, i64 {offset}"
+            )
         return pointer
 
     def integer(self, op: str, a: str | int, b: str | int) -> str:
@@ -106,3 +110,7 @@ class Code:
                 f"  {name} = phi {type_} [ {initial}, %{before} ], [ {following}, %{latch} ]"
             )
         self.label(done)
+
+
+def _pointer_type(space: int) -> str:
+    return f"ptr addrspace({space})" if space else "ptr"

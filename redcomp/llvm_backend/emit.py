@@ -136,10 +136,23 @@ class Emitter:
         return all(arg.is_constant or id(arg) in self.bound for arg in args)
 
     def _emit_value(self, value: Value) -> None:
-        rows = self.rows if value.dependence & I_BIT else 1
-        cols = self.cols if value.dependence & J_BIT else 1
+        rows, cols = self._shape(value)
         operands = [self.point(value, row, col) for row in range(rows) for col in range(cols)]
         self.bound[id(value)] = Grid(rows, cols, operands)
+
+    def _shape(self, value: Value) -> tuple[int, int]:
+        """Rows and columns of a value's grid."""
+        rows = self.rows if value.dependence & I_BIT or self._is_embedded(value) else 1
+        return rows, self.cols if value.dependence & J_BIT else 1
+
+    def _is_embedded(self, value: Value) -> bool:
+        """Whether every row reads the value from memory by itself.
+
+        Where an instruction can repeat a scalar from memory over its lanes, that costs less than to
+        do it once in an instruction of its own and share the register.
+        """
+        is_read = value.op in ("component", "variable")
+        return self.target.embeds_broadcasts and is_read and value.dependence == J_BIT
 
     def point(self, value: Value, row: int, col: int) -> str:
         """Write one operation for one pair of the block."""
@@ -214,10 +227,7 @@ class Emitter:
         )
 
     def _emit_loop(self, counter: Value, folds: list[Value]) -> None:
-        shapes = [
-            (self.rows if f.dependence & I_BIT else 1, self.cols if f.dependence & J_BIT else 1)
-            for f in folds
-        ]
+        shapes = [self._shape(f) for f in folds]
         carried = [
             (
                 self.type_of(f.dtype, self.is_lane(f)),

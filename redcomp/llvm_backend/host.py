@@ -459,7 +459,7 @@ class _Pairs:
         self.parameters = skeleton._parameters(
             self.code, [*self.nest.steps, *(h.definition for h in self.nest.uniform)]
         )
-        self.column = ""  # pointer to the first column of the current step
+        self.column: list[str] = []  # pointers to the first column of the current step
         self.rows = skeleton._lanes(self.layout.rows, "")
         self.totals = skeleton._total_lanes(self.layout.totals, "")
         self.states = skeleton._lanes(self.layout.states, "%states")
@@ -475,8 +475,19 @@ class _Pairs:
     def _load_column(self, variable: Value, position: int | str, row: int, col: int) -> str:
         record, scalar = self.layout.columns, self.skeleton.scalar
         offset = record.offsets[id(variable)] + col * record.width
-        pointer = self.code.at(self.column, scalar, position, offset)
-        return self.code.load(scalar, pointer, self.skeleton.size)
+        space = row if row < len(self.column) else 0
+        pointer = self.code.at(self.column[space], scalar, position, offset, space=space)
+        return self.code.load(scalar, pointer, self.skeleton.size, space)
+
+    def _views(self, column: str) -> list[str]:
+        """A pointer to the column for each row.
+
+        If rows are to read a column by themselves (`Emitter._is_embedded`), LLVM must not merge their
+        reads into one.  It keeps reads through different address spaces apart, and on x86 those below
+        256 all mean the same memory.
+        """
+        rows = self.schedule.rows if self.skeleton.target.embeds_broadcasts else 1
+        return [column, *(self.code.in_space(column, row) for row in range(1, rows))]
 
     def function(self) -> str:
         code, schedule = self.code, self.schedule
@@ -541,7 +552,7 @@ class _Pairs:
         carried = [(vector, operand) for operands in states for operand in operands]
         with code.loop(start, stop, cols, carried) as loop:
             offset = code.integer("mul", loop.counter, width)
-            self.column = code.at("%columns", self.skeleton.scalar, offset)
+            self.column = self._views(code.at("%columns", self.skeleton.scalar, offset))
             self.emitter.cols = cols
             self.emitter.enter()
             current = [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]

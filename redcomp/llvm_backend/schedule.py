@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from redcomp.ir import I_BIT, J_BIT, Nest, Value, topological
+from redcomp.ir import I_BIT, J_BIT, Nest, topological
 from redcomp.llvm_backend.target import Target
-from redcomp.passes.expand import STRUCTURAL
 
 SIZES = {"f32": 4, "f64": 8}
 
@@ -39,36 +39,38 @@ class Schedule:
         )
 
 
+# Blocks of rows x columns, best first, measured on an AVX-512 machine (benchmarks/schedules.py).  With a
+# loop over components, a block is to reuse what it loads; otherwise, to hide latencies.
+_LOOP_BLOCKS = ((5, 3), (4, 3), (3, 3), (3, 2), (2, 2), (2, 1), (1, 1))
+_BLOCKS = ((4, 2), (2, 2), (1, 2))
+# A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
+_VECTOR_STATE_BLOCK = (1, 8)
+
+
 def choose_schedule(nest: Nest, dtype: str, target: Target) -> Schedule:
     """The schedule for a nest: from the counts of its values, nothing measured."""
     lanes = target.lanes(dtype)
-    values = list(topological(nest.steps))
-    has_loop = any(value.op == "fold" for value in values)
-    has_vector_state = any(state.dim > 1 for state in nest.states)
-    if has_vector_state:
-        rows, cols = 1, 8
-    elif has_loop:
-        rows, cols = 4, 4
-    else:
-        rows, cols = _rows_in_registers(nest, values, target), 1
-    tile = _tile(nest, dtype)
-    size = SIZES[dtype]
-    row_bytes = lanes * (_width(nest, "i") * size + sum(t.dim for t in nest.totals) * 8)
-    blocks = max(1, _CHUNK_BYTES // max(1, row_bytes))
-    return Schedule(lanes, rows, cols, tile, max(rows, blocks - blocks % rows))
-
-
-def _rows_in_registers(nest: Nest, values: list[Value], target: Target) -> int:
-    """As many rows as the registers hold: a row needs its inputs, its states and a few temporaries."""
-    inputs = sum(
-        value.op in ("component", "variable") and value.dependence == I_BIT and value.dim == 1
-        for value in values
+    folds = sum(
+        value.op == "fold" and value.dependence == I_BIT | J_BIT for value in topological(nest.steps)
     )
-    heavy = sum(value.op not in STRUCTURAL for value in values)
-    a_row = inputs + len(nest.states) + (2 if heavy > 8 else 1)
-    constants = min(8, target.registers // 4)
-    fitting = (target.registers - constants) // max(1, a_row)
-    return 4 if fitting >= 4 else 2 if fitting >= 2 else 1
+    if any(state.dim > 1 for state in nest.states):
+        rows, cols = _VECTOR_STATE_BLOCK
+    elif folds:
+        rows, cols = _largest(_LOOP_BLOCKS, lambda r, c: r * c * folds + r + 3, target.registers)
+    else:
+        # Constants and temporaries take about two thirds; inputs can stay in memory.
+        states = len(nest.states)
+        rows, cols = _largest(_BLOCKS, lambda r, c: r * states, target.registers * 3 // 8)
+    row_bytes = lanes * (_width(nest, "i") * SIZES[dtype] + sum(t.dim for t in nest.totals) * 8)
+    chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
+    return Schedule(lanes, rows, cols, _tile(nest, dtype), max(rows, chunk - chunk % rows))
+
+
+def _largest(
+    blocks: tuple[tuple[int, int], ...], registers: Callable[[int, int], int], limit: int
+) -> tuple[int, int]:
+    """The first block that needs no more registers than there are, or the last one."""
+    return next((b for b in blocks if registers(*b) < limit), blocks[-1])
 
 
 def _tile(nest: Nest, dtype: str) -> int:

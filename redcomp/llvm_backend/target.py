@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import llvmlite.binding as llvm
 
@@ -80,6 +80,7 @@ class Target:
     native         operations spelt otherwise than by the tables above: (op, dtype) to the name of an
                    intrinsic and the operands that follow the values, for full vectors
     attributes     LLVM function attributes
+    embeds_broadcasts   whether instructions can repeat a scalar operand from memory over all lanes
     """
 
     name: str
@@ -91,6 +92,7 @@ class Target:
     primitives: frozenset[str]
     native: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     attributes: str = ""
+    embeds_broadcasts: bool = False
 
     def lanes(self, dtype: str) -> int:
         """Lanes of a vector of the kernel's dtype."""
@@ -113,15 +115,28 @@ _AVX512_SCALE = {
     ),
 }
 
+# Widest first.  Triple and cpu are those of the machine that the target is made for.
 _X86 = {
-    "avx512": (
-        "+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx2,+fma", 512, 32,
-        BASE_PRIMITIVES | _ROUNDINGS | _FMA | {"scale"}, _AVX512_SCALE,
-        '"prefer-vector-width"="512" "min-legal-vector-width"="512"',
-    ),
-    "avx2": ("+avx2,+fma", 256, 16, BASE_PRIMITIVES | _ROUNDINGS | _FMA, {}, ""),
-    "sse2": ("+sse2", 128, 16, BASE_PRIMITIVES, {}, ""),
-}  # fmt: skip
+    target.name: target
+    for target in (
+        Target(
+            "avx512",
+            "",
+            "x86-64",
+            "+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx2,+fma",
+            512,
+            32,
+            BASE_PRIMITIVES | _ROUNDINGS | _FMA | {"scale"},
+            _AVX512_SCALE,
+            '"prefer-vector-width"="512" "min-legal-vector-width"="512"',
+            embeds_broadcasts=True,
+        ),
+        Target(
+            "avx2", "", "x86-64", "+avx2,+fma", 256, 16, BASE_PRIMITIVES | _ROUNDINGS | _FMA
+        ),
+        Target("sse2", "", "x86-64", "+sse2", 128, 16, BASE_PRIMITIVES),
+    )
+}
 
 
 @functools.cache
@@ -131,11 +146,7 @@ def host_target(name: str = "") -> Target:
     if not name:
         return _native(triple)
     if name in _X86:
-        features, bits, registers, primitives, native, attributes = _X86[name]
-        return Target(
-            name, _triple_for("x86_64", triple), "x86-64", features, bits, registers, primitives,
-            native, attributes,
-        )  # fmt: skip
+        return replace(_X86[name], triple=_triple_for("x86_64", triple))
     if name == "neon":
         return _neon(_triple_for("aarch64", triple), "generic", "+neon")
     known = ", ".join([*_X86, "neon"])
@@ -149,11 +160,9 @@ def _native(triple: str) -> Target:
     flat: str = found.flatten()
     if machine in ("arm64", "aarch64"):
         return _neon(triple, cpu, flat)
-    for name, (features, bits, registers, primitives, native, attributes) in _X86.items():
-        if all(found.get(feature[1:], False) for feature in features.split(",")):
-            return Target(
-                name, triple, cpu, flat, bits, registers, primitives, native, attributes
-            )
+    for target in _X86.values():
+        if all(found.get(feature[1:], False) for feature in target.features.split(",")):
+            return replace(target, triple=triple, cpu=cpu, features=flat)
     raise CompilerError(f"no host target for {machine!r} with features {flat}")
 
 

@@ -1,8 +1,8 @@
 """Expansions of the error function and its complement.
 
-erf(x) is x times a polynomial for |x| < 3/4.  Beyond, erfc(a) = exp(-a**2) g(a) / (1 + 2 a), where the
-smooth g, between 1.1 and 1.3, is a polynomial in (a - K) / (a + K); so erfc keeps its relative accuracy
-down to the smallest numbers.
+erf(x) is x times a polynomial for |x| < 3/4.  Beyond, erfc(a) = exp(-a**2) g(a) / (1 + 2 a), where
+the smooth g, between 1.1 and 1.3, is a polynomial in (a - K) / (a + K); so erfc keeps its relative
+accuracy down to the smallest numbers.
 """
 
 from __future__ import annotations
@@ -114,10 +114,10 @@ def _large_erfc(a: Value) -> Value:
     t = (a - table.center) / (a + table.center)
     factor = polynomial(t, table.erfc) / fma(a, 2.0, 1.0)
     square, low = two_product(a, a)
+    p, error, n = exp_of_negative(-square)
     # exp(-low) to first order: |low| is at most half a unit of the square.
-    factor = fma(factor, -low, factor)
-    p, _, n = exp_of_negative(-square)
-    return elementwise("scale", factor * p, n)
+    correction = fma(p, -low, error)
+    return elementwise("scale", fma(factor, correction, factor * p), n)
 
 
 def erf(x: Value) -> Value:

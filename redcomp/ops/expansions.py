@@ -1,13 +1,13 @@
 """What the expansions of elementary functions share: polynomials, bits of floats, exact sums.
 
 An expansion is written once for float32 and float64 and runs on SIMD lanes: it has no branches, no
-tables and no calls.  Where both sides of a decision are cheap they are both computed and one is selected.
-`fma` is taken to round once; a good part of the accuracy rests on it.
+tables and no calls; both sides of a decision are computed and one is selected.  `fma` is taken to
+round once; a good part of the accuracy rests on it.
 
-Polynomials are weighted minimax fits (Remez exchange with 40 digits), their coefficients rounded one by
-one from the lowest, the others being fitted again each time.  "Error 2^-k" beside a table is the relative
-error that this leaves in the function; the rounding errors of the evaluation come on top of it, and
-`scripts/measure_ulp.py` measures the total.
+Polynomials are weighted minimax fits (Remez exchange with 40 digits), their coefficients rounded
+one by one from the lowest, the others being fitted again each time.  "Error 2^-k" beside a table is
+the relative error that this leaves in the function; the rounding errors of the evaluation come on
+top of it, and `scripts/measure_ulp.py` measures the total.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from redcomp.ir import Value, bitcast, compare, constant, elementwise, fma, select
 
-# The high and low parts of constants: float(high) + float(low) is correct to about twice the precision.
+# The high and low parts of constants: their sum is correct to about twice the precision.
 Pair = tuple[float, float]
 LN2: Mapping[str, Pair] = {
     "f32": (0.6931471824645996, -1.9046542121259336e-09),
@@ -113,7 +113,7 @@ def flip_sign(x: Value, odd: Value, bit: int = 0) -> Value:
 
 
 def nearest(x: Value, factor: float) -> tuple[Value, Value]:
-    """x * factor rounded to an integer: as a float, and as an integer with the bits of `magic` above."""
+    """x * factor rounded to an integer: as a float, and in the low bits of an integer value."""
     magic = format_of(x).magic
     shifted = fma(x, factor, magic)
     return shifted - magic, bits(shifted)
@@ -134,8 +134,8 @@ def power_of_two(k: Value, dtype: str) -> Value:
 def expand_scale(a: Value, n: Value) -> Value:
     """`scale` (a * 2**floor(n)) for targets that lack the instruction.
 
-    Multiplies by two halves of the power, each of which is a normal number.  Rounds once, and so is the
-    same as the primitive, where a * 2**(floor(n) / 2) is a normal number: for any n when a is near 1.
+    Multiplies by two halves of the power, each of which is a normal number.  Rounds once, and so is
+    the same as the primitive, where a * 2**(floor(n) / 2) is normal: for any n when a is near 1.
     """
     form = format_of(a)
     limit = 2.0 * form.bias

@@ -33,9 +33,10 @@ class Exponential:
     coefficients: tuple[float, ...]
 
 
-# float32: the polynomial's error is weighted in units of the last place of the result and its second
-# lowest coefficient is not 1: this saves a degree, at 1.1 units.  The coefficients were then improved by a
-# random search on the maximal error of the whole evaluation.  float64: error 2^-57.7.
+# float32: the error is weighted in units of the last place of the result, and the second lowest
+# coefficient is not 1: this saves a degree, at 1.1 units.  The coefficients were then improved by a
+# random search on the maximal error of the whole evaluation: 1.92 units over all float32 values.
+# float64: error 2^-57.7.
 EXP: Mapping[str, Exponential] = {
     "f32": Exponential(
         -104.0,
@@ -69,7 +70,7 @@ EXP: Mapping[str, Exponential] = {
     ),
 }
 
-# 2**r on |r| <= 1/2.  float32: 1.1 units, found in the same way; float64: error 2^-56.6.
+# 2**r on |r| <= 1/2, found in the same way: 1.86 units in float32, error 2^-56.6 in float64.
 EXP2: Mapping[str, Exponential] = {
     "f32": Exponential(
         -151.0,
@@ -103,8 +104,8 @@ EXP2: Mapping[str, Exponential] = {
     ),
 }
 
-# (exp(r) - 1 - r) / r**2 on |r| <= ln(2) / 2: errors 2^-26.1 and 2^-61.6 in exp(r) - 1.  Below `lowest`,
-# exp(x) - 1 rounds to -1.
+# (exp(r) - 1 - r) / r**2 on |r| <= ln(2) / 2: errors 2^-26.1 and 2^-61.6 in exp(r) - 1.  Below
+# `lowest`, exp(x) - 1 rounds to -1.
 EXPM1: Mapping[str, Exponential] = {
     "f32": Exponential(
         -18.0,
@@ -192,7 +193,7 @@ def exp2(x: Value) -> Value:
 
 
 def _expm1(x: Value, correct: bool) -> Value:
-    """exp(x) - 1 for |x| not so small that halving x underflows; `correct` adds the rounding error of r."""
+    """exp(x) - 1 where x / 2 does not underflow; `correct` adds the rounding error of r."""
     table = EXPM1[x.dtype]
     x = at_most(at_least(x, table.lowest), table.highest)
     high, low = LN2[x.dtype]

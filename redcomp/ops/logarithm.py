@@ -73,7 +73,7 @@ def _log_tail(f: Value) -> Value:
     if f.dtype == "f32":
         z = f * f
         return fma(f * z, polynomial(f, LOG_F32), z * -0.5)
-    # A polynomial in f would need 20 coefficients; the quotient halves their number twice.
+    # A polynomial in f would need 20 coefficients; a quotient is worth 13 of them.
     s = f / (f + 2.0)
     z = s * s
     half_square = 0.5 * (f * f)
@@ -107,10 +107,12 @@ def log2(x: Value) -> Value:
     return _log_special(x, e + fma(f, high, fma(f, low, _log_tail(f) * high)))
 
 
-def _log1p(x: Value, low: Value | float = 0.0) -> Value:
+def _log1p(x: Value, low: Value | None = None) -> Value:
     """log(1 + x + low) for finite x > -1; the rounding error of 1 + x is carried on with `low`."""
     u = x + 1.0
-    error = ((x - (u - (u - x))) + (1.0 - (u - x))) + low
+    error = (x - (u - (u - x))) + (1.0 - (u - x))
+    if low is not None:
+        error = error + low
     m, exponent = _split_normal(u)
     # Above 2**126 the power of two would be subnormal, and the error is far below a unit of u.
     exponent_or_less = select(compare("slt", exponent, 126), exponent, 126)

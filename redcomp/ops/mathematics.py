@@ -1,7 +1,7 @@
 """The elementary functions of the language, one row each.
 
-Their expansions are in `exponential`, `logarithm`, `powers`, `trigonometric` and `error_function`; their
-measured errors are in docs/accuracy.md, which scripts/measure_ulp.py writes.
+Their expansions are in `exponential`, `logarithm`, `powers`, `trigonometric` and `error_function`;
+their measured errors are in docs/accuracy.md, which scripts/measure_ulp.py writes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,15 @@ from typing import Any
 import numpy as np
 
 from redcomp.ir import Value, compare, constant, indicator, select
-from redcomp.ops import error_function, exponential, logarithm, powers, trigonometric
-from redcomp.ops.expansions import at_least, copy_sign, magnitude
+from redcomp.ops import (
+    error_function,
+    exponential,
+    logarithm,
+    powers,
+    rounding,
+    trigonometric,
+)
+from redcomp.ops.expansions import at_least
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0, -1.5, 1.5))
@@ -25,9 +32,7 @@ SIGNED = Domain(((-4.0, 4.0),), (0.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5))
 def _function(name: str, spelling: str, doc: str, evaluate: Any, **fields: Any) -> Operation:
     """A row of one operand in the section Mathematics."""
     arity = fields.pop("arity", 1)
-    return Operation(
-        name, arity, doc, evaluate, spelling=spelling, section="Mathematics", **fields
-    )
+    return Operation(name, arity, doc, evaluate, spelling=spelling, section="Mathematics", **fields)
 
 
 def _through_doubles(function: Callable[[float], float]) -> Callable[[Array], Array]:
@@ -49,43 +54,6 @@ def _in_doubles(function: Callable[..., Array]) -> Callable[..., Array]:
             return np.asarray(function(*wide, **attrs).astype(operands[0].dtype))
 
     return evaluate
-
-
-def _round_half_away(f: Array, *, d: int) -> Array:
-    power = f.dtype.type(10.0 ** abs(d))
-    scaled = f * power if d > 0 else f / power
-    whole = np.floor(np.abs(scaled))
-    away = np.copysign(whole + (np.abs(scaled) - whole >= 0.5), scaled)
-    return np.asarray(away / power if d > 0 else away * power)
-
-
-def _expand_round(f: Value, *, d: int) -> Value:
-    # 10**-d is not a float, so a negative d divides by 10**|d|.
-    power = 10.0 ** abs(d)
-    scaled = f * power if d > 0 else f / power if d < 0 else f
-    a = magnitude(scaled)
-    whole = apply("floor", a)
-    up = indicator(compare("oge", a - whole, 0.5), f.dtype)
-    away = copy_sign(whole + up, scaled)
-    return away / power if d > 0 else away * power if d < 0 else away
-
-
-def _clamp(x: Array, a: Any, b: Any) -> Array:
-    return np.where(x < a, a, np.where(x > b, b, x)).astype(x.dtype)
-
-
-def _expand_clamp(x: Value, a: Value | float, b: Value | float) -> Value:
-    return select(compare("olt", x, a), a, select(compare("ogt", x, b), b, x))
-
-
-def _inside(x: Value, a: Value | float, b: Value | float) -> Value:
-    zero = constant(0.0, x.dtype)
-    return select(compare("oge", x, a), indicator(compare("ole", x, b), x.dtype), zero)
-
-
-def _above(x: Value, a: Value, b: Value) -> Value:
-    zero = constant(0.0, x.dtype)
-    return select(compare("olt", x, a), zero, indicator(compare("ogt", x, b), x.dtype))
 
 
 def _sinxdivx_rule(f: Value, out: Value) -> Value:
@@ -111,37 +79,6 @@ def _powf_exponent_rule(f: Value, g: Value, out: Value) -> Value:
 
 def _expand_xlogx(f: Value) -> Value:
     return select(compare("oeq", f, 0.0), 0.0, f * apply("log", f))
-
-
-def _expand_sign(f: Value) -> Value:
-    one, zero = constant(1.0, f.dtype), constant(0.0, f.dtype)
-    negative = select(compare("olt", f, 0.0), constant(-1.0, f.dtype), zero)
-    return select(compare("ogt", f, 0.0), one, negative)
-
-
-def _expand_step(f: Value) -> Value:
-    one, zero = constant(1.0, f.dtype), constant(0.0, f.dtype)
-    return select(compare("olt", f, 0.0), zero, one)
-
-
-def _expand_minimum(f: Value, g: Value) -> Value:
-    return select(compare("uno", g, g), g, select(compare("olt", g, f), g, f))
-
-
-def _expand_maximum(f: Value, g: Value) -> Value:
-    return select(compare("uno", g, g), g, select(compare("ogt", g, f), g, f))
-
-
-def _prefer_first(predicate: str) -> tuple[Callable[..., Value], Callable[..., Value]]:
-    """The partial derivatives of a minimum or maximum: a tie goes to the first operand."""
-
-    def second(f: Value, g: Value, out: Value) -> Value:
-        return indicator(compare(predicate, g, f), f.dtype)
-
-    def first(f: Value, g: Value, out: Value) -> Value:
-        return 1.0 - second(f, g, out)
-
-    return first, second
 
 
 # Exponentials and logarithms.
@@ -408,7 +345,7 @@ register(
         "-1, 0 or 1; 0 where f is NaN",
         lambda f: np.where(f > 0, 1, np.where(f < 0, -1, 0)).astype(f.dtype),
         partials=(None,),
-        expand=_expand_sign,
+        expand=rounding.expand_sign,
         gradient="0",
     ),
     _function(
@@ -417,7 +354,7 @@ register(
         "0 where f < 0, else 1 (also where f is NaN)",
         lambda f: np.where(f < 0, 0, 1).astype(f.dtype),
         partials=(None,),
-        expand=_expand_step,
+        expand=rounding.expand_step,
         gradient="0",
     ),
     _function(
@@ -443,10 +380,10 @@ register(
         "round",
         "Round",
         "f rounded to d decimal digits (d may be negative), halves away from 0",
-        _round_half_away,
+        rounding.round_half_away,
         parameters=("d",),
         partials=(None,),
-        expand=_expand_round,
+        expand=rounding.expand_round,
         domain=SIGNED,
         gradient="0",
     ),
@@ -456,8 +393,8 @@ register(
         "the smaller of f and g; NaN if one of them is",
         np.minimum,
         arity=2,
-        partials=_prefer_first("olt"),
-        expand=_expand_minimum,
+        partials=rounding.prefer_first("olt"),
+        expand=rounding.expand_minimum,
         domain=PAIR,
         gradient="that of f where f = g",
         differs="new",
@@ -468,8 +405,8 @@ register(
         "the larger of f and g; NaN if one of them is",
         np.maximum,
         arity=2,
-        partials=_prefer_first("ogt"),
-        expand=_expand_maximum,
+        partials=rounding.prefer_first("ogt"),
+        expand=rounding.expand_maximum,
         domain=PAIR,
         gradient="that of f where f = g",
         differs="new",
@@ -478,14 +415,14 @@ register(
         "clamp",
         "Clamp",
         "a where x < a, else b where x > b, else x",
-        _clamp,
+        rounding.clamp,
         arity=3,
         partials=(
-            lambda x, a, b, out: _inside(x, a, b),
+            lambda x, a, b, out: rounding.inside(x, a, b),
             lambda x, a, b, out: indicator(compare("olt", x, a), x.dtype),
-            lambda x, a, b, out: _above(x, a, b),
+            lambda x, a, b, out: rounding.above(x, a, b),
         ),
-        expand=_expand_clamp,
+        expand=rounding.expand_clamp,
         domain=TRIPLE,
         gradient="to x on the closed interval [a, b]",
         differs="KeOps' gradient is NaN where a = b",
@@ -494,10 +431,10 @@ register(
         "clampint",
         "ClampInt",
         "m where x < m, else n where x > n, else x, for integers m and n",
-        lambda x, *, m, n: _clamp(x, m, n),
+        lambda x, *, m, n: rounding.clamp(x, m, n),
         parameters=("m", "n"),
         partials=(lambda x, out, *, m, n: apply("diffclampint", x, m=m, n=n),),
-        expand=lambda x, *, m, n: _expand_clamp(x, float(m), float(n)),
+        expand=lambda x, *, m, n: rounding.expand_clamp(x, float(m), float(n)),
         gradient="1 on the closed interval [m, n]",
     ),
     _function(
@@ -507,7 +444,7 @@ register(
         lambda x, *, m, n: ((x >= m) & (x <= n)).astype(x.dtype),
         parameters=("m", "n"),
         partials=(None,),
-        expand=lambda x, *, m, n: _inside(x, float(m), float(n)),
+        expand=lambda x, *, m, n: rounding.inside(x, float(m), float(n)),
         gradient="0",
     ),
 )

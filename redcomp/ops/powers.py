@@ -1,8 +1,8 @@
 """Expansions of the power and of the cube root.
 
-x**y is 2**(y log2(x)).  The exponent goes up to 128 in float32 and 1024 in float64, and its absolute error
-becomes the relative error of the result; so the logarithm is computed to about twice the precision, as an
-unevaluated sum of two floats.
+x**y is 2**(y log2(x)).  The exponent goes up to 128 in float32 and 1024 in float64, and its
+absolute error becomes the relative error of the result; so the logarithm is computed to about twice
+the precision, as an unevaluated sum of two floats.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ LOG2: Mapping[str, DoubleLog2] = {
 }
 
 
-# Bits of y with y near a**(-1/3) are about these less a third of the bits of a: relative error 3.5 %.
+# The bits of a**(-1/3) are about these less a third of the bits of a: relative error 3.5 %.
 INVERSE_CBRT_BITS: Mapping[str, float] = {"f32": 1419916188.0, "f64": 6.142612053677999e18}
 
 

@@ -1,8 +1,8 @@
 """Expansions of the trigonometric functions and their inverses.
 
 sin and cos reduce x by the nearest multiple of pi / 2, which is subtracted in three parts by fused
-multiply-adds.  They are accurate for |x| up to 2**20 in float32 and 2**30 in float64.  Beyond, accuracy is
-lost gradually; the reduced argument is clamped, so that results stay in [-1, 1].
+multiply-adds.  They are accurate for |x| up to 2**20 in float32 and 2**30 in float64.  Beyond,
+accuracy is lost; the reduced argument is clamped, so that results stay in [-1, 1].
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ HALF_PI_PARTS: Mapping[str, tuple[float, float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Circular:
-    """sin(r) = r + r**3 * sin(r**2) and cos(r) = 1 - r**2 / 2 + r**4 * cos(r**2) for |r| <= REDUCED."""
+    """The coefficients of s and c, polynomials in z = r**2 for |r| <= REDUCED.
+
+    sin(r) = r + r**3 * s(z) and cos(r) = 1 - z / 2 + z**2 * c(z).
+    """
 
     sin: tuple[float, ...]
     cos: tuple[float, ...]

@@ -1,0 +1,145 @@
+"""The compiler from a shell: `show` prints the stages of a formula, `opt` runs passes on a text.
+
+    python -m redcomp show "Exp(-SqDist(x, y))" "x = Vi(3)" "y = Vj(3)" --stage hoist
+    python -m redcomp opt kernel.mlir -p simplify,cse
+
+What the user got wrong is told on standard error, with exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from redcomp import config
+from redcomp.compile import PASSES, Context, Options, run_passes
+from redcomp.errors import ArgumentError, RedcompError
+from redcomp.frontend.genred import DTYPES
+from redcomp.ir import Kernel, Nest
+from redcomp.llvm_backend.target import host_target
+from redcomp.numpy import Genred
+from redcomp.ops.reductions import REDUCTIONS
+from redcomp.text import TextError, parse_kernel, parse_nest, print_program
+from redcomp.text.spelling import NEST
+from redcomp.text.syntax import Reader
+
+USER_ERROR = 2
+# A shell's status for a program that SIGPIPE ended: whoever read the output has seen enough.
+BROKEN_PIPE = 128 + 13
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], str] = options.command
+    try:
+        print(command(options).rstrip("\n"), flush=True)
+    except BrokenPipeError:
+        # Python flushes standard output once more at its end, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        return _failed(f"{error.filename}: {error.strerror}")
+    except (RedcompError, UnicodeDecodeError) as error:
+        return _failed(str(error))
+    return 0
+
+
+def _failed(message: str) -> int:
+    print(f"redcomp: {message}", file=sys.stderr)
+    return USER_ERROR
+
+
+def show(options: argparse.Namespace) -> str:
+    """A formula's compilation: its story, one stage, or all of them."""
+    operation = Genred(
+        options.formula,
+        options.aliases,
+        reduction_op=options.reduction,
+        axis=options.axis,
+        use_fast_math=options.fast_math,
+    )
+    if options.stage is None:
+        return operation.explain(options.dtype, options.target)
+    stages = operation.lower(options.dtype, options.target).stages
+    if options.stage == "all":
+        return "\n".join(f"==== {name} ====\n{text}" for name, text in stages.items())
+    return stages[find_stage(options.stage, stages)]
+
+
+def find_stage(wanted: str, stages: Mapping[str, str]) -> str:
+    """The full name of a stage: "09-simplify" of "simplify", the last one of several."""
+    if wanted in stages:
+        return wanted
+    for name in reversed(list(stages)):
+        if wanted == short_name(name):
+            return name
+    known = ", ".join(dict.fromkeys(map(short_name, stages)))
+    raise ArgumentError(f"unknown stage {wanted!r}; known ones: {known}, all")
+
+
+def short_name(stage: str) -> str:
+    """A stage's name without its number and its file suffix: "llvm" of "21-llvm.ll"."""
+    return stage.partition("-")[2].partition(".")[0]
+
+
+def opt(options: argparse.Namespace) -> str:
+    """A kernel or a nest after some passes."""
+    text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8")
+    target = config.target() if options.target == "host" else options.target
+    context = Context(host_target(target), Options(use_fast_math=options.fast_math))
+    names = tuple(name.strip() for name in options.passes.split(",") if name.strip())
+    return print_program(run_passes(parse_program(text), names, context))
+
+
+def parse_program(text: str) -> Kernel | Nest:
+    """The kernel or the nest that a text describes."""
+    operations = Reader(text).operations("")
+    if len(operations) == 1 and operations[0].name == "builtin.module":
+        operations = operations[0].body
+    if not operations:
+        raise TextError("expected a kernel or a nest", text, 0)
+    return parse_nest(text) if operations[0].name == NEST else parse_kernel(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="redcomp", description="Read the compiler: its stages, and its passes one by one."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_show(commands.add_parser("show", help="print how a formula is compiled"))
+    _add_opt(commands.add_parser("opt", help="run passes on a kernel or a nest in text form"))
+    return parser
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=show)
+    parser.add_argument("formula", metavar="FORMULA", help='such as "Exp(-SqDist(x, y)) * b"')
+    parser.add_argument("aliases", metavar="ALIAS", nargs="*", help='such as "x = Vi(3)"')
+    parser.add_argument("--axis", type=int, choices=(0, 1), default=1, help="1 reduces over j")
+    spellings = ", ".join(row.spelling for row in REDUCTIONS.values())
+    parser.add_argument("--reduction", default="Sum", help=f"one of {spellings}")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    parser.add_argument("--stage", help="a stage's name, or all; without it, the story")
+    _add_common(parser)
+
+
+def _add_opt(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=opt)
+    parser.add_argument("file", metavar="FILE", help="a file, or - for standard input")
+    known = ", ".join(PASSES)
+    parser.add_argument("-p", "--passes", default="", help=f"separated by commas, of {known}")
+    _add_common(parser)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    targets = "host (this machine), avx512, avx2, sse2 or neon"
+    parser.add_argument("--target", default="host", help=targets)
+    parser.add_argument("--fast-math", action="store_true", help="allow changes of rounding")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

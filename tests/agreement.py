@@ -1,0 +1,77 @@
+"""How far a kernel's result may be from the exact one: needs PyTorch, no backend.
+
+The allowance is measured, not chosen.  A formula's own rounding noise is what PyTorch's dense evaluation
+makes of it in float32, and what one rounding of the arguments changes; a kernel may make some tens of times
+that, and some tens of roundings of the sum of the absolute terms.  In float64 all of it is scaled by the
+ratio of the two units in the last place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from reference import Tensor
+
+EPSILON = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
+# Kernels evaluate with functions of up to 8 ULP, reorder sums, and differentiate by other rules.
+TIMES_NOISE = 32.0
+TIMES_EPSILON = 64.0
+
+Results = Sequence[Tensor]
+Evaluate = Callable[[Sequence[Tensor]], Results]
+
+
+def exact_and_noise(
+    evaluate: Evaluate, tensors: Sequence[Tensor]
+) -> tuple[list[Tensor], list[float]]:
+    """Float64 results for tensors of float32 numbers, and the float32 noise of each: a maximum norm."""
+    exact = [t.detach() for t in evaluate(_leaves(tensors, torch.float64))]
+    generator = torch.Generator().manual_seed(0)
+    variants = [_leaves(tensors, torch.float32)]
+    for _ in range(2):
+        moved = [
+            t.double() * (1 + EPSILON[torch.float32] * _signed(t.shape, generator))
+            for t in tensors
+        ]
+        variants.append(_leaves(moved, torch.float64))
+    noise = [0.0] * len(exact)
+    for variant in variants:
+        for n, other in enumerate(evaluate(variant)):
+            noise[n] = max(noise[n], _distance(other.detach().double(), exact[n]))
+    return exact, noise
+
+
+def assert_close(
+    computed: Tensor, exact: Tensor, noise: float, dtype: torch.dtype, size: Tensor | float, what: str
+) -> None:
+    """`size` is the sum of the absolute terms, or what stands for it; NaN agrees with NaN."""
+    assert computed.shape == exact.shape, (what, computed.shape, exact.shape)
+    assert computed.dtype == dtype, what
+    ratio = EPSILON[dtype] / EPSILON[torch.float32]
+    allowed = TIMES_EPSILON * EPSILON[dtype] * size + TIMES_NOISE * ratio * noise
+    error = (computed.detach().double() - exact).abs()
+    same = (computed == exact) | (computed.isnan() & exact.isnan())
+    excess = torch.where(same, 0.0, error - allowed)
+    if not bool((excess <= 0).all()):
+        worst = int(excess.nan_to_num(nan=torch.inf).argmax())
+        raise AssertionError(
+            f"{what}: {computed.flatten()[worst].item()!r} instead of "
+            f"{exact.flatten()[worst].item()!r} at {worst}; noise {noise * ratio:.1e}, "
+            f"{int((~(excess <= 0)).sum())} of {excess.numel()} differ"
+        )
+
+
+def _leaves(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    return [t.detach().to(dtype).requires_grad_() for t in tensors]
+
+
+def _signed(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    return 1 - 2 * torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    difference = torch.where(a == b, 0.0, (a - b).abs())
+    finite = difference[difference.isfinite()]
+    return float(finite.max()) if finite.numel() else 0.0

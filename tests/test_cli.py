@@ -1,0 +1,210 @@
+"""The command line: needs the CPU's backend, because it shows machine code."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from redcomp.__main__ import find_stage, main, parse_program, short_name
+from redcomp.errors import ArgumentError
+from redcomp.ir import Kernel, Nest
+from redcomp.numpy import Genred
+
+GAUSSIAN = "Exp(-SqDist(x, y)) * b"
+ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
+SHOW = ["show", GAUSSIAN, *ALIASES, "--target", "avx512"]
+
+TWICE = """\
+"redcomp.kernel"() ({
+^bb0(%x: f32, %y: f32):
+  %0 = "arith.addf"(%x, %y) : (f32, f32) -> f32
+  %1 = "arith.addf"(%x, %y) : (f32, f32) -> f32
+  %2 = "arith.constant"() {value = 1.0 : f32} : () -> f32
+  %3 = "arith.mulf"(%0, %2) : (f32, f32) -> f32
+  %4 = "arith.divf"(%3, %1) : (f32, f32) -> f32
+  "redcomp.yield"(%4) : (f32) -> ()
+}) {kinds = ["i", "j"], names = ["x", "y"], positions = array<i64: 0, 1>, \
+reductions = ["sum"], scaled = [false]} : () -> ()
+"""
+ONCE = """\
+"redcomp.kernel"() ({
+^bb0(%x: f32, %y: f32):
+  %0 = "arith.addf"(%x, %y) : (f32, f32) -> f32
+  %1 = "arith.divf"(%0, %0) : (f32, f32) -> f32
+  "redcomp.yield"(%1) : (f32) -> ()
+}) {kinds = ["i", "j"], names = ["x", "y"], positions = array<i64: 0, 1>, \
+reductions = ["sum"], scaled = [false]} : () -> ()
+"""
+
+Captured = pytest.CaptureFixture[str]
+
+
+def stages() -> dict[str, str]:
+    """The stages that `SHOW` is about."""
+    return Genred(GAUSSIAN, ALIASES, axis=1).lower("float32", "avx512").stages
+
+
+def test_show_explains_without_a_stage(capsys: Captured) -> None:
+    assert main(SHOW) == 0
+    out = capsys.readouterr().out
+    assert f"formula    {GAUSSIAN}" in out
+    assert "schedule   16 lanes" in out
+    assert "the step of the pair loop:" in out
+
+
+@pytest.mark.parametrize(
+    ("wanted", "full"),
+    [
+        ("kernel", "00-kernel"),
+        ("hoist", "10-hoist"),
+        ("module", "20-module.ll"),
+        ("llvm", "21-llvm.ll"),
+        ("asm", "22-asm.s"),
+        ("04-simplify", "04-simplify"),
+    ],
+)
+def test_show_prints_one_stage(capsys: Captured, wanted: str, full: str) -> None:
+    assert main([*SHOW, "--stage", wanted]) == 0
+    assert capsys.readouterr().out == stages()[full].rstrip("\n") + "\n"
+
+
+def test_show_prints_all_stages_in_order(capsys: Captured) -> None:
+    assert main([*SHOW, "--stage", "all"]) == 0
+    out = capsys.readouterr().out
+    titles = [line for line in out.splitlines() if line.startswith("==== ")]
+    assert titles == [f"==== {name} ====" for name in stages()]
+    assert stages()["10-hoist"] in out
+
+
+def test_last_stage_of_a_name_is_meant() -> None:
+    names = dict.fromkeys(["00-kernel", "01-simplify", "02-cse", "03-simplify", "20-module.ll"], "")
+    assert find_stage("simplify", names) == "03-simplify"
+    assert find_stage("01-simplify", names) == "01-simplify"
+    assert short_name("20-module.ll") == "module"
+    with pytest.raises(ArgumentError, match="known ones: kernel, simplify, cse, module, all"):
+        find_stage("parse", names)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--dtype", "float64"], "f64"),
+        (["--axis", "0"], "sum over j of f32"),
+        (["--dtype", "f32", "--reduction", "Sum"], "f32"),
+    ],
+)
+def test_show_takes_options(capsys: Captured, options: list[str], expected: str) -> None:
+    assert main([*SHOW, *options]) == 0
+    assert expected in capsys.readouterr().out
+
+
+def test_axis_exchanges_rows_and_columns(capsys: Captured) -> None:
+    main([*SHOW, "--axis", "0", "--stage", "kernel"])
+    assert 'kinds = ["j", "i", "i"]' in capsys.readouterr().out
+
+
+def test_fast_math_reaches_the_passes(capsys: Captured) -> None:
+    main([*SHOW, "--stage", "01-simplify"])
+    assert "redcomp.exp2" not in capsys.readouterr().out
+    main([*SHOW, "--stage", "01-simplify", "--fast-math"])
+    assert "redcomp.exp2" in capsys.readouterr().out
+
+
+def test_opt_runs_the_passes_on_a_file(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "twice.mlir"
+    path.write_text(TWICE)
+    assert main(["opt", str(path), "-p", "simplify,cse"]) == 0
+    assert capsys.readouterr().out == ONCE
+
+
+def test_opt_reads_standard_input(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(TWICE))
+    assert main(["opt", "-", "--passes", "simplify"]) == 0
+    assert capsys.readouterr().out == ONCE
+
+
+def test_opt_without_passes_prints_the_canonical_text(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "once.mlir"
+    path.write_text(f'"builtin.module"() ({{\n{ONCE}}}) : () -> ()\n')
+    assert main(["opt", str(path)]) == 0
+    assert capsys.readouterr().out == ONCE
+
+
+def test_opt_continues_with_a_nest(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "nest.mlir"
+    path.write_text(ONCE)
+    main(["opt", str(path), "-p", "scalarize,accumulate"])
+    nest = capsys.readouterr().out
+    assert isinstance(parse_program(ONCE), Kernel)
+    assert isinstance(parse_program(nest), Nest)
+    path.write_text(nest)
+    assert main(["opt", str(path), "-p", "hoist"]) == 0
+    assert capsys.readouterr().out.startswith('"redcomp.nest"')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "Exp(x", "x = Vi(1)"], "redcomp: '(' is never closed\n  Exp(x\n     ^"),
+        (["show", "x + z", "x = Vi(1)"], "  x + z\n      ^"),
+        (["show", "x", "x = Vi(0)"], "x = Vi(0)"),
+        (["show", "x", "x = Vi(1)", "--reduction", "Total"], "unknown reduction_op 'Total'"),
+        (["show", "x", "x = Vi(1)", "--stage", "parse"], "unknown stage 'parse'"),
+        (["show", "x", "x = Vi(1)", "--target", "vax"], "unknown host target 'vax'"),
+        (["opt", "nowhere.mlir"], "redcomp: nowhere.mlir: No such file or directory\n"),
+        (["opt", "text.mlir", "-p", "inline"], "unknown pass 'inline'"),
+        (["opt", "text.mlir", "-p", "hoist"], "takes a nest of loops"),
+        (["opt", "text.mlir", "-p", "legal", "--target", "sse2"], "cannot emit it"),
+        (["opt", "broken.mlir"], 'redcomp: line 3: %z is not defined here\n  %0 = "arith.addf"(%z'),
+        (["opt", "empty.mlir"], "redcomp: line 1: expected a kernel or a nest"),
+        (["opt", "binary.mlir"], "utf-8"),
+    ],
+)
+def test_user_errors_are_told_without_a_traceback(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrong = ONCE.replace('"arith.divf"(%0, %0)', '"redcomp.minimum"(%0, %0)')
+    Path("text.mlir").write_text(wrong)
+    Path("broken.mlir").write_text(ONCE.replace("(%x, %y)", "(%z, %y)"))
+    Path("empty.mlir").write_text("")
+    Path("binary.mlir").write_bytes(b"\xff\xfe")
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["compile"], ["show"], ["show", "x", "--axis", "2"]])
+def test_wrong_usage_ends_with_status_2(arguments: list[str], capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: redcomp" in capsys.readouterr().err
+
+
+def test_module_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "redcomp", "show", "Exp(x"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("redcomp: '(' is never closed")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGPIPE")
+def test_closed_output_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "redcomp", *SHOW, "--stage", "all"]
+    result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (141, "")

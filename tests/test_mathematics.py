@@ -1,0 +1,216 @@
+"""Elementary functions against exact references: no backend needed, mpmath, NumPy."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+
+from redcomp.interpret import interpret
+from redcomp.ir import Type, Value, elementwise, topological, variable
+from redcomp.ops.expansions import expand_scale
+from redcomp.ops.table import OPERATIONS, Array, Operation, apply
+from redcomp.passes.expand import expand_value
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+measure_ulp: Any = importlib.import_module("measure_ulp")
+
+DTYPES = {"f32": np.float32, "f64": np.float64}
+PRIMITIVES = frozenset(name for name, row in OPERATIONS.items() if row.is_primitive) | {"scale"}
+ROWS = [row for row in OPERATIONS.values() if row.section == "Mathematics"]
+ATTRIBUTES: dict[str, list[dict[str, int]]] = {
+    "round": [{"d": 0}, {"d": 2}, {"d": -1}],
+    "clampint": [{"m": -1, "n": 2}],
+    "diffclampint": [{"m": -1, "n": 2}],
+}
+CASES = [(row, attrs) for row in ROWS for attrs in ATTRIBUTES.get(row.name, [{}])]
+IDS = [row.name + "".join(f"-{value}" for value in attrs.values()) for row, attrs in CASES]
+
+every_case = pytest.mark.parametrize(("row", "attrs"), CASES, ids=IDS)
+every_dtype = pytest.mark.parametrize("dtype", list(DTYPES))
+
+
+def operands_of(arity: int, dtype: str) -> list[Value]:
+    return [variable(f"v{k}", "i", k, Type(dtype)) for k in range(arity)]
+
+
+def run(value: Value, *arrays: Array) -> Array:
+    columns = {f"v{k}": array[:, None] for k, array in enumerate(arrays)}
+    return np.broadcast_to(interpret([value], columns)[0][:, 0], arrays[0].shape)
+
+
+def expansion(row: Operation, dtype: str, attrs: dict[str, int]) -> Value:
+    return expand_value(apply(row.name, *operands_of(row.arity, dtype), **attrs), PRIMITIVES)
+
+
+def in_domain(row: Operation, dtype: str, count: int) -> list[Array]:
+    """Random points of the row's domain, and one with each special value for all operands."""
+    random = np.random.default_rng(row.arity)
+    intervals = (row.domain.intervals * row.arity)[: row.arity]
+    uniform = [random.uniform(low, high, count) for low, high in intervals]
+    return [np.append(u, row.domain.special).astype(DTYPES[dtype]) for u in uniform]
+
+
+@every_dtype
+@every_case
+def test_expansion_is_within_its_limit(row: Operation, attrs: dict[str, int], dtype: str) -> None:
+    points = in_domain(row, dtype, 20_000 if dtype == "f32" else 300)
+    result = run(expansion(row, dtype, attrs), *points)
+    if row.name in measure_ulp.EXACT:
+        exact = measure_ulp.reference(row.name, *points)
+        assert measure_ulp.ulp_error(result, *exact).max() <= row.ulp
+    else:
+        np.testing.assert_array_equal(result, row.evaluate(*points, **attrs))
+
+
+@every_dtype
+@every_case
+def test_special_values(row: Operation, attrs: dict[str, int], dtype: str) -> None:
+    info = np.finfo(DTYPES[dtype])
+    tiny = (float(info.smallest_subnormal), float(info.tiny) / 3, float(info.tiny))
+    positive = (0.0, *tiny, 0.5, 1.0, 1.5, 2.0, 3.0, 100.0, math.inf)
+    values = np.array([math.nan, *positive, *(-x for x in positive)], DTYPES[dtype])
+    points = [axis.ravel() for axis in np.meshgrid(*[values] * row.arity)]
+    result = run(expansion(row, dtype, attrs), *points)
+    with np.errstate(all="ignore"):
+        expected = row.evaluate(*points, **attrs)
+    # The reference, which is NumPy's, may err by a unit itself; so may the smallest numbers.
+    smallest = float(info.smallest_subnormal) if row.ulp else 0.0
+    np.testing.assert_allclose(result, expected, rtol=(row.ulp + 1) * info.eps, atol=smallest)
+
+
+@pytest.mark.parametrize(
+    "op", ["sin", "tanh", "sinh", "asin", "atan", "expm1", "log1p", "erf", "cbrt"]
+)
+@every_dtype
+def test_odd_functions_keep_the_sign_of_zero_and_tiny_numbers(op: str, dtype: str) -> None:
+    tiny = float(np.finfo(DTYPES[dtype]).smallest_subnormal)
+    points = np.array([0.0, -0.0, tiny, -tiny], DTYPES[dtype])
+    result = run(expansion(OPERATIONS[op], dtype, {}), points)
+    np.testing.assert_array_equal(np.signbit(result), [False, True, False, True])
+    np.testing.assert_array_equal(result == 0, [True, True, False, False])
+
+
+@pytest.mark.parametrize("op", sorted(measure_ulp.EXACT))
+def test_derivative_is_that_of_the_function(op: str) -> None:
+    row = OPERATIONS[op]
+    points = [array[:40] for array in in_domain(row, "f64", 40)]
+    variables = operands_of(row.arity, "f64")
+    for position, rule in enumerate(row.partials):
+        assert rule is not None
+        derivative = run(rule(*variables, apply(op, *variables)), *points)  # type: ignore[arg-type]
+        order = tuple(int(k == position) for k in range(row.arity))
+        for k in range(len(points[0])):
+            at = tuple(mpmath.mpf(float(array[k])) for array in points)
+            with mpmath.workprec(200):
+                exact = mpmath.diff(measure_ulp.EXACT[op], at, order)
+            assert derivative[k] == pytest.approx(float(exact), rel=2e-13, abs=2e-15)
+
+
+@every_case
+def test_derivative_by_differences(row: Operation, attrs: dict[str, int]) -> None:
+    points = [array[:200] for array in in_domain(row, "f64", 200)]
+    variables = operands_of(row.arity, "f64")
+    out = apply(row.name, *variables, **attrs)
+    step = 1e-5
+    for position, rule in enumerate(row.partials):
+        value = 0.0 if rule is None else rule(*variables, out, **attrs)
+        derivative = run(value, *points) if isinstance(value, Value) else np.full(200, value)
+        above, below = list(points), list(points)
+        above[position], below[position] = points[position] + step, points[position] - step
+        difference = row.evaluate(*above, **attrs) - row.evaluate(*below, **attrs)
+        slope = difference / (2 * step)
+        np.testing.assert_allclose(derivative, slope, rtol=1e-6, atol=1e-6)
+
+
+# Operation, operands, the expected derivative by each operand.
+CONVENTIONS: list[tuple[str, tuple[float, ...], tuple[float, ...]]] = [
+    ("asin", (1.0,), (0.0,)),
+    ("acos", (-1.0,), (0.0,)),
+    ("abs", (0.0,), (0.0,)),
+    ("relu", (0.0,), (1.0,)),
+    ("sinxdivx", (0.0,), (0.0,)),
+    ("xlogx", (0.0,), (-math.inf,)),
+    ("cbrt", (0.0,), (math.inf,)),
+    ("atan2", (0.0, 0.0), (math.nan, math.nan)),
+    ("powf", (0.0, 2.0), (0.0, 0.0)),
+    ("powf", (0.0, 0.0), (0.0, 0.0)),
+    ("powf", (-2.0, 3.0), (12.0, math.nan)),
+    ("minimum", (1.0, 1.0), (1.0, 0.0)),
+    ("maximum", (1.0, 1.0), (1.0, 0.0)),
+    ("maximum", (1.0, 2.0), (0.0, 1.0)),
+    ("clamp", (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)),
+    ("clamp", (1.0, 0.0, 1.0), (1.0, 0.0, 0.0)),
+    ("clamp", (-1.0, 0.0, 1.0), (0.0, 1.0, 0.0)),
+    ("clamp", (2.0, 0.0, 1.0), (0.0, 0.0, 1.0)),
+    ("clamp", (2.0, 1.0, 1.0), (0.0, 0.0, 1.0)),
+    ("clamp", (0.5, 1.0, 0.0), (0.0, 1.0, 0.0)),
+]
+
+
+@pytest.mark.parametrize(("op", "at", "expected"), CONVENTIONS)
+def test_derivative_at_special_points(
+    op: str, at: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    variables = operands_of(len(at), "f64")
+    points = [np.array([x]) for x in at]
+    for rule, value in zip(OPERATIONS[op].partials, expected, strict=True):
+        assert rule is not None
+        derivative = rule(*variables, apply(op, *variables))
+        assert isinstance(derivative, Value)
+        np.testing.assert_array_equal(run(derivative, *points), [value])
+
+
+@pytest.mark.parametrize("op", ["exp", "exp2", "expm1", "log", "log2", "log1p", "sigmoid", "tanh"])
+def test_whole_float32_range_in_strides(op: str) -> None:
+    # An odd stride, so that all low bits occur.
+    chunks = list(measure_ulp.every_float(op, "f32", 50_021))
+    row = OPERATIONS[op]
+    value = expansion(row, "f32", {})
+    for points in chunks:
+        error = measure_ulp.ulp_error(run(value, *points), *measure_ulp.reference(op, *points))
+        assert error.max() <= row.ulp
+
+
+@pytest.mark.parametrize("op", ["sin", "cos"])
+@every_dtype
+def test_circular_functions_of_huge_numbers_stay_bounded(op: str, dtype: str) -> None:
+    points = np.exp2(np.linspace(20, np.finfo(DTYPES[dtype]).maxexp - 1, 500)).astype(DTYPES[dtype])
+    result = run(expansion(OPERATIONS[op], dtype, {}), points)
+    assert np.abs(result).max() <= 1.0
+
+
+@every_dtype
+def test_expanded_scale_is_the_primitive(dtype: str) -> None:
+    random = np.random.default_rng(0)
+    limit = 155.0 if dtype == "f32" else 1080.0
+    a = random.uniform(0.5, 2.0, 20_000) * random.choice([-1.0, 1.0], 20_000)
+    n = random.uniform(-limit, limit, 20_000)
+    a, n = a.astype(DTYPES[dtype]), n.astype(DTYPES[dtype])
+    x, y = operands_of(2, dtype)
+    expected = run(elementwise("scale", x, y), a, n)
+    np.testing.assert_array_equal(run(expand_scale(x, y), a, n), expected)
+    subnormal = (expected != 0) & (np.abs(expected) < np.finfo(DTYPES[dtype]).tiny)
+    assert subnormal.any()
+    assert np.isinf(expected).any()
+
+
+def test_exp_in_float32_costs_eight_fma() -> None:
+    parts = [value.op for value in topological([expansion(OPERATIONS["exp"], "f32", {})])]
+    assert parts.count("fma") == 8
+    assert parts.count("scale") == 1
+    assert not {"multiply", "divide", "convert", "floor"} & set(parts)
+
+
+def test_error_is_counted_in_units_of_the_exact_result() -> None:
+    one, ulp = np.float32(1.0), np.float32(2.0**-23)
+    result = np.array([one + ulp, one - ulp / 2, one, np.inf, np.nan, np.nan, 3e-45], np.float32)
+    exact = np.array([1.0, 1.0, 1.0 + 2.0**-24, 1e39, np.nan, 1.0, 0.0])
+    expected = [1.0, 0.5, 0.5, 0.0, 0.0, np.inf, 2.0]
+    np.testing.assert_allclose(measure_ulp.ulp_error(result, exact), expected, rtol=0.1)

@@ -1,0 +1,172 @@
+"""The pass scalarize: needs no backend."""
+
+from __future__ import annotations
+
+import ir_samples
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from ir_samples import kernel_of
+from pass_tools import kernel_text, random_variables, same_bits
+
+from redcomp.interpret import interpret
+from redcomp.ir import Kernel, Output, Type, Value, elementwise, topological, variable
+from redcomp.ops.table import OPERATIONS, Operation, ShapeError, apply
+from redcomp.passes.cse import cse
+from redcomp.passes.scalarize import UNROLLED, scalarize
+from redcomp.text import parse_kernel, print_kernel
+from redcomp.verify import verify
+
+LONG = UNROLLED + 4
+
+
+def check(before: str, after: str) -> None:
+    assert print_kernel(scalarize(parse_kernel(before))) == after
+
+
+def test_short_vectors_are_written_out() -> None:
+    check(
+        kernel_text(
+            "x i vector<2xf32>, y j f32",
+            """
+            %0 = "redcomp.multiply"(%x, %y) : (vector<2xf32>, f32) -> vector<2xf32>
+            %1 = "redcomp.sum"(%x) : (vector<2xf32>) -> f32
+            """,
+            "%0: vector<2xf32>, %1: f32",
+            (True,),
+        ),
+        kernel_text(
+            "x i vector<2xf32>, y j f32",
+            """
+            %0 = "redcomp.component"(%x) {position = 0 : i64} : (vector<2xf32>) -> f32
+            %1 = "arith.mulf"(%0, %y) : (f32, f32) -> f32
+            %2 = "redcomp.component"(%x) {position = 1 : i64} : (vector<2xf32>) -> f32
+            %3 = "arith.mulf"(%2, %y) : (f32, f32) -> f32
+            %4 = "redcomp.from_elements"(%1, %3) : (f32, f32) -> vector<2xf32>
+            %5 = "arith.addf"(%2, %0) : (f32, f32) -> f32
+            """,
+            "%4: vector<2xf32>, %5: f32",
+            (True,),
+        ),
+    )
+
+
+def test_long_vectors_are_a_loop() -> None:
+    check(
+        kernel_text(
+            "x i vector<64xf32>, y j vector<64xf32>",
+            '%0 = "redcomp.scalprod"(%x, %y) : (vector<64xf32>, vector<64xf32>) -> f32',
+            "%0: f32",
+        ),
+        kernel_text(
+            "x i vector<64xf32>, y j vector<64xf32>",
+            """
+            %0 = "arith.constant"() {value = 0.0 : f32} : () -> f32
+            %3 = "redcomp.fold"(%0) ({
+            ^bb0(%k: index):
+              %1 = "redcomp.component"(%x, %k) : (vector<64xf32>, index) -> f32
+              %2 = "redcomp.component"(%y, %k) : (vector<64xf32>, index) -> f32
+              "redcomp.yield"(%1, %2) : (f32, f32) -> ()
+            }) {combine = "fma", extent = 64 : i64, level = 0 : i64} : (f32) -> f32
+            """,
+            "%3: f32",
+        ),
+    )
+
+
+def test_long_result_is_a_map() -> None:
+    (output,) = scalarize(kernel_of(variable("x", "i", 0, Type("f64", 100)) * 2.0)).outputs
+    assert output.value.op == "map"
+    assert output.value.type == Type("f64", 100)
+
+
+def test_loop_in_a_loop_has_its_own_level() -> None:
+    x = variable("x", "i", 0, Type("f64", LONG))
+    (output,) = scalarize(kernel_of(x * apply("sum", x))).outputs
+    levels = {value["level"] for value in topological([output.value]) if value.op == "index"}
+    assert levels == {0, 1}
+
+
+def test_chain_of_any_length_needs_no_recursion() -> None:
+    value = variable("x", "i", 0, Type("f64", 2))
+    for _ in range(5_000):
+        value = value * 1.5 + 1.0
+    (root,) = cse(scalarize(kernel_of(value))).roots
+    # Both components, two constants, the variable, its two components, and the vector at the end.
+    assert len(list(topological([root]))) == 2 * 10_000 + 2 + 1 + 2 + 1
+
+
+def applied(row: Operation, dim: int) -> Value | None:
+    """An operation of the table on f64 vectors, with parameters that fit."""
+    args = tuple(variable(f"a{k}", "i", k, Type("f64", dim)) for k in range(row.arity))
+    for numbers in ((2, 5), (5, 2), (2,), (40,), ()):
+        if len(numbers) == len(row.parameters):
+            for dims in ((dim,) * row.arity, (1,) * row.arity):
+                args = tuple(
+                    variable(f"a{k}", "i", k, Type("f64", d)) for k, d in enumerate(dims)
+                )
+                try:
+                    return apply(row.name, *args, **dict(zip(row.parameters, numbers, strict=True)))
+                except ShapeError:
+                    continue
+    return None
+
+
+VECTOR_ROWS = [row for row in OPERATIONS.values() if row.element is not None]
+
+
+@pytest.mark.parametrize("dim", [7, UNROLLED, LONG])
+@pytest.mark.parametrize("row", VECTOR_ROWS, ids=lambda row: row.name)
+def test_vector_operation_is_its_components(row: Operation, dim: int) -> None:
+    value = applied(row, dim)
+    assert value is not None, "its shape rule takes none of the parameters that are tried"
+    kernel = kernel_of(value * 1.0)
+    scalar = scalarize(kernel)
+    verify(scalar)
+    arrays = random_variables(kernel.params, np.random.default_rng(0))
+    (before,), (after,) = interpret(kernel.roots, arrays), interpret(scalar.roots, arrays)
+    np.testing.assert_allclose(after, np.broadcast_to(before, after.shape), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("dim", [3, LONG])
+def test_elementwise_operations_repeat_scalars(dim: int) -> None:
+    x, p = variable("x", "i", 0, Type("f32", dim)), variable("p", "parameter", 1, Type("f32"))
+    kernel = Kernel((x, p), (Output(elementwise("maximum", p, x) - p),))
+    arrays = random_variables(kernel.params, np.random.default_rng(0), special=True)
+    before, after = (interpret(k.roots, arrays)[0] for k in (kernel, scalarize(kernel)))
+    assert same_bits(np.broadcast_to(before, after.shape), after)
+
+
+@st.composite
+def vector_kernels(draw: st.DrawFn) -> Kernel:
+    """Elementwise operations, sums and extractions over vectors of one length."""
+    dim = draw(st.sampled_from([3, UNROLLED, LONG]))
+    x, y = (variable(n, k, p, Type("f64", dim)) for n, k, p in (("x", "i", 0), ("y", "j", 1)))
+    p = variable("p", "parameter", 2, Type("f64"))
+    values: list[Value] = [x, y, p]
+    for _ in range(draw(st.integers(1, 6))):
+        a, b = draw(st.sampled_from(values)), draw(st.sampled_from(values))
+        vector = a if a.dim > 1 else x
+        made = [a * b, a - b, apply("scalprod", a, b), apply("sum", vector)]
+        made += [apply("elem", vector, m=dim - 1), apply("max", vector), apply("argmin", vector)]
+        values.append(draw(st.sampled_from(made)))
+    return Kernel((x, y, p), (Output(values[-1]), Output(values[-2], "sum", p)))
+
+
+@given(vector_kernels(), st.integers(0, 2**32 - 1))
+def test_random_kernels_keep_their_values(kernel: Kernel, seed: int) -> None:
+    scalar = scalarize(kernel)
+    verify(scalar)
+    arrays = random_variables(kernel.params, np.random.default_rng(seed))
+    before, after = interpret(kernel.roots, arrays), interpret(scalar.roots, arrays)
+    for b, a in zip(before, after, strict=True):
+        np.testing.assert_allclose(a, np.broadcast_to(b, a.shape), rtol=1e-11, atol=1e-11)
+
+
+@given(ir_samples.kernels())
+def test_elementary_kernels_become_scalar(kernel: Kernel) -> None:
+    loops = ("component", "fold", "map", "from_elements", "variable")
+    assume(not any(value.op in loops[:3] for value in topological(kernel.roots)))
+    values = topological(scalarize(kernel).roots)
+    assert all(value.dim == 1 or value.op in loops for value in values)
