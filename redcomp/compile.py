@@ -201,7 +201,12 @@ class Lowering:
     def stages(self) -> dict[str, str]:
         """Every stage's text, in order."""
         texts = {name: print_program(program) for name, program in self.programs}
-        return {**texts, "20-module.ll": self.module.text, "21-llvm.ll": self.llvm, "22-asm.s": self.asm}
+        return {
+            **texts,
+            "20-module.ll": self.module.text,
+            "21-llvm.ll": self.llvm,
+            "22-asm.s": self.asm,
+        }
 
     @property
     def stats(self) -> Statistics:

@@ -29,7 +29,9 @@ class _Interpreter:
     def __init__(self, free: Mapping[int, Loops], variables: Mapping[str, Array]) -> None:
         self.free, self.variables = free, variables
 
-    def run(self, roots: Iterable[Value], done: dict[int, Array], inside: Loops) -> dict[int, Array]:
+    def run(
+        self, roots: Iterable[Value], done: dict[int, Array], inside: Loops
+    ) -> dict[int, Array]:
         """Evaluate whatever the roots need and the open loops determine."""
         done = dict(done)
         for value in topological(roots, known=done.keys()):

@@ -173,7 +173,7 @@ class Value:
 def constant(value: float | int | bool, dtype: str, span: Span | None = None) -> Value:
     """A scalar constant, rounded to `dtype`; floats keep the sign of zero and NaN."""
     with np.errstate(over="ignore"):
-        rounded = NUMPY_DTYPES[dtype](value)  # type: ignore[call-arg]
+        rounded = NUMPY_DTYPES[dtype](value)
     number = float(rounded) if dtype in FLOATS else int(rounded)
     return Value("constant", (), Type(dtype), (("value", number),), span)
 
@@ -251,6 +251,14 @@ def convert(a: Value, dtype: str) -> Value:
     return Value("convert", (a,), Type(dtype, a.dim), (("dtype", dtype),), a.span)
 
 
+def lookup(table: tuple[float, ...], position: Value, dtype: str) -> Value:
+    """table[position modulo its length], a power of two; the table is kept as bits."""
+    integer = NUMPY_DTYPES[INTEGER_OF_WIDTH[dtype]]
+    bits = np.array(table, NUMPY_DTYPES[dtype]).view(integer)
+    attrs = (("dtype", dtype), ("table", tuple(int(b) for b in bits)))
+    return Value("lookup", (position,), Type(dtype, position.dim), attrs, position.span)
+
+
 def component(vector: Value, position: Value | int) -> Value:
     """One component of a vector, at a constant or computed position."""
     if isinstance(position, int):
@@ -316,9 +324,7 @@ class Kernel:
     def map_roots(self, function: Callable[[Value], Value]) -> Kernel:
         """The kernel with each root replaced."""
         outputs = tuple(
-            Output(
-                function(o.value), o.reduction, None if o.scale is None else function(o.scale)
-            )
+            Output(function(o.value), o.reduction, None if o.scale is None else function(o.scale))
             for o in self.outputs
         )
         return Kernel(self.params, outputs)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.genred import GenredBase, check_backend, sizes
+from redcomp.frontend.genred import GenredBase, check_call, sizes
+from redcomp.frontend.pair_reduction import PairReduction
 
 __all__ = ["Genred"]
 
@@ -37,64 +38,72 @@ class Genred(GenredBase):
 
         Raises ArgumentError (a ValueError) that names the argument.
         """
-        if backend != "auto":
-            check_backend(backend)
-        if ranges is not None or out is not None:
-            name = "ranges" if ranges is not None else "out"
-            raise ArgumentError(f"{name} is not supported by this version of redcomp")
-        reduction = self._reduction
-        arrays = [a if type(a) is np.ndarray else _as_array(a) for a in args]
-        rows, columns = sizes(reduction, [a.shape for a in arrays])
-        dtype = self._dtype(arrays)
-        native = np.float32 if dtype == "f32" else np.float64
-        arrays = [
-            a if a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative else _packed(a, native)
-            for a in arrays
-        ]
-        if reduction.rows == "j":
-            rows, columns = columns, rows
-        result = np.empty((rows, reduction.dims[0]), native)
-        if rows == 0 or columns == 0:
-            result.fill(0)
-            return result
-        addresses = [a.__array_interface__["data"][0] for a in arrays]
-        target = result.__array_interface__["data"][0]
-        reduction.compiled(dtype)(rows, columns, (target,), addresses)
+        return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
+
+
+def call(
+    genred: GenredBase,
+    *args: _Array,
+    backend: str = "auto",
+    device_id: int = -1,
+    ranges: None = None,
+    out: None = None,
+) -> _Array:
+    """What `Genred` does when it is called with arrays."""
+    if backend != "auto" or ranges is not None or out is not None:
+        check_call(backend, ranges, out)
+    reduction = genred.reduction
+    arrays = [a if type(a) is np.ndarray else _as_array(a) for a in args]
+    rows, columns = sizes(reduction, [a.shape for a in arrays])
+    dtype = _dtype(reduction, arrays)
+    native = np.float32 if dtype == "f32" else np.float64
+    arrays = [
+        a if a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative else _packed(a, native)
+        for a in arrays
+    ]
+    result = np.empty((rows, reduction.dims[0]), native)
+    if rows == 0 or columns == 0:
+        result.fill(0)
         return result
+    addresses = [a.__array_interface__["data"][0] for a in arrays]
+    target = result.__array_interface__["data"][0]
+    reduction.compiled(dtype)(rows, columns, (target,), addresses)
+    return result
 
-    def _dtype(self, arrays: list[_Array]) -> str:
-        """The common dtype of the arguments."""
-        found = {a.dtype for a in arrays}
-        if len(found) == 1:
-            name = _FLOATS.get(next(iter(found)))
-            if name is not None:
-                return name
-        return self._unusual_dtype(arrays)
 
-    def _unusual_dtype(self, arrays: list[_Array]) -> str:
-        """Byte-swapped floats are fine; mixed or other dtypes are errors."""
-        first: str | None = None
-        for parameter, array in zip(self._reduction.parameters, arrays, strict=True):
-            name = _FLOATS.get(array.dtype.newbyteorder("="))
-            if name is None:
-                raise ArgumentError(
-                    f"argument {parameter.name!r} has dtype {array.dtype}; "
-                    "expected float32 or float64"
-                )
-            if first is not None and name != first:
-                raise ArgumentError(
-                    f"argument {parameter.name!r} has dtype {array.dtype}, but "
-                    f"{self._reduction.parameters[0].name!r} has {arrays[0].dtype}: "
-                    "all arguments must have the same"
-                )
-            first = name
-        if first is None:
-            raise ArgumentError("a formula without variables has no dtype")
-        return first
+def _dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
+    """The common dtype of the arguments."""
+    found = {a.dtype for a in arrays}
+    if len(found) == 1:
+        name = _FLOATS.get(next(iter(found)))
+        if name is not None:
+            return name
+    return _unusual_dtype(reduction, arrays)
+
+
+def _unusual_dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
+    """Byte-swapped floats are fine; mixed or other dtypes are errors."""
+    first: str | None = None
+    for parameter, array in zip(reduction.parameters, arrays, strict=True):
+        name = _FLOATS.get(array.dtype.newbyteorder("="))
+        if name is None:
+            raise ArgumentError(
+                f"argument {parameter.name!r} has dtype {array.dtype}; expected float32 or float64"
+            )
+        if first is not None and name != first:
+            raise ArgumentError(
+                f"argument {parameter.name!r} has dtype {array.dtype}, but "
+                f"{reduction.parameters[0].name!r} has {arrays[0].dtype}: "
+                "all arguments must have the same"
+            )
+        first = name
+    if first is None:
+        raise ArgumentError("a formula without variables has no dtype")
+    return first
 
 
 def _as_array(value: object) -> _Array:
-    """Subclasses and whatever converts itself to an array without guessing a dtype from lists."""
+    """Subclasses of arrays are taken; lists are not, since their dtype would be a guess."""
     if isinstance(value, np.ndarray):
         return np.asarray(value)
     raise ArgumentError(f"expected a NumPy array, not {type(value).__name__}")

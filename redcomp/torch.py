@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.genred import GenredBase, check_backend, sizes
+from redcomp.frontend.genred import GenredBase, check_call, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 
 __all__ = ["Genred"]
@@ -35,14 +35,22 @@ class Genred(GenredBase):
 
         Raises ArgumentError (a ValueError) that names the argument.
         """
-        if backend != "auto":
-            check_backend(backend)
-        if ranges is not None or out is not None:
-            name = "ranges" if ranges is not None else "out"
-            raise ArgumentError(f"{name} is not supported by this version of redcomp")
-        _check(self._reduction, args)
-        results = _apply(self._reduction, args)
-        return results[0]
+        return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
+
+
+def call(
+    genred: GenredBase,
+    *args: torch.Tensor,
+    backend: str = "auto",
+    device_id: int = -1,
+    ranges: None = None,
+    out: None = None,
+) -> torch.Tensor:
+    """What `Genred` does when it is called with tensors."""
+    if backend != "auto" or ranges is not None or out is not None:
+        check_call(backend, ranges, out)
+    _check(genred.reduction, args)
+    return _apply(genred.reduction, args)[0]
 
 
 def _check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
@@ -82,8 +90,6 @@ def _apply(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> tuple[t
 def _compute(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """Run the kernel on tensors that have been checked."""
     rows, columns = sizes(reduction, [t.shape for t in tensors])
-    if reduction.rows == "j":
-        rows, columns = columns, rows
     dtype = tensors[0].dtype
     results = tuple(torch.empty((rows, dim), dtype=dtype) for dim in reduction.dims)
     if rows == 0 or columns == 0:

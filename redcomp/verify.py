@@ -166,12 +166,14 @@ _ATTRIBUTES: Mapping[str, Mapping[str, type]] = {
     "compare": {"predicate": str},
     "convert": {"dtype": str},
     "bitcast": {"dtype": str},
+    "lookup": {"dtype": str, "table": tuple},
 }
 _RESULT_DTYPES: Mapping[str, Callable[[Value], str]] = {
     "select": _select_dtype,
     "compare": _compare_dtype,
     "convert": _convert_dtype,
     "bitcast": _bitcast_dtype,
+    "lookup": _bitcast_dtype,
 }
 
 

@@ -25,6 +25,7 @@ from redcomp.ir import (
     fold,
     from_elements,
     index,
+    lookup,
     select,
     topological,
     variable,
@@ -42,6 +43,7 @@ PRIMITIVE_SAMPLES = {
     "compare": lambda a, b: compare("oge", a, b),
     "bitcast": lambda a: bitcast(a, "i32"),
     "convert": lambda a: convert(a, "i32"),
+    "lookup": lambda a: lookup((1.0, 2.0, 3.0, 4.0), bitcast(a, "i32"), "f32"),
 }
 
 

@@ -14,10 +14,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 Tensor = torch.Tensor
 Item = Tensor | float | int
+_T = Callable[..., Tensor]
 KINDS = {"Vi": "i", "Vj": "j", "Pm": "parameter"}
 
 
@@ -86,19 +88,24 @@ def absolute_sums(
 # -- operations whose derivatives follow the language -----------------------------------------------------
 
 
-class _WithDerivative(torch.autograd.Function):
-    """A function of one tensor whose derivative is given as another, differentiable one."""
+class _WithDerivatives(torch.autograd.Function):
+    """A function whose partial derivatives are given as other, differentiable functions."""
 
     @staticmethod
-    def forward(ctx: Any, f: Tensor, value: Callable[[Tensor], Tensor], slope: Any) -> Tensor:
-        ctx.save_for_backward(f)
-        ctx.slope = slope
-        return value(f)
+    def forward(ctx: Any, value: _T, slopes: Sequence[_T], *args: Tensor) -> Tensor:
+        ctx.save_for_backward(*args)
+        ctx.slopes = slopes
+        return value(*args)
 
     @staticmethod
-    def backward(ctx: Any, e: Tensor) -> tuple[Tensor, None, None]:
-        (f,) = ctx.saved_tensors
-        return e * ctx.slope(f), None, None
+    def backward(ctx: Any, e: Tensor) -> tuple[Tensor | None, ...]:
+        args = ctx.saved_tensors
+        parts = [(e * slope(*args)).sum_to_size(a.shape) for slope, a in zip(ctx.slopes, args)]
+        return None, None, *parts
+
+
+def _with_derivatives(value: _T, *slopes: _T) -> _T:
+    return lambda *args: _WithDerivatives.apply(value, slopes, *args)
 
 
 def _sqrt(f: Tensor) -> Tensor:
@@ -112,26 +119,18 @@ def _rsqrt(f: Tensor) -> Tensor:
     return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, f).rsqrt())
 
 
-def _asin(f: Tensor) -> Tensor:
-    return _WithDerivative.apply(f, torch.asin, lambda f: _rsqrt(1 - f * f))
-
-
-def _acos(f: Tensor) -> Tensor:
-    return _WithDerivative.apply(f, torch.acos, lambda f: -_rsqrt(1 - f * f))
-
-
-def _xlogx(f: Tensor) -> Tensor:
-    return _WithDerivative.apply(f, lambda f: torch.special.xlogy(f, f), lambda f: f.log() + 1)
-
-
-def _cbrt(f: Tensor) -> Tensor:
-    value = lambda f: f.sign() * f.abs() ** (1 / 3)
-    return _WithDerivative.apply(f, value, lambda f: 1 / (3 * _cbrt(f) ** 2))
-
-
-def _softplus(f: Tensor) -> Tensor:
-    value = lambda f: torch.logaddexp(f, torch.zeros_like(f))
-    return _WithDerivative.apply(f, value, torch.sigmoid)
+_asin = _with_derivatives(torch.asin, lambda f: _rsqrt(1 - f * f))
+_acos = _with_derivatives(torch.acos, lambda f: -_rsqrt(1 - f * f))
+_xlogx = _with_derivatives(lambda f: torch.special.xlogy(f, f), lambda f: f.log() + 1)
+_cbrt = _with_derivatives(
+    lambda f: torch.from_numpy(np.cbrt(f.numpy(force=True))), lambda f: 1 / (3 * _cbrt(f) ** 2)
+)
+_softplus = _with_derivatives(
+    lambda f: torch.logaddexp(f, torch.zeros_like(f)), torch.sigmoid
+)
+_atan2 = _with_derivatives(
+    torch.atan2, lambda f, g: g / (f * f + g * g), lambda f, g: -f / (f * f + g * g)
+)
 
 
 def _sinxdivx(f: Tensor) -> Tensor:
@@ -150,10 +149,11 @@ def _sign(f: Tensor) -> Tensor:
 
 
 def _round(f: Tensor, d: int) -> Tensor:
+    f = f.detach()
     power = 10.0**d
     size = (f * power).abs()
-    whole = size.floor()
-    return torch.copysign(whole + (size - whole >= 0.5), f.detach()) / power + 0 * f.detach()
+    up = (size - size.floor() >= 0.5).to(f)  # inf - inf is NaN, which rounds nothing up
+    return torch.copysign(size.floor() + up, f) / power
 
 
 def _clamp(x: Tensor, a: Item, b: Item) -> Tensor:
@@ -201,7 +201,6 @@ def _weighted_sqnorm(s: Tensor, f: Tensor) -> Tensor:
     return _total((s.unflatten(-1, (d, d)) * f.unsqueeze(-2)).sum(-1) * f)
 
 
-_T = Callable[..., Tensor]
 _TRUTH: Mapping[str, _T] = {
     "Equal": torch.eq,
     "NotEqual": torch.ne,
@@ -244,7 +243,7 @@ OPERATIONS: Mapping[str, _T] = {
     "Asin": _asin,
     "Acos": _acos,
     "Atan": torch.atan,
-    "Atan2": torch.atan2,
+    "Atan2": _atan2,
     "Abs": torch.abs,
     "Sign": lambda f: _sign(f.detach()),
     "Step": lambda f: 1 - (f < 0).to(f),
@@ -353,6 +352,8 @@ class _Evaluator:
     def gradient(self, f: Tensor, v: Tensor, e: Tensor) -> Tensor:
         leading = self.like.shape[:2]
         f = f.expand(*leading, f.shape[-1])
+        if not f.requires_grad:
+            return torch.zeros_like(v)
         (result,) = torch.autograd.grad(
             f, [v], e.expand(f.shape), create_graph=True, allow_unused=True, materialize_grads=True
         )

@@ -20,6 +20,7 @@ GPU_BACKENDS = (
     "GPU_2D_device",
     "GPU_2D_host",
 )
+_ONE = (1, "")
 _SHAPES = {"i": "(M, {})", "j": "(N, {})", "parameter": "({},)"}
 
 
@@ -64,7 +65,7 @@ class GenredBase:
         self.formula, self.aliases = formula, tuple(aliases)
         self.reduction_op, self.axis = reduction_op, axis
         options = Options(use_fast_math=bool(use_fast_math))
-        self._reduction = make_reduction((formula,), self.aliases, reduction_op, axis, options)
+        self.reduction = make_reduction((formula,), self.aliases, reduction_op, axis, options)
 
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))
@@ -81,7 +82,7 @@ class GenredBase:
         """
         if dtype not in DTYPES:
             raise ArgumentError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
-        return self._reduction.lower(DTYPES[dtype], target)
+        return self.reduction.lower(DTYPES[dtype], target)
 
     def explain(self, dtype: str = "float32", target: str = "host") -> str:
         """The story of the compilation in one screen."""
@@ -89,19 +90,22 @@ class GenredBase:
 
 
 def _check_accumulation(dtype_acc: str, use_double_acc: bool, sum_scheme: str) -> None:
+    """Sums are block sums with float64 totals; what asks for less or for as much is granted."""
     if dtype_acc not in ("auto", "float32", "float64"):
         raise ArgumentError(f"dtype_acc must be auto, float32 or float64, not {dtype_acc!r}")
     if use_double_acc and dtype_acc not in ("auto", "float64"):
         raise ArgumentError(f"use_double_acc contradicts dtype_acc={dtype_acc!r}")
-    if sum_scheme not in ("auto", "direct_sum", "block_sum", "kahan_scheme"):
+    if sum_scheme not in ("auto", "block_sum"):
         raise ArgumentError(
-            "sum_scheme must be auto, direct_sum, block_sum or kahan_scheme, "
-            f"not {sum_scheme!r}"
+            f"sum_scheme must be auto or block_sum in this version of redcomp, not {sum_scheme!r}"
         )
 
 
-def check_backend(backend: str) -> None:
-    """Raise ArgumentError unless the backend is known and can be had."""
+def check_call(backend: str, ranges: object, out: object) -> None:
+    """Raise ArgumentError unless the call's options are known and can be had."""
+    for name, value in (("ranges", ranges), ("out", out)):
+        if value is not None:
+            raise ArgumentError(f"{name} is not supported by this version of redcomp")
     if backend in HOST_BACKENDS:
         return
     if backend in GPU_BACKENDS:
@@ -111,9 +115,9 @@ def check_backend(backend: str) -> None:
 
 
 def sizes(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """M and N, the numbers of rows i and columns j, after a check of all shapes.
+    """The numbers of rows (of the result) and of columns (reduced over), after a check of all shapes.
 
-    Without any i-variable M is 1, and likewise N.  Raises ArgumentError.
+    An index without any variable has size 1.  Raises ArgumentError.
     """
     parameters = reduction.parameters
     if len(shapes) != len(parameters):
@@ -135,7 +139,8 @@ def sizes(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> tuple[in
                 f"argument {parameter.name!r} has {shape[0]} rows, but {first!r} has {size}: "
                 f"all {kind}-variables must have the same number"
             )
-    return found.get("i", (1, ""))[0], found.get("j", (1, ""))[0]
+    columns = "j" if reduction.rows == "i" else "i"
+    return found.get(reduction.rows, _ONE)[0], found.get(columns, _ONE)[0]
 
 
 def _shape_message(parameter: Parameter, shape: Sequence[int]) -> str:
@@ -144,4 +149,3 @@ def _shape_message(parameter: Parameter, shape: Sequence[int]) -> str:
         f"argument {parameter.name!r} must have shape {expected}, as its alias says; "
         f"it has shape {tuple(shape)}"
     )
-

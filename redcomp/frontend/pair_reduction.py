@@ -6,6 +6,7 @@ are its gradients.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,9 @@ class PairReduction:
 
     def _untransposed(self, dtype: str) -> Kernel:
         if dtype not in self._kernels:
-            build = self._gradient_kernel if isinstance(self.formulas, GradientSpec) else self._lower
+            build = (
+                self._gradient_kernel if isinstance(self.formulas, GradientSpec) else self._lower
+            )
             self._kernels[dtype] = build(dtype)
         return self._kernels[dtype]
 
@@ -94,9 +97,10 @@ class PairReduction:
         parent, positions = self.formulas.parent, self.formulas.positions
         kernel = parent._untransposed(dtype)
         count = len(kernel.params)
+        names = _new_names({v["name"] for v in kernel.params}, len(kernel.outputs))
         cotangents = tuple(
-            variable(f"cotangent{n}", parent.rows, count + n, Type(dtype, output.type.dim))
-            for n, output in enumerate(kernel.outputs)
+            variable(name, parent.rows, count + n, Type(dtype, output.type.dim))
+            for n, (name, output) in enumerate(zip(names, kernel.outputs, strict=True))
         )
         wrt = tuple(kernel.params[position] for position in positions)
         totals: list[Value | None] = [None] * len(wrt)
@@ -135,6 +139,12 @@ class PairReduction:
         if kernel is None:
             kernel = self._compiled[dtype] = self.lower(dtype).load()
         return kernel
+
+
+def _new_names(taken: set[str], count: int) -> list[str]:
+    """Names for cotangents that no variable has."""
+    free = (name for n in itertools.count() if (name := f"cotangent{n}") not in taken)
+    return list(itertools.islice(free, count))
 
 
 def make_reduction(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -21,6 +21,7 @@ class Code:
     """The body of one function."""
 
     lines: list[str] = field(default_factory=list)
+    declarations: dict[str, str] = field(default_factory=dict)
     block: str = "entry"
     _names: int = 0
 
@@ -38,6 +39,12 @@ class Code:
     def line(self, text: str) -> None:
         """Append an instruction without a result."""
         self.lines.append(f"  {text}")
+
+    def call(self, result: str, name: str, types: Sequence[str], operands: Sequence[str]) -> str:
+        """The result of calling an intrinsic, which is declared."""
+        self.declarations[name] = f"declare {result} @{name}({', '.join(types)})"
+        arguments = ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
+        return self.value(f"call {result} @{name}({arguments})")
 
     def label(self, name: str) -> None:
         """Start a block."""
@@ -77,7 +84,11 @@ class Code:
 
     @contextmanager
     def loop(
-        self, start: str | int, stop: str | int, step: int, carried: list[tuple[str, str]] | None = None
+        self,
+        start: str | int,
+        stop: str | int,
+        step: int,
+        carried: list[tuple[str, str]] | None = None,
     ) -> Iterator[Loop]:
         """for counter in range(start, stop, step); `carried` are (type, initial value) pairs.
 

@@ -13,11 +13,15 @@ from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from redcomp.errors import CompilerError
 from redcomp.ir import (
     FLOATS,
     I_BIT,
     J_BIT,
+    NUMPY_DTYPES,
+    Kind,
     Type,
     Value,
     loop_of,
@@ -25,7 +29,7 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.llvm_backend.code import Code
-from redcomp.llvm_backend.target import CONVERSIONS, INSTRUCTIONS, INTRINSICS, LLVM_TYPES, Target
+from redcomp.llvm_backend.target import CONVERSIONS, INSTRUCTIONS, INTRINSICS, LLVM_TYPES, TABLE, Target
 from redcomp.passes.expand import expand_value
 
 Loops = frozenset[tuple[int, int]]
@@ -173,8 +177,8 @@ class Emitter:
         if (op, value.dtype) in self.target.native:
             return self._native(value, operands, lane)
         if op in INTRINSICS:
-            listed = ", ".join(f"{result} {operand}" for operand in operands)
-            return code.value(f"call {result} @{self.intrinsic(op, value.dtype, lane)}({listed})")
+            name = self.intrinsic(op, value.dtype, lane)
+            return code.call(result, name, [result] * len(operands), operands)
         if op == "compare":
             kind = "fcmp" if value.args[0].type.is_float else "icmp"
             return code.value(f"{kind} {value['predicate']} {types[0]} {', '.join(operands)}")
@@ -192,15 +196,31 @@ class Emitter:
 
     def _native(self, value: Value, operands: list[str], lane: bool) -> str:
         """A target's own instruction, which exists for full vectors only."""
-        name, rest = self.target.native[value.op, value.dtype]
-        vector = self.type_of(value.dtype, True)
+        native = self.target.native[value.op, value.dtype]
+        dtypes = [arg.dtype for arg in value.args]
         if not lane:
-            operands = [self.splat(operand, value.dtype) for operand in operands]
-        listed = ", ".join(f"{vector} {operand}" for operand in operands)
-        made = self.code.value(f"call {vector} @{name}({listed}, {rest})")
-        if lane or self.lanes == 1:
-            return made
-        return self.code.value(f"extractelement {vector} {made}, i64 0")
+            operands = [self.splat(o, dtype) for o, dtype in zip(operands, dtypes, strict=True)]
+        vector = self.type_of(value.dtype, True)
+        types, arguments = [], []
+        for argument in native.arguments:
+            if isinstance(argument, int):
+                types.append(self.type_of(dtypes[argument], True))
+                arguments.append(operands[argument])
+            elif argument == TABLE:
+                types.append(vector)
+                arguments.append(self._table(value))
+            else:
+                types.append(argument.rsplit(" ", 1)[0])
+                arguments.append(argument.rsplit(" ", 1)[1])
+        made = self.code.call(vector, native.intrinsic, types, arguments)
+        return made if lane else self.code.value(f"extractelement {vector} {made}, i64 0")
+
+    def _table(self, value: Value) -> str:
+        """The entries of a lookup as a vector, repeated to fill it."""
+        scalar, integer = LLVM_TYPES[value.dtype], value.args[0].dtype
+        entries = np.array(value["table"], NUMPY_DTYPES[integer]).view(value.type.numpy)
+        texts = [f"{scalar} {float_literal(float(e))}" for e in entries]
+        return f"<{', '.join(texts * (self.lanes // len(texts)))}>"
 
     def intrinsic(self, op: str, dtype: str, lane: bool) -> str:
         """The overloaded name of an intrinsic."""
@@ -222,9 +242,7 @@ class Emitter:
         return [v for v in waiting if id(v) not in done]
 
     def _needs(self, fold: Value, waiting: set[int]) -> bool:
-        return any(
-            id(value) in waiting for value in topological(fold.args, known=self.bound)
-        )
+        return any(id(value) in waiting for value in topological(fold.args, known=self.bound))
 
     def _emit_loop(self, counter: Value, folds: list[Value]) -> None:
         shapes = [self._shape(f) for f in folds]
@@ -266,9 +284,9 @@ class Emitter:
     def _combined(self, fold: Value, state: str, row: int, col: int) -> str:
         """combine(*operands, state) at one pair of the block, expanded to the target's primitives."""
         lane = self.is_lane(fold)
-        kind = "i" if self.lane_bit == I_BIT else "j"
+        kind: Kind = "parameter" if not lane else "i" if self.lane_bit == I_BIT else "j"
         leaves = [
-            variable(f"operand{n}", kind if lane else "parameter", n, Type(arg.dtype))
+            variable(f"operand{n}", kind, n, Type(arg.dtype))
             for n, arg in enumerate((*fold.args[1:-1], fold))
         ]
         combine = Value(fold["combine"], tuple(leaves), fold.type)
@@ -300,9 +318,7 @@ class Emitter:
         """
         order = _depending_on(steps, states)
         in_order = {id(value) for value in order} | {id(state) for state in states}
-        self.emit(
-            arg for value in order for arg in value.args if id(arg) not in in_order
-        )
+        self.emit(arg for value in order for arg in value.args if id(arg) not in in_order)
         self.emit(step for step in steps if id(step) not in in_order)
         current = [list(rows) for rows in operands]
         for col in range(self.cols):
@@ -332,10 +348,15 @@ def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value
 
 
 def literal(value: Value) -> str:
-    """A constant in LLVM's syntax; floats as the bits of a double, which is exact for both dtypes."""
+    """A constant in LLVM's syntax."""
     number = value["value"]
     if value.dtype in FLOATS:
-        return f"0x{struct.unpack('>Q', struct.pack('>d', number))[0]:016X}"
+        return float_literal(number)
     if value.dtype == "i1":
         return "true" if number else "false"
     return str(number)
+
+
+def float_literal(number: float) -> str:
+    """The bits of a double, which is exact for both dtypes."""
+    return f"0x{struct.unpack('>Q', struct.pack('>d', number))[0]:016X}"

@@ -8,7 +8,6 @@ from an atomic counter; tasks depend on the sizes only, so results do not depend
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -80,6 +79,7 @@ class _Skeleton:
         self.free = free_indices(nest.roots)
         self.lanes, self.size, self.scalar = schedule.lanes, SIZES[dtype], LLVM_TYPES[dtype]
         self.accumulator = nest.totals[0].dtype
+        self.declarations: dict[str, str] = {}
 
     def module(self) -> str:
         functions = [
@@ -92,11 +92,14 @@ class _Skeleton:
         ]
         text = "\n".join(functions)
         attributes = f"attributes #0 = {{ nounwind {self.target.attributes} }}"
-        return f'target triple = "{self.target.triple}"\n\n{text}\n{_declarations(text)}\n{attributes}\n'
+        declarations = "\n".join(self.declarations.values())
+        triple = f'target triple = "{self.target.triple}"'
+        return f"{triple}\n\n{text}\n{declarations}\n{attributes}\n"
 
     # -- small parts -----------------------------------------------------------------------------------
 
     def _function(self, name: str, parameters: str, code: Code, linkage: str = "internal ") -> str:
+        self.declarations.update(code.declarations)
         body = "\n".join(code.lines)
         return f"define {linkage}void @{name}({parameters}) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
 
@@ -136,9 +139,7 @@ class _Skeleton:
         return load
 
     def _emitter(self, code: Code, load: Loader, lane_bit: int, rows: int = 1) -> Emitter:
-        return Emitter(
-            code, self.target, self.lanes, self.free, load, lane_bit=lane_bit, rows=rows
-        )
+        return Emitter(code, self.target, self.lanes, self.free, load, lane_bit=lane_bit, rows=rows)
 
     def _pack(self, code: Code, lanes: _Lanes, variables: Sequence[Value], first: str) -> None:
         """Copy rows first, first + 1, ... into lanes; beyond the last row, the last row again."""
@@ -216,9 +217,7 @@ class _Skeleton:
             lanes = self._lanes(self.layout.rows, code.at("%rows", self.scalar, offset))
             first = code.integer("add", "%first", code.integer("mul", block.counter, self.lanes))
             self._pack(code, lanes, self.layout.raw_rows, first)
-            load = _by_kind(
-                i=lambda v, k, row, col: lanes.load(code, v, k), parameter=parameters
-            )
+            load = _by_kind(i=lambda v, k, row, col: lanes.load(code, v, k), parameter=parameters)
             self._compute(self._emitter(code, load, I_BIT), self.nest.rows, lanes)
         return self._function("rows", "ptr %job, ptr %rows, i64 %first, i64 %blocks", code)
 
@@ -251,9 +250,7 @@ class _Skeleton:
             offset = code.integer("mul", group.counter, record.width)
             first = code.at("%columns", self.scalar, offset)
             self._transpose(code, lanes, first, needed, into_lanes=True)
-            load = _by_kind(
-                j=lambda v, k, row, col: lanes.load(code, v, k), parameter=parameters
-            )
+            load = _by_kind(j=lambda v, k, row, col: lanes.load(code, v, k), parameter=parameters)
             self._compute(self._emitter(code, load, J_BIT), self.nest.columns, lanes)
             made = [h.variable for h in self.nest.columns]
             self._transpose(code, lanes, first, made, into_lanes=False)
@@ -266,9 +263,7 @@ class _Skeleton:
         with code.loop(0, self.lanes, 1) as lane:
             record = code.at(first, self.scalar, code.integer("mul", lane.counter, width))
             for variable in variables:
-                packed = code.at(
-                    record, self.scalar, self.layout.columns.offsets[id(variable)]
-                )
+                packed = code.at(record, self.scalar, self.layout.columns.offsets[id(variable)])
                 spread = code.at(lanes.place(code, variable, 0), self.scalar, lane.counter)
                 if into_lanes:
                     self._copy(code, packed, 1, spread, self.lanes, variable.dim)
@@ -639,18 +634,3 @@ def _by_kind(**loaders: Loader) -> Loader:
         return loaders[variable["kind"]](variable, position, row, col)
 
     return load
-
-
-def _declarations(text: str) -> str:
-    """Declarations of the intrinsics that the text calls; LLVM infers nothing from the calls."""
-    found: dict[str, str] = {}
-    for result, name, arguments in re.findall(
-        r"call (<[^>]*>|\w+) @(llvm\.[\w.]+)\(([^\n]*)\)", text
-    ):
-        found[name] = f"declare {result} @{name}({', '.join(_types(arguments))})"
-    return "\n".join(found.values())
-
-
-def _types(arguments: str) -> list[str]:
-    """The types of an argument list: what stands before each operand."""
-    return re.findall(r"(?:^|, )(<[^>]*>|\w+) ", arguments)

@@ -41,7 +41,7 @@ class Schedule:
 
 # Blocks of rows x columns, best first, measured on an AVX-512 machine (benchmarks/schedules.py).  With a
 # loop over components, a block is to reuse what it loads; otherwise, to hide latencies.
-_LOOP_BLOCKS = ((5, 3), (4, 3), (3, 3), (3, 2), (2, 2), (2, 1), (1, 1))
+_LOOP_BLOCKS = ((5, 4), (4, 3), (3, 3), (3, 2), (2, 2), (2, 1), (1, 1))
 _BLOCKS = ((4, 2), (2, 2), (1, 2))
 # A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
 _VECTOR_STATE_BLOCK = (1, 8)
@@ -51,7 +51,8 @@ def choose_schedule(nest: Nest, dtype: str, target: Target) -> Schedule:
     """The schedule for a nest: from the counts of its values, nothing measured."""
     lanes = target.lanes(dtype)
     folds = sum(
-        value.op == "fold" and value.dependence == I_BIT | J_BIT for value in topological(nest.steps)
+        value.op == "fold" and value.dependence == I_BIT | J_BIT
+        for value in topological(nest.steps)
     )
     if any(state.dim > 1 for state in nest.states):
         rows, cols = _VECTOR_STATE_BLOCK

@@ -68,6 +68,18 @@ BASE_PRIMITIVES = (
 )  # fmt: skip
 
 
+# Stands for a lookup's table in the arguments of a native instruction.
+TABLE = "table"
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """An intrinsic and its arguments: numbers of operands, TABLE, or constants with their type."""
+
+    intrinsic: str
+    arguments: tuple[int | str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A machine to compile for.
@@ -77,8 +89,7 @@ class Target:
     vector_bits    width of a vector register; 0 where a lane is a thread
     registers      number of vector registers
     primitives     the operations that it emits
-    native         operations spelt otherwise than by the tables above: (op, dtype) to the name of an
-                   intrinsic and the operands that follow the values, for full vectors
+    native         operations spelt otherwise than by the tables above, for full vectors, by (op, dtype)
     attributes     LLVM function attributes
     embeds_broadcasts   whether instructions can repeat a scalar operand from memory over all lanes
     """
@@ -90,7 +101,7 @@ class Target:
     vector_bits: int
     registers: int
     primitives: frozenset[str]
-    native: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    native: Mapping[tuple[str, str], Native] = field(default_factory=dict)
     attributes: str = ""
     embeds_broadcasts: bool = False
 
@@ -102,17 +113,20 @@ class Target:
 _ROUNDINGS = frozenset({"floor", "round_even"})
 _FMA = frozenset({"fma"})
 
-# vscalef computes a * 2**floor(n) with all special cases; the operands that follow are the value of masked
-# lanes, the mask (all lanes) and the rounding mode (the current one).
-_AVX512_SCALE = {
-    ("scale", "f32"): (
+# vscalef computes a * 2**floor(n) with all special cases; the operands that follow are the value of
+# masked lanes, the mask (all lanes) and the rounding mode (the current one).  vpermps and vpermpd look up
+# a table that fills a vector.
+_AVX512_NATIVE = {
+    ("scale", "f32"): Native(
         "llvm.x86.avx512.mask.scalef.ps.512",
-        "<16 x float> zeroinitializer, i16 -1, i32 4",
+        (0, 1, "<16 x float> zeroinitializer", "i16 -1", "i32 4"),
     ),
-    ("scale", "f64"): (
+    ("scale", "f64"): Native(
         "llvm.x86.avx512.mask.scalef.pd.512",
-        "<8 x double> zeroinitializer, i8 -1, i32 4",
+        (0, 1, "<8 x double> zeroinitializer", "i8 -1", "i32 4"),
     ),
+    ("lookup", "f32"): Native("llvm.x86.avx512.permvar.sf.512", (TABLE, 0)),
+    ("lookup", "f64"): Native("llvm.x86.avx512.permvar.df.512", (TABLE, 0)),
 }
 
 # Widest first.  Triple and cpu are those of the machine that the target is made for.
@@ -126,14 +140,12 @@ _X86 = {
             "+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx2,+fma",
             512,
             32,
-            BASE_PRIMITIVES | _ROUNDINGS | _FMA | {"scale"},
-            _AVX512_SCALE,
+            BASE_PRIMITIVES | _ROUNDINGS | _FMA | {"scale", "lookup"},
+            _AVX512_NATIVE,
             '"prefer-vector-width"="512" "min-legal-vector-width"="512"',
             embeds_broadcasts=True,
         ),
-        Target(
-            "avx2", "", "x86-64", "+avx2,+fma", 256, 16, BASE_PRIMITIVES | _ROUNDINGS | _FMA
-        ),
+        Target("avx2", "", "x86-64", "+avx2,+fma", 256, 16, BASE_PRIMITIVES | _ROUNDINGS | _FMA),
         Target("sse2", "", "x86-64", "+sse2", 128, 16, BASE_PRIMITIVES),
     )
 }

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from redcomp.ir import NUMPY_DTYPES, Value, compare, constant, elementwise, indicator, select
+from redcomp.ir import NUMPY_DTYPES, Value, bitcast, compare, constant, elementwise, indicator, select
+from redcomp.ops.expansions import copy_sign, expand_scale, format_of, magnitude
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0,))
@@ -32,10 +33,47 @@ PREDICATES: dict[str, Any] = {
 }
 
 
+def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
+    """a * b and its rounding error in float64, by Veltkamp's splitting into halves of 26 bits."""
+
+    def halves(x: Array) -> tuple[Array, Array]:
+        high = x * 134217729.0  # 2**27 + 1
+        high = high - (high - x)
+        return high, x - high
+
+    (ah, al), (bh, bl) = halves(a), halves(b)
+    product = a * b
+    return product, al * bl - (((product - ah * bh) - al * bh) - ah * bl)
+
+
 def _fma(a: Array, b: Array, c: Array) -> Array:
-    """a * b + c through a wider float: exact products for float32, 64 bits of mantissa for float64."""
-    wide = np.float64 if a.dtype == np.float32 else np.longdouble
-    return np.asarray((a.astype(wide) * b.astype(wide) + c.astype(wide)).astype(a.dtype))
+    """a * b + c, rounded once: through float64, where products are exact, or with exact errors."""
+    if a.dtype == np.float32:
+        wide = a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)
+        return np.asarray(wide.astype(np.float32))
+    product, error = _two_product(a, b)
+    total = np.asarray(product + c)
+    other = total - product
+    exact = total + (((product - (total - other)) + (c - other)) + error)
+    return np.where(np.isfinite(exact), exact, total)
+
+
+def _lookup(a: Array, *, dtype: str, table: tuple[int, ...]) -> Array:
+    entries = np.array(table, a.dtype).view(NUMPY_DTYPES[dtype])
+    return np.asarray(entries[a & (len(table) - 1)])
+
+
+def _lookup_by_selection(a: Value, *, dtype: str, table: tuple[int, ...]) -> Value:
+    """Halve the table with each bit of the position, the lowest first."""
+    integer = a.dtype
+    entries: list[Value] = [bitcast(constant(bits, integer), dtype) for bits in table]
+    bit = 1
+    while len(entries) > 1:
+        is_odd = compare("ne", a & bit, 0)
+        pairs = zip(entries[::2], entries[1::2], strict=True)
+        entries = [select(is_odd, odd, even) for even, odd in pairs]
+        bit *= 2
+    return entries[0]
 
 
 def _shift(function: Any) -> Any:
@@ -58,15 +96,41 @@ def _scale(a: Array, n: Array) -> Array:
         return np.asarray(np.ldexp(a, np.clip(np.floor(n), -4000, 4000).astype(np.int32)))
 
 
-def _primitive(name: str, arity: int, evaluate: Any, mlir: tuple[str, str], doc: str) -> Operation:
-    return Operation(name, arity, doc, evaluate, mlir=mlir)
+def _round_even_by_addition(a: Value) -> Value:
+    """Adding and subtracting 2**mantissa, with a's sign, rounds; greater numbers are integers already."""
+    limit = 2.0 ** format_of(a).mantissa
+    shift = copy_sign(constant(limit, a.dtype), a)
+    rounded = copy_sign(magnitude((a + shift) - shift), a)
+    return select(compare("olt", magnitude(a), limit), rounded, a)
+
+
+def floor_by_rounding(a: Value) -> Value:
+    nearest = elementwise("round_even", a)
+    return select(compare("ogt", nearest, a), nearest - 1.0, nearest)
+
+
+def _primitive(
+    name: str, arity: int, evaluate: Any, mlir: tuple[str, str], doc: str, fallback: Any = None
+) -> Operation:
+    return Operation(name, arity, doc, evaluate, mlir=mlir, fallback=fallback)
 
 
 # Primitives without a spelling in the language.
 register(
-    _primitive("fma", 3, _fma, ("math.fma", ""), "a * b + c, rounded once"),
     _primitive(
-        "select", 3, np.where, ("arith.select", "arith.select"), "a where the condition holds, else b"
+        "fma",
+        3,
+        _fma,
+        ("math.fma", ""),
+        "a * b + c, rounded once (twice on targets without it)",
+        lambda a, b, c: a * b + c,
+    ),
+    _primitive(
+        "select",
+        3,
+        np.where,
+        ("arith.select", "arith.select"),
+        "a where the condition holds, else b",
     ),
     _primitive(
         "compare",
@@ -83,7 +147,11 @@ register(
         "shift_right", 2, _shift(np.right_shift), ("", "arith.shrsi"), "a >> b, keeping the sign"
     ),
     _primitive(
-        "shift_right_logical", 2, _shift_right_logical, ("", "arith.shrui"), "a >> b, zeros entering"
+        "shift_right_logical",
+        2,
+        _shift_right_logical,
+        ("", "arith.shrui"),
+        "a >> b, zeros entering",
     ),
     _primitive(
         "bitcast",
@@ -109,10 +177,23 @@ register(
         domain=PAIR,
     ),
     _primitive("convert", 1, _convert, ("", ""), "the same number in another dtype"),
-    _primitive("round_even", 1, np.rint, ("math.roundeven", ""), "nearest integer, ties to even"),
     _primitive(
-        "scale", 2, _scale, ("", ""), "a * 2**floor(n), rounded once; a target may lack it"
+        "round_even",
+        1,
+        np.rint,
+        ("math.roundeven", ""),
+        "nearest integer, ties to even",
+        _round_even_by_addition,
     ),
+    _primitive(
+        "lookup",
+        1,
+        _lookup,
+        ("", ""),
+        "an entry of a small table, the position taken modulo its length",
+        _lookup_by_selection,
+    ),
+    _primitive("scale", 2, _scale, ("", ""), "a * 2**floor(n), rounded once", expand_scale),
 )
 
 
@@ -245,9 +326,7 @@ register(
         "Rsqrt",
         "Arithmetic",
         partials=(lambda f, out: -0.5 * (out * out * out),),
-        expand=lambda f: select(
-            compare("oeq", f, 0.0), 0.0, 1.0 / elementwise("sqrt", f)
-        ),
+        expand=lambda f: select(compare("oeq", f, 0.0), 0.0, 1.0 / elementwise("sqrt", f)),
         domain=Domain(((0.01, 4.0),), (0.0,)),
         ulp=2.0,
         gradient="0 at 0",

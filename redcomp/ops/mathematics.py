@@ -21,6 +21,7 @@ from redcomp.ops import (
     rounding,
     trigonometric,
 )
+from redcomp.ops.arithmetic import floor_by_rounding
 from redcomp.ops.expansions import at_least
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
@@ -90,6 +91,7 @@ register(
         np.exp,
         partials=(lambda f, out: out,),
         expand=exponential.exp,
+        variants={"lookup": exponential.exp_by_table},
         ulp=2.0,
     ),
     _function(
@@ -373,6 +375,7 @@ register(
         np.floor,
         partials=(None,),
         mlir=("math.floor", ""),
+        fallback=floor_by_rounding,
         domain=SIGNED,
         gradient="0",
     ),

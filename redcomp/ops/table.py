@@ -8,7 +8,7 @@ documentation read the table; adding a scalar operation is adding one row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -54,6 +54,8 @@ class Operation:
                 with more components than its operand is summed over them
     expand      scalar elementwise operations: rewritten with simpler operations (operands to value);
                 None for a primitive, which back ends emit
+    fallback    likewise, for a primitive that some targets cannot emit
+    variants    expansions that are better on targets that have a certain primitive
     element     vector operations: (access, value, k) to the component k of the result
     definition  for composites: operands and attributes to the formula that `apply` builds instead
     mlir        for primitives, MLIR's names for floats and for integers, where MLIR has them
@@ -75,6 +77,8 @@ class Operation:
     partials: tuple[Callable[..., Value | float] | None, ...] = ()
     pullback: Callable[[Value, Value], tuple[Value | None, ...]] | None = None
     expand: Callable[..., Value] | None = None
+    fallback: Callable[..., Value] | None = None
+    variants: Mapping[str, Callable[..., Value]] = field(default_factory=dict)
     element: Callable[..., Value] | None = None
     definition: Callable[..., Value] | None = None
     mlir: tuple[str, str] = ("", "")

@@ -107,9 +107,7 @@ def _sum_element(access: Access, value: Value, k: Position) -> Value:
 
 def _dot(access: Access, f: Value, g: Value) -> Value:
     extent = max(f.dim, g.dim)
-    return access.fold(
-        "fma", None, lambda n: (access.element(f, n), access.element(g, n)), extent
-    )
+    return access.fold("fma", None, lambda n: (access.element(f, n), access.element(g, n)), extent)
 
 
 def _scalprod_element(access: Access, value: Value, k: Position) -> Value:
@@ -236,9 +234,7 @@ def _first_scalar(s: int, f: int) -> int:
 
 register(
     _composite("SqNorm2", 1, "sum of the squares", _scalar, sqnorm2),
-    _composite(
-        "SqDist", 2, "SqNorm2(f - g)", _scalar_of_pair, lambda f, g: sqnorm2(f - g)
-    ),
+    _composite("SqDist", 2, "SqNorm2(f - g)", _scalar_of_pair, lambda f, g: sqnorm2(f - g)),
     _composite(
         "Norm2",
         1,
@@ -255,9 +251,7 @@ register(
         lambda f: apply("rsqrt", sqnorm2(f)) * f,
         gradient="0 at the origin",
     ),
-    _composite(
-        "SqNormIso", 2, "s * SqNorm2(f)", _first_scalar, lambda s, f: s * sqnorm2(f)
-    ),
+    _composite("SqNormIso", 2, "s * SqNorm2(f)", _first_scalar, lambda s, f: s * sqnorm2(f)),
     _composite(
         "SqNormDiag",
         2,
@@ -293,13 +287,17 @@ register(
 
 def _elem_shape(f: int, *, m: int) -> int:
     if not 0 <= m < f:
-        raise ShapeError(f"component {m} of a vector of dimension {f}: it must be from 0 to {f - 1}")
+        raise ShapeError(
+            f"component {m} of a vector of dimension {f}: it must be from 0 to {f - 1}"
+        )
     return 1
 
 
 def _elem_t_shape(f: int, *, n: int, m: int) -> int:
     if f != 1 or not 0 <= m < n:
-        raise ShapeError(f"ElemT puts a scalar at one of {n} places; it got dimension {f}, place {m}")
+        raise ShapeError(
+            f"ElemT puts a scalar at one of {n} places; it got dimension {f}, place {m}"
+        )
     return n
 
 
@@ -390,9 +388,7 @@ register(
         lambda f, *, start, length: f[..., start : start + length],
         _extract_shape,
         lambda access, value, k: access.element(value.args[0], k + value["start"]),
-        lambda e, value: (
-            apply("extract_t", e, start=value["start"], n=value.args[0].dim),
-        ),
+        lambda e, value: (apply("extract_t", e, start=value["start"], n=value.args[0].dim),),
         ("start", "length"),
     ),
     _row(

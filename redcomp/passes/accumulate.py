@@ -59,9 +59,7 @@ def accumulate(kernel: Kernel, accumulator: str) -> Nest:
     )
 
 
-def _variables(
-    name: str, kind: Kind, first: int, count: int, type_: Type
-) -> tuple[Value, ...]:
+def _variables(name: str, kind: Kind, first: int, count: int, type_: Type) -> tuple[Value, ...]:
     return tuple(variable(f"{name}{first + n}", kind, first + n, type_) for n in range(count))
 
 

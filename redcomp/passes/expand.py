@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from redcomp.errors import CompilerError
 from redcomp.ir import P, Value, rewrite_program, topological
 from redcomp.ops.table import OPERATIONS
 
@@ -21,9 +22,11 @@ def expand_value(value: Value, primitives: Collection[str]) -> Value:
     """One operation, its arguments left alone, in terms of primitives."""
     if value.op in STRUCTURAL or value.op in primitives:
         return value
-    rule = OPERATIONS[value.op].expand
+    row = OPERATIONS[value.op]
+    suited = (rule for needed, rule in row.variants.items() if needed in primitives)
+    rule = next(suited, row.expand or row.fallback)
     if rule is None:
-        raise ValueError(f"the target cannot emit {value.op!r}, which has no expansion")
+        raise CompilerError(f"the target cannot emit {value.op!r}, which has no expansion")
     expanded = rule(*value.args, **dict(value.attrs))
     done: dict[int, Value] = {id(arg): arg for arg in value.args}
     for part in list(topological([expanded], known=dict(done))):

@@ -34,8 +34,7 @@ def gradients(output: Value, wrt: tuple[Value, ...], cotangent: Value) -> tuple[
             known = cotangents.get(id(arg))
             cotangents[id(arg)] = part if known is None else known + part
     return tuple(
-        cotangents[id(v)] if id(v) in cotangents and id(v) in active else zero(v.type)
-        for v in wrt
+        cotangents[id(v)] if id(v) in cotangents and id(v) in active else zero(v.type) for v in wrt
     )
 
 

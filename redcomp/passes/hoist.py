@@ -10,14 +10,18 @@ from dataclasses import replace
 
 from redcomp.ir import (
     I_BIT,
+    INTEGER_OF_WIDTH,
     J_BIT,
     Hoisted,
     Kind,
     Nest,
     Type,
     Value,
+    bitcast,
+    compare,
     component,
     free_indices,
+    indicator,
     topological,
     variable,
     vector_map,
@@ -57,6 +61,7 @@ class _Hoister:
         }
         self.hoisted: dict[str, list[Hoisted]] = {"uniform": [], "row": [], "column": []}
         self.known: dict[int, Value] = {}
+        self.dtype = nest.states[0].dtype
 
     def operand(self, user: Value, arg: Value, rebuilt: Value) -> Value:
         """What `user` reads instead of `arg`: the argument itself or a hoisted variable."""
@@ -67,21 +72,40 @@ class _Hoister:
         loops = self.free[id(arg)]
         if len(loops) > 1 or (loops and not arg.dependence):
             return rebuilt
+        stored = _to_float(arg, self.dtype)
+        if stored is None:
+            return rebuilt
         kind, name = _KINDS[arg.dependence]
         group = self.hoisted[name]
         if not loops:
-            made = variable(f"{name}{len(group)}", kind, len(group), Type(arg.dtype))
-            group.append(Hoisted(made, arg))
+            made = variable(f"{name}{len(group)}", kind, len(group), Type(self.dtype))
+            group.append(Hoisted(made, stored))
             read = made
         else:
             (loop,) = loops
             counter = self.counters[loop]
-            type_ = Type(arg.dtype, counter["extent"])
+            type_ = Type(self.dtype, counter["extent"])
             made = variable(f"{name}{len(group)}", kind, len(group), type_)
-            group.append(Hoisted(made, vector_map(arg, counter)))
+            group.append(Hoisted(made, vector_map(stored, counter)))
             read = component(made, counter)
-        self.known[id(arg)] = read
-        return read
+        self.known[id(arg)] = _from_float(read, arg.dtype)
+        return self.known[id(arg)]
+
+
+def _to_float(value: Value, dtype: str) -> Value | None:
+    """The value in the dtype of the records that hoisted values are kept in, if it fits."""
+    if value.dtype == dtype:
+        return value
+    if value.dtype == "i1":
+        return indicator(value, dtype)
+    return bitcast(value, dtype) if value.dtype == INTEGER_OF_WIDTH[dtype] else None
+
+
+def _from_float(stored: Value, dtype: str) -> Value:
+    """The reverse of `_to_float`."""
+    if stored.dtype == dtype:
+        return stored
+    return compare("une", stored, 0.0) if dtype == "i1" else bitcast(stored, dtype)
 
 
 def _is_raw(value: Value) -> bool:

@@ -1,4 +1,4 @@
-"""What the tests of the passes share: texts without boilerplate, and values of programs: no backend.
+"""What the tests of the passes share, texts and values of programs: no backend needed.
 
 In texts a parameter is "name kind type", and an operation stands as it prints.
 """
@@ -19,10 +19,11 @@ from redcomp.text.spelling import NEST_CARRIED, NEST_COMPUTED, NEST_HOISTED
 Array = np.ndarray[Any, Any]
 
 # Everything that an expansion may use: the primitives of the widest target.
-PRIMITIVES = frozenset(
-    "add subtract multiply divide negate fma sqrt abs floor round_even scale compare select bitcast "
-    "convert and or xor shift_left shift_right shift_right_logical".split()
-)
+PRIMITIVES = frozenset({
+    "add", "subtract", "multiply", "divide", "negate", "fma", "sqrt", "abs", "floor", "round_even",
+    "scale", "compare", "select", "bitcast", "convert", "and", "or", "xor", "shift_left",
+    "shift_right", "shift_right_logical",
+})  # fmt: skip
 
 SPECIAL = (
     0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e-30, -1e-30, 1e-40, 1e30, -1e30,
@@ -35,8 +36,9 @@ def _program(name: str, params: str, body: str, results: str, lists: Mapping[str
     header = ", ".join(f"%{name}: {type_}" for name, _, type_ in declared)
     counts: dict[str, int] = {}
     positions = []
-    for _, kind, _ in declared:
-        group = kind if kind in ("state", "total") else "argument"
+    for argument, _, _ in declared:
+        # Numbered names are those that the passes give, each sort of which counts from 0.
+        group = argument.rstrip("0123456789") if argument[-1].isdigit() else ""
         positions.append(counts.get(group, 0))
         counts[group] = positions[-1] + 1
     described = {
@@ -69,17 +71,15 @@ def kernel_text(params: str, body: str, results: str, scaled: Sequence[bool] = (
     return _program("kernel", params, body, results, lists)
 
 
-def nest_text(
-    params: str, body: str, results: str, initial: Sequence[float], **counts: int
-) -> str:
+def nest_text(params: str, body: str, yielded: str, initial: Sequence[float], **counts: int) -> str:
     """A nest; `counts` has the sizes of its parts that are not empty."""
     parts = (*NEST_CARRIED, *NEST_COMPUTED, *NEST_HOISTED)
     lists = {part: f"{counts.get(part, 0)} : i64" for part in parts}
     lists["initial"] = f"array<f64: {', '.join(map(repr, initial))}>"
-    return _program("nest", params, body, results, lists)
+    return _program("nest", params, body, yielded, lists)
 
 
-# -- values ------------------------------------------------------------------------------------------
+# -- values --
 
 
 def variables_of(roots: Iterable[Value]) -> list[Value]:
@@ -124,9 +124,7 @@ def results_of(kernel: Kernel, arrays: Mapping[str, Array]) -> list[Array]:
     """The outputs of a kernel, by its definition: scale * sum over the columns, in float64."""
     roots = interpret(kernel.roots, arrays)
     scales = iter(roots[len(kernel.outputs) :])
-    grid = np.broadcast_shapes(
-        *(arrays[p["name"]].shape[:-1] for p in kernel.params), (1, 1)
-    )
+    grid = np.broadcast_shapes(*(arrays[p["name"]].shape[:-1] for p in kernel.params), (1, 1))
     results = []
     for output, value in zip(kernel.outputs, roots, strict=False):
         summed = np.broadcast_to(value, (*grid, value.shape[-1])).astype(np.float64).sum(axis=1)

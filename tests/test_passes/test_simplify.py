@@ -51,6 +51,10 @@ def at_least(x: Value, limit: float) -> Value:
     return select(compare("olt", x, bound), bound, x)
 
 
+def negated(x: Value) -> Value:
+    return -x
+
+
 def exp(x: Value) -> Value:
     return apply("exp", x)
 
@@ -68,7 +72,7 @@ EXAMPLES: Mapping[str, tuple[Build, ...]] = {
     "x / 1 = x": (lambda x, y: x / 1.0,),
     "x - 0 = x": (lambda x, y: x - 0.0,),
     "x + -0 = x": (lambda x, y: x + -0.0, lambda x, y: -0.0 + x),
-    "-(-x) = x": (lambda x, y: -(-x),),
+    "-(-x) = x": (lambda x, y: negated(negated(x)),),
     "x + -y = x - y": (lambda x, y: x + -y, lambda x, y: -x + y),
     "x - -y = x + y": (lambda x, y: x - -y,),
     "-x * y = -(x * y)": (

@@ -1,0 +1,561 @@
+"""Arrays of every layout and size, threads, processes, memory bounds, wrong arguments: CPU, PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import redcomp.numpy
+import redcomp.torch
+from redcomp.errors import ArgumentError
+
+FORMULA = "Exp(-SqDist(x,y)*g)*b"
+ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
+M, N = 70, 45
+TOLERANCE = {np.float32: 2e-6, np.float64: 4e-15}
+ROOT = Path(__file__).parents[1]
+
+Arrays = list[np.ndarray[Any, Any]]
+
+
+def sample(dtype: Any = np.float32, rows: int = M, columns: int = N, seed: int = 0) -> Arrays:
+    """x, y, b and g."""
+    random = np.random.default_rng(seed)
+    shapes = [(rows, 3), (columns, 3), (columns, 2), (1,)]
+    return [random.uniform(-1, 1, shape).astype(dtype) for shape in shapes]
+
+
+def expected(x: Any, y: Any, b: Any, g: Any) -> np.ndarray[Any, Any]:
+    """FORMULA summed over j, in float64, a few rows at a time."""
+    x, y, b, g = (np.asarray(a, np.float64) for a in (x, y, b, g))
+    blocks = [x[k : k + 64] for k in range(0, len(x), 64)]
+    sums = [np.exp(-g * ((r[:, None] - y[None]) ** 2).sum(-1)) @ b for r in blocks]
+    return np.concatenate([np.empty((0, 2)), *sums])
+
+
+def assert_near(result: Any, arrays: Arrays) -> None:
+    """The error relative to the sum of the absolute terms."""
+    x, y, b, g = arrays
+    size = expected(x, y, np.abs(b), g)
+    error = np.abs(result - expected(*arrays))
+    assert result.shape == size.shape
+    assert (error <= TOLERANCE[x.dtype.newbyteorder("=").type] * size).all(), (error / size).max()
+
+
+def run_script(script: str, *arguments: str, **environment: str) -> str:
+    """The output of a fresh interpreter that runs a file."""
+    result = subprocess.run(
+        [sys.executable, script, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, (result.returncode, result.stdout, result.stderr)
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def op() -> redcomp.numpy.Genred:
+    return redcomp.numpy.Genred(FORMULA, ALIASES, axis=1)
+
+
+@pytest.fixture(scope="module")
+def torch_op() -> redcomp.torch.Genred:
+    return redcomp.torch.Genred(FORMULA, ALIASES, axis=1)
+
+
+# -- layouts ---------------------------------------------------------------------------------------------
+
+
+class Subclass(np.ndarray):
+    """Like an array with units: operations on it must not be relied on."""
+
+    def __array_finalize__(self, other: object) -> None:
+        pass
+
+    def __mul__(self, other: object) -> Any:
+        raise AssertionError("arithmetic on an argument")
+
+
+def _read_only(a: Any) -> Any:
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def _unaligned(a: Any) -> Any:
+    raw = np.zeros(a.nbytes + 1, np.uint8)
+    view = raw[1:].view(a.dtype).reshape(a.shape)
+    view[...] = a
+    assert not view.flags.aligned or a.itemsize == 1
+    return view
+
+
+LAYOUTS = {
+    "every-other-row": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "every-other-component": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "reversed-components": lambda a: a[..., ::-1].copy()[..., ::-1],
+    "column-of-a-wider-array": lambda a: np.concatenate([a, a], axis=-1)[..., : a.shape[-1]],
+    "fortran": np.asfortranarray,
+    "read-only": _read_only,
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "little-endian": lambda a: a.astype(a.dtype.newbyteorder("<")),
+    "unaligned": _unaligned,
+    "subclass": lambda a: a.view(Subclass),
+    "masked-off": lambda a: np.ma.masked_array(a).data,
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_do_not_change_a_bit(op, layout, dtype):
+    arrays = sample(dtype)
+    result = op(*arrays)
+    assert type(result) is np.ndarray
+    assert result.dtype == dtype
+    assert result.flags.c_contiguous
+    assert_near(result, arrays)
+    given = [LAYOUTS[layout](a) for a in arrays]
+    before = [np.array(a) for a in given]
+    again = op(*given)
+    assert type(again) is np.ndarray
+    np.testing.assert_array_equal(again, result)
+    for a, b in zip(given, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), b)  # arguments are left alone
+
+
+def test_memory_mapped_files(op, tmp_path):
+    arrays = sample()
+    mapped = []
+    for n, a in enumerate(arrays):
+        np.save(tmp_path / f"{n}.npy", a)
+        mapped.append(np.load(tmp_path / f"{n}.npy", mmap_mode="r"))
+    np.testing.assert_array_equal(op(*mapped), op(*arrays))
+    del mapped
+
+
+def test_broadcast_arrays_and_aliasing(op):
+    """One array as two arguments, and rows that are all the same memory."""
+    x, y, b, g = sample(columns=M)
+    repeated = np.broadcast_to(y[:1], (N, 3))
+    np.testing.assert_array_equal(op(x, repeated, b[:N], g), op(x, repeated.copy(), b[:N], g))
+    assert_near(op(x, x, b, g), [x, x, b, g])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_tensor_layouts(axis):
+    op = redcomp.torch.Genred(FORMULA, ALIASES, axis=axis)
+    tensors = [torch.from_numpy(a) for a in sample()]
+    result = op(*tensors)
+    layouts = {
+        "transposed": lambda t: t.t().contiguous().t(),
+        "strided": lambda t: torch.stack([t, t], dim=-1)[..., 0],
+        "parameter": torch.nn.Parameter,
+        "offset": lambda t: torch.cat([t, t])[len(t) :],
+    }
+    for name, layout in layouts.items():
+        given = [layout(t) for t in tensors]
+        np.testing.assert_array_equal(op(*given).detach(), result, err_msg=name)
+
+
+def test_gradients_of_strided_tensors(torch_op):
+    tensors = [torch.from_numpy(a) for a in sample(np.float64)]
+    cotangent = torch.randn(2, M, dtype=torch.float64).t()  # not contiguous either
+    leaves = [t.clone().requires_grad_() for t in tensors]
+    plain = torch.autograd.grad(torch_op(*leaves), leaves, cotangent.contiguous())
+    leaves = [t.clone().requires_grad_() for t in tensors]
+    strided = [torch.stack([t, t], dim=-1)[..., 1] for t in leaves]
+    for a, b in zip(plain, torch.autograd.grad(torch_op(*strided), leaves, cotangent), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_expanded_cotangent(torch_op):
+    """`sum().backward()` sends a cotangent with strides of 0."""
+    leaves = [torch.from_numpy(a).requires_grad_() for a in sample(np.float64)]
+    torch_op(*leaves).sum().backward()
+    twice = [t.detach().clone().requires_grad_() for t in leaves]
+    torch_op(*twice).backward(torch.ones(M, 2, dtype=torch.float64))
+    for a, b in zip(leaves, twice, strict=True):
+        np.testing.assert_array_equal(a.grad, b.grad)
+
+
+def test_gradients_that_nobody_wants(torch_op):
+    x, y, b, g = (torch.from_numpy(a) for a in sample())
+    result = torch_op(x, y.requires_grad_(), b, g)
+    assert result.requires_grad
+    result.sum().backward()
+    assert x.grad is None
+    assert y.grad.shape == y.shape
+    with torch.no_grad():
+        assert not torch_op(x, y, b, g).requires_grad
+
+
+# -- sizes -----------------------------------------------------------------------------------------------
+
+SIZES = [(0, 5), (5, 0), (0, 0), (1, 1), (1, 7), (7, 1), (16, 256), (17, 257), (130, 513), (2100, 3)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("rows", "columns"), SIZES)
+def test_sizes(op, rows, columns, dtype):
+    arrays = sample(dtype, rows, columns)
+    assert_near(op(*arrays), arrays)
+
+
+@pytest.mark.parametrize(("rows", "columns"), SIZES[:4])
+def test_gradients_of_empty_arrays(torch_op, rows, columns):
+    tensors = [torch.from_numpy(a).requires_grad_() for a in sample(np.float64, rows, columns)]
+    value = torch_op(*tensors)
+    parts = torch.autograd.grad(value, tensors, torch.ones_like(value), create_graph=True)
+    assert [p.shape for p in parts] == [t.shape for t in tensors]
+    if rows * columns == 0:
+        assert all((p == 0).all() for p in (value, *parts))
+    second = torch.autograd.grad(sum((p**2).sum() for p in parts), tensors)
+    assert [p.shape for p in second] == [t.shape for t in tensors]
+
+
+def test_missing_kinds_count_as_one():
+    """Without j-variables there is one column, without i-variables one row."""
+    p, x = np.array([2.0]), np.arange(5.0)[:, None]
+    for axis, shape in ((1, (5, 1)), (0, (1, 1))):
+        result = redcomp.numpy.Genred("x*p", ["x=Vi(1)", "p=Pm(1)"], axis=axis)(x, p)
+        np.testing.assert_array_equal(result, (x * 2 if axis else (x * 2).sum(0, keepdims=True)))
+        assert result.shape == shape
+    constant = redcomp.numpy.Genred("p*IntCst(3)", ["p=Pm(1)"], axis=1)(p)
+    np.testing.assert_array_equal(constant, [[6.0]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [1, 5, 40])
+def test_many_columns_and_few_rows(op, rows, dtype):
+    """Columns are split over tasks, whose sums are joined."""
+    arrays = sample(dtype, rows, 50_001)
+    assert_near(op(*arrays), arrays)
+
+
+def test_many_columns_and_long_vectors():
+    """The join of splits whose totals are vectors in memory."""
+    random = np.random.default_rng(0)
+    x, y, b = (random.uniform(-1, 1, s) for s in ((3, 1), (41_000, 1), (41_000, 33)))
+    op = redcomp.numpy.Genred("Cos(x-y)*b", ["x=Vi(1)", "y=Vj(1)", "b=Vj(33)"], axis=1)
+    np.testing.assert_allclose(op(x, y, b), np.cos(x - y.T) @ b, rtol=0, atol=41_000 * 1e-15)
+
+
+def test_more_than_2_to_32_pairs():
+    size = 70_000
+    random = np.random.default_rng(0)
+    x, y = (random.uniform(0, 1, (size, 1)).astype(np.float32) for _ in range(2))
+    result = redcomp.numpy.Genred("x*y+1", ["x=Vi(1)", "y=Vj(1)"], axis=1)(x, y)
+    exact = x.astype(np.float64) * y.sum(dtype=np.float64) + size
+    np.testing.assert_allclose(result, exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, None])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_float32_sums_of_a_million_terms(value, rows):
+    """Also of equal terms, whose rounding errors in a plain sum all have one sign."""
+    count = 1_000_000
+    y = np.random.default_rng(0).uniform(-1, 1, (count, 1)).astype(np.float32)
+    if value is not None:
+        y[:] = value
+    x = np.ones((rows, 1), np.float32)
+    result = redcomp.numpy.Genred("Exp(x-x)*y", ["x=Vi(1)", "y=Vj(1)"], axis=1)(x, y)
+    error = np.abs(result - y.sum(dtype=np.float64))
+    assert error.max() <= 1e-5 * np.abs(y).sum(dtype=np.float64)
+
+
+# -- threads and processes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 60_000), (700, 900), (5000, 130)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_results_do_not_depend_on_the_number_of_threads(op, monkeypatch, rows, columns, dtype):
+    arrays = sample(dtype, rows, columns)
+    results = []
+    for count in (1, 2, 3):
+        monkeypatch.setenv("REDCOMP_NUM_THREADS", str(count))
+        results.append(op(*arrays))
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_calls_from_many_threads():
+    """The first calls, which compile, come at the same time too."""
+    op = redcomp.torch.Genred(FORMULA, ALIASES, axis=0)
+    problems = [sample(dtype, 500 + n, 300, n) for n in range(8) for dtype in TOLERANCE]
+    results: list[Any] = [None] * len(problems)
+    start = threading.Barrier(len(problems))
+
+    def work(n: int) -> None:
+        leaves = [torch.from_numpy(a).requires_grad_() for a in problems[n]]
+        start.wait(60)
+        for _ in range(3):
+            value = op(*leaves)
+            results[n] = [value, *torch.autograd.grad(value.sum(), leaves)]
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(problems))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for arrays, result in zip(problems, results, strict=True):
+        leaves = [torch.from_numpy(a).requires_grad_() for a in arrays]
+        value = op(*leaves)
+        alone = [value, *torch.autograd.grad(value.sum(), leaves)]
+        for a, b in zip(result, alone, strict=True):
+            np.testing.assert_array_equal(a.detach(), b.detach())
+
+
+@pytest.mark.parametrize("face", ["numpy", "torch"])
+@pytest.mark.parametrize("is_used", [False, True])
+def test_pickle_and_copy(face, is_used):
+    op = getattr(redcomp, face).Genred(FORMULA, ALIASES, axis=1)
+    arrays = sample()
+    given = arrays if face == "numpy" else [torch.from_numpy(a).requires_grad_() for a in arrays]
+    if is_used:
+        result = op(*given)
+        if face == "torch":
+            result.sum().backward()
+    for other in (pickle.loads(pickle.dumps(op)), copy.deepcopy(op), copy.copy(op)):
+        assert repr(other) == repr(op)
+        result = other(*given)
+        assert_near(result if face == "numpy" else result.detach().numpy(), arrays)
+
+
+PROCESSES = """
+    import multiprocessing, os, sys
+    import numpy as np
+    from redcomp.numpy import Genred
+
+    def work(op, arrays):
+        return op(*arrays)
+
+    def main():
+        op = Genred({formula!r}, {aliases!r}, axis=1)
+        random = np.random.default_rng(0)
+        arrays = [random.uniform(-1, 1, s) for s in ((900, 3), (800, 3), (800, 2), (1,))]
+        result = op(*arrays)  # starts threads
+        if sys.argv[1] == "fork":
+            child = os.fork()
+            if child == 0:
+                same = np.array_equal(op(*arrays), result)
+                again = np.array_equal(Genred(op.formula + "*2", op.aliases, axis=1)(*arrays), 2 * result)
+                os._exit(0 if same and again else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert np.array_equal(op(*arrays), result)
+        else:
+            with multiprocessing.get_context("spawn").Pool(2) as pool:
+                for other in pool.starmap(work, [(op, arrays)] * 3):
+                    assert np.array_equal(other, result)
+        print("same")
+
+    if __name__ == "__main__":
+        main()
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes(method, tmp_path):
+    if method == "fork" and not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    script = tmp_path / "processes.py"
+    script.write_text(textwrap.dedent(PROCESSES).format(formula=FORMULA, aliases=ALIASES))
+    assert run_script(str(script), method) == "same\n"
+
+
+# -- memory bounds ---------------------------------------------------------------------------------------
+
+# Arguments lie in read-only pages, flush to an end that nobody may touch, or to a start; results and
+# scratch memory end where nobody may touch either.  A wrong access ends the process.
+GUARDED = """
+    import ctypes, itertools, mmap
+    import numpy as np
+    from redcomp.numpy import Genred
+    from redcomp.runtime import host
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    PAGE = mmap.PAGESIZE
+    NONE, READ = 0, 1
+    alive = []
+
+    def protect(address, size, how):
+        assert libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(size), how) == 0
+
+    def guarded(size, at_end=True):
+        pages = -(-max(1, size) // PAGE)
+        memory = mmap.mmap(-1, (pages + 2) * PAGE)
+        first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        alive.append(memory)
+        protect(first, PAGE, NONE)
+        protect(first + (pages + 1) * PAGE, PAGE, NONE)
+        start = first + PAGE
+        offset = pages * PAGE - size if at_end else 0
+        return start, pages * PAGE, start + offset
+
+    def filled(array, at_end):
+        start, size, address = guarded(array.nbytes, at_end)
+        ctypes.memmove(address, array.ctypes.data, array.nbytes)
+        protect(start, size, READ)
+        return address
+
+    class Scratch:
+        def reserve(self, size):
+            assert size % host.ALIGNMENT == 0
+            return guarded(size)[2]
+
+    host._scratch = Scratch()
+
+    FORMULAS = [
+        ("Exp(-SqDist(x,y)*g)*b", (3, 3, 2, 1)),
+        ("Exp(-SqDist(x,y)*g)*b", (20, 20, 1, 1)),
+        ("Sin(x-y)*g+b", (33, 33, 1, 1)),
+        ("Exp(-Abs(x-y))*Log(2+b*b)*Cos(x)*g", (1, 1, 1, 1)),
+    ]
+    KINDS = ("Vi", "Vj", "Vj", "Pm")
+    SIZES = [(1, 1), (5, 3), (16, 32), (17, 33), (64, 256), (65, 257), (130, 31), (2, 4200)]
+    random = np.random.default_rng(0)
+    count = 0
+    for (formula, dims), dtype, axis in itertools.product(FORMULAS, (np.float32, np.float64), (0, 1)):
+        aliases = [f"{n} = {k}({d})" for n, k, d in zip("xybg", KINDS, dims)]
+        op = Genred(formula, aliases, axis=axis)
+        name = {np.float32: "f32", np.float64: "f64"}[dtype]
+        for m, n in SIZES:
+            leading = {"Vi": (m,), "Vj": (n,), "Pm": ()}
+            arrays = [random.uniform(-1, 1, (*leading[k], d)).astype(dtype) for k, d in zip(KINDS, dims)]
+            expected = op(*arrays)
+            rows, columns = (m, n) if axis == 1 else (n, m)
+            for at_end in (True, False):
+                addresses = [filled(a, at_end) for a in arrays]
+                target = guarded(expected.nbytes, at_end)[2]
+                op._reduction.compiled(name)(rows, columns, (target,), addresses)
+                result = np.frombuffer(
+                    (ctypes.c_char * expected.nbytes).from_address(target), dtype
+                ).reshape(expected.shape)
+                assert np.array_equal(result, expected), (formula, dtype, axis, m, n)
+                count += 1
+            if len(alive) > 400:  # the kernel limits the number of mappings
+                alive.clear()
+    print(count)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="page protection as POSIX has it")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_nothing_outside_the_arrays_is_touched(tmp_path, threads):
+    script = tmp_path / "guarded.py"
+    script.write_text(textwrap.dedent(GUARDED))
+    assert int(run_script(str(script), REDCOMP_NUM_THREADS=str(threads))) == 4 * 2 * 2 * 8 * 2
+
+
+# -- wrong arguments -------------------------------------------------------------------------------------
+
+# What replaces which argument of x, y, b, g; what the message must say.
+WRONG: dict[str, tuple[int, Any, str]] = {
+    "too-many-axes": (0, lambda a: a[None], "'x'.*\\(M, 3\\)"),
+    "too-few-axes": (1, lambda a: a[:, 0], "'y'.*\\(N, 3\\)"),
+    "parameter-with-rows": (3, lambda a: a[None], "'g'.*\\(1,\\)"),
+    "parameter-without-axes": (3, lambda a: a[0], "'g'"),
+    "dimension": (0, lambda a: a[:, :2], "'x'.*\\(M, 3\\)"),
+    "transposed": (1, lambda a: a.T, "'y'.*\\(N, 3\\)"),
+    "number-of-columns": (2, lambda a: a[:-1], "'b'.*44.*'y'.*45"),
+    "mixed-dtypes": (1, lambda a: a.astype(np.float64), "'y'.*float64.*'x'.*float32"),
+    "mixed-dtypes-of-a-parameter": (3, lambda a: a.astype(np.float64), "'g'.*float64.*'x'.*float32"),
+    "integers": (0, lambda a: a.astype(np.int64), "'x'.*int64"),
+    "half": (2, lambda a: a.astype(np.float16), "'b'.*float16"),
+    "complex": (1, lambda a: a.astype(np.complex64), "'y'.*complex64"),
+    "booleans": (3, lambda a: a > 0, "'g'.*bool"),
+    "list": (0, lambda a: a.tolist(), "'x'.*list"),
+    "none": (1, lambda a: None, "'y'.*None"),
+    "number": (3, lambda a: 1.0, "'g'.*float"),
+}
+
+
+@pytest.mark.parametrize("face", ["numpy", "torch"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_arguments_are_named(face, wrong, op, torch_op):
+    position, replace, message = WRONG[wrong]
+    arrays: list[Any] = list(sample())
+    arrays[position] = replace(arrays[position])
+    if face == "torch":
+        if isinstance(arrays[position], np.float32):
+            pytest.skip("the same as a number")
+        arrays = [torch.tensor(a) if isinstance(a, np.ndarray) else a for a in arrays]
+    with pytest.raises(ArgumentError, match=message):
+        (op if face == "numpy" else torch_op)(*arrays)
+
+
+def test_numpy_takes_no_tensors_nor_torch_arrays(op, torch_op):
+    arrays = sample()
+    with pytest.raises(ArgumentError, match=r"'x'.*Tensor"):
+        op(torch.from_numpy(arrays[0]), *arrays[1:])
+    tensors = [torch.from_numpy(a) for a in arrays]
+    with pytest.raises(ArgumentError, match=r"'y'.*ndarray"):
+        torch_op(tensors[0], arrays[1], *tensors[2:])
+
+
+@pytest.mark.parametrize("face", ["numpy", "torch"])
+@pytest.mark.parametrize("count", [0, 3, 5])
+def test_wrong_number_of_arguments(face, count, op, torch_op):
+    arrays = [*sample(), np.ones(1, np.float32)][:count]
+    given = arrays if face == "numpy" else [torch.from_numpy(a) for a in arrays]
+    with pytest.raises(ArgumentError, match=rf"4 arguments \(x, y, b, g\).*{count} came"):
+        (op if face == "numpy" else torch_op)(*given)
+
+
+@pytest.mark.parametrize("face", ["numpy", "torch"])
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"backend": "TPU"}, ArgumentError, "backend.*'TPU'"),
+        ({"backend": "GPU_2D"}, ArgumentError, "backend.*'GPU_2D'"),
+        ({"backend": None}, ArgumentError, "backend"),
+        ({"ranges": (1, 2)}, ArgumentError, "ranges"),
+        ({"outs": None}, TypeError, "outs"),
+    ],
+)
+def test_wrong_options_of_a_call(face, options, error, message, op, torch_op):
+    arrays = sample()
+    given = arrays if face == "numpy" else [torch.from_numpy(a) for a in arrays]
+    with pytest.raises(error, match=message):
+        (op if face == "numpy" else torch_op)(*given, **options)
+
+
+@pytest.mark.parametrize("face", ["numpy", "torch"])
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"axis": 2}, ValueError, "axis.*2"),
+        ({"axis": "1"}, ValueError, "axis"),
+        ({"reduction_op": "Product"}, ValueError, "reduction_op.*'Product'"),
+        ({"sum_scheme": "fast"}, ArgumentError, "sum_scheme.*'fast'"),
+        ({"dtype_acc": "float16"}, ArgumentError, "dtype_acc.*'float16'"),
+        ({"dtype_acc": "float32", "use_double_acc": True}, ArgumentError, "use_double_acc"),
+        ({"dtype": "int32"}, ArgumentError, "dtype.*'int32'"),
+        ({"opt_arg": 3}, ArgumentError, "opt_arg"),
+        ({"formula2": "x"}, ArgumentError, "formula2"),
+        ({"axes": 1}, TypeError, "axes"),
+    ],
+)
+def test_wrong_options_of_a_constructor(face, options, error, message):
+    with pytest.raises(error, match=message):
+        getattr(redcomp, face).Genred(FORMULA, ALIASES, **options)
+
+
+def test_tensors_elsewhere_are_refused(torch_op):
+    tensors = [torch.from_numpy(a) for a in sample()]
+    with pytest.raises(ArgumentError, match=r"'y'.*meta"):
+        torch_op(tensors[0], tensors[1].to("meta"), *tensors[2:])

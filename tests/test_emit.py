@@ -1,0 +1,371 @@
+"""The emitter, the host's skeleton and what shows them: needs the CPU's backend.
+
+`python tests/test_emit.py` prints the table BUDGETS as the code is now.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+
+from redcomp.compile import Lowering, Options, lower
+from redcomp.errors import CompilerError
+from redcomp.explain import explain
+from redcomp.frontend.pair_reduction import PairReduction, make_reduction
+from redcomp.interpret import interpret
+from redcomp.llvm_backend.target import host_target
+from redcomp.numpy import Genred
+from redcomp.text import TextError
+
+Array = np.ndarray[Any, Any]
+
+NUMPY = {"f32": np.float32, "f64": np.float64}
+TARGETS = ("avx512", "avx2", "sse2", "neon")
+POINTS = ("x = Vi(3)", "y = Vj(3)")
+
+
+class Case(NamedTuple):
+    """Formulas over the same variables, all summed over j."""
+
+    formulas: tuple[str, ...]
+    aliases: tuple[str, ...]
+
+    def reduction(self) -> PairReduction:
+        return make_reduction(self.formulas, self.aliases, "Sum", 1, Options())
+
+
+GAUSSIAN = "Exp(-SqDist(x, y)) * b"
+CASES = {
+    "gaussian": Case((GAUSSIAN,), (*POINTS, "b = Vj(1)")),
+    "laplacian": Case(("Exp(-Sqrt(SqDist(x, y))) * b",), (*POINTS, "b = Vj(1)")),
+    "seed": Case(("Square(p - a) * Exp(x + y)",), (*POINTS, "a = Vj(1)", "p = Pm(1)")),
+    "loop of 64": Case(("SqDist(x, y) * b",), ("x = Vi(64)", "y = Vj(64)", "b = Vj(1)")),
+    "loop of 1000": Case(
+        ("Exp(-SqDist(x, y) / 300) * b",), ("x = Vi(1000)", "y = Vj(1000)", "b = Vj(1)")
+    ),
+    "20 wide": Case((GAUSSIAN,), (*POINTS, "b = Vj(20)")),
+    "100 wide": Case((GAUSSIAN,), (*POINTS, "b = Vj(100)")),
+    "wide row factor": Case((f"({GAUSSIAN}) * c",), (*POINTS, "b = Vj(1)", "c = Vi(20)")),
+    "hoisted": Case(("Exp(p) * (Sin(x) + Cos(y)) * (x | y)",), (*POINTS, "p = Pm(1)")),
+    "hoisted in a loop": Case(("Sum(Exp(x) * Sin(y))",), ("x = Vi(20)", "y = Vj(20)")),
+    "nested loops": Case(("(x | y) * x - y",), ("x = Vi(24)", "y = Vj(24)")),
+    "several": Case(
+        (GAUSSIAN, "Exp(-SqDist(x, y))", "x - y", "Concat(b, y) * Elem(x, 0)"),
+        (*POINTS, "b = Vj(20)"),
+    ),
+    "one column at a time": Case(("Exp(y | y)",), POINTS),
+    "nothing of the pair": Case(("IntCst(2)",), POINTS),
+    "many functions": Case(
+        ("Log(SqDist(x, y) + 1) * Powf(b, p) + Atan2(x, y) + Erf(x) * Round(y, 1)",),
+        (*POINTS, "b = Vj(1)", "p = Pm(1)"),
+    ),
+}
+
+
+def case_arrays(case: Case, dtype: str, rows: int, columns: int) -> dict[str, Array]:
+    """Random arguments; all positive, so that powers and logarithms are defined."""
+    rng = np.random.default_rng(0)
+    shapes = {"i": (rows,), "j": (columns,), "parameter": ()}
+    return {
+        p.name: rng.uniform(0.1, 1.0, (*shapes[p.kind], p.dim)).astype(NUMPY[dtype])
+        for p in case.reduction().parameters
+    }
+
+
+def exact(case: Case, arrays: dict[str, Array]) -> list[Array]:
+    """The results by the interpreter, in float64."""
+    reduction = case.reduction()
+    kernel = reduction.kernel("f64")
+    axes = {"i": 1, "j": 0}
+    expanded = {
+        p.name: np.expand_dims(arrays[p.name].astype(np.float64), axes[p.kind])
+        if p.kind in axes
+        else arrays[p.name].astype(np.float64)
+        for p in reduction.parameters
+    }
+    grid = np.broadcast_shapes(*(a.shape[:-1] for a in expanded.values() if a.ndim == 3))
+    values = interpret(kernel.roots, expanded)
+    return [np.broadcast_to(v, (*grid, v.shape[-1])).sum(axis=1) for v in values]
+
+
+def run(lowering: Lowering, case: Case, arrays: dict[str, Array]) -> list[Array]:
+    """The results of the loaded machine code."""
+    sizes = {p.kind: len(arrays[p.name]) for p in case.reduction().parameters}
+    outputs = lowering.kernel.outputs
+    results = [np.full((sizes["i"], o.type.dim), np.nan, NUMPY[lowering.dtype]) for o in outputs]
+    lowering.load()(
+        sizes["i"],
+        sizes["j"],
+        [result.ctypes.data for result in results],
+        [array.ctypes.data for array in arrays.values()],
+    )
+    return results
+
+
+def check(lowering: Lowering, case: Case, rows: int, columns: int) -> None:
+    """The machine code computes what the interpreter does."""
+    arrays = case_arrays(case, lowering.dtype, rows, columns)
+    tolerance = 1e-5 if lowering.dtype == "f32" else 1e-13
+    for result, expected in zip(run(lowering, case, arrays), exact(case, arrays), strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance * scale)
+
+
+# -- machine code --
+
+_CALL = re.compile(r"^\s+(?:callq?|bl|jmp|b)\s+([A-Za-z_][\w@.$]*)", re.MULTILINE)
+_LABEL = re.compile(r"^([\w.$]+):", re.MULTILINE)
+# What LLVM makes of loops that fill or copy; every process has these, and no pair loop needs them.
+MEMORY = {"memset", "memcpy", "_memset", "_memcpy"}
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", CASES)
+def test_module_is_accepted_and_calls_nothing_outside(name: str, target: str, dtype: str) -> None:
+    lowering = CASES[name].reduction().lower(dtype, target)
+    module = llvm.parse_assembly(lowering.module.text)
+    module.verify()
+    defined = [f for f in module.functions if not f.is_declaration]
+    exported = {f.name for f in defined if f.linkage == llvm.Linkage.external}
+    assert exported == {"redcomp_run", "redcomp_join"}
+    assembly = lowering.asm.replace("@PLT", "")
+    labels = set(_LABEL.findall(assembly))
+    assert set(_CALL.findall(assembly)) - labels - MEMORY == set()
+    assert not any(re.search(r"\s(callq?|bl)\s", line) for line in lowering.pair_loop.lines)
+
+
+def test_call_of_a_library_would_be_seen() -> None:
+    assembly = "f:\n\tcallq\texpf@PLT\n\tjmp\tpowf\n\tbl\tlogf\n\tb.lt\tf\n\tb\t.L2\n\tcall\tf\n"
+    assert set(_CALL.findall(assembly.replace("@PLT", ""))) == {"expf", "powf", "logf", "f"}
+    assert _LABEL.findall(assembly) == ["f"]
+
+
+def runnable() -> list[str]:
+    """The targets whose code this machine can run."""
+    order = ["sse2", "avx2", "avx512"]
+    own = host_target().name
+    return order[: order.index(own) + 1] if own in order else [own]
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("target", runnable())
+@pytest.mark.parametrize("name", CASES)
+def test_machine_code_computes_the_reduction(name: str, target: str, dtype: str) -> None:
+    case = CASES[name]
+    check(case.reduction().lower(dtype, target), case, rows=37, columns=150)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 300), (300, 1), (16, 8), (65, 257)])
+@pytest.mark.parametrize("name", ["gaussian", "20 wide", "hoisted", "several"])
+def test_sizes_of_all_remainders(name: str, rows: int, columns: int) -> None:
+    case = CASES[name]
+    check(case.reduction().lower("f32"), case, rows, columns)
+
+
+@pytest.mark.parametrize("name", ["gaussian", "20 wide"])
+def test_few_rows_split_the_columns(name: str) -> None:
+    case = CASES[name]
+    lowering = case.reduction().lower("f32")
+    assert lowering.load().plan(5, 9000).splits > 1
+    check(lowering, case, rows=5, columns=9000)
+
+
+# -- schedules --
+
+
+@pytest.mark.parametrize("cols", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ["gaussian", "loop of 64", "20 wide", "hoisted", "several"])
+def test_every_schedule_computes_the_same(name: str, rows: int, cols: int) -> None:
+    case = CASES[name]
+    chosen = case.reduction().lower("f32")
+    schedule = replace(chosen.schedule, rows=rows, cols=cols, tile=32, chunk=2 * rows)
+    lowering = lower(chosen.kernel, "f32", schedule=schedule)
+    assert lowering.schedule == schedule
+    check(lowering, case, rows=150, columns=71)
+
+
+def test_schedule_shapes_the_code() -> None:
+    chosen = CASES["gaussian"].reduction().lower("f32", "avx512")
+    counts = []
+    for rows in (1, 2):
+        schedule = replace(chosen.schedule, rows=rows, cols=1)
+        body = lower(chosen.kernel, "f32", "avx512", schedule=schedule).pair_loop
+        counts.append(body.counts["vscalefps"])
+    assert counts == [1, 2]
+
+
+# -- what a pair costs --
+
+# Vector instructions of the innermost loop for one vector of pairs (and for one component, where it
+# is a loop over components), by dtype.  The target avx512 does not depend on the machine.  These are
+# upper limits; `python tests/test_emit.py` prints what they are now.
+BUDGETS = {
+    "gaussian": {"f32": 0.0, "f64": 0.0},
+    "laplacian": {"f32": 0.0, "f64": 0.0},
+    "seed": {"f32": 0.0, "f64": 0.0},
+    "loop of 64": {"f32": 0.0, "f64": 0.0},
+}
+
+
+def measured(name: str, dtype: str) -> float:
+    return CASES[name].reduction().lower(dtype, "avx512").stats.instructions
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+@pytest.mark.parametrize("name", BUDGETS)
+def test_pair_costs_no_more_than_its_budget(name: str, dtype: str) -> None:
+    lowering = CASES[name].reduction().lower(dtype, "avx512")
+    found = lowering.stats.instructions
+    assert found <= BUDGETS[name][dtype], lowering.pair_loop
+
+
+def test_statistics_count_what_is_in_the_loop() -> None:
+    lowering = CASES["gaussian"].reduction().lower("f32", "avx512")
+    body = lowering.pair_loop
+    block = lowering.schedule.rows * lowering.schedule.cols
+    assert body.counts["vscalefps"] == block  # one exponential a vector of pairs
+    assert lowering.stats.operations["scale"] == 1
+    assert lowering.stats.instructions * block == body.vector_instructions
+    assert body.arithmetic <= body.vector_instructions
+
+
+# -- reading the compiler --
+
+
+def affine(factor: float) -> Genred:
+    """x + factor * y; each test takes a factor of its own, so that nothing is loaded already."""
+    return Genred(f"x + {factor} * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
+
+
+def value_of(operation: Genred) -> float:
+    """The result for x = 1 and one y = 1."""
+    one = np.ones((1, 1), np.float32)
+    return float(operation(one, one)[0, 0])
+
+
+def test_dump_writes_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
+    operation = affine(0.25)
+    assert value_of(operation) == 1.25
+    (folder,) = tmp_path.iterdir()
+    stages = operation.lower().stages
+    for name, text in stages.items():
+        file = folder / (name if "." in name else f"{name}.mlir")
+        assert file.read_text() == text
+    assert len(list(folder.iterdir())) == len(stages)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "before", "after"),
+    [
+        ("00-kernel.mlir", "0.3125 : f32", "0.625 : f32"),
+        ("*-contract.mlir", "0.3125 : f32", "0.625 : f32"),
+        ("20-module.ll", "0x3FD4000000000000", "0x3FE4000000000000"),
+    ],
+)
+def test_edited_stage_is_read_back(
+    pattern: str, before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
+    assert value_of(affine(0.3125)) == 1.3125
+    monkeypatch.delenv("REDCOMP_DUMP")
+    for file in tmp_path.glob("*/*"):
+        if not file.match(pattern):
+            file.unlink()
+    (file,) = tmp_path.glob("*/*")
+    assert before in file.read_text()
+    file.write_text(file.read_text().replace(before, after))
+    monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
+    assert value_of(affine(0.3125)) == 1.625
+    monkeypatch.delenv("REDCOMP_OVERRIDE")
+    assert value_of(affine(0.3125)) == 1.3125
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "error"),
+    [
+        ('"arith.', '"arith', TextError),
+        ('reductions = ["sum"]', 'reductions = ["a"]', CompilerError),
+    ],
+)
+def test_broken_edit_is_refused(
+    before: str,
+    after: str,
+    error: type[Exception],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
+    operation = affine(0.4375)
+    assert operation.lower().programs
+    (file,) = tmp_path.glob("*/00-kernel.mlir")
+    file.write_text(file.read_text().replace(before, after))
+    monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
+    with pytest.raises(error):
+        value_of(affine(0.4375))
+
+
+def test_level_1_prints_a_line_a_compilation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDCOMP_DEBUG", "1")
+    operation = affine(0.125)
+    value_of(operation)
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert re.match(r"redcomp: [0-9a-f]{12} compiled in \d+\.\d ms: \w+, f32, \d+ lanes", line)
+    assert captured.out == ""
+    value_of(operation)
+    value_of(affine(0.125))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("level", "shown", "hidden"),
+    [
+        (2, ["00-kernel\n", "-accumulate\n", "redcomp.nest"], ["define", "redcomp_run:"]),
+        (3, ["00-kernel\n", "LLVM\n", "define"], ["redcomp_run:"]),
+        (4, ["machine code\n", "redcomp_run:"], []),
+    ],
+)
+def test_higher_levels_print_more(
+    level: int,
+    shown: list[str],
+    hidden: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("REDCOMP_DEBUG", str(level))
+    value_of(affine(2.0**-level * 1.125))
+    err = capsys.readouterr().err
+    assert [text for text in shown if text not in err] == []
+    assert [text for text in hidden if text in err] == []
+    assert "-legal\n" not in err  # it changes nothing
+
+
+def test_explanation_tells_the_story() -> None:
+    lowering = CASES["hoisted"].reduction().lower("f32", "avx512")
+    lines = explain(lowering, "Exp(p) * ...").splitlines()
+    story = dict(line.split(maxsplit=1) for line in lines[: lines.index("")])
+    assert story["formula"] == "Exp(p) * ..."
+    assert story["result"] == "sum over j of vector<3xf32>"
+    assert story["target"].startswith("avx512")
+    assert story["schedule"] == str(lowering.schedule)
+    assert "a row" in story["hoisted"]
+    assert "a column" in story["hoisted"]
+    assert f"{lowering.stats.instructions:.1f} vector instructions" in story["machine"]
+    assert '"redcomp.block"' in lines[-len(lines) + lines.index("") + 2]
+
+
+if __name__ == "__main__":
+    for case_name in BUDGETS:
+        costs = ", ".join(f'"{dtype}": {measured(case_name, dtype):.2f}' for dtype in NUMPY)
+        print(f'    "{case_name}": {{{costs}}},')
