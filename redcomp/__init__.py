@@ -16,7 +16,8 @@ __all__ = ["Genred", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    # The compiler and NumPy are loaded by the first use, so that `import redcomp` costs a millisecond.
+    # The compiler and NumPy are loaded by the first use, so that `import redcomp` costs a
+    # millisecond.
     if name == "Genred":
         from redcomp.genred import Genred
 

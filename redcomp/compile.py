@@ -121,8 +121,10 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
 class Statistics:
     """What a pair costs.
 
-    operations    arithmetic operations of the IR a pair, by name; a loop's body counts once a component
-    instructions  vector instructions of the innermost loop for one vector of pairs (or of components)
+    operations    arithmetic operations of the IR a pair, by name; a loop's combination counts once
+                  a component
+    instructions  vector instructions of the innermost loop for one vector of pairs (or, if it is a
+                  loop over components, of one component of them)
     """
 
     operations: Mapping[str, int]
@@ -263,7 +265,7 @@ class Lowering:
         return kernel
 
 
-# Loaded kernels of this process; they are small, and code cannot be unloaded while somebody may run it.
+# Loaded kernels of this process.  They are small, and code cannot be unloaded while it may run.
 _loaded: dict[str, HostKernel] = {}
 _loaded_lock = threading.Lock()
 

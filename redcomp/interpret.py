@@ -9,15 +9,14 @@ import numpy as np
 from redcomp.ir import Value, free_indices, loop_of, topological
 from redcomp.ops.table import OPERATIONS, Array
 
-
 Loops = frozenset[tuple[int, int]]
 
 
 def interpret(roots: Iterable[Value], variables: Mapping[str, Array]) -> list[Array]:
     """The values of `roots`, given an array for each variable's name.
 
-    Arrays have the components on their last axis; all leading axes broadcast, so that i-variables of
-    shape (M, 1, D) and j-variables of shape (1, N, D) give results of shape (M, N, D).
+    Arrays have the components on their last axis; all leading axes broadcast, so that i-variables
+    of shape (M, 1, D) and j-variables of shape (1, N, D) give results of shape (M, N, D).
     """
     roots = tuple(roots)
     with np.errstate(all="ignore"):

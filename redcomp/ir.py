@@ -1,11 +1,11 @@
 """The intermediate representation: immutable values in SSA form over small vectors.
 
-A formula is pure, so the graph of its values *is* the program; the listing that `redcomp.text` prints is
-the graph's topological order, and code that nothing reaches does not exist.
+A formula is pure, so the graph of its values *is* the program; the listing that `redcomp.text`
+prints is the graph's topological order, and code that nothing reaches does not exist.
 
-Besides its type, a value has a *dependence set*: whether it changes with the row index i, the column
-index j, both, or neither (a parameter or a constant).  It says what is a vector of lanes and what is
-uniform, and what can be moved out of which loop.
+Besides its type, a value has a *dependence set*: whether it changes with the row index i, the
+column index j, both, or neither (a parameter or a constant).  It says what is a vector of lanes and
+what is uniform, and what can be moved out of which loop.
 
 Loops over the components of long vectors are values too.  An `index` value is the loop counter; the
 operations in `BINDERS` (`fold`, `map`) bind it: whatever depends on it is the body of the loop.
@@ -82,7 +82,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """One operation and its result.  Values are compared by identity; `Interner` shares equal ones."""
+    """One operation and its result; compared by identity, so `Interner` shares equal ones."""
 
     op: str
     args: tuple[Value, ...]
@@ -124,8 +124,8 @@ class Value:
             return self
         return replace(self, args=args)
 
-    # Arithmetic on values builds the operations of the same name, so that the rules of the operation
-    # tables read like formulas.  Numbers become constants of the other operand's dtype.
+    # Arithmetic on values builds the operations of the same name, so that the rules of the
+    # operation tables read like formulas.  Numbers become constants of the other operand's dtype.
     def __add__(self, other: Value | float) -> Value:
         return elementwise("add", self, other)
 
@@ -347,8 +347,8 @@ class Nest:
     once a column j `columns`
     once a pair     `steps`: the next value of each of the reduction's `states`
     once a tile     `merges`: the next value of each of the `totals`, from the totals and the states
-    once a split    `joins`: the next value of each total, from the totals and `others`, those of the
-                    next part of the columns
+    once a split    `joins`: the next value of each total, from the totals and `others`, those of
+                    the next part of the columns
     once a row      `results`, from the totals
     """
 
@@ -450,7 +450,7 @@ def _key_attribute(item: tuple[str, Attribute]) -> object:
 
 
 class Interner:
-    """Gives one object for all values of equal structure; this is common-subexpression elimination."""
+    """Gives one object for all values of equal structure: common-subexpression elimination."""
 
     def __init__(self) -> None:
         self._known: dict[object, Value] = {}
@@ -468,8 +468,8 @@ class Interner:
 def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int, Value]:
     """Rebuild the graph bottom-up through `rule`, sharing equal values; old `id` to new value.
 
-    `rule` gets a value whose arguments are rebuilt already and returns it or its replacement, whose new
-    inner values are shared but not passed through the rule again.
+    `rule` gets a value whose arguments are rebuilt already and returns it or its replacement, whose
+    new inner values are shared but not passed through the rule again.
     """
     intern = Interner()
     done: dict[int, Value] = {}

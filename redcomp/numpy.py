@@ -32,9 +32,9 @@ class Genred(GenredBase):
         """Compute the reduction.
 
         i-variables have shape (M, D), j-variables (N, D), parameters (D,), with D as declared; all
-        float32 or all float64.  Any strides and byte order are accepted.  The result has shape (M, E)
-        for axis=1 or (N, E) for axis=0, E being the formula's dimension.  With M or N = 0 it is empty,
-        or the reduction's neutral element.
+        float32 or all float64.  Any strides and byte order are accepted.  The result has shape
+        (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension.  With M or N = 0 it
+        is empty, or the reduction's neutral element.
 
         Raises ArgumentError (a ValueError) that names the argument.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,8 +30,8 @@ class Genred(GenredBase):
         """Compute the reduction on CPU tensors; differentiable in every argument, to any order.
 
         i-variables have shape (M, D), j-variables (N, D), parameters (D,), with D as declared; all
-        float32 or all float64.  Any strides are accepted.  The result has shape (M, E) for axis=1 or
-        (N, E) for axis=0, E being the formula's dimension.
+        float32 or all float64.  Any strides are accepted.  The result has shape (M, E) for axis=1
+        or (N, E) for axis=0, E being the formula's dimension.
 
         Raises ArgumentError (a ValueError) that names the argument.
         """
@@ -68,7 +68,8 @@ def _check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
             )
         if tensor.dtype not in _FLOATS:
             raise ArgumentError(
-                f"argument {name!r} has dtype {tensor.dtype}; expected torch.float32 or torch.float64"
+                f"argument {name!r} has dtype {tensor.dtype}; "
+                "expected torch.float32 or torch.float64"
             )
         if tensor.dtype != tensors[0].dtype:
             raise ArgumentError(
@@ -82,8 +83,8 @@ def _check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
 def _apply(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """Through autograd only where somebody could ask for a gradient: it costs several calls."""
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        results: tuple[torch.Tensor, ...] = _Reduce.apply(reduction, *tensors)  # type: ignore[no-untyped-call]
-        return results
+        apply: Callable[..., tuple[torch.Tensor, ...]] = _Reduce.apply
+        return apply(reduction, *tensors)
     return _compute(reduction, tensors)
 
 
@@ -127,7 +128,7 @@ class _Reduce(torch.autograd.Function):
 
 
 def _groups(reduction: PairReduction, wanted: Sequence[int]) -> list[tuple[int, ...]]:
-    """Arguments whose gradients come from one sweep: i-variables, and j-variables with parameters."""
+    """Arguments whose gradients share a sweep: i-variables, and j-variables with parameters."""
     kinds = {n: reduction.parameters[n].kind for n in wanted}
     first = tuple(n for n in wanted if kinds[n] == "i")
     second = tuple(n for n in wanted if kinds[n] != "i")

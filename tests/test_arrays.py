@@ -441,7 +441,7 @@ GUARDED = """
             for at_end in (True, False):
                 addresses = [filled(a, at_end) for a in arrays]
                 target = guarded(expected.nbytes, at_end)[2]
-                op._reduction.compiled(name)(rows, columns, (target,), addresses)
+                op.reduction.compiled(name)(rows, columns, (target,), addresses)
                 result = np.frombuffer(
                     (ctypes.c_char * expected.nbytes).from_address(target), dtype
                 ).reshape(expected.shape)

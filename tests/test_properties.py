@@ -79,6 +79,7 @@ class Problem(NamedTuple):
     columns: int
     axis: int
     is_double: bool
+    use_fast_math: bool
     seed: int
 
     @property
@@ -163,6 +164,7 @@ def problems(draw: Callable[[Any], Any], dims: tuple[int, ...] = DIMS) -> Proble
         columns,
         draw(st.sampled_from((0, 1))),
         draw(st.booleans()),
+        draw(st.booleans()),
         draw(st.integers(0, 2**31)),
     )
 
@@ -180,7 +182,8 @@ def _check(problem: Problem) -> None:
     dtype = torch.float64 if problem.is_double else torch.float32
     size = problem.rows if problem.axis == 1 else problem.columns
     formula, aliases, axis = problem.formula, problem.aliases, problem.axis
-    op = redcomp.torch.Genred(formula, aliases, axis=axis)
+    options = {"axis": axis, "use_fast_math": problem.use_fast_math}
+    op = redcomp.torch.Genred(formula, aliases, **options)
     generator = torch.Generator().manual_seed(problem.seed)
     width = dense(formula, aliases, tensors, axis).shape[-1]
     cotangent = torch.randn(size, width, generator=generator)
@@ -206,7 +209,7 @@ def _check(problem: Problem) -> None:
     for label, result, right, own, total in zip(labels, computed, exact, noise, sums, strict=True):
         assert_close(result, right, own, dtype, total, f"{problem}: {label}")
     arrays = [t.detach().numpy() for t in leaves]
-    from_numpy = redcomp.numpy.Genred(formula, aliases, axis=axis)(*arrays)
+    from_numpy = redcomp.numpy.Genred(formula, aliases, **options)(*arrays)
     np.testing.assert_array_equal(from_numpy, op(*leaves).detach().numpy())
 
 

@@ -1,4 +1,4 @@
-"""What the `Genred` of every array library shares: options, sizes, checks, and reading the compiler."""
+"""What the `Genred` of every array library shares: options, checks, reading the compiler."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class GenredBase:
     axis          0 reduces over i and gives a result for each j; 1 reduces over j
     use_fast_math allow rewriting that changes rounding; on the host off unless it is asked for
     dtype, cuda_type                 deprecated: the arguments' dtype counts
-    enable_chunks, rec_multVar_highdim   accepted for KeOps' sake; schedules are chosen by themselves
+    enable_chunks, rec_multVar_highdim   accepted and ignored; schedules choose themselves
 
     Raises FormulaError (a ValueError) for a formula or an alias that cannot be understood.
     """
@@ -52,7 +52,7 @@ class GenredBase:
         use_double_acc: bool = False,
         sum_scheme: str = "auto",
         enable_chunks: bool = True,
-        rec_multVar_highdim: bool | int | None = False,  # noqa: N803 (KeOps' name)
+        rec_multVar_highdim: bool | int | None = False,
         use_fast_math: bool | None = None,
     ) -> None:
         for name, value in (("dtype", dtype), ("cuda_type", cuda_type)):
@@ -77,8 +77,8 @@ class GenredBase:
     def lower(self, dtype: str = "float32", target: str = "host") -> Lowering:
         """Every stage of the compilation for a dtype ("float32", "float64") and a target.
 
-        Targets: "host" (this machine) or "avx512", "avx2", "sse2", "neon".  The result has `.stages`,
-        `.llvm`, `.asm`, `.schedule` and `.stats`.
+        Targets: "host" (this machine) or "avx512", "avx2", "sse2", "neon".  The result has
+        `.stages`, `.llvm`, `.asm`, `.schedule` and `.stats`.
         """
         if dtype not in DTYPES:
             raise ArgumentError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
@@ -115,7 +115,7 @@ def check_call(backend: str, ranges: object, out: object) -> None:
 
 
 def sizes(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """The numbers of rows (of the result) and of columns (reduced over), after a check of all shapes.
+    """The numbers of rows (of the result) and of columns (reduced over); checks all shapes.
 
     An index without any variable has size 1.  Raises ArgumentError.
     """

@@ -1,7 +1,7 @@
 """A reduction over pairs, independent of the array library: what `Genred` is underneath.
 
-It knows its variables, builds its kernel for each dtype, compiles it once, and makes the reductions that
-are its gradients.
+It knows its variables, builds its kernel for each dtype, compiles it once, and makes the reductions
+that are its gradients.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class GradientSpec:
-    """How a gradient is derived from its parent: with respect to which arguments, reduced over what."""
+    """Which reduction a gradient is derived from, and with respect to which arguments."""
 
     parent: PairReduction
     positions: tuple[int, ...]
@@ -72,7 +72,7 @@ class PairReduction:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    # -- kernels ---------------------------------------------------------------------------------------
+    # -- kernels -----------------------------------------------------------------------------------
 
     def kernel(self, dtype: str) -> Kernel:
         """The kernel in "f32" or "f64", reducing over j whatever the axis."""
@@ -114,9 +114,9 @@ class PairReduction:
     def gradient(self, positions: tuple[int, ...]) -> PairReduction:
         """The reduction that gives the cotangents of the arguments at `positions` in one sweep.
 
-        It takes this one's arguments and then one cotangent a result.  i-variables are reduced over j,
-        the others over i; so a call asks for arguments of one of the two groups.  A parameter's result
-        has a row for each row of the group, still to be summed.
+        It takes this one's arguments and then one cotangent a result.  i-variables are reduced
+        over j, the others over i; so a call asks for arguments of one of the two groups.  A
+        parameter's result has a row for each row of the group, still to be summed.
         """
         with self._lock:
             if positions not in self._gradients:
@@ -127,7 +127,7 @@ class PairReduction:
                 )
             return self._gradients[positions]
 
-    # -- compilation -----------------------------------------------------------------------------------
+    # -- compilation -------------------------------------------------------------------------------
 
     def lower(self, dtype: str, target: str = "host") -> Lowering:
         """The compilation for a dtype and a target, stage by stage."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Loop:
-    """A loop being written: its counter, the values it carries, and their next values, to be set."""
+    """A loop being written: its counter, the values it carries, and their next values."""
 
     counter: str
     carried: list[str]

@@ -1,9 +1,9 @@
 """The emitter: from scalar IR to LLVM instructions, the same for every target.
 
-A step of the pair loop holds a block of `rows` x `cols` pairs of lane vectors and columns.  A value's
-dependence set says how many copies of it the block needs, its *grid*: one for each row if it depends on i,
-one for each column if it depends on j.  What depends on the lane axis is a vector of lanes, the rest is
-uniform and becomes a vector only where it meets one.
+A step of the pair loop holds a block of `rows` x `cols` pairs of lane vectors and columns.  A
+value's dependence set says how many copies of it the block needs, its *grid*: one for each row if
+it depends on i, one for each column if it depends on j.  What depends on the lane axis is a vector
+of lanes, the rest is uniform and becomes a vector only where it meets one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.llvm_backend.code import Code
-from redcomp.llvm_backend.target import CONVERSIONS, INSTRUCTIONS, INTRINSICS, LLVM_TYPES, TABLE, Target
+from redcomp.llvm_backend.target import (
+    CONVERSIONS,
+    INSTRUCTIONS,
+    INTRINSICS,
+    LLVM_TYPES,
+    TABLE,
+    Target,
+)
 from redcomp.passes.expand import expand_value
 
 Loops = frozenset[tuple[int, int]]
@@ -70,7 +77,7 @@ class Emitter:
         self.splats: ChainMap[str, str] = ChainMap()
         self.inside: Loops = frozenset()
 
-    # -- types and operands ----------------------------------------------------------------------------
+    # -- types and operands ------------------------------------------------------------------------
 
     def is_lane(self, value: Value) -> bool:
         """Whether the value differs between lanes."""
@@ -102,7 +109,7 @@ class Emitter:
             f"shufflevector {vector} {one}, {vector} poison, <{self.lanes} x i32> zeroinitializer"
         )
 
-    # -- scopes ----------------------------------------------------------------------------------------
+    # -- scopes ------------------------------------------------------------------------------------
 
     def enter(self) -> None:
         """Open a scope: what it binds is forgotten when it closes."""
@@ -118,7 +125,7 @@ class Emitter:
         """Let `operands`, one for all or one a row, stand for a value."""
         self.bound[id(value)] = Grid(len(operands), 1, list(operands))
 
-    # -- values ----------------------------------------------------------------------------------------
+    # -- values ------------------------------------------------------------------------------------
 
     def emit(self, roots: Iterable[Value]) -> None:
         """Write everything that the roots need and that is not bound yet."""
@@ -227,7 +234,7 @@ class Emitter:
         suffix = dtype if not lane or self.lanes == 1 else f"v{self.lanes}{dtype}"
         return f"{INTRINSICS[op]}.{suffix}"
 
-    # -- loops over components ---------------------------------------------------------------------------
+    # -- loops over components ---------------------------------------------------------------------
 
     def _emit_folds(self, waiting: list[Value]) -> list[Value]:
         """Write the loop of the first fold that is ready, with all that can share it; the rest."""
@@ -282,7 +289,7 @@ class Emitter:
         self.leave()
 
     def _combined(self, fold: Value, state: str, row: int, col: int) -> str:
-        """combine(*operands, state) at one pair of the block, expanded to the target's primitives."""
+        """combine(*operands, state) at one pair of the block, in the target's primitives."""
         lane = self.is_lane(fold)
         kind: Kind = "parameter" if not lane else "i" if self.lane_bit == I_BIT else "j"
         leaves = [
@@ -306,15 +313,15 @@ class Emitter:
                 self.bind(value, [self.point(value, 0, 0)])
         return self.operand(expression, 0, 0, self.is_lane(expression))
 
-    # -- steps of reductions -----------------------------------------------------------------------------
+    # -- steps of reductions -----------------------------------------------------------------------
 
     def advance(
         self, steps: Sequence[Value], states: Sequence[Value], operands: list[list[str]]
     ) -> list[list[str]]:
         """Apply the steps of a reduction, column after column.
 
-        `states` are the leaves that stand for the states in the steps, `operands` their values, one list
-        a state with one operand a row; the result is the same for the next values.
+        `states` are the leaves that stand for the states in the steps, `operands` their values, one
+        list a state with one operand a row; the result is the same for the next values.
         """
         order = _depending_on(steps, states)
         in_order = {id(value) for value in order} | {id(state) for state in states}

@@ -1,9 +1,10 @@
 """The host's skeleton: the loops around the values that the emitter writes.
 
-A task is a chunk of rows and a part of the columns.  Its rows are packed lane-wise and stay; its columns
-come in tiles of packed records.  Rows are padded by repeating the last one and columns by unused lanes, so
-no loop tests bounds and nothing is read past an array.  Every worker runs `redcomp_run`, which takes tasks
-from an atomic counter; tasks depend on the sizes only, so results do not depend on the number of workers.
+A task is a chunk of rows and a part of the columns.  Its rows are packed lane-wise and stay; its
+columns come in tiles of packed records.  Rows are padded by repeating the last one and columns by
+unused lanes, so no loop tests bounds and nothing is read past an array.  Every worker runs
+`redcomp_run`, which takes tasks from an atomic counter; tasks depend on the sizes only, so results
+do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _UNROLLED_COPY = 8
 
 @dataclass(frozen=True, slots=True)
 class HostModule:
-    """LLVM text and what the caller must know: bytes of scratch a worker, of totals a vector of rows."""
+    """LLVM text, and the bytes that a worker's scratch and a vector of rows' totals take."""
 
     text: str
     scratch_bytes: int
@@ -96,7 +97,7 @@ class _Skeleton:
         triple = f'target triple = "{self.target.triple}"'
         return f"{triple}\n\n{text}\n{declarations}\n{attributes}\n"
 
-    # -- small parts -----------------------------------------------------------------------------------
+    # -- small parts -------------------------------------------------------------------------------
 
     def _function(self, name: str, parameters: str, code: Code, linkage: str = "internal ") -> str:
         self.declarations.update(code.declarations)
@@ -204,7 +205,7 @@ class _Skeleton:
             for k, element in enumerate(elements):
                 store(n, k, emitter.operand(element, 0, 0, True))
 
-    # -- rows and columns ------------------------------------------------------------------------------
+    # -- rows and columns --------------------------------------------------------------------------
 
     def _pack_rows(self) -> str:
         """rows(job, rows, first, blocks): pack and prepare `blocks` vectors of rows."""
@@ -240,7 +241,7 @@ class _Skeleton:
         )
 
     def _hoist_columns(self, code: Code) -> None:
-        """Compute what depends on j only, a vector of columns at a time, through a transposed copy."""
+        """Compute what depends on j only, a vector of columns at a time, transposed."""
         record = self.layout.columns
         definitions = [h.definition for h in self.nest.columns]
         parameters = self._parameters(code, definitions)
@@ -270,16 +271,16 @@ class _Skeleton:
                 else:
                     self._copy(code, spread, self.lanes, packed, 1, variable.dim)
 
-    # -- pairs -----------------------------------------------------------------------------------------
+    # -- pairs -------------------------------------------------------------------------------------
 
     def _pairs(self) -> str:
-        """pairs(job, rows, columns, totals, states, blocks, count): one tile, all rows of the chunk."""
+        """pairs(job, rows, columns, totals, states, blocks, count): one tile, a chunk's rows."""
         return _Pairs(self).function()
 
-    # -- results ---------------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------
 
     def _finish(self) -> str:
-        """finish(job, scratch, totals, stride, splits, first, last): join splits, store the results."""
+        """finish(job, scratch, totals, stride, splits, first, last): join splits, store results."""
         code = Code()
         nest, layout = self.nest, self.layout
         parameters = self._parameters(code, nest.results)
@@ -344,7 +345,7 @@ class _Skeleton:
                 ),
             )
 
-    # -- tasks -----------------------------------------------------------------------------------------
+    # -- tasks -------------------------------------------------------------------------------------
 
     def _tasks(self, name: str, task: Callable[[Code, str], None]) -> str:
         """An exported function that takes tasks from the job's counter until there are none."""
@@ -477,9 +478,9 @@ class _Pairs:
     def _views(self, column: str) -> list[str]:
         """A pointer to the column for each row.
 
-        If rows are to read a column by themselves (`Emitter._is_embedded`), LLVM must not merge their
-        reads into one.  It keeps reads through different address spaces apart, and on x86 those below
-        256 all mean the same memory.
+        If rows are to read a column by themselves (`Emitter._is_embedded`), LLVM must not merge
+        their reads into one.  It keeps reads through different address spaces apart, and on x86
+        those below 256 all mean the same memory.
         """
         rows = self.schedule.rows if self.skeleton.target.embeds_broadcasts else 1
         return [column, *(self.code.in_space(column, row) for row in range(1, rows))]

@@ -20,7 +20,7 @@ _LIBRARY_NUMBERS = itertools.count()
 
 @functools.cache
 def _initialize() -> None:
-    """Register the targets; explicit up to LLVM 19, automatic (and refused) from llvmlite 0.45 on."""
+    """Register every target that LLVM was built with, once."""
     for function in (llvm.initialize_all_targets, llvm.initialize_all_asmprinters):
         function()
 
@@ -51,8 +51,8 @@ def _optimized(text: str, target: Target) -> tuple[Any, Any]:
     module.data_layout = str(machine.target_data)
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
     passes = llvm.create_new_module_pass_manager()
-    # The module is in SSA form and its schedule is decided: LLVM's -O2 pipeline takes 40 to 70 ms where
-    # these take 5, and the loops run no faster (docs/decisions/0007-llvm-passes.md).
+    # The module is in SSA form and its schedule is decided: LLVM's -O2 pipeline takes 40 to 70 ms
+    # where these take 5, and the loops run no faster (docs/decisions/0007-llvm-passes.md).
     passes.add_loop_rotate_pass()
     passes.add_new_gvn_pass()
     passes.add_instruction_combine_pass()

@@ -1,4 +1,4 @@
-"""Where everything is in memory: the job, the packed records of rows and columns, a worker's scratch."""
+"""Where everything is in memory: the job, packed rows and columns, a worker's scratch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Variables packed one after the other; offsets are in components, by the variable's identity."""
+    """Variables packed one after the other; offsets are in components, by identity."""
 
     variables: tuple[Value, ...]
     offsets: dict[int, int]

@@ -66,7 +66,7 @@ def innermost_loops(assembly: str) -> list[LoopBody]:
 
 
 def pair_loop(assembly: str) -> LoopBody:
-    """The innermost loop that computes most: for kernels without loops over components, the pair loop."""
+    """The innermost loop that computes most: the pair loop, or a loop over components in it."""
     loops = innermost_loops(assembly)
     if not loops:
         raise ValueError("the assembly has no loop")

@@ -1,4 +1,4 @@
-"""Schedules: how a nest of loops is laid out on a host.  A schedule is data, printed and overridable."""
+"""Schedules: how a nest of loops is laid out on a host.  Data: printed, and overridable."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Schedule:
         )
 
 
-# Blocks of rows x columns, best first, measured on an AVX-512 machine (benchmarks/schedules.py).  With a
-# loop over components, a block is to reuse what it loads; otherwise, to hide latencies.
+# Blocks of rows x columns, best first, measured on an AVX-512 machine (benchmarks/schedules.py).
+# With a loop over components, a block is to reuse what it loads; otherwise, to hide latencies.
 _LOOP_BLOCKS = ((5, 4), (4, 3), (3, 3), (3, 2), (2, 2), (2, 1), (1, 1))
 _BLOCKS = ((4, 2), (2, 2), (1, 2))
 # A result that is a long vector lives in memory; more columns a step mean fewer passes over it.

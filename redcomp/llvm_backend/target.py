@@ -1,4 +1,4 @@
-"""Targets as data: how wide they are, what they can emit, and how each primitive is spelt in LLVM."""
+"""Targets as data: how wide they are, what they emit, and how that is spelt in LLVM."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Target:
     vector_bits    width of a vector register; 0 where a lane is a thread
     registers      number of vector registers
     primitives     the operations that it emits
-    native         operations spelt otherwise than by the tables above, for full vectors, by (op, dtype)
+    native         operations spelt otherwise than by the tables above, by (op, dtype)
     attributes     LLVM function attributes
     embeds_broadcasts   whether instructions can repeat a scalar operand from memory over all lanes
     """
@@ -114,8 +114,8 @@ _ROUNDINGS = frozenset({"floor", "round_even"})
 _FMA = frozenset({"fma"})
 
 # vscalef computes a * 2**floor(n) with all special cases; the operands that follow are the value of
-# masked lanes, the mask (all lanes) and the rounding mode (the current one).  vpermps and vpermpd look up
-# a table that fills a vector.
+# masked lanes, the mask (all lanes) and the rounding mode (the current one).  vpermps and vpermpd
+# look up a table that fills a vector.
 _AVX512_NATIVE = {
     ("scale", "f32"): Native(
         "llvm.x86.avx512.mask.scalef.ps.512",

@@ -1,7 +1,7 @@
 """Primitive operations, which back ends emit, and the arithmetic, comparisons and selection on top.
 
-Integer operations wrap around.  The language's comparisons give 1.0 or 0.0; the primitive `compare` gives
-a truth value.
+Integer operations wrap around.  The language's comparisons give 1.0 or 0.0; the primitive `compare`
+gives a truth value.
 """
 
 from __future__ import annotations
@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from redcomp.ir import NUMPY_DTYPES, Value, bitcast, compare, constant, elementwise, indicator, select
+from redcomp.ir import (
+    NUMPY_DTYPES,
+    Value,
+    bitcast,
+    compare,
+    constant,
+    elementwise,
+    indicator,
+    select,
+)
 from redcomp.ops.expansions import copy_sign, expand_scale, format_of, magnitude
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
@@ -31,6 +40,10 @@ PREDICATES: dict[str, Any] = {
     "sgt": np.greater,
     "sge": np.greater_equal,
 }
+
+
+def _chosen(condition: Array, a: Array, b: Array) -> Array:
+    return np.asarray(np.where(condition, a, b))
 
 
 def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
@@ -97,7 +110,7 @@ def _scale(a: Array, n: Array) -> Array:
 
 
 def _round_even_by_addition(a: Value) -> Value:
-    """Adding and subtracting 2**mantissa, with a's sign, rounds; greater numbers are integers already."""
+    """Adding and subtracting 2**mantissa, with a's sign, rounds; beyond it all are integers."""
     limit = 2.0 ** format_of(a).mantissa
     shift = copy_sign(constant(limit, a.dtype), a)
     rounded = copy_sign(magnitude((a + shift) - shift), a)
@@ -164,7 +177,7 @@ register(
         "greater_of",
         2,
         "a where a > b, else b",
-        lambda a, b: np.where(a > b, a, b),
+        lambda a, b: _chosen(a > b, a, b),
         expand=lambda a, b: select(compare("ogt", a, b), a, b),
         domain=PAIR,
     ),
@@ -172,7 +185,7 @@ register(
         "less_of",
         2,
         "a where a < b, else b",
-        lambda a, b: np.where(a < b, a, b),
+        lambda a, b: _chosen(a < b, a, b),
         expand=lambda a, b: select(compare("olt", a, b), a, b),
         domain=PAIR,
     ),
@@ -380,7 +393,7 @@ register(
         "if_else",
         3,
         "a where f >= 0, else b (so b where f is NaN)",
-        lambda f, a, b: np.where(f >= 0, a, b),
+        lambda f, a, b: _chosen(f >= 0, a, b),
         "IfElse",
         "Comparison and selection",
         pullback=_if_else_pullback,

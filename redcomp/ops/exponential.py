@@ -71,6 +71,7 @@ EXP: Mapping[str, Exponential] = {
     ),
 }
 
+
 @dataclass(frozen=True, slots=True)
 class TableExponential:
     """exp(r) = 1 + r (1 + r q(r)) on |r| <= ln(2) / (2 * `steps`), q by its coefficients."""

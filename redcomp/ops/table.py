@@ -1,9 +1,9 @@
 """The table of operations: what an operation is, and where one looks it up.
 
-One row says everything about an operation: how it is spelt in formulas and in MLIR, the shape of its
-result, its value (for constant folding and for the interpreter), its derivative, how it is expanded into
-simpler operations, and how it is to be tested and documented.  Parser, passes, back ends, tests and the
-documentation read the table; adding a scalar operation is adding one row.
+One row says everything about an operation: how it is spelt in formulas and in MLIR, the shape of
+its result, its value (for constant folding and for the interpreter), its derivative, how it is
+expanded into simpler operations, and how it is to be tested and documented.  Parser, passes, back
+ends, tests and the documentation read the table; adding a scalar operation is adding one row.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Operation:
     evaluate    NumPy value from operand arrays (components on the last axis) and attributes; IEEE.
                 None for a composite
     elementwise acts on each component, scalars serving all
-    partials    for elementwise operations, one rule an operand: (operands..., result) to the partial
-                derivative (a value or a number), or None for zero everywhere
-    pullback    instead of partials: (cotangent, value) to one cotangent an operand (None: zero); one
-                with more components than its operand is summed over them
-    expand      scalar elementwise operations: rewritten with simpler operations (operands to value);
-                None for a primitive, which back ends emit
+    partials    for elementwise operations, one rule an operand: (operands..., result) to the
+                partial derivative (a value or a number), or None for zero everywhere
+    pullback    instead of partials: (cotangent, value) to one cotangent an operand (None: zero);
+                one with more components than its operand is summed over them
+    expand      scalar elementwise operations: rewritten with simpler operations (operands to
+                value); None for a primitive, which back ends emit
     fallback    likewise, for a primitive that some targets cannot emit
     variants    expansions that are better on targets that have a certain primitive
     element     vector operations: (access, value, k) to the component k of the result

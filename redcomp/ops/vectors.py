@@ -1,8 +1,8 @@
 """Operations on the components of vectors: sums, norms, products, extraction, extrema.
 
-A row's `element` rule gives one component of the result, at a position that is a number or, inside a loop
-over a long vector, a computed value.  It reads operands through an `Access`, which also knows whether a
-fold over components is written out or becomes a loop.
+A row's `element` rule gives one component of the result, at a position that is a number or, inside
+a loop over a long vector, a computed value.  It reads operands through an `Access`, which also
+knows whether a fold over components is written out or becomes a loop.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _placed(n: int, start: int, f: Array) -> Array:
     return out
 
 
-# -- sums and products ---------------------------------------------------------------------------------
+# -- sums and products -----------------------------------------------------------------------------
 
 
 def _sum_element(access: Access, value: Value, k: Position) -> Value:
@@ -282,7 +282,7 @@ register(
     ),
 )
 
-# -- extraction and assembly ---------------------------------------------------------------------------
+# -- extraction and assembly -----------------------------------------------------------------------
 
 
 def _elem_shape(f: int, *, m: int) -> int:
@@ -441,7 +441,7 @@ def _common_leading(f: Array, g: Array) -> tuple[Array, Array]:
     )
 
 
-# -- extrema over components ---------------------------------------------------------------------------
+# -- extrema over components -----------------------------------------------------------------------
 # Comparisons are strict, so the first extremum wins and NaN is passed over, unless it comes first.
 
 

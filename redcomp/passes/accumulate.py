@@ -1,7 +1,8 @@
 """accumulate: from "reduce this value over j" to the states, steps and merges that do it.
 
-States live for one tile of columns and have the kernel's dtype; after each tile they are merged into
-totals of the accumulator's dtype.  So rounding errors grow with the tile, not with the columns.
+States live for one tile of columns and have the kernel's dtype; after each tile they are merged
+into totals of the accumulator's dtype.  So rounding errors grow with the tile, not with the
+columns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """contract: fuse a product that is used once with the sum it feeds, a * b + c -> fma(a, b, c).
 
-The fused operation rounds once instead of twice, as C compilers do by default.  It runs before `expand`,
-so that the arithmetic inside the elementary functions stays as written.
+The fused operation rounds once instead of twice, as C compilers do by default.  It runs before
+`expand`, so that the arithmetic inside the elementary functions stays as written.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _fused(value: Value, products: list[bool]) -> Value:
     if value.op not in ("add", "subtract") or not any(products):
         return value
     a, b = value.args
+    is_sum = value.op == "add"
     if products[0]:
-        return fma(*a.args, b if value.op == "add" else -b)
+        left, right = a.args
+        return fma(left, right, b if is_sum else -b)
     left, right = b.args
-    return fma(left if value.op == "add" else -left, right, a)
+    return fma(left if is_sum else -left, right, a)

@@ -1,4 +1,4 @@
-"""expand: rewrite what a target cannot emit with simpler operations, until only its primitives are left."""
+"""expand: rewrite what a target cannot emit, until only its primitives are left."""
 
 from __future__ import annotations
 

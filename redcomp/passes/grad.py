@@ -1,10 +1,13 @@
 """grad: reverse-mode differentiation, IR to IR, of any order.
 
-Each operation contributes its row's rule: partial derivatives for elementwise operations, a pullback for
-the others.  The rules are those of the mathematical functions, never of their approximations.
+Each operation contributes its row's rule: partial derivatives for elementwise operations, a
+pullback for the others.  The rules are those of the mathematical functions, never of their
+approximations.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from redcomp.errors import CompilerError
 from redcomp.ir import Type, Value, broadcast, select, topological, zero
@@ -12,7 +15,7 @@ from redcomp.ops.table import OPERATIONS, Operation, apply
 
 
 def gradient(output: Value, wrt: Value, cotangent: Value) -> Value:
-    """The cotangent of `wrt` (a variable), given that of `output`: Jacobian transposed times vector.
+    """The cotangent of `wrt` (a variable), given that of `output`: a vector-Jacobian product.
 
     A scalar cotangent serves all components of the output.
     """
@@ -68,7 +71,7 @@ def _pull_back(e: Value, value: Value, active: set[int]) -> tuple[Value | None, 
 
 
 def _product(
-    e: Value, row: Operation, position: int, value: Value, attrs: dict[str, object]
+    e: Value, row: Operation, position: int, value: Value, attrs: Mapping[str, object]
 ) -> Value | None:
     rule = row.partials[position]
     if rule is None:

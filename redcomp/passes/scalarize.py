@@ -1,14 +1,14 @@
 """scalarize: from operations on vectors to operations on scalars, and loops over long vectors.
 
-Components are pulled: each output asks for its components, which ask for those of their operands.  Vectors
-of at most `UNROLLED` components are written out.  For longer ones the position is the counter of a loop,
-and whatever depends on it is the loop's body; an element that two loops need is computed in both.
+Components are pulled: each output asks for its components, which ask for those of their operands.
+Vectors of at most `UNROLLED` components are written out.  For longer ones the position is the
+counter of a loop, and whatever depends on it is the loop's body; an element that two loops need is
+computed in both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-
 from typing import TypeVar
 
 from redcomp import ir
@@ -16,8 +16,8 @@ from redcomp.ir import Kernel, Output, Value, component, from_elements, vector_m
 from redcomp.ops.table import OPERATIONS
 from redcomp.ops.vectors import Position
 
-# Above this many components a loop replaces straight-line code: the accumulators of a wider result would
-# not fit into the 16 or 32 vector registers that a host has.
+# Above this many components a loop replaces straight-line code: the accumulators of a wider result
+# would not fit into the 16 or 32 vector registers that a host has.
 UNROLLED = 16
 
 T = TypeVar("T")
@@ -51,8 +51,7 @@ class _Scalarizer:
         return vector_map(self._inside(counter, lambda k: self.element(value, k)), counter)
 
     def element(self, vector: Value, position: Position) -> Value:
-        """One component; elementwise operations are followed with an explicit stack, so that a chain of
-        any length is fine."""
+        """One component of a value; keeps its own stack, so that chains may have any length."""
         place = self._place(vector, position)
         stack = [(vector, place)]
         while stack:
@@ -107,7 +106,8 @@ class _Scalarizer:
         counter = self._intern(ir.index(extent, self._level))
         args = self._inside(counter, operands)
         if initial is None:
-            # Sums start from zero; extrema from the first component, which is then compared to itself.
+            # Sums start from zero; extrema from the first component, which is then compared to
+            # itself.
             is_sum = combine in ("add", "fma")
             initial = ir.constant(0.0, args[0].dtype) if is_sum else operands(0)[0]
         return ir.fold(combine, initial, args, counter)

@@ -96,7 +96,7 @@ def _either(value: Value, number: float) -> Value | None:
     return _as_wide_as(b, value) if _is(a, number) else None
 
 
-# -- exact -----------------------------------------------------------------------------------------------
+# -- exact -----------------------------------------------------------------------------------------
 
 
 def _times_one(value: Value) -> Value | None:
@@ -179,7 +179,8 @@ def _over_power_of_two(value: Value) -> Value | None:
     limit = 120 if b.dtype == "f32" else 1000
     if abs(mantissa) != 0.5 or abs(exponent) > limit:
         return None
-    return a * (1.0 / b["value"])
+    inverse: float = 1.0 / b["value"]
+    return a * inverse
 
 
 def _square_of_magnitude(value: Value) -> Value | None:
@@ -262,7 +263,7 @@ def _elementwise_names() -> tuple[str, ...]:
     return tuple(row.name for row in OPERATIONS.values() if row.elementwise)
 
 
-# -- fast ------------------------------------------------------------------------------------------------
+# -- fast ------------------------------------------------------------------------------------------
 
 
 def _plus_zero(value: Value) -> Value | None:
@@ -286,15 +287,17 @@ def _merged_factors(value: Value) -> Value | None:
         if outer.is_constant and inner.op == "multiply":
             for factor, x in (inner.args, inner.args[::-1]):
                 if factor.is_constant:
-                    return (outer["value"] * factor["value"]) * x
+                    product: float = outer["value"] * factor["value"]
+                    return product * x
     return None
 
 
 def _over_constant(value: Value) -> Value | None:
     a, b = value.args
-    if b.is_constant and math.isfinite(b["value"]) and b["value"] != 0:
-        return a * (1.0 / b["value"])
-    return None
+    if not b.is_constant or not math.isfinite(b["value"]) or b["value"] == 0:
+        return None
+    inverse: float = 1.0 / b["value"]
+    return a * inverse
 
 
 def _product_of_exponentials(value: Value) -> Value | None:

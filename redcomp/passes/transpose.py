@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redcomp.ir import Kernel, Kind, Value, replace_variables, variable
+from redcomp.ir import Kernel, Kind, replace_variables, variable
 
 _OTHER: dict[str, Kind] = {"i": "j", "j": "i", "parameter": "parameter"}
 

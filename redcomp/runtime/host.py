@@ -18,7 +18,8 @@ from redcomp.runtime import threads
 
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 
-# Tasks depend on the sizes only, never on the threads: enough of them that an uneven machine is used well.
+# Tasks depend on the sizes only, never on the threads: enough of them that an uneven machine is
+# used well.
 _TASKS = 16
 # A split of the columns is not worth its join below this many columns.
 _SPLIT_COLUMNS = 2048
@@ -61,7 +62,7 @@ _scratch = _Scratch()
 
 
 class HostKernel:
-    """A loaded kernel; calling it reads and writes raw memory, so the caller has checked everything."""
+    """A loaded kernel.  A call reads and writes raw memory: its caller has checked everything."""
 
     def __init__(
         self,

@@ -1,0 +1,136 @@
+"""Measure what the records in docs/decisions quote: `python scripts/measure_decisions.py 0001`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
+import numpy as np
+
+from redcomp.compile import PIPELINE, Context, Options, lower, run_passes
+from redcomp.ir import Kernel, Output, Type, Value, topological, variable
+from redcomp.llvm_backend import jit
+from redcomp.llvm_backend.target import host_target
+from redcomp.numpy import Genred
+from redcomp.ops.table import OPERATIONS, Operation, apply
+from redcomp.passes import scalarize
+from redcomp.text import print_program
+
+GAUSSIAN = "Exp(-SqDist(x, y)) * b"
+ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
+
+
+def accumulators() -> None:
+    """0001: the error and the time of totals in float32 and float64, in one thread."""
+    os.environ["REDCOMP_NUM_THREADS"] = "1"
+    rng = np.random.default_rng(0)
+
+    def uniform(*shape: int) -> np.ndarray:
+        return rng.random(shape, dtype=np.float32)
+
+    sums = Genred("x * y + y", ["x = Vi(1)", "y = Vj(1)"], axis=1).lower().kernel
+    x, y = uniform(4096, 1), uniform(200_000, 1)
+    exact = (x.astype(np.float64) + 1.0) * y.astype(np.float64).sum()
+    gaussian = Genred(GAUSSIAN, ALIASES, axis=1).lower().kernel
+    points = [uniform(4096, 3), uniform(4096, 3), uniform(4096, 1)]
+    for name in ("f32", "f64"):
+        result, _ = timed(sums, name, [x, y], calls=1)
+        _, seconds = timed(gaussian, name, points, calls=30)
+        error = np.abs(result / exact - 1.0).max()
+        print(f"totals in {name}: relative error {error:.1e}; Gaussian {seconds * 1e3:.2f} ms")
+
+
+def timed(
+    kernel: Kernel, accumulator: str, arrays: list[np.ndarray], calls: int
+) -> tuple[np.ndarray, float]:
+    """A kernel's result, and its least time over some calls."""
+    code = lower(kernel, "f32", options=Options(accumulator=accumulator)).load()
+    result = np.empty((len(arrays[0]), 1), np.float32)
+    times = []
+    for _ in range(calls):
+        start = time.thread_time()
+        addresses = [array.ctypes.data for array in arrays]
+        code(len(arrays[0]), len(arrays[1]), [result.ctypes.data], addresses)
+        times.append(time.thread_time() - start)
+    return result, min(times)
+
+
+def loops() -> None:
+    """0002: 1,000 components as a loop and written out."""
+    usual = scalarize.UNROLLED
+    for limit in (usual, 1000):
+        scalarize.UNROLLED = limit
+        start = time.perf_counter()
+        lowering = Genred("SqDist(x, y)", ["x = Vi(1000)", "y = Vj(1000)"], axis=1).lower()
+        text = lowering.module.text
+        jit.compile_object(text, lowering.target)
+        seconds = time.perf_counter() - start
+        values = len(list(topological(lowering.nest.roots)))
+        print(f"limit {limit}: {values} values, {len(text)} characters, {seconds:.3f} s")
+    scalarize.UNROLLED = usual
+
+
+def stages() -> None:
+    """0004: the time of what makes the cache's key, and of what a hit saves."""
+    for formula in ("x + y", GAUSSIAN):  # the first one loads what a process needs once
+        lowering = Genred(formula, ALIASES, axis=1).lower()
+        times = [time.perf_counter()]
+        print(f"{formula}: {len(lowering.programs) - 1} passes", end=" ")
+        times.append(time.perf_counter())
+        text = lowering.module.text
+        times.append(time.perf_counter())
+        jit.compile_object(text, lowering.target)
+        times.append(time.perf_counter())
+        passes, module, llvm = (1e3 * (b - a) for a, b in pairwise(times))
+        print(f"in {passes:.1f} ms, text {module:.1f} ms, LLVM {llvm:.1f} ms")
+
+
+def contraction() -> None:
+    """0005: the operations whose programs differ if `contract` runs after `expand`."""
+    later = [name for name in PIPELINE if name != "contract"]
+    later.insert(later.index("expand") + 1, "contract")
+    rows = [row for row in OPERATIONS.values() if row.expand and row.spelling]
+    for target in ("avx512", "avx2", "neon"):
+        context = Context(host_target(target), Options())
+        changed = []
+        for row in rows:
+            kernel = times_a_column(row)
+            first, second = (
+                run_passes(kernel, tuple(names), context) for names in (PIPELINE, later)
+            )
+            if print_program(first) != print_program(second):
+                sizes = [len(list(topological(nest.roots))) for nest in (first, second)]
+                changed.append(f"{row.name} ({sizes[0]} and {sizes[1]} values)")
+        print(f"{target}: {len(changed)} of {len(rows)} differ: {', '.join(changed)}")
+
+
+def times_a_column(row: Operation) -> Kernel:
+    """The sum of op(a0, a1, ...) * b, a0 being of the row and all else of the column."""
+    kinds: tuple[Value, ...] = tuple(
+        variable(f"a{k}", "j" if k else "i", k, Type("f32")) for k in range(row.arity)
+    )
+    b = variable("b", "j", row.arity, Type("f32"))
+    value = apply(row.name, *kinds, **dict(zip(row.parameters, (3, 4), strict=False)))
+    return Kernel((*kinds, b), (Output(value * b),))
+
+
+MEASUREMENTS: Mapping[str, Callable[[], None]] = {
+    "0001": accumulators,
+    "0002": loops,
+    "0004": stages,
+    "0005": contraction,
+}
+
+
+def main() -> None:
+    """Parse the command line and run the measurement asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("record", choices=MEASUREMENTS)
+    MEASUREMENTS[parser.parse_args().record]()
+
+
+if __name__ == "__main__":
+    main()
