@@ -146,9 +146,10 @@ class Lowering:
         target: Target,
         options: Options,
         schedule: Schedule | None = None,
+        few_rows: bool = False,
     ) -> None:
         self.kernel, self.dtype, self.target, self.options = kernel, dtype, target, options
-        self._schedule = schedule
+        self._schedule, self._few_rows = schedule, few_rows
         self._dumper = _Dumper.from_settings(kernel)
 
     @functools.cached_property
@@ -171,7 +172,9 @@ class Lowering:
     @functools.cached_property
     def schedule(self) -> Schedule:
         """The layout of the loops: the one that was asked for or the one that is chosen."""
-        return self._schedule or choose_schedule(self.nest, self.dtype, self.target)
+        if self._schedule is not None:
+            return self._schedule
+        return choose_schedule(self.nest, self.dtype, self.target, self._few_rows)
 
     def with_schedule(self, schedule: Schedule) -> Lowering:
         """The same compilation with another layout of the loops."""
@@ -275,11 +278,15 @@ def lower(
     dtype: str,
     target: str = "host",
     options: Options | None = None,
-    schedule: Schedule | None = None,
+    few_rows: bool = False,
 ) -> Lowering:
-    """Prepare the compilation of a kernel for a target: "host", or a host target's name."""
+    """Prepare the compilation of a kernel for a target: "host", or a host target's name.
+
+    `few_rows` asks for the schedule of calls with at most `FEW_ROWS` rows.
+    """
     name = config.target() if target == "host" else target
-    return Lowering(kernel, dtype, host_target(name), options or Options(), schedule)
+    options = options or Options()
+    return Lowering(kernel, dtype, host_target(name), options, few_rows=few_rows)
 
 
 class _Dumper:

@@ -67,7 +67,7 @@ def call(
         return result
     addresses = [a.__array_interface__["data"][0] for a in arrays]
     target = result.__array_interface__["data"][0]
-    reduction.compiled(dtype)(rows, columns, (target,), addresses)
+    reduction.compiled(dtype, rows)(rows, columns, (target,), addresses)
     return result
 
 

@@ -96,7 +96,7 @@ def _compute(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> tuple
     if rows == 0 or columns == 0:
         return tuple(result.zero_() for result in results)
     packed = [t.detach().contiguous() for t in tensors]
-    reduction.compiled(_FLOATS[dtype])(
+    reduction.compiled(_FLOATS[dtype], rows)(
         rows, columns, [r.data_ptr() for r in results], [t.data_ptr() for t in packed]
     )
     return results

@@ -1,9 +1,9 @@
 """How far a kernel's result may be from the exact one: needs PyTorch, no backend.
 
-The allowance is measured, not chosen.  A formula's own rounding noise is what PyTorch's dense evaluation
-makes of it in float32, and what one rounding of the arguments changes; a kernel may make some tens of times
-that, and some tens of roundings of the sum of the absolute terms.  In float64 all of it is scaled by the
-ratio of the two units in the last place.
+The allowance is measured, not chosen.  A formula's own rounding noise is what PyTorch's dense
+evaluation makes of it in float32, and what one rounding of the arguments changes; a kernel may make
+some tens of times that, and some tens of roundings of the sum of the absolute terms.  In float64
+all of it is scaled by the ratio of the two units in the last place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-
 from reference import Tensor
 
 EPSILON = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
@@ -26,14 +25,13 @@ Evaluate = Callable[[Sequence[Tensor]], Results]
 def exact_and_noise(
     evaluate: Evaluate, tensors: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[float]]:
-    """Float64 results for tensors of float32 numbers, and the float32 noise of each: a maximum norm."""
+    """Float64 results for tensors of float32 numbers, and each one's largest float32 noise."""
     exact = [t.detach() for t in evaluate(_leaves(tensors, torch.float64))]
     generator = torch.Generator().manual_seed(0)
     variants = [_leaves(tensors, torch.float32)]
     for _ in range(2):
         moved = [
-            t.double() * (1 + EPSILON[torch.float32] * _signed(t.shape, generator))
-            for t in tensors
+            t.double() * (1 + EPSILON[torch.float32] * _signed(t.shape, generator)) for t in tensors
         ]
         variants.append(_leaves(moved, torch.float64))
     noise = [0.0] * len(exact)
@@ -44,7 +42,12 @@ def exact_and_noise(
 
 
 def assert_close(
-    computed: Tensor, exact: Tensor, noise: float, dtype: torch.dtype, size: Tensor | float, what: str
+    computed: Tensor,
+    exact: Tensor,
+    noise: float,
+    dtype: torch.dtype,
+    size: Tensor | float,
+    what: str,
 ) -> None:
     """`size` is the sum of the absolute terms, or what stands for it; NaN agrees with NaN."""
     assert computed.shape == exact.shape, (what, computed.shape, exact.shape)

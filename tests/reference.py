@@ -1,9 +1,9 @@
 """A dense float64 reference for the formula language: needs PyTorch, no backend.
 
-It shares no code with redcomp.  A formula is parsed by Python's own `ast` and evaluated over PyTorch tensors
-of shape (M, N, D), one entry a pair, so that autograd gives the derivatives of any order.  Where the
-language fixes a derivative that autograd does not give (Sqrt at 0, ReLU at 0, ties), the operation is
-written here so that it does.
+It shares no code with redcomp.  A formula is parsed by Python's own `ast` and evaluated over
+PyTorch tensors of shape (M, N, D), one entry a pair, so that autograd gives all derivatives.
+Where the language fixes a derivative that autograd does not give (Sqrt at 0, ReLU at 0, ties), the
+operation is written here so that it does.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def spread(variables: Sequence[Variable], tensors: Sequence[Tensor]) -> list[Ten
     M = next((t.shape[0] for v, t in zip(variables, tensors, strict=True) if v.kind == "i"), 1)
     N = next((t.shape[0] for v, t in zip(variables, tensors, strict=True) if v.kind == "j"), 1)
     placed = {"i": (slice(None), None), "j": (None, slice(None)), "parameter": (None, None)}
-    return [
-        t[placed[v.kind]].expand(M, N, v.dim) for v, t in zip(variables, tensors, strict=True)
-    ]
+    return [t[placed[v.kind]].expand(M, N, v.dim) for v, t in zip(variables, tensors, strict=True)]
 
 
 def terms(formula: str, variables: Sequence[Variable], spreads: Sequence[Tensor]) -> Tensor:
     """The formula's value at every pair: shape (M, N, E)."""
-    if "Grad(" in formula:  # a derivative inside the formula needs a graph, even if nobody else does
+    if (
+        "Grad(" in formula
+    ):  # a derivative inside the formula needs a graph, even if nobody else does
         spreads = [t if t.requires_grad else t.detach().requires_grad_() for t in spreads]
     scope = {v.name: t for v, t in zip(variables, spreads, strict=True)}
     evaluator = _Evaluator(scope, spreads[0])
@@ -70,7 +70,7 @@ def dense(formula: str, aliases: Sequence[str], tensors: Sequence[Tensor], axis:
 def absolute_sums(
     formula: str, aliases: Sequence[str], tensors: Sequence[Tensor], axis: int, cotangent: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """Sums of the terms' absolute values: of the reduction, and of its gradient for each argument."""
+    """Sums of the terms' absolute values: the reduction's, and each argument's gradient's."""
     variables = declared(aliases)
     spreads = [t.clone().requires_grad_() for t in spread(variables, tensors)]
     value = terms(formula, variables, spreads)
@@ -85,7 +85,7 @@ def absolute_sums(
     ]
 
 
-# -- operations whose derivatives follow the language -----------------------------------------------------
+# -- operations whose derivatives follow the language ----------------------------------------------
 
 
 class _WithDerivatives(torch.autograd.Function):
@@ -100,7 +100,10 @@ class _WithDerivatives(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, e: Tensor) -> tuple[Tensor | None, ...]:
         args = ctx.saved_tensors
-        parts = [(e * slope(*args)).sum_to_size(a.shape) for slope, a in zip(ctx.slopes, args)]
+        parts = [
+            (e * slope(*args)).sum_to_size(a.shape)
+            for slope, a in zip(ctx.slopes, args, strict=True)
+        ]
         return None, None, *parts
 
 
@@ -125,9 +128,7 @@ _xlogx = _with_derivatives(lambda f: torch.special.xlogy(f, f), lambda f: f.log(
 _cbrt = _with_derivatives(
     lambda f: torch.from_numpy(np.cbrt(f.numpy(force=True))), lambda f: 1 / (3 * _cbrt(f) ** 2)
 )
-_softplus = _with_derivatives(
-    lambda f: torch.logaddexp(f, torch.zeros_like(f)), torch.sigmoid
-)
+_softplus = _with_derivatives(lambda f: torch.logaddexp(f, torch.zeros_like(f)), torch.sigmoid)
 _atan2 = _with_derivatives(
     torch.atan2, lambda f, g: g / (f * f + g * g), lambda f, g: -f / (f * f + g * g)
 )
@@ -362,5 +363,16 @@ class _Evaluator:
 
 # Operations whose last arguments are integer literals.
 INTEGER_PARAMETERS = frozenset(
-    "Pow Round ClampInt DiffClampInt SumT Elem ElemT Extract ExtractT OneHot".split()
+    [
+        "Pow",
+        "Round",
+        "ClampInt",
+        "DiffClampInt",
+        "SumT",
+        "Elem",
+        "ElemT",
+        "Extract",
+        "ExtractT",
+        "OneHot",
+    ]
 )

@@ -1,4 +1,4 @@
-"""Arrays of every layout and size, threads, processes, memory bounds, wrong arguments: CPU, PyTorch."""
+"""Layouts and sizes of arrays, threads, processes, memory bounds, wrong arguments: CPU, PyTorch."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def torch_op() -> redcomp.torch.Genred:
     return redcomp.torch.Genred(FORMULA, ALIASES, axis=1)
 
 
-# -- layouts ---------------------------------------------------------------------------------------------
+# -- layouts ---------------------------------------------------------------------------------------
 
 
 class Subclass(np.ndarray):
@@ -204,9 +204,84 @@ def test_gradients_that_nobody_wants(torch_op):
         assert not torch_op(x, y, b, g).requires_grad
 
 
-# -- sizes -----------------------------------------------------------------------------------------------
+def test_one_tensor_as_two_arguments():
+    """Its gradient is the sum of both arguments' gradients."""
+    op = redcomp.torch.Genred("Exp(-SqDist(x,y))*b", ["x=Vi(3)", "y=Vj(3)", "b=Vj(1)"], axis=1)
+    x = torch.from_numpy(sample(np.float64)[0]).requires_grad_()
+    b, e = torch.rand(M, 1, dtype=torch.float64), torch.rand(M, 1, dtype=torch.float64)
+    (together,) = torch.autograd.grad(op(x, x, b), x, e)
+    other = x.detach().clone().requires_grad_()
+    apart = torch.autograd.grad(op(x, other, b), (x, other), e)
+    np.testing.assert_array_equal(together, sum(apart))
 
-SIZES = [(0, 5), (5, 0), (0, 0), (1, 1), (1, 7), (7, 1), (16, 256), (17, 257), (130, 513), (2100, 3)]
+
+def test_derivatives_against_finite_differences(torch_op):
+    """PyTorch's own checks, of the first and the second order, independent of any formula."""
+    leaves = [torch.from_numpy(a).requires_grad_() for a in sample(np.float64, 4, 3)]
+    assert torch.autograd.gradcheck(torch_op, leaves)
+    assert torch.autograd.gradgradcheck(torch_op, leaves)
+
+
+def test_third_derivative():
+    op = redcomp.torch.Genred("Sin(x*y)", ["x=Vi(1)", "y=Vj(1)"], axis=1)
+    x = torch.linspace(-1, 1, 7, dtype=torch.float64)[:, None].requires_grad_()
+    y = torch.linspace(0, 2, 5, dtype=torch.float64)[:, None]
+    value = op(x, y)
+    for _ in range(3):
+        (value,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+    exact = -(y.T**3 * torch.cos(x * y.T)).sum(1, keepdim=True)
+    np.testing.assert_allclose(value.detach(), exact.detach(), rtol=1e-13, atol=1e-13)
+
+
+def test_changing_an_argument_before_its_gradient_is_an_error(torch_op):
+    leaves = [torch.from_numpy(a).requires_grad_() for a in sample()]
+    value = torch_op(*leaves)
+    with torch.no_grad():
+        leaves[0].mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_denormal_numbers_are_kept(dtype):
+    smallest = np.finfo(dtype).smallest_subnormal
+    x, y = (np.arange(1, 20) * smallest).astype(dtype)[:, None], np.ones((1, 1), dtype)
+    op = redcomp.numpy.Genred("IfElse(y,x,y)+x*y", ["x=Vi(1)", "y=Vj(1)"], axis=1)
+    np.testing.assert_array_equal(op(x, y), 2 * x)
+
+
+@pytest.mark.parametrize(
+    ("formula", "aliases"),
+    [
+        ("Exp(-SqDist(x,y)*g)*b", ["b = Vj(2,2)", "g = Pm(3,1)", "y = Vj(1,3)", "x = Vi(0,3)"]),
+        ("Exp(-SqDist(Var(0,3,0),y)*Var(3,1,2))*b", ["Vi(3)", "y = Vj(3)", "b = Vj(2)"]),
+        ("Exp(-SqDist(Var(0,3,0),Var(1,3,1))*Var(3,1,2))*Var(2,2,1)", []),
+    ],
+)
+def test_arguments_come_in_the_order_of_their_positions(torch_op, formula, aliases):
+    leaves = [torch.from_numpy(a).requires_grad_() for a in sample(np.float64)]
+    results = []
+    for op in (torch_op, redcomp.torch.Genred(formula, aliases, axis=1)):
+        value = op(*leaves)
+        results.append([value, *torch.autograd.grad((value**2).sum(), leaves)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a.detach(), b.detach())
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+SIZES = [
+    (0, 5),
+    (5, 0),
+    (0, 0),
+    (1, 1),
+    (1, 7),
+    (7, 1),
+    (16, 256),
+    (17, 257),
+    (130, 513),
+    (2100, 3),
+]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -278,7 +353,7 @@ def test_float32_sums_of_a_million_terms(value, rows):
     assert error.max() <= 1e-5 * np.abs(y).sum(dtype=np.float64)
 
 
-# -- threads and processes -------------------------------------------------------------------------------
+# -- threads and processes -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 60_000), (700, 900), (5000, 130)])
@@ -353,7 +428,8 @@ PROCESSES = """
             child = os.fork()
             if child == 0:
                 same = np.array_equal(op(*arrays), result)
-                again = np.array_equal(Genred(op.formula + "*2", op.aliases, axis=1)(*arrays), 2 * result)
+                other = Genred(op.formula + "*2", op.aliases, axis=1)  # compiled in the child
+                again = np.array_equal(other(*arrays), 2 * result)
                 os._exit(0 if same and again else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             assert np.array_equal(op(*arrays), result)
@@ -377,10 +453,10 @@ def test_processes(method, tmp_path):
     assert run_script(str(script), method) == "same\n"
 
 
-# -- memory bounds ---------------------------------------------------------------------------------------
+# -- memory bounds ---------------------------------------------------------------------------------
 
-# Arguments lie in read-only pages, flush to an end that nobody may touch, or to a start; results and
-# scratch memory end where nobody may touch either.  A wrong access ends the process.
+# Arguments lie in read-only pages, flush to an end that nobody may touch, or to a start; results
+# and scratch memory end where nobody may touch either.  A wrong access ends the process.
 GUARDED = """
     import ctypes, itertools, mmap
     import numpy as np
@@ -429,19 +505,20 @@ GUARDED = """
     SIZES = [(1, 1), (5, 3), (16, 32), (17, 33), (64, 256), (65, 257), (130, 31), (2, 4200)]
     random = np.random.default_rng(0)
     count = 0
-    for (formula, dims), dtype, axis in itertools.product(FORMULAS, (np.float32, np.float64), (0, 1)):
+    DTYPES = {np.float32: "f32", np.float64: "f64"}
+    for (formula, dims), dtype, axis in itertools.product(FORMULAS, DTYPES, (0, 1)):
         aliases = [f"{n} = {k}({d})" for n, k, d in zip("xybg", KINDS, dims)]
         op = Genred(formula, aliases, axis=axis)
-        name = {np.float32: "f32", np.float64: "f64"}[dtype]
         for m, n in SIZES:
             leading = {"Vi": (m,), "Vj": (n,), "Pm": ()}
-            arrays = [random.uniform(-1, 1, (*leading[k], d)).astype(dtype) for k, d in zip(KINDS, dims)]
+            shapes = [(*leading[kind], dim) for kind, dim in zip(KINDS, dims)]
+            arrays = [random.uniform(-1, 1, shape).astype(dtype) for shape in shapes]
             expected = op(*arrays)
             rows, columns = (m, n) if axis == 1 else (n, m)
             for at_end in (True, False):
                 addresses = [filled(a, at_end) for a in arrays]
                 target = guarded(expected.nbytes, at_end)[2]
-                op.reduction.compiled(name)(rows, columns, (target,), addresses)
+                op.reduction.compiled(DTYPES[dtype], rows)(rows, columns, (target,), addresses)
                 result = np.frombuffer(
                     (ctypes.c_char * expected.nbytes).from_address(target), dtype
                 ).reshape(expected.shape)
@@ -461,7 +538,7 @@ def test_nothing_outside_the_arrays_is_touched(tmp_path, threads):
     assert int(run_script(str(script), REDCOMP_NUM_THREADS=str(threads))) == 4 * 2 * 2 * 8 * 2
 
 
-# -- wrong arguments -------------------------------------------------------------------------------------
+# -- wrong arguments -------------------------------------------------------------------------------
 
 # What replaces which argument of x, y, b, g; what the message must say.
 WRONG: dict[str, tuple[int, Any, str]] = {
@@ -473,7 +550,11 @@ WRONG: dict[str, tuple[int, Any, str]] = {
     "transposed": (1, lambda a: a.T, "'y'.*\\(N, 3\\)"),
     "number-of-columns": (2, lambda a: a[:-1], "'b'.*44.*'y'.*45"),
     "mixed-dtypes": (1, lambda a: a.astype(np.float64), "'y'.*float64.*'x'.*float32"),
-    "mixed-dtypes-of-a-parameter": (3, lambda a: a.astype(np.float64), "'g'.*float64.*'x'.*float32"),
+    "mixed-dtypes-of-a-parameter": (
+        3,
+        lambda a: a.astype(np.float64),
+        "'g'.*float64.*'x'.*float32",
+    ),
     "integers": (0, lambda a: a.astype(np.int64), "'x'.*int64"),
     "half": (2, lambda a: a.astype(np.float16), "'b'.*float16"),
     "complex": (1, lambda a: a.astype(np.complex64), "'y'.*complex64"),

@@ -1,8 +1,9 @@
-"""Random formulas, dimensions, sizes and arguments against a dense reference: needs the CPU, PyTorch.
+"""Random formulas, sizes and arguments against a dense reference: needs the CPU, PyTorch.
 
-Arguments are float32 numbers in both precisions, so that the reference sees exactly the kernel's inputs.
-Functions with a kink or a jump get an argument whose sign and order are exact in float32 (a variable, or a
-difference of two): elsewhere a rounding error may take the other branch, which is nobody's fault.
+Arguments are float32 numbers in both precisions, so that the reference sees exactly the kernel's
+inputs.  Functions with a kink or a jump get an argument whose sign and order are exact in float32
+(a variable, or a difference of two): elsewhere a rounding error may take the other branch, which
+is nobody's fault.
 """
 
 from __future__ import annotations
@@ -52,9 +53,21 @@ SMOOTH = (
     "({})/3",
 )
 # Functions with kinks or jumps, of an exact argument.
-SHARP = ("Abs({})", "ReLU({})", "Step({})", "Sign({})", "ClampInt({},0,1)", "Floor({})", "Minimum({},0)")
+SHARP = (
+    "Abs({})",
+    "ReLU({})",
+    "Step({})",
+    "Sign({})",
+    "ClampInt({},0,1)",
+    "Floor({})",
+    "Minimum({},0)",
+)
 # From a vector to a number; {d} is its dimension.
-TO_SCALAR = ("Sum({})*IntInv({d})", "SqNorm2({})*IntInv({d})", "Norm2(Concat({},IntCst(1)))*IntInv({d})")
+TO_SCALAR = (
+    "Sum({})*IntInv({d})",
+    "SqNorm2({})*IntInv({d})",
+    "Norm2(Concat({},IntCst(1)))*IntInv({d})",
+)
 PAIR_TO_SCALAR = ("Scalprod({},{})*IntInv({d})", "({}|{})*IntInv({d})", "SqDist({},{})*IntInv({d})")
 BINARY = ("({}+{})*0.5", "({}-{})*0.5", "{}*{}", "{}/(IntCst(2)+Cos({}))", "Atan2({},2+Cos({}))")
 EXACT_TO_SCALAR = ("Max({})", "Min({})", "ArgMax({})*IntInv({d})", "Elem({},{last})")
@@ -88,7 +101,7 @@ class Problem(NamedTuple):
 
 
 class _Grammar:
-    """Draws formulas of a given dimension (1 or `dim`) over variables that it declares as it goes."""
+    """Draws formulas of dimension 1 or `dim`, over variables that it declares as it goes."""
 
     def __init__(self, draw: Callable[[Any], Any], dim: int) -> None:
         self.draw, self.dim = draw, dim

@@ -16,6 +16,7 @@ from redcomp.errors import FormulaError
 from redcomp.frontend.aliases import Alias, parse_aliases
 from redcomp.frontend.lower import lower_formulas
 from redcomp.ir import Kernel, Kind, Output, Type, Value, variable
+from redcomp.llvm_backend.schedule import FEW_ROWS
 from redcomp.ops.reductions import REDUCTIONS
 from redcomp.passes.grad import gradients
 from redcomp.passes.transpose import transpose
@@ -55,7 +56,7 @@ class PairReduction:
     rows: Kind
     options: Options
     _kernels: dict[str, Kernel] = field(default_factory=dict, repr=False)
-    _compiled: dict[str, HostKernel] = field(default_factory=dict, repr=False)
+    _compiled: dict[tuple[str, bool], HostKernel] = field(default_factory=dict, repr=False)
     _gradients: dict[tuple[int, ...], PairReduction] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -129,15 +130,16 @@ class PairReduction:
 
     # -- compilation -------------------------------------------------------------------------------
 
-    def lower(self, dtype: str, target: str = "host") -> Lowering:
+    def lower(self, dtype: str, target: str = "host", few_rows: bool = False) -> Lowering:
         """The compilation for a dtype and a target, stage by stage."""
-        return lower(self.kernel(dtype), dtype, target, self.options)
+        return lower(self.kernel(dtype), dtype, target, self.options, few_rows)
 
-    def compiled(self, dtype: str) -> HostKernel:
-        """The loaded kernel for a dtype, compiled at the first call."""
-        kernel = self._compiled.get(dtype)
+    def compiled(self, dtype: str, rows: int) -> HostKernel:
+        """The loaded kernel for a dtype and a number of rows, compiled at the first call."""
+        key = (dtype, rows <= FEW_ROWS)
+        kernel = self._compiled.get(key)
         if kernel is None:
-            kernel = self._compiled[dtype] = self.lower(dtype).load()
+            kernel = self._compiled[key] = self.lower(dtype, few_rows=key[1]).load()
         return kernel
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from redcomp.ir import I_BIT, J_BIT, Nest, topological
 from redcomp.llvm_backend.target import Target
+from redcomp.passes.expand import STRUCTURAL
 
 SIZES = {"f32": 4, "f64": 8}
 
@@ -39,39 +39,50 @@ class Schedule:
         )
 
 
+# Up to this many rows a call is compiled for one vector of rows a step: more would stay empty.
+FEW_ROWS = 48
+
 # Blocks of rows x columns, best first, measured on an AVX-512 machine (benchmarks/schedules.py).
 # With a loop over components, a block is to reuse what it loads; otherwise, to hide latencies.
-_LOOP_BLOCKS = ((5, 4), (4, 3), (3, 3), (3, 2), (2, 2), (2, 1), (1, 1))
-_BLOCKS = ((4, 2), (2, 2), (1, 2))
+_Blocks = tuple[tuple[int, int], ...]
+_LOOP_BLOCKS: _Blocks = ((5, 4), (4, 3), (3, 3), (3, 2), (2, 2), (2, 1), (1, 1))
+_BLOCKS: _Blocks = ((4, 2), (2, 2), (1, 2), (1, 1))
+_LOOP_BLOCKS_OF_A_ROW: _Blocks = ((1, 8), (1, 4), (1, 1))
+_BLOCKS_OF_A_ROW: _Blocks = ((1, 4), (1, 2), (1, 1))
 # A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
-_VECTOR_STATE_BLOCK = (1, 8)
+_VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 1))
+
+# LLVM's time grows faster than the length of a loop's body, which is limited to this many operations.
+_LONGEST_BODY = 2000
 
 
-def choose_schedule(nest: Nest, dtype: str, target: Target) -> Schedule:
+def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = False) -> Schedule:
     """The schedule for a nest: from the counts of its values, nothing measured."""
-    lanes = target.lanes(dtype)
-    folds = sum(
-        value.op == "fold" and value.dependence == I_BIT | J_BIT
-        for value in topological(nest.steps)
-    )
-    if any(state.dim > 1 for state in nest.states):
-        rows, cols = _VECTOR_STATE_BLOCK
-    elif folds:
-        rows, cols = _largest(_LOOP_BLOCKS, lambda r, c: r * c * folds + r + 3, target.registers)
-    else:
+    values = list(topological(nest.steps))
+    operations = sum(value.op not in STRUCTURAL for value in values)
+    folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
+    states = len(nest.states)
+
+    def fits(block: tuple[int, int]) -> bool:
+        rows, cols = block
+        if rows * cols * operations > _LONGEST_BODY:
+            return False
+        if folds:
+            return rows * cols * folds + rows + 3 < target.registers
         # Constants and temporaries take about two thirds; inputs can stay in memory.
-        states = len(nest.states)
-        rows, cols = _largest(_BLOCKS, lambda r, c: r * states, target.registers * 3 // 8)
+        return rows * states < target.registers * 3 // 8
+
+    if any(state.dim > 1 for state in nest.states):
+        blocks = _VECTOR_STATE_BLOCKS
+    elif folds:
+        blocks = _LOOP_BLOCKS_OF_A_ROW if few_rows else _LOOP_BLOCKS
+    else:
+        blocks = _BLOCKS_OF_A_ROW if few_rows else _BLOCKS
+    rows, cols = next(filter(fits, blocks), blocks[-1])
+    lanes = target.lanes(dtype)
     row_bytes = lanes * (_width(nest, "i") * SIZES[dtype] + sum(t.dim for t in nest.totals) * 8)
     chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
     return Schedule(lanes, rows, cols, _tile(nest, dtype), max(rows, chunk - chunk % rows))
-
-
-def _largest(
-    blocks: tuple[tuple[int, int], ...], registers: Callable[[int, int], int], limit: int
-) -> tuple[int, int]:
-    """The first block that needs no more registers than there are, or the last one."""
-    return next((b for b in blocks if registers(*b) < limit), blocks[-1])
 
 
 def _tile(nest: Nest, dtype: str) -> int:

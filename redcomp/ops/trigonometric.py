@@ -17,10 +17,13 @@ from redcomp.ops.expansions import (
     at_most,
     bits,
     copy_sign,
+    fast_two_sum,
     flip_sign,
+    format_of,
     magnitude,
     nearest,
     polynomial,
+    two_product,
 )
 
 TWO_OVER_PI = 0.6366197723675814
@@ -167,9 +170,48 @@ def cos(x: Value) -> Value:
     return flip_sign(_circular(r, quadrant), quadrant, bit=1)
 
 
+def _reduce_double(x: Value) -> tuple[Value, Value, Value]:
+    """As `_reduce`, r being an unevaluated sum of two floats."""
+    n, quadrant = nearest(x, TWO_OVER_PI)
+    first, second, third = HALF_PI_PARTS[x.dtype]
+    exact = fma(n, -first, x)
+    product, product_low = two_product(n, constant(second, x.dtype))
+    r, low = fast_two_sum(exact, -product)
+    low = fma(n, -third, low - product_low)
+    # Only where sin is inaccurate anyway can `low` be more than a unit of 1; it is garbage there.
+    unit = 2.0 ** -format_of(x).mantissa
+    return at_most(at_least(r, -REDUCED), REDUCED), at_most(at_least(low, -unit), unit), quadrant
+
+
+def _sin_double(x: Value) -> tuple[Value, Value]:
+    """sin(x) as a sum of two floats, the second only roughly: a tenth of a unit is left."""
+    r, r_low, quadrant = _reduce_double(x)
+    table = CIRCULAR[x.dtype]
+    z = r * r
+    cube, square = r * z * polynomial(z, table.sin), z * z
+    base, quartic = fma(z, -0.5, 1.0), square * polynomial(z, table.cos)
+    sin, cos = r + cube, base + quartic
+    sin_low = fma(r_low, cos, (r - sin) + cube)
+    cos_low = fma(r_low, -sin, (base - cos) + quartic) + fma(z, -0.5, 1.0 - base)
+    swap = compare("ne", quadrant & 1, 0)
+    parts = select(swap, cos, sin), select(swap, cos_low, sin_low)
+    high, low = (flip_sign(part, quadrant, bit=1) for part in parts)
+    return high, low
+
+
 def sinxdivx(x: Value) -> Value:
-    """sin(x) / x, and 1 at 0."""
-    return select(compare("oeq", x, 0.0), 1.0, sin(x) / x)
+    """sin(x) / x, and 1 at 0.
+
+    The quotient of the rounded sine would be 2.5 units off.  So what rounding took from the sine is
+    divided too, with what the division left.
+    """
+    high, low = _sin_double(x)
+    inverse = 1.0 / x
+    quotient = high * inverse
+    result = fma(fma(-quotient, x, high) + low, inverse, quotient)
+    # sin(x) / x = 1 - x**2 / 6 rounds to 1 here, and 1 / x may overflow.
+    small = compare("olt", magnitude(x), 2.0 ** -(format_of(x).mantissa // 2 + 1))
+    return select(small, 1.0, result)
 
 
 def _arcsine_parts(x: Value) -> tuple[Value, Value, Value]:
