@@ -213,18 +213,22 @@ class Lowering:
             "22-asm.s": self.asm,
         }
 
+    @functools.cached_property
+    def operations(self) -> Mapping[str, int]:
+        """Arithmetic operations of the IR a pair, by name."""
+        counts: Counter[str] = Counter()
+        for value in topological(self.nest.steps):
+            if value.op not in STRUCTURAL:
+                counts[value.op] += 1
+            elif value.op == "fold":
+                counts[value["combine"]] += value.args[-1]["extent"]
+        return dict(counts)
+
     @property
     def stats(self) -> Statistics:
         """What a pair costs."""
-        operations: Counter[str] = Counter()
-        for value in topological(self.nest.steps):
-            if value.op not in STRUCTURAL:
-                operations[value.op] += 1
-            elif value.op == "fold":
-                operations[value["combine"]] += value.args[-1]["extent"]
-        loop = self.pair_loop
         block = self.schedule.rows * self.schedule.cols
-        return Statistics(dict(operations), loop.vector_instructions / block)
+        return Statistics(self.operations, self.pair_loop.vector_instructions / block)
 
     def object_code(self) -> tuple[bytes, bool]:
         """The object file, from the disk cache if it is there (then True)."""
@@ -259,6 +263,7 @@ class Lowering:
             lanes=schedule.lanes,
             rows=schedule.rows,
             chunk=schedule.chunk,
+            operations=sum(self.operations.values()),
             scratch_bytes=module.scratch_bytes,
             total_bytes=module.total_bytes,
         )

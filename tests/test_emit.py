@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from redcomp.compile import Lowering, Options, lower
+from redcomp.compile import Lowering, Options
 from redcomp.errors import CompilerError
 from redcomp.explain import explain
 from redcomp.frontend.pair_reduction import PairReduction, make_reduction
@@ -187,7 +187,7 @@ def test_every_schedule_computes_the_same(name: str, rows: int, cols: int) -> No
     case = CASES[name]
     chosen = case.reduction().lower("f32")
     schedule = replace(chosen.schedule, rows=rows, cols=cols, tile=32, chunk=2 * rows)
-    lowering = lower(chosen.kernel, "f32", schedule=schedule)
+    lowering = chosen.with_schedule(schedule)
     assert lowering.schedule == schedule
     check(lowering, case, rows=150, columns=71)
 
@@ -197,14 +197,14 @@ def test_schedule_shapes_the_code() -> None:
     counts = []
     for rows in (1, 2):
         schedule = replace(chosen.schedule, rows=rows, cols=1)
-        body = lower(chosen.kernel, "f32", "avx512", schedule=schedule).pair_loop
+        body = chosen.with_schedule(schedule).pair_loop
         counts.append(body.counts["vscalefps"])
     assert counts == [1, 2]
 
 
 # -- what a pair costs --
 
-# Vector instructions of the innermost loop for one vector of pairs, by dtype; where it is a loop over
+# Vector instructions of the innermost loop for one vector of pairs, by dtype; where that loop is over
 # components, for one of them.  The target avx512 is the same on every machine.  These are upper
 # limits; `python tests/test_emit.py` prints what they are now.
 BUDGETS = {
@@ -253,10 +253,10 @@ def value_of(operation: Genred) -> float:
 
 def test_dump_writes_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
-    operation = affine(0.25)
-    assert value_of(operation) == 1.25
+    lowering = affine(0.25).lower()
+    lowering.load()
     (folder,) = tmp_path.iterdir()
-    stages = operation.lower().stages
+    stages = lowering.stages
     for name, text in stages.items():
         file = folder / (name if "." in name else f"{name}.mlir")
         assert file.read_text() == text

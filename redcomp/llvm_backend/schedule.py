@@ -52,7 +52,7 @@ _BLOCKS_OF_A_ROW: _Blocks = ((1, 4), (1, 2), (1, 1))
 # A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
 _VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 1))
 
-# LLVM's time grows faster than the length of a loop's body, which is limited to this many operations.
+# LLVM's time grows faster than a loop's body, which is limited to this many operations.
 _LONGEST_BODY = 2000
 
 

@@ -23,14 +23,16 @@ _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 _TASKS = 16
 # A split of the columns is not worth its join below this many columns.
 _SPLIT_COLUMNS = 2048
-# Below this many pairs, waking another thread costs more than it saves.
-_PAIRS_A_THREAD = 100_000
+# Waking another thread takes tens of microseconds.  Below this many operations, which one thread
+# does in about 0.2 ms, a call is one task or a few, and stays in its thread.
+_SHARED_OPERATIONS = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a call of a given size is cut into tasks."""
+    """How a call of a given size is cut into tasks, and whether threads share them."""
 
+    is_shared: bool
     chunks: int
     chunk_rows: int
     splits: int
@@ -71,6 +73,7 @@ class HostKernel:
         lanes: int,
         rows: int,
         chunk: int,
+        operations: int,
         scratch_bytes: int,
         total_bytes: int,
     ) -> None:
@@ -78,6 +81,7 @@ class HostKernel:
         self._run = _FUNCTION(library.address(RUN))
         self._join = _FUNCTION(library.address(JOIN))
         self._lanes, self._step, self._chunk = lanes, lanes * rows, lanes * chunk
+        self._operations = operations
         self._scratch_bytes, self._total_bytes = scratch_bytes, total_bytes
         self.plan = functools.lru_cache(maxsize=64)(self._plan)
 
@@ -104,9 +108,7 @@ class HostKernel:
         job = (ctypes.c_int64 * len(words))(*words)
         address = ctypes.addressof(job)
         run, size = self._run, self._scratch_bytes
-        workers = 1
-        if tasks > 1 and rows * columns > _PAIRS_A_THREAD:
-            workers = min(config.num_threads(), tasks)
+        workers = min(config.num_threads(), tasks) if plan.is_shared else 1
         if workers == 1:
             run(address, _scratch.reserve(size))
         else:
@@ -118,11 +120,14 @@ class HostKernel:
 
     def _plan(self, rows: int, columns: int) -> Plan:
         """Chunks of rows, and splits of the columns where the rows make too few tasks."""
-        wanted = -(-rows // _TASKS)
+        is_shared = rows * columns * self._operations > _SHARED_OPERATIONS
+        wanted = -(-rows // _TASKS) if is_shared else rows
         chunk_rows = min(self._chunk, max(self._step, -(-wanted // self._step) * self._step))
         chunks = -(-rows // chunk_rows)
-        splits = max(1, min(-(-_TASKS // chunks) if chunks else 1, columns // _SPLIT_COLUMNS))
-        return Plan(chunks, chunk_rows, splits, max(1, -(-columns // splits)))
+        splits = 1
+        if is_shared:
+            splits = max(1, min(-(-_TASKS // chunks), columns // _SPLIT_COLUMNS))
+        return Plan(is_shared, chunks, chunk_rows, splits, -(-columns // splits))
 
     def _partials(self, plan: Plan) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
         """Memory for the totals of all splits."""
