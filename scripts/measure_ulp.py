@@ -1,30 +1,34 @@
 """Measure the errors of the elementary functions and write docs/accuracy.md.
 
-    python scripts/measure_ulp.py                 a sample of all floats, about a minute
-    python scripts/measure_ulp.py --full exp log  all float32 values of some functions
-    python scripts/measure_ulp.py --output -      print the table instead of writing it
+    python scripts/measure_ulp.py                 a sample of all floats, a few minutes
+    python scripts/measure_ulp.py --full exp log  besides, all float32 values for some functions
+    python scripts/measure_ulp.py --output - exp  print the table of some functions
 
 A unit in the last place (ULP) is the distance between the floats around the exact result; 0.5 is
-the best possible.  The functions are measured as compiled for this machine.  The reference is
-float64 for float32, and mpmath with 160 bits for float64.
+the best possible.  The functions are measured as compiled: for this machine and, where that has
+AVX-512, for AVX2 too, as some functions have another form there.  The reference is float64 for
+float32, and mpmath with 160 bits for float64.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import mpmath
 import numpy as np
 
+from redcomp.llvm_backend.target import host_target
 from redcomp.numpy import Genred
-from redcomp.ops.table import OPERATIONS, Array, Operation
+from redcomp.ops.table import OPERATIONS, Array
 
 DTYPES = {"f32": np.float32, "f64": np.float64}
 CHUNK = 1 << 16
@@ -70,27 +74,48 @@ EXACT: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The largest error of an operation over `count` points, and where it is."""
+    """The largest error of an operation on a target over `count` points, and where it is."""
 
     op: str
     dtype: str
-    count: int
-    error: float
-    at: tuple[float, ...]
+    target: str
+    count: int = 0
+    error: float = 0.0
+    at: tuple[float, ...] = ()
+
+
+def targets() -> list[str]:
+    """The host targets that are measured: that of this machine, and AVX2 besides AVX-512."""
+    native = host_target().name
+    return [native, "avx2"] if native == "avx512" else [native]
+
+
+@contextlib.contextmanager
+def compiling_for(target: str) -> Iterator[None]:
+    """Within, formulas are compiled for this host target; empty for that of the machine."""
+    before = os.environ.get("REDCOMP_TARGET", "")
+    os.environ["REDCOMP_TARGET"] = target
+    try:
+        yield
+    finally:
+        os.environ["REDCOMP_TARGET"] = before
 
 
 @functools.cache
-def _compiled(op: str) -> Genred:
+def _compiled(op: str, target: str) -> Genred:
+    """A formula for each target, because one is fast when called for the same target again."""
     row = OPERATIONS[op]
     names = [f"v{k}" for k in range(row.arity)]
     aliases = [*(f"{name}=Vi(1)" for name in names), "one=Vj(1)"]
     return Genred(f"{row.spelling}({','.join(names)})", aliases, reduction_op="Sum", axis=1)
 
 
-def evaluate(op: str, *operands: Array) -> Array:
+def evaluate(op: str, *operands: Array, target: str = "") -> Array:
     """The operation applied to arrays of one dimension, compiled: a reduction over one column."""
     one = np.ones((1, 1), operands[0].dtype)
-    return _compiled(op)(*(operand[:, None] for operand in operands), one, backend="CPU")[:, 0]
+    columns = [operand[:, None] for operand in operands]
+    with compiling_for(target):
+        return _compiled(op, target)(*columns, one, backend="CPU")[:, 0]
 
 
 def reference(op: str, *operands: Array) -> tuple[Array, Array]:
@@ -130,16 +155,16 @@ def ulp_error(result: Array, high: Array, low: Array | float = 0.0) -> Array:
     return np.asarray(np.where(special, 0.0, finite))
 
 
-def points(row: Operation, dtype: str, count: int, seed: int = 0) -> Iterator[tuple[Array, ...]]:
+def points(op: str, dtype: str, count: int, seed: int = 0) -> Iterator[tuple[Array, ...]]:
     """Chunks of operands: floats of all magnitudes, evenly by their bits, and uniform samples."""
     random = np.random.default_rng(seed)
-    if row.arity == 2:
-        yield _pairs(row.name, dtype, count, random)
+    if OPERATIONS[op].arity == 2:
+        yield _pairs(op, dtype, count, random)
         return
-    yield from every_float(row.name, dtype, max(1, 2 ** (32 if dtype == "f32" else 64) // count))
+    yield from every_float(op, dtype, max(1, 2 ** (32 if dtype == "f32" else 64) // count))
     for width in WIDTHS:
         uniform = random.uniform(-width, width, count // len(WIDTHS)).astype(DTYPES[dtype])
-        yield (uniform[np.abs(uniform) <= LIMITS.get((row.name, dtype), np.inf)],)
+        yield (uniform[np.abs(uniform) <= LIMITS.get((op, dtype), np.inf)],)
 
 
 def every_float(op: str, dtype: str, stride: int) -> Iterator[tuple[Array]]:
@@ -167,23 +192,37 @@ def _pairs(op: str, dtype: str, count: int, random: np.random.Generator) -> tupl
     return x.astype(DTYPES[dtype]), y.astype(DTYPES[dtype])
 
 
-def measure(op: str, dtype: str, chunks: Iterator[tuple[Array, ...]]) -> Measurement:
-    """The largest error of an operation over chunks of operands."""
-    worst, at, count = 0.0, (math.nan,), 0
+def measure(
+    op: str, dtype: str, chunks: Iterator[tuple[Array, ...]], on: Sequence[str]
+) -> list[Measurement]:
+    """The largest error of an operation over chunks of operands, on each of some targets."""
+    worst = {target: Measurement(op, dtype, target) for target in on}
     for operands in chunks:
         if not len(operands[0]):
             continue
-        result, (high, low) = evaluate(op, *operands), reference(op, *operands)
-        count += len(result)
-        found = np.flatnonzero(exceeds(worst, result, high)) if dtype == "f32" else slice(None)
-        errors = ulp_error(result[found], high[found], low[found])
-        if len(errors) and errors.max() >= worst:
-            k = int(np.argmax(errors))
-            worst, at = float(errors[k]), tuple(float(operand[found][k]) for operand in operands)
-    return Measurement(op, dtype, count, worst, at)
+        exact = reference(op, *operands)
+        for target, before in worst.items():
+            result = evaluate(op, *operands, target=target)
+            worst[target] = _worse(before, operands, result, *exact)
+    return list(worst.values())
 
 
-def exceeds(units: float, result: Array, exact: Array) -> Array:
+def _worse(
+    before: Measurement, operands: tuple[Array, ...], result: Array, high: Array, low: Array
+) -> Measurement:
+    """The measurement with some more points."""
+    after = replace(before, count=before.count + len(result))
+    quick = before.dtype == "f32"
+    found = np.flatnonzero(_may_exceed(before.error, result, high)) if quick else slice(None)
+    errors = ulp_error(result[found], high[found], low[found])
+    if not len(errors) or errors.max() < before.error:
+        return after
+    k = int(np.argmax(errors))
+    at = tuple(float(operand[found][k]) for operand in operands)
+    return replace(after, error=float(errors[k]), at=at)
+
+
+def _may_exceed(units: float, result: Array, exact: Array) -> Array:
     """Where an error may be more than `units`: a quick test, which spares most of `ulp_error`."""
     # A unit in the last place is more than |exact| * epsilon / 2; a NaN compares as false.
     bound = units * float(np.finfo(result.dtype).eps) / 2
@@ -191,47 +230,70 @@ def exceeds(units: float, result: Array, exact: Array) -> Array:
         return ~(np.abs(result - exact) <= np.abs(exact) * bound)
 
 
-def table(measurements: Sequence[Measurement]) -> str:
+PAGE = """\
+# Accuracy
+
+Largest errors found, in units in the last place (0.5 is the best possible). This page was written
+by
+
+    {command}
+
+Points are floats of all magnitudes, subnormal numbers and infinities included, and uniform samples;
+a function with {every:,} points was measured at every float32. sin, cos and sin(x) / x are
+measured for |x| up to 2^20 in float32 and 2^30 in float64; beyond, sin and cos are only bounded
+by 1.
+
+The functions are measured as compiled for each of the targets in the table. Targets that can look
+numbers up in a vector register (avx512) have another form of these functions: {variants}.
+The limits rest on fused multiply-adds: they do not hold for the target sse2, which has none.
+
+"""
+
+
+def page(measurements: Sequence[Measurement], command: str) -> str:
     """The measurements as a page of documentation."""
+    on = list(dict.fromkeys(m.target for m in measurements))
+    variants = ", ".join(row.spelling for row in OPERATIONS.values() if row.variants)
     lines = [
-        "# Accuracy",
-        "",
-        "Largest errors found, in units in the last place (0.5 is the best possible), by",
-        "`scripts/measure_ulp.py`, which wrote this page. Points are floats of all magnitudes,",
-        "subnormal numbers and infinities included, and uniform samples; sin and cos are measured",
-        "for |x| up to 2^20 in float32 and 2^30 in float64; beyond, they are only bounded by 1.",
-        "",
-        "| function | dtype | allowed | largest error | at | points |",
-        "|---|---|---|---|---|---|",
+        f"| function | dtype | allowed | {' | at | '.join(on)} | at | points |",
+        "|---|---|---|" + "---|---|" * len(on) + "---|",
     ]
-    for m in measurements:
-        row = OPERATIONS[m.op]
-        at = ", ".join(f"{x:.9g}" if m.dtype == "f32" else f"{x:.17g}" for x in m.at)
-        lines.append(
-            f"| {row.spelling} | {m.dtype} | {row.ulp:g} | {m.error:.3f} | {at} | {m.count:,} |"
-        )
-    return "\n".join(lines) + "\n"
+    for k in range(0, len(measurements), len(on)):
+        first = measurements[k]
+        row = OPERATIONS[first.op]
+        cells = [row.spelling, first.dtype, f"{row.ulp:g}"]
+        for m in measurements[k : k + len(on)]:
+            cells += [f"{m.error:.3f}", _listed(m)]
+        lines.append(f"| {' | '.join(cells)} | {first.count:,} |")
+    text = PAGE.format(command=command, every=2**32, variants=variants)
+    return text + "\n".join(lines) + "\n"
+
+
+def _listed(m: Measurement) -> str:
+    return ", ".join(f"{x:.9g}" if m.dtype == "f32" else f"{x:.17g}" for x in m.at)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; the exit status says whether a function exceeds its limit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("ops", nargs="*", default=list(EXACT), help="functions (default: all)")
-    parser.add_argument("--full", action="store_true", help="every float32")
+    parser.add_argument(
+        "--full", nargs="+", default=[], metavar="OP", help="functions measured at every float32"
+    )
     parser.add_argument("--points", type=int, default=8_000_000, help="float32 points of each kind")
     parser.add_argument("--points64", type=int, default=40_000, help="float64 points of each kind")
-    page = Path(__file__).parents[1] / "docs" / "accuracy.md"
-    parser.add_argument("--output", default=str(page), help="a file, or - for the terminal")
+    file = Path(__file__).parents[1] / "docs" / "accuracy.md"
+    parser.add_argument("--output", default=str(file), help="a file, or - for the terminal")
     options = parser.parse_args(arguments)
     measurements = []
     for op in options.ops:
         for dtype, count in (("f32", options.points), ("f64", options.points64)):
-            row = OPERATIONS[op]
-            everything = options.full and dtype == "f32" and row.arity == 1
-            chunks = every_float(op, dtype, 1) if everything else points(row, dtype, count)
-            measurements.append(measure(op, dtype, chunks))
-            print(measurements[-1], file=sys.stderr)
-    text = table(measurements)
+            everything = op in options.full and dtype == "f32"
+            chunks = every_float(op, dtype, 1) if everything else points(op, dtype, count)
+            measurements += measure(op, dtype, chunks, targets())
+            print(*measurements[-len(targets()) :], sep="\n", file=sys.stderr, flush=True)
+    text = page(measurements, " ".join(["python scripts/measure_ulp.py", *arguments]))
     if options.output == "-":
         print(text, end="")
     else:
