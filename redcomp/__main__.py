@@ -82,7 +82,7 @@ def find_stage(wanted: str, stages: Mapping[str, str]) -> str:
 
 
 def short_name(stage: str) -> str:
-    """A stage's name without its number and its file suffix: "llvm" of "21-llvm.ll"."""
+    """A stage's name without its number and its file suffix: "llvm" of "21-llvm.4x2.ll"."""
     return stage.partition("-")[2].partition(".")[0]
 
 

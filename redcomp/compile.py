@@ -135,7 +135,8 @@ class Lowering:
     """One kernel compiled for one target; stages are computed on demand and kept.
 
     kernel    the kernel as the frontend built it
-    stages    name to text, for every stage in order: "00-kernel", "01-simplify", ..., "llvm", ...
+    stages    name to text, for every stage in order: "00-kernel", "01-simplify", ...,
+              "20-module.4x2.ll" (the schedule's block in the name), ...
     schedule  the layout of the loops
     """
 
@@ -150,7 +151,7 @@ class Lowering:
     ) -> None:
         self.kernel, self.dtype, self.target, self.options = kernel, dtype, target, options
         self._schedule, self._few_rows = schedule, few_rows
-        self._dumper = _Dumper.from_settings(kernel)
+        self._dumper = _Dumper.from_settings(kernel, f"{target.name} {options}")
 
     @functools.cached_property
     def programs(self) -> list[tuple[str, Program]]:
@@ -184,8 +185,12 @@ class Lowering:
     def module(self) -> HostModule:
         """The LLVM module that redcomp writes, before LLVM's optimiser."""
         module = host_module(self.nest, self.dtype, self.target, self.schedule)
-        text = self._dumper.text("20-module.ll", module.text)
+        text = self._dumper.text(self.file_name("20-module", "ll"), module.text)
         return HostModule(text, module.scratch_bytes, module.total_bytes)
+
+    def file_name(self, stage: str, suffix: str) -> str:
+        """The dump of a stage that depends on the schedule; a kernel may have several."""
+        return f"{stage}.{self.schedule.rows}x{self.schedule.cols}.{suffix}"
 
     @functools.cached_property
     def llvm(self) -> str:
@@ -208,9 +213,9 @@ class Lowering:
         texts = {name: print_program(program) for name, program in self.programs}
         return {
             **texts,
-            "20-module.ll": self.module.text,
-            "21-llvm.ll": self.llvm,
-            "22-asm.s": self.asm,
+            self.file_name("20-module", "ll"): self.module.text,
+            self.file_name("21-llvm", "ll"): self.llvm,
+            self.file_name("22-asm", "s"): self.asm,
         }
 
     @functools.cached_property
@@ -244,9 +249,9 @@ class Lowering:
 
     def _key(self) -> str:
         """All that the object code depends on."""
-        target = self.target
-        parts = [llvmlite.__version__, target.triple, target.cpu, target.features, self.module.text]
-        return json.dumps(parts)
+        target, text = self.target, self.module.text
+        compiler = [llvmlite.__version__, *jit.LLVM_PASSES]
+        return json.dumps([*compiler, target.triple, target.cpu, target.features, text])
 
     def load(self) -> HostKernel:
         """Compile, or fetch from a cache, and load."""
@@ -303,12 +308,13 @@ class _Dumper:
         self.last = ""
 
     @classmethod
-    def from_settings(cls, kernel: Kernel) -> _Dumper:
+    def from_settings(cls, kernel: Kernel, variant: str) -> _Dumper:
+        """`variant` tells compilations of the same kernel apart."""
         dump, override = config.dump_directory(), config.override_directory()
         level = config.debug()
         name = ""
         if dump or override or level:
-            name = hashlib.sha256(print_program(kernel).encode()).hexdigest()[:12]
+            name = hashlib.sha256(f"{variant}\n{print_program(kernel)}".encode()).hexdigest()[:12]
         return cls(name, level, dump, override)
 
     def stage(self, stage: str, program: Program) -> Program:
@@ -342,8 +348,8 @@ class _Dumper:
     def compiled(self, lowering: Lowering, seconds: float, was_cached: bool) -> None:
         """After a compilation: one line, then LLVM and machine code where asked for."""
         if self.dump:
-            self.text("21-llvm.ll", lowering.llvm)
-            self.text("22-asm.s", lowering.asm)
+            self.text(lowering.file_name("21-llvm", "ll"), lowering.llvm)
+            self.text(lowering.file_name("22-asm", "s"), lowering.asm)
         if self.level >= 1:
             how = "loaded from the disk cache" if was_cached else "compiled"
             _show(

@@ -468,12 +468,13 @@ class Interner:
 def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int, Value]:
     """Rebuild the graph bottom-up through `rule`, sharing equal values; old `id` to new value.
 
-    `rule` gets a value whose arguments are rebuilt already and returns it or its replacement, whose
-    new inner values are shared but not passed through the rule again.
+    `rule` gets a value whose arguments are final and returns it or a replacement.  A replacement,
+    and whatever is new inside it, passes through the rule again until nothing changes.
     """
     intern = Interner()
-    done: dict[int, Value] = {}
     interned: dict[int, Value] = {}
+    final: dict[int, Value] = {}
+    alive: list[Value] = []  # the dictionaries are keyed by id, so nothing in them may be freed
 
     def share(value: Value) -> Value:
         for part in topological([value], known=interned):
@@ -482,10 +483,21 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int,
             alive.append(part)
         return interned[id(value)]
 
-    alive: list[Value] = []  # `interned` is keyed by id, so nothing in it may be freed
+    def settle(value: Value) -> Value:
+        replacement = share(rule(value))
+        if replacement is value:
+            return value
+        for part in list(topological([replacement], known=final)):
+            final[id(part)] = settle(share(part.with_args(tuple(final[id(a)] for a in part.args))))
+        return final[id(replacement)]
+
+    done: dict[int, Value] = {}
     for value in topological(roots):
-        args = tuple(done[id(a)] for a in value.args)
-        done[id(value)] = share(rule(share(value.with_args(args))))
+        shared = share(value.with_args(tuple(done[id(a)] for a in value.args)))
+        if id(shared) not in final:
+            final[id(shared)] = settle(shared)
+        done[id(value)] = final[id(shared)]
+        final[id(done[id(value)])] = done[id(value)]
     return done
 
 

@@ -123,9 +123,9 @@ def reference(op: str, *operands: Array) -> tuple[Array, Array]:
     row = OPERATIONS[op]
     with np.errstate(all="ignore"):
         high = np.asarray(row.evaluate(*(operand.astype(np.float64) for operand in operands)))
-    low = np.zeros_like(high)
     if operands[0].dtype == np.float32:
-        return high, low
+        return high, np.broadcast_to(0.0, high.shape)
+    low = np.zeros_like(high)
     regular = np.isfinite(high) & (high != 0)
     for operand in operands:
         regular &= np.isfinite(operand) & (operand != 0)
@@ -170,10 +170,10 @@ def points(op: str, dtype: str, count: int, seed: int = 0) -> Iterator[tuple[Arr
 def every_float(op: str, dtype: str, stride: int) -> Iterator[tuple[Array]]:
     """Chunks that together hold every stride-th float, by bit patterns, where `op` is accurate."""
     unsigned, end = (np.uint32, 2**32) if dtype == "f32" else (np.uint64, 2**64)
+    offsets = (np.arange(CHUNK, dtype=np.uint64) * np.uint64(stride)).astype(unsigned)
     for start in range(0, end, stride * CHUNK):
-        number = -(-min(end - start, stride * CHUNK) // stride)
-        patterns = np.arange(number, dtype=np.uint64) * np.uint64(stride) + np.uint64(start)
-        x = patterns.astype(unsigned).view(DTYPES[dtype])
+        number = min(CHUNK, -(-(end - start) // stride))
+        x = (offsets[:number] + unsigned(start)).view(DTYPES[dtype])
         limit = LIMITS.get((op, dtype))
         yield (x if limit is None else x[np.abs(x) <= limit],)
 

@@ -62,9 +62,9 @@ def test_show_explains_without_a_stage(capsys: Captured) -> None:
     [
         ("kernel", "00-kernel"),
         ("hoist", "10-hoist"),
-        ("module", "20-module.ll"),
-        ("llvm", "21-llvm.ll"),
-        ("asm", "22-asm.s"),
+        ("module", "20-module.4x2.ll"),
+        ("llvm", "21-llvm.4x2.ll"),
+        ("asm", "22-asm.4x2.s"),
         ("04-simplify", "04-simplify"),
     ],
 )

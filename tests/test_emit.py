@@ -173,8 +173,8 @@ def test_sizes_of_all_remainders(name: str, rows: int, columns: int) -> None:
 def test_splits_of_the_columns_are_joined(name: str) -> None:
     case = CASES[name]
     lowering = case.reduction().lower("f32")
-    assert lowering.load().plan(100, 9000).splits > 1
-    check(lowering, case, rows=100, columns=9000)
+    assert lowering.load().plan(100, 90000).splits > 1
+    check(lowering, case, rows=100, columns=90000)
 
 
 # -- schedules --
@@ -268,7 +268,7 @@ def test_dump_writes_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("00-kernel.mlir", "0.3125 : f32", "0.625 : f32"),
         ("*-contract.mlir", "0.3125 : f32", "0.625 : f32"),
-        ("20-module.ll", "0x3FD4000000000000", "0x3FE4000000000000"),
+        ("20-module.*.ll", "0x3FD4000000000000", "0x3FE4000000000000"),
     ],
 )
 def test_edited_stage_is_read_back(

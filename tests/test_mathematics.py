@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 measure_ulp: Any = importlib.import_module("measure_ulp")
 
 DTYPES = {"f32": np.float32, "f64": np.float64}
-PRIMITIVES = frozenset(name for name, row in OPERATIONS.items() if row.is_primitive) | {"scale"}
+# What targets emit, but for the primitives that rows have variants for.
+PRIMITIVES = frozenset(name for name, row in OPERATIONS.items() if row.is_primitive) - {
+    needed for row in OPERATIONS.values() for needed in row.variants
+}
 ROWS = [row for row in OPERATIONS.values() if row.section == "Mathematics"]
 ATTRIBUTES: dict[str, list[dict[str, int]]] = {
     "round": [{"d": 0}, {"d": 2}, {"d": -1}],
@@ -32,7 +36,20 @@ ATTRIBUTES: dict[str, list[dict[str, int]]] = {
 CASES = [(row, attrs) for row in ROWS for attrs in ATTRIBUTES.get(row.name, [{}])]
 IDS = [row.name + "".join(f"-{value}" for value in attrs.values()) for row, attrs in CASES]
 
+
+def forms(row: Operation) -> dict[str, frozenset[str]]:
+    """For the expansion of a row and for each of its variants, the primitives that select it."""
+    return {"": PRIMITIVES, **{f"-by-{needed}": PRIMITIVES | {needed} for needed in row.variants}}
+
+
+FORMS = [
+    pytest.param(row, attrs, primitives, id=name + form)
+    for (row, attrs), name in zip(CASES, IDS, strict=True)
+    for form, primitives in forms(row).items()
+]
+
 every_case = pytest.mark.parametrize(("row", "attrs"), CASES, ids=IDS)
+every_form = pytest.mark.parametrize(("row", "attrs", "primitives"), FORMS)
 every_dtype = pytest.mark.parametrize("dtype", list(DTYPES))
 
 
@@ -45,8 +62,14 @@ def run(value: Value, *arrays: Array) -> Array:
     return np.broadcast_to(interpret([value], columns)[0][:, 0], arrays[0].shape)
 
 
-def expansion(row: Operation, dtype: str, attrs: dict[str, int]) -> Value:
-    return expand_value(apply(row.name, *operands_of(row.arity, dtype), **attrs), PRIMITIVES)
+def expansion(
+    row: Operation,
+    dtype: str,
+    attrs: Mapping[str, int] | None = None,
+    primitives: frozenset[str] = PRIMITIVES,
+) -> Value:
+    operands = operands_of(row.arity, dtype)
+    return expand_value(apply(row.name, *operands, **(attrs or {})), primitives)
 
 
 def in_domain(row: Operation, dtype: str, count: int) -> list[Array]:
@@ -58,10 +81,12 @@ def in_domain(row: Operation, dtype: str, count: int) -> list[Array]:
 
 
 @every_dtype
-@every_case
-def test_expansion_is_within_its_limit(row: Operation, attrs: dict[str, int], dtype: str) -> None:
+@every_form
+def test_expansion_is_within_its_limit(
+    row: Operation, attrs: dict[str, int], primitives: frozenset[str], dtype: str
+) -> None:
     points = in_domain(row, dtype, 20_000 if dtype == "f32" else 300)
-    result = run(expansion(row, dtype, attrs), *points)
+    result = run(expansion(row, dtype, attrs, primitives), *points)
     if row.name in measure_ulp.EXACT:
         exact = measure_ulp.reference(row.name, *points)
         assert measure_ulp.ulp_error(result, *exact).max() <= row.ulp
@@ -70,14 +95,16 @@ def test_expansion_is_within_its_limit(row: Operation, attrs: dict[str, int], dt
 
 
 @every_dtype
-@every_case
-def test_special_values(row: Operation, attrs: dict[str, int], dtype: str) -> None:
+@every_form
+def test_special_values(
+    row: Operation, attrs: dict[str, int], primitives: frozenset[str], dtype: str
+) -> None:
     info = np.finfo(DTYPES[dtype])
     tiny = (float(info.smallest_subnormal), float(info.tiny) / 3, float(info.tiny))
     positive = (0.0, *tiny, 0.5, 1.0, 1.5, 2.0, 3.0, 100.0, math.inf)
     values = np.array([math.nan, *positive, *(-x for x in positive)], DTYPES[dtype])
     points = [axis.ravel() for axis in np.meshgrid(*[values] * row.arity)]
-    result = run(expansion(row, dtype, attrs), *points)
+    result = run(expansion(row, dtype, attrs, primitives), *points)
     with np.errstate(all="ignore"):
         expected = row.evaluate(*points, **attrs)
     # The reference, which is NumPy's, may err by a unit itself; so may the smallest numbers.
@@ -92,7 +119,7 @@ def test_special_values(row: Operation, attrs: dict[str, int], dtype: str) -> No
 def test_odd_functions_keep_the_sign_of_zero_and_tiny_numbers(op: str, dtype: str) -> None:
     tiny = float(np.finfo(DTYPES[dtype]).smallest_subnormal)
     points = np.array([0.0, -0.0, tiny, -tiny], DTYPES[dtype])
-    result = run(expansion(OPERATIONS[op], dtype, {}), points)
+    result = run(expansion(OPERATIONS[op], dtype), points)
     np.testing.assert_array_equal(np.signbit(result), [False, True, False, True])
     np.testing.assert_array_equal(result == 0, [True, True, False, False])
 
@@ -172,17 +199,18 @@ def test_whole_float32_range_in_strides(op: str) -> None:
     # An odd stride, so that all low bits occur.
     chunks = list(measure_ulp.every_float(op, "f32", 50_021))
     row = OPERATIONS[op]
-    value = expansion(row, "f32", {})
+    values = [expansion(row, "f32", primitives=primitives) for primitives in forms(row).values()]
     for points in chunks:
-        error = measure_ulp.ulp_error(run(value, *points), *measure_ulp.reference(op, *points))
-        assert error.max() <= row.ulp
+        exact = measure_ulp.reference(op, *points)
+        for value in values:
+            assert measure_ulp.ulp_error(run(value, *points), *exact).max() <= row.ulp
 
 
 @pytest.mark.parametrize("op", ["sin", "cos"])
 @every_dtype
 def test_circular_functions_of_huge_numbers_stay_bounded(op: str, dtype: str) -> None:
     points = np.exp2(np.linspace(20, np.finfo(DTYPES[dtype]).maxexp - 1, 500)).astype(DTYPES[dtype])
-    result = run(expansion(OPERATIONS[op], dtype, {}), points)
+    result = run(expansion(OPERATIONS[op], dtype), points)
     assert np.abs(result).max() <= 1.0
 
 
@@ -201,11 +229,39 @@ def test_expanded_scale_is_the_primitive(dtype: str) -> None:
     assert np.isinf(expected).any()
 
 
-def test_exp_in_float32_costs_eight_fma() -> None:
-    parts = [value.op for value in topological([expansion(OPERATIONS["exp"], "f32", {})])]
-    assert parts.count("fma") == 8
-    assert parts.count("scale") == 1
-    assert not {"multiply", "divide", "convert", "floor"} & set(parts)
+# The fma that subtract n * ln 2 and evaluate the polynomial, and what looks up the power of two.
+EXP_COSTS: list[tuple[frozenset[str], dict[str, int]]] = [
+    (PRIMITIVES, {"fma": 8, "multiply": 0, "lookup": 0, "scale": 1}),
+    (PRIMITIVES | {"lookup"}, {"fma": 6, "multiply": 1, "lookup": 1, "scale": 1}),
+]
+
+
+@pytest.mark.parametrize(("primitives", "costs"), EXP_COSTS, ids=["everywhere", "by-lookup"])
+def test_what_exp_costs_in_float32(primitives: frozenset[str], costs: dict[str, int]) -> None:
+    value = expansion(OPERATIONS["exp"], "f32", primitives=primitives)
+    parts = [part.op for part in topological([value])]
+    assert {op: parts.count(op) for op in costs} == costs
+    assert not {"divide", "convert", "floor"} & set(parts)
+
+
+@every_dtype
+def test_derivative_of_sigmoid_is_accurate_where_sigmoid_is_nearly_1(dtype: str) -> None:
+    x = np.linspace(10.0, 85.0, 50).astype(DTYPES[dtype])
+    (f,) = operands_of(1, dtype)
+    (rule,) = OPERATIONS["sigmoid"].partials
+    assert rule is not None
+    derivative = rule(f, apply("sigmoid", f))
+    assert isinstance(derivative, Value)
+    e = np.exp(-x.astype(np.float64))
+    expected = e / (1 + e) ** 2
+    np.testing.assert_allclose(run(derivative, x), expected, rtol=4 * np.finfo(x.dtype).eps)
+
+
+def test_quotient_of_the_sine_is_accurate_next_to_multiples_of_pi() -> None:
+    # Floats next to multiples of pi, where the sine is what the reduction leaves of x.
+    x = (np.arange(1, 300_000) * np.pi).astype(np.float32)
+    result = run(expansion(OPERATIONS["sinxdivx"], "f32"), x)
+    assert measure_ulp.ulp_error(result, *measure_ulp.reference("sinxdivx", x)).max() <= 2.0
 
 
 def test_error_is_counted_in_units_of_the_exact_result() -> None:

@@ -13,6 +13,10 @@ import llvmlite.binding as llvm
 from redcomp.errors import CompilerError
 from redcomp.llvm_backend.target import Target
 
+# The module is in SSA form and its schedule is decided, so few passes are worth their time; see
+# docs/decisions/0007-llvm-passes.md.
+LLVM_PASSES = ("loop_rotate", "new_gvn", "instruction_combine")
+
 # LLVM's optimiser and its JIT are not safe to be entered by several threads at once.
 _LOCK = threading.Lock()
 _LIBRARY_NUMBERS = itertools.count()
@@ -51,11 +55,8 @@ def _optimized(text: str, target: Target) -> tuple[Any, Any]:
     module.data_layout = str(machine.target_data)
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
     passes = llvm.create_new_module_pass_manager()
-    # The module is in SSA form and its schedule is decided: LLVM's -O2 pipeline takes 40 to 70 ms
-    # where these take 5, and the loops run no faster (docs/decisions/0007-llvm-passes.md).
-    passes.add_loop_rotate_pass()
-    passes.add_new_gvn_pass()
-    passes.add_instruction_combine_pass()
+    for name in LLVM_PASSES:
+        getattr(passes, f"add_{name}_pass")()
     passes.run(module, builder)
     return module, machine
 

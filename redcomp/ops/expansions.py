@@ -4,10 +4,11 @@ An expansion is written once for float32 and float64 and runs on SIMD lanes: it 
 tables and no calls; both sides of a decision are computed and one is selected.  `fma` is taken to
 round once; a good part of the accuracy rests on it.
 
-Polynomials are weighted minimax fits (Remez exchange with 40 digits), their coefficients rounded
-one by one from the lowest, the others being fitted again each time.  "Error 2^-k" beside a table is
-the relative error that this leaves in the function; the rounding errors of the evaluation come on
-top of it, and `scripts/measure_ulp.py` measures the total.
+Polynomials are weighted minimax fits, by `scripts/fit_polynomials.py`; their coefficients are
+rounded one by one from the lowest, the others being fitted again each time.  "Error 2^-k" beside a
+table is the relative error that this leaves in the function, and tests/test_approximations.py
+checks it; the rounding errors of the evaluation come on top of it, and `scripts/measure_ulp.py`
+measures the total.
 """
 
 from __future__ import annotations

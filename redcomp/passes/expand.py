@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from redcomp.errors import CompilerError
-from redcomp.ir import P, Value, rewrite_program, topological
+from redcomp.ir import P, Value, rewrite, rewrite_program
 from redcomp.ops.table import OPERATIONS
 
 STRUCTURAL = frozenset(
@@ -15,21 +15,22 @@ STRUCTURAL = frozenset(
 
 def expand(program: P, primitives: Collection[str]) -> P:
     """A scalar program in terms of `primitives` (names of operations) and structural operations."""
-    return rewrite_program(program, lambda value: expand_value(value, primitives))
+    return rewrite_program(program, lambda value: _expanded(value, primitives))
 
 
 def expand_value(value: Value, primitives: Collection[str]) -> Value:
-    """One operation, its arguments left alone, in terms of primitives."""
+    """One operation and all that it needs, in terms of primitives."""
+    return rewrite([value], lambda part: _expanded(part, primitives))[id(value)]
+
+
+def _expanded(value: Value, primitives: Collection[str]) -> Value:
     if value.op in STRUCTURAL or value.op in primitives:
         return value
+    if value.op not in OPERATIONS or value.dim > 1:
+        raise CompilerError(f"{value.op!r} is not scalar: expand takes a scalar program")
     row = OPERATIONS[value.op]
     suited = (rule for needed, rule in row.variants.items() if needed in primitives)
     rule = next(suited, row.expand or row.fallback)
     if rule is None:
         raise CompilerError(f"the target cannot emit {value.op!r}, which has no expansion")
-    expanded = rule(*value.args, **dict(value.attrs))
-    done: dict[int, Value] = {id(arg): arg for arg in value.args}
-    for part in list(topological([expanded], known=dict(done))):
-        rebuilt = part.with_args(tuple(done[id(arg)] for arg in part.args))
-        done[id(part)] = expand_value(rebuilt, primitives)
-    return done[id(expanded)]
+    return rule(*value.args, **dict(value.attrs))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from redcomp import ir
+from redcomp.errors import CompilerError
 from redcomp.ir import Kernel, Output, Value, component, from_elements, vector_map
 from redcomp.ops.table import OPERATIONS
 from redcomp.ops.vectors import Position
@@ -143,9 +144,9 @@ class _Scalarizer:
         if _is_elementwise(value):
             args = tuple(self._known[self._key(a, self._place(a, place))] for a in value.args)
             return Value(value.op, args, ir.Type(value.dtype), value.attrs, value.span)
-        rule = OPERATIONS[value.op].element
+        rule = OPERATIONS[value.op].element if value.op in OPERATIONS else None
         if rule is None:
-            raise ValueError(f"operation {value.op!r} has no element rule")
+            raise CompilerError(f"scalarize takes operations on vectors, not {value.op!r}")
         return rule(self, value, place)
 
 

@@ -49,15 +49,9 @@ def simplify(program: P, *, use_fast_math: bool = False) -> P:
                 rules.setdefault(op, []).append(rule)
 
     def simplified(value: Value) -> Value:
-        while True:
-            following = _fold_constants(value)
-            for rule in rules.get(value.op, ()) if following is None else ():
-                following = rule.apply(value)
-                if following is not None:
-                    break
-            if following is None or following is value:
-                return value
-            value = following
+        candidates = (rule.apply(value) for rule in rules.get(value.op, ()))
+        folded = _fold_constants(value)
+        return folded or next((c for c in candidates if c is not None), value)
 
     return rewrite_program(program, simplified)
 
@@ -302,8 +296,8 @@ def _over_constant(value: Value) -> Value | None:
 
 def _product_of_exponentials(value: Value) -> Value | None:
     a, b = value.args
-    if a.op == b.op == "exp" and a is not b:
-        return apply("exp", a.args[0] + b.args[0])
+    if a.op == b.op and a.op in ("exp", "exp2") and a is not b:
+        return apply(a.op, a.args[0] + b.args[0])
     return None
 
 

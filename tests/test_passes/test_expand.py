@@ -52,14 +52,6 @@ def test_target_may_emit_what_has_an_expansion() -> None:
     assert print_kernel(kept) == print_kernel(kernel)
 
 
-def test_operand_that_occurs_in_its_own_expansion_is_left_alone() -> None:
-    x = variable("x", "i", 0, Type("f32"))
-    inner = apply("exp", x)
-    outer = expand_value(apply("square", inner), PRIMITIVES)
-    assert outer.op == "multiply"
-    assert outer.args == (inner, inner)
-
-
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("row", EXPANDED, ids=lambda row: row.name)
 def test_expansion_ends_in_primitives_of_the_same_value(row: Operation, dtype: str) -> None:
