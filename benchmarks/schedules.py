@@ -1,7 +1,7 @@
-"""Compare schedules of one kernel: `python -m benchmarks.schedules FORMULA ALIAS... [--blocks 4x2 1x1]`.
+"""Compare schedules: `python -m benchmarks.schedules FORMULA ALIAS... [--blocks 4x2 1x1]`.
 
-Prints pairs a second of one thread (its own time, so that a busy machine disturbs it less) for each block
-of rows x columns; this is how the blocks in `redcomp.llvm_backend.schedule` were chosen.
+Prints pairs a second of one thread (its own time, so that a busy machine disturbs it less) for each
+block of rows x columns; this is how the blocks in `redcomp.llvm_backend.schedule` were chosen.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.genred import GenredBase, check_call, sizes
+from redcomp.frontend.genred import GenredBase, check_call, check_count, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 
 __all__ = ["Genred"]
@@ -53,7 +53,11 @@ def call(
     if backend != "auto" or ranges is not None or out is not None:
         check_call(backend, ranges, out)
     reduction = genred.reduction
-    arrays = [a if type(a) is np.ndarray else _as_array(a) for a in args]
+    check_count(reduction, len(args))
+    arrays = [
+        a if type(a) is np.ndarray else _as_array(a, reduction.parameters[n].name)
+        for n, a in enumerate(args)
+    ]
     rows, columns = sizes(reduction, [a.shape for a in arrays])
     dtype = _dtype(reduction, arrays)
     native = np.float32 if dtype == "f32" else np.float64
@@ -102,11 +106,12 @@ def _unusual_dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
     return first
 
 
-def _as_array(value: object) -> _Array:
+def _as_array(value: object, name: str) -> _Array:
     """Subclasses of arrays are taken; lists are not, since their dtype would be a guess."""
     if isinstance(value, np.ndarray):
         return np.asarray(value)
-    raise ArgumentError(f"expected a NumPy array, not {type(value).__name__}")
+    kind = type(value).__name__
+    raise ArgumentError(f"argument {name!r} must be a NumPy array; it is of type {kind}")
 
 
 def _packed(array: _Array, dtype: type[np.generic]) -> _Array:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.genred import GenredBase, check_call, sizes
+from redcomp.frontend.genred import GenredBase, check_call, check_count, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 
 __all__ = ["Genred"]
@@ -55,9 +55,11 @@ def call(
 
 def _check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
     """Types, dtypes, devices and shapes of the arguments."""
-    for n, tensor in enumerate(tensors):
+    check_count(reduction, len(tensors))
+    for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
         if not isinstance(tensor, torch.Tensor):
-            raise ArgumentError(f"argument {n} must be a tensor, not {type(tensor).__name__}")
+            kind = type(tensor).__name__
+            raise ArgumentError(f"argument {parameter.name!r} must be a tensor, not a {kind}")
     sizes(reduction, [t.shape for t in tensors])
     for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
         name = parameter.name

@@ -6,8 +6,8 @@
 
 A unit in the last place (ULP) is the distance between the floats around the exact result; 0.5 is
 the best possible.  The functions are measured as compiled: for this machine and, where that has
-AVX-512, for AVX2 too, as some functions have another form there.  The reference is float64 for
-float32, and mpmath with 160 bits for float64.
+AVX-512, for AVX2 too, as some functions have another form there; or for REDCOMP_TARGET.  The
+reference is float64 for float32, and mpmath with 160 bits for float64.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 import mpmath
 import numpy as np
 
+from redcomp import config
 from redcomp.llvm_backend.target import host_target
 from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Array
@@ -85,7 +86,12 @@ class Measurement:
 
 
 def targets() -> list[str]:
-    """The host targets that are measured: that of this machine, and AVX2 besides AVX-512."""
+    """The host targets that are measured: REDCOMP_TARGET, or this machine's and what it also runs.
+
+    AVX2 is measured besides AVX-512, because some functions have another form there.
+    """
+    if config.target():
+        return [config.target()]
     native = host_target().name
     return [native, "avx2"] if native == "avx512" else [native]
 
@@ -122,7 +128,7 @@ def reference(op: str, *operands: Array) -> tuple[Array, Array]:
     """The exact results as sums of two float64 numbers, for operands of either dtype."""
     row = OPERATIONS[op]
     with np.errstate(all="ignore"):
-        high = np.asarray(row.evaluate(*(operand.astype(np.float64) for operand in operands)))
+        high = row.value(*(operand.astype(np.float64) for operand in operands))
     if operands[0].dtype == np.float32:
         return high, np.broadcast_to(0.0, high.shape)
     low = np.zeros_like(high)
@@ -173,7 +179,7 @@ def every_float(op: str, dtype: str, stride: int) -> Iterator[tuple[Array]]:
     offsets = (np.arange(CHUNK, dtype=np.uint64) * np.uint64(stride)).astype(unsigned)
     for start in range(0, end, stride * CHUNK):
         number = min(CHUNK, -(-(end - start) // stride))
-        x = (offsets[:number] + unsigned(start)).view(DTYPES[dtype])
+        x = np.add(offsets[:number], unsigned(start)).view(DTYPES[dtype])
         limit = LIMITS.get((op, dtype))
         yield (x if limit is None else x[np.abs(x) <= limit],)
 
@@ -227,7 +233,7 @@ def _may_exceed(units: float, result: Array, exact: Array) -> Array:
     # A unit in the last place is more than |exact| * epsilon / 2; a NaN compares as false.
     bound = units * float(np.finfo(result.dtype).eps) / 2
     with np.errstate(all="ignore"):
-        return ~(np.abs(result - exact) <= np.abs(exact) * bound)
+        return np.asarray(~(np.abs(result - exact) <= np.abs(exact) * bound))
 
 
 PAGE = """\

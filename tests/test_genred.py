@@ -434,7 +434,7 @@ def test_formulas_of_programs_on_other_targets(name, dtype, target, monkeypatch)
     test_formulas_of_programs(name, 18, 2, dtype)
 
 
-@pytest.mark.parametrize("target", TARGETS[1:])
+@pytest.mark.parametrize("target", TARGETS[2:])  # the one that lacks fma and rounding
 @pytest.mark.parametrize("case", [c for c in _cases(SHORT) if len(set(c.dims)) == 1], ids=str)
 def test_operations_on_other_targets(case, target, monkeypatch):
     monkeypatch.setenv("REDCOMP_TARGET", target)

@@ -114,17 +114,20 @@ def check_call(backend: str, ranges: object, out: object) -> None:
     raise ArgumentError(f"backend must be one of {known}, not {backend!r}")
 
 
+def check_count(reduction: PairReduction, count: int) -> None:
+    """Raise ArgumentError unless there is an argument for each variable."""
+    parameters = reduction.parameters
+    if count != len(parameters):
+        listed = ", ".join(p.name for p in parameters)
+        raise ArgumentError(f"expected {len(parameters)} arguments ({listed}), but {count} came")
+
+
 def sizes(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> tuple[int, int]:
     """The numbers of rows (of the result) and of columns (reduced over); checks all shapes.
 
     An index without any variable has size 1.  Raises ArgumentError.
     """
     parameters = reduction.parameters
-    if len(shapes) != len(parameters):
-        listed = ", ".join(p.name for p in parameters)
-        raise ArgumentError(
-            f"expected {len(parameters)} arguments ({listed}), but {len(shapes)} came"
-        )
     found: dict[str, tuple[int, str]] = {}
     for parameter, shape in zip(parameters, shapes, strict=True):
         kind = parameter.kind

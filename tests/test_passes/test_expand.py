@@ -11,7 +11,7 @@ from redcomp.errors import CompilerError
 from redcomp.interpret import interpret
 from redcomp.ir import Type, Value, topological, variable
 from redcomp.ops.table import OPERATIONS, Operation, apply
-from redcomp.passes.expand import STRUCTURAL, expand, expand_value
+from redcomp.passes.expand import STRUCTURAL, expand
 from redcomp.text import parse_kernel, print_kernel
 from redcomp.verify import verify
 

@@ -1,0 +1,174 @@
+"""What the parts of the host's skeleton share: reading the job, packed lanes, copies, stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from redcomp.ir import Nest, Value, free_indices
+from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.emit import Emitter, Loader
+from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, JOB_WORDS, Layout, Record, variables_of
+from redcomp.llvm_backend.schedule import SIZES, Schedule
+from redcomp.llvm_backend.target import LLVM_TYPES, Target
+
+# Above this many components, copying them is a loop.
+_UNROLLED_COPY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Memory that holds a record for one vector of lanes: component after component."""
+
+    record: Record
+    pointer: str
+    scalar: str
+    lanes: int
+    size: int
+
+    @property
+    def vector(self) -> str:
+        return f"<{self.lanes} x {self.scalar}>"
+
+    @property
+    def align(self) -> int:
+        return min(ALIGNMENT, self.lanes * self.size)
+
+    def place(self, code: Code, variable: Value, position: int | str, row: int = 0) -> str:
+        """The pointer to a component of the variable, `row` records further on."""
+        offset = self.record.offsets[id(variable)] + row * self.record.width
+        return code.at(self.pointer, self.vector, position, offset)
+
+    def load(self, code: Code, variable: Value, position: int | str, row: int = 0) -> str:
+        return code.load(self.vector, self.place(code, variable, position, row), self.align)
+
+    def store(
+        self, code: Code, operand: str, variable: Value, position: int | str, row: int = 0
+    ) -> None:
+        code.store(self.vector, operand, self.place(code, variable, position, row), self.align)
+
+
+class HostParts:
+    """A nest and its layout, and the pieces that functions of the module are written with."""
+
+    def __init__(self, nest: Nest, dtype: str, target: Target, schedule: Schedule) -> None:
+        self.nest, self.dtype, self.target, self.schedule = nest, dtype, target, schedule
+        self.layout = Layout(nest, dtype, schedule)
+        self.free = free_indices(nest.roots)
+        self.lanes, self.size, self.scalar = schedule.lanes, SIZES[dtype], LLVM_TYPES[dtype]
+        self.accumulator = nest.totals[0].dtype
+        self.declarations: dict[str, str] = {}
+
+    def function(self, name: str, parameters: str, code: Code, linkage: str = "internal ") -> str:
+        self.declarations.update(code.declarations)
+        body = "\n".join(code.lines)
+        return f"define {linkage}void @{name}({parameters}) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
+
+    def word(self, code: Code, name: str) -> str:
+        return code.load("i64", code.at("%job", "i64", JOB_WORD[name]), 8)
+
+    def output(self, code: Code, n: int) -> str:
+        return code.load("ptr", code.at("%job", "i64", len(JOB_WORDS) + n), 8)
+
+    def argument(self, code: Code, variable: Value) -> str:
+        place = len(JOB_WORDS) + len(self.nest.results) + int(variable["position"])
+        return code.load("ptr", code.at("%job", "i64", place), 8)
+
+    def part(self, code: Code, name: str) -> str:
+        return code.at("%scratch", "i8", self.layout.scratch[name])
+
+    def lanes_at(self, record: Record, pointer: str) -> Lanes:
+        return Lanes(record, pointer, self.scalar, self.lanes, self.size)
+
+    def total_lanes(self, record: Record, pointer: str) -> Lanes:
+        scalar, size = LLVM_TYPES[self.accumulator], SIZES[self.accumulator]
+        return Lanes(record, pointer, scalar, self.lanes, size)
+
+    def parameters(self, code: Code, roots: Sequence[Value]) -> Loader:
+        """Reads the call's parameters that the roots need."""
+        hoisted = {id(h.variable) for h in self.nest.uniform}
+        pointers = {
+            id(v): self.argument(code, v)
+            for v in variables_of(roots, "parameter")
+            if id(v) not in hoisted
+        }
+
+        def load(variable: Value, position: int | str, row: int, col: int) -> str:
+            pointer = code.at(pointers[id(variable)], self.scalar, position)
+            return code.load(self.scalar, pointer, self.size)
+
+        return load
+
+    def emitter(self, code: Code, load: Loader, lane_bit: int, rows: int = 1) -> Emitter:
+        return Emitter(code, self.target, self.lanes, self.free, load, lane_bit=lane_bit, rows=rows)
+
+    def pack(self, code: Code, lanes: Lanes, variables: Sequence[Value], first: str) -> None:
+        """Copy rows first, first + 1, ... into lanes; beyond the last row, the last row again."""
+        pointers = [self.argument(code, v) for v in variables]
+        last = code.integer("sub", self.word(code, "rows"), 1)
+        with code.loop(0, self.lanes, 1) as lane:
+            row = code.smaller(code.integer("add", first, lane.counter), last)
+            for variable, pointer in zip(variables, pointers, strict=True):
+                source = code.at(pointer, self.scalar, code.integer("mul", row, variable.dim))
+                target = code.at(lanes.place(code, variable, 0), self.scalar, lane.counter)
+                self.copy(code, source, 1, target, self.lanes, variable.dim)
+
+    def copy(
+        self, code: Code, source: str, step: int, target: str, target_step: int, count: int
+    ) -> None:
+        """Copy scalars between arrays of different steps."""
+
+        def one(k: int | str) -> None:
+            def scaled(by: int) -> int | str:
+                return k * by if isinstance(k, int) else code.integer("mul", k, by)
+
+            value = code.load(self.scalar, code.at(source, self.scalar, scaled(step)), self.size)
+            where = code.at(target, self.scalar, scaled(target_step))
+            code.store(self.scalar, value, where, self.size)
+
+        if count <= _UNROLLED_COPY:
+            for k in range(count):
+                one(k)
+        else:
+            with code.loop(0, count, 1) as loop:
+                one(loop.counter)
+
+    def store_all(
+        self,
+        emitter: Emitter,
+        values: Sequence[Value],
+        store: Callable[[int, int | str, str], None],
+    ) -> None:
+        """Compute values and give each component to `store(number, position, operand)`."""
+        for n, value in enumerate(values):
+            if value.op == "map":
+                element, counter = value.args
+                emitter.emit([element])  # what does not change in the loop, before it
+                with emitter.code.loop(0, counter["extent"], 1) as loop:
+                    emitter.enter_loop(counter, loop.counter)
+                    emitter.emit([element])
+                    store(n, loop.counter, emitter.operand(element, 0, 0, True))
+                    emitter.leave_loop(counter)
+                continue
+            elements = value.args if value.op == "from_elements" else (value,)
+            emitter.emit(elements)
+            for k, element in enumerate(elements):
+                store(n, k, emitter.operand(element, 0, 0, True))
+
+
+def by_counter(values: Sequence[Value]) -> dict[Value, list[int]]:
+    """The numbers of the values that are maps, by the counter of their loop."""
+    groups: dict[Value, list[int]] = {}
+    for n, value in enumerate(values):
+        if value.op == "map":
+            groups.setdefault(value.args[1], []).append(n)
+    return groups
+
+
+def by_kind(**loaders: Loader) -> Loader:
+    """A loader that asks the one for the variable's kind."""
+
+    def load(variable: Value, position: int | str, row: int, col: int) -> str:
+        return loaders[variable["kind"]](variable, position, row, col)
+
+    return load

@@ -1,0 +1,181 @@
+"""The pair loop: one tile of columns, for all vectors of rows of a chunk."""
+
+from __future__ import annotations
+
+from redcomp.ir import I_BIT, Value, constant, topological
+from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.host_parts import HostParts, by_counter, by_kind
+
+
+class PairLoop:
+    """The pair loop of one tile of columns, for all vectors of rows of a chunk."""
+
+    def __init__(self, parts: HostParts) -> None:
+        self.parts, self.nest, self.layout = parts, parts.nest, parts.layout
+        self.schedule, self.code = parts.schedule, Code()
+        self.scalar_states = [n for n, state in enumerate(self.nest.states) if state.dim == 1]
+        self.parameters = parts.parameters(
+            self.code, [*self.nest.steps, *(h.definition for h in self.nest.uniform)]
+        )
+        self.column: list[str] = []  # pointers to the first column of the current step
+        self.rows = parts.lanes_at(self.layout.rows, "")
+        self.totals = parts.total_lanes(self.layout.totals, "")
+        self.states = parts.lanes_at(self.layout.states, "%states")
+        load = by_kind(
+            i=lambda v, k, row, col: self.rows.load(self.code, v, k, row),
+            j=self._load_column,
+            parameter=self.parameters,
+            total=lambda v, k, row, col: self.totals.load(self.code, v, k, row),
+            state=lambda v, k, row, col: self.states.load(self.code, v, k, row),
+        )
+        self.emitter = parts.emitter(self.code, load, I_BIT, self.schedule.rows)
+
+    def _load_column(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        record, scalar = self.layout.columns, self.parts.scalar
+        offset = record.offsets[id(variable)] + col * record.width
+        space = row if row < len(self.column) else 0
+        pointer = self.code.at(self.column[space], scalar, position, offset, space=space)
+        return self.code.load(scalar, pointer, self.parts.size, space)
+
+    def _views(self, column: str) -> list[str]:
+        """A pointer to the column for each row.
+
+        If rows are to read a column by themselves (`Emitter._is_embedded`), LLVM must not merge
+        their reads into one.  It keeps reads through different address spaces apart, and on x86
+        those below 256 all mean the same memory.
+        """
+        rows = self.schedule.rows if self.parts.target.embeds_broadcasts else 1
+        return [column, *(self.code.in_space(column, row) for row in range(1, rows))]
+
+    def function(self) -> str:
+        code, schedule = self.code, self.schedule
+        self.emitter.emit([h.definition for h in self.nest.uniform])
+        for h in self.nest.uniform:
+            self.emitter.bind(h.variable, [self.emitter.operand(h.definition, 0, 0, False)])
+        remainder = code.integer("srem", "%count", schedule.cols)
+        whole = code.integer("sub", "%count", remainder)
+        with code.loop(0, "%blocks", schedule.rows) as block:
+            self._point_at(block.counter)
+            self.emitter.enter()
+            self._read_rows()
+            states = self._initial_states()
+            states = self._columns(0, whole, schedule.cols, states)
+            if schedule.cols > 1:
+                states = self._columns(whole, "%count", 1, states)
+            self._merge(states)
+            self.emitter.leave()
+        return self.parts.function(
+            "pairs",
+            "ptr noalias %job, ptr noalias %rows, ptr noalias %columns, ptr noalias %totals, "
+            "ptr noalias %states, i64 %blocks, i64 %count",
+            code,
+        )
+
+    def _point_at(self, block: str) -> None:
+        """Aim the records of rows and totals at a block."""
+        code, parts = self.code, self.parts
+        elements = self.layout.rows.width * parts.lanes
+        rows = code.at("%rows", parts.scalar, code.integer("mul", block, elements))
+        self.rows = parts.lanes_at(self.layout.rows, rows)
+        totals = code.at("%totals", "i8", code.integer("mul", block, self.layout.total_bytes))
+        self.totals = parts.total_lanes(self.layout.totals, totals)
+
+    def _read_rows(self) -> None:
+        """Load what the steps need of the rows, before the loop over the columns."""
+        self.emitter.emit(
+            value
+            for value in topological(self.nest.steps)
+            if value.dependence in (0, I_BIT) and value.op != "constant"
+        )
+
+    def _initial_states(self) -> list[list[str]]:
+        """Neutral states: operands of the scalar ones, memory for the vectors."""
+        operands: list[list[str]] = []
+        for state, initial in zip(self.nest.states, self.nest.initial, strict=True):
+            value = self.emitter.operand(constant(initial, state.dtype), 0, 0, True)
+            if state.dim == 1:
+                operands.append([value] * self.schedule.rows)
+                continue
+            with self.code.loop(0, state.dim, 1) as loop:
+                for row in range(self.schedule.rows):
+                    self.states.store(self.code, value, state, loop.counter, row)
+        return operands
+
+    def _columns(
+        self, start: int | str, stop: str, cols: int, states: list[list[str]]
+    ) -> list[list[str]]:
+        """The loop over columns, `cols` at a time."""
+        code, rows, width = self.code, self.schedule.rows, self.layout.columns.width
+        vector = self.rows.vector
+        carried = [(vector, operand) for operands in states for operand in operands]
+        with code.loop(start, stop, cols, carried) as loop:
+            offset = code.integer("mul", loop.counter, width)
+            self.column = self._views(code.at("%columns", self.parts.scalar, offset))
+            self.emitter.cols = cols
+            self.emitter.enter()
+            current = [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]
+            following = self.emitter.advance(
+                [self.nest.steps[n] for n in self.scalar_states],
+                [self.nest.states[n] for n in self.scalar_states],
+                current,
+            )
+            self._advance_vectors()
+            self.emitter.leave()
+            self.emitter.cols = 1
+            loop.following = [operand for operands in following for operand in operands]
+        return [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]
+
+    def _advance_vectors(self) -> None:
+        """Step the states that are long vectors, in memory, one loop for all of the same length."""
+        steps = self.nest.steps
+        for counter, together in by_counter(steps).items():
+            elements = [steps[n].args[0] for n in together]
+            leaves = [_leaf(steps[n].args[0], self.nest.states[n]) for n in together]
+            self.emitter.emit(elements)
+            with self.code.loop(0, counter["extent"], 1) as loop:
+                self.emitter.enter_loop(counter, loop.counter)
+                current = [
+                    [
+                        self.states.load(self.code, self.nest.states[n], loop.counter, row)
+                        for row in range(self.schedule.rows)
+                    ]
+                    for n in together
+                ]
+                following = self.emitter.advance(elements, leaves, current)
+                for n, operands in zip(together, following, strict=True):
+                    for row, operand in enumerate(operands):
+                        self.states.store(
+                            self.code, operand, self.nest.states[n], loop.counter, row
+                        )
+                self.emitter.leave_loop(counter)
+
+    def _merge(self, states: list[list[str]]) -> None:
+        """Merge the tile's states into the totals."""
+        emitter, nest = self.emitter, self.nest
+        for n, operands in zip(self.scalar_states, states, strict=True):
+            emitter.bind(nest.states[n], operands)
+        scalars = [n for n, merge in enumerate(nest.merges) if merge.op != "map"]
+        emitter.emit(nest.merges[n] for n in scalars)  # all before the first total changes
+        for n in scalars:
+            self._store_totals(n, nest.merges[n], 0)
+        for counter, together in by_counter(nest.merges).items():
+            emitter.emit(nest.merges[n].args[0] for n in together)
+            with self.code.loop(0, counter["extent"], 1) as loop:
+                emitter.enter_loop(counter, loop.counter)
+                emitter.emit(nest.merges[n].args[0] for n in together)
+                for n in together:
+                    self._store_totals(n, nest.merges[n].args[0], loop.counter)
+                emitter.leave_loop(counter)
+
+    def _store_totals(self, n: int, value: Value, position: int | str) -> None:
+        for row in range(self.schedule.rows):
+            operand = self.emitter.operand(value, row, 0, True)
+            self.totals.store(self.code, operand, self.nest.totals[n], position, row)
+
+
+def _leaf(step: Value, state: Value) -> Value:
+    """The component of a vector state that its step reads."""
+    for value in topological([step]):
+        if value.op == "component" and value.args[0] is state:
+            return value
+    raise ValueError(f"the step of {state['name']} does not read it")
