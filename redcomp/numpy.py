@@ -67,7 +67,7 @@ def call(
     ]
     result = np.empty((rows, reduction.dims[0]), native)
     if rows == 0 or columns == 0:
-        result.fill(0)
+        result.fill(reduction.empty)
         return result
     addresses = [a.__array_interface__["data"][0] for a in arrays]
     target = result.__array_interface__["data"][0]

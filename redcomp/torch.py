@@ -85,6 +85,8 @@ def _check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
 def _apply(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """Through autograd only where somebody could ask for a gradient: it costs several calls."""
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        if not reduction.is_differentiable:
+            raise ArgumentError(f"the reduction {reduction.reduction!r} has no gradient; detach()")
         apply: Callable[..., tuple[torch.Tensor, ...]] = _Reduce.apply
         return apply(reduction, *tensors)
     return _compute(reduction, tensors)
@@ -96,7 +98,7 @@ def _compute(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> tuple
     dtype = tensors[0].dtype
     results = tuple(torch.empty((rows, dim), dtype=dtype) for dim in reduction.dims)
     if rows == 0 or columns == 0:
-        return tuple(result.zero_() for result in results)
+        return tuple(result.fill_(reduction.empty) for result in results)
     packed = [t.detach().contiguous() for t in tensors]
     reduction.compiled(_FLOATS[dtype], rows)(
         rows, columns, [r.data_ptr() for r in results], [t.data_ptr() for t in packed]
@@ -111,18 +113,20 @@ class _Reduce(torch.autograd.Function):
     def forward(
         ctx: Any, reduction: PairReduction, *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
+        results = _compute(reduction, tensors)
         ctx.reduction = reduction
-        ctx.save_for_backward(*tensors)
-        return _compute(reduction, tensors)
+        ctx.save_for_backward(*tensors, *(results if reduction.uses_result else ()))
+        return results
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         reduction: PairReduction = ctx.reduction
-        tensors = ctx.saved_tensors
+        saved, count = ctx.saved_tensors, len(reduction.parameters)
+        tensors, results = saved[:count], saved[count:]
         wanted = [n for n, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
         result: list[torch.Tensor | None] = [None] * len(tensors)
         for group in _groups(reduction, wanted):
-            parts = _apply(reduction.gradient(group), (*tensors, *cotangents))
+            parts = _apply(reduction.gradient(group), (*tensors, *cotangents, *results))
             for position, part in zip(group, parts, strict=True):
                 is_parameter = reduction.parameters[position].kind == "parameter"
                 result[position] = part.sum(0) if is_parameter else part

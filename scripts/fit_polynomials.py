@@ -13,8 +13,8 @@ they make up for the rounding.
 A stated error is the polynomial's own: relative to the function ("2^-27.3"), or in units in the
 last place of the function's value ("1.1 units").  It says nothing of the rounding errors of the
 evaluation; scripts/measure_ulp.py measures the total.  For exp and exp2 in float32, the two are of
-one size: there `--search` looks for coefficients whose *total* error is least, by random changes.  It
-measures on a sample of arguments; whether a find is better, `measure_ulp.py --full` tells.
+one size: there `--search` looks for coefficients whose *total* error is least, by random changes.
+It measures on a sample of arguments; whether a find is better, `measure_ulp.py --full` tells.
 """
 
 from __future__ import annotations

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from redcomp.compile import Lowering, Options, lower
-from redcomp.errors import FormulaError
+from redcomp.errors import CompilerError, FormulaError
 from redcomp.frontend.aliases import Alias, parse_aliases
 from redcomp.frontend.lower import lower_formulas
 from redcomp.ir import Kernel, Kind, Output, Type, Value, variable
 from redcomp.llvm_backend.schedule import FEW_ROWS
 from redcomp.ops.reductions import REDUCTIONS
+from redcomp.ops.table import ShapeError
 from redcomp.passes.grad import gradients
 from redcomp.passes.transpose import transpose
 from redcomp.runtime.host import HostKernel
@@ -64,6 +65,23 @@ class PairReduction:
         kernel = self._untransposed("f32")
         self.parameters = tuple(Parameter(v["name"], v["kind"], v.dim) for v in kernel.params)
         self.dims = tuple(output.type.dim for output in kernel.outputs)
+        for dim in self.dims:
+            REDUCTIONS[self.reduction].check(dim)
+
+    @property
+    def empty(self) -> float:
+        """The result of a row without columns."""
+        return REDUCTIONS[self.reduction].empty
+
+    @property
+    def uses_result(self) -> bool:
+        """Whether a gradient needs the results."""
+        return REDUCTIONS[self.reduction].uses_result
+
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether there are gradients."""
+        return REDUCTIONS[self.reduction].cotangent is not None
 
     def __getstate__(self) -> dict[str, object]:
         # Compiled code and locks stay behind; what they are made from is enough to make them again.
@@ -98,24 +116,31 @@ class PairReduction:
         parent, positions = self.formulas.parent, self.formulas.positions
         kernel = parent._untransposed(dtype)
         count = len(kernel.params)
-        names = _new_names({v["name"] for v in kernel.params}, len(kernel.outputs))
-        cotangents = tuple(
-            variable(name, parent.rows, count + n, Type(dtype, output.type.dim))
-            for n, (name, output) in enumerate(zip(names, kernel.outputs, strict=True))
-        )
+        row = REDUCTIONS[parent.reduction]
+        if row.cotangent is None:
+            raise CompilerError(f"the reduction {row.spelling!r} has no gradient")
+        kinds = ("cotangent", "result") if row.uses_result else ("cotangent",)
+        taken = {v["name"] for v in kernel.params}
+        extra = [
+            variable(_new_name(kind, taken), parent.rows, count + n, Type(dtype, output.type.dim))
+            for n, (kind, output) in enumerate(itertools.product(kinds, kernel.outputs))
+        ]
+        cotangents, results = extra[: len(kernel.outputs)], extra[-len(kernel.outputs) :]
         wrt = tuple(kernel.params[position] for position in positions)
         totals: list[Value | None] = [None] * len(wrt)
-        for output, cotangent in zip(kernel.outputs, cotangents, strict=True):
+        for output, e, result in zip(kernel.outputs, cotangents, results, strict=True):
+            cotangent = row.cotangent(output.value, result, e)
             for n, part in enumerate(gradients(output.value, wrt, cotangent)):
                 known = totals[n]
                 totals[n] = part if known is None else known + part
         outputs = tuple(Output(total, "sum") for total in totals if total is not None)
-        return Kernel((*kernel.params, *cotangents), outputs)
+        return Kernel((*kernel.params, *extra), outputs)
 
     def gradient(self, positions: tuple[int, ...]) -> PairReduction:
         """The reduction that gives the cotangents of the arguments at `positions` in one sweep.
 
-        It takes this one's arguments and then one cotangent a result.  i-variables are reduced
+        It takes this one's arguments, then one cotangent a result, then, if `uses_result`, the
+        results.  i-variables are reduced
         over j, the others over i; so a call asks for arguments of one of the two groups.  A
         parameter's result has a row for each row of the group, still to be summed.
         """
@@ -143,10 +168,11 @@ class PairReduction:
         return kernel
 
 
-def _new_names(taken: set[str], count: int) -> list[str]:
-    """Names for cotangents that no variable has."""
-    free = (name for n in itertools.count() if (name := f"cotangent{n}") not in taken)
-    return list(itertools.islice(free, count))
+def _new_name(stem: str, taken: set[str]) -> str:
+    """A name that no variable has, which is then taken."""
+    name = next(n for k in itertools.count() if (n := f"{stem}{k}") not in taken)
+    taken.add(name)
+    return name
 
 
 def make_reduction(
@@ -160,6 +186,8 @@ def make_reduction(
     if axis not in (0, 1):
         raise ValueError(f"axis must be 0 (reduce over i) or 1 (reduce over j), not {axis!r}")
     rows: Kind = "i" if axis == 1 else "j"
-    return PairReduction(
-        tuple(formulas), parse_aliases(list(aliases)), by_spelling[reduction_op], rows, options
-    )
+    parsed = parse_aliases(list(aliases))
+    try:
+        return PairReduction(tuple(formulas), parsed, by_spelling[reduction_op], rows, options)
+    except ShapeError as error:
+        raise FormulaError(str(error), formulas[0], 0, len(formulas[0])) from None

@@ -19,6 +19,7 @@ from redcomp.errors import CompilerError
 from redcomp.ir import (
     FLOATS,
     I_BIT,
+    INTEGER_OF_WIDTH,
     J_BIT,
     NUMPY_DTYPES,
     Kind,
@@ -35,6 +36,7 @@ from redcomp.llvm_backend.target import (
     INTRINSICS,
     LLVM_TYPES,
     TABLE,
+    Native,
     Target,
 )
 from redcomp.passes.expand import expand_value
@@ -207,27 +209,71 @@ class Emitter:
         dtypes = [arg.dtype for arg in value.args]
         if not lane:
             operands = [self.splat(o, dtype) for o, dtype in zip(operands, dtypes, strict=True)]
-        vector = self.type_of(value.dtype, True)
+        made = [
+            self._native_part(native, value, part)
+            for part in self._parts(list(zip(operands, dtypes, strict=True)))
+        ]
+        vector = self._joined(made, value.dtype)
+        if lane:
+            return vector
+        wide = self.type_of(value.dtype, True)
+        return self.code.value(f"extractelement {wide} {vector}, i64 0")
+
+    def _native_part(self, native: Native, value: Value, operands: list[str]) -> str:
+        """One native instruction on one full vector register."""
+        lanes = self.target.lanes(value.dtype)
         types, arguments = [], []
         for argument in native.arguments:
             if isinstance(argument, int):
-                types.append(self.type_of(dtypes[argument], True))
+                types.append(f"<{lanes} x {LLVM_TYPES[value.args[argument].dtype]}>")
                 arguments.append(operands[argument])
             elif argument == TABLE:
-                types.append(vector)
+                types.append(f"<{lanes} x {LLVM_TYPES[value.dtype]}>")
                 arguments.append(self._table(value))
             else:
                 types.append(argument.rsplit(" ", 1)[0])
                 arguments.append(argument.rsplit(" ", 1)[1])
-        made = self.code.call(vector, native.intrinsic, types, arguments)
-        return made if lane else self.code.value(f"extractelement {vector} {made}, i64 0")
+        result = f"<{lanes} x {LLVM_TYPES[value.dtype]}>"
+        return self.code.call(result, native.intrinsic, types, arguments)
+
+    def _parts(self, operands: list[tuple[str, str]]) -> list[list[str]]:
+        """The operands of each vector register: values of a wider dtype take several."""
+        width = self.target.lanes(_float_of_width(operands[0][1]))
+        if width == self.lanes:
+            return [[operand for operand, _ in operands]]
+        return [
+            [self._slice(operand, dtype, first, width) for operand, dtype in operands]
+            for first in range(0, self.lanes, width)
+        ]
+
+    def _slice(self, operand: str, dtype: str, first: int, width: int) -> str:
+        vector = self.type_of(dtype, True)
+        mask = ", ".join(f"i32 {first + n}" for n in range(width))
+        return self.code.value(
+            f"shufflevector {vector} {operand}, {vector} poison, <{width} x i32> <{mask}>"
+        )
+
+    def _joined(self, parts: list[str], dtype: str) -> str:
+        """Vectors one after the other; their number is a power of two."""
+        width = self.target.lanes(dtype)
+        while len(parts) > 1:
+            type_ = f"<{width} x {LLVM_TYPES[dtype]}>"
+            mask = ", ".join(f"i32 {n}" for n in range(2 * width))
+            parts = [
+                self.code.value(
+                    f"shufflevector {type_} {a}, {type_} {b}, <{2 * width} x i32> <{mask}>"
+                )
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]
+            width *= 2
+        return parts[0]
 
     def _table(self, value: Value) -> str:
-        """The entries of a lookup as a vector, repeated to fill it."""
+        """The entries of a lookup as a vector register, repeated to fill it."""
         scalar, integer = LLVM_TYPES[value.dtype], value.args[0].dtype
         entries = np.array(value["table"], NUMPY_DTYPES[integer]).view(value.type.numpy)
         texts = [f"{scalar} {float_literal(float(e))}" for e in entries]
-        return f"<{', '.join(texts * (self.lanes // len(texts)))}>"
+        return f"<{', '.join(texts * (self.target.lanes(value.dtype) // len(texts)))}>"
 
     def intrinsic(self, op: str, dtype: str, lane: bool) -> str:
         """The overloaded name of an intrinsic."""
@@ -352,6 +398,11 @@ def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value
             reached.add(id(value))
             found.append(value)
     return found
+
+
+def _float_of_width(dtype: str) -> str:
+    """The float of the same width as a float or an integer."""
+    return next((f for f, i in INTEGER_OF_WIDTH.items() if i == dtype), dtype)
 
 
 def literal(value: Value) -> str:
