@@ -251,7 +251,8 @@ by 1.
 
 The functions are measured as compiled for each of the targets in the table. Targets that can look
 numbers up in a vector register (avx512) have another form of these functions: {variants}.
-The limits rest on fused multiply-adds: they do not hold for the target sse2, which has none.
+The limits rest on fused multiply-adds, which the target sse2 lacks and emulates;
+`tests/test_accuracy.py` holds it to the same limits.
 
 """
 

@@ -6,6 +6,7 @@ The same measurement as that of docs/accuracy.md, with fewer points.
 from __future__ import annotations
 
 import importlib
+import platform
 import re
 import sys
 from pathlib import Path
@@ -33,6 +34,16 @@ def test_compiled_function_is_within_its_limit(op: str, dtype: str, count: int) 
     for m in found:
         assert m.count >= count
         assert 0.3 < m.error <= OPERATIONS[op].ulp, m
+
+
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="SSE2 is an x86-64 target"
+)
+@pytest.mark.parametrize(("dtype", "count"), [("f32", 20_000), ("f64", 100)], ids=["f32", "f64"])
+@pytest.mark.parametrize("op", ["exp", "log", "sin", "tanh", "erfc", "cbrt"])
+def test_limits_hold_without_fused_multiply_adds(op: str, dtype: str, count: int) -> None:
+    (found,) = measure_ulp.measure(op, dtype, measure_ulp.points(op, dtype, count), ["sse2"])
+    assert 0.3 < found.error <= OPERATIONS[op].ulp, found
 
 
 def test_targets_differ_in_the_form_of_exp() -> None:

@@ -16,6 +16,7 @@ from redcomp.ir import (
     bitcast,
     compare,
     constant,
+    convert,
     elementwise,
     indicator,
     select,
@@ -109,6 +110,30 @@ def _scale(a: Array, n: Array) -> Array:
         return np.asarray(np.ldexp(a, np.clip(np.floor(n), -4000, 4000).astype(np.int32)))
 
 
+def _fused_by_splitting(a: Value, b: Value, c: Value) -> Value:
+    """fma without the instruction: in float64 for float32, with exact errors for float64.
+
+    The elementary functions rest on a single rounding, so that targets without fma pay for it.
+    """
+    if a.dtype == "f32":
+        wide = convert(a, "f64") * convert(b, "f64") + convert(c, "f64")
+        return convert(wide, "f32")
+
+    def halves(x: Value) -> tuple[Value, Value]:
+        high = x * 134217729.0  # 2**27 + 1: Veltkamp's splitting, as in `_two_product`
+        high = high - (high - x)
+        return high, x - high
+
+    (ah, al), (bh, bl) = halves(a), halves(b)
+    product = a * b
+    error = al * bl - (((product - ah * bh) - al * bh) - ah * bl)
+    total = product + c
+    other = total - product
+    exact = total + (((product - (total - other)) + (c - other)) + error)
+    is_finite = compare("oeq", exact - exact, 0.0)
+    return select(is_finite, exact, total)
+
+
 def _round_even_by_addition(a: Value) -> Value:
     """Adding and subtracting 2**mantissa, with a's sign, rounds; beyond it all are integers."""
     limit = 2.0 ** format_of(a).mantissa
@@ -135,8 +160,8 @@ register(
         3,
         _fma,
         ("math.fma", ""),
-        "a * b + c, rounded once (twice on targets without it)",
-        lambda a, b, c: a * b + c,
+        "a * b + c, rounded once",
+        _fused_by_splitting,
     ),
     _primitive(
         "select",
