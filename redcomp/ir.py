@@ -19,15 +19,18 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-Kind = Literal["i", "j", "parameter", "state", "total"]
+Kind = Literal["i", "j", "parameter", "column", "tile", "state", "total"]
 Attribute = int | float | str | tuple[int, ...]
 
 I_BIT, J_BIT = 1, 2
-# A reduction's state changes with every pair; its total is one a row.
+# `column` is the number of a column within its tile, `tile` that of the tile's first column.  A
+# reduction's state changes with every pair; its total is one a row.
 KIND_BITS: Mapping[Kind, int] = {
     "i": I_BIT,
     "j": J_BIT,
     "parameter": 0,
+    "column": J_BIT,
+    "tile": 0,
     "state": I_BIT | J_BIT,
     "total": I_BIT,
 }

@@ -28,7 +28,7 @@ class Genred(GenredBase):
         device_id: int = -1,
         ranges: None = None,
         out: None = None,
-    ) -> _Array:
+    ) -> _Array | tuple[_Array, ...]:
         """Compute the reduction.
 
         i-variables have shape (M, D), j-variables (N, D), parameters (D,), with D as declared; all
@@ -48,7 +48,7 @@ def call(
     device_id: int = -1,
     ranges: None = None,
     out: None = None,
-) -> _Array:
+) -> _Array | tuple[_Array, ...]:
     """What `Genred` does when it is called with arrays."""
     if backend != "auto" or ranges is not None or out is not None:
         check_call(backend, ranges, out)
@@ -65,14 +65,17 @@ def call(
         a if a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative else _packed(a, native)
         for a in arrays
     ]
-    result = np.empty((rows, reduction.dims[0]), native)
+    results = [
+        np.empty((rows, r.dim), np.int64 if r.is_index else native) for r in reduction.results
+    ]
     if rows == 0 or columns == 0:
-        result.fill(reduction.empty)
-        return result
-    addresses = [a.__array_interface__["data"][0] for a in arrays]
-    target = result.__array_interface__["data"][0]
-    reduction.compiled(dtype, rows)(rows, columns, (target,), addresses)
-    return result
+        for result, description in zip(results, reduction.results, strict=True):
+            result.fill(description.empty)
+    else:
+        addresses = [a.__array_interface__["data"][0] for a in arrays]
+        targets = [r.__array_interface__["data"][0] for r in results]
+        reduction.compiled(dtype, rows)(rows, columns, targets, addresses)
+    return results[0] if len(results) == 1 else tuple(results)
 
 
 def _dtype(reduction: PairReduction, arrays: list[_Array]) -> str:

@@ -26,7 +26,7 @@ class Genred(GenredBase):
         device_id: int = -1,
         ranges: None = None,
         out: None = None,
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """Compute the reduction on CPU tensors; differentiable in every argument, to any order.
 
         i-variables have shape (M, D), j-variables (N, D), parameters (D,), with D as declared; all
@@ -45,12 +45,13 @@ def call(
     device_id: int = -1,
     ranges: None = None,
     out: None = None,
-) -> torch.Tensor:
+) -> torch.Tensor | tuple[torch.Tensor, ...]:
     """What `Genred` does when it is called with tensors."""
     if backend != "auto" or ranges is not None or out is not None:
         check_call(backend, ranges, out)
     _check(genred.reduction, args)
-    return _apply(genred.reduction, args)[0]
+    results = _apply(genred.reduction, args)
+    return results[0] if len(results) == 1 else results
 
 
 def _check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
@@ -84,9 +85,8 @@ def _check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
 
 def _apply(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     """Through autograd only where somebody could ask for a gradient: it costs several calls."""
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        if not reduction.is_differentiable:
-            raise ArgumentError(f"the reduction {reduction.reduction!r} has no gradient; detach()")
+    gives_floats = not all(r.is_index for r in reduction.results)
+    if gives_floats and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         apply: Callable[..., tuple[torch.Tensor, ...]] = _Reduce.apply
         return apply(reduction, *tensors)
     return _compute(reduction, tensors)
@@ -96,9 +96,14 @@ def _compute(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> tuple
     """Run the kernel on tensors that have been checked."""
     rows, columns = sizes(reduction, [t.shape for t in tensors])
     dtype = tensors[0].dtype
-    results = tuple(torch.empty((rows, dim), dtype=dtype) for dim in reduction.dims)
+    results = tuple(
+        torch.empty((rows, r.dim), dtype=torch.int64 if r.is_index else dtype)
+        for r in reduction.results
+    )
     if rows == 0 or columns == 0:
-        return tuple(result.fill_(reduction.empty) for result in results)
+        for result, description in zip(results, reduction.results, strict=True):
+            result.fill_(description.empty)
+        return results
     packed = [t.detach().contiguous() for t in tensors]
     reduction.compiled(_FLOATS[dtype], rows)(
         rows, columns, [r.data_ptr() for r in results], [t.data_ptr() for t in packed]
@@ -115,12 +120,15 @@ class _Reduce(torch.autograd.Function):
     ) -> tuple[torch.Tensor, ...]:
         results = _compute(reduction, tensors)
         ctx.reduction = reduction
+        ctx.mark_non_differentiable(*(r for r in results if not r.is_floating_point()))
         ctx.save_for_backward(*tensors, *(results if reduction.uses_result else ()))
         return results
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         reduction: PairReduction = ctx.reduction
+        if not reduction.is_differentiable:
+            raise ArgumentError(f"the reduction {reduction.reduction!r} has no gradient")
         saved, count = ctx.saved_tensors, len(reduction.parameters)
         tensors, results = saved[:count], saved[count:]
         wanted = [n for n, needed in enumerate(ctx.needs_input_grad[1:]) if needed]

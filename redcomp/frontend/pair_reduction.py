@@ -34,6 +34,15 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Result:
+    """One result of a call: its dimension, whether it is int64, and its value for no columns."""
+
+    dim: int
+    is_index: bool
+    empty: float
+
+
+@dataclass(frozen=True, slots=True)
 class GradientSpec:
     """Which reduction a gradient is derived from, and with respect to which arguments."""
 
@@ -64,14 +73,15 @@ class PairReduction:
     def __post_init__(self) -> None:
         kernel = self._untransposed("f32")
         self.parameters = tuple(Parameter(v["name"], v["kind"], v.dim) for v in kernel.params)
-        self.dims = tuple(output.type.dim for output in kernel.outputs)
-        for dim in self.dims:
-            REDUCTIONS[self.reduction].check(dim)
-
-    @property
-    def empty(self) -> float:
-        """The result of a row without columns."""
-        return REDUCTIONS[self.reduction].empty
+        row = REDUCTIONS[self.reduction]
+        dims = [output.type.dim for output in kernel.outputs]
+        for dim in dims:
+            row.check(dim)
+        self.results = tuple(
+            Result(dim, is_index, empty)
+            for dim in dims
+            for is_index, empty in zip(row.gives_index, row.empty, strict=True)
+        )
 
     @property
     def uses_result(self) -> bool:

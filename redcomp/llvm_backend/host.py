@@ -18,8 +18,8 @@ from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.host_parts import HostParts, Lanes, by_kind
 from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, variables_of
 from redcomp.llvm_backend.pair_loop import PairLoop
-from redcomp.llvm_backend.schedule import Schedule
-from redcomp.llvm_backend.target import Target
+from redcomp.llvm_backend.schedule import SIZES, Schedule
+from redcomp.llvm_backend.target import LLVM_TYPES, Target
 
 RUN, JOIN = "redcomp_run", "redcomp_join"
 
@@ -97,6 +97,10 @@ class _Skeleton(HostParts):
                 source = code.at(pointer, self.scalar, code.integer("mul", at, variable.dim))
                 target = code.at(record, self.scalar, self.layout.columns.offsets[id(variable)])
                 self.copy(code, source, 1, target, 1, variable.dim)
+            for variable in self.layout.numbers:
+                number = code.value(f"sitofp i64 {column.counter} to {self.scalar}")
+                target = code.at(record, self.scalar, self.layout.columns.offsets[id(variable)])
+                code.store(self.scalar, number, target, self.size)
         if self.nest.columns:
             self._hoist_columns(code)
         return self.function(
@@ -160,28 +164,29 @@ class _Skeleton(HostParts):
                 emitter = self.emitter(code, load, I_BIT)
                 self._store_result(emitter, result, temporary)
                 offset = code.integer("mul", row.counter, result.dim)
-                target = code.at(outputs[n], self.scalar, offset)
-                self._unpack(code, temporary, target, result.dim, count)
+                target = code.at(outputs[n], LLVM_TYPES[result.dtype], offset)
+                self._unpack(code, temporary, target, result, count)
         parameters_text = (
             "ptr %job, ptr %scratch, ptr %totals, i64 %stride, i64 %splits, i64 %first, i64 %last"
         )
         return self.function("finish", parameters_text, code)
 
     def _store_result(self, emitter: Emitter, result: Value, temporary: str) -> None:
-        code, vector = emitter.code, f"<{self.lanes} x {self.scalar}>"
-        align = min(ALIGNMENT, self.lanes * self.size)
+        code, vector = emitter.code, f"<{self.lanes} x {LLVM_TYPES[result.dtype]}>"
+        align = min(ALIGNMENT, self.lanes * SIZES[result.dtype])
 
         def store(n: int, position: int | str, operand: str) -> None:
             code.store(vector, operand, code.at(temporary, vector, position), align)
 
         self.store_all(emitter, [result], store)
 
-    def _unpack(self, code: Code, temporary: str, target: str, dim: int, count: str) -> None:
+    def _unpack(self, code: Code, temporary: str, target: str, result: Value, count: str) -> None:
         """Store the valid lanes of a result as rows of the output."""
+        scalar = LLVM_TYPES[result.dtype]
         with code.loop(0, count, 1) as lane:
-            source = code.at(temporary, self.scalar, lane.counter)
-            row = code.at(target, self.scalar, code.integer("mul", lane.counter, dim))
-            self.copy(code, source, self.lanes, row, 1, dim)
+            source = code.at(temporary, scalar, lane.counter)
+            row = code.at(target, scalar, code.integer("mul", lane.counter, result.dim))
+            self.copy(code, source, self.lanes, row, 1, result.dim, result.dtype)
 
     def _join_splits(self, code: Code, totals: Lanes) -> None:
         """Merge the totals of all splits into the first one's, in their order."""
@@ -274,7 +279,7 @@ class _Skeleton(HostParts):
             )
             code.line(
                 f"call void @pairs(ptr %job, ptr {rows}, ptr {columns}, ptr {totals}, "
-                f"ptr {states}, i64 {blocks}, i64 {count})"
+                f"ptr {states}, i64 {blocks}, i64 {tile.counter}, i64 {count})"
             )
 
     def _start_totals(self, code: Code, pointer: str, blocks: str) -> None:

@@ -114,17 +114,25 @@ class HostParts:
                 self.copy(code, source, 1, target, self.lanes, variable.dim)
 
     def copy(
-        self, code: Code, source: str, step: int, target: str, target_step: int, count: int
+        self,
+        code: Code,
+        source: str,
+        step: int,
+        target: str,
+        target_step: int,
+        count: int,
+        dtype: str = "",
     ) -> None:
-        """Copy scalars between arrays of different steps."""
+        """Copy scalars (of the kernel's dtype, unless another is given) between arrays."""
+        scalar, size = LLVM_TYPES[dtype or self.dtype], SIZES[dtype or self.dtype]
 
         def one(k: int | str) -> None:
             def scaled(by: int) -> int | str:
                 return k * by if isinstance(k, int) else code.integer("mul", k, by)
 
-            value = code.load(self.scalar, code.at(source, self.scalar, scaled(step)), self.size)
-            where = code.at(target, self.scalar, scaled(target_step))
-            code.store(self.scalar, value, where, self.size)
+            value = code.load(scalar, code.at(source, scalar, scaled(step)), size)
+            where = code.at(target, scalar, scaled(target_step))
+            code.store(scalar, value, where, size)
 
         if count <= _UNROLLED_COPY:
             for k in range(count):

@@ -60,12 +60,14 @@ class Layout:
         self.raw_rows = [v for v in variables_of(row_roots, "i") if id(v) not in hoisted]
         self.raw_columns = [v for v in variables_of(column_roots, "j") if id(v) not in hoisted]
         self.rows = Record.of([*self.raw_rows, *(h.variable for h in nest.rows)])
-        self.columns = Record.of([*self.raw_columns, *(h.variable for h in nest.columns)])
+        self.numbers = variables_of(column_roots, "column")
+        hoisted_columns = (h.variable for h in nest.columns)
+        self.columns = Record.of([*self.raw_columns, *self.numbers, *hoisted_columns])
         self.totals = Record.of(nest.totals)
         self.others = Record.of(nest.others)
         self.states = Record.of(s for s in nest.states if s.dim > 1)
         self.result_inputs = Record.of(variables_of(nest.results, "i"))
-        self.result_width = max(result.dim for result in nest.results)
+        self.result_bytes = max(result.dim * SIZES[result.dtype] for result in nest.results)
         self.total_bytes = self.totals.width * schedule.lanes * SIZES[nest.totals[0].dtype]
         self._lay_out(schedule, SIZES[dtype])
 
@@ -79,7 +81,7 @@ class Layout:
             "column_lanes": self.columns.width * vector,
             "states": self.states.width * schedule.rows * vector,
             "result_inputs": self.result_inputs.width * vector,
-            "results": self.result_width * vector,
+            "results": self.result_bytes * schedule.lanes,
         }
         self.scratch: dict[str, int] = {}
         self.scratch_bytes = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from redcomp.ir import I_BIT, Value, constant, topological
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.host_parts import HostParts, by_counter, by_kind
+from redcomp.llvm_backend.target import LLVM_TYPES
 
 
 class PairLoop:
@@ -24,6 +25,8 @@ class PairLoop:
         load = by_kind(
             i=lambda v, k, row, col: self.rows.load(self.code, v, k, row),
             j=self._load_column,
+            column=self._load_column,
+            tile=self._load_tile,
             parameter=self.parameters,
             total=lambda v, k, row, col: self.totals.load(self.code, v, k, row),
             state=lambda v, k, row, col: self.states.load(self.code, v, k, row),
@@ -36,6 +39,10 @@ class PairLoop:
         space = row if row < len(self.column) else 0
         pointer = self.code.at(self.column[space], scalar, position, offset, space=space)
         return self.code.load(scalar, pointer, self.parts.size, space)
+
+    def _load_tile(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """The number of the tile's first column."""
+        return self.code.value(f"sitofp i64 %first to {LLVM_TYPES[variable.dtype]}")
 
     def _views(self, column: str) -> list[str]:
         """A pointer to the column for each row.
@@ -67,7 +74,7 @@ class PairLoop:
         return self.parts.function(
             "pairs",
             "ptr noalias %job, ptr noalias %rows, ptr noalias %columns, ptr noalias %totals, "
-            "ptr noalias %states, i64 %blocks, i64 %count",
+            "ptr noalias %states, i64 %blocks, i64 %first, i64 %count",
             code,
         )
 
