@@ -17,6 +17,8 @@ import pytest
 
 from redcomp.ops.table import OPERATIONS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 measure_ulp: Any = importlib.import_module("measure_ulp")

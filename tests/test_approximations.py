@@ -20,6 +20,8 @@ from redcomp.ir import Type, variable
 from redcomp.ops import error_function, expansions, exponential, logarithm, powers, trigonometric
 from redcomp.ops.table import Array
 
+pytestmark = pytest.mark.slow
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 fit_polynomials: Any = importlib.import_module("fit_polynomials")
 

@@ -20,6 +20,8 @@ import redcomp.numpy
 import redcomp.torch
 from redcomp.errors import ArgumentError
 
+pytestmark = pytest.mark.slow
+
 FORMULA = "Exp(-SqDist(x,y)*g)*b"
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
 M, N = 70, 45

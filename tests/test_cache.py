@@ -17,6 +17,8 @@ from redcomp import config
 from redcomp.runtime import cache as module
 from redcomp.runtime.cache import DiskCache, default_cache
 
+pytestmark = pytest.mark.slow
+
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX ownership and modes")
 
 

@@ -15,6 +15,8 @@ from redcomp.errors import ArgumentError
 from redcomp.ir import Kernel, Nest
 from redcomp.numpy import Genred
 
+pytestmark = pytest.mark.slow
+
 GAUSSIAN = "Exp(-SqDist(x, y)) * b"
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
 SHOW = ["show", GAUSSIAN, *ALIASES, "--target", "avx512"]

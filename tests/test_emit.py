@@ -23,6 +23,8 @@ from redcomp.llvm_backend.target import host_target
 from redcomp.numpy import Genred
 from redcomp.text import TextError
 
+pytestmark = pytest.mark.slow
+
 Array = np.ndarray[Any, Any]
 
 NUMPY = {"f32": np.float32, "f64": np.float64}

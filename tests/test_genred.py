@@ -18,6 +18,8 @@ import redcomp.numpy
 from redcomp.ops import SPELLINGS, Operation
 from redcomp.torch import Genred
 
+pytestmark = pytest.mark.slow
+
 SHORT, LONG = 3, 20  # LONG vectors become loops over their components
 ROWS, COLUMNS = 37, 21
 KINDS = ("Vi", "Vj", "Pm")

@@ -19,6 +19,8 @@ from redcomp.ops.expansions import expand_scale
 from redcomp.ops.table import OPERATIONS, Array, Operation, apply
 from redcomp.passes.expand import expand_value
 
+pytestmark = pytest.mark.slow
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 measure_ulp: Any = importlib.import_module("measure_ulp")
 

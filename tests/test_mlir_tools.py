@@ -13,6 +13,8 @@ from ir_samples import P
 from redcomp.ir import Kernel, Output
 from redcomp.text import parse_kernel, print_kernel
 
+pytestmark = pytest.mark.slow
+
 OLDEST, NEWEST = 15, 40
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from agreement import assert_close, exact_and_noise
 from hypothesis import assume, given, note, settings
@@ -20,6 +21,8 @@ from reference import absolute_sums, dense
 
 import redcomp.numpy
 import redcomp.torch
+
+pytestmark = pytest.mark.slow
 
 # Around the numbers of lanes (8, 16), of rows in a step (64, 128), and of columns in a tile (256).
 SIZES = (3, 17, 2, 1, 0, 7, 8, 9, 15, 16, 31, 33, 63, 64, 65, 127, 129, 255, 256, 257, 300, 513)

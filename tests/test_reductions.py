@@ -12,6 +12,8 @@ from redcomp.errors import ArgumentError, FormulaError
 from redcomp.ops.reductions import REDUCTIONS
 from redcomp.torch import Genred
 
+pytestmark = pytest.mark.slow
+
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "p = Pm(1)"]
 SCALAR = "b - p * SqDist(x, y)"
 VECTOR = "b * (x - y) - p"

@@ -49,6 +49,8 @@ from redcomp.text import (
 )
 from redcomp.text.spelling import CONVERSIONS, FLOAT_PREDICATES, INTEGER_PREDICATES
 
+pytestmark = pytest.mark.slow
+
 SMALL = """\
 "redcomp.kernel"() ({
 ^bb0(%x: vector<3xf32>, %p: f32):

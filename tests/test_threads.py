@@ -16,6 +16,8 @@ import pytest
 
 from redcomp.runtime import threads
 
+pytestmark = pytest.mark.slow
+
 # Where a test waits for another thread; reached only if the test fails.
 DEADLINE = 60.0
 

@@ -12,6 +12,8 @@ import pytest
 
 from redcomp.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial" / "reading-the-compiler.md"
 PROGRAM = "python -m redcomp "
 

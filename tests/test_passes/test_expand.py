@@ -15,6 +15,8 @@ from redcomp.passes.expand import STRUCTURAL, expand
 from redcomp.text import parse_kernel, print_kernel
 from redcomp.verify import verify
 
+pytestmark = pytest.mark.slow
+
 EXPANDED = [row for row in OPERATIONS.values() if row.expand is not None]
 
 

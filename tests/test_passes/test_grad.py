@@ -20,6 +20,8 @@ from redcomp.passes.grad import gradient, gradients
 from redcomp.text import parse_kernel, print_kernel
 from redcomp.verify import verify
 
+pytestmark = pytest.mark.slow
+
 DIFFERENTIABLE = [row for row in OPERATIONS.values() if row.spelling and row.section != "Constants"]
 
 # Parameters and dimensions of the operands, where the first that fit say too little.

@@ -18,6 +18,8 @@ from redcomp.passes.scalarize import UNROLLED, scalarize
 from redcomp.text import parse_kernel, print_kernel
 from redcomp.verify import verify
 
+pytestmark = pytest.mark.slow
+
 LONG = UNROLLED + 4
 
 

@@ -38,6 +38,8 @@ from redcomp.ops.table import apply
 from redcomp.passes.simplify import RULES, Rule, simplify
 from redcomp.text import parse_kernel, print_kernel
 
+pytestmark = pytest.mark.slow
+
 Build = Callable[[Value, Value], Value]
 
 
