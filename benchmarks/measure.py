@@ -18,8 +18,9 @@ import numpy as np
 from benchmarks.cases import COMPILE_CASES, MEMORY_CASE, Array, Case, inputs, reference, sample
 from benchmarks.competitors import Competitor, Computation, Outputs, UnsupportedError
 
-# Long enough for the threads of the competitor before to stop spinning and sleep.
-PAUSE_SECONDS = 0.05
+# Long enough for the threads of the competitor before to stop spinning and sleep: OpenBLAS, which
+# NumPy uses, still spins after 50 ms, and then takes a fifth of the speed of whoever comes next.
+PAUSE_SECONDS = 0.3
 TURN_SECONDS = 0.1
 MOST_CALLS_A_TURN = 200
 

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -257,8 +256,7 @@ class Lowering:
         """Compile, or fetch from a cache, and load."""
         start = time.perf_counter()
         key = self._key()
-        with _loaded_lock:
-            kernel = _loaded.get(key)
+        kernel = _loaded.get(key)
         if kernel is not None:
             return kernel
         code, was_cached = self.object_code()
@@ -272,15 +270,13 @@ class Lowering:
             scratch_bytes=module.scratch_bytes,
             total_bytes=module.total_bytes,
         )
-        with _loaded_lock:
-            kernel = _loaded.setdefault(key, kernel)
+        kernel = _loaded.setdefault(key, kernel)
         self._dumper.compiled(self, time.perf_counter() - start, was_cached)
         return kernel
 
 
 # Loaded kernels of this process.  They are small, and code cannot be unloaded while it may run.
 _loaded: dict[str, HostKernel] = {}
-_loaded_lock = threading.Lock()
 
 
 def lower(

@@ -7,7 +7,6 @@ that are its gradients.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -68,10 +67,9 @@ class PairReduction:
     _kernels: dict[str, Kernel] = field(default_factory=dict, repr=False)
     _compiled: dict[tuple[str, bool], HostKernel] = field(default_factory=dict, repr=False)
     _gradients: dict[tuple[int, ...], PairReduction] = field(default_factory=dict, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
-        kernel = self._untransposed("f32")
+        kernel = self._untransposed("f64")  # the wider one: numbers that float32 lacks are fine
         self.parameters = tuple(Parameter(v["name"], v["kind"], v.dim) for v in kernel.params)
         row = REDUCTIONS[self.reduction]
         dims = [output.type.dim for output in kernel.outputs]
@@ -94,7 +92,7 @@ class PairReduction:
         return REDUCTIONS[self.reduction].cotangent is not None
 
     def __getstate__(self) -> dict[str, object]:
-        # Compiled code and locks stay behind; what they are made from is enough to make them again.
+        # Compiled code stays behind; what it is made from is enough to make it again.
         names = ("formulas", "aliases", "reduction", "rows", "options")
         return {name: getattr(self, name) for name in names}
 
@@ -150,18 +148,17 @@ class PairReduction:
         """The reduction that gives the cotangents of the arguments at `positions` in one sweep.
 
         It takes this one's arguments, then one cotangent a result, then, if `uses_result`, the
-        results.  i-variables are reduced
-        over j, the others over i; so a call asks for arguments of one of the two groups.  A
-        parameter's result has a row for each row of the group, still to be summed.
+        results.  i-variables are reduced over j, the others over i; so a call asks for arguments of
+        one of the two groups.  A parameter's result has a row for each row of the group, still to
+        be summed.
         """
-        with self._lock:
-            if positions not in self._gradients:
-                kinds = {self.parameters[p].kind for p in positions} - {"parameter"}
-                rows: Kind = "i" if kinds == {"i"} else "j"
-                self._gradients[positions] = PairReduction(
-                    GradientSpec(self, positions), (), "sum", rows, self.options
-                )
-            return self._gradients[positions]
+        known = self._gradients.get(positions)
+        if known is not None:
+            return known
+        kinds = {self.parameters[p].kind for p in positions} - {"parameter"}
+        rows: Kind = "i" if kinds == {"i"} else "j"
+        made = PairReduction(GradientSpec(self, positions), (), "sum", rows, self.options)
+        return self._gradients.setdefault(positions, made)
 
     # -- compilation -------------------------------------------------------------------------------
 

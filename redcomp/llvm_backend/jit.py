@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from redcomp.llvm_backend.target import Target
 LLVM_PASSES = ("loop_rotate", "new_gvn", "instruction_combine")
 
 # LLVM's optimiser and its JIT are not safe to be entered by several threads at once.
-_LOCK = threading.Lock()
+_lock = threading.Lock()
 _LIBRARY_NUMBERS = itertools.count()
 
 
@@ -63,20 +64,20 @@ def _optimized(text: str, target: Target) -> tuple[Any, Any]:
 
 def compile_object(text: str, target: Target) -> bytes:
     """The object file of a module."""
-    with _LOCK:
+    with _lock:
         module, machine = _optimized(text, target)
         return bytes(machine.emit_object(module))
 
 
 def optimized_llvm(text: str, target: Target) -> str:
     """A module's text after LLVM's optimiser, for reading."""
-    with _LOCK:
+    with _lock:
         return str(_optimized(text, target)[0])
 
 
 def assembly(text: str, target: Target) -> str:
     """A module's assembly, for reading."""
-    with _LOCK:
+    with _lock:
         module, machine = _optimized(text, target)
         return str(machine.emit_assembly(module))
 
@@ -88,7 +89,7 @@ class Library:
         builder = llvm.JITLibraryBuilder().add_object_img(code)
         for symbol in symbols:
             builder = builder.export_symbol(symbol)
-        with _LOCK:
+        with _lock:
             self._tracker = builder.link(_jit(), f"redcomp.{next(_LIBRARY_NUMBERS)}")
 
     def address(self, symbol: str) -> int:
@@ -103,3 +104,13 @@ def _jit() -> Any:
         opt=2, reloc="pic", codemodel="small", jit=True
     )
     return llvm.create_lljit_compiler(machine, use_jit_link=False, suppress_errors=True)
+
+
+def _forget_lock() -> None:
+    """After a fork: whoever held the lock is not in the child and will never release it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
