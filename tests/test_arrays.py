@@ -602,13 +602,6 @@ def test_numpy_takes_no_tensors_nor_torch_arrays(op, torch_op):
 
 
 @pytest.mark.parametrize("face", ["numpy", "torch"])
-def test_numbers_beyond_float32_are_for_float64() -> None:
-    operation = redcomp.numpy.Genred("x * 1e300", ["x = Vi(1)"], axis=1)
-    assert operation(np.ones((1, 1)))[0, 0] == 1e300
-    with pytest.raises(FormulaError, match="1e300"):
-        operation(np.ones((1, 1), np.float32))
-
-
 @pytest.mark.parametrize("count", [0, 3, 5])
 def test_wrong_number_of_arguments(face, count, op, torch_op):
     arrays = [*sample(), np.ones(1, np.float32)][:count]
@@ -660,3 +653,10 @@ def test_tensors_elsewhere_are_refused(torch_op):
     tensors = [torch.from_numpy(a) for a in sample()]
     with pytest.raises(ArgumentError, match=r"'y'.*meta"):
         torch_op(tensors[0], tensors[1].to("meta"), *tensors[2:])
+
+
+def test_numbers_beyond_float32_are_for_float64() -> None:
+    operation = redcomp.numpy.Genred("x * 1e300", ["x = Vi(1)"], axis=1)
+    assert operation(np.ones((1, 1)))[0, 0] == 1e300
+    with pytest.raises(FormulaError, match="1e300"):
+        operation(np.ones((1, 1), np.float32))
