@@ -46,7 +46,7 @@ FEW_ROWS = 48
 # With a loop over components, a block is to reuse what it loads; otherwise, to hide latencies.
 _Blocks = tuple[tuple[int, int], ...]
 _LOOP_BLOCKS: _Blocks = ((5, 4), (4, 3), (3, 3), (3, 2), (2, 2), (2, 1), (1, 1))
-_BLOCKS: _Blocks = ((4, 2), (2, 2), (1, 2), (1, 1))
+_BLOCKS: _Blocks = ((4, 2), (1, 2), (1, 1))
 _LOOP_BLOCKS_OF_A_ROW: _Blocks = ((1, 8), (1, 4), (1, 1))
 _BLOCKS_OF_A_ROW: _Blocks = ((1, 4), (1, 2), (1, 1))
 # A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
