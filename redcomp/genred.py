@@ -15,7 +15,7 @@ class Genred(GenredBase):
         """As `redcomp.torch.Genred` if an argument is a tensor, else as `redcomp.numpy.Genred`."""
         torch = sys.modules.get("torch")  # without it nothing can be a tensor
         if torch is not None and any(isinstance(arg, torch.Tensor) for arg in args):
-            import redcomp.torch as face
+            import redcomp.torch.genred as face
         else:
-            import redcomp.numpy as face  # type: ignore[no-redef]  # both have the same names
+            import redcomp.numpy.genred as face  # type: ignore[no-redef]  # both have the same names
         return face.call(self, *args, **options)

@@ -1,4 +1,4 @@
-"""redcomp for PyTorch: the names of `pykeops.torch`, with autograd of any order."""
+"""`Genred` on PyTorch tensors, with autograd of any order."""
 
 from __future__ import annotations
 

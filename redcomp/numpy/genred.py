@@ -1,4 +1,4 @@
-"""redcomp for NumPy: the names of `pykeops.numpy`."""
+"""`Genred` on NumPy arrays."""
 
 from __future__ import annotations
 
