@@ -50,10 +50,12 @@ class Options:
 
     use_fast_math  allow rewriting that changes rounding
     accumulator    dtype of the totals that tiles are merged into
+    sum            the row that sums: "sum", or "compensated_sum"
     """
 
     use_fast_math: bool = False
     accumulator: str = "f64"
+    sum: str = "sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "simplify": lambda p, c: simplify(p, use_fast_math=c.options.use_fast_math),
     "cse": lambda p, c: cse(p),
     "factor": lambda p, c: factor(_kernel(p, "factor")),
-    "scalarize": lambda p, c: scalarize(_kernel(p, "scalarize")),
+    "scalarize": lambda p, c: scalarize(_nest(p, "scalarize")),
     "accumulate": lambda p, c: accumulate(_kernel(p, "accumulate"), c.options.accumulator),
     "contract": lambda p, c: contract(p),
     "expand": lambda p, c: expand(p, c.target.primitives),
@@ -81,9 +83,9 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
 PIPELINE = (
     "simplify",
     "factor",
+    "accumulate",
     "scalarize",
     "simplify",
-    "accumulate",
     "cse",
     "contract",
     "expand",
@@ -221,7 +223,7 @@ class Lowering:
     def operations(self) -> Mapping[str, int]:
         """Arithmetic operations of the IR a pair, by name."""
         counts: Counter[str] = Counter()
-        for value in topological(self.nest.steps):
+        for value in topological(self.nest.pairs):
             if value.op not in STRUCTURAL:
                 counts[value.op] += 1
             elif value.op == "fold":
@@ -269,6 +271,7 @@ class Lowering:
             operations=sum(self.operations.values()),
             scratch_bytes=module.scratch_bytes,
             total_bytes=module.total_bytes,
+            can_split=bool(self.nest.joins),
         )
         kernel = _loaded.setdefault(key, kernel)
         self._dumper.compiled(self, time.perf_counter() - start, was_cached)

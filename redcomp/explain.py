@@ -14,7 +14,7 @@ def explain(lowering: Lowering, formula: str) -> str:
         f"{count} {name}" for name, count in sorted(stats.operations.items(), key=lambda o: -o[1])
     )
     results = ", ".join(
-        f"{output.reduction} over j of {output.type}" for output in lowering.kernel.outputs
+        f"{output.reduction} over j of {output.value.type}" for output in lowering.kernel.outputs
     )
     hoisted = ", ".join(
         f"{len(group)} {what}"
@@ -37,10 +37,10 @@ def explain(lowering: Lowering, formula: str) -> str:
         f"{lowering.schedule.lanes} pairs",
         "",
         "the step of the pair loop:",
-        print_block(Block(_inputs(nest.steps), nest.steps)),
+        print_block(Block(_inputs(nest.pairs), nest.pairs)),
     ]
     return "\n".join(lines)
 
 
-def _inputs(steps: tuple[Value, ...]) -> tuple[Value, ...]:
-    return tuple(value for value in topological(steps) if value.op == "variable")
+def _inputs(roots: tuple[Value, ...]) -> tuple[Value, ...]:
+    return tuple(value for value in topological(roots) if value.op == "variable")

@@ -19,16 +19,19 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-Kind = Literal["i", "j", "parameter", "column", "tile", "state", "total"]
+Kind = Literal["i", "j", "parameter", "i_index", "j_index", "column", "tile", "state", "total"]
 Attribute = int | float | str | tuple[int, ...]
 
 I_BIT, J_BIT = 1, 2
-# `column` is the number of a column within its tile, `tile` that of the tile's first column.  A
+# `i_index` and `j_index` are the numbers of the row and of the column, integers; `column` is the
+# number of a column within its tile, a float, and `tile` that of the tile's first column.  A
 # reduction's state changes with every pair; its total is one a row.
 KIND_BITS: Mapping[Kind, int] = {
     "i": I_BIT,
     "j": J_BIT,
     "parameter": 0,
+    "i_index": I_BIT,
+    "j_index": J_BIT,
     "column": J_BIT,
     "tile": 0,
     "state": I_BIT | J_BIT,
@@ -199,6 +202,14 @@ def variable(name: str, kind: Kind, position: int, type_: Type, span: Span | Non
     return Value("variable", (), type_, attrs, span)
 
 
+def number_variable(kind: Kind, dtype: str) -> Value:
+    """The number of the row ("i_index") or column ("j_index"), for a kernel of this dtype.
+
+    Its name is one that no formula can have.
+    """
+    return variable(f"#{kind[0]}", kind, 0, Type(INTEGER_OF_WIDTH[dtype]))
+
+
 def index(extent: int, level: int = 0) -> Value:
     """The counter of a loop over `extent` components; `level` tells nested loops apart."""
     return Value("index", (), Type("index"), (("extent", extent), ("level", level)))
@@ -298,17 +309,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One result of a kernel: `scale(i) * reduce_j value(i, j)`, the scale (if any) free of j."""
+    """One reduced value of a kernel: `scale(i) * reduce_j value(i, j)`, the scale free of j.
+
+    `count` is how many columns a reduction keeps that keeps several, such as `kmin`.
+    """
 
     value: Value
     reduction: str = "sum"
     scale: Value | None = None
-
-    @property
-    def type(self) -> Type:
-        if self.scale is None or self.scale.dim == 1:
-            return self.value.type
-        return self.scale.type
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -327,7 +336,11 @@ class Kernel:
     def map_roots(self, function: Callable[[Value], Value]) -> Kernel:
         """The kernel with each root replaced."""
         outputs = tuple(
-            Output(function(o.value), o.reduction, None if o.scale is None else function(o.scale))
+            replace(
+                o,
+                value=function(o.value),
+                scale=None if o.scale is None else function(o.scale),
+            )
             for o in self.outputs
         )
         return Kernel(self.params, outputs)
@@ -348,10 +361,12 @@ class Nest:
     once a call     `uniform`, the values that depend on parameters only
     once a row i    `rows`
     once a column j `columns`
-    once a pair     `steps`: the next value of each of the reduction's `states`
+    once a tile     `starts`: the first value of each of the reduction's `states`, from the totals
+    once a pair     `steps`: the next value of each state.  Where there are `guards`, truth values
+                    of the states and the pair, no step changes anything unless one of them holds
     once a tile     `merges`: the next value of each of the `totals`, from the totals and the states
     once a split    `joins`: the next value of each total, from the totals and `others`, those of
-                    the next part of the columns
+                    the next part of the columns; none if the columns cannot be split
     once a row      `results`, from the totals
     """
 
@@ -360,6 +375,8 @@ class Nest:
     initial: tuple[float, ...]
     totals: tuple[Value, ...]
     others: tuple[Value, ...]
+    starts: tuple[Value, ...]
+    guards: tuple[Value, ...]
     steps: tuple[Value, ...]
     merges: tuple[Value, ...]
     joins: tuple[Value, ...]
@@ -369,10 +386,20 @@ class Nest:
     columns: tuple[Hoisted, ...] = ()
 
     @property
+    def dtype(self) -> str:
+        """The dtype of the reduced values."""
+        return next(state.dtype for state in self.states if state.type.is_float)
+
+    @property
+    def pairs(self) -> tuple[Value, ...]:
+        """What is computed for each pair."""
+        return self.guards + self.steps
+
+    @property
     def roots(self) -> tuple[Value, ...]:
         hoisted = self.uniform + self.rows + self.columns
-        ends = self.steps + self.merges + self.joins + self.results
-        return ends + tuple(h.definition for h in hoisted)
+        loops = self.starts + self.guards + self.steps + self.merges
+        return loops + self.joins + self.results + tuple(h.definition for h in hoisted)
 
     def map_roots(self, function: Callable[[Value], Value]) -> Nest:
         """The nest with each root replaced."""
@@ -382,6 +409,8 @@ class Nest:
 
         return replace(
             self,
+            starts=tuple(map(function, self.starts)),
+            guards=tuple(map(function, self.guards)),
             steps=tuple(map(function, self.steps)),
             merges=tuple(map(function, self.merges)),
             joins=tuple(map(function, self.joins)),

@@ -336,10 +336,14 @@ def _nest_params(nest: Nest) -> tuple[Value, ...]:
 def _check_nest(nest: Nest) -> None:
     if len(nest.initial) != len(nest.states):
         raise CompilerError(f"{len(nest.states)} states have {len(nest.initial)} initial values")
+    for guard in nest.guards:
+        if guard.type != Type("i1"):
+            _fail(f"is a guard of type {guard.type}, not i1", nest.roots, guard)
     pairs = {
+        "starts": (nest.states, nest.starts),
         "steps": (nest.states, nest.steps),
         "merges": (nest.totals, nest.merges),
-        "joins": (nest.totals, nest.joins),
+        "joins": (nest.totals if nest.joins else (), nest.joins),
         "others": (nest.totals, nest.others),
     }
     for part, (before, after) in pairs.items():

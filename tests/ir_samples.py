@@ -110,6 +110,8 @@ def nest() -> Nest:
         initial=(float("-inf"),),
         totals=(total,),
         others=(other,),
+        starts=(constant(float("-inf"), "f32"),),
+        guards=(),
         steps=(state + row,),
         merges=(total + convert(state, "f64"),),
         joins=(total + other,),

@@ -14,10 +14,10 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from redcomp.compile import Lowering, Options
+from redcomp.compile import Lowering
 from redcomp.errors import CompilerError
 from redcomp.explain import explain
-from redcomp.frontend.pair_reduction import PairReduction, make_reduction
+from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.interpret import interpret
 from redcomp.llvm_backend.target import host_target
 from redcomp.numpy import Genred
@@ -39,7 +39,7 @@ class Case(NamedTuple):
     aliases: tuple[str, ...]
 
     def reduction(self) -> PairReduction:
-        return make_reduction(self.formulas, self.aliases, "Sum", 1, Options())
+        return Genred(list(self.formulas), self.aliases, axis=1).reduction
 
 
 GAUSSIAN = "Exp(-SqDist(x, y)) * b"
@@ -100,7 +100,7 @@ def run(lowering: Lowering, case: Case, arrays: dict[str, Array]) -> list[Array]
     """The results of the loaded machine code."""
     sizes = {p.kind: len(arrays[p.name]) for p in case.reduction().parameters}
     outputs = lowering.kernel.outputs
-    results = [np.full((sizes["i"], o.type.dim), np.nan, NUMPY[lowering.dtype]) for o in outputs]
+    results = [np.full((sizes["i"], o.value.dim), np.nan, NUMPY[lowering.dtype]) for o in outputs]
     lowering.load()(
         sizes["i"],
         sizes["j"],

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
 
 from redcomp.compile import Lowering, Options
-from redcomp.errors import ArgumentError
+from redcomp.errors import ArgumentError, FormulaError
 from redcomp.explain import explain
-from redcomp.frontend.pair_reduction import PairReduction, Parameter, make_reduction
+from redcomp.frontend.aliases import parse_aliases
+from redcomp.frontend.pair_reduction import FormulaSource, PairReduction, Parameter, Request
+from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING
+
+A = TypeVar("A")
 
 DTYPES = {"float32": "f32", "float64": "f64", "f32": "f32", "f64": "f64"}
 HOST_BACKENDS = ("auto", "CPU")
@@ -24,29 +32,41 @@ _ONE = (1, "")
 _SHAPES = {"i": "(M, {})", "j": "(N, {})", "parameter": "({},)"}
 
 
+# K-minima are kept in memory that each worker has.
+MAX_COUNT = 4096
+
+
 class GenredBase:
     """A formula over pairs and its reduction; subclasses call it on arrays of their library.
 
-    formula       text in the formula language
+    formula       text in the formula language; or a list of formulas, all reduced in one sweep
     aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)"
-    reduction_op  name of the reduction ("Sum")
+    reduction_op  name of the reduction ("Sum"); with several formulas one for all, or a list
     axis          0 reduces over i and gives a result for each j; 1 reduces over j
+    opt_arg       K, for KMin and its kin; with several formulas one for all, or a list
+    formula2      the weights, for SumSoftMaxWeight, LogSumExp and their kin; likewise
+    dtype_acc, use_double_acc, sum_scheme   how sums are accumulated.  Blocks of up to 256 terms are
+                  summed in the data's dtype and blocks in float64, which is what "auto" and
+                  "block_sum" mean; "kahan_scheme", and "direct_sum" with a float64 accumulator,
+                  compensate the rounding of every term.  For float16 and bfloat16 data, which are
+                  computed in float32, `dtype_acc` is also the result's dtype.
     use_fast_math allow rewriting that changes rounding; on the host off unless it is asked for
     dtype, cuda_type                 deprecated: the arguments' dtype counts
     enable_chunks, rec_multVar_highdim   accepted and ignored; schedules choose themselves
 
-    Raises FormulaError (a ValueError) for a formula or an alias that cannot be understood.
+    Raises FormulaError (a ValueError) for a formula or an alias that cannot be understood, and
+    ArgumentError (a ValueError) for any other argument.
     """
 
     def __init__(
         self,
-        formula: str,
+        formula: str | Sequence[str],
         aliases: Sequence[str],
-        reduction_op: str = "Sum",
+        reduction_op: str | Sequence[str] = "Sum",
         axis: int = 0,
         dtype: object = None,
-        opt_arg: object = None,
-        formula2: str | None = None,
+        opt_arg: int | Sequence[int | None] | None = None,
+        formula2: str | Sequence[str | None] | None = None,
         cuda_type: object = None,
         dtype_acc: str = "auto",
         use_double_acc: bool = False,
@@ -58,14 +78,21 @@ class GenredBase:
         for name, value in (("dtype", dtype), ("cuda_type", cuda_type)):
             if value is not None and str(value).rsplit(".", 1)[-1] not in ("float32", "float64"):
                 raise ArgumentError(f"{name}={value!r}: expected 'float32' or 'float64'")
-        if formula2 is not None or opt_arg is not None:
-            name = "formula2" if formula2 is not None else "opt_arg"
-            raise ArgumentError(f"{name} means nothing for reduction_op={reduction_op!r}")
-        _check_accumulation(dtype_acc, use_double_acc, sum_scheme)
+        if axis not in (0, 1):
+            raise ArgumentError(
+                f"axis must be 0 (reduce over i) or 1 (reduce over j), not {axis!r}"
+            )
         self.formula, self.aliases = formula, tuple(aliases)
-        self.reduction_op, self.axis = reduction_op, axis
-        options = Options(use_fast_math=bool(use_fast_math))
-        self.reduction = make_reduction((formula,), self.aliases, reduction_op, axis, options)
+        self.reduction_op, self.axis, self.dtype_acc = reduction_op, axis, dtype_acc
+        self.is_single = isinstance(formula, str)
+        self.requests = requests(formula, reduction_op, opt_arg, formula2)
+        options = Options(
+            use_fast_math=bool(use_fast_math),
+            sum=_sum_row(self.requests, dtype_acc, use_double_acc, sum_scheme),
+        )
+        source = FormulaSource(self.requests, parse_aliases(list(aliases)))
+        self.reduction = PairReduction(source, "i" if axis == 1 else "j", options)
+        self.parts = source.parts()
 
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))
@@ -86,26 +113,119 @@ class GenredBase:
 
     def explain(self, dtype: str = "float32", target: str = "host") -> str:
         """The story of the compilation in one screen."""
-        return explain(self.lower(dtype, target), self.formula)
+        title = self.formula if isinstance(self.formula, str) else ", ".join(self.formula)
+        return explain(self.lower(dtype, target), title)
+
+    def stored_dtype(self, dtype: str) -> str:
+        """The dtype of values that are returned for arguments of a dtype ("f16", "f32", ...).
+
+        Half precision is for storage, and `dtype_acc` may ask for more.
+        """
+        is_half = dtype in ("f16", "bf16")
+        return DTYPES.get(self.dtype_acc, dtype) if is_half else dtype
+
+    def arranged(self, results: Sequence[A], stack: Callable[[list[A]], A]) -> Any:
+        """What a call returns, from all results of the kernel.
+
+        One entry a formula, which is itself a tuple for values with their places; `stack` joins
+        arrays of the components of a vector along a new last axis.
+        """
+        entries = []
+        outputs = iter(range(sum(self.parts)))
+        for parts in self.parts:
+            own = [
+                [
+                    array
+                    for array, result in zip(results, self.reduction.results, strict=True)
+                    if result.output == output and not result.is_hidden
+                ]
+                for output in itertools.islice(outputs, parts)
+            ]
+            joined = [c[0] if parts == 1 else stack(list(c)) for c in zip(*own, strict=True)]
+            entries.append(joined[0] if len(joined) == 1 else tuple(joined))
+        return entries[0] if self.is_single else tuple(entries)
 
 
-def _check_accumulation(dtype_acc: str, use_double_acc: bool, sum_scheme: str) -> None:
-    """Sums are block sums with float64 totals; what asks for less or for as much is granted."""
-    if dtype_acc not in ("auto", "float32", "float64"):
-        raise ArgumentError(f"dtype_acc must be auto, float32 or float64, not {dtype_acc!r}")
+def requests(
+    formula: str | Sequence[str], reduction_op: Any, opt_arg: Any, formula2: Any
+) -> tuple[Request, ...]:
+    """One request for each formula; raises FormulaError or ArgumentError."""
+    formulas = [formula] if isinstance(formula, str) else list(formula)
+    if not formulas:
+        raise ArgumentError("there is no formula")
+    each = {
+        name: _for_each(name, value, len(formulas))
+        for name, value in (
+            ("reduction_op", reduction_op),
+            ("opt_arg", opt_arg),
+            ("formula2", formula2),
+        )
+    }
+    return tuple(map(_request, formulas, each["reduction_op"], each["opt_arg"], each["formula2"]))
+
+
+def _for_each(name: str, value: Any, count: int) -> list[Any]:
+    """A list with one item a formula; what is no list serves all formulas."""
+    if not isinstance(value, (list, tuple)):
+        return [value] * count
+    if len(value) != count:
+        raise ArgumentError(f"{name} has {len(value)} items for {count} formulas")
+    return list(value)
+
+
+def _request(formula: str, reduction_op: str, opt_arg: object, weights: str | None) -> Request:
+    row = REDUCTIONS_BY_SPELLING.get(reduction_op)
+    if row is None:
+        known = ", ".join(row.spelling for row in REDUCTIONS.values() if row.spellings)
+        raise FormulaError(f"unknown reduction_op {reduction_op!r}; known ones: {known}")
+    if weights is not None and row.takes != "weights":
+        if not row.weighted:
+            raise ArgumentError(f"formula2 means nothing for reduction_op={reduction_op!r}")
+        row = REDUCTIONS[row.weighted]
+    if weights is None and row.takes == "weights":
+        raise ArgumentError(f"reduction_op={reduction_op!r} needs formula2, the weights")
+    if not row.keeps and opt_arg is not None:
+        raise ArgumentError(f"opt_arg means nothing for reduction_op={reduction_op!r}")
+    return Request(formula, row.name, weights, _count(reduction_op, opt_arg) if row.keeps else 0)
+
+
+def _count(reduction_op: str, opt_arg: object) -> int:
+    if isinstance(opt_arg, bool) or not isinstance(opt_arg, (int, np.integer)):
+        raise ArgumentError(
+            f"reduction_op={reduction_op!r} needs opt_arg, the number K of columns to keep, "
+            f"an integer; it is {opt_arg!r}"
+        )
+    if not 1 <= opt_arg <= MAX_COUNT:
+        raise ArgumentError(f"opt_arg must be from 1 to {MAX_COUNT}, not {opt_arg}")
+    return int(opt_arg)
+
+
+def _sum_row(
+    requested: Sequence[Request], dtype_acc: str, use_double_acc: bool, sum_scheme: str
+) -> str:
+    """The row that sums; totals are float64 anyway, so what asks for less or as much is granted."""
+    if dtype_acc not in ("auto", "float16", "float32", "float64"):
+        raise ArgumentError(
+            f"dtype_acc must be auto, float16, float32 or float64, not {dtype_acc!r}"
+        )
     if use_double_acc and dtype_acc not in ("auto", "float64"):
         raise ArgumentError(f"use_double_acc contradicts dtype_acc={dtype_acc!r}")
-    if sum_scheme not in ("auto", "block_sum"):
+    if sum_scheme not in ("auto", "block_sum", "direct_sum", "kahan_scheme"):
         raise ArgumentError(
-            f"sum_scheme must be auto or block_sum in this version of redcomp, not {sum_scheme!r}"
+            f"sum_scheme must be auto, block_sum, direct_sum or kahan_scheme, not {sum_scheme!r}"
         )
+    is_default = dtype_acc == sum_scheme == "auto" and not use_double_acc
+    if not is_default and not any(REDUCTIONS[r.reduction].accumulates for r in requested):
+        raise ArgumentError("dtype_acc, use_double_acc and sum_scheme mean nothing without sums")
+    is_double = use_double_acc or dtype_acc == "float64"
+    is_compensated = sum_scheme == "kahan_scheme" or (sum_scheme == "direct_sum" and is_double)
+    return "compensated_sum" if is_compensated else "sum"
 
 
-def check_call(backend: str, ranges: object, out: object) -> None:
+def check_call(backend: str, ranges: object) -> None:
     """Raise ArgumentError unless the call's options are known and can be had."""
-    for name, value in (("ranges", ranges), ("out", out)):
-        if value is not None:
-            raise ArgumentError(f"{name} is not supported by this version of redcomp")
+    if ranges is not None:
+        raise ArgumentError("ranges is not supported by this version of redcomp")
     if backend in HOST_BACKENDS:
         return
     if backend in GPU_BACKENDS:

@@ -8,157 +8,184 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+import numpy as np
 
 from redcomp.compile import Lowering, Options, lower
-from redcomp.errors import CompilerError, FormulaError
-from redcomp.frontend.aliases import Alias, parse_aliases
+from redcomp.errors import FormulaError
+from redcomp.frontend.aliases import Alias
 from redcomp.frontend.lower import lower_formulas
-from redcomp.ir import Kernel, Kind, Output, Type, Value, variable
+from redcomp.interpret import interpret
+from redcomp.ir import (
+    INTEGER_OF_WIDTH,
+    Kernel,
+    Kind,
+    Output,
+    Type,
+    Value,
+    broadcast,
+    constant,
+    number_variable,
+    replace_variables,
+    topological,
+    variable,
+)
 from redcomp.llvm_backend.schedule import FEW_ROWS
-from redcomp.ops.reductions import REDUCTIONS
-from redcomp.ops.table import ShapeError
+from redcomp.ops.reductions import REDUCTIONS, Arrived, Reduction
+from redcomp.ops.table import ShapeError, apply
 from redcomp.passes.grad import gradients
 from redcomp.passes.transpose import transpose
 from redcomp.runtime.host import HostKernel
 
+# Variables that a call has no arguments for.
+_NUMBERS = ("i_index", "j_index")
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One argument of a call, in the order of the call: its name, its kind and its dimension."""
+    """One argument of a call, in the order of the call."""
 
     name: str
     kind: Kind
     dim: int
+    is_integer: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One result of a call: its dimension, whether it is int64, and its value for no columns."""
+    """One result of a kernel: which output it belongs to, and what it is for no columns."""
 
+    output: int
     dim: int
-    is_index: bool
-    empty: float
+    kind: Literal["value", "index", "count", "truth"]
+    is_hidden: bool
+    empty: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class GradientSpec:
-    """Which reduction a gradient is derived from, and with respect to which arguments."""
+class Request:
+    """A formula to be reduced: by which row, with which weights, how many columns to keep."""
 
-    parent: PairReduction
-    positions: tuple[int, ...]
+    formula: str
+    reduction: str
+    weights: str | None = None
+    count: int = 0
+
+
+class Source(Protocol):
+    """What kernels are made from."""
+
+    def kernel(self, dtype: str) -> Kernel:
+        """The kernel over rows i and columns j, as the formula names them."""
 
 
 @dataclass(eq=False)
 class PairReduction:
-    """One or more results, each reduced over the same axis; rows are what is left.
+    """One or more results, all reduced over the same axis; rows are what is left.
 
-    formulas    their texts, or a gradient's description
-    aliases     the declared variables
-    reduction   the reduction's name
+    source      what its kernels are made from
     rows        "i" if it reduces over j (axis 1), "j" if it reduces over i (axis 0)
     """
 
-    formulas: tuple[str, ...] | GradientSpec
-    aliases: tuple[Alias, ...]
-    reduction: str
+    source: Source
     rows: Kind
     options: Options
     _kernels: dict[str, Kernel] = field(default_factory=dict, repr=False)
     _compiled: dict[tuple[str, bool], HostKernel] = field(default_factory=dict, repr=False)
-    _gradients: dict[tuple[int, ...], PairReduction] = field(default_factory=dict, repr=False)
+    _derived: dict[Source, PairReduction] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        kernel = self._untransposed("f64")  # the wider one: numbers that float32 lacks are fine
-        self.parameters = tuple(Parameter(v["name"], v["kind"], v.dim) for v in kernel.params)
-        row = REDUCTIONS[self.reduction]
-        dims = [output.type.dim for output in kernel.outputs]
-        for dim in dims:
-            row.check(dim)
-        self.results = tuple(
-            Result(dim, is_index, empty)
-            for dim in dims
-            for is_index, empty in zip(row.gives_index, row.empty, strict=True)
+        kernel = self.untransposed("f64")  # the wider one: numbers that float32 lacks are fine
+        self.parameters = tuple(
+            Parameter(v["name"], v["kind"], v.dim, not v.type.is_float)
+            for v in kernel.params
+            if v["kind"] not in _NUMBERS
         )
-
-    @property
-    def uses_result(self) -> bool:
-        """Whether a gradient needs the results."""
-        return REDUCTIONS[self.reduction].uses_result
-
-    @property
-    def is_differentiable(self) -> bool:
-        """Whether there are gradients."""
-        return REDUCTIONS[self.reduction].cotangent is not None
+        self.results = tuple(
+            Result(n, dim, result.kind, result.is_hidden, empty)
+            for n, output in enumerate(kernel.outputs)
+            for (dim, empty), result in zip(
+                _empty_results(output), REDUCTIONS[output.reduction].results, strict=True
+            )
+        )
 
     def __getstate__(self) -> dict[str, object]:
         # Compiled code stays behind; what it is made from is enough to make it again.
-        names = ("formulas", "aliases", "reduction", "rows", "options")
-        return {name: getattr(self, name) for name in names}
+        return {"source": self.source, "rows": self.rows, "options": self.options}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]  # mypy wants no call of __init__ on an object
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is one result, to be returned as it is."""
+        return len(self.results) == 1 and self.results[0].kind in ("value", "index")
+
+    @property
+    def rows_of_outputs(self) -> list[Reduction]:
+        """The table's row of each output."""
+        return [REDUCTIONS[output.reduction] for output in self.untransposed("f64").outputs]
 
     # -- kernels -----------------------------------------------------------------------------------
 
     def kernel(self, dtype: str) -> Kernel:
         """The kernel in "f32" or "f64", reducing over j whatever the axis."""
-        kernel = self._untransposed(dtype)
+        kernel = self.untransposed(dtype)
+        outputs = tuple(
+            replace(o, reduction=self.options.sum) if o.reduction == "sum" else o
+            for o in kernel.outputs
+        )
+        kernel = Kernel(kernel.params, outputs)
         return kernel if self.rows == "i" else transpose(kernel)
 
-    def _untransposed(self, dtype: str) -> Kernel:
+    def untransposed(self, dtype: str) -> Kernel:
+        """The kernel with the formula's own i and j."""
         if dtype not in self._kernels:
-            build = (
-                self._gradient_kernel if isinstance(self.formulas, GradientSpec) else self._lower
-            )
-            self._kernels[dtype] = build(dtype)
+            self._kernels[dtype] = self.source.kernel(dtype)
         return self._kernels[dtype]
 
-    def _lower(self, dtype: str) -> Kernel:
-        assert not isinstance(self.formulas, GradientSpec)
-        values, variables = lower_formulas(self.formulas, self.aliases, dtype)
-        return Kernel(variables, tuple(Output(value, self.reduction) for value in values))
+    # -- derived reductions ------------------------------------------------------------------------
 
-    def _gradient_kernel(self, dtype: str) -> Kernel:
-        assert isinstance(self.formulas, GradientSpec)
-        parent, positions = self.formulas.parent, self.formulas.positions
-        kernel = parent._untransposed(dtype)
-        count = len(kernel.params)
-        row = REDUCTIONS[parent.reduction]
-        if row.cotangent is None:
-            raise CompilerError(f"the reduction {row.spelling!r} has no gradient")
-        kinds = ("cotangent", "result") if row.uses_result else ("cotangent",)
-        taken = {v["name"] for v in kernel.params}
-        extra = [
-            variable(_new_name(kind, taken), parent.rows, count + n, Type(dtype, output.type.dim))
-            for n, (kind, output) in enumerate(itertools.product(kinds, kernel.outputs))
-        ]
-        cotangents, results = extra[: len(kernel.outputs)], extra[-len(kernel.outputs) :]
-        wrt = tuple(kernel.params[position] for position in positions)
-        totals: list[Value | None] = [None] * len(wrt)
-        for output, e, result in zip(kernel.outputs, cotangents, results, strict=True):
-            cotangent = row.cotangent(output.value, result, e)
-            for n, part in enumerate(gradients(output.value, wrt, cotangent)):
-                known = totals[n]
-                totals[n] = part if known is None else known + part
-        outputs = tuple(Output(total, "sum") for total in totals if total is not None)
-        return Kernel((*kernel.params, *extra), outputs)
-
-    def gradient(self, positions: tuple[int, ...]) -> PairReduction:
+    def gradient(self, positions: tuple[int, ...], given: tuple[bool, ...]) -> PairReduction:
         """The reduction that gives the cotangents of the arguments at `positions` in one sweep.
 
-        It takes this one's arguments, then one cotangent a result, then, if `uses_result`, the
-        results.  i-variables are reduced over j, the others over i; so a call asks for arguments of
-        one of the two groups.  A parameter's result has a row for each row of the group, still to
-        be summed.
+        It takes this one's arguments, then the cotangents of the results that are `given`, then all
+        results of the outputs whose row saves them.  i-variables are reduced over j, the others
+        over i; so a call asks for arguments of one of the two groups.  A parameter's result has a
+        row for each row of the group, still to be summed.
         """
-        known = self._gradients.get(positions)
-        if known is not None:
-            return known
         kinds = {self.parameters[p].kind for p in positions} - {"parameter"}
         rows: Kind = "i" if kinds == {"i"} else "j"
-        made = PairReduction(GradientSpec(self, positions), (), "sum", rows, self.options)
-        return self._gradients.setdefault(positions, made)
+        return self._derive(GradientSource(self, positions, given), rows)
+
+    def with_places(self) -> PairReduction:
+        """The same reduction, its extrema with their places; itself if it has all of them."""
+        names = [row.places or row.name for row in self.rows_of_outputs]
+        if names == [row.name for row in self.rows_of_outputs]:
+            return self
+        return self._derive(PlacesSource(self), self.rows)
+
+    def pointwise(self, output: int) -> PairReduction:
+        """The value that an output reduces, at pairs that are given one by one, as rows.
+
+        It takes this one's arguments, a row for each pair, and then the pairs' numbers of rows and
+        columns that the formula has, as `numbers` says.
+        """
+        return self._derive(PointwiseSource(self, output), "i")
+
+    @property
+    def numbers(self) -> tuple[Kind, ...]:
+        """The kinds of the numbers that the formulas have: "i_index", "j_index"."""
+        kinds = (v["kind"] for v in self.untransposed("f64").params)
+        return tuple(kind for kind in kinds if kind in _NUMBERS)
+
+    def _derive(self, source: Source, rows: Kind) -> PairReduction:
+        known = self._derived.get(source)
+        if known is None:
+            known = self._derived.setdefault(source, PairReduction(source, rows, self.options))
+        return known
 
     # -- compilation -------------------------------------------------------------------------------
 
@@ -175,26 +202,167 @@ class PairReduction:
         return kernel
 
 
-def _new_name(stem: str, taken: set[str]) -> str:
-    """A name that no variable has, which is then taken."""
-    name = next(n for k in itertools.count() if (n := f"{stem}{k}") not in taken)
-    taken.add(name)
-    return name
+def _empty_results(output: Output) -> list[tuple[int, tuple[float, ...]]]:
+    """Dimension and value of each result over no columns."""
+    row = REDUCTIONS[output.reduction]
+    states = tuple(
+        broadcast(constant(state.initial, "f64"), state.dim)
+        for state in row.states(output.value.dim, output.count)
+    )
+    finished = row.finish(states)
+    return [
+        (value.dim, tuple(np.broadcast_to(array, (value.dim,)).tolist()))
+        for value, array in zip(finished, interpret(finished, {}), strict=True)
+    ]
 
 
-def make_reduction(
-    formulas: Sequence[str], aliases: Sequence[str], reduction_op: str, axis: int, options: Options
-) -> PairReduction:
-    """Check what a user gave and build the reduction; raises FormulaError or ValueError."""
-    by_spelling = {row.spelling: row.name for row in REDUCTIONS.values()}
-    if reduction_op not in by_spelling:
-        known = ", ".join(by_spelling)
-        raise FormulaError(f"unknown reduction_op {reduction_op!r}; known ones: {known}")
-    if axis not in (0, 1):
-        raise ValueError(f"axis must be 0 (reduce over i) or 1 (reduce over j), not {axis!r}")
-    rows: Kind = "i" if axis == 1 else "j"
-    parsed = parse_aliases(list(aliases))
-    try:
-        return PairReduction(tuple(formulas), parsed, by_spelling[reduction_op], rows, options)
-    except ShapeError as error:
-        raise FormulaError(str(error), formulas[0], 0, len(formulas[0])) from None
+# -- where kernels come from -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FormulaSource:
+    """Formulas over declared variables."""
+
+    requests: tuple[Request, ...]
+    aliases: tuple[Alias, ...]
+
+    def kernel(self, dtype: str) -> Kernel:
+        outputs, variables = self._outputs(dtype)
+        return Kernel(variables, tuple(itertools.chain.from_iterable(outputs)))
+
+    def parts(self) -> tuple[int, ...]:
+        """The number of outputs that each request has become."""
+        return tuple(len(outputs) for outputs in self._outputs("f64")[0])
+
+    def _outputs(self, dtype: str) -> tuple[list[list[Output]], tuple[Value, ...]]:
+        """The outputs of each request, and all variables."""
+        texts = [r.formula for r in self.requests]
+        texts += [r.weights for r in self.requests if r.weights is not None]
+        values, variables = lower_formulas(texts, self.aliases, dtype)
+        weights = iter(values[len(self.requests) :])
+        outputs: list[list[Output]] = []
+        for request, value in zip(self.requests, values, strict=False):
+            row = REDUCTIONS[request.reduction]
+            try:
+                row.check(value.dim)
+            except ShapeError as error:
+                text = request.formula
+                raise FormulaError(str(error), text, 0, len(text)) from None
+            if request.weights is not None:
+                value = apply("concat", value, next(weights))
+            parts = [value]
+            if row.takes == "components":
+                parts = [apply("elem", value, m=m) for m in range(value.dim)]
+            outputs.append([Output(part, row.name, count=request.count) for part in parts])
+        return outputs, variables
+
+
+@dataclass(frozen=True, slots=True)
+class GradientSource:
+    """The gradient of a reduction with respect to some arguments, from some cotangents."""
+
+    parent: PairReduction
+    positions: tuple[int, ...]
+    given: tuple[bool, ...]
+
+    def kernel(self, dtype: str) -> Kernel:
+        parent = self.parent
+        kernel = parent.untransposed(dtype)
+        names = _Names(kernel)
+        values = [n for n, result in enumerate(parent.results) if result.kind == "value"]
+        given = [n for n, is_given in zip(values, self.given, strict=True) if is_given]
+        saved = [n for n, r in enumerate(parent.results) if parent.rows_of_outputs[r.output].saves]
+        count = len(parent.parameters)
+
+        def extra(stem: str, position: int, n: int) -> Value:
+            result = parent.results[n]
+            of = INTEGER_OF_WIDTH[dtype] if result.kind == "index" else dtype
+            return variable(names.new(stem), parent.rows, position, Type(of, result.dim))
+
+        cotangents = {n: extra("cotangent", count + k, n) for k, n in enumerate(given)}
+        count += len(given)
+        results = {n: extra("result", count + k, n) for k, n in enumerate(saved)}
+        column = _column_number(kernel, parent.rows, dtype)
+        wrt = tuple(kernel.params[position] for position in self.positions)
+        totals: list[Value | None] = [None] * len(wrt)
+        for number, output in enumerate(kernel.outputs):
+            own = [n for n, result in enumerate(parent.results) if result.output == number]
+            cotangent = REDUCTIONS[output.reduction].cotangent
+            if cotangent is None or not any(n in cotangents for n in own):
+                continue
+            arrived = Arrived(
+                tuple(results[n] for n in own if n in results),
+                tuple(cotangents.get(n) for n in own),
+                column,
+            )
+            parts = gradients(output.value, wrt, cotangent(output.value, arrived))
+            totals = [
+                part if total is None else total + part
+                for part, total in zip(parts, totals, strict=True)
+            ]
+        outputs = tuple(Output(total) for total in totals if total is not None)
+        params = [*kernel.params, *cotangents.values(), *results.values()]
+        return Kernel(_with_number(params, outputs, column), outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacesSource:
+    """A reduction whose extrema also say where they are."""
+
+    parent: PairReduction
+
+    def kernel(self, dtype: str) -> Kernel:
+        kernel = self.parent.untransposed(dtype)
+        outputs = (
+            replace(output, reduction=REDUCTIONS[output.reduction].places or output.reduction)
+            for output in kernel.outputs
+        )
+        return Kernel(kernel.params, tuple(outputs))
+
+
+@dataclass(frozen=True, slots=True)
+class PointwiseSource:
+    """What an output reduces, for pairs that are given as rows."""
+
+    parent: PairReduction
+    output: int
+
+    def kernel(self, dtype: str) -> Kernel:
+        kernel = self.parent.untransposed(dtype)
+        params = sorted(kernel.params, key=lambda v: v["kind"] in _NUMBERS)
+        moved = {
+            id(v): variable(v["name"], "i", position, v.type, v.span)
+            for position, v in enumerate(params)
+        }
+        rewritten = replace_variables(kernel, moved)
+        value = rewritten.outputs[self.output].value
+        return Kernel(tuple(moved[id(v)] for v in params), (Output(value),))
+
+
+class _Names:
+    """Names that no variable of a kernel has."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.taken = {v["name"] for v in kernel.params}
+
+    def new(self, stem: str) -> str:
+        name = next(n for k in itertools.count() if (n := f"{stem}{k}") not in self.taken)
+        self.taken.add(name)
+        return name
+
+
+def _column_number(kernel: Kernel, rows: Kind, dtype: str) -> Value:
+    """The number of the column over which a kernel reduces: its own variable, if it has one."""
+    kind: Kind = "j_index" if rows == "i" else "i_index"
+    made = number_variable(kind, dtype)
+    return next((v for v in kernel.params if v["kind"] == kind), made)
+
+
+def _with_number(
+    params: Sequence[Value], outputs: Sequence[Output], number: Value
+) -> tuple[Value, ...]:
+    """The parameters and, if the outputs read it and it is not among them, the number."""
+    if any(v is number for v in params):
+        return tuple(params)
+    is_read = any(v is number for v in topological([output.value for output in outputs]))
+    return (*params, number) if is_read else tuple(params)

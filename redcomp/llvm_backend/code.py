@@ -122,6 +122,26 @@ class Code:
             )
         self.label(done)
 
+    @contextmanager
+    def when(self, condition: str, carried: Sequence[tuple[str, str]] = ()) -> Iterator[list[str]]:
+        """If the condition holds; `carried` are (type, value otherwise) pairs.
+
+        The body replaces the items of the list; after it they are the values of either case.
+        """
+        tag = self.fresh()[1:]
+        then, done, before = f"then.{tag}", f"done.{tag}", self.block
+        self.line(f"br i1 {condition}, label %{then}, label %{done}")
+        self.label(then)
+        values = [operand for _, operand in carried]
+        yield values
+        last = self.block
+        self.line(f"br label %{done}")
+        self.label(done)
+        values[:] = [
+            self.value(f"phi {type_} [ {otherwise}, %{before} ], [ {value}, %{last} ]")
+            for (type_, otherwise), value in zip(carried, values, strict=True)
+        ]
+
 
 def _pointer_type(space: int) -> str:
     return f"ptr addrspace({space})" if space else "ptr"

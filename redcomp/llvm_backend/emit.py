@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -362,30 +363,81 @@ class Emitter:
     # -- steps of reductions -----------------------------------------------------------------------
 
     def advance(
-        self, steps: Sequence[Value], states: Sequence[Value], operands: list[list[str]]
+        self,
+        steps: Sequence[Value],
+        states: Sequence[Value],
+        operands: list[list[str]],
+        guards: Sequence[Value] = (),
+        kept: Sequence[Value] = (),
     ) -> list[list[str]]:
         """Apply the steps of a reduction, column after column.
 
         `states` are the leaves that stand for the states in the steps, `operands` their values, one
-        list a state with one operand a row; the result is the same for the next values.
+        list a state with one operand a row; the result is the same for the next values.  Where
+        there are `guards`, a pair's step is skipped if none holds in any lane.  Values in `kept`
+        depend on the states and stay known, for each pair.
         """
-        order = _depending_on(steps, states)
+        order = _depending_on((*steps, *guards, *kept), states)
         in_order = {id(value) for value in order} | {id(state) for state in states}
         self.emit(arg for value in order for arg in value.args if id(arg) not in in_order)
-        self.emit(step for step in steps if id(step) not in in_order)
+        self.emit(value for value in (*steps, *guards) if id(value) not in in_order)
+        guarding = _depending_on(guards, states)
         current = [list(rows) for rows in operands]
+        grids: list[list[str]] = [[""] * (self.rows * self.cols) for _ in kept]
         for col in range(self.cols):
             for row in range(self.rows):
                 self.enter()
                 for state, rows in zip(states, current, strict=True):
                     self.bind(state, [rows[row]])
-                for value in order:
-                    self.bind(value, [self.point(value, row, col)])
-                following = [self.operand(step, row, col, True) for step in steps]
+                self._bind_points(guarding, row, col)
+                before = [rows[row] for rows in current]
+                with self._guarded(guards, states, before, row, col) as following:
+                    self._bind_points(order, row, col)
+                    following[:] = [self.operand(step, row, col, True) for step in steps]
+                for grid, value in zip(grids, kept, strict=True):
+                    grid[row * self.cols + col] = self.operand(value, row, col, self.is_lane(value))
                 self.leave()
                 for rows, operand in zip(current, following, strict=True):
                     rows[row] = operand
+        for grid, value in zip(grids, kept, strict=True):
+            self.bound[id(value)] = Grid(self.rows, self.cols, grid)
         return current
+
+    def _bind_points(self, order: Sequence[Value], row: int, col: int) -> None:
+        """Write values, in their order, for one pair, unless they are known."""
+        for value in order:
+            if id(value) not in self.bound:
+                self.bind(value, [self.point(value, row, col)])
+
+    @contextmanager
+    def _guarded(
+        self,
+        guards: Sequence[Value],
+        states: Sequence[Value],
+        before: list[str],
+        row: int,
+        col: int,
+    ) -> Iterator[list[str]]:
+        """What the body puts into the list, or, where no guard holds, what was there before."""
+        if not guards:
+            yield before
+            return
+        types = [self.type_of(state.dtype, True) for state in states]
+        carried = list(zip(types, before, strict=True))
+        with self.code.when(self.any_lane(guards, row, col), carried) as after:
+            yield after
+        before[:] = after
+
+    def any_lane(self, guards: Sequence[Value], row: int, col: int) -> str:
+        """Whether one of the truth values holds in any lane."""
+        held = self.operand(guards[0], row, col, True)
+        type_ = self.type_of("i1", True)
+        for guard in guards[1:]:
+            held = self.code.value(f"or {type_} {held}, {self.operand(guard, row, col, True)}")
+        if self.lanes == 1:
+            return held
+        name = f"llvm.vector.reduce.or.v{self.lanes}i1"
+        return self.code.call("i1", name, [type_], [held])
 
 
 def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value]:

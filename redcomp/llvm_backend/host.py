@@ -98,9 +98,9 @@ class _Skeleton(HostParts):
                 target = code.at(record, self.scalar, self.layout.columns.offsets[id(variable)])
                 self.copy(code, source, 1, target, 1, variable.dim)
             for variable in self.layout.numbers:
-                number = code.value(f"sitofp i64 {column.counter} to {self.scalar}")
+                number = column.counter if variable["kind"] == "column" else at
                 target = code.at(record, self.scalar, self.layout.columns.offsets[id(variable)])
-                code.store(self.scalar, number, target, self.size)
+                self.store_number(code, variable, number, target)
         if self.nest.columns:
             self._hoist_columns(code)
         return self.function(
@@ -113,7 +113,7 @@ class _Skeleton(HostParts):
         definitions = [h.definition for h in self.nest.columns]
         parameters = self.parameters(code, definitions)
         lanes = self.lanes_at(record, "%lanes")
-        needed = variables_of(definitions, "j")
+        needed = variables_of(definitions, "j", "j_index")
         with code.loop(0, "%count", self.lanes) as group:
             offset = code.integer("mul", group.counter, record.width)
             first = code.at("%columns", self.scalar, offset)

@@ -18,17 +18,18 @@ _UNROLLED_COPY = 8
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """Memory that holds a record for one vector of lanes: component after component."""
+    """Memory that holds a record for one vector of lanes: component after component.
+
+    All its variables have the same width, `size` bytes, whether floats or integers.
+    """
 
     record: Record
     pointer: str
-    scalar: str
     lanes: int
     size: int
 
-    @property
-    def vector(self) -> str:
-        return f"<{self.lanes} x {self.scalar}>"
+    def vector(self, variable: Value) -> str:
+        return f"<{self.lanes} x {LLVM_TYPES[variable.dtype]}>"
 
     @property
     def align(self) -> int:
@@ -37,15 +38,17 @@ class Lanes:
     def place(self, code: Code, variable: Value, position: int | str, row: int = 0) -> str:
         """The pointer to a component of the variable, `row` records further on."""
         offset = self.record.offsets[id(variable)] + row * self.record.width
-        return code.at(self.pointer, self.vector, position, offset)
+        return code.at(self.pointer, self.vector(variable), position, offset)
 
     def load(self, code: Code, variable: Value, position: int | str, row: int = 0) -> str:
-        return code.load(self.vector, self.place(code, variable, position, row), self.align)
+        place = self.place(code, variable, position, row)
+        return code.load(self.vector(variable), place, self.align)
 
     def store(
         self, code: Code, operand: str, variable: Value, position: int | str, row: int = 0
     ) -> None:
-        code.store(self.vector, operand, self.place(code, variable, position, row), self.align)
+        place = self.place(code, variable, position, row)
+        code.store(self.vector(variable), operand, place, self.align)
 
 
 class HostParts:
@@ -78,11 +81,10 @@ class HostParts:
         return code.at("%scratch", "i8", self.layout.scratch[name])
 
     def lanes_at(self, record: Record, pointer: str) -> Lanes:
-        return Lanes(record, pointer, self.scalar, self.lanes, self.size)
+        return Lanes(record, pointer, self.lanes, self.size)
 
     def total_lanes(self, record: Record, pointer: str) -> Lanes:
-        scalar, size = LLVM_TYPES[self.accumulator], SIZES[self.accumulator]
-        return Lanes(record, pointer, scalar, self.lanes, size)
+        return Lanes(record, pointer, self.lanes, SIZES[self.accumulator])
 
     def parameters(self, code: Code, roots: Sequence[Value]) -> Loader:
         """Reads the call's parameters that the roots need."""
@@ -104,14 +106,27 @@ class HostParts:
 
     def pack(self, code: Code, lanes: Lanes, variables: Sequence[Value], first: str) -> None:
         """Copy rows first, first + 1, ... into lanes; beyond the last row, the last row again."""
-        pointers = [self.argument(code, v) for v in variables]
+        pointers = {id(v): self.argument(code, v) for v in variables if v["kind"] == "i"}
         last = code.integer("sub", self.word(code, "rows"), 1)
         with code.loop(0, self.lanes, 1) as lane:
             row = code.smaller(code.integer("add", first, lane.counter), last)
-            for variable, pointer in zip(variables, pointers, strict=True):
-                source = code.at(pointer, self.scalar, code.integer("mul", row, variable.dim))
+            for variable in variables:
                 target = code.at(lanes.place(code, variable, 0), self.scalar, lane.counter)
+                pointer = pointers.get(id(variable))
+                if pointer is None:
+                    self.store_number(code, variable, row, target)
+                    continue
+                source = code.at(pointer, self.scalar, code.integer("mul", row, variable.dim))
                 self.copy(code, source, 1, target, self.lanes, variable.dim)
+
+    def store_number(self, code: Code, variable: Value, number: str, target: str) -> None:
+        """Store a 64-bit number as a variable's only component, in its dtype."""
+        type_ = LLVM_TYPES[variable.dtype]
+        if variable.type.is_float:
+            number = code.value(f"sitofp i64 {number} to {type_}")
+        elif type_ != "i64":
+            number = code.value(f"trunc i64 {number} to {type_}")
+        code.store(type_, number, target, self.size)
 
     def copy(
         self,
@@ -173,10 +188,15 @@ def by_counter(values: Sequence[Value]) -> dict[Value, list[int]]:
     return groups
 
 
+# Numbers are packed into the records of rows and columns.
+_PACKED_WITH = {"i_index": "i", "j_index": "j", "column": "j"}
+
+
 def by_kind(**loaders: Loader) -> Loader:
     """A loader that asks the one for the variable's kind."""
 
     def load(variable: Value, position: int | str, row: int, col: int) -> str:
-        return loaders[variable["kind"]](variable, position, row, col)
+        kind = variable["kind"]
+        return loaders[_PACKED_WITH.get(kind, kind)](variable, position, row, col)
 
     return load

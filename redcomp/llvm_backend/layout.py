@@ -45,28 +45,32 @@ class Record:
         return cls(listed, offsets, width)
 
 
-def variables_of(roots: Sequence[Value], kind: str) -> list[Value]:
-    """The variables of one kind that the roots reach."""
-    return [v for v in topological(roots) if v.op == "variable" and v["kind"] == kind]
+# What a row is packed from: i-variables and its number.
+ROW_KINDS = ("i", "i_index")
+
+
+def variables_of(roots: Sequence[Value], *kinds: str) -> list[Value]:
+    """The variables of some kinds that the roots reach."""
+    return [v for v in topological(roots) if v.op == "variable" and v["kind"] in kinds]
 
 
 class Layout:
     """The records of a nest and the parts of the scratch memory of one worker."""
 
     def __init__(self, nest: Nest, dtype: str, schedule: Schedule) -> None:
-        row_roots = (*nest.steps, *(h.definition for h in nest.rows))
-        column_roots = (*nest.steps, *(h.definition for h in nest.columns))
+        row_roots = (*nest.pairs, *(h.definition for h in nest.rows))
+        column_roots = (*nest.pairs, *(h.definition for h in nest.columns))
         hoisted = {id(h.variable) for h in nest.rows + nest.columns + nest.uniform}
-        self.raw_rows = [v for v in variables_of(row_roots, "i") if id(v) not in hoisted]
+        self.raw_rows = [v for v in variables_of(row_roots, *ROW_KINDS) if id(v) not in hoisted]
         self.raw_columns = [v for v in variables_of(column_roots, "j") if id(v) not in hoisted]
         self.rows = Record.of([*self.raw_rows, *(h.variable for h in nest.rows)])
-        self.numbers = variables_of(column_roots, "column")
+        self.numbers = variables_of(column_roots, "column", "j_index")
         hoisted_columns = (h.variable for h in nest.columns)
         self.columns = Record.of([*self.raw_columns, *self.numbers, *hoisted_columns])
         self.totals = Record.of(nest.totals)
         self.others = Record.of(nest.others)
         self.states = Record.of(s for s in nest.states if s.dim > 1)
-        self.result_inputs = Record.of(variables_of(nest.results, "i"))
+        self.result_inputs = Record.of(variables_of(nest.results, *ROW_KINDS))
         self.result_bytes = max(result.dim * SIZES[result.dtype] for result in nest.results)
         self.total_bytes = self.totals.width * schedule.lanes * SIZES[nest.totals[0].dtype]
         self._lay_out(schedule, SIZES[dtype])

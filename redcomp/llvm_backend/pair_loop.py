@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from redcomp.ir import I_BIT, Value, constant, topological
+from collections.abc import Sequence
+
+from redcomp.errors import CompilerError
+from redcomp.ir import I_BIT, Value, free_indices, topological
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.host_parts import HostParts, by_counter, by_kind
 from redcomp.llvm_backend.target import LLVM_TYPES
@@ -16,7 +19,7 @@ class PairLoop:
         self.schedule, self.code = parts.schedule, Code()
         self.scalar_states = [n for n, state in enumerate(self.nest.states) if state.dim == 1]
         self.parameters = parts.parameters(
-            self.code, [*self.nest.steps, *(h.definition for h in self.nest.uniform)]
+            self.code, [*self.nest.pairs, *(h.definition for h in self.nest.uniform)]
         )
         self.column: list[str] = []  # pointers to the first column of the current step
         self.rows = parts.lanes_at(self.layout.rows, "")
@@ -25,7 +28,6 @@ class PairLoop:
         load = by_kind(
             i=lambda v, k, row, col: self.rows.load(self.code, v, k, row),
             j=self._load_column,
-            column=self._load_column,
             tile=self._load_tile,
             parameter=self.parameters,
             total=lambda v, k, row, col: self.totals.load(self.code, v, k, row),
@@ -34,7 +36,7 @@ class PairLoop:
         self.emitter = parts.emitter(self.code, load, I_BIT, self.schedule.rows)
 
     def _load_column(self, variable: Value, position: int | str, row: int, col: int) -> str:
-        record, scalar = self.layout.columns, self.parts.scalar
+        record, scalar = self.layout.columns, LLVM_TYPES[variable.dtype]
         offset = record.offsets[id(variable)] + col * record.width
         space = row if row < len(self.column) else 0
         pointer = self.code.at(self.column[space], scalar, position, offset, space=space)
@@ -65,7 +67,7 @@ class PairLoop:
             self._point_at(block.counter)
             self.emitter.enter()
             self._read_rows()
-            states = self._initial_states()
+            states = self._start()
             states = self._columns(0, whole, schedule.cols, states)
             if schedule.cols > 1:
                 states = self._columns(whole, "%count", 1, states)
@@ -91,59 +93,91 @@ class PairLoop:
         """Load what the steps need of the rows, before the loop over the columns."""
         self.emitter.emit(
             value
-            for value in topological(self.nest.steps)
+            for value in topological(self.nest.pairs)
             if value.dependence in (0, I_BIT) and value.op != "constant"
         )
 
-    def _initial_states(self) -> list[list[str]]:
-        """Neutral states: operands of the scalar ones, memory for the vectors."""
-        operands: list[list[str]] = []
-        for state, initial in zip(self.nest.states, self.nest.initial, strict=True):
-            value = self.emitter.operand(constant(initial, state.dtype), 0, 0, True)
-            if state.dim == 1:
-                operands.append([value] * self.schedule.rows)
-                continue
-            with self.code.loop(0, state.dim, 1) as loop:
-                for row in range(self.schedule.rows):
-                    self.states.store(self.code, value, state, loop.counter, row)
-        return operands
+    def _start(self) -> list[list[str]]:
+        """The first states: operands of the scalar ones, memory for the vectors."""
+        nest, emitter = self.nest, self.emitter
+        scalars = [nest.starts[n] for n in self.scalar_states]
+        emitter.emit(scalars)
+        for counter, together in by_counter(nest.starts).items():
+            with self.code.loop(0, counter["extent"], 1) as loop:
+                emitter.enter_loop(counter, loop.counter)
+                emitter.emit(nest.starts[n].args[0] for n in together)
+                for n in together:
+                    for row in range(self.schedule.rows):
+                        operand = emitter.operand(nest.starts[n].args[0], row, 0, True)
+                        self.states.store(self.code, operand, nest.states[n], loop.counter, row)
+                emitter.leave_loop(counter)
+        rows = range(self.schedule.rows)
+        return [[emitter.operand(start, row, 0, True) for row in rows] for start in scalars]
 
     def _columns(
         self, start: int | str, stop: str, cols: int, states: list[list[str]]
     ) -> list[list[str]]:
         """The loop over columns, `cols` at a time."""
         code, rows, width = self.code, self.schedule.rows, self.layout.columns.width
-        vector = self.rows.vector
-        carried = [(vector, operand) for operands in states for operand in operands]
+        types = [self.emitter.type_of(self.nest.states[n].dtype, True) for n in self.scalar_states]
+        carried = [
+            (type_, operand)
+            for type_, operands in zip(types, states, strict=True)
+            for operand in operands
+        ]
         with code.loop(start, stop, cols, carried) as loop:
             offset = code.integer("mul", loop.counter, width)
             self.column = self._views(code.at("%columns", self.parts.scalar, offset))
             self.emitter.cols = cols
             self.emitter.enter()
             current = [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]
-            following = self.emitter.advance(
-                [self.nest.steps[n] for n in self.scalar_states],
-                [self.nest.states[n] for n in self.scalar_states],
-                current,
-            )
-            self._advance_vectors()
+            following = self._advance(current)
             self.emitter.leave()
             self.emitter.cols = 1
             loop.following = [operand for operands in following for operand in operands]
         return [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]
 
+    def _advance(self, current: list[list[str]]) -> list[list[str]]:
+        """Step all states; the scalar ones are operands, one list a state with one a row."""
+        nest, emitter = self.nest, self.emitter
+        steps = [nest.steps[n] for n in self.scalar_states]
+        states = [nest.states[n] for n in self.scalar_states]
+        elements = [step.args[0] for step in nest.steps if step.op == "map"]
+        if not elements:
+            return emitter.advance(steps, states, current, nest.guards)
+        kept = read_by(elements, states)
+        if not nest.guards:
+            following = emitter.advance(steps, states, current, kept=kept)
+            self._advance_vectors()
+            return following
+        # One branch around everything; such a schedule has one pair a step.
+        for state, operands in zip(states, current, strict=True):
+            emitter.bind(state, operands)
+        emitter.emit(nest.guards)
+        carried = [
+            (emitter.type_of(state.dtype, True), operand)
+            for state, (operand,) in zip(states, current, strict=True)
+        ]
+        with self.code.when(emitter.any_lane(nest.guards, 0, 0), carried) as after:
+            emitter.enter()
+            following = emitter.advance(steps, states, current, kept=kept)
+            self._advance_vectors()
+            emitter.leave()
+            after[:] = [operand for (operand,) in following]
+        return [[operand] for operand in after]
+
     def _advance_vectors(self) -> None:
         """Step the states that are long vectors, in memory, one loop for all of the same length."""
-        steps = self.nest.steps
+        steps, states = self.nest.steps, self.nest.states
         for counter, together in by_counter(steps).items():
             elements = [steps[n].args[0] for n in together]
-            leaves = [_leaf(steps[n].args[0], self.nest.states[n]) for n in together]
+            leaves = [component_of(states[n], counter, elements) for n in together]
             self.emitter.emit(elements)
             with self.code.loop(0, counter["extent"], 1) as loop:
                 self.emitter.enter_loop(counter, loop.counter)
                 current = [
                     [
-                        self.states.load(self.code, self.nest.states[n], loop.counter, row)
+                        self.states.load(self.code, states[n], loop.counter, row)
                         for row in range(self.schedule.rows)
                     ]
                     for n in together
@@ -151,9 +185,7 @@ class PairLoop:
                 following = self.emitter.advance(elements, leaves, current)
                 for n, operands in zip(together, following, strict=True):
                     for row, operand in enumerate(operands):
-                        self.states.store(
-                            self.code, operand, self.nest.states[n], loop.counter, row
-                        )
+                        self.states.store(self.code, operand, states[n], loop.counter, row)
                 self.emitter.leave_loop(counter)
 
     def _merge(self, states: list[list[str]]) -> None:
@@ -180,9 +212,25 @@ class PairLoop:
             self.totals.store(self.code, operand, self.nest.totals[n], position, row)
 
 
-def _leaf(step: Value, state: Value) -> Value:
-    """The component of a vector state that its step reads."""
-    for value in topological([step]):
-        if value.op == "component" and value.args[0] is state:
+def component_of(state: Value, counter: Value, elements: Sequence[Value]) -> Value:
+    """The component of a vector state that the loop over it steps."""
+    for value in topological(elements):
+        if value.op == "component" and value.args[0] is state and value.args[-1] is counter:
             return value
-    raise ValueError(f"the step of {state['name']} does not read it")
+    raise CompilerError(f"no step reads {state['name']}")
+
+
+def read_by(elements: Sequence[Value], states: Sequence[Value]) -> list[Value]:
+    """What elements of vectors need of the scalar states, computed outside of their loops."""
+    free = free_indices(elements)
+    known = {id(state) for state in states}
+    reached = set(known)
+    for value in topological(elements):
+        if any(id(arg) in reached for arg in value.args):
+            reached.add(id(value))
+
+    def is_outside(value: Value) -> bool:
+        return id(value) in reached and not free[id(value)]
+
+    inner = [value for value in topological(elements) if free[id(value)]]
+    return list({id(arg): arg for v in inner for arg in v.args if is_outside(arg)}.values())

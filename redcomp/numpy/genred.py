@@ -15,7 +15,18 @@ __all__ = ["Genred"]
 _Array = np.ndarray[Any, np.dtype[Any]]
 
 # dtypes by identity first: the native ones are singletons, and `np.dtype.__eq__` is slow.
-_FLOATS = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
+_FLOATS = {
+    np.dtype(np.float32): "f32",
+    np.dtype(np.float64): "f64",
+    np.dtype(np.float16): "f16",
+}
+# float16 is for storage: it is computed in float32.
+_COMPUTED: dict[str, type[np.generic]] = {
+    "f16": np.float32,
+    "f32": np.float32,
+    "f64": np.float64,
+}
+_STORED: dict[str, type[np.generic]] = {**_COMPUTED, "f16": np.float16}
 
 
 class Genred(GenredBase):
@@ -27,14 +38,16 @@ class Genred(GenredBase):
         backend: str = "auto",
         device_id: int = -1,
         ranges: None = None,
-        out: None = None,
-    ) -> _Array | tuple[_Array, ...]:
+        out: _Array | None = None,
+    ) -> Any:
         """Compute the reduction.
 
         i-variables have shape (M, D), j-variables (N, D), parameters (D,), with D as declared; all
-        float32 or all float64.  Any strides and byte order are accepted.  The result has shape
-        (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension.  With M or N = 0 it
-        is empty, or the reduction's neutral element.
+        float32, all float64, or all float16 (computed in float32).  Any strides and byte order are
+        accepted.  The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the
+        formula's dimension (see docs/formulas.md for other reductions than sums).  With M or N = 0
+        it is empty, or the reduction's neutral element.  `out`, an array of the result's shape and
+        dtype, is filled and returned.
 
         Raises ArgumentError (a ValueError) that names the argument.
         """
@@ -47,11 +60,11 @@ def call(
     backend: str = "auto",
     device_id: int = -1,
     ranges: None = None,
-    out: None = None,
-) -> _Array | tuple[_Array, ...]:
+    out: _Array | None = None,
+) -> Any:
     """What `Genred` does when it is called with arrays."""
-    if backend != "auto" or ranges is not None or out is not None:
-        check_call(backend, ranges, out)
+    if backend != "auto" or ranges is not None:
+        check_call(backend, ranges)
     reduction = genred.reduction
     check_count(reduction, len(args))
     arrays = [
@@ -60,22 +73,64 @@ def call(
     ]
     rows, columns = sizes(reduction, [a.shape for a in arrays])
     dtype = _dtype(reduction, arrays)
-    native = np.float32 if dtype == "f32" else np.float64
+    native = _COMPUTED[dtype]
     arrays = [
-        a if a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative else _packed(a, native)
+        a
+        if a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative and a.dtype == native
+        else _packed(a, native)
         for a in arrays
     ]
     results = [
-        np.empty((rows, r.dim), np.int64 if r.is_index else native) for r in reduction.results
+        np.empty((rows, r.dim), np.int64 if r.kind == "index" else native)
+        for r in reduction.results
     ]
     if rows == 0 or columns == 0:
         for result, description in zip(results, reduction.results, strict=True):
-            result.fill(description.empty)
+            result[:] = description.empty
     else:
         addresses = [a.__array_interface__["data"][0] for a in arrays]
         targets = [r.__array_interface__["data"][0] for r in results]
-        reduction.compiled(dtype, rows)(rows, columns, targets, addresses)
-    return results[0] if len(results) == 1 else tuple(results)
+        reduction.compiled("f64" if dtype == "f64" else "f32", rows)(
+            rows, columns, targets, addresses
+        )
+    if reduction.is_plain and dtype != "f16":
+        arranged: Any = results[0]
+    else:
+        stored = genred.stored_dtype(dtype)
+        arranged = genred.arranged(
+            [
+                _stored(array, result.kind, stored)
+                for array, result in zip(results, reduction.results, strict=True)
+            ],
+            lambda parts: np.stack(parts, axis=-1),
+        )
+    return arranged if out is None else _filled(out, arranged)
+
+
+def _stored(array: _Array, kind: str, dtype: str) -> _Array:
+    """A kernel's result in the dtype that the caller gets."""
+    if kind == "truth":
+        return np.not_equal(array, 0)
+    if kind == "index":
+        return array
+    return array.astype(_STORED[dtype], copy=False)
+
+
+def _filled(out: object, result: Any) -> _Array:
+    """`out` with the result in it."""
+    if isinstance(result, tuple):
+        raise ArgumentError("out is for one result, and this reduction has several")
+    if not isinstance(out, np.ndarray):
+        raise ArgumentError(f"out must be a NumPy array; it is of type {type(out).__name__}")
+    if out.shape != result.shape or out.dtype != result.dtype:
+        raise ArgumentError(
+            f"out must have shape {result.shape} and dtype {result.dtype}; "
+            f"it has shape {out.shape} and dtype {out.dtype}"
+        )
+    if not out.flags.writeable:
+        raise ArgumentError("out cannot be written to")
+    out[...] = result
+    return out
 
 
 def _dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
@@ -95,7 +150,8 @@ def _unusual_dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
         name = _FLOATS.get(array.dtype.newbyteorder("="))
         if name is None:
             raise ArgumentError(
-                f"argument {parameter.name!r} has dtype {array.dtype}; expected float32 or float64"
+                f"argument {parameter.name!r} has dtype {array.dtype}; "
+                "expected float16, float32 or float64"
             )
         if first is not None and name != first:
             raise ArgumentError(

@@ -1,167 +1,666 @@
 """The table of reductions: how the values of one row are combined over all columns.
 
-A row is written once, in the IR, and serves pairs, lanes, tiles, threads and splits of the columns.
+A row is written once, in the IR, on vectors, and serves pairs, lanes, tiles, threads and splits of
+the columns.  A reduction with weights takes the formula and its weights as one vector: the
+formula's only component first.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
-from redcomp.ir import Value, compare, constant, elementwise, select
+from redcomp.ir import (
+    INTEGER_OF_WIDTH,
+    Type,
+    Value,
+    broadcast,
+    compare,
+    constant,
+    elementwise,
+    indicator,
+    select,
+    variable,
+    zero,
+)
 from redcomp.ops.table import ShapeError, apply
 
+INF = float("inf")
+
 States = tuple[Value, ...]
+Cotangents = tuple[Value | None, ...]
+
+
+class Columns(NamedTuple):
+    """The number of a column: within its tile, a float; in the call, an integer."""
+
+    in_tile: Value
+    in_call: Value
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a reduction carries from column to column.
+
+    dim      its number of components
+    initial  its value before the first column: the neutral element
+    kind     "value", "column" (the number of a column within its tile) or "index" (in the call)
+    """
+
+    dim: int
+    initial: float
+    kind: Literal["value", "column", "index"] = "value"
+
+    def dtype(self, of_values: str) -> str:
+        """Its dtype, given that of the reduced values."""
+        return INTEGER_OF_WIDTH[of_values] if self.kind == "index" else of_values
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One result of a reduction.
+
+    kind       "value", the only one that can be differentiated; "index" (of a column, int64);
+               "count" (a number of columns, as a float); or "truth"
+    is_hidden  computed for the gradient's sake only
+    """
+
+    kind: Literal["value", "index", "count", "truth"] = "value"
+    is_hidden: bool = False
+
+
+VALUE, INDEX = Result(), Result("index")
+
+
+class Arrived(NamedTuple):
+    """What a gradient knows of a row: results, their cotangents, and the number of the column.
+
+    A result on which nothing depends has no cotangent; at least one has.
+    """
+
+    results: tuple[Value, ...]
+    cotangents: Cotangents
+    column: Value
+
+    @property
+    def cotangent(self) -> Value:
+        """The cotangent of the only result that can have one."""
+        return next(e for e in self.cotangents if e is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """One row of the table; `states` are the scalars that a reduction carries for each component.
+    """One row of the table; `count` is how many columns it keeps where it keeps several.
 
     name        the reduction's name in the IR
-    spelling    its name in `reduction_op`
+    spellings   its names in `reduction_op`, the usual one first
     doc         one line of documentation
-    initial     the states' value before the first column: the neutral element
-    empty       the results of no columns at all
-    step        (states, value, number of the column) to the next states
-    merge       (states, states) to the states of both sets of columns, the first ones coming first
+    results     what it gives
+    states      (dimension of the values, count) to the states
+    step        (states, values, number of the column) to the next states
     finish      states to the results
-    is_index    which of the states are numbers of columns
-    gives_index which of the results are: these are int64
-    cotangent   (value, result, result's cotangent) to the value's cotangent, for each pair; None if
-                the reduction has no gradient
-    uses_result whether `cotangent` reads the result
-    is_scalar   whether it takes formulas of dimension 1 only
+    merge       (states, states) to the states of both sets of columns, the first ones coming first;
+                None where a tile continues from the last one's states and columns are not split
+    guard       (states, values) to a truth value; where it is false, a step changes nothing
+    cotangent   (values, what arrived) to the values' cotangent for each pair
+    saves       whether `cotangent` reads the results
+    places      the name of the row that also says where the values are, from which gradients follow
+    weighted    the name of the row that takes weights too
+    takes       "vector": each component is reduced; "scalar": only dimension 1; "weights": a scalar
+                and its weights; "components": one reduction for each component
+    keeps       whether it keeps `count` columns
+    accumulates whether it adds terms up, so that the accumulation's options mean something
+    is_linear   whether a factor that depends on the row only can be taken out
+    gradient    the gradient at special points, for the documentation
+    differs     where and why it differs from KeOps, for the documentation
     """
 
     name: str
-    spelling: str
+    spellings: tuple[str, ...]
     doc: str
-    initial: tuple[float, ...]
-    empty: tuple[float, ...]
-    step: Callable[[States, Value, Value], States]
-    merge: Callable[[States, States], States]
+    results: tuple[Result, ...]
+    states: Callable[[int, int], tuple[State, ...]]
+    step: Callable[[States, Value, Columns], States]
     finish: Callable[[States], tuple[Value, ...]]
-    is_index: tuple[bool, ...] = (False,)
-    gives_index: tuple[bool, ...] = (False,)
-    cotangent: Callable[[Value, Value, Value], Value] | None = None
-    uses_result: bool = False
-    is_scalar: bool = False
+    merge: Callable[[States, States], States] | None = None
+    guard: Callable[[States, Value], Value] | None = None
+    cotangent: Callable[[Value, Arrived], Value] | None = None
+    saves: bool = False
+    places: str = ""
+    weighted: str = ""
+    takes: Literal["vector", "scalar", "weights", "components"] = "vector"
+    keeps: bool = False
+    accumulates: bool = False
+    is_linear: bool = False
+    gradient: str = ""
+    differs: str = ""
+
+    @property
+    def spelling(self) -> str:
+        """The usual name in `reduction_op`."""
+        return self.spellings[0]
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether its results can be differentiated."""
+        return self.cotangent is not None or bool(self.places)
 
     def check(self, dim: int) -> None:
         """Raise ShapeError if a formula of this dimension cannot be reduced."""
-        if self.is_scalar and dim != 1:
+        if self.takes in ("scalar", "weights") and dim != 1:
             raise ShapeError(f"{self.spelling} takes a formula of dimension 1, not {dim}")
 
+    def dims(self, dim: int, count: int) -> tuple[int, ...]:
+        """The results' dimensions, given that of the values."""
+        states = self.states(dim, count)
+        dummies = (variable("", "state", 0, Type("f64", state.dim)) for state in states)
+        return tuple(result.dim for result in self.finish(tuple(dummies)))
 
-def _extremum(name: str, spelling: str, winner: str, neutral: float) -> Reduction:
+
+def _values(initial: float) -> Callable[[int, int], tuple[State, ...]]:
+    """One state of the values' dimension."""
+    return lambda dim, count: (State(dim, initial),)
+
+
+def _same(states: States) -> States:
+    return states
+
+
+def _add(a: States, b: States) -> States:
+    return tuple(left + right for left, right in zip(a, b, strict=True))
+
+
+# -- sums ------------------------------------------------------------------------------------------
+
+_SUM = Reduction(
+    "sum",
+    ("Sum",),
+    "sum over the columns; 0 for none",
+    (VALUE,),
+    _values(0.0),
+    step=lambda states, value, columns: (states[0] + value,),
+    finish=_same,
+    merge=_add,
+    cotangent=lambda value, arrived: arrived.cotangent,
+    is_linear=True,
+)
+
+
+def _compensated_step(states: States, value: Value, columns: Columns) -> States:
+    """Kahan's sum: the second state is what rounding has lost (Kahan 1965)."""
+    total, lost = states
+    term = value - lost
+    following = total + term
+    return following, (following - total) - term
+
+
+def _mean_step(states: States, value: Value, columns: Columns) -> States:
+    return states[0] + value, states[1] + 1.0
+
+
+def _norm_cotangent(value: Value, arrived: Arrived) -> Value:
+    (norm,) = arrived.results
+    slope = select(compare("oeq", norm, 0.0), 0.0, value / norm)
+    return slope * arrived.cotangent
+
+
+_SUMS = (
+    _SUM,
+    replace(
+        _SUM,
+        name="compensated_sum",
+        spellings=(),
+        states=lambda dim, count: (State(dim, 0.0), State(dim, 0.0)),
+        step=_compensated_step,
+        finish=lambda states: (states[0] - states[1],),
+    ),
+    Reduction(
+        "mean",
+        ("Mean",),
+        "mean over the columns; NaN for none",
+        (VALUE, Result("count", is_hidden=True)),
+        lambda dim, count: (State(dim, 0.0), State(1, 0.0)),
+        step=_mean_step,
+        finish=lambda states: (states[0] / states[1], states[1]),
+        merge=_add,
+        cotangent=lambda value, arrived: arrived.cotangent / arrived.results[1],
+        saves=True,
+    ),
+    Reduction(
+        "norm",
+        ("Norm",),
+        "square root of the sum of squares, of each component; 0 for no columns",
+        (VALUE,),
+        _values(0.0),
+        step=lambda states, value, columns: (states[0] + value * value,),
+        finish=lambda states: (apply("sqrt", states[0]),),
+        merge=_add,
+        cotangent=_norm_cotangent,
+        saves=True,
+        gradient="0 where the norm is 0",
+    ),
+)
+
+# -- products and truth values ---------------------------------------------------------------------
+
+
+def _prod_step(states: States, value: Value, columns: Columns) -> States:
+    is_zero = compare("oeq", value, 0.0)
+    return (
+        states[0] * select(is_zero, 1.0, value),
+        states[1] + indicator(is_zero, value.dtype),
+    )
+
+
+def _prod_finish(states: States) -> tuple[Value, ...]:
+    others, zeros = states
+    return select(compare("ogt", zeros, 0.0), others * 0.0, others), others, zeros
+
+
+def _prod_cotangent(value: Value, arrived: Arrived) -> Value:
+    """A value's slope is the product of the others, whichever of them are 0."""
+    _, others, zeros = arrived.results
+    is_zero = compare("oeq", value, 0.0)
+    quotient = others / select(is_zero, 1.0, value)
+    without_zeros = select(compare("oeq", zeros, 0.0), quotient, 0.0)
+    only_zero = select(compare("oeq", zeros, 1.0), others, 0.0)
+    slopes = (
+        select(is_zero, only_zero, without_zeros),
+        select(is_zero, 0.0, quotient),
+    )
+    return _total_of(slopes, arrived.cotangents)
+
+
+def _total_of(slopes: States, cotangents: Cotangents) -> Value:
+    """The sum of slope times cotangent, of those that there are."""
+    terms = [slope * e for slope, e in zip(slopes, cotangents, strict=False) if e is not None]
+    return functools.reduce(operator.add, terms)
+
+
+def _truth(name: str, doc: str, is_all: bool) -> Reduction:
+    neutral = 1.0 if is_all else 0.0
+
+    def step(states: States, value: Value, columns: Columns) -> States:
+        decides = compare("oeq" if is_all else "une", value, 0.0)
+        return (select(decides, 1.0 - neutral, states[0]),)
+
+    return Reduction(
+        name,
+        (name.capitalize(),),
+        doc,
+        (Result("truth"),),
+        _values(neutral),
+        step=step,
+        finish=_same,
+        merge=lambda a, b: (elementwise("less_of" if is_all else "greater_of", b[0], a[0]),),
+    )
+
+
+_PRODUCTS = (
+    Reduction(
+        "prod",
+        ("Prod",),
+        "product over the columns; 1 for none",
+        (VALUE, Result(is_hidden=True), Result("count", is_hidden=True)),
+        lambda dim, count: (State(dim, 1.0), State(dim, 0.0)),
+        step=_prod_step,
+        finish=_prod_finish,
+        merge=lambda a, b: (a[0] * b[0], a[1] + b[1]),
+        cotangent=_prod_cotangent,
+        saves=True,
+        gradient="exact also where values are 0",
+    ),
+    _truth("any", "whether any value is not 0 (NaN is not); false for no columns", is_all=False),
+    _truth("all", "whether no value is 0; true for no columns", is_all=True),
+)
+
+# -- extrema ---------------------------------------------------------------------------------------
+
+
+def _extremum(name: str, winner: str, neutral: float) -> Reduction:
     """The scan keeps the first extremum; comparisons with NaN fail, so NaN is passed over."""
     word = "smallest" if neutral > 0 else "largest"
     return Reduction(
         name,
-        spelling,
+        (name.capitalize(),),
         f"{word} value of each component, NaN passed over; {neutral} for no columns",
-        initial=(neutral,),
-        empty=(neutral,),
-        step=lambda states, value, column: (elementwise(winner, value, states[0]),),
+        (VALUE,),
+        _values(neutral),
+        step=lambda states, value, columns: (elementwise(winner, value, states[0]),),
+        finish=_same,
         merge=lambda a, b: (elementwise(winner, b[0], a[0]),),
-        finish=lambda states: states,
+        places=f"{name}_arg{name}",
+        gradient="to the first column that has it",
     )
 
 
-def _placed_extremum(
-    name: str, spelling: str, predicate: str, neutral: float, with_value: bool
-) -> Reduction:
+def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reduction, ...]:
     """An extremum and where it is; comparisons are strict, so the first one wins."""
     word = "smallest" if neutral > 0 else "largest"
+    title = name.capitalize()
 
     def better(old: States, new: States) -> States:
         wins = compare(predicate, new[0], old[0])
         return select(wins, new[0], old[0]), select(wins, new[1], old[1])
 
-    both = f"{word} value of each component and the number of the first column that has it"
-    place = f"number of the first column with the {word} value of each component"
-    return Reduction(
-        name,
-        spelling,
-        f"{both if with_value else place}; 0 where there is none",
-        initial=(neutral, 0.0),
-        empty=(neutral, 0.0) if with_value else (0.0,),
-        step=lambda states, value, column: better(states, (value, column)),
+    both = Reduction(
+        f"{name}_arg{name}",
+        (f"{title}_Arg{title}", f"{title}Arg{title}"),
+        f"{word} value of each component and the number of the first column that has it",
+        (VALUE, INDEX),
+        lambda dim, count: (State(dim, neutral), State(dim, 0.0, "column")),
+        step=lambda states, value, columns: better(
+            states, (value, broadcast(columns.in_tile, value.dim))
+        ),
+        finish=_same,
         merge=better,
-        finish=lambda states: states if with_value else states[1:],
-        is_index=(False, True),
-        gives_index=(False, True) if with_value else (True,),
+        places=f"{name}_arg{name}",
+        gradient="to the first column that has it",
+    )
+    place = replace(
+        both,
+        name=f"arg{name}",
+        spellings=(f"Arg{title}",),
+        doc=f"number of the first column with the {word} value of each component; 0 for none",
+        results=(INDEX,),
+        finish=lambda states: states[1:],
+        places="",
+        gradient="",
+    )
+    return both, place
+
+
+# The K smallest values so far are kept in descending order, so that component 0 is the one that a
+# new value has to beat.
+
+
+def _insert(states: States, value: Value, index: Value) -> States:
+    """The lists with the value in its place, after equal ones, and the largest one dropped."""
+    values, indices = states
+    below = _shifted(values, float("-inf"))
+    moves = compare("olt", value, below)
+    enters = compare("olt", value, values)
+    return (
+        select(moves, below, select(enters, value, values)),
+        select(moves, _shifted(indices, 0), select(enters, index, indices)),
     )
 
 
-# log(sum exp) carries the largest value m so far and s = sum exp(value - m).  Where two sides are
+def _shifted(vector: Value, last: float) -> Value:
+    """Each component's successor; `last` after the last one."""
+    end = constant(last, vector.dtype)
+    if vector.dim == 1:
+        return end
+    return apply("concat", apply("extract", vector, start=1, length=vector.dim - 1), end)
+
+
+def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
+    """The `count` smallest values, or largest ones, in order, and where they are."""
+    title = f"K{name.capitalize()}"
+    order = "ascending" if sign > 0 else "descending"
+
+    def signed(value: Value) -> Value:
+        return value if sign > 0 else -value
+
+    def finish(states: States) -> tuple[Value, ...]:
+        values, indices = (apply("reverse", state) for state in states)
+        return signed(values), indices
+
+    both = Reduction(
+        f"k{name}_argk{name}",
+        (f"{title}_Arg{title}", f"{title}Arg{title}"),
+        f"the K {word} values, {order}, and the numbers of their columns; ties by number",
+        (VALUE, INDEX),
+        lambda dim, count: (State(count, INF), State(count, 0.0, "index")),
+        step=lambda states, value, columns: _insert(states, signed(value), columns.in_call),
+        finish=finish,
+        guard=lambda states, value: compare("olt", signed(value), apply("elem", states[0], m=0)),
+        places=f"k{name}_argk{name}",
+        takes="components",
+        keeps=True,
+        gradient="to the columns that have them",
+    )
+    values = replace(
+        both,
+        name=f"k{name}",
+        spellings=(title,),
+        doc=f"the K {word} values, {order}, NaN passed over; {sign * INF} where there are fewer",
+        results=both.results[:1],
+        finish=lambda states: finish(states)[:1],
+    )
+    places = replace(
+        both,
+        name=f"argk{name}",
+        spellings=(f"Arg{title}",),
+        doc=f"numbers of the columns with the K {word} values, {order}; 0 where there are fewer",
+        results=both.results[1:],
+        finish=lambda states: finish(states)[1:],
+        places="",
+        gradient="",
+    )
+    return both, values, places
+
+
+_EXTREMA = (
+    _extremum("min", "less_of", INF),
+    _extremum("max", "greater_of", -INF),
+    *_placed_extrema("min", "olt", INF),
+    *_placed_extrema("max", "ogt", -INF),
+    *_nearest("min", "smallest", 1.0),
+    *_nearest("max", "largest", -1.0),
+)
+
+# -- sums of exponentials --------------------------------------------------------------------------
+# They carry the largest value m so far and sums of exp(value - m) * weight.  Where two sides are
 # equal their factors are 1 without a subtraction, which would be NaN for infinities; so all -inf
 # gives -inf and a +inf gives +inf.
 
 
-def _lse_step(states: States, value: Value, column: Value) -> States:
-    largest, total = states
-    decay = apply("exp", -elementwise("abs", value - largest))
-    decay = select(compare("oeq", value, largest), 1.0, decay)
-    is_new = compare("ogt", value, largest)
-    return (
-        select(is_new, value, largest),
-        select(is_new, total * decay + 1.0, total + decay),
+class _Factors(NamedTuple):
+    """The larger of two values, and what sums relative to each have to be multiplied by."""
+
+    largest: Value
+    old: Value
+    new: Value
+    is_new: Value
+
+
+def _factors(old: Value, new: Value) -> _Factors:
+    decay = apply("exp", -elementwise("abs", new - old))
+    decay = select(compare("oeq", new, old), 1.0, decay)
+    is_new = compare("ogt", new, old)
+    return _Factors(
+        select(is_new, new, old),
+        select(is_new, decay, 1.0),
+        select(is_new, 1.0, decay),
+        is_new,
     )
 
 
-def _lse_merge(a: States, b: States) -> States:
-    (left, left_total), (right, right_total) = a, b
-    decay = apply("exp", -elementwise("abs", left - right))
-    decay = select(compare("oeq", left, right), 1.0, decay)
-    is_new = compare("ogt", right, left)
+def _scalar_and_weights(value: Value) -> tuple[Value, Value]:
+    weights = apply("extract", value, start=1, length=value.dim - 1)
+    return apply("elem", value, m=0), weights
+
+
+def _exponentials_step(states: States, value: Value, columns: Columns) -> States:
+    """States: largest value, sum of exponentials, and (if the value has weights) weighted sums."""
+    if len(states) == 2:
+        factors = _factors(states[0], value)
+        return factors.largest, elementwise("fma", states[1], factors.old, factors.new)
+    f, weights = _scalar_and_weights(value)
+    factors = _factors(states[0], f)
     return (
-        select(is_new, right, left),
-        select(is_new, left_total * decay + right_total, left_total + right_total * decay),
+        factors.largest,
+        elementwise("fma", states[1], factors.old, factors.new),
+        elementwise("fma", factors.new, weights, states[2] * factors.old),
     )
 
 
-def _lse_cotangent(value: Value, result: Value, e: Value) -> Value:
-    """e * softmax; where all values are -inf there is no weight anywhere."""
-    weight = apply("exp", value - result)
-    nothing = compare("oeq", result, constant(float("-inf"), result.dtype))
-    return e * select(nothing, 0.0, weight)
+def _exponentials_merge(a: States, b: States) -> States:
+    factors = _factors(a[0], b[0])
+    sums = (
+        left * factors.old + right * factors.new for left, right in zip(a[1:], b[1:], strict=True)
+    )
+    return factors.largest, *sums
 
+
+def _log_finish(states: States) -> tuple[Value, ...]:
+    return (states[0] + apply("log", states[-1]),)
+
+
+def _softmax_finish(states: States) -> tuple[Value, ...]:
+    largest, total, sums = states
+    is_nothing = compare("oeq", largest, -INF)
+    mean = select(is_nothing, float("nan"), sums / total)
+    return mean, largest + apply("log", total)
+
+
+def _share(f: Value, logarithm: Value) -> Value:
+    """exp(f - logarithm); 0 where all values are -inf, so that there is no share anywhere."""
+    is_nothing = compare("oeq", logarithm, -INF)
+    return select(is_nothing, 0.0, apply("exp", f - logarithm))
+
+
+def _logsumexp_cotangent(value: Value, arrived: Arrived) -> Value:
+    return _share(value, arrived.results[0]) * arrived.cotangent
+
+
+def _weighted_logsumexp_cotangent(value: Value, arrived: Arrived) -> Value:
+    f, weights = _scalar_and_weights(value)
+    share = _share(f, arrived.results[0]) * arrived.cotangent
+    return apply("concat", apply("scalprod", share, weights), share)
+
+
+def _softmax_cotangent(value: Value, arrived: Arrived) -> Value:
+    f, weights = _scalar_and_weights(value)
+    mean, logarithm = arrived.results
+    share = _share(f, logarithm)
+    e, e_logarithm = arrived.cotangents
+    if e is None:
+        return apply("concat", share * arrived.cotangent, zero(weights.type))
+    slope = apply("scalprod", e, weights - mean)
+    if e_logarithm is not None:
+        slope = slope + e_logarithm
+    return apply("concat", share * slope, share * e)
+
+
+def _shifted_states(dim: int, count: int) -> tuple[State, ...]:
+    """Largest value, its place, and sums of exponentials relative to it."""
+    return State(1, -INF), State(1, 0.0, "column"), State(max(1, dim - 1), 0.0)
+
+
+def _shifted_step(states: States, value: Value, columns: Columns) -> States:
+    f, weights = _scalar_and_weights(value) if value.dim > 1 else (value, None)
+    factors = _factors(states[0], f)
+    new = factors.new if weights is None else factors.new * weights
+    place = select(factors.is_new, columns.in_tile, states[1])
+    return factors.largest, place, elementwise("fma", states[2], factors.old, new)
+
+
+def _shifted_merge(a: States, b: States) -> States:
+    factors = _factors(a[0], b[0])
+    place = select(factors.is_new, b[1], a[1])
+    return factors.largest, place, a[2] * factors.old + b[2] * factors.new
+
+
+def _shifted_cotangent(value: Value, arrived: Arrived) -> Value:
+    """The largest value is that of its column; the sums change with it, and with each value."""
+    result, place = arrived.results
+    f, weights = _scalar_and_weights(value) if value.dim > 1 else (value, None)
+    largest, sums = _scalar_and_weights(result)
+    e_largest, e_sums = _scalar_and_weights(arrived.cotangent)
+    is_largest = indicator(compare("eq", place, arrived.column), value.dtype)
+    term = select(compare("oeq", f, largest), 1.0, apply("exp", f - largest))
+    through_largest = is_largest * (e_largest - apply("scalprod", e_sums, sums))
+    if weights is None:
+        return e_sums * term + through_largest
+    slope = apply("scalprod", e_sums, weights) * term + through_largest
+    return apply("concat", slope, e_sums * term)
+
+
+_SHIFTED = Reduction(
+    "max_sumshiftexp",
+    ("Max_SumShiftExp", "MaxSumShiftExp"),
+    "the largest value m, and the sum of exp(value - m)",
+    (VALUE, Result("index", is_hidden=True)),
+    _shifted_states,
+    step=_shifted_step,
+    finish=lambda states: (apply("concat", states[0], states[2]), states[1]),
+    merge=_shifted_merge,
+    cotangent=_shifted_cotangent,
+    saves=True,
+    weighted="max_sumshiftexpweight",
+    takes="scalar",
+    differs="its gradient is that of both results (KeOps takes m for a constant)",
+)
+
+_EXPONENTIALS = (
+    Reduction(
+        "logsumexp",
+        ("LogSumExp",),
+        "log of the sum of exponentials, without overflow; -inf for no columns",
+        (VALUE,),
+        lambda dim, count: (State(1, -INF), State(1, 0.0)),
+        step=_exponentials_step,
+        finish=_log_finish,
+        merge=_exponentials_merge,
+        cotangent=_logsumexp_cotangent,
+        saves=True,
+        weighted="weighted_logsumexp",
+        takes="scalar",
+        differs="-inf for no columns and for nothing but -inf (KeOps gives NaN)",
+    ),
+    Reduction(
+        "weighted_logsumexp",
+        ("LogSumExpWeight",),
+        "log of the sum of exp(formula) * formula2, without overflow; -inf for no columns",
+        (VALUE,),
+        lambda dim, count: (State(1, -INF), State(1, 0.0), State(dim - 1, 0.0)),
+        step=_exponentials_step,
+        finish=_log_finish,
+        merge=_exponentials_merge,
+        cotangent=_weighted_logsumexp_cotangent,
+        saves=True,
+        takes="weights",
+        differs="the logarithm itself (KeOps returns the pair of Max_SumShiftExpWeight)",
+    ),
+    Reduction(
+        "softmax",
+        ("SumSoftMaxWeight", "SoftMax"),
+        "sum of exp(formula) * formula2, over the sum of exp(formula); NaN for no columns",
+        (VALUE, Result(is_hidden=True)),
+        lambda dim, count: (State(1, -INF), State(1, 0.0), State(dim - 1, 0.0)),
+        step=_exponentials_step,
+        finish=_softmax_finish,
+        merge=_exponentials_merge,
+        cotangent=_softmax_cotangent,
+        saves=True,
+        takes="weights",
+    ),
+    _SHIFTED,
+    replace(
+        _SHIFTED,
+        name="max_sumshiftexpweight",
+        spellings=("Max_SumShiftExpWeight", "MaxSumShiftExpWeight"),
+        doc="the largest value m, and the sum of exp(value - m) * formula2",
+        weighted="",
+        takes="weights",
+    ),
+)
 
 REDUCTIONS: dict[str, Reduction] = {
     row.name: row
     for row in (
-        Reduction(
-            "sum",
-            "Sum",
-            "sum over the columns; 0 for none",
-            initial=(0.0,),
-            empty=(0.0,),
-            step=lambda states, value, column: (states[0] + value,),
-            merge=lambda a, b: (a[0] + b[0],),
-            finish=lambda states: states,
-            cotangent=lambda value, result, e: e,
-        ),
-        _extremum("min", "Min", "less_of", float("inf")),
-        _extremum("max", "Max", "greater_of", float("-inf")),
-        _placed_extremum("argmin", "ArgMin", "olt", float("inf"), with_value=False),
-        _placed_extremum("argmax", "ArgMax", "ogt", float("-inf"), with_value=False),
-        _placed_extremum("min_argmin", "Min_ArgMin", "olt", float("inf"), with_value=True),
-        _placed_extremum("max_argmax", "Max_ArgMax", "ogt", float("-inf"), with_value=True),
-        Reduction(
-            "logsumexp",
-            "LogSumExp",
-            "log of the sum of exponentials, without overflow; -inf for no columns",
-            initial=(float("-inf"), 0.0),
-            empty=(float("-inf"),),
-            step=_lse_step,
-            merge=_lse_merge,
-            finish=lambda states: (states[0] + apply("log", states[1]),),
-            is_index=(False, False),
-            cotangent=_lse_cotangent,
-            uses_result=True,
-            is_scalar=True,
-        ),
+        *(replace(row, accumulates=True) for row in (*_SUMS, *_EXPONENTIALS)),
+        *_PRODUCTS,
+        *_EXTREMA,
     )
+}
+
+# The row of each name that `reduction_op` may have.
+REDUCTIONS_BY_SPELLING: dict[str, Reduction] = {
+    spelling: row for row in REDUCTIONS.values() for spelling in row.spellings
 }

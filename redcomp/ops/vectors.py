@@ -417,6 +417,16 @@ register(
         domain=VECTORS,
     ),
     _row(
+        "reverse",
+        "",
+        1,
+        "the components of f, last one first",
+        lambda f: f[..., ::-1],
+        _same,
+        lambda access, value, k: access.element(value.args[0], (value.dim - 1) - k),
+        lambda e, value: (apply("reverse", e),),
+    ),
+    _row(
         "one_hot",
         "OneHot",
         1,

@@ -2,13 +2,14 @@
 
 States live for one tile of columns and have the kernel's dtype; after each tile they are merged
 into totals of the accumulator's dtype.  So rounding errors grow with the tile, not with the
-columns.
+columns.  A reduction that keeps several columns continues from tile to tile instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import chain
-from typing import NamedTuple
 
 from redcomp.ir import (
     Kernel,
@@ -17,163 +18,126 @@ from redcomp.ir import (
     Output,
     Type,
     Value,
-    component,
+    broadcast,
+    constant,
     convert,
-    from_elements,
+    number_variable,
+    topological,
     variable,
-    vector_map,
 )
-from redcomp.ops.reductions import REDUCTIONS, Reduction
+from redcomp.ops.reductions import REDUCTIONS, Columns, Reduction, State
 
 
-class _Numbers(NamedTuple):
-    """The number of a column within its tile, exact in every dtype, and of the tile's first one."""
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """One reduced output and what carries it; states, totals and others correspond."""
 
-    column: Value
-    tile: Value
-
-
-class _Slots(NamedTuple):
-    """One reduced output: its states, their initial values, totals, steps, merges and results."""
-
+    output: Output
+    row: Reduction
+    specs: tuple[State, ...]
     states: tuple[Value, ...]
-    initial: tuple[float, ...]
     totals: tuple[Value, ...]
     others: tuple[Value, ...]
-    steps: tuple[Value, ...]
-    merges: tuple[Value, ...]
-    joins: tuple[Value, ...]
-    results: tuple[Value, ...]
 
 
 def accumulate(kernel: Kernel, accumulator: str) -> Nest:
-    """The nest of a scalar kernel, nothing hoisted yet; totals are of dtype `accumulator`."""
-    first = 0
-    slots: list[_Slots] = []
-    numbers = _Numbers(
-        variable("column", "column", 0, Type(kernel.outputs[0].value.dtype)),
-        variable("tile", "tile", 0, Type(accumulator)),
+    """The nest of a kernel, nothing hoisted yet; totals are of dtype `accumulator`."""
+    dtype = kernel.outputs[0].value.dtype
+    columns = Columns(
+        variable("column", "column", 0, Type(dtype)),
+        _known(kernel, number_variable("j_index", dtype)),
     )
-    for output in kernel.outputs:
-        build = _reduce_loop if output.value.op == "map" else _reduce_elements
-        slots.append(build(output, REDUCTIONS[output.reduction], numbers, first))
-        first += len(slots[-1].states)
-    are_numbered = any(any(REDUCTIONS[o.reduction].is_index) for o in kernel.outputs)
+    tile = variable("tile", "tile", 0, Type(accumulator))
+    slots = list(_slots(kernel, accumulator))
+    steps = [slot.row.step(slot.states, slot.output.value, columns) for slot in slots]
+    merges = [_merges(slot, tile) for slot in slots]
+    joins = [_joins(slot) for slot in slots]
+    guards = [_guard(slot) for slot in slots]
+    read = {id(value) for value in topological(chain.from_iterable((*steps, *merges)))}
+    own = {id(param) for param in kernel.params}
+    numbers = (v for v in (*columns, tile) if id(v) in read and id(v) not in own)
     return Nest(
-        (*kernel.params, *(numbers if are_numbered else ())),
-        tuple(chain.from_iterable(s.states for s in slots)),
-        tuple(chain.from_iterable(s.initial for s in slots)),
-        tuple(chain.from_iterable(s.totals for s in slots)),
-        tuple(chain.from_iterable(s.others for s in slots)),
-        tuple(chain.from_iterable(s.steps for s in slots)),
-        tuple(chain.from_iterable(s.merges for s in slots)),
-        tuple(chain.from_iterable(s.joins for s in slots)),
-        tuple(chain.from_iterable(s.results for s in slots)),
+        (*kernel.params, *numbers),
+        _all(slot.states for slot in slots),
+        tuple(spec.initial for slot in slots for spec in slot.specs),
+        _all(slot.totals for slot in slots),
+        _all(slot.others for slot in slots),
+        _all(_starts(slot) for slot in slots),
+        tuple(guard for guard in guards if guard is not None) if all(guards) else (),
+        _all(steps),
+        _all(merges),
+        _all(made for made in joins if made) if all(joins) else (),
+        _all(_results(slot) for slot in slots),
     )
 
 
-def _variables(name: str, kind: Kind, first: int, count: int, type_: Type) -> tuple[Value, ...]:
-    return tuple(variable(f"{name}{first + n}", kind, first + n, type_) for n in range(count))
+def _all(groups: Iterator[tuple[Value, ...]] | list[tuple[Value, ...]]) -> tuple[Value, ...]:
+    return tuple(chain.from_iterable(groups))
 
 
-def _reduce_elements(output: Output, row: Reduction, numbers: _Numbers, first: int) -> _Slots:
-    """One set of states for each of a few components."""
-    value = output.value
-    elements = value.args if value.op == "from_elements" else (value,)
-    width = len(row.initial)
-    count = width * len(elements)
-    states = _variables("state", "state", first, count, Type(value.dtype))
-    totals = _variables("total", "total", first, count, Type(numbers.tile.dtype))
-    others = _variables("other", "total", first, count, Type(numbers.tile.dtype))
-    steps: list[Value] = []
-    merges: list[Value] = []
-    joins: list[Value] = []
-    finished: list[tuple[Value, ...]] = []
-    for k, element in enumerate(elements):
-        own = slice(k * width, (k + 1) * width)
-        steps.extend(row.step(states[own], element, numbers.column))
-        converted = _as_totals(states[own], row, numbers.tile)
-        merges.extend(row.merge(totals[own], converted))
-        joins.extend(row.merge(totals[own], others[own]))
-        finished.append(row.finish(totals[own]))
-    results = tuple(
-        _scaled_elements(list(elements), output.scale, _result_dtype(row, n, value.dtype))
-        for n, elements in enumerate(zip(*finished, strict=True))
-    )
-    return _Slots(
-        states,
-        row.initial * len(elements),
-        totals,
-        others,
-        tuple(steps),
-        tuple(merges),
-        tuple(joins),
-        results,
-    )
+def _known(kernel: Kernel, number: Value) -> Value:
+    """The kernel's own variable of this kind, if its formula has it."""
+    return next((v for v in kernel.params if v["kind"] == number["kind"]), number)
 
 
-def _reduce_loop(output: Output, row: Reduction, numbers: _Numbers, first: int) -> _Slots:
-    """Vectors of states, and a loop over their components, for many of them."""
-    element, counter = output.value.args
-    width, dim = len(row.initial), output.value.dim
-    states = _variables("state", "state", first, width, Type(element.dtype, dim))
-    totals = _variables("total", "total", first, width, Type(numbers.tile.dtype, dim))
-    others = _variables("other", "total", first, width, Type(numbers.tile.dtype, dim))
-
-    def loops(values: tuple[Value, ...]) -> tuple[Value, ...]:
-        return tuple(vector_map(value, counter) for value in values)
-
-    def at(vectors: tuple[Value, ...]) -> tuple[Value, ...]:
-        return tuple(component(vector, counter) for vector in vectors)
-
-    converted = _as_totals(at(states), row, numbers.tile)
-    scale = output.scale
-    scale_element = scale.args[0] if scale is not None and scale.op == "map" else scale
-    results = tuple(
-        vector_map(_scaled(total, scale_element, _result_dtype(row, n, element.dtype)), counter)
-        for n, total in enumerate(row.finish(at(totals)))
-    )
-    return _Slots(
-        states,
-        row.initial,
-        totals,
-        others,
-        loops(row.step(at(states), element, numbers.column)),
-        loops(row.merge(at(totals), converted)),
-        loops(row.merge(at(totals), at(others))),
-        results,
-    )
+def _slots(kernel: Kernel, accumulator: str) -> Iterator[_Slot]:
+    first = 0
+    for output in kernel.outputs:
+        row, value = REDUCTIONS[output.reduction], output.value
+        specs = row.states(value.dim, output.count)
+        states = _variables("state", first, [Type(s.dtype(value.dtype), s.dim) for s in specs])
+        wide = [Type(accumulator, spec.dim) for spec in specs]
+        totals = _variables("total", first, wide)
+        others = _variables("other", first, wide)
+        yield _Slot(output, row, specs, states, totals, others)
+        first += len(specs)
 
 
-def _as_totals(states: tuple[Value, ...], row: Reduction, tile: Value) -> tuple[Value, ...]:
-    """A tile's states in the totals' dtype; numbers of columns count from the first tile on."""
-    wide = (convert(state, tile.dtype) for state in states)
+def _variables(name: str, first: int, types: list[Type]) -> tuple[Value, ...]:
+    kind: Kind = "state" if name == "state" else "total"
     return tuple(
-        state + tile if is_index else state
-        for state, is_index in zip(wide, row.is_index, strict=True)
+        variable(f"{name}{first + n}", kind, first + n, type_) for n, type_ in enumerate(types)
     )
 
 
-def _result_dtype(row: Reduction, n: int, dtype: str) -> str:
-    return "i64" if row.gives_index[n] else dtype
-
-
-def _scaled_elements(finished: list[Value], scale: Value | None, dtype: str) -> Value:
-    """Every component of the result; a scale may have more of them than the reduced value."""
-    if scale is not None and scale.op == "map":  # a scalar was reduced, the scale is a long vector
-        element, counter = scale.args
-        return vector_map(_scaled(finished[0], element, dtype), counter)
-    scales = scale.args if scale is not None and scale.op == "from_elements" else (scale,)
-    dim = max(len(finished), len(scales))
-    return from_elements(
-        tuple(
-            _scaled(finished[k % len(finished)], scales[k % len(scales)], dtype) for k in range(dim)
+def _starts(slot: _Slot) -> tuple[Value, ...]:
+    """Neutral states, or where the last tile ended."""
+    if slot.row.merge is None:
+        return tuple(
+            convert(total, state.dtype)
+            for total, state in zip(slot.totals, slot.states, strict=True)
         )
+    return tuple(
+        broadcast(constant(spec.initial, state.dtype), state.dim)
+        for spec, state in zip(slot.specs, slot.states, strict=True)
     )
 
 
-def _scaled(total: Value, scale: Value | None, dtype: str) -> Value:
-    """The result in its dtype; the product is taken in the wider one."""
+def _merges(slot: _Slot, tile: Value) -> tuple[Value, ...]:
+    """Totals and a tile's states; numbers of columns count from the first tile on."""
+    wide = tuple(
+        convert(state, tile.dtype) + tile if spec.kind == "column" else convert(state, tile.dtype)
+        for spec, state in zip(slot.specs, slot.states, strict=True)
+    )
+    return wide if slot.row.merge is None else slot.row.merge(slot.totals, wide)
+
+
+def _joins(slot: _Slot) -> tuple[Value, ...]:
+    return () if slot.row.merge is None else slot.row.merge(slot.totals, slot.others)
+
+
+def _guard(slot: _Slot) -> Value | None:
+    guard = slot.row.guard
+    return None if guard is None else guard(slot.states, slot.output.value)
+
+
+def _results(slot: _Slot) -> tuple[Value, ...]:
+    """The results in their dtype; a scale is applied in the wider one."""
+    scale = slot.output.scale
+    finished = slot.row.finish(slot.totals)
     if scale is not None:
-        total = total * convert(scale, total.dtype)
-    return convert(total, dtype)
+        finished = tuple(total * convert(scale, total.dtype) for total in finished)
+    return tuple(
+        convert(total, "i64" if result.kind == "index" else slot.output.value.dtype)
+        for result, total in zip(slot.row.results, finished, strict=True)
+    )

@@ -7,7 +7,10 @@ g does not.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from redcomp.ir import J_BIT, Kernel, Output, Value
+from redcomp.ops.reductions import REDUCTIONS
 
 
 def factor(kernel: Kernel) -> Kernel:
@@ -16,14 +19,14 @@ def factor(kernel: Kernel) -> Kernel:
 
 
 def _factored(output: Output) -> Output:
-    if output.reduction != "sum" or output.scale is not None:
+    if not REDUCTIONS[output.reduction].is_linear or output.scale is not None:
         return output
     inside, outside = _split(output.value)
     if outside is None:
         return output
     if inside is None:  # nothing depends on j: the sum counts the columns
         return output
-    return Output(inside, output.reduction, _with_dim(outside, inside, output.value))
+    return replace(output, value=inside, scale=_with_dim(outside, inside, output.value))
 
 
 def _with_dim(scale: Value, inside: Value, value: Value) -> Value:

@@ -40,11 +40,12 @@ def hoist(nest: Nest) -> Nest:
     """Split the steps into what varies with the pair and what is prepared before."""
     hoister = _Hoister(nest)
     done: dict[int, Value] = {}
-    for value in topological(nest.steps):
+    for value in topological(nest.pairs):
         args = tuple(hoister.operand(value, arg, done[id(arg)]) for arg in value.args)
         done[id(value)] = value.with_args(args)
     return replace(
         nest,
+        guards=tuple(done[id(guard)] for guard in nest.guards),
         steps=tuple(done[id(step)] for step in nest.steps),
         uniform=tuple(hoister.hoisted["uniform"]),
         rows=tuple(hoister.hoisted["row"]),
@@ -54,15 +55,15 @@ def hoist(nest: Nest) -> Nest:
 
 class _Hoister:
     def __init__(self, nest: Nest) -> None:
-        self.free = free_indices(nest.steps)
+        self.free = free_indices(nest.pairs)
         self.counters = {
             (value["level"], value["extent"]): value
-            for value in topological(nest.steps)
+            for value in topological(nest.pairs)
             if value.op == "index"
         }
         self.hoisted: dict[str, list[Hoisted]] = {"uniform": [], "row": [], "column": []}
         self.known: dict[int, Value] = {}
-        self.dtype = nest.states[0].dtype
+        self.dtype = nest.dtype
 
     def operand(self, user: Value, arg: Value, rebuilt: Value) -> Value:
         """What `user` reads instead of `arg`: the argument itself or a hoisted variable."""

@@ -1,6 +1,6 @@
 """scalarize: from operations on vectors to operations on scalars, and loops over long vectors.
 
-Components are pulled: each output asks for its components, which ask for those of their operands.
+Components are pulled: each root asks for its components, which ask for those of their operands.
 Vectors of at most `UNROLLED` components are written out.  For longer ones the position is the
 counter of a loop, and whatever depends on it is the loop's body; an element that two loops need is
 computed in both.
@@ -8,12 +8,14 @@ computed in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import chain
 from typing import TypeVar
 
 from redcomp import ir
 from redcomp.errors import CompilerError
-from redcomp.ir import Kernel, Output, Value, component, from_elements, vector_map
+from redcomp.ir import Nest, Value, component, from_elements, vector_map
 from redcomp.ops.table import OPERATIONS
 from redcomp.ops.vectors import Position
 
@@ -24,30 +26,75 @@ UNROLLED = 16
 T = TypeVar("T")
 
 
-def scalarize(kernel: Kernel) -> Kernel:
-    """The same kernel on scalars; vector outputs end in `from_elements` or `map`."""
-    scalarizer = _Scalarizer()
+def scalarize(nest: Nest) -> Nest:
+    """The same nest on scalars; what stays a vector ends in `from_elements` or `map`.
 
-    def scalar_output(output: Output) -> Output:
-        scale = None if output.scale is None else scalarizer.vector(output.scale)
-        return Output(scalarizer.vector(output.value), output.reduction, scale)
+    A state or total of a few components becomes as many scalar ones.
+    """
+    carried = {name: _split(getattr(nest, name)) for name in ("states", "totals", "others")}
+    scalarizer = _Scalarizer({k: v for parts in carried.values() for k, v in parts.items()})
 
-    return Kernel(kernel.params, tuple(map(scalar_output, kernel.outputs)))
+    def components(values: tuple[Value, ...]) -> tuple[Value, ...]:
+        return tuple(chain.from_iterable(map(scalarizer.components, values)))
+
+    initial = (
+        (number,) * len(parts)
+        for number, parts in zip(nest.initial, carried["states"].values(), strict=True)
+    )
+    return replace(
+        nest,
+        states=_flat(carried["states"]),
+        totals=_flat(carried["totals"]),
+        others=_flat(carried["others"]),
+        initial=tuple(chain.from_iterable(initial)),
+        starts=components(nest.starts),
+        guards=components(nest.guards),
+        steps=components(nest.steps),
+        merges=components(nest.merges),
+        joins=components(nest.joins),
+        results=tuple(map(scalarizer.vector, nest.results)),
+    )
+
+
+def _flat(parts: Mapping[int, tuple[Value, ...]]) -> tuple[Value, ...]:
+    return tuple(chain.from_iterable(parts.values()))
+
+
+def _split(variables: tuple[Value, ...]) -> dict[int, tuple[Value, ...]]:
+    """What each variable, by `id`, becomes: scalars, or one long vector; numbered anew."""
+    made: dict[int, tuple[Value, ...]] = {}
+    count = 0
+    for old in variables:
+        parts = old.dim if old.dim <= UNROLLED else 1
+        type_ = ir.Type(old.dtype, old.dim // parts)
+        stem = old["name"].rstrip("0123456789")
+        made[id(old)] = tuple(
+            ir.variable(f"{stem}{count + n}", old["kind"], count + n, type_) for n in range(parts)
+        )
+        count += parts
+    return made
 
 
 class _Scalarizer:
-    """Memoised components, by value and position."""
+    """Memoised components, by value and position; `carried` says what variables become."""
 
-    def __init__(self) -> None:
+    def __init__(self, carried: Mapping[int, tuple[Value, ...]]) -> None:
+        self._carried = carried
         self._known: dict[tuple[int, object], Value] = {}
         self._alive: list[Value] = []
         self._intern = ir.Interner()
         self._level = 0
 
+    def components(self, value: Value) -> tuple[Value, ...]:
+        """The components of a value, or one loop over many of them."""
+        if value.dim > UNROLLED:
+            return (self.vector(value),)
+        return tuple(self.element(value, k) for k in range(value.dim))
+
     def vector(self, value: Value) -> Value:
-        """All components of an output."""
+        """All components of a value, as one."""
         if value.dim <= UNROLLED:
-            return from_elements(tuple(self.element(value, k) for k in range(value.dim)))
+            return from_elements(self.components(value))
         counter = self._intern(ir.index(value.dim, self._level))
         return vector_map(self._inside(counter, lambda k: self.element(value, k)), counter)
 
@@ -136,7 +183,7 @@ class _Scalarizer:
 
     def _make(self, value: Value, place: Position) -> Value:
         if value.op == "variable":
-            return component(value, place)
+            return self._read(self._carried.get(id(value), (value,)), place)
         if value.op in ("constant", "index"):
             return value
         if value.op == "broadcast":
@@ -148,6 +195,17 @@ class _Scalarizer:
         if rule is None:
             raise CompilerError(f"scalarize takes operations on vectors, not {value.op!r}")
         return rule(self, value, place)
+
+    def _read(self, parts: tuple[Value, ...], place: Position) -> Value:
+        """A component of a variable, which may have become several."""
+        if len(parts) == 1:
+            return component(parts[0], place)
+        if isinstance(place, int):
+            return parts[place]
+        chosen = parts[0]
+        for k in range(1, len(parts)):
+            chosen = ir.select(ir.compare("eq", place, k), parts[k], chosen)
+        return chosen
 
 
 def _is_elementwise(value: Value) -> bool:

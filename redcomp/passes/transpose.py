@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from redcomp.ir import Kernel, Kind, replace_variables, variable
 
-_OTHER: dict[str, Kind] = {"i": "j", "j": "i", "parameter": "parameter"}
+_OTHER: dict[str, Kind] = {
+    "i": "j",
+    "j": "i",
+    "i_index": "j_index",
+    "j_index": "i_index",
+    "parameter": "parameter",
+}
 
 
 def transpose(kernel: Kernel) -> Kernel:

@@ -76,6 +76,7 @@ class HostKernel:
         operations: int,
         scratch_bytes: int,
         total_bytes: int,
+        can_split: bool,
     ) -> None:
         self._library = library  # owns the code
         self._run = _FUNCTION(library.address(RUN))
@@ -83,6 +84,7 @@ class HostKernel:
         self._lanes, self._step, self._chunk = lanes, lanes * rows, lanes * chunk
         self._operations = operations
         self._scratch_bytes, self._total_bytes = scratch_bytes, total_bytes
+        self._can_split = can_split
         self.plan = functools.lru_cache(maxsize=64)(self._plan)
 
     def __call__(
@@ -125,7 +127,7 @@ class HostKernel:
         chunk_rows = min(self._chunk, max(self._step, -(-wanted // self._step) * self._step))
         chunks = -(-rows // chunk_rows)
         splits = 1
-        if is_shared:
+        if is_shared and self._can_split:
             splits = max(1, min(-(-_TASKS // chunks), columns // _SPLIT_COLUMNS))
         return Plan(is_shared, chunks, chunk_rows, splits, -(-columns // splits))
 

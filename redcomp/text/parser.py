@@ -47,12 +47,15 @@ def parse_kernel(text: str) -> Kernel:
     params, roots = builder.block(op)
     reductions = builder.items(op, "reductions", str)
     scaled = builder.items(op, "scaled", bool)
-    if len(scaled) != len(reductions) or len(roots) != len(reductions) + sum(scaled):
-        builder.fail(op, "`reductions` and `scaled` do not fit the number of yielded values")
+    counts = builder.items(op, "counts", int)
+    if not len(counts) == len(scaled) == len(reductions) == len(roots) - sum(scaled):
+        builder.fail(op, "`reductions`, `counts` and `scaled` do not fit the yielded values")
     scales = iter(roots[len(reductions) :])
     outputs = tuple(
-        Output(value, reduction, next(scales) if has_scale else None)
-        for value, reduction, has_scale in zip(roots, reductions, scaled, strict=False)
+        Output(value, reduction, next(scales) if has_scale else None, count)
+        for value, reduction, has_scale, count in zip(
+            roots, reductions, scaled, counts, strict=False
+        )
     )
     return Kernel(params, outputs)
 

@@ -43,6 +43,7 @@ _OUTERMOST: _Loops = frozenset()
 def print_kernel(kernel: Kernel) -> str:
     """The kernel as one `redcomp.kernel` operation, which yields the values and then the scales."""
     lists = (
+        ("counts", attribute_text(tuple(o.count for o in kernel.outputs))),
         ("reductions", _array([string_text(o.reduction) for o in kernel.outputs])),
         ("scaled", _array(["false" if o.scale is None else "true" for o in kernel.outputs])),
     )

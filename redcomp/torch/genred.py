@@ -1,8 +1,8 @@
-"""`Genred` on PyTorch tensors, with autograd of any order."""
+"""`Genred` on PyTorch tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +10,17 @@ import torch
 from redcomp.errors import ArgumentError
 from redcomp.frontend.genred import GenredBase, check_call, check_count, sizes
 from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.torch.autograd import KERNEL_DTYPES, apply
 
 __all__ = ["Genred"]
 
-_FLOATS = {torch.float32: "f32", torch.float64: "f64"}
+_FLOATS = {
+    torch.float32: "f32",
+    torch.float64: "f64",
+    torch.float16: "f16",
+    torch.bfloat16: "bf16",
+}
+_STORED = {name: dtype for dtype, name in _FLOATS.items()}
 
 
 class Genred(GenredBase):
@@ -25,13 +32,15 @@ class Genred(GenredBase):
         backend: str = "auto",
         device_id: int = -1,
         ranges: None = None,
-        out: None = None,
-    ) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        out: torch.Tensor | None = None,
+    ) -> Any:
         """Compute the reduction on CPU tensors; differentiable in every argument, to any order.
 
         i-variables have shape (M, D), j-variables (N, D), parameters (D,), with D as declared; all
-        float32 or all float64.  Any strides are accepted.  The result has shape (M, E) for axis=1
-        or (N, E) for axis=0, E being the formula's dimension.
+        of one dtype: float32, float64, or float16 or bfloat16 (computed in float32).  Any strides
+        are accepted.  The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the
+        formula's dimension (see docs/formulas.md for other reductions than sums).  `out`, a tensor
+        of the result's shape and dtype, is filled and returned.
 
         Raises ArgumentError (a ValueError) that names the argument.
         """
@@ -44,17 +53,53 @@ def call(
     backend: str = "auto",
     device_id: int = -1,
     ranges: None = None,
-    out: None = None,
-) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    out: torch.Tensor | None = None,
+) -> Any:
     """What `Genred` does when it is called with tensors."""
-    if backend != "auto" or ranges is not None or out is not None:
-        check_call(backend, ranges, out)
-    _check(genred.reduction, args)
-    results = _apply(genred.reduction, args)
-    return results[0] if len(results) == 1 else results
+    if backend != "auto" or ranges is not None:
+        check_call(backend, ranges)
+    reduction = genred.reduction
+    check(reduction, args)
+    dtype = args[0].dtype
+    if dtype not in KERNEL_DTYPES:  # half precision is for storage
+        args = tuple(t.float() for t in args)
+    results = apply(reduction, args)
+    stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
+    if not reduction.is_plain or stored != args[0].dtype:
+        arranged = genred.arranged(
+            [
+                _as_stored(tensor, result.kind, stored)
+                for tensor, result in zip(results, reduction.results, strict=True)
+            ],
+            lambda parts: torch.stack(parts, -1),
+        )
+    else:
+        arranged = results[0]
+    return arranged if out is None else _filled(out, arranged)
 
 
-def _check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
+def _as_stored(tensor: torch.Tensor, kind: str, dtype: torch.dtype) -> torch.Tensor:
+    """A kernel's result in the dtype that the caller gets."""
+    if kind == "truth":
+        return tensor != 0
+    return tensor if kind == "index" else tensor.to(dtype)
+
+
+def _filled(out: object, result: Any) -> torch.Tensor:
+    """`out` with the result in it."""
+    if isinstance(result, tuple):
+        raise ArgumentError("out is for one result, and this reduction has several")
+    if not isinstance(out, torch.Tensor):
+        raise ArgumentError(f"out must be a tensor; it is of type {type(out).__name__}")
+    if out.shape != result.shape or out.dtype != result.dtype:
+        raise ArgumentError(
+            f"out must have shape {tuple(result.shape)} and dtype {result.dtype}; "
+            f"it has shape {tuple(out.shape)} and dtype {out.dtype}"
+        )
+    return out.copy_(result)
+
+
+def check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
     """Types, dtypes, devices and shapes of the arguments."""
     check_count(reduction, len(tensors))
     for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
@@ -72,7 +117,7 @@ def _check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
         if tensor.dtype not in _FLOATS:
             raise ArgumentError(
                 f"argument {name!r} has dtype {tensor.dtype}; "
-                "expected torch.float32 or torch.float64"
+                "expected torch.float32, float64, float16 or bfloat16"
             )
         if tensor.dtype != tensors[0].dtype:
             raise ArgumentError(
@@ -81,69 +126,3 @@ def _check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
             )
     if not tensors:
         raise ArgumentError("a formula without variables has no dtype")
-
-
-def _apply(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """Through autograd only where somebody could ask for a gradient: it costs several calls."""
-    gives_floats = not all(r.is_index for r in reduction.results)
-    if gives_floats and torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        apply: Callable[..., tuple[torch.Tensor, ...]] = _Reduce.apply
-        return apply(reduction, *tensors)
-    return _compute(reduction, tensors)
-
-
-def _compute(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """Run the kernel on tensors that have been checked."""
-    rows, columns = sizes(reduction, [t.shape for t in tensors])
-    dtype = tensors[0].dtype
-    results = tuple(
-        torch.empty((rows, r.dim), dtype=torch.int64 if r.is_index else dtype)
-        for r in reduction.results
-    )
-    if rows == 0 or columns == 0:
-        for result, description in zip(results, reduction.results, strict=True):
-            result.fill_(description.empty)
-        return results
-    packed = [t.detach().contiguous() for t in tensors]
-    reduction.compiled(_FLOATS[dtype], rows)(
-        rows, columns, [r.data_ptr() for r in results], [t.data_ptr() for t in packed]
-    )
-    return results
-
-
-class _Reduce(torch.autograd.Function):
-    """The reduction as a differentiable function; its backward is made of reductions again."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, reduction: PairReduction, *tensors: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        results = _compute(reduction, tensors)
-        ctx.reduction = reduction
-        ctx.mark_non_differentiable(*(r for r in results if not r.is_floating_point()))
-        ctx.save_for_backward(*tensors, *(results if reduction.uses_result else ()))
-        return results
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        reduction: PairReduction = ctx.reduction
-        if not reduction.is_differentiable:
-            raise ArgumentError(f"the reduction {reduction.reduction!r} has no gradient")
-        saved, count = ctx.saved_tensors, len(reduction.parameters)
-        tensors, results = saved[:count], saved[count:]
-        wanted = [n for n, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
-        result: list[torch.Tensor | None] = [None] * len(tensors)
-        for group in _groups(reduction, wanted):
-            parts = _apply(reduction.gradient(group), (*tensors, *cotangents, *results))
-            for position, part in zip(group, parts, strict=True):
-                is_parameter = reduction.parameters[position].kind == "parameter"
-                result[position] = part.sum(0) if is_parameter else part
-        return None, *result
-
-
-def _groups(reduction: PairReduction, wanted: Sequence[int]) -> list[tuple[int, ...]]:
-    """Arguments whose gradients share a sweep: i-variables, and j-variables with parameters."""
-    kinds = {n: reduction.parameters[n].kind for n in wanted}
-    first = tuple(n for n in wanted if kinds[n] == "i")
-    second = tuple(n for n in wanted if kinds[n] != "i")
-    return [group for group in (first, second) if group]

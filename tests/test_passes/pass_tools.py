@@ -65,6 +65,7 @@ def _strings(items: Iterable[str]) -> str:
 def kernel_text(params: str, body: str, results: str, scaled: Sequence[bool] = (False,)) -> str:
     """A kernel that sums; `results` are "%0: f32, ...", the reduced values and then the scales."""
     lists = {
+        "counts": f"array<i64: {', '.join('0' for _ in scaled)}>",
         "reductions": _strings(["sum"] * len(scaled)),
         "scaled": f"[{', '.join('true' if one else 'false' for one in scaled)}]",
     }
@@ -143,7 +144,7 @@ def run_nest(nest: Nest, arrays: Mapping[str, Array], columns: int, tile: int) -
     by_column = {v["name"] for v in variables_of(nest.roots) if v["kind"] == "j"}
     totals = _start(nest.totals, nest.initial)
     for first in range(0, columns, tile):
-        states = _start(nest.states, nest.initial)
+        states = _named(nest.states, interpret(nest.starts, totals))
         for column in range(first, min(first + tile, columns)):
             pair = {
                 name: array[:, column : column + 1] if name in by_column else array

@@ -28,18 +28,20 @@ def test_states_are_of_the_data_and_totals_of_the_accumulator() -> None:
     after = nest_text(
         "x i f32, y j f32, state0 state f32, total0 total f64, other0 total f64",
         """
-        %0 = "arith.mulf"(%x, %y) : (f32, f32) -> f32
-        %1 = "arith.addf"(%state0, %0) : (f32, f32) -> f32
-        %2 = "arith.extf"(%state0) : (f32) -> f64
-        %3 = "arith.addf"(%total0, %2) : (f64, f64) -> f64
-        %4 = "arith.addf"(%total0, %other0) : (f64, f64) -> f64
-        %5 = "arith.truncf"(%total0) : (f64) -> f32
+        %0 = "arith.constant"() {value = 0.0 : f32} : () -> f32
+        %1 = "arith.mulf"(%x, %y) : (f32, f32) -> f32
+        %2 = "arith.addf"(%state0, %1) : (f32, f32) -> f32
+        %3 = "arith.extf"(%state0) : (f32) -> f64
+        %4 = "arith.addf"(%total0, %3) : (f64, f64) -> f64
+        %5 = "arith.addf"(%total0, %other0) : (f64, f64) -> f64
+        %6 = "arith.truncf"(%total0) : (f64) -> f32
         """,
-        "%1: f32, %3: f64, %4: f64, %5: f32",
+        "%0: f32, %2: f32, %4: f64, %5: f64, %6: f32",
         [0.0],
         states=1,
         totals=1,
         others=1,
+        starts=1,
         steps=1,
         merges=1,
         joins=1,
@@ -58,7 +60,7 @@ def test_scale_is_applied_once_a_row_in_the_accumulators_dtype() -> None:
 
 def test_each_component_has_a_state_up_to_the_limit_of_unrolling() -> None:
     y = variable("y", "j", 0, Type("f32", UNROLLED))
-    nest = accumulate(scalarize(Kernel((y,), (Output(y * 2.0), Output(y)))), "f64")
+    nest = scalarize(accumulate(Kernel((y,), (Output(y * 2.0), Output(y))), "f64"))
     assert len(nest.states) == len(nest.steps) == 2 * UNROLLED
     assert {state.dim for state in nest.states} == {1}
     assert [state["position"] for state in nest.states] == list(range(2 * UNROLLED))
@@ -66,7 +68,7 @@ def test_each_component_has_a_state_up_to_the_limit_of_unrolling() -> None:
 
 def test_long_results_have_vector_states() -> None:
     y = variable("y", "j", 0, Type("f32", LONG))
-    nest = accumulate(scalarize(Kernel((y,), (Output(y * 2.0),))), "f64")
+    nest = scalarize(accumulate(Kernel((y,), (Output(y * 2.0),)), "f64"))
     assert [state.type for state in nest.states] == [Type("f32", LONG)]
     assert [total.type for total in nest.totals] == [Type("f64", LONG)]
     assert [step.op for step in nest.steps + nest.merges + nest.results] == ["map"] * 3
@@ -96,7 +98,7 @@ def test_nest_computes_the_reduction(
     is_factored: bool, kernel: Kernel, columns: int, tile: int
 ) -> None:
     prepared = factor(kernel) if is_factored else kernel
-    nest = accumulate(scalarize(prepared), "f64")
+    nest = scalarize(accumulate(prepared, "f64"))
     verify(nest)
     arrays = random_variables(kernel.params, np.random.default_rng(columns), columns=columns)
     expected = results_of(kernel, arrays)

@@ -62,7 +62,7 @@ def test_each_part_goes_to_where_it_changes() -> None:
 
 
 def hoisted(value: Value, *params: Value) -> Nest:
-    return hoist(cse(accumulate(scalarize(Kernel(params, (Output(value),))), "f32")))
+    return hoist(cse(scalarize(accumulate(Kernel(params, (Output(value),)), "f32"))))
 
 
 def scalar(name: str, kind: str, position: int, dim: int = 1) -> Value:
@@ -123,7 +123,7 @@ def kernels(draw: st.DrawFn) -> Kernel:
 
 @given(kernels(), st.integers(1, 6), st.integers(1, 4))
 def test_hoisted_nest_computes_the_same(kernel: Kernel, columns: int, tile: int) -> None:
-    nest = cse(accumulate(scalarize(kernel), "f64"))
+    nest = cse(scalarize(accumulate(kernel, "f64")))
     moved = hoist(nest)
     verify(moved)
     arrays = random_variables(kernel.params, np.random.default_rng(columns), columns=columns)
@@ -137,7 +137,7 @@ def test_hoisted_nest_computes_the_same(kernel: Kernel, columns: int, tile: int)
 @given(kernels())
 def test_what_is_left_in_the_pair_loop_varies_with_the_pair(kernel: Kernel) -> None:
     assume(kernel.params[0].dim <= UNROLLED)  # parameters may stay in loops over components
-    nest = hoist(cse(accumulate(scalarize(kernel), "f32")))
+    nest = hoist(cse(scalarize(accumulate(kernel, "f32"))))
     raw = ("variable", "constant", "component")
     for value in topological(nest.steps):
         assert value.op in raw or value.dependence == I_BIT | J_BIT

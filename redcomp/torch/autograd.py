@@ -1,0 +1,153 @@
+"""Reductions as differentiable functions of tensors; their derivatives are reductions again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from redcomp.frontend.genred import sizes
+from redcomp.frontend.pair_reduction import PairReduction
+
+KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
+_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+def apply(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Tensors:
+    """All results of a reduction of tensors that have been checked.
+
+    Through autograd only where somebody could ask for a gradient: it costs several calls.
+    """
+    has_values = any(result.kind == "value" for result in reduction.results)
+    if not (has_values and torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
+        return _compute(reduction, tensors)
+    placed = reduction.with_places()
+    reduce: Callable[..., Tensors] = _Reduce.apply
+    results = list(reduce(placed, *tensors))
+    for output, row in enumerate(placed.rows_of_outputs):
+        if row.places:
+            value, place = (n for n, r in enumerate(placed.results) if r.output == output)
+            at_pairs = _values_at(placed, output, tensors, results[place])
+            # Where there was no column there is a neutral value, which depends on nothing.
+            is_there = results[value] != placed.results[value].empty[0]
+            known = torch.where(is_there, at_pairs, results[value])
+            results[value] = _same_value(results[value], known)
+    # A row with places has all the results of the row without them, and then the places.
+    counts = [len(row.results) for row in reduction.rows_of_outputs]
+    own = [[t for t, r in zip(results, placed.results, strict=True) if r.output == n]
+           for n in range(len(counts))]  # fmt: skip
+    return tuple(t for tensors, count in zip(own, counts, strict=True) for t in tensors[:count])
+
+
+def _compute(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Tensors:
+    """Run the kernel."""
+    rows, columns = sizes(reduction, [t.shape for t in tensors])
+    dtype = next(t.dtype for t in tensors if t.is_floating_point())
+    results = tuple(
+        torch.empty((rows, r.dim), dtype=torch.int64 if r.kind == "index" else dtype)
+        for r in reduction.results
+    )
+    if rows == 0 or columns == 0:
+        for result, description in zip(results, reduction.results, strict=True):
+            result[:] = torch.tensor(description.empty, dtype=result.dtype)
+        return results
+    packed = [
+        (t.to(_INTEGERS[dtype]) if p.is_integer else t.detach()).contiguous()
+        for t, p in zip(tensors, reduction.parameters, strict=True)
+    ]
+    reduction.compiled(KERNEL_DTYPES[dtype], rows)(
+        rows, columns, [r.data_ptr() for r in results], [t.data_ptr() for t in packed]
+    )
+    return results
+
+
+class _Reduce(torch.autograd.Function):
+    """All results of a reduction; those of extrema are constants here (see `_values_at`)."""
+
+    @staticmethod
+    def forward(ctx: Any, reduction: PairReduction, *tensors: torch.Tensor) -> Tensors:
+        results = _compute(reduction, tensors)
+        rows = reduction.rows_of_outputs
+        ctx.reduction = reduction
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(
+            *(
+                t
+                for t, r in zip(results, reduction.results, strict=True)
+                if r.kind != "value" or rows[r.output].places
+            )
+        )
+        saved = (t for t, r in zip(results, reduction.results, strict=True) if rows[r.output].saves)
+        ctx.save_for_backward(*tensors, *saved)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        reduction: PairReduction = ctx.reduction
+        saved, count = ctx.saved_tensors, len(reduction.parameters)
+        tensors, results = saved[:count], saved[count:]
+        result: list[torch.Tensor | None] = [None] * len(tensors)
+        of_values = [
+            e for e, r in zip(cotangents, reduction.results, strict=True) if r.kind == "value"
+        ]
+        given = tuple(e is not None for e in of_values)
+        present = [e for e in of_values if e is not None]
+        wanted = [n for n, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
+        for group in _groups(reduction, wanted) if present else ():
+            derived = reduction.gradient(group, given)
+            parts = apply(derived, (*tensors, *present, *results))
+            for position, part in zip(group, parts, strict=True):
+                is_parameter = reduction.parameters[position].kind == "parameter"
+                result[position] = part.sum(0) if is_parameter else part
+        return None, *result
+
+
+def _groups(reduction: PairReduction, wanted: Sequence[int]) -> list[tuple[int, ...]]:
+    """Arguments whose gradients share a sweep: i-variables, and j-variables with parameters."""
+    kinds = {n: reduction.parameters[n].kind for n in wanted}
+    first = tuple(n for n in wanted if kinds[n] == "i")
+    second = tuple(n for n in wanted if kinds[n] != "i")
+    return [group for group in (first, second) if group]
+
+
+def _values_at(
+    reduction: PairReduction, output: int, tensors: Sequence[torch.Tensor], places: torch.Tensor
+) -> torch.Tensor:
+    """What an output reduces, at the columns that `places` names for each row.
+
+    An extremum depends on these pairs alone, so they are all that its gradient has to look at.
+    """
+    rows, each = places.shape
+    chosen = places.reshape(-1)
+    spread = torch.arange(rows).repeat_interleave(each)
+    numbers: dict[str, torch.Tensor] = {reduction.rows: spread}
+    pairs = []
+    for tensor, parameter in zip(tensors, reduction.parameters, strict=True):
+        if parameter.kind == "parameter":
+            pairs.append(tensor.expand(len(chosen), -1))
+        else:
+            pairs.append(tensor[numbers.get(parameter.kind, chosen)])
+    pairs += [numbers.get(kind[0], chosen) for kind in reduction.numbers]
+    (values,) = apply(reduction.pointwise(output), pairs)
+    if values.shape[1] == 1:
+        return values.reshape(rows, each)
+    # Each component of a vector has a place of its own.
+    return values.reshape(rows, each, each).diagonal(dim1=1, dim2=2)
+
+
+class _SameValue(torch.autograd.Function):
+    """The first tensor, with the derivatives of the second, which equals it but for rounding."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, e: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, e
+
+
+_same_value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _SameValue.apply
