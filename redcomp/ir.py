@@ -362,8 +362,9 @@ class Nest:
     once a row i    `rows`
     once a column j `columns`
     once a tile     `starts`: the first value of each of the reduction's `states`, from the totals
-    once a pair     `steps`: the next value of each state.  Where there are `guards`, truth values
-                    of the states and the pair, no step changes anything unless one of them holds
+    once a pair     `adjusts`, then `steps`: the next value of each state.  Adjusting is rarely
+                    needed: it changes nothing in a row where none of the `guards`, truth values of
+                    the states and the pair, holds
     once a tile     `merges`: the next value of each of the `totals`, from the totals and the states
     once a split    `joins`: the next value of each total, from the totals and `others`, those of
                     the next part of the columns; none if the columns cannot be split
@@ -377,6 +378,7 @@ class Nest:
     others: tuple[Value, ...]
     starts: tuple[Value, ...]
     guards: tuple[Value, ...]
+    adjusts: tuple[Value, ...]
     steps: tuple[Value, ...]
     merges: tuple[Value, ...]
     joins: tuple[Value, ...]
@@ -393,13 +395,13 @@ class Nest:
     @property
     def pairs(self) -> tuple[Value, ...]:
         """What is computed for each pair."""
-        return self.guards + self.steps
+        return self.guards + self.adjusts + self.steps
 
     @property
     def roots(self) -> tuple[Value, ...]:
         hoisted = self.uniform + self.rows + self.columns
-        loops = self.starts + self.guards + self.steps + self.merges
-        return loops + self.joins + self.results + tuple(h.definition for h in hoisted)
+        ends = self.merges + self.joins + self.results
+        return self.starts + self.pairs + ends + tuple(h.definition for h in hoisted)
 
     def map_roots(self, function: Callable[[Value], Value]) -> Nest:
         """The nest with each root replaced."""
@@ -411,6 +413,7 @@ class Nest:
             self,
             starts=tuple(map(function, self.starts)),
             guards=tuple(map(function, self.guards)),
+            adjusts=tuple(map(function, self.adjusts)),
             steps=tuple(map(function, self.steps)),
             merges=tuple(map(function, self.merges)),
             joins=tuple(map(function, self.joins)),

@@ -341,6 +341,7 @@ def _check_nest(nest: Nest) -> None:
             _fail(f"is a guard of type {guard.type}, not i1", nest.roots, guard)
     pairs = {
         "starts": (nest.states, nest.starts),
+        "adjusts": (nest.states if nest.guards else (), nest.adjusts),
         "steps": (nest.states, nest.steps),
         "merges": (nest.totals, nest.merges),
         "joins": (nest.totals if nest.joins else (), nest.joins),

@@ -112,6 +112,7 @@ def nest() -> Nest:
         others=(other,),
         starts=(constant(float("-inf"), "f32"),),
         guards=(),
+        adjusts=(),
         steps=(state + row,),
         merges=(total + convert(state, "f64"),),
         joins=(total + other,),

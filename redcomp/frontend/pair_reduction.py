@@ -206,7 +206,7 @@ def _empty_results(output: Output) -> list[tuple[int, tuple[float, ...]]]:
     """Dimension and value of each result over no columns."""
     row = REDUCTIONS[output.reduction]
     states = tuple(
-        broadcast(constant(state.initial, "f64"), state.dim)
+        broadcast(constant(state.first("f64"), "f64"), state.dim)
         for state in row.states(output.value.dim, output.count)
     )
     finished = row.finish(states)

@@ -362,78 +362,66 @@ class Emitter:
 
     # -- steps of reductions -----------------------------------------------------------------------
 
+    def prepare(self, roots: Sequence[Value], leaves: Sequence[Value]) -> list[Value]:
+        """Write what the roots need and what does not depend on the leaves; the rest, in order."""
+        order = _depending_on(roots, leaves)
+        later = {id(value) for value in (*order, *leaves)}
+        self.emit(arg for value in order for arg in value.args if id(arg) not in later)
+        self.emit(root for root in roots if id(root) not in later)
+        return order
+
+    @contextmanager
+    def at_pair(
+        self,
+        leaves: Sequence[Value],
+        operands: Sequence[str],
+        order: Sequence[Value],
+        row: int,
+        col: int,
+    ) -> Iterator[None]:
+        """A scope for one pair: the leaves stand for the operands, and `order` is written."""
+        self.enter()
+        for leaf, operand in zip(leaves, operands, strict=True):
+            self.bind(leaf, [operand])
+        for value in order:
+            self.bind(value, [self.point(value, row, col)])
+        yield
+        self.leave()
+
     def advance(
         self,
         steps: Sequence[Value],
         states: Sequence[Value],
         operands: list[list[str]],
-        guards: Sequence[Value] = (),
         kept: Sequence[Value] = (),
     ) -> list[list[str]]:
         """Apply the steps of a reduction, column after column.
 
         `states` are the leaves that stand for the states in the steps, `operands` their values, one
-        list a state with one operand a row; the result is the same for the next values.  Where
-        there are `guards`, a pair's step is skipped if none holds in any lane.  Values in `kept`
-        depend on the states and stay known, for each pair.
+        list a state with one operand a row; the result is the same for the next values.  Values in
+        `kept` depend on the states and stay known, for each pair.
         """
-        order = _depending_on((*steps, *guards, *kept), states)
-        in_order = {id(value) for value in order} | {id(state) for state in states}
-        self.emit(arg for value in order for arg in value.args if id(arg) not in in_order)
-        self.emit(value for value in (*steps, *guards) if id(value) not in in_order)
-        guarding = _depending_on(guards, states)
+        order = self.prepare((*steps, *kept), states)
         current = [list(rows) for rows in operands]
         grids: list[list[str]] = [[""] * (self.rows * self.cols) for _ in kept]
         for col in range(self.cols):
             for row in range(self.rows):
-                self.enter()
-                for state, rows in zip(states, current, strict=True):
-                    self.bind(state, [rows[row]])
-                self._bind_points(guarding, row, col)
-                before = [rows[row] for rows in current]
-                with self._guarded(guards, states, before, row, col) as following:
-                    self._bind_points(order, row, col)
-                    following[:] = [self.operand(step, row, col, True) for step in steps]
-                for grid, value in zip(grids, kept, strict=True):
-                    grid[row * self.cols + col] = self.operand(value, row, col, self.is_lane(value))
-                self.leave()
+                with self.at_pair(states, [rows[row] for rows in current], order, row, col):
+                    following = [self.operand(step, row, col, True) for step in steps]
+                    for grid, value in zip(grids, kept, strict=True):
+                        place = row * self.cols + col
+                        grid[place] = self.operand(value, row, col, self.is_lane(value))
                 for rows, operand in zip(current, following, strict=True):
                     rows[row] = operand
         for grid, value in zip(grids, kept, strict=True):
             self.bound[id(value)] = Grid(self.rows, self.cols, grid)
         return current
 
-    def _bind_points(self, order: Sequence[Value], row: int, col: int) -> None:
-        """Write values, in their order, for one pair, unless they are known."""
-        for value in order:
-            if id(value) not in self.bound:
-                self.bind(value, [self.point(value, row, col)])
-
-    @contextmanager
-    def _guarded(
-        self,
-        guards: Sequence[Value],
-        states: Sequence[Value],
-        before: list[str],
-        row: int,
-        col: int,
-    ) -> Iterator[list[str]]:
-        """What the body puts into the list, or, where no guard holds, what was there before."""
-        if not guards:
-            yield before
-            return
-        types = [self.type_of(state.dtype, True) for state in states]
-        carried = list(zip(types, before, strict=True))
-        with self.code.when(self.any_lane(guards, row, col), carried) as after:
-            yield after
-        before[:] = after
-
-    def any_lane(self, guards: Sequence[Value], row: int, col: int) -> str:
+    def any_lane(self, truths: Sequence[str]) -> str:
         """Whether one of the truth values holds in any lane."""
-        held = self.operand(guards[0], row, col, True)
-        type_ = self.type_of("i1", True)
-        for guard in guards[1:]:
-            held = self.code.value(f"or {type_} {held}, {self.operand(guard, row, col, True)}")
+        held, type_ = truths[0], self.type_of("i1", True)
+        for truth in truths[1:]:
+            held = self.code.value(f"or {type_} {held}, {truth}")
         if self.lanes == 1:
             return held
         name = f"llvm.vector.reduce.or.v{self.lanes}i1"

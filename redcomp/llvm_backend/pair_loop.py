@@ -138,55 +138,96 @@ class PairLoop:
         return [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]
 
     def _advance(self, current: list[list[str]]) -> list[list[str]]:
-        """Step all states; the scalar ones are operands, one list a state with one a row."""
-        nest, emitter = self.nest, self.emitter
-        steps = [nest.steps[n] for n in self.scalar_states]
-        states = [nest.states[n] for n in self.scalar_states]
-        elements = [step.args[0] for step in nest.steps if step.op == "map"]
-        if not elements:
-            return emitter.advance(steps, states, current, nest.guards)
-        kept = read_by(elements, states)
-        if not nest.guards:
-            following = emitter.advance(steps, states, current, kept=kept)
-            self._advance_vectors()
-            return following
-        # One branch around everything; such a schedule has one pair a step.
-        for state, operands in zip(states, current, strict=True):
-            emitter.bind(state, operands)
-        emitter.emit(nest.guards)
-        carried = [
-            (emitter.type_of(state.dtype, True), operand)
-            for state, (operand,) in zip(states, current, strict=True)
-        ]
-        with self.code.when(emitter.any_lane(nest.guards, 0, 0), carried) as after:
-            emitter.enter()
-            following = emitter.advance(steps, states, current, kept=kept)
-            self._advance_vectors()
-            emitter.leave()
-            after[:] = [operand for (operand,) in following]
-        return [[operand] for operand in after]
+        """Adjust and step all states; the scalar ones are operands, one list a state."""
+        if self.nest.guards:
+            current = self._adjusted(current)
+        states = [self.nest.states[n] for n in self.scalar_states]
+        steps = [self.nest.steps[n] for n in self.scalar_states]
+        elements = [step.args[0] for step in self.nest.steps if step.op == "map"]
+        following = self.emitter.advance(steps, states, current, read_by(elements, states))
+        for counter, together in by_counter(self.nest.steps).items():
+            self._advance_vectors(counter, together)
+        return following
 
-    def _advance_vectors(self) -> None:
-        """Step the states that are long vectors, in memory, one loop for all of the same length."""
-        steps, states = self.nest.steps, self.nest.states
-        for counter, together in by_counter(steps).items():
-            elements = [steps[n].args[0] for n in together]
-            leaves = [component_of(states[n], counter, elements) for n in together]
-            self.emitter.emit(elements)
-            with self.code.loop(0, counter["extent"], 1) as loop:
-                self.emitter.enter_loop(counter, loop.counter)
-                current = [
-                    [
-                        self.states.load(self.code, states[n], loop.counter, row)
-                        for row in range(self.schedule.rows)
-                    ]
-                    for n in together
-                ]
-                following = self.emitter.advance(elements, leaves, current)
-                for n, operands in zip(together, following, strict=True):
-                    for row, operand in enumerate(operands):
-                        self.states.store(self.code, operand, states[n], loop.counter, row)
-                self.emitter.leave_loop(counter)
+    def _advance_vectors(self, counter: Value, together: list[int]) -> None:
+        """Step states that are vectors of one length, in memory, in one loop over components."""
+        states, emitter = [self.nest.states[n] for n in together], self.emitter
+        elements = [self.nest.steps[n].args[0] for n in together]
+        leaves = [component_of(state, counter, elements) for state in states]
+        rows = range(self.schedule.rows)
+        emitter.emit(elements)
+        with self.code.loop(0, counter["extent"], 1) as loop:
+            emitter.enter_loop(counter, loop.counter)
+            current = [
+                [self.states.load(self.code, state, loop.counter, row) for row in rows]
+                for state in states
+            ]
+            following = emitter.advance(elements, leaves, current)
+            for state, operands in zip(states, following, strict=True):
+                for row in rows:
+                    self.states.store(self.code, operands[row], state, loop.counter, row)
+            emitter.leave_loop(counter)
+
+    # -- rare adjustments --------------------------------------------------------------------------
+
+    def _adjusted(self, current: list[list[str]]) -> list[list[str]]:
+        """The scalar states after adjusting what the guards of some column in the block ask for."""
+        nest, emitter = self.nest, self.emitter
+        states = [nest.states[n] for n in self.scalar_states]
+        guarding = emitter.prepare(nest.guards, states)
+        types = [emitter.type_of(state.dtype, True) for state in states]
+        columns = range(emitter.cols)
+        made: list[list[str]] = [[] for _ in states]
+        for row in range(self.schedule.rows):
+            before = [rows[row] for rows in current]
+
+            def truths(operands: list[str], col: int, row: int = row) -> list[str]:
+                with emitter.at_pair(states, operands, guarding, row, col):
+                    return [emitter.operand(guard, row, col, True) for guard in nest.guards]
+
+            is_any = emitter.any_lane([t for col in columns for t in truths(before, col)])
+            with self.code.when(is_any, list(zip(types, before, strict=True))) as after:
+                for col in columns:
+                    carried = list(zip(types, after, strict=True))
+                    is_here = emitter.any_lane(truths(after, col))
+                    with self.code.when(is_here, carried) as adjusted:
+                        adjusted[:] = self._adjust_pair(states, adjusted, row, col)
+                    after[:] = adjusted
+            for rows, operand in zip(made, after, strict=True):
+                rows.append(operand)
+        return made
+
+    def _adjust_pair(
+        self, states: list[Value], operands: list[str], row: int, col: int
+    ) -> list[str]:
+        """Adjust all states for one pair; the next scalar ones."""
+        nest, emitter = self.nest, self.emitter
+        adjusts = [nest.adjusts[n] for n in self.scalar_states]
+        elements = [a.args[0] for a in nest.adjusts if a.op == "map"]
+        emitter.enter()
+        order = emitter.prepare((*adjusts, *read_by(elements, states)), states)
+        with emitter.at_pair(states, operands, order, row, col):
+            following = [emitter.operand(adjust, row, col, True) for adjust in adjusts]
+            for counter, together in by_counter(nest.adjusts).items():
+                self._adjust_vectors(counter, together, row, col)
+        emitter.leave()
+        return following
+
+    def _adjust_vectors(self, counter: Value, together: list[int], row: int, col: int) -> None:
+        """Adjust states that are vectors of one length for one pair."""
+        states, emitter = [self.nest.states[n] for n in together], self.emitter
+        elements = [self.nest.adjusts[n].args[0] for n in together]
+        leaves = [component_of(state, counter, elements) for state in states]
+        emitter.emit(elements)
+        with self.code.loop(0, counter["extent"], 1) as loop:
+            emitter.enter_loop(counter, loop.counter)
+            order = emitter.prepare(elements, leaves)
+            loaded = [self.states.load(self.code, s, loop.counter, row) for s in states]
+            with emitter.at_pair(leaves, loaded, order, row, col):
+                for state, element in zip(states, elements, strict=True):
+                    operand = emitter.operand(element, row, col, True)
+                    self.states.store(self.code, operand, state, loop.counter, row)
+            emitter.leave_loop(counter)
 
     def _merge(self, states: list[list[str]]) -> None:
         """Merge the tile's states into the totals."""

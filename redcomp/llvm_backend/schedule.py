@@ -51,9 +51,8 @@ _LOOP_BLOCKS_OF_A_ROW: _Blocks = ((1, 8), (1, 4), (1, 1))
 _BLOCKS_OF_A_ROW: _Blocks = ((1, 4), (1, 2), (1, 1))
 # A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
 _VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 1))
-# Where a step is rarely taken, the columns of a block have one branch each.
+# Where all that happens to the states is that they are rarely adjusted.
 _GUARDED_BLOCKS: _Blocks = ((1, 4), (1, 1))
-_GUARDED_VECTOR_BLOCKS: _Blocks = ((1, 1),)
 
 # LLVM's time grows faster than a loop's body, which is limited to this many operations.
 _LONGEST_BODY = 2000
@@ -64,7 +63,9 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
     values = list(topological(nest.pairs))
     operations = sum(value.op not in STRUCTURAL for value in values)
     folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
-    states = len(nest.states)
+    stepped = [
+        state for state, step in zip(nest.states, nest.steps, strict=True) if step is not state
+    ]
 
     def fits(block: tuple[int, int]) -> bool:
         rows, cols = block
@@ -72,15 +73,12 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
             return False
         if folds:
             return rows * cols * folds + rows + 3 < target.registers
-        if nest.guards:
-            return True  # the states may be in memory, where they are rarely needed
         # Constants and temporaries take about two thirds; inputs can stay in memory.
-        return rows * states < target.registers * 3 // 8
+        return rows * len(stepped) < target.registers * 3 // 8
 
-    has_vectors = any(state.dim > 1 for state in nest.states)
-    if nest.guards:
-        blocks = _GUARDED_VECTOR_BLOCKS if has_vectors else _GUARDED_BLOCKS
-    elif has_vectors:
+    if not stepped:
+        blocks = _GUARDED_BLOCKS
+    elif any(state.dim > 1 for state in nest.states):
         blocks = _VECTOR_STATE_BLOCKS
     elif folds:
         blocks = _LOOP_BLOCKS_OF_A_ROW if few_rows else _LOOP_BLOCKS

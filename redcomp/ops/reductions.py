@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from redcomp.ir import (
     INTEGER_OF_WIDTH,
     Type,
@@ -41,18 +43,30 @@ class Columns(NamedTuple):
     in_call: Value
 
 
+def _highest(dtype: str) -> float:
+    """The highest finite number."""
+    return float(np.finfo(dtype.replace("f", "float")).max)
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What a reduction carries from column to column.
 
     dim      its number of components
-    initial  its value before the first column: the neutral element
+    initial  its value before the first column: the neutral element, or "lowest", the dtype's lowest
+             finite number
     kind     "value", "column" (the number of a column within its tile) or "index" (in the call)
+    resumes  whether a tile of columns starts from the total of those before it
     """
 
     dim: int
-    initial: float
+    initial: float | Literal["lowest"]
     kind: Literal["value", "column", "index"] = "value"
+    resumes: bool = False
+
+    def first(self, dtype: str) -> float:
+        """Its initial value in a dtype."""
+        return -_highest(dtype) if self.initial == "lowest" else self.initial
 
     def dtype(self, of_values: str) -> str:
         """Its dtype, given that of the reduced values."""
@@ -103,8 +117,9 @@ class Reduction:
     step        (states, values, number of the column) to the next states
     finish      states to the results
     merge       (states, states) to the states of both sets of columns, the first ones coming first;
-                None where a tile continues from the last one's states and columns are not split
-    guard       (states, values) to a truth value; where it is false, a step changes nothing
+                None where all states resume, and columns are not split
+    guard       (states, values) to a truth value: whether to adjust the states before the step
+    adjust      as `step`, but rarely needed; it changes nothing where the guard is false
     cotangent   (values, what arrived) to the values' cotangent for each pair
     saves       whether `cotangent` reads the results
     places      the name of the row that also says where the values are, from which gradients follow
@@ -127,6 +142,7 @@ class Reduction:
     finish: Callable[[States], tuple[Value, ...]]
     merge: Callable[[States, States], States] | None = None
     guard: Callable[[States, Value], Value] | None = None
+    adjust: Callable[[States, Value, Columns], States] | None = None
     cotangent: Callable[[Value, Arrived], Value] | None = None
     saves: bool = False
     places: str = ""
@@ -414,10 +430,14 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
         (f"{title}_Arg{title}", f"{title}Arg{title}"),
         f"the K {word} values, {order}, and the numbers of their columns; ties by number",
         (VALUE, INDEX),
-        lambda dim, count: (State(count, INF), State(count, 0.0, "index")),
-        step=lambda states, value, columns: _insert(states, signed(value), columns.in_call),
+        lambda dim, count: (
+            State(count, INF, resumes=True),
+            State(count, 0.0, "index", resumes=True),
+        ),
+        step=lambda states, value, columns: states,
         finish=finish,
         guard=lambda states, value: compare("olt", signed(value), apply("elem", states[0], m=0)),
+        adjust=lambda states, value, columns: _insert(states, signed(value), columns.in_call),
         places=f"k{name}_argk{name}",
         takes="components",
         keeps=True,
@@ -454,30 +474,9 @@ _EXTREMA = (
 )
 
 # -- sums of exponentials --------------------------------------------------------------------------
-# They carry the largest value m so far and sums of exp(value - m) * weight.  Where two sides are
-# equal their factors are 1 without a subtraction, which would be NaN for infinities; so all -inf
-# gives -inf and a +inf gives +inf.
-
-
-class _Factors(NamedTuple):
-    """The larger of two values, and what sums relative to each have to be multiplied by."""
-
-    largest: Value
-    old: Value
-    new: Value
-    is_new: Value
-
-
-def _factors(old: Value, new: Value) -> _Factors:
-    decay = apply("exp", -elementwise("abs", new - old))
-    decay = select(compare("oeq", new, old), 1.0, decay)
-    is_new = compare("ogt", new, old)
-    return _Factors(
-        select(is_new, new, old),
-        select(is_new, decay, 1.0),
-        select(is_new, 1.0, decay),
-        is_new,
-    )
+# They carry a shift, the largest value so far, and sums of exp(value - shift) * weight.  A larger
+# value is rare: then the sums are adjusted to it.  The shift stays finite, so that there is no
+# difference of infinities: nothing but -inf sums to 0, and a +inf makes the sums infinite.
 
 
 def _scalar_and_weights(value: Value) -> tuple[Value, Value]:
@@ -485,26 +484,33 @@ def _scalar_and_weights(value: Value) -> tuple[Value, Value]:
     return apply("elem", value, m=0), weights
 
 
+def _exponentials_adjust(states: States, value: Value, columns: Columns) -> States:
+    shift, *sums = states
+    f = apply("elem", value, m=0)
+    finite = elementwise("less_of", _highest(f.dtype), f)
+    larger = elementwise("greater_of", finite, shift)
+    decay = apply("exp", shift - larger)
+    return larger, *(total * decay for total in sums)
+
+
+def _exceeds_shift(states: States, value: Value) -> Value:
+    return compare("ogt", apply("elem", value, m=0), states[0])
+
+
 def _exponentials_step(states: States, value: Value, columns: Columns) -> States:
-    """States: largest value, sum of exponentials, and (if the value has weights) weighted sums."""
-    if len(states) == 2:
-        factors = _factors(states[0], value)
-        return factors.largest, elementwise("fma", states[1], factors.old, factors.new)
-    f, weights = _scalar_and_weights(value)
-    factors = _factors(states[0], f)
-    return (
-        factors.largest,
-        elementwise("fma", states[1], factors.old, factors.new),
-        elementwise("fma", factors.new, weights, states[2] * factors.old),
-    )
+    """States: the shift, the sum of exponentials, and (if there are weights) weighted sums."""
+    shift, total, *sums = states
+    term = apply("exp", apply("elem", value, m=0) - shift)
+    if not sums:
+        return shift, total + term
+    _, weights = _scalar_and_weights(value)
+    return shift, total + term, elementwise("fma", term, weights, sums[0])
 
 
 def _exponentials_merge(a: States, b: States) -> States:
-    factors = _factors(a[0], b[0])
-    sums = (
-        left * factors.old + right * factors.new for left, right in zip(a[1:], b[1:], strict=True)
-    )
-    return factors.largest, *sums
+    larger = elementwise("greater_of", b[0], a[0])
+    left, right = apply("exp", a[0] - larger), apply("exp", b[0] - larger)
+    return larger, *(old * left + new * right for old, new in zip(a[1:], b[1:], strict=True))
 
 
 def _log_finish(states: States) -> tuple[Value, ...]:
@@ -512,10 +518,8 @@ def _log_finish(states: States) -> tuple[Value, ...]:
 
 
 def _softmax_finish(states: States) -> tuple[Value, ...]:
-    largest, total, sums = states
-    is_nothing = compare("oeq", largest, -INF)
-    mean = select(is_nothing, float("nan"), sums / total)
-    return mean, largest + apply("log", total)
+    shift, total, sums = states
+    return sums / total, shift + apply("log", total)
 
 
 def _share(f: Value, logarithm: Value) -> Value:
@@ -545,6 +549,31 @@ def _softmax_cotangent(value: Value, arrived: Arrived) -> Value:
     if e_logarithm is not None:
         slope = slope + e_logarithm
     return apply("concat", share * slope, share * e)
+
+
+# The largest value itself, which may be infinite, and the sum relative to it: where two values are
+# equal the factor is 1 without a subtraction.
+
+
+class _Factors(NamedTuple):
+    """The larger of two values, and what sums relative to each have to be multiplied by."""
+
+    largest: Value
+    old: Value
+    new: Value
+    is_new: Value
+
+
+def _factors(old: Value, new: Value) -> _Factors:
+    decay = apply("exp", -elementwise("abs", new - old))
+    decay = select(compare("oeq", new, old), 1.0, decay)
+    is_new = compare("ogt", new, old)
+    return _Factors(
+        select(is_new, new, old),
+        select(is_new, decay, 1.0),
+        select(is_new, 1.0, decay),
+        is_new,
+    )
 
 
 def _shifted_states(dim: int, count: int) -> tuple[State, ...]:
@@ -603,10 +632,12 @@ _EXPONENTIALS = (
         ("LogSumExp",),
         "log of the sum of exponentials, without overflow; -inf for no columns",
         (VALUE,),
-        lambda dim, count: (State(1, -INF), State(1, 0.0)),
+        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0)),
         step=_exponentials_step,
         finish=_log_finish,
         merge=_exponentials_merge,
+        guard=_exceeds_shift,
+        adjust=_exponentials_adjust,
         cotangent=_logsumexp_cotangent,
         saves=True,
         weighted="weighted_logsumexp",
@@ -618,10 +649,12 @@ _EXPONENTIALS = (
         ("LogSumExpWeight",),
         "log of the sum of exp(formula) * formula2, without overflow; -inf for no columns",
         (VALUE,),
-        lambda dim, count: (State(1, -INF), State(1, 0.0), State(dim - 1, 0.0)),
+        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
         step=_exponentials_step,
         finish=_log_finish,
         merge=_exponentials_merge,
+        guard=_exceeds_shift,
+        adjust=_exponentials_adjust,
         cotangent=_weighted_logsumexp_cotangent,
         saves=True,
         takes="weights",
@@ -632,10 +665,12 @@ _EXPONENTIALS = (
         ("SumSoftMaxWeight", "SoftMax"),
         "sum of exp(formula) * formula2, over the sum of exp(formula); NaN for no columns",
         (VALUE, Result(is_hidden=True)),
-        lambda dim, count: (State(1, -INF), State(1, 0.0), State(dim - 1, 0.0)),
+        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
         step=_exponentials_step,
         finish=_softmax_finish,
         merge=_exponentials_merge,
+        guard=_exceeds_shift,
+        adjust=_exponentials_adjust,
         cotangent=_softmax_cotangent,
         saves=True,
         takes="weights",

@@ -52,18 +52,20 @@ def accumulate(kernel: Kernel, accumulator: str) -> Nest:
     steps = [slot.row.step(slot.states, slot.output.value, columns) for slot in slots]
     merges = [_merges(slot, tile) for slot in slots]
     joins = [_joins(slot) for slot in slots]
-    guards = [_guard(slot) for slot in slots]
-    read = {id(value) for value in topological(chain.from_iterable((*steps, *merges)))}
+    guards = tuple(guard for slot in slots for guard in _guards(slot))
+    adjusts = [_adjusts(slot, columns) for slot in slots] if guards else []
+    read = {id(v) for v in topological(chain.from_iterable((*adjusts, *steps, *merges)))}
     own = {id(param) for param in kernel.params}
     numbers = (v for v in (*columns, tile) if id(v) in read and id(v) not in own)
     return Nest(
         (*kernel.params, *numbers),
         _all(slot.states for slot in slots),
-        tuple(spec.initial for slot in slots for spec in slot.specs),
+        tuple(spec.first(dtype) for slot in slots for spec in slot.specs),
         _all(slot.totals for slot in slots),
         _all(slot.others for slot in slots),
         _all(_starts(slot) for slot in slots),
-        tuple(guard for guard in guards if guard is not None) if all(guards) else (),
+        guards,
+        _all(adjusts),
         _all(steps),
         _all(merges),
         _all(made for made in joins if made) if all(joins) else (),
@@ -101,15 +103,12 @@ def _variables(name: str, first: int, types: list[Type]) -> tuple[Value, ...]:
 
 
 def _starts(slot: _Slot) -> tuple[Value, ...]:
-    """Neutral states, or where the last tile ended."""
-    if slot.row.merge is None:
-        return tuple(
-            convert(total, state.dtype)
-            for total, state in zip(slot.totals, slot.states, strict=True)
-        )
+    """Neutral states, or what the tiles before have come to."""
     return tuple(
-        broadcast(constant(spec.initial, state.dtype), state.dim)
-        for spec, state in zip(slot.specs, slot.states, strict=True)
+        convert(total, state.dtype)
+        if spec.resumes
+        else broadcast(constant(spec.first(state.dtype), state.dtype), state.dim)
+        for spec, state, total in zip(slot.specs, slot.states, slot.totals, strict=True)
     )
 
 
@@ -126,9 +125,14 @@ def _joins(slot: _Slot) -> tuple[Value, ...]:
     return () if slot.row.merge is None else slot.row.merge(slot.totals, slot.others)
 
 
-def _guard(slot: _Slot) -> Value | None:
+def _guards(slot: _Slot) -> tuple[Value, ...]:
     guard = slot.row.guard
-    return None if guard is None else guard(slot.states, slot.output.value)
+    return () if guard is None else (guard(slot.states, slot.output.value),)
+
+
+def _adjusts(slot: _Slot, columns: Columns) -> tuple[Value, ...]:
+    adjust = slot.row.adjust
+    return slot.states if adjust is None else adjust(slot.states, slot.output.value, columns)
 
 
 def _results(slot: _Slot) -> tuple[Value, ...]:

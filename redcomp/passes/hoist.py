@@ -46,6 +46,7 @@ def hoist(nest: Nest) -> Nest:
     return replace(
         nest,
         guards=tuple(done[id(guard)] for guard in nest.guards),
+        adjusts=tuple(done[id(adjust)] for adjust in nest.adjusts),
         steps=tuple(done[id(step)] for step in nest.steps),
         uniform=tuple(hoister.hoisted["uniform"]),
         rows=tuple(hoister.hoisted["row"]),

@@ -37,6 +37,14 @@ def scalarize(nest: Nest) -> Nest:
     def components(values: tuple[Value, ...]) -> tuple[Value, ...]:
         return tuple(chain.from_iterable(map(scalarizer.components, values)))
 
+    def following(values: tuple[Value, ...]) -> tuple[Value, ...]:
+        """As `components`, but a state that stays as it is remains itself."""
+        parts = (
+            carried["states"][id(v)] if v is state else scalarizer.components(v)
+            for v, state in zip(values, nest.states, strict=False)
+        )
+        return tuple(chain.from_iterable(parts))
+
     initial = (
         (number,) * len(parts)
         for number, parts in zip(nest.initial, carried["states"].values(), strict=True)
@@ -49,7 +57,8 @@ def scalarize(nest: Nest) -> Nest:
         initial=tuple(chain.from_iterable(initial)),
         starts=components(nest.starts),
         guards=components(nest.guards),
-        steps=components(nest.steps),
+        adjusts=following(nest.adjusts),
+        steps=following(nest.steps),
         merges=components(nest.merges),
         joins=components(nest.joins),
         results=tuple(map(scalarizer.vector, nest.results)),

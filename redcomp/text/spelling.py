@@ -20,7 +20,7 @@ KERNEL, BLOCK, NEST, YIELD = (DIALECT + name for name in ("kernel", "block", "ne
 
 # The parts of a nest in the order in which they print.
 NEST_CARRIED = ("states", "totals", "others")
-NEST_COMPUTED = ("starts", "guards", "steps", "merges", "joins", "results")
+NEST_COMPUTED = ("starts", "guards", "adjusts", "steps", "merges", "joins", "results")
 NEST_HOISTED = ("uniform", "rows", "columns")
 
 # Operations that are part of the IR itself and have no row in the table.

@@ -150,6 +150,8 @@ def run_nest(nest: Nest, arrays: Mapping[str, Array], columns: int, tile: int) -
                 name: array[:, column : column + 1] if name in by_column else array
                 for name, array in known.items()
             }
+            if nest.guards:
+                states = _named(nest.states, interpret(nest.adjusts, {**pair, **states}))
             states = _named(nest.states, interpret(nest.steps, {**pair, **states}))
         totals = _named(nest.totals, interpret(nest.merges, {**totals, **states}))
     return interpret(nest.results, {**known, **totals})
