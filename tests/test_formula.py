@@ -285,12 +285,23 @@ def _expressions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         inner.map("({})".format),
         items.map("f({})".format),
         items.map("[{}]".format),
+        items.map("({},)".format),
     )
+
+
+def has_brackets(formula: str) -> bool:
+    """Whether a tuple is one argument of a call, and not several of them."""
+    call = ast.parse(f"f({formula})", mode="eval").body
+    assert isinstance(call, ast.Call)
+    return len(call.args) == 1 and isinstance(call.args[0], ast.Tuple)
 
 
 def assert_like_python(formula: str) -> None:
     try:
-        expected = python_shape(ast.parse(formula.strip(), mode="eval").body)
+        root = ast.parse(formula.strip(), mode="eval").body
+        if isinstance(root, ast.Tuple) and not has_brackets(formula):
+            raise UnsupportedError(formula)
+        expected = python_shape(root)
     except (SyntaxError, UnsupportedError):
         assert error_of(formula).formula == formula
     else:
@@ -311,6 +322,8 @@ def test_precedence_is_that_of_python(formula: str) -> None:
         max_size=15,
     ).map("".join)
 )
+@example("(a),b")
+@example("(a,)")
 def test_same_language_as_python(formula: str) -> None:
     """Any row of tokens: we accept what Python accepts, of the nodes that we have, and agree."""
     # Python calls (f)(x) and ours does not; it reads 01 differently; it warns about 2(x).
