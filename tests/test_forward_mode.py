@@ -103,3 +103,21 @@ def test_a_call_without_tangents_has_none() -> None:
         found = forward_ad.unpack_dual(genred(*numbers(0)))
     assert found.tangent is None
     torch.testing.assert_close(found.primal, dense(*numbers(0)))
+
+
+REQUESTS = [
+    *((name, {}) for name in ("Sum", "Mean", "Norm", "LogSumExp", "Prod", "Min", "Max")),
+    *((name, {"formula2": "b"}) for name in ("LogSumExp", "SumSoftMaxWeight")),
+    *((name, {"opt_arg": 2}) for name in ("KMin", "KMax")),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), REQUESTS)
+def test_every_reduction_by_differences(name: str, options: dict[str, object]) -> None:
+    genred = Genred("SqDist(x,y)*p", ALIASES, reduction_op=name, axis=1, **options)
+    _, found = torch.func.jvp(genred, numbers(0), numbers(1))
+    ends = [
+        genred(*(a + h * t for a, t in zip(numbers(0), numbers(1), strict=True)))
+        for h in (1e-6, -1e-6)
+    ]
+    torch.testing.assert_close(found, (ends[0] - ends[1]) / 2e-6, rtol=1e-7, atol=1e-7)
