@@ -86,7 +86,7 @@ def python_shape(node: ast.expr) -> Shape:
             return python_shape(left), SYMBOLS[type(op)], python_shape(right)
         case ast.Call(ast.Name(name), args, []):
             return name, [python_shape(arg) for arg in args]
-        case ast.List(items):
+        case ast.List(items) | ast.Tuple(items):
             return [python_shape(item) for item in items]
     raise UnsupportedError(ast.dump(node))
 
@@ -122,6 +122,8 @@ def error_of(formula: str) -> FormulaError:
         ("f()", ("f", [])),
         ("T(a,[2,3],[],[-1,],[0])", ("T", ["a", [2, 3], [], [("-", 1)], [0]])),
         (" f ( x ,\n\ty , ) ", ("f", ["x", "y"])),
+        ("D(f, (x, y+1), (a,))", ("D", ["f", ["x", ("y", "+", 1)], ["a"]])),
+        ("((x), (), ((a, b),))", ["x", [], [["a", "b"]]]),
     ],
 )  # fmt: skip
 def test_tree(formula: str, expected: Shape) -> None:
@@ -167,12 +169,12 @@ def test_callee_has_its_own_span() -> None:
         ("2x", "expected an operator or the end, got 'x'", 1),
         ("(a", "'(' is never closed", 0),
         ("f(a, g(b)", "'(' is never closed", 1),
-        ("(a]", "expected an operator or ')', got ']'", 2),
+        ("(a]", "expected an operator, ',' or ')', got ']'", 2),
         ("f(a b)", "expected an operator, ',' or ')', got 'b'", 4),
         ("a)", "expected an operator or the end, got ')'", 1),
-        ("(a,b)", "expected an operator or ')', got ','", 2),
         ("a,b", "expected an operator or the end, got ','", 1),
-        ("()", "expected a name, a number, '(' or '-', got ')'", 1),
+        ("(,)", "expected a name, a number, '(' or '-', got ','", 1),
+        ("(a,", "expected a name, a number, '(' or '-', got the end", 3),
         ("f(,)", "expected a name, a number, '(' or '-', got ','", 2),
         ("f(a,,b)", "expected a name, a number, '(' or '-', got ','", 4),
         ("[a)", "expected an operator, ',' or ']', got ')'", 2),
@@ -283,12 +285,23 @@ def _expressions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         inner.map("({})".format),
         items.map("f({})".format),
         items.map("[{}]".format),
+        items.map("({},)".format),
     )
+
+
+def has_brackets(formula: str) -> bool:
+    """Whether a tuple is one argument of a call, and not several of them."""
+    call = ast.parse(f"f({formula})", mode="eval").body
+    assert isinstance(call, ast.Call)
+    return len(call.args) == 1 and isinstance(call.args[0], ast.Tuple)
 
 
 def assert_like_python(formula: str) -> None:
     try:
-        expected = python_shape(ast.parse(formula.strip(), mode="eval").body)
+        root = ast.parse(formula.strip(), mode="eval").body
+        if isinstance(root, ast.Tuple) and not has_brackets(formula):
+            raise UnsupportedError(formula)
+        expected = python_shape(root)
     except (SyntaxError, UnsupportedError):
         assert error_of(formula).formula == formula
     else:
@@ -309,6 +322,8 @@ def test_precedence_is_that_of_python(formula: str) -> None:
         max_size=15,
     ).map("".join)
 )
+@example("(a),b")
+@example("(a,)")
 def test_same_language_as_python(formula: str) -> None:
     """Any row of tokens: we accept what Python accepts, of the nodes that we have, and agree."""
     # Python calls (f)(x) and ours does not; it reads 01 differently; it warns about 2(x).

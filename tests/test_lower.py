@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redcomp.errors import FormulaError
-from redcomp.frontend import lower
+from redcomp.frontend import builders
 from redcomp.frontend.aliases import parse_aliases
+from redcomp.frontend.context import MAX_VALUES
 from redcomp.frontend.exact import MAX_BITS, fold, rounded
-from redcomp.frontend.lower import MAX_VALUES, Lowered, lower_formula, lower_formulas
+from redcomp.frontend.lower import Lowered, lower_formula, lower_formulas
 from redcomp.interpret import interpret
 from redcomp.ir import Value, topological
 from redcomp.ops import OPERATIONS, SPELLINGS
@@ -185,7 +186,7 @@ def gradient_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Value, Value, 
         calls.append((output, wrt, cotangent))
         return cotangent
 
-    monkeypatch.setattr(lower, "gradient", recorded)
+    monkeypatch.setattr(builders, "gradient", recorded)
     return calls
 
 
@@ -308,7 +309,8 @@ def test_minus_zero_keeps_its_sign() -> None:
         ("Exp([1])", "a list stands where a vector is expected", "[1]"),
         ("x**[2]", "a list stands where a vector is expected", "[2]"),
         ("[1, 2]", "a list stands where a vector is expected", "[1, 2]"),
-        ("[x]", "an element of a list must be an integer literal", "x"),
+        ("[x]", "a list stands where a vector is expected", "[x]"),
+        ("1 + (x, y)", "a list stands where a vector is expected", "(x, y)"),
         ("2 + x/0", "division by zero", "x/0"),
         ("1/(1 - 1)", "division by zero", "1/(1 - 1)"),
         ("x/0.0", "division by zero", "x/0.0"),
@@ -329,10 +331,10 @@ def test_minus_zero_keeps_its_sign() -> None:
         ("Zero(-1)", "expected a dimension from 1 to 16,777,216, got -1", "-1"),
         ("Zero(99999999)", "expected a dimension from 1 to 16,777,216", "99999999"),
         ("1 + SumT(b, 16777217)", "more than 16,777,216 components", "SumT(b, 16777217)"),
-        ("Grad(x, x + 1, x)", "Grad differentiates with respect to a variable", "x + 1"),
-        ("Grad(x, 1, x)", "Grad differentiates with respect to a variable", "1"),
+        ("Grad(x, x + 1, x)", "Grad's argument v must be a variable", "x + 1"),
+        ("Grad(x, 1, x)", "Grad's argument v must be a variable", "1"),
         ("1 + Grad(b, p)", "needs its third argument", "Grad(b, p)"),
-        ("Grad(x|y, x, y)", "third argument has dimension 3, its first 1", "y"),
+        ("Grad(x|y, x, y)", "Grad's argument e has dimension 3, not 1", "y"),
         ("Factorize(x, [1])", "a list stands where a vector is expected", "[1]"),
     ],
 )
@@ -385,6 +387,7 @@ def list_operation(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lists_of_integers() -> None:
     both = lowered("ListOperation(x, [2,-3,1+1,], [0])").value
     assert both.attrs == (("dimsf", (2, -3, 2)), ("perm", (0,)))
+    assert lowered("ListOperation(x, (2, 3))").value.attrs == (("dimsf", (2, 3)), ("perm", ()))
     assert lowered("ListOperation(x, [])").value.attrs == (("dimsf", ()), ("perm", ()))
 
 
@@ -392,6 +395,9 @@ def test_lists_of_integers() -> None:
 def test_errors_in_lists() -> None:
     assert "argument dimsf must be a list, such as [2,3]" in str(error_of("ListOperation(x, 2)"))
     assert "takes 2 to 3 arguments, got 1" in str(error_of("ListOperation(x)"))
+    error = error_of("ListOperation(x, [1, b])")
+    assert "an element of a list must be an integer literal" in str(error)
+    assert error.start == len("ListOperation(x, [1, ")
 
 
 # -- hostile input

@@ -9,7 +9,7 @@ KeOps hands formulas to Python's `eval`, and they must keep their meaning.  From
     *  /
     unary -  +
     **                       right associative
-    names, numbers, name(argument, ...), [item, ...], (expression)
+    names, numbers, name(argument, ...), [item, ...], (item, ...), (expression)
 
 Nothing here recurses: the parser keeps its own stack, so a hostile formula meets a limit and its
 error message, never Python's recursion limit.
@@ -79,7 +79,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """`[items, ...]`."""
+    """`[items, ...]`, or a tuple: `()`, `(item,)`, `(item, item, ...)`."""
 
     items: tuple[Node, ...]
     span: Span
@@ -198,14 +198,17 @@ class _Open:
     callee: Name | None
     depth: int
     items: list[Node] = field(default_factory=list)
+    has_comma: bool = False
 
     @property
     def closer(self) -> str:
         return _CLOSERS[self.token.text]
 
     @property
-    def takes_commas(self) -> bool:
-        return self.callee is not None or self.token.text == "["
+    def groups(self) -> bool:
+        """Whether it is there for precedence only, and neither a call, a list nor a tuple."""
+        is_single = len(self.items) == 1 and not self.has_comma
+        return self.callee is None and self.token.text == "(" and is_single
 
 
 class _Parser:
@@ -268,7 +271,8 @@ class _Parser:
             if token.kind == "end":
                 return False
             raise self.error(f"expected an operator or the end, got {token}{_hint(token)}", token)
-        if token.text == "," and bracket.takes_commas:
+        if token.text == ",":
+            bracket.has_comma = True
             bracket.items.append(self.operands.pop())
             return True
         if token.text == bracket.closer:
@@ -277,8 +281,8 @@ class _Parser:
             return False
         if token.kind == "end":
             raise self.error(f"{bracket.token} is never closed", bracket.token)
-        expected = "an operator, ',' or " if bracket.takes_commas else "an operator or "
-        raise self.error(f"expected {expected}{bracket.closer!r}, got {token}{_hint(token)}", token)
+        expected = f"an operator, ',' or {bracket.closer!r}"
+        raise self.error(f"expected {expected}, got {token}{_hint(token)}", token)
 
     def number(self, token: Token) -> int | float:
         value = float(token.text)
@@ -306,8 +310,7 @@ class _Parser:
         if not isinstance(bracket, _Open) or token.text != bracket.closer:
             return None
         previous = self.tokens[self.position - 2]
-        after_item = previous.text == "," or previous is bracket.token
-        return bracket if bracket.takes_commas and after_item else None
+        return bracket if previous is bracket.token or previous.text == "," else None
 
     def close(self, bracket: _Open, closer: Token) -> None:
         """Make the innermost bracket, whose items are complete, an operand."""
@@ -317,10 +320,10 @@ class _Parser:
         if bracket.callee is not None:
             span = Span(bracket.callee.span.start, span.stop)
             self.operands.append(Call(bracket.callee, items, span))
-        elif bracket.takes_commas:
-            self.operands.append(List(items, span))
-        else:
+        elif bracket.groups:
             self.operands.append(replace(items[0], span=span))
+        else:
+            self.operands.append(List(items, span))
 
     def reduce(self, level: int = 0, comparison: Token | None = None) -> None:
         """Complete the waiting operators, down to a bracket, that bind tighter than `level`."""

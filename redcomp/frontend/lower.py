@@ -3,27 +3,20 @@
 Numbers are exact until they meet a vector; then they are rounded, once, to the kernel's dtype.
 
 Operations come from the table by their spelling.  What can be called and is no operation
-(variables, constants, Grad, ...) has a builder in `BUILDERS`.
+(variables, constants, derivatives) has a builder in `builders.BUILDERS`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
-from redcomp.errors import FormulaError
-from redcomp.frontend.aliases import (
-    KIND_OF_CATEGORY,
-    KIND_OF_CONSTRUCTOR,
-    MAX_DIM,
-    Alias,
-    spell,
-)
-from redcomp.frontend.exact import Exact, fold, rounded
+from redcomp.frontend.aliases import Alias
+from redcomp.frontend.builders import BUILDERS
+from redcomp.frontend.context import MAX_INTEGER, FormulaContext, Item, Operand
+from redcomp.frontend.exact import Exact, fold
 from redcomp.frontend.formula import (
     COMPARISONS,
     Binary,
@@ -37,13 +30,8 @@ from redcomp.frontend.formula import (
     parse,
 )
 from redcomp.frontend.scope import Scope
-from redcomp.ir import Attribute, Kind, Type, Value, constant, topological, zero
-from redcomp.ops import SPELLINGS, ShapeError, apply
-from redcomp.passes.grad import gradient
-
-MAX_VALUES = 20_000
-# Integer literals become attributes, which C and LLVM hold in 32 bits.
-MAX_INTEGER = 2**31 - 1
+from redcomp.ir import Attribute, Value
+from redcomp.ops import SPELLINGS
 
 # How many names an error message lists.
 MAX_LISTED = 20
@@ -66,8 +54,6 @@ OPERATORS: Mapping[str, str] = {
     "!=": "not_equal",
 }
 SWAPPED = (">", ">=")
-
-Item = Value | int | Fraction | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +84,12 @@ def lower_formulas(
     return values, scope.variables()
 
 
-@dataclass(frozen=True, slots=True)
-class _Operand:
-    """A lowered node: what it became, and where it stands."""
-
-    node: Node
-    item: Item
-
-
-class _Lowering:
+class _Lowering(FormulaContext):
     """Lowers the nodes of one formula, children first."""
-
-    def __init__(self, formula: str, scope: Scope) -> None:
-        self.formula = formula
-        self.scope = scope
-        self.dtype = scope.dtype
-        self.made = 0
 
     def run(self, root: Node) -> Value:
         """The value of a tree.  Left-associative chains are deep, so this keeps its own stack."""
-        done: list[_Operand] = []
+        done: list[Operand] = []
         stack: list[tuple[Node, bool]] = [(root, False)]
         while stack:
             node, ready = stack.pop()
@@ -131,52 +103,22 @@ class _Lowering:
             first = len(done) - len(below)
             operands = done[first:]
             del done[first:]
-            done.append(_Operand(node, self.lower(node, operands)))
+            done.append(Operand(node, self.lower(node, operands)))
         return self.vector(done.pop())
 
-    def lower(self, node: Node, operands: Sequence[_Operand]) -> Item:
+    def lower(self, node: Node, operands: Sequence[Operand]) -> Item:
         match node:
             case Number():
                 return node.value if isinstance(node.value, int) else Fraction(node.value)
             case Name():
                 return self.name(node)
             case List():
-                return tuple(self.integer(o, "an element of a list") for o in operands)
+                return tuple(operands)
             case Unary():
                 return self.unary(node, operands[0])
             case Binary():
                 return self.binary(node, *operands)
         return self.call(node, operands)
-
-    # -- operands
-
-    def vector(self, operand: _Operand) -> Value:
-        """An operand as a value; numbers become constants of the kernel's dtype."""
-        item, node = operand.item, operand.node
-        if isinstance(item, Value):
-            return item
-        if isinstance(item, tuple):
-            raise self.error("a list stands where a vector is expected", node)
-        value: Value | None = None
-        with contextlib.suppress(OverflowError):
-            value = constant(rounded(item, self.dtype), self.dtype, node.span)
-        if value is None or math.isinf(value["value"]):
-            raise self.error(f"the number is too large for {self.dtype}", node)
-        return self.keep(value, (), node)
-
-    def integer(self, operand: _Operand, what: str) -> int:
-        item = operand.item
-        if not isinstance(item, int):
-            raise self.error(f"{what} must be an integer literal such as 3", operand.node)
-        if abs(item) > MAX_INTEGER:
-            raise self.error(f"{what} is at most {MAX_INTEGER:,} in absolute value", operand.node)
-        return item
-
-    def dimension(self, operand: _Operand) -> int:
-        dim = self.integer(operand, "the dimension")
-        if not 1 <= dim <= MAX_DIM:
-            raise self.error(f"expected a dimension from 1 to {MAX_DIM:,}, got {dim}", operand.node)
-        return dim
 
     # -- names and operators
 
@@ -191,7 +133,7 @@ class _Lowering:
         nearest = _nearest(node.name, names)
         raise self.error(f"unknown name {node.name!r}{nearest}; the names are: {known}", node)
 
-    def unary(self, node: Unary, operand: _Operand) -> Item:
+    def unary(self, node: Unary, operand: Operand) -> Item:
         item = operand.item
         if node.op == "-" and isinstance(item, int):
             return -item
@@ -202,7 +144,7 @@ class _Lowering:
             return self.apply("negate", (self.vector(operand),), {}, node)
         return self.vector(operand) if isinstance(item, tuple) else item
 
-    def binary(self, node: Binary, left: _Operand, right: _Operand) -> Item:
+    def binary(self, node: Binary, left: Operand, right: Operand) -> Item:
         a, b = left.item, right.item
         if node.op == "/" and isinstance(b, Exact) and b == 0:
             raise self.error("division by zero", node)
@@ -226,7 +168,7 @@ class _Lowering:
         except ValueError:
             raise self.error("a negative number has no such power", node) from None
 
-    def power(self, node: Binary, left: _Operand, right: _Operand) -> Value:
+    def power(self, node: Binary, left: Operand, right: Operand) -> Value:
         base, exponent = self.vector(left), right.item
         if not isinstance(exponent, Exact):
             return self.apply("powf", (base, self.vector(right)), {}, node)
@@ -258,7 +200,7 @@ class _Lowering:
                 f"{_signature(name)} takes {wanted} argument{plural}, got {len(node.args)}", node
             )
 
-    def call(self, node: Call, operands: Sequence[_Operand]) -> Item:
+    def call(self, node: Call, operands: Sequence[Operand]) -> Item:
         name = node.callee.name
         if name in BUILDERS:
             return BUILDERS[name].build(self, node, operands)
@@ -273,149 +215,14 @@ class _Lowering:
             attrs[parameter] = self.parameter(name, parameter, operand)
         return self.apply(row.name, vectors, attrs, node)
 
-    def parameter(self, name: str, parameter: str, operand: _Operand) -> Attribute:
+    def parameter(self, name: str, parameter: str, operand: Operand) -> Attribute:
         if parameter not in LIST_PARAMETERS:
             return self.integer(operand, f"{name}'s argument {parameter}")
         if not isinstance(operand.item, tuple):
             raise self.error(
                 f"{name}'s argument {parameter} must be a list, such as [2,3]", operand.node
             )
-        return operand.item
-
-    def apply(
-        self, op: str, operands: tuple[Value, ...], attrs: Mapping[str, Attribute], node: Node
-    ) -> Value:
-        """The operation on the operands; dimensions that do not fit fail at the node."""
-        try:
-            value = apply(op, *operands, **attrs)
-        except ShapeError as error:
-            raise self.error(str(error), node) from None
-        if value.dim > MAX_DIM:
-            raise self.error(f"the result has more than {MAX_DIM:,} components", node)
-        # A definition may return an operand, which keeps its own place (and identity).
-        if any(value is operand for operand in operands):
-            return value
-        return self.keep(replace(value, span=node.span), operands, node)
-
-    def keep(self, value: Value, inputs: Iterable[Value], node: Node) -> Value:
-        """Count what was made from `inputs`, and stop when it becomes too much."""
-        self.made += sum(1 for _ in topological([value], known={id(v) for v in inputs}))
-        if self.made > MAX_VALUES:
-            raise self.error(f"the formula becomes more than {MAX_VALUES:,} operations", node)
-        return value
-
-    def variable(self, kind: Kind, position: int, dim: int, node: Node) -> Value:
-        found = self.scope.argument(kind, position, dim, span=node.span)
-        if (found["kind"], found.dim) != (kind, dim):
-            known = spell(found["kind"], position, found.dim)
-            raise self.error(f"argument {position} is {known}, called {found['name']}", node)
-        return found
-
-    def error(self, message: str, node: Node) -> FormulaError:
-        return FormulaError(message, self.formula, node.span.start, node.span.stop)
-
-
-# -- what can be called and is not in the table
-
-Operands = Sequence[_Operand]
-
-
-@dataclass(frozen=True, slots=True)
-class Builder:
-    """Something that can be called: its arguments as one writes them, and what a call becomes.
-
-    `least` is the number of arguments that it needs, where the last ones may be left out.
-    """
-
-    arguments: tuple[str, ...]
-    build: Callable[[_Lowering, Call, Operands], Item]
-    least: int | None = None
-
-
-def _integer_constant(lowering: _Lowering, node: Call, operands: Operands) -> Item:
-    item = operands[0].item
-    if not isinstance(item, int):
-        raise lowering.error("IntCst's argument must be an integer", operands[0].node)
-    return item
-
-
-def _rational(lowering: _Lowering, node: Call, operands: Operands) -> Item:
-    *p, q = (lowering.integer(operand, f"{node.callee.name}'s argument") for operand in operands)
-    if q == 0:
-        raise lowering.error("division by zero", node)
-    return Fraction(p[0] if p else 1, q)
-
-
-def _zero(lowering: _Lowering, node: Call, operands: Operands) -> Item:
-    made = zero(Type(lowering.dtype, lowering.dimension(operands[0])))
-    return replace(made, span=node.span)
-
-
-def _var(lowering: _Lowering, node: Call, operands: Operands) -> Item:
-    position, dim = _position(lowering, operands[0]), lowering.dimension(operands[1])
-    category = lowering.integer(operands[2], "the category")
-    if not 0 <= category < len(KIND_OF_CATEGORY):
-        message = f"expected a category: 0 (i), 1 (j) or 2 (parameter), got {category}"
-        raise lowering.error(message, operands[2].node)
-    return lowering.variable(KIND_OF_CATEGORY[category], position, dim, node)
-
-
-def _vi_vj_pm(lowering: _Lowering, node: Call, operands: Operands) -> Item:
-    dim = lowering.dimension(operands[-1])
-    if len(operands) == 2:
-        position = _position(lowering, operands[0])
-    else:
-        position = lowering.scope.next_position()
-    return lowering.variable(KIND_OF_CONSTRUCTOR[node.callee.name], position, dim, node)
-
-
-def _position(lowering: _Lowering, operand: _Operand) -> int:
-    """A stated position, which is written as a number so that `Scope.reserve` could see it."""
-    if not isinstance(operand.node, Number):
-        raise lowering.error("the position must be written as a number", operand.node)
-    return lowering.integer(operand, "the position")
-
-
-def _grad(lowering: _Lowering, node: Call, operands: Operands) -> Item:
-    output, wrt = lowering.vector(operands[0]), operands[1].item
-    if not isinstance(wrt, Value) or wrt.op != "variable":
-        raise lowering.error("Grad differentiates with respect to a variable", operands[1].node)
-    if len(operands) == 3:
-        cotangent = lowering.vector(operands[2])
-    elif wrt["kind"] == "parameter":
-        raise lowering.error("Grad with respect to a parameter needs its third argument", node)
-    else:
-        other: Kind = "j" if wrt["kind"] == "i" else "i"
-        position = lowering.scope.next_position()
-        cotangent = lowering.variable(other, position, output.dim, node)
-    if cotangent.dim != output.dim:
-        message = f"Grad's third argument has dimension {cotangent.dim}, its first {output.dim}"
-        raise lowering.error(message, operands[2].node)
-    value = gradient(output, wrt, cotangent)
-    return lowering.keep(value, topological((output, wrt, cotangent)), node)
-
-
-def _first(lowering: _Lowering, node: Call, operands: Operands) -> Item:
-    """Factorize and AutoFactorize ask for shared sub-formulas, which `passes.cse` always shares."""
-    for operand in operands[1:]:
-        lowering.vector(operand)
-    return lowering.vector(operands[0])
-
-
-BUILDERS: Mapping[str, Builder] = {
-    "Var": Builder(("position", "dim", "category"), _var),
-    **{
-        constructor: Builder(("position", "dim"), _vi_vj_pm, 1)
-        for constructor in KIND_OF_CONSTRUCTOR
-    },
-    "IntCst": Builder(("n",), _integer_constant),
-    "IntInv": Builder(("n",), _rational),
-    "RatCst": Builder(("p", "q"), _rational),
-    "Zero": Builder(("dim",), _zero),
-    "Grad": Builder(("f", "v", "e"), _grad, 2),
-    "Factorize": Builder(("f", "g"), _first),
-    "AutoFactorize": Builder(("f",), _first),
-}
+        return tuple(self.integer(item, "an element of a list") for item in operand.item)
 
 
 def _arguments(name: str) -> tuple[str, ...]:

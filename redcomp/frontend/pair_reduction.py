@@ -35,7 +35,8 @@ from redcomp.ir import (
 from redcomp.llvm_backend.schedule import FEW_ROWS
 from redcomp.ops.reductions import REDUCTIONS, Arrived, Reduction
 from redcomp.ops.table import ShapeError, apply
-from redcomp.passes.grad import gradients
+from redcomp.passes.grad import gradients, reverse
+from redcomp.passes.jvp import jvp
 from redcomp.passes.transpose import transpose
 from redcomp.runtime.host import HostKernel
 
@@ -159,6 +160,15 @@ class PairReduction:
         kinds = {self.parameters[p].kind for p in positions} - {"parameter"}
         rows: Kind = "i" if kinds == {"i"} else "j"
         return self._derive(GradientSource(self, positions, given), rows)
+
+    def differential(self, positions: tuple[int, ...]) -> PairReduction:
+        """The reduction that gives the results' derivatives along tangents of some arguments.
+
+        It takes this one's arguments, then a tangent for each of `positions`, then all results of
+        the outputs whose row saves them.  It gives one result for each result that is a value of
+        a row with a cotangent.
+        """
+        return self._derive(DifferentialSource(self, positions), self.rows)
 
     def with_places(self) -> PairReduction:
         """The same reduction, its extrema with their places; itself if it has all of them."""
@@ -303,6 +313,55 @@ class GradientSource:
         outputs = tuple(Output(total) for total in totals if total is not None)
         params = [*kernel.params, *cotangents.values(), *results.values()]
         return Kernel(_with_number(params, outputs, column), outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class DifferentialSource:
+    """The derivative of a reduction along tangents of some arguments.
+
+    A row's rule takes cotangents of the results to each pair's value, linearly; its transpose takes
+    the tangent of each pair's value to the results, where they add up.
+    """
+
+    parent: PairReduction
+    positions: tuple[int, ...]
+
+    def kernel(self, dtype: str) -> Kernel:
+        parent = self.parent
+        kernel = parent.untransposed(dtype)
+        names = _Names(kernel)
+        wrt = [kernel.params[position] for position in self.positions]
+        count = len(parent.parameters)
+        tangents = [
+            variable(names.new("tangent"), v["kind"], count + k, v.type) for k, v in enumerate(wrt)
+        ]
+        count += len(tangents)
+        saved = [n for n, r in enumerate(parent.results) if parent.rows_of_outputs[r.output].saves]
+
+        def of_result(stem: str, n: int, position: int) -> Value:
+            result = parent.results[n]
+            of = INTEGER_OF_WIDTH[dtype] if result.kind == "index" else dtype
+            return variable(names.new(stem), parent.rows, position, Type(of, result.dim))
+
+        results = {n: of_result("result", n, count + k) for k, n in enumerate(saved)}
+        column = _column_number(kernel, parent.rows, dtype)
+        outputs: list[Output] = []
+        for number, output in enumerate(kernel.outputs):
+            own = [n for n, result in enumerate(parent.results) if result.output == number]
+            cotangent = REDUCTIONS[output.reduction].cotangent
+            if cotangent is None:
+                continue
+            values = [n for n in own if parent.results[n].kind == "value"]
+            dummies = {n: of_result("cotangent", n, 0) for n in values}
+            arrived = Arrived(
+                tuple(results[n] for n in own if n in results),
+                tuple(dummies.get(n) for n in own),
+                column,
+            )
+            seed = (cotangent(output.value, arrived), jvp(output.value, wrt, tangents))
+            outputs += map(Output, reverse((seed,), tuple(dummies.values())))
+        params = [*kernel.params, *tangents, *results.values()]
+        return Kernel(_with_number(params, outputs, column), tuple(outputs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ approximations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from redcomp.errors import CompilerError
 from redcomp.ir import Type, Value, broadcast, select, topological, zero
@@ -24,33 +24,55 @@ def gradient(output: Value, wrt: Value, cotangent: Value) -> Value:
 
 def gradients(output: Value, wrt: tuple[Value, ...], cotangent: Value) -> tuple[Value, ...]:
     """`gradient` with respect to several variables at once."""
-    active = _depending_on(output, wrt)
-    cotangents: dict[int, Value] = {id(output): _fit(cotangent, output.type)}
-    for value in reversed(list(topological([output]))):
+    return reverse(((output, cotangent),), wrt)
+
+
+def reverse(
+    seeds: Iterable[tuple[Value, Value]], wrt: tuple[Value, ...], known: Container[int] = ()
+) -> tuple[Value, ...]:
+    """The cotangents of `wrt`, given those of several outputs, as (output, cotangent) pairs.
+
+    Nothing is searched below a value whose `id` is `known`: promise that `wrt` is not there.
+    """
+    cotangents: dict[int, Value] = {}
+    outputs = []
+    for output, cotangent in seeds:
+        outputs.append(output)
+        _accumulate(cotangents, output, cotangent)
+    order = list(topological(outputs, known))
+    active = _depending_on(order, wrt)
+    for value in reversed(order):
         arriving = cotangents.get(id(value))
         if arriving is None or id(value) not in active:
             continue
-        for arg, part in zip(value.args, _pull_back(arriving, value, active), strict=True):
-            if part is None or id(arg) not in active:
-                continue
-            part = _fit(part, arg.type)
-            known = cotangents.get(id(arg))
-            cotangents[id(arg)] = part if known is None else known + part
+        for arg, part in zip(value.args, pull_back(arriving, value, active), strict=True):
+            if part is not None and id(arg) in active:
+                _accumulate(cotangents, arg, part)
     return tuple(
         cotangents[id(v)] if id(v) in cotangents and id(v) in active else zero(v.type) for v in wrt
     )
 
 
-def _depending_on(output: Value, wrt: tuple[Value, ...]) -> set[int]:
+def _accumulate(cotangents: dict[int, Value], value: Value, part: Value) -> None:
+    part = fit(part, value.type)
+    known = cotangents.get(id(value))
+    cotangents[id(value)] = part if known is None else known + part
+
+
+def _depending_on(order: Iterable[Value], wrt: tuple[Value, ...]) -> set[int]:
     wanted = {id(v) for v in wrt}
     active: set[int] = set()
-    for value in topological([output]):
+    for value in order:
         if id(value) in wanted or any(id(arg) in active for arg in value.args):
             active.add(id(value))
     return active
 
 
-def _pull_back(e: Value, value: Value, active: set[int]) -> tuple[Value | None, ...]:
+def pull_back(e: Value, value: Value, active: Container[int]) -> tuple[Value | None, ...]:
+    """One cotangent an argument, given the value's own: None where it is zero, or not `active`.
+
+    It is linear in `e`.  One with more or fewer components than its argument still has to `fit`.
+    """
     if not value.args:
         return ()
     if value.op == "broadcast":
@@ -84,7 +106,7 @@ def _product(
     return -e if partial == -1.0 else e * partial
 
 
-def _fit(cotangent: Value, wanted: Type) -> Value:
+def fit(cotangent: Value, wanted: Type) -> Value:
     """Sum a cotangent over components that were broadcast, or repeat a scalar one."""
     if cotangent.dim == wanted.dim:
         return cotangent

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.autograd.forward_ad import unpack_dual
 
 from redcomp.frontend.genred import sizes
 from redcomp.frontend.pair_reduction import PairReduction
@@ -22,7 +23,7 @@ def apply(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Tensors:
     Through autograd only where somebody could ask for a gradient: it costs several calls.
     """
     has_values = any(result.kind == "value" for result in reduction.results)
-    if not (has_values and torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
+    if not (has_values and _is_differentiated(tensors)):
         return _compute(reduction, tensors)
     placed = reduction.with_places()
     reduce: Callable[..., Tensors] = _Reduce.apply
@@ -40,6 +41,21 @@ def apply(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Tensors:
     own = [[t for t, r in zip(results, placed.results, strict=True) if r.output == n]
            for n in range(len(counts))]  # fmt: skip
     return tuple(t for tensors, count in zip(own, counts, strict=True) for t in tensors[:count])
+
+
+def _is_differentiated(tensors: Sequence[torch.Tensor]) -> bool:
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return True
+    # Inside of torch.func, tensors may be wrappers without data, which only autograd takes off.
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return any(_tangent(t) is not None for t in tensors)
+
+
+def _tangent(tensor: torch.Tensor) -> torch.Tensor | None:
+    tangent: torch.Tensor | None
+    _, tangent = unpack_dual(tensor)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+    return tangent
 
 
 def _compute(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Tensors:
@@ -68,21 +84,35 @@ class _Reduce(torch.autograd.Function):
     """All results of a reduction; those of extrema are constants here (see `_values_at`)."""
 
     @staticmethod
-    def forward(ctx: Any, reduction: PairReduction, *tensors: torch.Tensor) -> Tensors:
-        results = _compute(reduction, tensors)
-        rows = reduction.rows_of_outputs
+    def forward(reduction: PairReduction, *tensors: torch.Tensor) -> Tensors:
+        return _compute(reduction, tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        reduction: PairReduction
+        reduction, *tensors = inputs
         ctx.reduction = reduction
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(
-            *(
-                t
-                for t, r in zip(results, reduction.results, strict=True)
-                if r.kind != "value" or rows[r.output].places
-            )
+            *(t for t, is_one in zip(output, _differentiable(reduction), strict=True) if not is_one)
         )
-        saved = (t for t, r in zip(results, reduction.results, strict=True) if rows[r.output].saves)
-        ctx.save_for_backward(*tensors, *saved)
-        return results
+        rows = reduction.rows_of_outputs
+        saved = (t for t, r in zip(output, reduction.results, strict=True) if rows[r.output].saves)
+        kept = (*tensors, *saved)
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        reduction: PairReduction = ctx.reduction
+        saved, count = ctx.saved_tensors, len(reduction.parameters)
+        moving = tuple(n for n, t in enumerate(tangents) if t is not None)
+        present = [t for t in tangents if t is not None]
+        if not moving or not any(_differentiable(reduction)):
+            return (None,) * len(reduction.results)
+        derived = reduction.differential(moving)
+        parts = iter(apply(derived, (*saved[:count], *present, *saved[count:])))
+        return tuple(next(parts) if is_one else None for is_one in _differentiable(reduction))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
@@ -103,6 +133,12 @@ class _Reduce(torch.autograd.Function):
                 is_parameter = reduction.parameters[position].kind == "parameter"
                 result[position] = part.sum(0) if is_parameter else part
         return None, *result
+
+
+def _differentiable(reduction: PairReduction) -> list[bool]:
+    """Which results this function differentiates."""
+    rows = reduction.rows_of_outputs
+    return [r.kind == "value" and not rows[r.output].places for r in reduction.results]
 
 
 def _groups(reduction: PairReduction, wanted: Sequence[int]) -> list[tuple[int, ...]]:
@@ -142,12 +178,21 @@ class _SameValue(torch.autograd.Function):
     """The first tensor, with the derivatives of the second, which equals it but for rounding."""
 
     @staticmethod
-    def forward(ctx: Any, value: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def forward(value: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Tensors, output: torch.Tensor) -> None:
+        pass
 
     @staticmethod
     def backward(ctx: Any, e: torch.Tensor) -> tuple[None, torch.Tensor]:
         return None, e
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, tangent: torch.Tensor) -> torch.Tensor:
+        # Itself: what PyTorch computes here is not differentiated forward once more.
+        return tangent
 
 
 _same_value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _SameValue.apply

@@ -1,0 +1,101 @@
+"""What lowering one formula needs at every step: checked operands, values with places, errors."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from redcomp.errors import FormulaError
+from redcomp.frontend.aliases import MAX_DIM, spell
+from redcomp.frontend.exact import rounded
+from redcomp.frontend.formula import Node
+from redcomp.frontend.scope import Scope
+from redcomp.ir import Attribute, Kind, Value, constant, topological
+from redcomp.ops import ShapeError, apply
+
+MAX_VALUES = 20_000
+# Integer literals become attributes, which C and LLVM hold in 32 bits.
+MAX_INTEGER = 2**31 - 1
+
+Item = Value | int | Fraction | tuple["Operand", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A lowered node: what it became, and where it stands."""
+
+    node: Node
+    item: Item
+
+
+class FormulaContext:
+    """One formula on its way to a value: its text, its variables, how much it has become."""
+
+    def __init__(self, formula: str, scope: Scope) -> None:
+        self.formula = formula
+        self.scope = scope
+        self.dtype = scope.dtype
+        self.made = 0
+
+    def vector(self, operand: Operand) -> Value:
+        """An operand as a value; numbers become constants of the kernel's dtype."""
+        item, node = operand.item, operand.node
+        if isinstance(item, Value):
+            return item
+        if isinstance(item, tuple):
+            raise self.error("a list stands where a vector is expected", node)
+        value: Value | None = None
+        with contextlib.suppress(OverflowError):
+            value = constant(rounded(item, self.dtype), self.dtype, node.span)
+        if value is None or math.isinf(value["value"]):
+            raise self.error(f"the number is too large for {self.dtype}", node)
+        return self.keep(value, (), node)
+
+    def integer(self, operand: Operand, what: str) -> int:
+        item = operand.item
+        if not isinstance(item, int):
+            raise self.error(f"{what} must be an integer literal such as 3", operand.node)
+        if abs(item) > MAX_INTEGER:
+            raise self.error(f"{what} is at most {MAX_INTEGER:,} in absolute value", operand.node)
+        return item
+
+    def dimension(self, operand: Operand) -> int:
+        dim = self.integer(operand, "the dimension")
+        if not 1 <= dim <= MAX_DIM:
+            raise self.error(f"expected a dimension from 1 to {MAX_DIM:,}, got {dim}", operand.node)
+        return dim
+
+    def apply(
+        self, op: str, operands: tuple[Value, ...], attrs: Mapping[str, Attribute], node: Node
+    ) -> Value:
+        """The operation on the operands; dimensions that do not fit fail at the node."""
+        try:
+            value = apply(op, *operands, **attrs)
+        except ShapeError as error:
+            raise self.error(str(error), node) from None
+        if value.dim > MAX_DIM:
+            raise self.error(f"the result has more than {MAX_DIM:,} components", node)
+        # A definition may return an operand, which keeps its own place (and identity).
+        if any(value is operand for operand in operands):
+            return value
+        return self.keep(replace(value, span=node.span), operands, node)
+
+    def keep(self, value: Value, inputs: Iterable[Value], node: Node) -> Value:
+        """Count what was made from `inputs`, and stop when it becomes too much."""
+        self.made += sum(1 for _ in topological([value], known={id(v) for v in inputs}))
+        if self.made > MAX_VALUES:
+            raise self.error(f"the formula becomes more than {MAX_VALUES:,} operations", node)
+        return value
+
+    def variable(self, kind: Kind, position: int, dim: int, node: Node) -> Value:
+        found = self.scope.argument(kind, position, dim, span=node.span)
+        if (found["kind"], found.dim) != (kind, dim):
+            known = spell(found["kind"], position, found.dim)
+            raise self.error(f"argument {position} is {known}, called {found['name']}", node)
+        return found
+
+    def error(self, message: str, node: Node) -> FormulaError:
+        return FormulaError(message, self.formula, node.span.start, node.span.stop)

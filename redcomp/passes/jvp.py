@@ -1,0 +1,48 @@
+"""jvp: forward-mode differentiation, IR to IR, of any order.
+
+There are no rules of its own.  A row's derivative rule takes a cotangent back through the operation
+and is linear in it; its transpose takes a tangent forward.  Transposing a linear function is
+differentiating it in reverse mode, so `push_forward` is a reverse sweep over the rule's result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redcomp.ir import Value, topological, variable, zero
+from redcomp.passes.grad import fit, pull_back, reverse
+
+
+def jvp(output: Value, wrt: Sequence[Value], tangents: Sequence[Value]) -> Value:
+    """The derivative of `output` along tangents of the variables `wrt`: a Jacobian-vector product.
+
+    A scalar tangent serves all components of its variable; those of a variable that comes twice
+    add up.
+    """
+    known: dict[int, Value] = {}
+    for v, tangent in zip(wrt, tangents, strict=True):
+        tangent = fit(tangent, v.type)
+        known[id(v)] = known[id(v)] + tangent if id(v) in known else tangent
+    for value in topological([output]):
+        if id(value) not in known:
+            moved = push_forward(value, [known.get(id(arg)) for arg in value.args])
+            if moved is not None:
+                known[id(value)] = moved
+    return known.get(id(output)) or zero(output.type)
+
+
+def push_forward(value: Value, tangents: Sequence[Value | None]) -> Value | None:
+    """The tangent of one operation's result, given those of its arguments (None: zero)."""
+    moving = {id(arg) for arg, t in zip(value.args, tangents, strict=True) if t is not None}
+    if not moving or not value.type.is_float:
+        return None
+    e = variable("cotangent", "parameter", 0, value.type)
+    pulled = pull_back(e, value, moving)
+    seeds = [
+        (fit(part, arg.type), tangent)
+        for arg, part, tangent in zip(value.args, pulled, tangents, strict=True)
+        if part is not None and tangent is not None
+    ]
+    if not seeds:
+        return None
+    return reverse(seeds, (e,), known={id(value), *map(id, value.args)})[0]

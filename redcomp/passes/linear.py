@@ -1,0 +1,106 @@
+"""linear: whether a value is a linear function of a variable; whoever says so is right.
+
+A value is linear in a variable if it is the variable, or an operation that is linear in those of
+its arguments that depend on the variable, which are linear themselves.  An argument that is the
+constant zero may count as one that depends on the variable: IfElse(f, v, 0) is linear in v.  So
+sums, products with what does not depend on the variable, extraction and assembly, products with
+matrices and selection are accepted, nested as one likes; what becomes linear only because
+something cancels, such as (v + 1) - 1, is not.
+
+No table says which operations are linear in which arguments: the rows do.  An operation is linear
+if its derivative does not depend on the arguments and, taken along the arguments themselves, is
+its value (Euler's relation).  The second part, which tells the linear from the piecewise constant
+(Floor) and from the discontinuous (Mod), is evaluated at random points of the row's test domain.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+
+from redcomp.interpret import interpret
+from redcomp.ir import Attribute, Kernel, Output, Type, Value, topological, variable
+from redcomp.ops.table import OPERATIONS, Array
+from redcomp.passes.jvp import push_forward
+from redcomp.passes.simplify import simplify
+
+_SAMPLES = 8
+_DOMAIN = ((-4.0, 4.0),)
+# Linear operations of a few thousand terms, whose intermediate results may cancel.
+_TOLERANCE = 1e-9
+
+_Dims = tuple[Type, ...]
+_Attributes = tuple[tuple[str, Attribute], ...]
+
+
+def is_linear(value: Value, wrt: Value) -> bool:
+    """Whether a value is seen to be linear in the variable `wrt`; False if it cannot be seen.
+
+    Zero is linear in everything.
+    """
+    kernel = simplify(Kernel((), (Output(value),)), use_fast_math=True)
+    value = kernel.outputs[0].value
+    linear = {id(wrt)}  # what depends on the variable, all of it linear
+    for part in topological([value]):
+        if id(part) != id(wrt) and any(id(arg) in linear for arg in part.args):
+            if not _keeps_linear(part, linear):
+                return False
+            linear.add(id(part))
+    return id(value) in linear or _is_zero(value)
+
+
+def _keeps_linear(value: Value, linear: set[int]) -> bool:
+    active = [n for n, arg in enumerate(value.args) if id(arg) in linear]
+    zeros = [n for n, arg in enumerate(value.args) if _is_zero(arg)]
+    types = tuple(arg.type for arg in value.args)
+    choices = [active, sorted(active + zeros)] if zeros else [active]
+    return any(
+        _is_linear_operation(value.op, types, value.type, value.attrs, tuple(positions))
+        for positions in choices
+    )
+
+
+def _is_zero(value: Value) -> bool:
+    if value.op == "broadcast":
+        return _is_zero(value.args[0])
+    return value.is_constant and bool(value["value"] == 0)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_linear_operation(
+    op: str, types: _Dims, result: Type, attrs: _Attributes, positions: tuple[int, ...]
+) -> bool:
+    """Whether an operation is linear in its arguments at `positions`, all taken together."""
+    if not result.is_float:
+        return False
+    arguments = tuple(_stand_in(f"a{n}", type_) for n, type_ in enumerate(types))
+    tangents = [
+        _stand_in(f"t{n}", type_) if n in positions else None for n, type_ in enumerate(types)
+    ]
+    value = Value(op, arguments, replace(result, dtype="f64"), attrs)
+    derivative = push_forward(value, tangents)
+    moving = {id(arguments[n]) for n in positions}
+    if derivative is None or any(id(part) in moving for part in topological([derivative])):
+        return False
+    arrays = {v["name"]: _sample(op, n, v.type) for n, v in enumerate(arguments)}
+    arrays |= {f"t{n}": arrays[f"a{n}"] for n in positions}
+    found, expected = interpret([derivative, value], arrays)
+    size = np.abs(expected).max()
+    return bool(np.allclose(found, expected, rtol=_TOLERANCE, atol=_TOLERANCE * size))
+
+
+def _stand_in(name: str, type_: Type) -> Value:
+    dtype = "f64" if type_.is_float else type_.dtype
+    return variable(name, "parameter", 0, replace(type_, dtype=dtype))
+
+
+def _sample(op: str, position: int, type_: Type) -> Array:
+    """Random numbers of the test domain of an operation's argument."""
+    rng = np.random.default_rng(position)
+    shape = (_SAMPLES, type_.dim)
+    if not type_.is_float:
+        return rng.integers(0, 2, shape).astype(type_.numpy)
+    intervals = OPERATIONS[op].domain.intervals if op in OPERATIONS else _DOMAIN
+    return rng.uniform(*intervals[position % len(intervals)], shape)

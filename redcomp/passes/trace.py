@@ -1,0 +1,125 @@
+"""trace: the weighted sum of the diagonal of a Jacobian, without the Jacobian.
+
+The derivatives of a value along all d components of a variable are a matrix.  It goes through the
+graph as `diag(diagonal) + sum of outer(direction, weights)`, so that elementwise operations and
+sums over components, of which formulas mostly consist, cost as much as one derivative.  Only an
+operation that mixes components otherwise (Concat, a product with a matrix) costs one a component.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from redcomp.ir import Type, Value, broadcast, constant, topological, zero
+from redcomp.ops.table import OPERATIONS, ShapeError, apply
+from redcomp.passes.grad import fit, pull_back
+from redcomp.passes.jvp import jvp, push_forward
+
+# How many operations may be differentiated, one counted anew for each direction.
+MAX_STEPS = 20_000
+
+
+@dataclass(slots=True)
+class _Jacobian:
+    """diag(diagonal) + sum of outer(direction, weights), weights (the key) by their `id`."""
+
+    diagonal: Value | None = None
+    outers: dict[int, tuple[Value, Value]] = field(default_factory=dict)
+
+    def add(self, direction: Value, weights: Value) -> None:
+        known = self.outers.get(id(weights))
+        total = direction if known is None else known[0] + direction
+        self.outers[id(weights)] = (total, weights)
+
+
+def trace(output: Value, wrt: Value, weights: Value) -> Value:
+    """sum over k of weights[k] * (d output[k] / d wrt[k]); a scalar weight serves all.
+
+    `output` and the variable `wrt` have the same dimension.  Raises ShapeError if this becomes too
+    much.
+    """
+    if wrt.dim == 1:
+        return jvp(output, (wrt,), (weights,))
+    jacobian = _Sweep(wrt).run(output)
+    terms = [] if jacobian.diagonal is None else [jacobian.diagonal]
+    terms += [direction * factors for direction, factors in jacobian.outers.values()]
+    if not terms:
+        return zero(Type(output.dtype))
+    return apply("sum", fit(weights, wrt.type) * functools.reduce(operator.add, terms))
+
+
+class _Sweep:
+    """The Jacobians of all values that depend on the variable, arguments first."""
+
+    def __init__(self, wrt: Value) -> None:
+        self.wrt, self.steps = wrt, 0
+        self.one = constant(1.0, wrt.dtype)
+        self.units: dict[int, Value] = {}
+        self.known = {id(wrt): _Jacobian(broadcast(self.one, wrt.dim))}
+
+    def run(self, output: Value) -> _Jacobian:
+        for value in topological([output]):
+            if id(value) not in self.known and any(id(arg) in self.known for arg in value.args):
+                self.known[id(value)] = self.forward(value)
+        return self.known.get(id(output), _Jacobian())
+
+    def forward(self, value: Value) -> _Jacobian:
+        arguments = [self.known.get(id(arg)) or _Jacobian() for arg in value.args]
+        result = _Jacobian()
+        diagonals = [jacobian.diagonal for jacobian in arguments]
+        if value.op in OPERATIONS and OPERATIONS[value.op].elementwise:
+            result.diagonal = self.push(value, diagonals)
+        elif any(diagonal is not None for diagonal in diagonals):
+            self.mix(value, diagonals, result)
+        factors = {key: s for jacobian in arguments for key, (_, s) in jacobian.outers.items()}
+        for key, weights in factors.items():
+            tangents = [j.outers[key][0] if key in j.outers else None for j in arguments]
+            direction = self.push(value, tangents)
+            if direction is not None:
+                result.add(direction, weights)
+        return result
+
+    def mix(self, value: Value, diagonals: Sequence[Value | None], result: _Jacobian) -> None:
+        """Add the derivatives along diagonals that the operation takes apart, as outer products."""
+        if value.dim <= self.wrt.dim:
+            for row in range(value.dim):
+                place = _unit(self.one, value.dim, row)
+                weights = self.pull(place, value, diagonals)
+                if weights is not None:
+                    result.add(place, weights)
+            return
+        for column in range(self.wrt.dim):
+            # The same object for every operation, so that their outer products merge.
+            unit = self.units.setdefault(column, _unit(self.one, self.wrt.dim, column))
+            tangents = [None if d is None else d * unit for d in diagonals]
+            direction = self.push(value, tangents)
+            if direction is not None:
+                result.add(direction, unit)
+
+    def push(self, value: Value, tangents: Sequence[Value | None]) -> Value | None:
+        self.count()
+        return push_forward(value, tangents)
+
+    def pull(self, e: Value, value: Value, diagonals: Sequence[Value | None]) -> Value | None:
+        """One row of the result's Jacobian."""
+        self.count()
+        moving = {id(a) for a, d in zip(value.args, diagonals, strict=True) if d is not None}
+        row: Value | None = None
+        parts = pull_back(e, value, moving)
+        for arg, diagonal, part in zip(value.args, diagonals, parts, strict=True):
+            if diagonal is not None and part is not None:
+                entry = fit(part, arg.type) * diagonal
+                row = entry if row is None else row + entry
+        return row
+
+    def count(self) -> None:
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise ShapeError(f"the derivative takes more than {MAX_STEPS:,} operations")
+
+
+def _unit(one: Value, dim: int, place: int) -> Value:
+    return one if dim == 1 else apply("elem_t", one, n=dim, m=place)
