@@ -1,5 +1,6 @@
 """redcomp for PyTorch: the names of `pykeops.torch`, with autograd of any order."""
 
 from redcomp.torch.genred import Genred
+from redcomp.torch.solve import KernelSolve
 
-__all__ = ["Genred"]
+__all__ = ["Genred", "KernelSolve"]
