@@ -221,7 +221,7 @@ class KernelSolveBase:
         if self.diagonal is None:
             return 1.0
         xp, b = operator.xp, operator.args[self.position]
-        diagonal = 0.0 * operator.alpha
+        diagonal = xp.zeros_like(operator.alpha)
         for unit, chosen in self._unit_vectors(xp, b):
             entries = operator.evaluate(self.diagonal, unit, ranges=None)
             diagonal[..., chosen] = entries[..., chosen]

@@ -62,7 +62,8 @@ class KernelSolve(KernelSolveBase):
             shift = np.broadcast_to(np.asarray(alpha, np.float64), shape)
         except ValueError:
             raise ArgumentError(f"alpha must broadcast to b's shape {shape}") from None
-        solution, info = self._solve(np, args, shift, settings)
+        with np.errstate(all="ignore"):  # NaN and infinity become a SolverError
+            solution, info = self._solve(np, args, shift, settings)
         return (solution, info) if return_info else solution
 
 
