@@ -50,7 +50,8 @@ def grid_cluster(x: _Array, size: float | _Array) -> _Array:
     Cells start at the smallest coordinate on each axis.  Returns (M,) int64, from 0 to C - 1, in
     the lexicographic order of the C cells that have points.
     """
-    labels: _Array = shared.grid_cluster(_LIBRARY, x, size)
+    with np.errstate(over="ignore"):  # cells that cannot be numbered become an error
+        labels: _Array = shared.grid_cluster(_LIBRARY, x, size)
     return labels
 
 
