@@ -242,7 +242,7 @@ def test_no_rows() -> None:
 # -- when it does not converge ---------------------------------------------------------------------
 
 
-def test_maxiter_warns_and_gives_the_best_known() -> None:
+def test_maxiter_warns_and_gives_the_last_iterate() -> None:
     x, b, g = sample()
     with pytest.warns(ConvergenceWarning, match=r"after 3 iterations because maxiter was reached"):
         solution, info = solver()(x, x, b, g, alpha=0.5, maxiter=3, return_info=True)
@@ -260,6 +260,19 @@ def test_ill_conditioned_system_warns() -> None:
         _, info = solver()(x, x, b, np.array([0.01]), alpha=0.0, return_info=True)
     assert not info.converged
     assert info.residual > 1e-6
+
+
+def test_system_beyond_float32_warns() -> None:
+    """The same system is solved in float64, where rounding leaves more digits."""
+    x, b, _ = sample(n=100)
+    aliases = [*COLUMNS[:3], "g=Pm(1)"]
+    op = redcomp.numpy.KernelSolve("Inv(1 + g*SqDist(x,y))*a", aliases, "a", axis=1)
+    x32, b32 = x.astype(np.float32), b.astype(np.float32)
+    with pytest.warns(ConvergenceWarning, match="rounding allows no more.*use float64"):
+        _, info = op(x32, x32, b32, np.float32([0.01]), return_info=True)
+    assert not info.converged
+    _, info = op(x, x, b, np.array([0.01]), alpha=1e-6, return_info=True)
+    assert info.converged
 
 
 def test_float32_that_cannot_reach_eps_does_not_warn() -> None:
@@ -351,6 +364,7 @@ CALLS: dict[str, tuple[Callable[[list[Array]], list[Array]], dict[str, Any], str
     "eps": (lambda a: a, {"eps": -1.0}, "eps must be"),
     "rtol": (lambda a: a, {"rtol": np.nan}, "rtol must be"),
     "maxiter": (lambda a: a, {"maxiter": 0}, "maxiter must be"),
+    "half an iteration": (lambda a: a, {"maxiter": 2.5}, "maxiter must be"),
     "backend": (lambda a: a, {"backend": "TPU"}, "backend must be"),
 }
 

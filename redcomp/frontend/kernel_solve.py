@@ -44,13 +44,15 @@ class Settings:
         for name, value in (("eps", self.eps), ("rtol", self.rtol)):
             if not 0 <= value < math.inf:
                 raise ArgumentError(f"{name} must be a number of at least 0, not {value!r}")
-        if self.maxiter is not None and self.maxiter < 1:
-            raise ArgumentError(f"maxiter must be at least 1, or None, not {self.maxiter!r}")
+        if self.maxiter is not None and (self.maxiter < 1 or self.maxiter % 1):
+            raise ArgumentError(
+                f"maxiter must be a whole number of at least 1, or None, not {self.maxiter!r}"
+            )
 
     def stopping(self, unknowns: int) -> Stopping:
         """The rule for a system of so many unknowns."""
         most = min(STEPS_PER_UNKNOWN * unknowns, MOST_STEPS)
-        return Stopping(self.eps, self.rtol, max(most, 1) if self.maxiter is None else self.maxiter)
+        return Stopping(self.eps, self.rtol, int(self.maxiter or max(most, 1)))
 
     @property
     def for_gradients(self) -> Settings:

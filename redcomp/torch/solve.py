@@ -49,10 +49,10 @@ class KernelSolve(KernelSolveBase):
         backward pass solves the same system for the cotangent (K is symmetric), to the relative
         tolerance max(eps, rtol).
 
-        Warns with ConvergenceWarning if the residual is larger than asked for, because of maxiter
-        or because the dtype allows no better; the result is the best known.  Raises SolverError (an
-        ArithmeticError) if alpha Id + K is not positive definite, or on NaN and infinity, and
-        ArgumentError (a ValueError) for wrong arguments.
+        Warns with ConvergenceWarning if the residual is larger than asked for and than rounding
+        explains (a backward error of some units in the last place); the result is then the last
+        iterate.  Raises SolverError (an ArithmeticError) if alpha Id + K is not positive definite,
+        or on NaN and infinity, and ArgumentError (a ValueError) for wrong arguments.
         """
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
         settings = Settings(eps, rtol, maxiter, precondition, options)
