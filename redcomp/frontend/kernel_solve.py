@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
-from redcomp.frontend.aliases import Alias, parse_alias, spell
+from redcomp.frontend.aliases import Alias, parse_alias, parse_aliases, spell
 from redcomp.frontend.conjugate_gradients import (
     Array,
     SolveInfo,
@@ -92,6 +92,8 @@ class KernelSolveBase:
         axis: int = 0,
         **options: Any,
     ) -> None:
+        if not isinstance(formula, str):
+            raise ArgumentError(f"formula must be a text, not of type {type(formula).__name__}")
         self.genred = self.genred_class(formula, aliases, "Sum", axis, **options)
         self.formula, self.aliases, self.axis = formula, self.genred.aliases, axis
         self.varinvalias = varinvalias
@@ -113,7 +115,7 @@ class KernelSolveBase:
     def _find(self, text: str) -> int:
         """The position of the unknown among the arguments."""
         parameters = self.genred.reduction.parameters
-        for alias in self.genred.reduction.aliases:
+        for alias in parse_aliases(self.aliases):
             if alias.name == text.strip():
                 return alias.position
         if "(" in text:
@@ -153,10 +155,10 @@ class KernelSolveBase:
 
         None where the formula itself introduces variables, which keep their kind.
         """
-        reduction = self.genred.reduction
-        if len({a.position for a in reduction.aliases}) < len(reduction.parameters):
+        reduction, aliases = self.genred.reduction, parse_aliases(self.aliases)
+        if len({alias.position for alias in aliases}) < len(reduction.kernel("f64").params):
             return None
-        moved = [_spelled(alias, reduction.rows) for alias in reduction.aliases]
+        moved = [_spelled(alias, reduction.rows) for alias in aliases]
         try:
             return self.genred_class(self.formula, moved, "Sum", self.axis, **options)
         except FormulaError:
