@@ -1,4 +1,4 @@
-"""The errors that redcomp raises on purpose."""
+"""The errors and warnings that redcomp raises on purpose."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ class FormulaError(RedcompError, ValueError):
 
 class ArgumentError(RedcompError, ValueError):
     """An argument of a call with the wrong count, shape, dtype or device."""
+
+
+class SolverError(RedcompError, ArithmeticError):
+    """A linear system that conjugate gradients cannot solve: not positive definite, or NaN."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A linear system was solved less accurately than was asked for."""
 
 
 class CompilerError(RedcompError, RuntimeError):

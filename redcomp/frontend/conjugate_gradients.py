@@ -1,0 +1,177 @@
+"""Preconditioned conjugate gradients on NumPy arrays and PyTorch tensors alike.
+
+Vectors are kept in float64, whatever the dtype in which the operator computes: they are small
+beside the pairs.  One array may hold several systems that share the operator; each has its own
+steps and stops by itself, as if it were solved alone.
+
+Source: Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd ed., algorithm 9.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from redcomp.errors import SolverError
+
+# An array or a tensor in float64 (or bool).  Both libraries have what is used here: arithmetic,
+# comparisons, `sum` and `clip` with these keywords, `any`, `all`, `max`.
+Array = Any
+
+# Curvatures within so many rounding errors of 0 say nothing about the operator's sign.
+CURVATURE_NOISE = 64.0
+# With a residual within so many rounding errors of |A| |x|, x solves a neighbouring system.
+BACKWARD_ERROR = 4.0
+FLOAT64_UNIT = 2.0**-53
+
+
+@dataclass(frozen=True, slots=True)
+class SolveInfo:
+    """How a solve went; of several systems, the worst one counts.
+
+    iterations         evaluations of the operator, but for those that check the result
+    residual           root mean square of b - A a, the quantity that `eps` bounds
+    relative_residual  |b - A a| / |b|, the quantity that `rtol` bounds
+    converged          whether the residual is as small as was asked for, or as the dtype allows
+    """
+
+    iterations: int
+    residual: float
+    relative_residual: float
+    converged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """When a system is solved: |b - A a| is at most eps * sqrt(size) or rtol * |b|."""
+
+    eps: float
+    rtol: float
+    maxiter: int
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A symmetric positive definite operator, and which axes of an array make one system.
+
+    apply     float64 to float64
+    diagonal  the preconditioner: positive, near the operator's diagonal
+    axes      the axes of a vector; the others tell systems apart
+    unit      the rounding unit of the dtype in which `apply` computes
+    """
+
+    apply: Callable[[Array], Array]
+    diagonal: Array | float
+    axes: tuple[int, ...]
+    unit: float
+
+    def inner(self, a: Array, b: Array) -> Array:
+        """An inner product a system, with axes of length 1."""
+        return (a * b).sum(axis=self.axes, keepdims=True)
+
+    def norm(self, a: Array) -> Array:
+        """A norm a system, with axes of length 1."""
+        return self.inner(a, a) ** 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """A solution so far; `growth` is the largest |A p| / |p| met, a lower bound of |A|."""
+
+    x: Array
+    growth: Array
+    iterations: int
+
+
+def conjugate_gradients(system: System, b: Array, stopping: Stopping) -> tuple[Array, SolveInfo]:
+    """The solution of A x = b in float64, from x = 0.
+
+    After the recurrence has converged the residual is computed afresh.  If it is too large, by the
+    rounding of the operator's dtype, the descent starts again from there for as long as that helps.
+
+    Raises SolverError if A is not positive definite, or not finite.
+    """
+    size = math.prod(b.shape[axis] for axis in system.axes)
+    scale = _finite(system.norm(b))
+    scale = scale + (scale == 0)
+    b = b / scale  # so that neither small nor large systems leave float32's range
+    # Beyond float64's rounding unit the recurrence has no meaning.
+    tolerance = (stopping.eps * math.sqrt(size) / scale).clip(min=max(stopping.rtol, FLOAT64_UNIT))
+    progress = _Progress(0.0 * b, 0.0 * scale, 0)
+    residual_vector, residual = b, system.norm(b)
+    is_open = residual >= 0
+    while True:
+        progress = _descend(
+            system, progress, residual_vector * is_open, tolerance, stopping.maxiter
+        )
+        previous, residual_vector = residual, b - system.apply(progress.x)
+        residual = _finite(system.norm(residual_vector))
+        solved = residual <= tolerance
+        if bool(solved.all()) or progress.iterations >= stopping.maxiter:
+            break
+        rounding = BACKWARD_ERROR * system.unit * progress.growth * system.norm(progress.x)
+        solved = solved | (residual <= rounding)
+        is_open = is_open & ~solved & (residual <= 0.5 * previous)
+        if not bool(is_open.any()):
+            break
+    info = SolveInfo(
+        progress.iterations,
+        _largest(residual * scale) / math.sqrt(max(size, 1)),
+        _largest(residual),
+        bool(solved.all()),
+    )
+    return progress.x * scale, info
+
+
+def _descend(
+    system: System, start: _Progress, r: Array, tolerance: Array, maxiter: int
+) -> _Progress:
+    """Conjugate gradients from `start`, where the residual is r, until all systems have stopped.
+
+    A system that has stopped has a direction of 0, so nothing of it changes any more.
+    """
+    x, growth = start.x, start.growth
+    is_active = system.norm(r) > tolerance
+    p = z = r / system.diagonal
+    rz = system.inner(r, z)
+    for iteration in range(start.iterations, maxiter):
+        if not bool(is_active.any()):
+            return _Progress(x, growth, iteration)
+        p = p * is_active
+        q = system.apply(p)
+        curvature, length = _finite(system.inner(p, q)), system.inner(p, p)
+        growth = (system.norm(q) / (length + (length == 0)) ** 0.5).clip(min=growth)
+        noise = CURVATURE_NOISE * system.unit * growth * length
+        _require_positive(is_active & (curvature <= -noise), iteration)
+        is_active = is_active & (curvature > 0)
+        step = is_active * rz / (curvature * is_active + ~is_active)
+        x, r = x + step * p, r - step * q
+        z = r / system.diagonal
+        before, rz = rz, system.inner(r, z)
+        p = z + is_active * rz / (before + (before == 0)) * p
+        is_active = is_active & (system.norm(r) > tolerance)
+    return _Progress(x, growth, maxiter)
+
+
+def _require_positive(violated: Array, iteration: int) -> None:
+    if bool(violated.any()):
+        raise SolverError(
+            f"alpha*Id + K is not positive definite: iteration {iteration} of the conjugate "
+            "gradients met a direction p with <p, (alpha*Id + K) p> <= 0"
+        )
+
+
+def _finite(numbers: Array) -> Array:
+    """The numbers, which must be finite."""
+    if not math.isfinite(float(numbers.sum())):
+        raise SolverError(
+            "the conjugate gradients met NaN or infinity: look for them in the arguments, in alpha "
+            "and in the formula's values"
+        )
+    return numbers
+
+
+def _largest(numbers: Array) -> float:
+    return float(numbers.max()) if math.prod(numbers.shape) else 0.0

@@ -1,0 +1,60 @@
+"""What the `generic_*` functions of every array library share: the output string and its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from redcomp.errors import FormulaError
+from redcomp.frontend.aliases import parse_alias
+from redcomp.frontend.genred import GenredBase
+
+G = TypeVar("G", bound=GenredBase)
+AXIS = {"i": 1, "j": 0}
+
+
+def generic_reduction(
+    genred_class: type[G],
+    reduction_op: str,
+    formula: str,
+    output: str,
+    aliases: Sequence[str],
+    options: Mapping[str, Any],
+) -> G:
+    """The reduction whose results `output`, such as "a = Vi(2)", describes.
+
+    A Vi output has a row for each i, so the reduction is over j; a Vj output is the reverse.
+    Raises FormulaError (a ValueError), in particular if the dimension is not the formula's.
+    """
+    axis, dim = _parsed(output)
+    made = genred_class(formula, aliases, reduction_op, axis, **options)
+    result = made.reduction.results[0].dim
+    if result != dim:
+        raise _error(
+            f"the result of {formula!r} has dimension {result}, but the output says {dim}", output
+        )
+    return made
+
+
+def generic_neighbours(
+    genred_class: type[G],
+    formula: str,
+    output: str,
+    aliases: Sequence[str],
+    options: Mapping[str, Any],
+) -> G:
+    """The ArgKMin of a scalar formula; the output's dimension is K."""
+    axis, count = _parsed(output)
+    return genred_class(formula, aliases, "ArgKMin", axis, opt_arg=count, **options)
+
+
+def _parsed(output: str) -> tuple[int, int]:
+    """The axis that is reduced over, and the dimension."""
+    alias = parse_alias(output)
+    if alias.kind not in AXIS:
+        raise _error("an output is a Vi (a row for each i) or a Vj, not a parameter", output)
+    return AXIS[alias.kind], alias.dim
+
+
+def _error(message: str, output: str) -> FormulaError:
+    return FormulaError(message, output, 0, len(output))

@@ -1,0 +1,114 @@
+"""Clusters of PyTorch points, and the ranges of block-sparse reductions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from redcomp.frontend import cluster as shared
+
+__all__ = [
+    "cluster_centroids",
+    "cluster_ranges",
+    "cluster_ranges_centroids",
+    "from_matrix",
+    "grid_cluster",
+    "sort_clusters",
+    "swap_axes",
+]
+
+_Tensor = torch.Tensor
+
+
+def _is_integer(a: _Tensor) -> bool:
+    return not (a.is_floating_point() or a.is_complex() or a.dtype == torch.bool)
+
+
+def _float_dtype(x: _Tensor) -> torch.dtype:
+    return x.dtype if x.is_floating_point() else torch.get_default_dtype()
+
+
+def _segment_sums(values: _Tensor, labels: _Tensor, count: int) -> _Tensor:
+    return values.new_zeros(count, values.shape[1]).index_add(0, labels, values)
+
+
+_LIBRARY = shared.Library(
+    xp=torch,
+    array_type=torch.Tensor,
+    truth=torch.bool,
+    is_integer=_is_integer,
+    to_int64=lambda a: a.to(torch.int64),
+    to_float64=lambda a: a.to(torch.float64),
+    as_type_of=lambda a, x: a.to(_float_dtype(x)),
+    like=lambda value, x: torch.as_tensor(value, dtype=_float_dtype(x), device=x.device),
+    order=lambda a: torch.argsort(a, stable=True),
+    segment_sums=_segment_sums,
+)
+
+
+@torch.no_grad()
+def grid_cluster(x: _Tensor, size: float | _Tensor) -> _Tensor:
+    """Labels of the points (M, D) by the cubic cell of side `size` (a number, or D numbers).
+
+    Cells start at the smallest coordinate on each axis.  Returns (M,) int64, from 0 to C - 1, in
+    the lexicographic order of the C cells that have points.
+    """
+    labels: _Tensor = shared.grid_cluster(_LIBRARY, x, size)
+    return labels
+
+
+def sort_clusters(x: Any, lab: _Tensor) -> tuple[Any, _Tensor]:
+    """Points and labels sorted by label; points of one label keep their order.
+
+    x is an array of M rows, or a list or tuple of them; the first result is of the same kind.
+    """
+    return shared.sort_clusters(_LIBRARY, x, lab)
+
+
+def cluster_ranges(lab: _Tensor, Nlab: _Tensor | None = None) -> _Tensor:
+    """(C, 2) int64: the half-open interval of each cluster among the sorted points.
+
+    Nlab: the number of points of each cluster, if it is known already.
+    """
+    result: _Tensor = shared.cluster_ranges(_LIBRARY, lab, Nlab)
+    return result
+
+
+def cluster_centroids(
+    x: _Tensor,
+    lab: _Tensor,
+    Nlab: _Tensor | None = None,
+    weights: _Tensor | None = None,
+    weights_c: _Tensor | None = None,
+) -> _Tensor:
+    """(C, D): the mean of each cluster, weighted if there are weights (M,).
+
+    A cluster of weight 0 has its plain mean.  weights_c: the weight of each cluster, if known.
+    """
+    result: _Tensor = shared.cluster_centroids(_LIBRARY, x, lab, Nlab, weights, weights_c)
+    return result
+
+
+def cluster_ranges_centroids(
+    x: _Tensor, lab: _Tensor, weights: _Tensor | None = None, min_weight: float = 1e-9
+) -> tuple[_Tensor, _Tensor, _Tensor]:
+    """The ranges and centroids of the clusters, and their weights (or counts) in x's dtype.
+
+    Weights below `min_weight` are raised to it.
+    """
+    return shared.cluster_ranges_centroids(_LIBRARY, x, lab, weights, min_weight)
+
+
+def from_matrix(
+    ranges_i: _Tensor, ranges_j: _Tensor, keep: _Tensor
+) -> tuple[_Tensor, _Tensor, _Tensor, _Tensor, _Tensor, _Tensor]:
+    """`ranges` for Genred: of the blocks (ranges_i[k], ranges_j[l]), those with keep[k, l].
+
+    ranges_i (Mc, 2) and ranges_j (Nc, 2) are half-open intervals; keep (Mc, Nc) is boolean.
+    Returns ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i, in int64.
+    """
+    return shared.from_matrix(_LIBRARY, ranges_i, ranges_j, keep)
+
+
+swap_axes = shared.swap_axes
