@@ -20,9 +20,9 @@ from redcomp.frontend.conjugate_gradients import (
     conjugate_gradients,
 )
 from redcomp.frontend.genred import GenredBase, check_count
-from redcomp.frontend.linear import acts_componentwise, is_linear
 from redcomp.frontend.pair_reduction import Parameter
 from redcomp.ir import Kind
+from redcomp.passes.linear import acts_componentwise, is_linear
 
 # Conjugate gradients end after as many steps as there are unknowns, were it not for rounding; and
 # nobody wants to wait for more than some thousands of sweeps over all pairs.
@@ -143,7 +143,7 @@ class KernelSolveBase:
                 f"the formula has dimension {value.dim}, but {name!r} has {unknown.dim}: "
                 "they must be equal"
             )
-        if not is_linear(value, unknown, kernel.params):
+        if not is_linear(value, unknown):
             raise self._error(f"the formula must be linear in {name!r}")
         return acts_componentwise(value, unknown)
 

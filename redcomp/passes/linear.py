@@ -104,3 +104,22 @@ def _sample(op: str, position: int, type_: Type) -> Array:
         return rng.integers(0, 2, shape).astype(type_.numpy)
     intervals = OPERATIONS[op].domain.intervals if op in OPERATIONS else _DOMAIN
     return rng.uniform(*intervals[position % len(intervals)], shape)
+
+
+def acts_componentwise(value: Value, wrt: Value) -> bool:
+    """Whether each component of a value depends on the same component of a variable only.
+
+    The answer may be False where it is so in a way that the operations do not show.
+    """
+    if value.dim != wrt.dim:
+        return False
+    known = {id(wrt): True}
+    for v in topological([value], known=known):
+        active = [arg for arg in v.args if id(arg) in known]
+        if active:
+            row = OPERATIONS.get(v.op)
+            is_elementwise = row is not None and row.elementwise
+            known[id(v)] = is_elementwise and all(
+                known[id(arg)] and arg.dim == wrt.dim for arg in active
+            )
+    return known.get(id(value), True)
