@@ -419,13 +419,18 @@ class Emitter:
 
     def any_lane(self, truths: Sequence[str]) -> str:
         """Whether one of the truth values holds in any lane."""
-        held, type_ = truths[0], self.type_of("i1", True)
-        for truth in truths[1:]:
-            held = self.code.value(f"or {type_} {held}, {truth}")
+        held, type_ = self.either(truths), self.type_of("i1", True)
         if self.lanes == 1:
             return held
         name = f"llvm.vector.reduce.or.v{self.lanes}i1"
         return self.code.call("i1", name, [type_], [held])
+
+    def either(self, truths: Sequence[str]) -> str:
+        """Whether one of the truth values holds, lane by lane."""
+        held, type_ = truths[0], self.type_of("i1", True)
+        for truth in truths[1:]:
+            held = self.code.value(f"or {type_} {held}, {truth}")
+        return held
 
 
 def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value]:

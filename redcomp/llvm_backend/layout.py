@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from redcomp.ir import Nest, Value, topological
-from redcomp.llvm_backend.schedule import SIZES, Schedule
+from redcomp.llvm_backend.schedule import SIZES, Schedule, pending_entries
 
 # The job: an array of 64-bit words that the caller fills in; output and argument pointers follow.
 JOB_WORDS = (
@@ -72,18 +72,22 @@ class Layout:
         self.states = Record.of(s for s in nest.states if s.dim > 1)
         self.result_inputs = Record.of(variables_of(nest.results, *ROW_KINDS))
         self.result_bytes = max(result.dim * SIZES[result.dtype] for result in nest.results)
+        self.pending_entries = len(pending_entries(nest)) if schedule.pending else 0
         self.total_bytes = self.totals.width * schedule.lanes * SIZES[nest.totals[0].dtype]
         self._lay_out(schedule, SIZES[dtype])
 
     def _lay_out(self, schedule: Schedule, size: int) -> None:
         vector = schedule.lanes * size
+        self.states_bytes = self.states.width * schedule.rows * vector
+        # The slots, one more for spreading vectors, and the counts (see `pending`).
+        pending = (schedule.pending + 1) * self.pending_entries * vector + schedule.lanes * 8
         sizes = {
             "rows": schedule.chunk * self.rows.width * vector,
             "totals": schedule.chunk * self.total_bytes,
             # Columns are prepared by whole vectors, so the last tile may run over by one.
             "columns": (schedule.tile + schedule.lanes) * self.columns.width * size,
             "column_lanes": self.columns.width * vector,
-            "states": self.states.width * schedule.rows * vector,
+            "states": self.states_bytes + pending,
             "result_inputs": self.result_inputs.width * vector,
             "results": self.result_bytes * schedule.lanes,
         }

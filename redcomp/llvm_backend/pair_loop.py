@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from redcomp.errors import CompilerError
 from redcomp.ir import I_BIT, Value, free_indices, topological
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.host_parts import HostParts, by_counter, by_kind
+from redcomp.llvm_backend.pending import Pending, adjust_vectors, component_of
 from redcomp.llvm_backend.target import LLVM_TYPES
 
 
@@ -34,6 +34,7 @@ class PairLoop:
             state=lambda v, k, row, col: self.states.load(self.code, v, k, row),
         )
         self.emitter = parts.emitter(self.code, load, I_BIT, self.schedule.rows)
+        self.pending = Pending(parts) if self.schedule.pending else None
 
     def _load_column(self, variable: Value, position: int | str, row: int, col: int) -> str:
         record, scalar = self.layout.columns, LLVM_TYPES[variable.dtype]
@@ -63,6 +64,8 @@ class PairLoop:
             self.emitter.bind(h.variable, [self.emitter.operand(h.definition, 0, 0, False)])
         remainder = code.integer("srem", "%count", schedule.cols)
         whole = code.integer("sub", "%count", remainder)
+        if self.pending is not None:
+            self.pending.clear(code)
         with code.loop(0, "%blocks", schedule.rows) as block:
             self._point_at(block.counter)
             self.emitter.enter()
@@ -71,14 +74,17 @@ class PairLoop:
             states = self._columns(0, whole, schedule.cols, states)
             if schedule.cols > 1:
                 states = self._columns(whole, "%count", 1, states)
+            if self.pending is not None:
+                self.pending.flush(code)
             self._merge(states)
             self.emitter.leave()
-        return self.parts.function(
+        pairs = self.parts.function(
             "pairs",
             "ptr noalias %job, ptr noalias %rows, ptr noalias %columns, ptr noalias %totals, "
             "ptr noalias %states, i64 %blocks, i64 %first, i64 %count",
             code,
         )
+        return pairs if self.pending is None else f"{self.pending.functions()}\n{pairs}"
 
     def _point_at(self, block: str) -> None:
         """Aim the records of rows and totals at a block."""
@@ -139,7 +145,9 @@ class PairLoop:
 
     def _advance(self, current: list[list[str]]) -> list[list[str]]:
         """Adjust and step all states; the scalar ones are operands, one list a state."""
-        if self.nest.guards:
+        if self.pending is not None:
+            self.pending.keep(self.emitter)
+        elif self.nest.guards:
             current = self._adjusted(current)
         states = [self.nest.states[n] for n in self.scalar_states]
         steps = [self.nest.steps[n] for n in self.scalar_states]
@@ -209,25 +217,9 @@ class PairLoop:
         with emitter.at_pair(states, operands, order, row, col):
             following = [emitter.operand(adjust, row, col, True) for adjust in adjusts]
             for counter, together in by_counter(nest.adjusts).items():
-                self._adjust_vectors(counter, together, row, col)
+                adjust_vectors(emitter, self.states, nest, counter, together, row, col)
         emitter.leave()
         return following
-
-    def _adjust_vectors(self, counter: Value, together: list[int], row: int, col: int) -> None:
-        """Adjust states that are vectors of one length for one pair."""
-        states, emitter = [self.nest.states[n] for n in together], self.emitter
-        elements = [self.nest.adjusts[n].args[0] for n in together]
-        leaves = [component_of(state, counter, elements) for state in states]
-        emitter.emit(elements)
-        with self.code.loop(0, counter["extent"], 1) as loop:
-            emitter.enter_loop(counter, loop.counter)
-            order = emitter.prepare(elements, leaves)
-            loaded = [self.states.load(self.code, s, loop.counter, row) for s in states]
-            with emitter.at_pair(leaves, loaded, order, row, col):
-                for state, element in zip(states, elements, strict=True):
-                    operand = emitter.operand(element, row, col, True)
-                    self.states.store(self.code, operand, state, loop.counter, row)
-            emitter.leave_loop(counter)
 
     def _merge(self, states: list[list[str]]) -> None:
         """Merge the tile's states into the totals."""
@@ -251,14 +243,6 @@ class PairLoop:
         for row in range(self.schedule.rows):
             operand = self.emitter.operand(value, row, 0, True)
             self.totals.store(self.code, operand, self.nest.totals[n], position, row)
-
-
-def component_of(state: Value, counter: Value, elements: Sequence[Value]) -> Value:
-    """The component of a vector state that the loop over it steps."""
-    for value in topological(elements):
-        if value.op == "component" and value.args[0] is state and value.args[-1] is counter:
-            return value
-    raise CompilerError(f"no step reads {state['name']}")
 
 
 def read_by(elements: Sequence[Value], states: Sequence[Value]) -> list[Value]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
-from redcomp.ir import I_BIT, J_BIT, Nest, topological
+from redcomp.ir import I_BIT, J_BIT, Nest, Value, free_indices, topological
 from redcomp.llvm_backend.target import Target
 from redcomp.passes.expand import STRUCTURAL
 
@@ -24,6 +25,7 @@ class Schedule:
     cols     columns j that a step holds
     tile     columns prepared at a time; partial sums are merged into totals after each
     chunk    vectors of rows that a task holds, at most; a multiple of `rows`
+    pending  pairs that are kept for each lane before the states are adjusted; 0: none
     """
 
     lanes: int
@@ -31,11 +33,13 @@ class Schedule:
     cols: int
     tile: int
     chunk: int
+    pending: int = 0
 
     def __str__(self) -> str:
+        pending = f", adjusted after {self.pending} pairs" if self.pending else ""
         return (
             f"{self.lanes} lanes, a step of {self.rows} x {self.cols} (vectors of rows x columns), "
-            f"tiles of {self.tile} columns, at most {self.chunk} vectors of rows a task"
+            f"tiles of {self.tile} columns, at most {self.chunk} vectors of rows a task{pending}"
         )
 
 
@@ -53,6 +57,8 @@ _BLOCKS_OF_A_ROW: _Blocks = ((1, 4), (1, 2), (1, 1))
 _VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 1))
 # Where all that happens to the states is that they are rarely adjusted.
 _GUARDED_BLOCKS: _Blocks = ((1, 4), (1, 1))
+# How many pairs a lane keeps: enough that the lanes are about equally full when one is full.
+_PENDING = 32
 
 # LLVM's time grows faster than a loop's body, which is limited to this many operations.
 _LONGEST_BODY = 2000
@@ -88,7 +94,23 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
     lanes = target.lanes(dtype)
     row_bytes = lanes * (_width(nest, "i") * SIZES[dtype] + sum(t.dim for t in nest.totals) * 8)
     chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
-    return Schedule(lanes, rows, cols, _tile(nest, dtype), max(rows, chunk - chunk % rows))
+    chunk = max(rows, chunk - chunk % rows)
+    pending = _PENDING if pending_entries(nest) else 0
+    return Schedule(lanes, rows, cols, _tile(nest, dtype), chunk, pending)
+
+
+def pending_entries(nest: Nest) -> list[Value]:
+    """What adjustments read of a pair, if that and vectors of states are all that they read.
+
+    Then they can wait.
+    """
+    elements = [adjust.args[0] for adjust in nest.adjusts if adjust.op == "map"]
+    if len(elements) < len(nest.states) or any(map(operator.is_not, nest.steps, nest.states)):
+        return []
+    free = free_indices(elements)
+    inner = [value for value in topological(elements) if free[id(value)]]
+    read = {id(arg): arg for v in inner for arg in v.args if not free[id(arg)]}
+    return [v for v in read.values() if v.dependence and not any(v is s for s in nest.states)]
 
 
 def _tile(nest: Nest, dtype: str) -> int:

@@ -1,0 +1,212 @@
+"""Adjustments of long vectors of states, at once or after a few pairs have been kept for each lane.
+
+With long lists, such as the 100 nearest columns, nearly every column concerns one of the lanes, and
+to adjust all of them for it does a sixteenth of the work that it costs.  So pairs that a guard lets
+through wait, lane by lane, until a lane has no more room; then the states are adjusted for all that
+wait.  Meanwhile the guard sees older states and lets more pairs through than it has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from redcomp.errors import CompilerError
+from redcomp.ir import I_BIT, Nest, Value, constant, free_indices, topological, variable
+from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.emit import Emitter
+from redcomp.llvm_backend.host_parts import HostParts, Lanes, by_counter, by_kind
+from redcomp.llvm_backend.schedule import pending_entries
+from redcomp.llvm_backend.target import LLVM_TYPES
+
+CLEAR, FLUSH = "clear", "flush"
+
+
+def adjust_vectors(
+    emitter: Emitter,
+    memory: Lanes,
+    nest: Nest,
+    counter: Value,
+    together: Sequence[int],
+    row: int = 0,
+    col: int = 0,
+) -> None:
+    """Adjust states that are vectors of one length for one pair, in one loop over components."""
+    states, code = [nest.states[n] for n in together], emitter.code
+    elements = [nest.adjusts[n].args[0] for n in together]
+    leaves = [component_of(state, counter, elements) for state in states]
+    emitter.emit(elements)
+    with code.loop(0, counter["extent"], 1) as loop:
+        emitter.enter_loop(counter, loop.counter)
+        order = emitter.prepare(elements, leaves)
+        loaded = [memory.load(code, state, loop.counter, row) for state in states]
+        with emitter.at_pair(leaves, loaded, order, row, col):
+            for state, element in zip(states, elements, strict=True):
+                operand = emitter.operand(element, row, col, True)
+                memory.store(code, operand, state, loop.counter, row)
+        emitter.leave_loop(counter)
+
+
+def component_of(state: Value, counter: Value, elements: Sequence[Value]) -> Value:
+    """The component of a vector state that the loop over it steps."""
+    for value in topological(elements):
+        if value.op == "component" and value.args[0] is state and value.args[-1] is counter:
+            return value
+    raise CompilerError(f"no step reads {state['name']}")
+
+
+class Pending:
+    """The memory of pairs that wait: slots of entries, each a vector of lanes, and their counts.
+
+    An entry that is no number passes no guard, so slots that are not in use hold these.
+    """
+
+    def __init__(self, parts: HostParts) -> None:
+        self.parts, self.nest = parts, parts.nest
+        self.slots, self.lanes = parts.schedule.pending, parts.lanes
+        self.entries = pending_entries(parts.nest)
+        self.vector_bytes = self.lanes * parts.size
+
+    # -- in the pair loop --------------------------------------------------------------------------
+
+    def clear(self, code: Code) -> None:
+        """Before the first pair: nothing waits."""
+        code.line(f"call void @{CLEAR}(ptr {self._memory(code)})")
+
+    def flush(self, code: Code) -> None:
+        """Adjust the states for all that waits."""
+        code.line(f"call void @{FLUSH}(ptr %states, ptr {self._memory(code)})")
+
+    def keep(self, emitter: Emitter) -> None:
+        """Keep the pairs of a block's columns, in their order, that a guard lets through."""
+        code = emitter.code
+        emitter.emit(self.nest.guards)
+        emitter.emit(self.entries)
+        for col in range(emitter.cols):
+            truths = [emitter.operand(guard, 0, col, True) for guard in self.nest.guards]
+            with code.when(emitter.any_lane(truths)):
+                emitter.enter()
+                memory = self._memory(code)
+                mask = emitter.either(truths)
+                kept = [emitter.operand(entry, 0, col, True) for entry in self.entries]
+                fullest = self._append(code, memory, mask, kept)
+                emitter.leave()
+                is_full = code.value(f"icmp sge i64 {fullest}, {self.slots}")
+                with code.when(is_full):
+                    self.flush(code)
+
+    def _append(self, code: Code, memory: str, mask: str, kept: Sequence[str]) -> str:
+        """Give each lane of the mask its entries; the number that wait in the fullest of them."""
+        spread = self._spread(code, memory)
+        for n, (entry, operand) in enumerate(zip(self.entries, kept, strict=True)):
+            place = code.at(spread, "i8", n * self.vector_bytes)
+            code.store(self._vector(entry), operand, place, self.parts.size)
+        packed = code.value(f"bitcast <{self.lanes} x i1> {mask} to i{self.lanes}")
+        bits = code.value(f"zext i{self.lanes} {packed} to i64")
+        many = code.call("i64", "llvm.ctpop.i64", ["i64"], [bits])
+        counts = self._counts(code, memory)
+        with code.loop(0, many, 1, [("i64", bits), ("i64", "0")]) as loop:
+            left, fullest = loop.carried
+            # The second operand says that there is a bit.
+            lane = code.call("i64", "llvm.cttz.i64", ["i64", "i1"], [left, "true"])
+            count = code.load("i64", code.at(counts, "i64", lane), 8)
+            following = code.integer("add", count, 1)
+            code.store("i64", following, code.at(counts, "i64", lane), 8)
+            slot = code.at(memory, "i8", code.integer("mul", count, self._slot_bytes))
+            for n, entry in enumerate(self.entries):
+                type_, offset = LLVM_TYPES[entry.dtype], n * self.lanes
+                value = code.load(type_, code.at(spread, type_, lane, offset), self.parts.size)
+                code.store(type_, value, code.at(slot, type_, lane, offset), self.parts.size)
+            others = code.integer("sub", left, 1)
+            is_more = code.value(f"icmp sgt i64 {following}, {fullest}")
+            most = code.value(f"select i1 {is_more}, i64 {following}, i64 {fullest}")
+            loop.following = [code.integer("and", left, others), most]
+        return loop.carried[1]
+
+    # -- functions of their own --------------------------------------------------------------------
+
+    def functions(self) -> str:
+        """clear(pending) and flush(states, pending)."""
+        return f"{self._clear_function()}\n{self._flush_function()}"
+
+    def _clear_function(self) -> str:
+        code = Code()
+        with code.loop(0, self.slots, 1) as slot:
+            self._empty(code, "%pending", slot.counter)
+        self._forget(code, "%pending")
+        return self.parts.function(CLEAR, "ptr noalias %pending", code)
+
+    def _flush_function(self) -> str:
+        code, parts = Code(), self.parts
+        memory = parts.lanes_at(parts.layout.states, "%states")
+        nest, entries = self._with_entries_of_lanes()
+        load = by_kind(state=lambda v, k, row, col: memory.load(code, v, k, row))
+        free = free_indices(nest.adjusts)
+        emitter = Emitter(code, parts.target, self.lanes, free, load, lane_bit=I_BIT)
+        counts = self._counts(code, "%pending")
+        with code.loop(0, self.lanes, 1, [("i64", "0")]) as lane:
+            count = code.load("i64", code.at(counts, "i64", lane.counter), 8)
+            is_more = code.value(f"icmp sgt i64 {count}, {lane.carried[0]}")
+            most = f"select i1 {is_more}, i64 {count}, i64 {lane.carried[0]}"
+            lane.following = [code.value(most)]
+        with code.loop(0, lane.carried[0], 1) as slot:
+            emitter.enter()
+            for n, entry in enumerate(entries):
+                place = self._slot(code, "%pending", slot.counter, n)
+                emitter.bind(entry, [code.load(self._vector(entry), place, parts.size)])
+            for counter, together in by_counter(nest.adjusts).items():
+                adjust_vectors(emitter, memory, nest, counter, together)
+            emitter.leave()
+            self._empty(code, "%pending", slot.counter)
+        self._forget(code, "%pending")
+        return parts.function(FLUSH, "ptr noalias %states, ptr noalias %pending", code)
+
+    def _with_entries_of_lanes(self) -> tuple[Nest, list[Value]]:
+        """The adjustments as functions of entries that all differ from lane to lane."""
+        entries = [
+            variable(f"entry{n}", "i", n, entry.type) for n, entry in enumerate(self.entries)
+        ]
+        done = {id(entry): made for entry, made in zip(self.entries, entries, strict=True)}
+        for value in topological(self.nest.adjusts, known=tuple(done)):
+            done[id(value)] = value.with_args(tuple(done[id(arg)] for arg in value.args))
+        adjusts = tuple(done[id(adjust)] for adjust in self.nest.adjusts)
+        return replace(self.nest, adjusts=adjusts), entries
+
+    def _empty(self, code: Code, memory: str, slot: str) -> None:
+        """Fill a slot with what passes no guard."""
+        emitter = self.parts.emitter(code, by_kind(), I_BIT)
+        for n, entry in enumerate(self.entries):
+            nothing = constant(float("nan") if entry.type.is_float else 0, entry.dtype)
+            operand = emitter.operand(nothing, 0, 0, True)
+            code.store(
+                self._vector(entry), operand, self._slot(code, memory, slot, n), self.parts.size
+            )
+
+    def _forget(self, code: Code, memory: str) -> None:
+        """Set the counts to zero."""
+        counts = self._counts(code, memory)
+        with code.loop(0, self.lanes, 1) as lane:
+            code.store("i64", "0", code.at(counts, "i64", lane.counter), 8)
+
+    # -- places ------------------------------------------------------------------------------------
+
+    @property
+    def _slot_bytes(self) -> int:
+        return len(self.entries) * self.vector_bytes
+
+    def _memory(self, code: Code) -> str:
+        """It lies after the states; then come the counts, and one slot for spreading vectors."""
+        return code.at("%states", "i8", self.parts.layout.states_bytes)
+
+    def _counts(self, code: Code, memory: str) -> str:
+        return code.at(memory, "i8", self.slots * self._slot_bytes)
+
+    def _spread(self, code: Code, memory: str) -> str:
+        return code.at(memory, "i8", self.slots * self._slot_bytes + self.lanes * 8)
+
+    def _slot(self, code: Code, memory: str, slot: str, entry: int) -> str:
+        offset = code.integer("mul", slot, self._slot_bytes)
+        return code.at(memory, "i8", offset, entry * self.vector_bytes)
+
+    def _vector(self, entry: Value) -> str:
+        return f"<{self.lanes} x {LLVM_TYPES[entry.dtype]}>"
