@@ -42,8 +42,10 @@ def _bspline(knots: Value, x: Value, *, order: int) -> Value:
     count = knots.dim - 1
     starts, stops = _part(knots, 0, count), _part(knots, 1, count)
     basis = apply("less_or_equal", starts, x) * apply("less_than", x, stops)
-    # Outside of all intervals every indicator is 0.  There, the weights must not be infinite.
-    x = apply("clamp", x, _part(knots, 0, 1), _part(knots, count, 1))
+    # Outside of all intervals every spline is 0, but weights overflow far away: a knot stands in.
+    is_outside = compare("oeq", apply("sum", basis), 0.0)
+    inside = select(is_outside, apply("elem", knots, m=0), x)
+    x = select(compare("uno", x, x), x, inside)
     for degree in range(1, order + 1):
         starts, stops = _part(knots, 0, count), _part(knots, degree, count)
         # Where a support is empty its spline is 0, and so is the term, whatever the weight.
