@@ -5,6 +5,7 @@ Operands have the shape (M, N, D).  Each is written by its textbook definition, 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -74,7 +75,7 @@ def _bspline(knots: Tensor, x: Tensor, order: int) -> Tensor:
         is_zero = below == 0
         return torch.where(is_zero, 0.0, above / torch.where(is_zero, 1.0, below))
 
-    basis = [((a <= x) & (x < b)).to(x) for a, b in zip(t, t[1:], strict=False)]
+    basis = [((a <= x) & (x < b)).to(x) for a, b in itertools.pairwise(t)]
     for k in range(1, order + 1):
         basis = [
             ratio(x - t[j], t[j + k] - t[j]) * basis[j]
