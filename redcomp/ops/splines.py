@@ -14,7 +14,7 @@ from redcomp.ops.table import Array, Domain, Operation, ShapeError, apply, regis
 # work doubles with each order.
 SHORT, MAX_ORDER = 16, 5
 # Cells of the table of alignments, each of which is some hundred instructions to compile.
-MAX_CELLS = 576
+MAX_CELLS = 400
 
 
 # -- B-splines -------------------------------------------------------------------------------------
