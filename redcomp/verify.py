@@ -27,7 +27,7 @@ from redcomp.ir import (
     topological,
 )
 from redcomp.ops.reductions import REDUCTIONS
-from redcomp.ops.table import OPERATIONS, ShapeError, apply
+from redcomp.ops.table import LIST_PARAMETERS, OPERATIONS, ShapeError, apply
 from redcomp.text import excerpt
 from redcomp.text.spelling import FLOAT_PREDICATES, INTEGER_PREDICATES, WIDTHS
 
@@ -102,6 +102,8 @@ def _check_form(value: Value, arity: int, /, **attributes: type) -> None:
         if type(attribute) is not attributes[name]:
             kind = attributes[name].__name__
             raise _BrokenRuleError(f"the attribute {name!r} is {attribute!r}, not of type {kind}")
+        if isinstance(attribute, tuple) and any(type(item) is not int for item in attribute):
+            raise _BrokenRuleError(f"the attribute {name!r} holds other things than integers")
 
 
 def _check_operation(value: Value) -> None:
@@ -109,7 +111,8 @@ def _check_operation(value: Value) -> None:
     if row is None or row.definition is not None:
         raise _BrokenRuleError("no operation of the IR has this name")
     if row.parameters:
-        _check_form(value, row.arity, **dict.fromkeys(row.parameters, int))
+        forms = {name: tuple if name in LIST_PARAMETERS else int for name in row.parameters}
+        _check_form(value, row.arity, **forms)
     else:
         _check_form(value, row.arity, **_ATTRIBUTES.get(row.name, {}))
     operands = value.args[1:] if row.name == "select" else value.args

@@ -45,6 +45,33 @@ PRIMITIVE_SAMPLES = {
     "convert": lambda a: convert(a, "i32"),
     "lookup": lambda a: lookup((1.0, 2.0, 3.0, 4.0), bitcast(a, "i32"), "f32"),
 }
+# Operands and parameters of operations that take no numbers as parameters.
+LIST_SAMPLES = {
+    "tensordot": [
+        ((6, 6), {"dimsf": (2, 3), "dimsg": (3, 2), "contf": (1,), "contg": (0,), "perm": ()}),
+        (
+            (40, 40),
+            {"dimsf": (5, 8), "dimsg": (8, 5), "contf": (1,), "contg": (0,), "perm": (1, 0)},
+        ),
+        (
+            (12, 4),
+            {"dimsf": (2, 6), "dimsg": (2, 2), "contf": (), "contg": (), "perm": (0, 2, 1, 3)},
+        ),
+        ((17, 17), {"dimsf": (17,), "dimsg": (17,), "contf": (0,), "contg": (0,), "perm": ()}),
+    ],
+}
+
+
+def list_samples(row: Operation, dtype: str) -> list[Value]:
+    """An operation whose parameters are lists."""
+    return [
+        apply(
+            row.name,
+            *(variable(f"l{k}_{dtype}_{d}", "i", k, Type(dtype, d)) for k, d in enumerate(dims)),
+            **attrs,
+        )
+        for dims, attrs in LIST_SAMPLES.get(row.name, [])
+    ]
 
 
 def rows() -> list[Operation]:
@@ -55,7 +82,9 @@ def rows() -> list[Operation]:
 def samples(row: Operation) -> list[Value]:
     """The operation on scalars, on vectors and on a mix, as far as its shape rule allows."""
     dtype = "i32" if row.mlir[1] and not row.mlir[0] else "f32"
-    found = []
+    found = list_samples(row, dtype)
+    if found:
+        return found
     for dims in sorted({(1,) * row.arity, (3,) * row.arity, *product((1, 3), repeat=row.arity)}):
         args = [
             variable(f"a{k}_{dtype}_{dim}", "i", k, Type(dtype, dim)) for k, dim in enumerate(dims)

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import reference_tensors
 import torch
 
 Tensor = torch.Tensor
-Item = Tensor | float | int
+Item = Tensor | float | int | list[int]
 _T = Callable[..., Tensor]
 KINDS = {"Vi": "i", "Vj": "j", "Pm": "parameter"}
 
@@ -278,6 +279,7 @@ OPERATIONS: Mapping[str, _T] = {
     "Min": lambda f: f.gather(-1, _place(f, torch.lt)),
     "ArgMax": lambda f: _place(f, torch.gt).to(f),
     "ArgMin": lambda f: _place(f, torch.lt).to(f),
+    **reference_tensors.OPERATIONS,
 }
 _UNARY = {ast.USub: lambda f: -f, ast.UAdd: lambda f: f}
 _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -310,6 +312,8 @@ class _Evaluator:
                 return node.value
             case ast.Name():
                 return self.scope[node.id]
+            case ast.List():
+                return [ast.literal_eval(element) for element in node.elts]
             case ast.UnaryOp():
                 return _UNARY[type(node.op)](self.visit(node.operand))
             case ast.BinOp(op=ast.Pow()):
@@ -374,5 +378,6 @@ INTEGER_PARAMETERS = frozenset(
         "Extract",
         "ExtractT",
         "OneHot",
+        *reference_tensors.INTEGER_PARAMETERS,
     ]
 )

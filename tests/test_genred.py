@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
     spelling: str
     dims: tuple[int, ...]
-    integers: tuple[int, ...] = ()
+    integers: tuple[int | list[int], ...] = ()
 
     def __str__(self) -> str:
         return "-".join([self.spelling, *map(str, self.dims), *(f"({n})" for n in self.integers)])
@@ -57,6 +57,13 @@ def _special_shapes(d: int) -> dict[str, list[Case]]:
         "ExtractT": [((d,), (0, d + 2)), ((d,), (2, d + 2)), ((2,), (1, d))],
         "Concat": [((d, d), ()), ((1, d), ()), ((d, 2), ())],
         "OneHot": [((1,), (4,)), ((1,), (d,))],
+        "MatVecMult": [((4 * d, d), ()), ((2 * d, 2), ())],
+        "VecMatMult": [((d, 4 * d), ()), ((2, 2 * d), ())],
+        "TensorProd": [((d, 2), ())],
+        "TensorDot": [((2 * d, 3 * d), ([2, d], [d, 3], [1], [0], [1, 0]))],
+        "Kron": [((d, 2), ([d, 1], [1, 2]))],
+        "BSpline": [((d + 2, 1), (1,))],
+        "SoftDTW_SqDist": [((square, 3, 1), ())],
     }
     return {name: [Case(name, *row) for row in listed] for name, listed in rows.items()}
 

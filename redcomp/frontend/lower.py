@@ -32,12 +32,12 @@ from redcomp.frontend.formula import (
 from redcomp.frontend.scope import Scope
 from redcomp.ir import Attribute, Value
 from redcomp.ops import SPELLINGS
+from redcomp.ops.table import LIST_PARAMETERS
 
 # How many names an error message lists.
 MAX_LISTED = 20
 
-# Parameters of operations that are lists of integers, and the one that may be left out.
-LIST_PARAMETERS = ("dimsf", "dimsg", "contf", "contg", "perm")
+# The parameter of operations that may be left out.
 OPTIONAL_PARAMETER = "perm"
 
 OPERATORS: Mapping[str, str] = {

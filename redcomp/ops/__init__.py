@@ -1,6 +1,6 @@
 """The operations and reductions of the language, one row each."""
 
-from redcomp.ops import arithmetic, mathematics, reductions, vectors
+from redcomp.ops import arithmetic, mathematics, reductions, splines, tensors, vectors
 from redcomp.ops.table import OPERATIONS, SPELLINGS, Operation, ShapeError, apply
 
 __all__ = [
@@ -12,5 +12,7 @@ __all__ = [
     "arithmetic",
     "mathematics",
     "reductions",
+    "splines",
+    "tensors",
     "vectors",
 ]

@@ -18,8 +18,18 @@ from redcomp.ir import Attribute, Type, Value
 
 Array = np.ndarray[Any, Any]
 Section = Literal[
-    "Arithmetic", "Mathematics", "Comparison and selection", "Vectors", "Constants", "Primitives"
+    "Arithmetic",
+    "Mathematics",
+    "Comparison and selection",
+    "Vectors",
+    "Matrices and tensors",
+    "Splines and alignment",
+    "Constants",
+    "Primitives",
 ]
+
+# Parameters that are lists of integers instead of integers.
+LIST_PARAMETERS = ("dimsf", "dimsg", "contf", "contg", "perm")
 
 
 class ShapeError(ValueError):
@@ -43,7 +53,8 @@ class Operation:
     arity       number of vector operands
     doc         one line of documentation
     section     the documentation's section
-    parameters  integer literals that follow the operands in a formula, as names of attributes
+    parameters  integer literals, or lists of them, that follow the operands in a formula, as names
+                of attributes
     shape       from operand dimensions and attributes to the result's dimension; raises ShapeError
     evaluate    NumPy value from operand arrays (components on the last axis) and attributes; IEEE.
                 None for a composite

@@ -40,6 +40,20 @@ class Access(Protocol):
         """A position as a number of the given dtype."""
 
 
+def shifted(position: Position, distance: int) -> Position:
+    """position + distance.
+
+    Shifts of a loop's counter add up, so that elements at one place are one value, however the
+    place was reached.
+    """
+    if isinstance(position, int):
+        return position + distance
+    if position.op == "add" and position.args[1].is_constant:
+        position, first = position.args
+        distance += first["value"]
+    return position + distance if distance else position
+
+
 VECTOR = Domain(((-4.0, 4.0),))
 VECTORS = Domain(((-4.0, 4.0), (-4.0, 4.0)))
 
@@ -387,7 +401,7 @@ register(
         "the components f[start : start + length]",
         lambda f, *, start, length: f[..., start : start + length],
         _extract_shape,
-        lambda access, value, k: access.element(value.args[0], k + value["start"]),
+        lambda access, value, k: access.element(value.args[0], shifted(k, value["start"])),
         lambda e, value: (apply("extract_t", e, start=value["start"], n=value.args[0].dim),),
         ("start", "length"),
     ),

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 DIFFERENTIABLE = [row for row in OPERATIONS.values() if row.spelling and row.section != "Constants"]
 
 # Parameters and dimensions of the operands, where the first that fit say too little.
-CASES: Mapping[str, tuple[dict[str, int], tuple[int, ...]]] = {
+CASES: Mapping[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "pow": ({"m": 3}, (3,)),
     "round": ({"d": 1}, (3,)),
     "clampint": ({"m": -1, "n": 2}, (3,)),
@@ -40,6 +40,16 @@ CASES: Mapping[str, tuple[dict[str, int], tuple[int, ...]]] = {
     "symsqnorm": ({}, (9, 3)),
     "weightedsqnorm": ({}, (9, 3)),
     "weightedsqdist": ({}, (3, 3, 3)),
+    "matvecmult": ({}, (6, 3)),
+    "vecmatmult": ({}, (3, 6)),
+    "tensorprod": ({}, (2, 3)),
+    "tensordot": (
+        {"dimsf": (2, 3, 2), "dimsg": (2, 2, 3), "contf": (1, 2), "contg": (2, 0), "perm": (1, 0)},
+        (12, 12),
+    ),
+    "kron": ({"dimsf": (2, 2), "dimsg": (1, 3)}, (4, 3)),
+    "bspline": ({"order": 2}, (7, 1)),
+    "softdtw_sqdist": ({}, (3, 4, 1)),
 }
 
 Tensor = Any

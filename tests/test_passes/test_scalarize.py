@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from ir_samples import kernel_of
+from ir_samples import kernel_of, list_samples
 from pass_tools import kernel_text, random_variables, same_bits
 
 from redcomp.interpret import interpret
@@ -121,7 +121,12 @@ def applied(row: Operation, dim: int) -> Value | None:
     return None
 
 
-VECTOR_ROWS = [row for row in OPERATIONS.values() if row.element is not None]
+VECTOR_ROWS = [
+    row
+    for row in OPERATIONS.values()
+    if row.element is not None and row.name not in ir_samples.LIST_SAMPLES
+]
+LIST_SAMPLES = [v for n in ir_samples.LIST_SAMPLES for v in list_samples(OPERATIONS[n], "f64")]
 
 
 @pytest.mark.parametrize("dim", [7, UNROLLED, LONG])
@@ -129,6 +134,16 @@ VECTOR_ROWS = [row for row in OPERATIONS.values() if row.element is not None]
 def test_vector_operation_is_its_components(row: Operation, dim: int) -> None:
     value = applied(row, dim)
     assert value is not None, "its shape rule takes none of the parameters that are tried"
+    assert_scalar_form_agrees(value)
+
+
+@pytest.mark.parametrize("value", LIST_SAMPLES, ids=lambda value: f"{value.op}-{value.dim}")
+def test_operation_with_lists_is_its_components(value: Value) -> None:
+    assert_scalar_form_agrees(value)
+    assert_scalar_form_agrees(apply("sum", value))
+
+
+def assert_scalar_form_agrees(value: Value) -> None:
     kernel = kernel_of(value * 1.0)
     scalar = scalar_kernel(kernel)
     verify(scalar)
