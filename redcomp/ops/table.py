@@ -18,7 +18,13 @@ from redcomp.ir import Attribute, Type, Value
 
 Array = np.ndarray[Any, Any]
 Section = Literal[
-    "Arithmetic", "Mathematics", "Comparison and selection", "Vectors", "Constants", "Primitives"
+    "Arithmetic",
+    "Mathematics",
+    "Comparison and selection",
+    "Vectors",
+    "Complex numbers",
+    "Constants",
+    "Primitives",
 ]
 
 
