@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import reference_complex
 import torch
 
 Tensor = torch.Tensor
@@ -278,6 +279,7 @@ OPERATIONS: Mapping[str, _T] = {
     "Min": lambda f: f.gather(-1, _place(f, torch.lt)),
     "ArgMax": lambda f: _place(f, torch.gt).to(f),
     "ArgMin": lambda f: _place(f, torch.lt).to(f),
+    **reference_complex.OPERATIONS,
 }
 _UNARY = {ast.USub: lambda f: -f, ast.UAdd: lambda f: f}
 _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -374,5 +376,6 @@ INTEGER_PARAMETERS = frozenset(
         "Extract",
         "ExtractT",
         "OneHot",
+        *reference_complex.INTEGER_PARAMETERS,
     ]
 )

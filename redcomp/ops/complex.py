@@ -107,14 +107,14 @@ def _evaluate(re: Array, im: Array) -> Array:
     return pairs.reshape(*pairs.shape[:-2], -1)
 
 
-def _part(part: int, spelling: str, word: str) -> Operation:
+def _part(part: int, name: str, spelling: str, word: str) -> Operation:
     def pullback(e: Value, value: Value) -> tuple[Value | None, ...]:
         # -0 is what changes no sum: where both parts of a vector are used, nothing is added.
         nothing = constant(-0.0, e.dtype)
         return (_joined(nothing, e) if part else _joined(e, nothing),)
 
     return Operation(
-        f"complex_{word}",
+        name,
         1,
         f"{word} part of each complex number",
         lambda f: f[..., part::2],
@@ -129,8 +129,8 @@ def _part(part: int, spelling: str, word: str) -> Operation:
 
 
 register(
-    _part(0, "ComplexReal", "real"),
-    _part(1, "ComplexImag", "imag"),
+    _part(0, "complex_real", "ComplexReal", "real"),
+    _part(1, "complex_imag", "ComplexImag", "imaginary"),
     Operation(
         "complex",
         2,
