@@ -1,4 +1,4 @@
-"""How far a kernel's result may be from the exact one: needs PyTorch, no backend.
+"""How far a kernel's result may be from the exact one: needs the CPU, PyTorch.
 
 The allowance is measured, not chosen.  A formula's own rounding noise is what PyTorch's dense
 evaluation makes of it in float32, and what one rounding of the arguments changes; a kernel may make
@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from reference import Tensor
+from reference import Tensor, dense
+
+from redcomp.torch import Genred
 
 EPSILON = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
 # Kernels evaluate with functions of up to 8 ULP, reorder sums, and differentiate by other rules.
@@ -64,6 +66,60 @@ def assert_close(
             f"{exact.flatten()[worst].item()!r} at {worst}; noise {noise * ratio:.1e}, "
             f"{int((~(excess <= 0)).sum())} of {excess.numel()} differ"
         )
+
+
+def value_and_gradients(
+    op: Callable[..., Tensor], tensors: Sequence[Tensor], order: int
+) -> list[Tensor]:
+    """The value, the gradients for all arguments, then those of a mixture of these gradients."""
+    generator = torch.Generator().manual_seed(1)
+
+    def like(t: Tensor) -> Tensor:
+        return torch.randn(t.shape, generator=generator).to(t.dtype)
+
+    value = op(*tensors)
+    results = [value]
+    if order == 0:
+        return results
+    cotangent = like(value).requires_grad_()
+    wanted = [*tensors, cotangent]
+    options = {"allow_unused": True, "materialize_grads": True}
+    value = value + 0 * sum(t.sum() for t in tensors)  # a graph even where all derivatives vanish
+    first = torch.autograd.grad(value, tensors, cotangent, create_graph=order == 2, **options)
+    results.extend(first)
+    if order == 2:
+        # The sum over the arguments themselves is there so that something can be differentiated.
+        mixture = sum(
+            (part * like(part)).sum() + t.sum() for t, part in zip(tensors, first, strict=True)
+        )
+        results.extend(torch.autograd.grad(mixture, wanted, **options))
+    return results
+
+
+def assert_as_reference(
+    formula: str,
+    aliases: list[str],
+    tensors: Sequence[Tensor],
+    dtype: torch.dtype,
+    axis: int,
+    order: int,
+) -> None:
+    """Value and gradients against the reference; the allowance is relative to the largest entry."""
+    op = Genred(formula, aliases, axis=axis)
+
+    def exactly(leaves: Sequence[Tensor]) -> list[Tensor]:
+        return value_and_gradients(lambda *t: dense(formula, aliases, t, axis), leaves, order)
+
+    exact, noise = exact_and_noise(exactly, tensors)
+    leaves = [t.detach().to(dtype).requires_grad_() for t in tensors]
+    computed = value_and_gradients(op, leaves, order)
+    names = [alias.split("=")[0].strip() for alias in aliases]
+    labels = ["value", *names, *(f"second {name}" for name in [*names, "cotangent"])]
+    assert len(computed) == len(exact)
+    for label, result, right, own in zip(labels, computed, exact, noise, strict=False):
+        finite = right[right.isfinite()].abs()
+        size = float(finite.max()) if finite.numel() else 0.0
+        assert_close(result, right, own, dtype, size, f"{formula} {aliases} axis {axis}: {label}")
 
 
 def _leaves(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:

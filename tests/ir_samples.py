@@ -81,11 +81,12 @@ def rows() -> list[Operation]:
 
 def samples(row: Operation) -> list[Value]:
     """The operation on scalars, on vectors and on a mix, as far as its shape rule allows."""
+    same = {(dim,) * row.arity for dim in (1, 2, 3)}
     dtype = "i32" if row.mlir[1] and not row.mlir[0] else "f32"
     found = list_samples(row, dtype)
     if found:
         return found
-    for dims in sorted({(1,) * row.arity, (3,) * row.arity, *product((1, 3), repeat=row.arity)}):
+    for dims in sorted({*same, *product((1, 3), repeat=row.arity)}):
         args = [
             variable(f"a{k}_{dtype}_{dim}", "i", k, Type(dtype, dim)) for k, dim in enumerate(dims)
         ]

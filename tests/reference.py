@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import reference_complex
 import reference_tensors
 import torch
 
@@ -280,6 +281,7 @@ OPERATIONS: Mapping[str, _T] = {
     "ArgMax": lambda f: _place(f, torch.gt).to(f),
     "ArgMin": lambda f: _place(f, torch.lt).to(f),
     **reference_tensors.OPERATIONS,
+    **reference_complex.OPERATIONS,
 }
 _UNARY = {ast.USub: lambda f: -f, ast.UAdd: lambda f: f}
 _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -379,5 +381,6 @@ INTEGER_PARAMETERS = frozenset(
         "ExtractT",
         "OneHot",
         *reference_tensors.INTEGER_PARAMETERS,
+        *reference_complex.INTEGER_PARAMETERS,
     ]
 )

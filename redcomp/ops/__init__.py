@@ -1,6 +1,14 @@
 """The operations and reductions of the language, one row each."""
 
-from redcomp.ops import arithmetic, mathematics, reductions, splines, tensors, vectors
+from redcomp.ops import (
+    arithmetic,
+    complex,
+    mathematics,
+    reductions,
+    splines,
+    tensors,
+    vectors,
+)
 from redcomp.ops.table import OPERATIONS, SPELLINGS, Operation, ShapeError, apply
 
 __all__ = [
@@ -10,6 +18,7 @@ __all__ = [
     "ShapeError",
     "apply",
     "arithmetic",
+    "complex",
     "mathematics",
     "reductions",
     "splines",

@@ -24,6 +24,7 @@ Section = Literal[
     "Vectors",
     "Matrices and tensors",
     "Splines and alignment",
+    "Complex numbers",
     "Constants",
     "Primitives",
 ]

@@ -92,6 +92,7 @@ class _Scalarizer:
         self._known: dict[tuple[int, object], Value] = {}
         self._alive: list[Value] = []
         self._intern = ir.Interner()
+        self._interned: set[int] = set()
         self._level = 0
 
     def components(self, value: Value) -> tuple[Value, ...]:
@@ -179,7 +180,18 @@ class _Scalarizer:
     def _place(self, vector: Value, position: Position) -> Position:
         if vector.dim == 1:
             return 0
-        return position if isinstance(position, int) else self._intern(position)
+        return position if isinstance(position, int) else self._one_of_equal(position)
+
+    def _one_of_equal(self, position: Value) -> Value:
+        """One object for all equal positions, by which components are remembered.
+
+        Rules compute positions from the one they are given by a few operations, hence recursion.
+        """
+        if id(position) not in self._interned:
+            args = tuple(map(self._one_of_equal, position.args))
+            position = self._intern(position.with_args(args))
+            self._interned.add(id(position))
+        return position
 
     def _key(self, value: Value, place: Position) -> tuple[int, object]:
         return id(value), place if isinstance(place, int) else id(place)

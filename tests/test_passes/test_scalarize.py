@@ -112,7 +112,7 @@ def applied(row: Operation, dim: int) -> Value | None:
     args = tuple(variable(f"a{k}", "i", k, Type("f64", dim)) for k in range(row.arity))
     for numbers in ((2, 5), (5, 2), (2,), (40,), ()):
         if len(numbers) == len(row.parameters):
-            for dims in ((dim,) * row.arity, (1,) * row.arity):
+            for dims in ((dim,) * row.arity, (2 * dim,) * row.arity, (1,) * row.arity):
                 args = tuple(variable(f"a{k}", "i", k, Type("f64", d)) for k, d in enumerate(dims))
                 try:
                     return apply(row.name, *args, **dict(zip(row.parameters, numbers, strict=True)))
