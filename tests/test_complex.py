@@ -324,5 +324,5 @@ def test_code_of_nested_products_grows_with_their_number() -> None:
         for _ in range(depth):
             formula = f"ComplexMult(ComplexMult({formula}, y), z)"
         op = redcomp.numpy.Genred(formula, ["z=Vi(40)", "y=Vj(40)"], axis=1)
-        sizes.append(op.lower("float32").stages["03-scalarize"].count("\n"))
+        sizes.append(op.lower("float32").stages["04-scalarize"].count("\n"))
     assert sizes[2] - sizes[1] <= sizes[1] - sizes[0] + 4
