@@ -10,6 +10,7 @@ import torch
 
 Tensor = torch.Tensor
 INF = float("inf")
+COUNT = 3
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"]
 KINDS = ("i", "j", "j", "parameter")
@@ -70,6 +71,22 @@ def _log_sum_exp(terms: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
     return (torch.where(nothing, -INF, known.logsumexp(1)),)
 
 
+def _softmax(terms: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    """The last components, weighted by the softmax of the first."""
+    nothing = ~mask.any(1, keepdim=True)
+    known = torch.where(mask | nothing, terms[..., :1], -INF)
+    mean = (known.softmax(1) * terms[..., 1:]).sum(1)
+    return (torch.where(nothing[:, 0], torch.nan, mean),)
+
+
+def _least(terms: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+    """The `COUNT` smallest and their places; (inf, 0) where there are fewer."""
+    known = torch.nn.functional.pad(torch.where(mask, terms, INF), (0, 0, 0, COUNT), value=INF)
+    value, place = known.sort(dim=1, stable=True)
+    value, place = value[:, :COUNT], place[:, :COUNT]
+    return value, torch.where(value == INF, 0, place)
+
+
 # What each reduction means: terms (M, N, E) and mask (M, N, 1) to results (M, E).
 MEANINGS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, ...]]] = {
     "Sum": _sum,
@@ -80,12 +97,21 @@ MEANINGS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, ...]]] = {
     "Min_ArgMin": _smallest,
     "Max_ArgMax": _largest,
     "LogSumExp": _log_sum_exp,
+    "Mean": lambda terms, mask: (_sum(terms, mask)[0] / mask.sum(1),),
+    "SumSoftMaxWeight": _softmax,
+    "KMin_ArgKMin": _least,
 }
 
 
 def formula(name: str) -> str:
     """The formula that a reduction is tested with."""
-    return SCALAR if name == "LogSumExp" else VECTOR
+    return SCALAR if name in ("LogSumExp", "SumSoftMaxWeight") else VECTOR
+
+
+def options(name: str) -> dict[str, Any]:
+    """What else a reduction is made with."""
+    more = {"SumSoftMaxWeight": {"formula2": VECTOR}, "KMin_ArgKMin": {"opt_arg": COUNT}}
+    return {"reduction_op": name, **more.get(name, {})}
 
 
 def dense(
@@ -93,7 +119,9 @@ def dense(
 ) -> tuple[Tensor, ...]:
     """The results for the pairs of the mask (M, N), or all; differentiable; no batch."""
     exact = [t.double() for t in given]
-    terms = scalar_terms(*exact) if name == "LogSumExp" else vector_terms(*exact)
+    terms = scalar_terms(*exact) if formula(name) == SCALAR else vector_terms(*exact)
+    if name == "SumSoftMaxWeight":
+        terms = torch.cat([terms, vector_terms(*exact)], -1)
     if mask is None:
         mask = np.ones(terms.shape[:2], np.bool_)
     pairs = torch.from_numpy(mask)[:, :, None]
@@ -132,7 +160,11 @@ def check(computed: Any, expected: Sequence[Tensor], dtype: torch.dtype) -> None
         finite = b[b.isfinite()]
         scale = 1.0 + float(finite.abs().max()) if finite.numel() else 1.0
         torch.testing.assert_close(
-            result.double(), b.detach().double(), rtol=0, atol=tolerance * scale
+            result.double(),
+            b.detach().double(),
+            rtol=0,
+            atol=tolerance * scale,
+            equal_nan=True,
         )
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from masked import ALIASES, MEANINGS, arguments, check, check_derivatives, dense_batch, formula
+from masked import (
+    ALIASES,
+    MEANINGS,
+    arguments,
+    check,
+    check_derivatives,
+    dense_batch,
+    formula,
+    options,
+)
 
 import redcomp.numpy
 from redcomp import config
@@ -32,7 +41,7 @@ BATCHES = {
 
 
 def operation(name: str, axis: int) -> Genred:
-    return Genred(formula(name), ALIASES, reduction_op=name, axis=axis)
+    return Genred(formula(name), ALIASES, axis=axis, **options(name))
 
 
 @DTYPES
@@ -61,9 +70,9 @@ def test_numpy_gives_the_same(batch: str, axis: int) -> None:
     assert np.array_equal(result, operation("Sum", axis)(*given).numpy())
 
 
-@pytest.mark.parametrize("name", ["Sum", "LogSumExp"])
+@pytest.mark.parametrize("name", ["Sum", "LogSumExp", "Min", "SumSoftMaxWeight"])
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("batch", ["equal", "ones", "fewer", "parameter only"])
 def test_gradients_to_second_order(batch: str, axis: int, name: str) -> None:
     given = arguments(7, 20, torch.float64, BATCHES[batch])
     call = operation(name, axis)
@@ -95,17 +104,24 @@ def test_no_rows_no_columns_no_entries(name: str, axis: int) -> None:
         results = results if isinstance(results, tuple) else (results,)
         count, reduced = (rows, columns) if axis == 1 else (columns, rows)
         for result in results:
-            assert result.shape[:-1] == (entries, count)
+            assert result.shape[:2] == (entries, count)
         if reduced == 0:
-            empty = torch.zeros(1, 1, 2)
+            empty = torch.zeros(1, 1, 3 if name == "SumSoftMaxWeight" else 2)
             meanings = MEANINGS[name](empty, torch.zeros(1, 1, 1, dtype=torch.bool))
             for result, meaning in zip(results, meanings, strict=True):
-                assert (result == meaning[0, 0]).all()
+                neutral = meaning.flatten()[0]
+                assert ((result == neutral) | (result.isnan() & neutral.isnan())).all()
 
 
-def test_gradients_of_empty_batches() -> None:
-    given = [t.requires_grad_() for t in arguments(3, 4, torch.float64, ((0,), (1,), (), (0,)))]
-    result = operation("Sum", 1)(*given)
+@pytest.mark.parametrize("name", ["Sum", "Min"])
+@pytest.mark.parametrize("sizes", [(3, 4, 0), (3, 0, 2), (0, 4, 2)])
+def test_gradients_of_nothing(sizes: tuple[int, int, int], name: str) -> None:
+    rows, columns, entries = sizes
+    given = [
+        t.requires_grad_()
+        for t in arguments(rows, columns, torch.float64, ((entries,), (1,), (), (1,)))
+    ]
+    result = operation(name, 1)(*given)
     gradients = torch.autograd.grad(result.sum(), given)
     for tensor, gradient in zip(given, gradients, strict=True):
         assert gradient.shape == tensor.shape

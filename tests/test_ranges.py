@@ -19,6 +19,7 @@ from masked import (
     dense,
     dense_batch,
     formula,
+    options,
 )
 
 import redcomp
@@ -87,7 +88,7 @@ PATTERNS: dict[str, Six] = {
 
 
 def operation(name: str, axis: int) -> Genred:
-    return Genred(formula(name), ALIASES, reduction_op=name, axis=axis)
+    return Genred(formula(name), ALIASES, axis=axis, **options(name))
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -111,7 +112,7 @@ def test_every_reduction(pattern: str, name: str, axis: int) -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("name", ["Sum", "LogSumExp"])
+@pytest.mark.parametrize("name", ["Sum", "LogSumExp", "Max"])
 @pytest.mark.parametrize(
     "pattern", ["one block", "unsorted blocks", "rows outside", "empty blocks", "nothing"]
 )
@@ -135,7 +136,7 @@ def test_first_of_equal_columns_wins_whatever_the_order_of_intervals() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("name", ["Sum", "Min_ArgMin", "LogSumExp"])
+@pytest.mark.parametrize("name", ["Sum", "Min_ArgMin", "KMin_ArgKMin"])
 def test_every_entry_of_a_batch_has_the_same_ranges(name: str, axis: int) -> None:
     three = PATTERNS["rows outside"]
     mask, six = mask_of(three, (M, N)), both(three, M, N)
@@ -149,7 +150,7 @@ def test_gradients_in_a_batch() -> None:
     three = half([(1, 5), (8, 12)], [[(0, 9), (20, 24)], [(3, 7)]])
     mask, six = mask_of(three, (12, 30)), both(three, 12, 30)
     given = arguments(12, 30, torch.float64, ((3,), (2, 1), (), (2, 3)))
-    for name in ("Sum", "LogSumExp"):
+    for name in ("Sum", "LogSumExp", "Min"):
         call = operation(name, 1)
         check_derivatives(
             lambda *given, call=call: call(*given, ranges=six),

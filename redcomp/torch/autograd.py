@@ -166,6 +166,9 @@ def _values_at(
 
     An extremum depends on these pairs alone, so they are all that its gradient has to look at.
     """
+    if sizes(reduction, [t.shape for t in tensors]).columns == 0:
+        # No pair at all: a zero that depends on every argument, with derivatives of zero.
+        return torch.stack([t.flatten()[:0].sum() for t in tensors if t.is_floating_point()]).sum()
     *batch, rows, each = places.shape
     chosen = places.reshape(*batch, rows * each)
     spread = torch.arange(rows).repeat_interleave(each).expand(chosen.shape)
