@@ -20,7 +20,7 @@ import redcomp.numpy
 from redcomp import config
 from redcomp.errors import ArgumentError
 from redcomp.runtime.tasks import whole
-from redcomp.torch import Genred
+from redcomp.torch import Genred, KernelSolve
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +77,29 @@ def test_gradients_to_second_order(batch: str, axis: int, name: str) -> None:
     given = arguments(7, 20, torch.float64, BATCHES[batch])
     call = operation(name, axis)
     check_derivatives(call, lambda *given: dense_batch(name, given, axis)[0], given)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
+@pytest.mark.parametrize("name", ["Sum", "LogSumExp", "Min"])
+@pytest.mark.parametrize("batch", ["equal", "fewer"])
+def test_forward_derivatives(batch: str, name: str) -> None:
+    given = tuple(arguments(7, 20, torch.float64, BATCHES[batch]))
+    tangents = tuple(arguments(7, 20, torch.float64, BATCHES[batch], seed=1))
+    computed = torch.func.jvp(operation(name, 1), given, tangents)
+    expected = torch.func.jvp(lambda *g: dense_batch(name, g, 1)[0], given, tangents)
+    torch.testing.assert_close(computed, expected)
+
+
+def test_systems_are_solved_entry_by_entry() -> None:
+    solve = KernelSolve(
+        "Exp(-SqDist(x, y)) * b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"], "b", axis=1
+    )
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 1, 9, 3, generator=generator, dtype=torch.float64)
+    b = torch.rand(3, 9, 1, generator=generator, dtype=torch.float64)
+    solution = solve(x, x, b, alpha=0.1, eps=1e-12)
+    kernel = torch.exp(-(torch.cdist(x, x) ** 2)) + 0.1 * torch.eye(9, dtype=torch.float64)
+    torch.testing.assert_close(solution, torch.linalg.solve(kernel, b), rtol=1e-8, atol=1e-8)
 
 
 def test_strides() -> None:

@@ -128,6 +128,18 @@ def test_gradients_to_second_order(pattern: str, name: str, axis: int) -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
+@pytest.mark.parametrize("name", ["Sum", "LogSumExp"])
+def test_forward_derivatives(name: str) -> None:
+    three = PATTERNS["unsorted blocks"]
+    mask, six = mask_of(three, (M, N)), both(three, M, N)
+    given, tangents = (tuple(arguments(M, N, torch.float64, seed=seed)) for seed in (0, 1))
+    call = operation(name, 1)
+    computed = torch.func.jvp(lambda *g: call(*g, ranges=six), given, tangents)
+    expected = torch.func.jvp(lambda *g: dense(name, g, 1, mask)[0], given, tangents)
+    torch.testing.assert_close(computed, expected)
+
+
 def test_first_of_equal_columns_wins_whatever_the_order_of_intervals() -> None:
     x, y = torch.zeros(3, 1), torch.zeros(50, 1)
     three = half([(0, 3)], [[(40, 45), (7, 9), (20, 30)]])

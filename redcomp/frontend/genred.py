@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -246,8 +245,7 @@ def check_count(reduction: PairReduction, count: int) -> None:
         raise ArgumentError(f"expected {len(parameters)} arguments ({listed}), but {count} came")
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(NamedTuple):  # made at each call, three times as fast as a dataclass
     """What a call computes: rows of the result, columns reduced over, dimensions of the batch."""
 
     rows: int

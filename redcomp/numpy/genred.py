@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,8 +98,7 @@ def call(
     if blocks.covered < size.rows:
         for result, description in zip(results, reduction.results, strict=True):
             result[:] = description.empty
-    addresses = [a.__array_interface__["data"][0] for a in arrays]
-    targets = [r.__array_interface__["data"][0] for r in results]
+    addresses, targets = list(map(_address, arrays)), list(map(_address, results))
     kernel_dtype = "f64" if dtype == "f64" else "f32"
     launch(reduction, kernel_dtype, size, blocks, targets, addresses, shapes)
     if reduction.is_plain and dtype != "f16":
@@ -113,6 +113,15 @@ def call(
             lambda parts: np.stack(parts, axis=-1),
         )
     return arranged if out is None else _filled(out, arranged)
+
+
+def _address(array: _Array) -> int:
+    """Where a contiguous array's data are; through its buffer, where that is possible, because the
+    array itself takes four times as long to tell."""
+    if array.size and array.flags.writeable:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _stored(array: _Array, kind: str, dtype: str) -> _Array:
