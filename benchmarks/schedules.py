@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from redcomp.numpy import Genred
+from redcomp.runtime.tasks import whole
 
 BLOCKS = ("1x1", "2x1", "4x1", "1x2", "2x2", "4x2", "3x3", "4x4", "5x3", "8x1")
 
@@ -52,7 +53,7 @@ def measure(arguments: argparse.Namespace, rows: int, cols: int) -> str:
     times = []
     for _ in range(5):
         start = time.thread_time()
-        kernel(size, size, [o.ctypes.data for o in outputs], pointers)
+        kernel(whole(size, size), [o.ctypes.data for o in outputs], pointers)
         times.append(time.thread_time() - start)
     rate = size * size / min(times) / 1e9
     instructions = lowering.stats.instructions

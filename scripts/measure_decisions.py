@@ -17,6 +17,7 @@ from redcomp.llvm_backend.target import host_target
 from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Operation, apply
 from redcomp.passes import scalarize
+from redcomp.runtime.tasks import whole
 from redcomp.text import print_program
 
 GAUSSIAN = "Exp(-SqDist(x, y)) * b"
@@ -53,7 +54,7 @@ def timed(
     for _ in range(calls):
         start = time.thread_time()
         addresses = [array.ctypes.data for array in arrays]
-        code(len(arrays[0]), len(arrays[1]), [result.ctypes.data], addresses)
+        code(whole(len(arrays[0]), len(arrays[1])), [result.ctypes.data], addresses)
         times.append(time.thread_time() - start)
     return result, min(times)
 

@@ -21,6 +21,7 @@ from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.interpret import interpret
 from redcomp.llvm_backend.target import host_target
 from redcomp.numpy import Genred
+from redcomp.runtime.tasks import whole
 from redcomp.text import TextError
 
 pytestmark = pytest.mark.slow
@@ -102,8 +103,7 @@ def run(lowering: Lowering, case: Case, arrays: dict[str, Array]) -> list[Array]
     outputs = lowering.kernel.outputs
     results = [np.full((sizes["i"], o.value.dim), np.nan, NUMPY[lowering.dtype]) for o in outputs]
     lowering.load()(
-        sizes["i"],
-        sizes["j"],
+        whole(sizes["i"], sizes["j"]),
         [result.ctypes.data for result in results],
         [array.ctypes.data for array in arrays.values()],
     )
@@ -175,7 +175,7 @@ def test_sizes_of_all_remainders(name: str, rows: int, columns: int) -> None:
 def test_splits_of_the_columns_are_joined(name: str) -> None:
     case = CASES[name]
     lowering = case.reduction().lower("f32")
-    assert lowering.load().plan(100, 90000).splits > 1
+    assert whole(100, 90000).plan(1, lowering.load().grain).partials > 1
     check(lowering, case, rows=100, columns=90000)
 
 

@@ -1,10 +1,10 @@
 """The host's skeleton: the loops around the values that the emitter writes.
 
-A task is a chunk of rows and a part of the columns.  Its rows are packed lane-wise and stay; its
-columns come in tiles of packed records.  Rows are padded by repeating the last one and columns by
-unused lanes, so no loop tests bounds and nothing is read past an array.  Every worker runs
-`redcomp_run`, which takes tasks from an atomic counter; tasks depend on the sizes only, so results
-do not depend on the number of workers.
+A task is a chunk of rows of one entry of the batch, and a list of intervals of its columns, as the
+caller's table says.  Its rows are packed lane-wise and stay; its columns come in tiles of packed
+records.  Rows are padded by repeating the last one and columns by unused lanes, so no loop tests
+bounds and nothing is read past an array.  Every worker runs `redcomp_run`, which takes tasks from
+an atomic counter; tasks do not depend on the number of workers, nor do results.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from redcomp.ir import I_BIT, J_BIT, Hoisted, Nest, Value, constant
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.host_parts import HostParts, Lanes, by_kind
-from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, variables_of
+from redcomp.llvm_backend.layout import ALIGNMENT, TASK_WORD, TASK_WORDS, variables_of
 from redcomp.llvm_backend.pair_loop import PairLoop
 from redcomp.llvm_backend.schedule import SIZES, Schedule
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
@@ -38,6 +38,19 @@ def host_module(nest: Nest, dtype: str, target: Target, schedule: Schedule) -> H
     skeleton = _Skeleton(nest, dtype, target, schedule)
     layout = skeleton.layout
     return HostModule(skeleton.module(), layout.scratch_bytes, layout.total_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Operands: the task's entry of the batch, the entry's row of pointers, the task's record."""
+
+    entry: str
+    pointers: str
+    first: str
+    last: str
+    start: str
+    stop: str
+    partial: str
 
 
 class _Skeleton(HostParts):
@@ -71,7 +84,7 @@ class _Skeleton(HostParts):
     # -- rows and columns --------------------------------------------------------------------------
 
     def _pack_rows(self) -> str:
-        """rows(job, rows, first, blocks): pack and prepare `blocks` vectors of rows."""
+        """rows(pointers, rows, first, last, blocks): pack and prepare `blocks` vectors of rows."""
         code = Code()
         definitions = [h.definition for h in self.nest.rows]
         parameters = self.parameters(code, definitions)
@@ -83,10 +96,11 @@ class _Skeleton(HostParts):
             self.pack(code, lanes, self.layout.raw_rows, first)
             load = by_kind(i=lambda v, k, row, col: lanes.load(code, v, k), parameter=parameters)
             self._compute(self.emitter(code, load, I_BIT), self.nest.rows, lanes)
-        return self.function("rows", "ptr %job, ptr %rows, i64 %first, i64 %blocks", code)
+        parameters_text = "ptr %pointers, ptr %rows, i64 %first, i64 %last, i64 %blocks"
+        return self.function("rows", parameters_text, code)
 
     def _pack_columns(self) -> str:
-        """columns(job, columns, lanes, first, count): records of columns first, first + 1, ..."""
+        """columns(pointers, columns, lanes, first, count): pack records of columns first, ..."""
         code = Code()
         width = self.layout.columns.width
         sources = [(v, self.argument(code, v)) for v in self.layout.raw_columns]
@@ -104,7 +118,7 @@ class _Skeleton(HostParts):
         if self.nest.columns:
             self._hoist_columns(code)
         return self.function(
-            "columns", "ptr %job, ptr %columns, ptr %lanes, i64 %first, i64 %count", code
+            "columns", "ptr %pointers, ptr %columns, ptr %lanes, i64 %first, i64 %count", code
         )
 
     def _hoist_columns(self, code: Code) -> None:
@@ -141,7 +155,7 @@ class _Skeleton(HostParts):
     # -- results -----------------------------------------------------------------------------------
 
     def _finish(self) -> str:
-        """finish(job, scratch, totals, stride, splits, first, last): join splits, store results."""
+        """finish(pointers, scratch, totals, splits, stride, first, last): join, store results."""
         code = Code()
         nest, layout = self.nest, self.layout
         parameters = self.parameters(code, nest.results)
@@ -167,7 +181,8 @@ class _Skeleton(HostParts):
                 target = code.at(outputs[n], LLVM_TYPES[result.dtype], offset)
                 self._unpack(code, temporary, target, result, count)
         parameters_text = (
-            "ptr %job, ptr %scratch, ptr %totals, i64 %stride, i64 %splits, i64 %first, i64 %last"
+            "ptr %pointers, ptr %scratch, ptr %totals, i64 %splits, i64 %stride, "
+            "i64 %first, i64 %last"
         )
         return self.function("finish", parameters_text, code)
 
@@ -209,76 +224,79 @@ class _Skeleton(HostParts):
 
     # -- tasks -------------------------------------------------------------------------------------
 
-    def _tasks(self, name: str, task: Callable[[Code, str], None]) -> str:
+    def _tasks(self, name: str, task: Callable[[Code, _Task], None]) -> str:
         """An exported function that takes tasks from the job's counter until there are none."""
         code = Code()
-        tasks = self.word(code, "tasks")
+        tasks, entry_tasks = self.word(code, "tasks"), self.word(code, "entry_tasks")
         code.line("br label %next")
         code.label("next")
         number = code.value("atomicrmw add ptr %job, i64 1 monotonic")
         is_left = code.value(f"icmp slt i64 {number}, {tasks}")
         code.line(f"br i1 {is_left}, label %task, label %end")
         code.label("task")
-        task(code, number)
+        task(code, self._task(code, number, entry_tasks))
         code.line("br label %next")
         code.label("end")
         return self.function(name, "ptr noalias %job, ptr noalias %scratch", code, linkage="")
 
-    def _chunk(self, code: Code, chunk: str) -> tuple[str, str, str]:
-        """A chunk's first row, the row after its last, and its number of vectors, rounded up."""
-        chunk_rows = self.word(code, "chunk_rows")
-        first = code.integer("mul", chunk, chunk_rows)
-        last = code.smaller(self.word(code, "rows"), code.integer("add", first, chunk_rows))
+    def _task(self, code: Code, number: str, entry_tasks: str) -> _Task:
+        """The record of a task: every entry of the batch has the same ones."""
+        entry = code.integer("sdiv", number, entry_tasks)
+        record = code.integer("mul", code.integer("srem", number, entry_tasks), len(TASK_WORDS))
+        base = code.at(self.pointer(code, "table"), "i64", record)
+        words = {
+            name: code.load("i64", code.at(base, "i64", place), 8)
+            for name, place in TASK_WORD.items()
+        }
+        row = code.integer("mul", entry, self.word(code, "entry_bytes"))
+        return _Task(entry, code.at(self.pointer(code, "entries"), "i8", row), **words)
+
+    def _partial(self, code: Code, task: _Task, number: str) -> str:
+        """Where the totals of one of the task's entry's partials are."""
+        base = code.integer("mul", task.entry, self.word(code, "entry_partials"))
+        place = code.integer("add", base, number)
+        offset = code.integer("mul", place, self.word(code, "partial_bytes"))
+        return code.at(self.pointer(code, "partials"), "i8", offset)
+
+    def _run_task(self, code: Code, task: _Task) -> None:
+        """Reduce one chunk of rows over a list of intervals."""
         step = self.lanes * self.schedule.rows
-        count = code.integer("sub", last, first)
+        count = code.integer("sub", task.last, task.first)
         steps = code.integer("sdiv", code.integer("add", count, step - 1), step)
-        return first, last, code.integer("mul", steps, self.schedule.rows)
-
-    def _partial(self, code: Code, chunk: str) -> tuple[str, str]:
-        """Where the first split's totals of a chunk are, and the bytes from split to split."""
-        chunk_rows = self.word(code, "chunk_rows")
-        vectors = code.integer("sdiv", chunk_rows, self.lanes)
-        chunk_bytes = code.integer("mul", vectors, self.layout.total_bytes)
-        stride = code.integer("mul", chunk_bytes, self.word(code, "chunks"))
-        base = code.load("ptr", code.at("%job", "i64", JOB_WORD["partials"]), 8)
-        return code.at(base, "i8", code.integer("mul", chunk, chunk_bytes)), stride
-
-    def _run_task(self, code: Code, number: str) -> None:
-        """Reduce one chunk of rows over one split of the columns."""
-        chunks, splits = self.word(code, "chunks"), self.word(code, "splits")
-        split, chunk = code.integer("sdiv", number, chunks), code.integer("srem", number, chunks)
-        first, last, blocks = self._chunk(code, chunk)
-        split_columns = self.word(code, "split_columns")
-        start = code.integer("mul", split, split_columns)
-        stop = code.smaller(self.word(code, "columns"), code.integer("add", start, split_columns))
-        partial, stride = self._partial(code, chunk)
-        shared = code.at(partial, "i8", code.integer("mul", split, stride))
-        is_whole = code.value(f"icmp eq i64 {splits}, 1")
-        own = self.part(code, "totals")
+        blocks = code.integer("mul", steps, self.schedule.rows)
+        is_whole = code.value(f"icmp slt i64 {task.partial}, 0")
+        own, shared = self.part(code, "totals"), self._partial(code, task, task.partial)
         totals = code.value(f"select i1 {is_whole}, ptr {own}, ptr {shared}")
-        rows = self.part(code, "rows")
-        code.line(f"call void @rows(ptr %job, ptr {rows}, i64 {first}, i64 {blocks})")
+        code.line(
+            f"call void @rows(ptr {task.pointers}, ptr {self.part(code, 'rows')}, "
+            f"i64 {task.first}, i64 {task.last}, i64 {blocks})"
+        )
         self._start_totals(code, totals, blocks)
-        self._run_tiles(code, totals, start, stop, blocks)
+        intervals = self.pointer(code, "intervals")
+        with code.loop(task.start, task.stop, 1) as interval:
+            ends = code.at(intervals, "i64", code.integer("mul", interval.counter, 2))
+            start = code.load("i64", ends, 8)
+            stop = code.load("i64", code.at(ends, "i64", 1), 8)
+            self._run_tiles(code, task, totals, start, stop, blocks)
         code.line(f"br i1 {is_whole}, label %finish, label %next")
         code.label("finish")
-        code.line(
-            f"call void @finish(ptr %job, ptr %scratch, ptr {totals}, i64 0, i64 1, "
-            f"i64 {first}, i64 {last})"
-        )
+        self._call_finish(code, task, totals, "1", "0")
 
-    def _run_tiles(self, code: Code, totals: str, start: str, stop: str, blocks: str) -> None:
+    def _run_tiles(
+        self, code: Code, task: _Task, totals: str, start: str, stop: str, blocks: str
+    ) -> None:
+        """Reduce over one interval of columns."""
         rows, columns = self.part(code, "rows"), self.part(code, "columns")
         lanes, states = self.part(code, "column_lanes"), self.part(code, "states")
         with code.loop(start, stop, self.schedule.tile) as tile:
             left = code.integer("sub", stop, tile.counter)
             count = code.smaller(self.schedule.tile, left)
             code.line(
-                f"call void @columns(ptr %job, ptr {columns}, ptr {lanes}, "
+                f"call void @columns(ptr {task.pointers}, ptr {columns}, ptr {lanes}, "
                 f"i64 {tile.counter}, i64 {count})"
             )
             code.line(
-                f"call void @pairs(ptr %job, ptr {rows}, ptr {columns}, ptr {totals}, "
+                f"call void @pairs(ptr {task.pointers}, ptr {rows}, ptr {columns}, ptr {totals}, "
                 f"ptr {states}, i64 {blocks}, i64 {tile.counter}, i64 {count})"
             )
 
@@ -296,12 +314,14 @@ class _Skeleton(HostParts):
                 with code.loop(0, total.dim, 1) as loop:
                     totals.store(code, value, total, loop.counter)
 
-    def _join_task(self, code: Code, chunk: str) -> None:
-        """Join the splits of one chunk of rows and store its results."""
-        first, last, _ = self._chunk(code, chunk)
-        partial, stride = self._partial(code, chunk)
-        splits = self.word(code, "splits")
+    def _join_task(self, code: Code, task: _Task) -> None:
+        """Join the partials of one chunk of rows and store its results."""
+        splits = code.integer("sub", task.stop, task.start)
+        totals = self._partial(code, task, task.start)
+        self._call_finish(code, task, totals, splits, self.word(code, "partial_bytes"))
+
+    def _call_finish(self, code: Code, task: _Task, totals: str, splits: str, stride: str) -> None:
         code.line(
-            f"call void @finish(ptr %job, ptr %scratch, ptr {partial}, i64 {stride}, "
-            f"i64 {splits}, i64 {first}, i64 {last})"
+            f"call void @finish(ptr {task.pointers}, ptr %scratch, ptr {totals}, i64 {splits}, "
+            f"i64 {stride}, i64 {task.first}, i64 {task.last})"
         )

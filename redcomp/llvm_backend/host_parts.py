@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from redcomp.ir import Nest, Value, free_indices
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
-from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, JOB_WORDS, Layout, Record, variables_of
+from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, Layout, Record, variables_of
 from redcomp.llvm_backend.schedule import SIZES, Schedule
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
 
@@ -70,12 +70,15 @@ class HostParts:
     def word(self, code: Code, name: str) -> str:
         return code.load("i64", code.at("%job", "i64", JOB_WORD[name]), 8)
 
+    def pointer(self, code: Code, name: str) -> str:
+        return code.load("ptr", code.at("%job", "i64", JOB_WORD[name]), 8)
+
     def output(self, code: Code, n: int) -> str:
-        return code.load("ptr", code.at("%job", "i64", len(JOB_WORDS) + n), 8)
+        return code.load("ptr", code.at("%pointers", "i64", n), 8)
 
     def argument(self, code: Code, variable: Value) -> str:
-        place = len(JOB_WORDS) + len(self.nest.results) + int(variable["position"])
-        return code.load("ptr", code.at("%job", "i64", place), 8)
+        place = len(self.nest.results) + int(variable["position"])
+        return code.load("ptr", code.at("%pointers", "i64", place), 8)
 
     def part(self, code: Code, name: str) -> str:
         return code.at("%scratch", "i8", self.layout.scratch[name])
@@ -107,7 +110,7 @@ class HostParts:
     def pack(self, code: Code, lanes: Lanes, variables: Sequence[Value], first: str) -> None:
         """Copy rows first, first + 1, ... into lanes; beyond the last row, the last row again."""
         pointers = {id(v): self.argument(code, v) for v in variables if v["kind"] == "i"}
-        last = code.integer("sub", self.word(code, "rows"), 1)
+        last = code.integer("sub", "%last", 1)
         with code.loop(0, self.lanes, 1) as lane:
             row = code.smaller(code.integer("add", first, lane.counter), last)
             for variable in variables:

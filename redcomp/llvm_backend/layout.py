@@ -8,19 +8,30 @@ from dataclasses import dataclass
 from redcomp.ir import Nest, Value, topological
 from redcomp.llvm_backend.schedule import SIZES, Schedule, pending_entries
 
-# The job: an array of 64-bit words that the caller fills in; output and argument pointers follow.
+# The job: an array of 64-bit words that the caller fills in.
 JOB_WORDS = (
     "next_task",  # taken and incremented atomically
-    "tasks",
-    "rows",
-    "columns",
-    "chunks",  # of rows
-    "chunk_rows",
-    "splits",  # parts of the columns, reduced apart and then joined
-    "split_columns",
-    "partials",  # pointer to the splits' totals; unused with one split
+    "tasks",  # of all entries of the batch
+    "entry_tasks",  # of one entry: the same for each
+    "table",  # pointer to the records of one entry's tasks
+    "intervals",  # pointer to pairs of columns: the first one, and the one after the last
+    "entry_partials",  # tasks of one entry that leave their totals to be joined
+    "partial_bytes",  # of the totals of one task
+    "partials",  # pointer to the totals that are to be joined; unused without any
+    "entry_bytes",  # of a row of pointers
+    "entries",  # pointer to a row of pointers for each entry: its outputs, then its arguments
 )
 JOB_WORD = {name: n for n, name in enumerate(JOB_WORDS)}
+
+# A record of the task table.  A task that joins others has partials where those have intervals.
+TASK_WORDS = (
+    "first",  # row
+    "last",  # the row after the last
+    "start",  # first interval of columns
+    "stop",  # the interval after the last
+    "partial",  # number of the place where the task leaves its totals; -1 if it stores results
+)
+TASK_WORD = {name: n for n, name in enumerate(TASK_WORDS)}
 
 ALIGNMENT = 64
 

@@ -80,7 +80,7 @@ class PairLoop:
             self.emitter.leave()
         pairs = self.parts.function(
             "pairs",
-            "ptr noalias %job, ptr noalias %rows, ptr noalias %columns, ptr noalias %totals, "
+            "ptr noalias %pointers, ptr noalias %rows, ptr noalias %columns, ptr noalias %totals, "
             "ptr noalias %states, i64 %blocks, i64 %first, i64 %count",
             code,
         )

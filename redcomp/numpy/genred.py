@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.genred import GenredBase, check_call, check_count, sizes
+from redcomp.frontend.genred import GenredBase, check_backend, check_count, launch, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 
 __all__ = ["Genred"]
@@ -37,7 +39,7 @@ class Genred(GenredBase):
         *args: _Array,
         backend: str = "auto",
         device_id: int = -1,
-        ranges: None = None,
+        ranges: Sequence[Any] | None = None,
         out: _Array | None = None,
     ) -> Any:
         """Compute the reduction.
@@ -49,6 +51,13 @@ class Genred(GenredBase):
         it is empty, or the reduction's neutral element.  `out`, an array of the result's shape and
         dtype, is filled and returned.
 
+        A batch: any argument may have further dimensions before these, which broadcast as NumPy's
+        do; the result has them all, and an index counts within its entry of the batch.
+
+        ranges: six integer arrays that name the blocks of pairs to visit (see
+        `redcomp.frontend.ranges`), the same ones for each entry of a batch.  Rows without any pair
+        get the reduction's neutral element.
+
         Raises ArgumentError (a ValueError) that names the argument.
         """
         return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
@@ -59,19 +68,21 @@ def call(
     *args: _Array,
     backend: str = "auto",
     device_id: int = -1,
-    ranges: None = None,
+    ranges: Sequence[Any] | None = None,
     out: _Array | None = None,
 ) -> Any:
     """What `Genred` does when it is called with arrays."""
-    if backend != "auto" or ranges is not None:
-        check_call(backend, ranges)
+    if backend != "auto":
+        check_backend(backend)
     reduction = genred.reduction
     check_count(reduction, len(args))
     arrays = [
         a if type(a) is np.ndarray else _as_array(a, reduction.parameters[n].name)
         for n, a in enumerate(args)
     ]
-    rows, columns = sizes(reduction, [a.shape for a in arrays])
+    shapes = [a.shape for a in arrays]
+    size = sizes(reduction, shapes)
+    blocks = size.blocks(reduction, size.ranges(reduction, ranges))
     dtype = _dtype(reduction, arrays)
     native = _COMPUTED[dtype]
     arrays = [
@@ -81,18 +92,15 @@ def call(
         for a in arrays
     ]
     results = [
-        np.empty((rows, r.dim), np.int64 if r.kind == "index" else native)
+        np.empty((*size.batch, size.rows, r.dim), np.int64 if r.kind == "index" else native)
         for r in reduction.results
     ]
-    if rows == 0 or columns == 0:
+    if blocks.covered < size.rows:
         for result, description in zip(results, reduction.results, strict=True):
             result[:] = description.empty
-    else:
-        addresses = [a.__array_interface__["data"][0] for a in arrays]
-        targets = [r.__array_interface__["data"][0] for r in results]
-        reduction.compiled("f64" if dtype == "f64" else "f32", rows)(
-            rows, columns, targets, addresses
-        )
+    addresses, targets = list(map(_address, arrays)), list(map(_address, results))
+    kernel_dtype = "f64" if dtype == "f64" else "f32"
+    launch(reduction, kernel_dtype, size, blocks, targets, addresses, shapes)
     if reduction.is_plain and dtype != "f16":
         arranged: Any = results[0]
     else:
@@ -105,6 +113,15 @@ def call(
             lambda parts: np.stack(parts, axis=-1),
         )
     return arranged if out is None else _filled(out, arranged)
+
+
+def _address(array: _Array) -> int:
+    """Where a contiguous array's data are; through its buffer, where that is possible, because the
+    array itself takes four times as long to tell."""
+    if array.size and array.flags.writeable:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _stored(array: _Array, kind: str, dtype: str) -> _Array:

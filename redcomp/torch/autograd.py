@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch.autograd.forward_ad import unpack_dual
 
-from redcomp.frontend.genred import sizes
+from redcomp.frontend.genred import launch, sizes
 from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.ranges import Ranges
 
 KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
 _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
@@ -17,17 +18,19 @@ _INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 Tensors = tuple[torch.Tensor, ...]
 
 
-def apply(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Tensors:
+def apply(
+    reduction: PairReduction, tensors: Sequence[torch.Tensor], ranges: Ranges | None
+) -> Tensors:
     """All results of a reduction of tensors that have been checked.
 
     Through autograd only where somebody could ask for a gradient: it costs several calls.
     """
     has_values = any(result.kind == "value" for result in reduction.results)
     if not (has_values and _is_differentiated(tensors)):
-        return _compute(reduction, tensors)
+        return _compute(reduction, tensors, ranges)
     placed = reduction.with_places()
     reduce: Callable[..., Tensors] = _Reduce.apply
-    results = list(reduce(placed, *tensors))
+    results = list(reduce(placed, ranges, *tensors))
     for output, row in enumerate(placed.rows_of_outputs):
         if row.places:
             value, place = (n for n, r in enumerate(placed.results) if r.output == output)
@@ -58,25 +61,29 @@ def _tangent(tensor: torch.Tensor) -> torch.Tensor | None:
     return tangent
 
 
-def _compute(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Tensors:
+def _compute(
+    reduction: PairReduction, tensors: Sequence[torch.Tensor], ranges: Ranges | None
+) -> Tensors:
     """Run the kernel."""
-    rows, columns = sizes(reduction, [t.shape for t in tensors])
+    shapes = [t.shape for t in tensors]
+    size = sizes(reduction, shapes)
+    blocks = size.blocks(reduction, ranges)
     dtype = next(t.dtype for t in tensors if t.is_floating_point())
     results = tuple(
-        torch.empty((rows, r.dim), dtype=torch.int64 if r.kind == "index" else dtype)
+        torch.empty(
+            (*size.batch, size.rows, r.dim), dtype=torch.int64 if r.kind == "index" else dtype
+        )
         for r in reduction.results
     )
-    if rows == 0 or columns == 0:
+    if blocks.covered < size.rows:
         for result, description in zip(results, reduction.results, strict=True):
             result[:] = torch.tensor(description.empty, dtype=result.dtype)
-        return results
     packed = [
         (t.to(_INTEGERS[dtype]) if p.is_integer else t.detach()).contiguous()
         for t, p in zip(tensors, reduction.parameters, strict=True)
     ]
-    reduction.compiled(KERNEL_DTYPES[dtype], rows)(
-        rows, columns, [r.data_ptr() for r in results], [t.data_ptr() for t in packed]
-    )
+    targets, addresses = [r.data_ptr() for r in results], [t.data_ptr() for t in packed]
+    launch(reduction, KERNEL_DTYPES[dtype], size, blocks, targets, addresses, shapes)
     return results
 
 
@@ -84,14 +91,14 @@ class _Reduce(torch.autograd.Function):
     """All results of a reduction; those of extrema are constants here (see `_values_at`)."""
 
     @staticmethod
-    def forward(reduction: PairReduction, *tensors: torch.Tensor) -> Tensors:
-        return _compute(reduction, tensors)
+    def forward(reduction: PairReduction, ranges: Ranges | None, *tensors: torch.Tensor) -> Tensors:
+        return _compute(reduction, tensors, ranges)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         reduction: PairReduction
-        reduction, *tensors = inputs
-        ctx.reduction = reduction
+        reduction, ranges, *tensors = inputs
+        ctx.reduction, ctx.ranges = reduction, ranges
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(
             *(t for t, is_one in zip(output, _differentiable(reduction), strict=True) if not is_one)
@@ -103,7 +110,9 @@ class _Reduce(torch.autograd.Function):
         ctx.save_for_forward(*kept)
 
     @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+    def jvp(
+        ctx: Any, _: None, __: None, *tangents: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, ...]:
         reduction: PairReduction = ctx.reduction
         saved, count = ctx.saved_tensors, len(reduction.parameters)
         moving = tuple(n for n, t in enumerate(tangents) if t is not None)
@@ -111,7 +120,7 @@ class _Reduce(torch.autograd.Function):
         if not moving or not any(_differentiable(reduction)):
             return (None,) * len(reduction.results)
         derived = reduction.differential(moving)
-        parts = iter(apply(derived, (*saved[:count], *present, *saved[count:])))
+        parts = iter(apply(derived, (*saved[:count], *present, *saved[count:]), ctx.ranges))
         return tuple(next(parts) if is_one else None for is_one in _differentiable(reduction))
 
     @staticmethod
@@ -125,14 +134,15 @@ class _Reduce(torch.autograd.Function):
         ]
         given = tuple(e is not None for e in of_values)
         present = [e for e in of_values if e is not None]
-        wanted = [n for n, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
+        wanted = [n for n, needed in enumerate(ctx.needs_input_grad[2:]) if needed]
         for group in _groups(reduction, wanted) if present else ():
             derived = reduction.gradient(group, given)
-            parts = apply(derived, (*tensors, *present, *results))
+            parts = apply(derived, (*tensors, *present, *results), ctx.ranges)
             for position, part in zip(group, parts, strict=True):
                 is_parameter = reduction.parameters[position].kind == "parameter"
-                result[position] = part.sum(0) if is_parameter else part
-        return None, *result
+                of_entries = part.sum(-2) if is_parameter else part
+                result[position] = of_entries.sum_to_size(tensors[position].shape)
+        return None, None, *result
 
 
 def _differentiable(reduction: PairReduction) -> list[bool]:
@@ -156,22 +166,27 @@ def _values_at(
 
     An extremum depends on these pairs alone, so they are all that its gradient has to look at.
     """
-    rows, each = places.shape
-    chosen = places.reshape(-1)
-    spread = torch.arange(rows).repeat_interleave(each)
+    if sizes(reduction, [t.shape for t in tensors]).columns == 0:
+        # No pair at all: a zero that depends on every argument, with derivatives of zero.
+        return torch.stack([t.flatten()[:0].sum() for t in tensors if t.is_floating_point()]).sum()
+    *batch, rows, each = places.shape
+    chosen = places.reshape(*batch, rows * each)
+    spread = torch.arange(rows).repeat_interleave(each).expand(chosen.shape)
     numbers: dict[str, torch.Tensor] = {reduction.rows: spread}
     pairs = []
     for tensor, parameter in zip(tensors, reduction.parameters, strict=True):
         if parameter.kind == "parameter":
-            pairs.append(tensor.expand(len(chosen), -1))
+            there = tensor[..., None, :].expand(*chosen.shape, -1)
         else:
-            pairs.append(tensor[numbers.get(parameter.kind, chosen)])
-    pairs += [numbers.get(kind[0], chosen) for kind in reduction.numbers]
-    (values,) = apply(reduction.pointwise(output), pairs)
+            at = numbers.get(parameter.kind, chosen)[..., None].expand(*chosen.shape, parameter.dim)
+            there = tensor.expand(*batch, -1, -1).gather(-2, at)
+        pairs.append(there.reshape(-1, parameter.dim))
+    pairs += [numbers.get(kind[0], chosen).reshape(-1, 1) for kind in reduction.numbers]
+    (values,) = apply(reduction.pointwise(output), pairs, None)
     if values.shape[1] == 1:
-        return values.reshape(rows, each)
+        return values.reshape(places.shape)
     # Each component of a vector has a place of its own.
-    return values.reshape(rows, each, each).diagonal(dim1=1, dim2=2)
+    return values.reshape(*batch, rows, each, each).diagonal(dim1=-2, dim2=-1)
 
 
 class _SameValue(torch.autograd.Function):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.genred import GenredBase, check_call, check_count, sizes
+from redcomp.frontend.genred import GenredBase, Sizes, check_backend, check_count, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.torch.autograd import KERNEL_DTYPES, apply
 
@@ -31,7 +31,7 @@ class Genred(GenredBase):
         *args: torch.Tensor,
         backend: str = "auto",
         device_id: int = -1,
-        ranges: None = None,
+        ranges: Sequence[Any] | None = None,
         out: torch.Tensor | None = None,
     ) -> Any:
         """Compute the reduction on CPU tensors; differentiable in every argument, to any order.
@@ -41,6 +41,13 @@ class Genred(GenredBase):
         are accepted.  The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the
         formula's dimension (see docs/formulas.md for other reductions than sums).  `out`, a tensor
         of the result's shape and dtype, is filled and returned.
+
+        A batch: any argument may have further dimensions before these, which broadcast as PyTorch's
+        do; the result has them all, and an index counts within its entry of the batch.
+
+        ranges: six integer arrays that name the blocks of pairs to visit (see
+        `redcomp.frontend.ranges`), the same ones for each entry of a batch.  Rows without any pair
+        get the reduction's neutral element.
 
         Raises ArgumentError (a ValueError) that names the argument.
         """
@@ -52,18 +59,18 @@ def call(
     *args: torch.Tensor,
     backend: str = "auto",
     device_id: int = -1,
-    ranges: None = None,
+    ranges: Sequence[Any] | None = None,
     out: torch.Tensor | None = None,
 ) -> Any:
     """What `Genred` does when it is called with tensors."""
-    if backend != "auto" or ranges is not None:
-        check_call(backend, ranges)
+    if backend != "auto":
+        check_backend(backend)
     reduction = genred.reduction
-    check(reduction, args)
+    size = check(reduction, args)
     dtype = args[0].dtype
     if dtype not in KERNEL_DTYPES:  # half precision is for storage
         args = tuple(t.float() for t in args)
-    results = apply(reduction, args)
+    results = apply(reduction, args, size.ranges(reduction, ranges))
     stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
     if not reduction.is_plain or stored != args[0].dtype:
         arranged = genred.arranged(
@@ -99,14 +106,14 @@ def _filled(out: object, result: Any) -> torch.Tensor:
     return out.copy_(result)
 
 
-def check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
-    """Types, dtypes, devices and shapes of the arguments."""
+def check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Sizes:
+    """The call's sizes; checks types, dtypes, devices and shapes of the arguments."""
     check_count(reduction, len(tensors))
     for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
         if not isinstance(tensor, torch.Tensor):
             kind = type(tensor).__name__
             raise ArgumentError(f"argument {parameter.name!r} must be a tensor, not a {kind}")
-    sizes(reduction, [t.shape for t in tensors])
+    size = sizes(reduction, [t.shape for t in tensors])
     for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
         name = parameter.name
         if tensor.device.type != "cpu":
@@ -126,3 +133,4 @@ def check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
             )
     if not tensors:
         raise ArgumentError("a formula without variables has no dtype")
+    return size
