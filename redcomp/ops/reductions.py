@@ -17,7 +17,6 @@ import numpy as np
 
 from redcomp.ir import (
     INTEGER_OF_WIDTH,
-    Type,
     Value,
     broadcast,
     compare,
@@ -25,7 +24,6 @@ from redcomp.ir import (
     elementwise,
     indicator,
     select,
-    variable,
     zero,
 )
 from redcomp.ops.table import ShapeError, apply
@@ -169,11 +167,22 @@ class Reduction:
         if self.takes in ("scalar", "weights") and dim != 1:
             raise ShapeError(f"{self.spelling} takes a formula of dimension 1, not {dim}")
 
-    def dims(self, dim: int, count: int) -> tuple[int, ...]:
-        """The results' dimensions, given that of the values."""
-        states = self.states(dim, count)
-        dummies = (variable("", "state", 0, Type("f64", state.dim)) for state in states)
-        return tuple(result.dim for result in self.finish(tuple(dummies)))
+    def problem(self, dim: int, count: int) -> str:
+        """Why an output cannot have a value of this dimension and this count; "" if it can.
+
+        `dim` is that of what the row gets: with the weights, or of one component.
+        """
+        smallest, largest = {
+            "vector": (1, dim),
+            "scalar": (1, 1),
+            "weights": (2, dim),
+            "components": (1, 1),
+        }[self.takes]
+        if not smallest <= dim <= largest:
+            return f"is a value of dimension {dim} for {self.name!r}"
+        if (count > 0) != self.keeps or count < 0:
+            return f"keeps {count} columns by {self.name!r}"
+        return ""
 
 
 def _values(initial: float) -> Callable[[int, int], tuple[State, ...]]:
@@ -694,6 +703,9 @@ REDUCTIONS: dict[str, Reduction] = {
         *_EXTREMA,
     )
 }
+
+# The usual names in `reduction_op`, for messages that list them.
+USUAL_SPELLINGS = tuple(row.spelling for row in REDUCTIONS.values() if row.spellings)
 
 # The row of each name that `reduction_op` may have.
 REDUCTIONS_BY_SPELLING: dict[str, Reduction] = {
