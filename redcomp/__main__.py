@@ -21,7 +21,7 @@ from redcomp.frontend.genred import DTYPES
 from redcomp.ir import Kernel, Nest
 from redcomp.llvm_backend.target import host_target
 from redcomp.numpy import Genred
-from redcomp.ops.reductions import REDUCTIONS
+from redcomp.ops.reductions import USUAL_SPELLINGS
 from redcomp.text import TextError, parse_kernel, parse_nest, print_program
 from redcomp.text.spelling import NEST
 from redcomp.text.syntax import Reader
@@ -60,6 +60,8 @@ def show(options: argparse.Namespace) -> str:
         options.aliases,
         reduction_op=options.reduction,
         axis=options.axis,
+        opt_arg=options.opt_arg,
+        formula2=options.formula2,
         use_fast_math=options.fast_math,
     )
     if options.stage is None:
@@ -120,8 +122,10 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("formula", metavar="FORMULA", help='such as "Exp(-SqDist(x, y)) * b"')
     parser.add_argument("aliases", metavar="ALIAS", nargs="*", help='such as "x = Vi(3)"')
     parser.add_argument("--axis", type=int, choices=(0, 1), default=1, help="1 reduces over j")
-    spellings = ", ".join(row.spelling for row in REDUCTIONS.values())
+    spellings = ", ".join(USUAL_SPELLINGS)
     parser.add_argument("--reduction", default="Sum", help=f"one of {spellings}")
+    parser.add_argument("--opt-arg", type=int, metavar="K", help="for KMin and its kin")
+    parser.add_argument("--formula2", help="the weights, for SumSoftMaxWeight and its kin")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
     parser.add_argument("--stage", help="a stage's name, or all; without it, the story")
     _add_common(parser)

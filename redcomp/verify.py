@@ -321,8 +321,13 @@ def _check_outputs(kernel: Kernel) -> None:
         value, scale = output.value, output.scale
         if output.reduction not in REDUCTIONS:
             _fail(f"{output.reduction!r} is no reduction", kernel.roots, value)
+        problem = REDUCTIONS[output.reduction].problem(value.dim, output.count)
+        if problem:
+            _fail(problem, kernel.roots, value)
         if scale is None:
             continue
+        if not REDUCTIONS[output.reduction].is_linear:
+            _fail("is a scale of a reduction that is not linear", kernel.roots, scale)
         if scale.dependence & J_BIT:
             _fail("is a scale that depends on j", kernel.roots, scale)
         if scale.dtype != value.dtype or (

@@ -14,6 +14,7 @@ from redcomp.__main__ import find_stage, main, parse_program, short_name
 from redcomp.errors import ArgumentError
 from redcomp.ir import Kernel, Nest
 from redcomp.numpy import Genred
+from redcomp.ops.reductions import USUAL_SPELLINGS
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +31,8 @@ TWICE = """\
   %3 = "arith.mulf"(%0, %2) : (f32, f32) -> f32
   %4 = "arith.divf"(%3, %1) : (f32, f32) -> f32
   "redcomp.yield"(%4) : (f32) -> ()
-}) {kinds = ["i", "j"], names = ["x", "y"], positions = array<i64: 0, 1>, \
-reductions = ["sum"], scaled = [false]} : () -> ()
+}) {counts = array<i64: 0>, kinds = ["i", "j"], names = ["x", "y"], \
+positions = array<i64: 0, 1>, reductions = ["sum"], scaled = [false]} : () -> ()
 """
 ONCE = """\
 "redcomp.kernel"() ({
@@ -39,8 +40,8 @@ ONCE = """\
   %0 = "arith.addf"(%x, %y) : (f32, f32) -> f32
   %1 = "arith.divf"(%0, %0) : (f32, f32) -> f32
   "redcomp.yield"(%1) : (f32) -> ()
-}) {kinds = ["i", "j"], names = ["x", "y"], positions = array<i64: 0, 1>, \
-reductions = ["sum"], scaled = [false]} : () -> ()
+}) {counts = array<i64: 0>, kinds = ["i", "j"], names = ["x", "y"], \
+positions = array<i64: 0, 1>, reductions = ["sum"], scaled = [false]} : () -> ()
 """
 
 Captured = pytest.CaptureFixture[str]
@@ -67,7 +68,7 @@ def test_show_explains_without_a_stage(capsys: Captured) -> None:
         ("module", "20-module.4x2.ll"),
         ("llvm", "21-llvm.4x2.ll"),
         ("asm", "22-asm.4x2.s"),
-        ("04-simplify", "04-simplify"),
+        ("05-simplify", "05-simplify"),
     ],
 )
 def test_show_prints_one_stage(capsys: Captured, wanted: str, full: str) -> None:
@@ -98,11 +99,20 @@ def test_last_stage_of_a_name_is_meant() -> None:
         (["--dtype", "float64"], "f64"),
         (["--axis", "0"], "sum over j of f32"),
         (["--dtype", "f32", "--reduction", "Sum"], "f32"),
+        (["--reduction", "KMin", "--opt-arg", "5"], "kmin over j of f32"),
+        (["--reduction", "SoftMax", "--formula2", "y"], "softmax over j of vector<4xf32>"),
     ],
 )
 def test_show_takes_options(capsys: Captured, options: list[str], expected: str) -> None:
     assert main([*SHOW, *options]) == 0
     assert expected in capsys.readouterr().out
+
+
+def test_help_lists_the_reductions(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["show", "--help"])
+    shown = capsys.readouterr().out
+    assert [name for name in USUAL_SPELLINGS if name not in shown.replace("\n", " ")] == []
 
 
 def test_axis_exchanges_rows_and_columns(capsys: Captured) -> None:
@@ -140,7 +150,7 @@ def test_opt_without_passes_prints_the_canonical_text(tmp_path: Path, capsys: Ca
 def test_opt_continues_with_a_nest(tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "nest.mlir"
     path.write_text(ONCE)
-    main(["opt", str(path), "-p", "scalarize,accumulate"])
+    main(["opt", str(path), "-p", "accumulate,scalarize"])
     nest = capsys.readouterr().out
     assert isinstance(parse_program(ONCE), Kernel)
     assert isinstance(parse_program(nest), Nest)
@@ -156,6 +166,8 @@ def test_opt_continues_with_a_nest(tmp_path: Path, capsys: Captured) -> None:
         (["show", "x + z", "x = Vi(1)"], "  x + z\n      ^"),
         (["show", "x", "x = Vi(0)"], "x = Vi(0)"),
         (["show", "x", "x = Vi(1)", "--reduction", "Total"], "unknown reduction_op 'Total'"),
+        (["show", "x", "x = Vi(1)", "--reduction", "KMin"], "'KMin' needs opt_arg"),
+        (["show", "x", "x = Vi(1)", "--formula2", "x"], "formula2 means nothing"),
         (["show", "x", "x = Vi(1)", "--stage", "parse"], "unknown stage 'parse'"),
         (["show", "x", "x = Vi(1)", "--target", "vax"], "unknown host target 'vax'"),
         (["opt", "nowhere.mlir"], "redcomp: nowhere.mlir: No such file or directory\n"),

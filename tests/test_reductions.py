@@ -1,145 +1,165 @@
-"""Every reduction of the table against a dense float64 computation; needs a CPU and torch."""
+"""Every reduction of the table against dense float64 computations: needs a CPU and torch."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import pytest
 import torch
+from dense_reductions import DENSE, INF, NAN, ROWS, Case, Tensor, call, cases, grid
 
 from redcomp.errors import FormulaError
-from redcomp.ops.reductions import REDUCTIONS
+from redcomp.ops.reductions import REDUCTIONS, Reduction
 from redcomp.torch import Genred
 
 pytestmark = pytest.mark.slow
 
-ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "p = Pm(1)"]
-SCALAR = "b - p * SqDist(x, y)"
-VECTOR = "b * (x - y) - p"
-INF, NAN = float("inf"), float("nan")
-
-# What each row means, over the terms' axis 1; NaN is passed over where the language says so.
-DENSE: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, ...]]] = {
-    "Sum": lambda terms: (terms.sum(1),),
-    "Min": lambda terms: (smallest(terms)[0],),
-    "Max": lambda terms: (largest(terms)[0],),
-    "ArgMin": lambda terms: (smallest(terms)[1],),
-    "ArgMax": lambda terms: (largest(terms)[1],),
-    "Min_ArgMin": lambda terms: smallest(terms),
-    "Max_ArgMax": lambda terms: largest(terms),
-    "LogSumExp": lambda terms: (terms.logsumexp(1),),
-}
-
-
-def smallest(terms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values and first places along axis 1; without any value below infinity the place is 0."""
-    known = terms.nan_to_num(INF, INF, -INF)
-    value = known.amin(1)
-    place = (known == value[:, None]).to(torch.int8).argmax(1)  # argmax gives the first one
-    return value, torch.where(value == INF, 0, place)
-
-
-def largest(terms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    value, place = smallest(-terms)
-    return -value, place
-
-
-def call(operation: Genred, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The results as a tuple, also if there is only one."""
-    results = operation(*given)
-    return results if isinstance(results, tuple) else (results,)
-
-
-ROWS = [row for row in REDUCTIONS.values() if row.spellings and row.spelling in DENSE]
-SIZES = [(1, 1), (5, 300), (70, 3), (60, 700)]
+LANES = 16
+SIZES = [(1, 1), (1, 700), (3, 257), (LANES, 256), (LANES + 1, 2), (49, 255), (70, 520)]
+COUNTS = [1, 2, 10, 16, 17, 40, 100, 256]
+WIDTHS = [1, 3, 16, 17, 40]
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
+DTYPES = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=["f32", "f64"])
 
 
-def arguments(rows: int, columns: int, dtype: torch.dtype, seed: int = 0) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    shapes = ((rows, 3), (columns, 3), (columns, 1), (1,))
-    return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+def check(case: Case, given: list[Tensor], axis: int) -> None:
+    """Values and dtypes of all results; numbers of columns and truth values are exact."""
+    dtype = given[0].dtype
+    computed, expected = call(case.genred(axis), *given), case.dense(given, axis)
+    for result, right in zip(computed, expected, strict=True):
+        assert result.shape == right.shape
+        if not right.is_floating_point():
+            assert torch.equal(result, right)
+            continue
+        assert result.dtype == dtype
+        assert_close(result, right, TOLERANCE[dtype])
 
 
-def dense(spelling: str, is_scalar: bool, arguments: list[torch.Tensor], axis: int) -> torch.Tensor:
-    x, y, b, p = (a.double() for a in arguments)
-    difference = x[:, None] - y[None]
-    terms = b[None] - p * (difference**2).sum(-1, keepdim=True)
-    if not is_scalar:
-        terms = b[None] * difference - p
-    return DENSE[spelling](terms if axis == 1 else terms.transpose(0, 1))
+def assert_close(result: Tensor, right: Tensor, tolerance: float) -> None:
+    """Relative to the largest result; infinities and NaN must be the same."""
+    result, right = result.double(), right.double()
+    finite = right.isfinite()
+    same = (result == right) | (result.isnan() & right.isnan())
+    size = 1 + torch.where(finite, right, 0).abs().max() if right.numel() else 0
+    close = finite & ((result - right).abs() <= tolerance * size)
+    assert bool((same | close).all()), (result, right)
+
+
+def test_every_row_has_a_dense_meaning() -> None:
+    assert set(DENSE) == set(REDUCTIONS)
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.spelling)
-def test_value(row, dtype, axis) -> None:  # type: ignore[no-untyped-def]
-    for is_scalar in (True,) if row.takes == "scalar" else (True, False):
-        formula = SCALAR if is_scalar else VECTOR
-        operation = Genred(formula, ALIASES, reduction_op=row.spelling, axis=axis)
-        for rows, columns in SIZES:
-            given = arguments(rows, columns, dtype)
-            expected = dense(row.spelling, is_scalar, given, axis)
-            for computed, right in zip(call(operation, *given), expected, strict=True):
-                assert computed.dtype == (torch.int64 if right.dtype == torch.int64 else dtype)
-                error = (computed.double() - right).abs().max()
-                assert error <= TOLERANCE[dtype] * (1 + right.abs().max())
+@DTYPES
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_values(case: Case, dtype: torch.dtype, axis: int) -> None:
+    for rows, columns in SIZES:
+        sizes = (rows, columns) if axis == 1 else (columns, rows)
+        check(case, grid(*sizes, dtype, case.width), axis)
 
 
-@pytest.mark.parametrize("row", [r for r in ROWS if r.cotangent], ids=lambda row: row.spelling)
-def test_gradients_to_second_order(row) -> None:  # type: ignore[no-untyped-def]
-    given = [a.requires_grad_() for a in arguments(20, 300, torch.float64)]
-    operation = Genred(SCALAR, ALIASES, reduction_op=row.spelling, axis=1)
-    (computed,), (expected,) = call(operation, *given), dense(row.spelling, True, given, 1)
-    e = torch.randn(computed.shape, dtype=torch.float64)
-    first = [torch.autograd.grad(r, given, e, create_graph=True) for r in (computed, expected)]
-    check_close(*first)
-    weights = [torch.randn_like(g) for g in first[0]]
-    mixtures = [sum((g * w).sum() for g, w in zip(gs, weights, strict=True)) for gs in first]
-    # With Sum the second derivative with respect to b is zero, which autograd calls unused.
-    options = {"allow_unused": True, "materialize_grads": True}
-    check_close(*(torch.autograd.grad(mixture, given, **options) for mixture in mixtures))
+@DTYPES
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("name", ["kmin_argkmin", "argkmax"])
+def test_numbers_of_columns_kept(name: str, count: int, dtype: torch.dtype) -> None:
+    """Also more than there are: then neutral values, and number 0."""
+    case = Case(REDUCTIONS[name], count=count)
+    for rows, columns in ((1, 300), (20, 1), (20, 9), (60, 600)):
+        check(case, grid(rows, columns, dtype), axis=1)
 
 
-def check_close(computed: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> None:
-    for a, b in zip(computed, expected, strict=True):
-        assert (a - b).abs().max() <= 1e-11 * (1 + b.abs().max())
+@pytest.mark.parametrize("count", [3, 20])
+@pytest.mark.parametrize("name", ["kmin", "kmax_argkmax", "argkmin"])
+def test_columns_are_kept_for_each_component(name: str, count: int) -> None:
+    case = Case(REDUCTIONS[name], is_vector=True, count=count)
+    given = grid(30, 300, torch.float32)
+    assert call(case.genred(1), *given)[0].shape == (30, count, 3)
+    check(case, given, axis=1)
 
 
-def test_places_alone_need_no_gradient() -> None:
-    given = [a.requires_grad_() for a in arguments(3, 4, torch.float32)]
-    assert not Genred(SCALAR, ALIASES, reduction_op="ArgMin", axis=1)(*given).requires_grad
+def test_kept_columns_of_ascending_and_descending_values() -> None:
+    """Each column of the descending ones is better than all before it."""
+    y = torch.arange(1000.0)[:, None]
+    for given in (y, y.flip(0)):
+        case = Case(REDUCTIONS["kmin_argkmin"], count=40)
+        values, places = case.genred(1, "x + y", ("x = Vi(1)", "y = Vj(1)"))(y[:5] * 0, given)
+        assert (values == torch.arange(40.0)).all()
+        assert (given[:, 0][places] == values).all()
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.spelling)
-def test_no_columns_give_the_neutral_element(row) -> None:  # type: ignore[no-untyped-def]
-    operation = Genred(SCALAR, ALIASES, reduction_op=row.spelling, axis=1)
-    results = call(operation, *arguments(4, 0, torch.float32))
-    for result, r in zip(results, operation.reduction.results, strict=True):
-        (empty,) = r.empty
-        assert result.shape == (4, 1)
-        assert (result == empty).all()
+@DTYPES
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("row", [r for r in ROWS if r.takes == "weights"], ids=lambda r: r.name)
+def test_dimensions_of_weights(row: Reduction, width: int, dtype: torch.dtype) -> None:
+    for rows, columns in ((1, 300), (60, 300)):
+        check(Case(row, width=width), grid(rows, columns, dtype, width), axis=1)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.spelling)
-def test_special_values(row) -> None:  # type: ignore[no-untyped-def]
-    """All triples of special terms, at the start of a longer row of neutral ones too."""
-    operation = Genred("x + y", ["x = Vi(1)", "y = Vj(1)"], reduction_op=row.spelling, axis=1)
-    zero = torch.zeros(1, 1, dtype=torch.float64)
-    for terms in itertools.product((-INF, -2.0, 0.0, 3.0, INF, NAN), repeat=3):
-        y = torch.tensor(terms, dtype=torch.float64)[:, None]
-        expected = DENSE[row.spelling](y[None])
-        for computed, right in zip(call(operation, zero, y), expected, strict=True):
-            torch.testing.assert_close(computed, right, equal_nan=True, rtol=1e-12, atol=0)
+@pytest.mark.parametrize("row", [r for r in ROWS if r.weighted], ids=lambda r: r.name)
+def test_weights_choose_the_weighted_row(row: Reduction) -> None:
+    given = grid(10, 20, torch.float64, 2)
+    weighted = Case(REDUCTIONS[row.weighted], width=2)
+    results = call(weighted.genred(1, reduction_op=row.spelling), *given)
+    for result, right in zip(results, weighted.dense(given, 1), strict=True):
+        torch.testing.assert_close(result, right, rtol=1e-12, atol=1e-12)
 
 
-def test_logsumexp_gradient_of_nothing_but_minus_infinity_is_zero() -> None:
-    operation = Genred("x + y", ["x = Vi(1)", "y = Vj(1)"], reduction_op="LogSumExp", axis=1)
-    x = torch.zeros(2, 1, requires_grad=True)
-    result = operation(x, torch.full((3, 1), -INF))
-    (gradient,) = torch.autograd.grad(result, x, torch.ones_like(result))
-    assert (gradient == 0).all()
+@pytest.mark.parametrize("case", [c for c in cases() if c.row.spellings], ids=str)
+def test_all_spellings_mean_the_same(case: Case) -> None:
+    given = grid(20, 30, torch.float32, case.width)
+    first, *others = (
+        call(case.genred(1, reduction_op=spelling), *given) for spelling in case.row.spellings
+    )
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+
+
+def test_spellings_of_pairs_are_known() -> None:
+    known = {spelling for row in ROWS for spelling in row.spellings}
+    pairs = {"MinArgMin", "MaxArgMax", "KMinArgKMin", "KMaxArgKMax", "MaxSumShiftExp", "SoftMax"}
+    assert pairs <= known
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_no_columns_and_no_rows(case: Case) -> None:
+    for rows, columns in ((4, 0), (0, 4), (0, 0)):
+        check(case, grid(rows, columns, torch.float32, case.width), axis=1)
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+@pytest.mark.parametrize("name", ["argmin", "max_argmax", "argkmin", "kmax_argkmax"])
+def test_places_are_exact_over_tiles_and_splits(name: str, rows: int) -> None:
+    columns, row = 300_000, REDUCTIONS[name]
+    sign = 1.0 if "min" in name else -1.0
+    case = Case(row, count=2 if row.keeps else 0)
+    operation = case.genred(1, "x + y", ("x = Vi(1)", "y = Vj(1)"))
+    x, y = torch.zeros(rows, 1), torch.full((columns, 1), sign)
+    for place in (0, 255, 256, 131_071, columns - 2):
+        y[place:] = 0.0  # from there on all are equal: the first ones count
+        found = call(operation, x, y)[-1]
+        assert found.dtype == torch.int64
+        assert (found == place + torch.arange(found.shape[1])).all()
+        y[place:] = sign
+
+
+def test_places_beyond_what_float32_can_count() -> None:
+    columns = 2**24 + 5
+    y = torch.zeros(columns, 1)
+    y[-2] = -1.0
+    aliases = ["x = Vi(1)", "y = Vj(1)"]
+    for spelling, count in (("ArgMin", None), ("ArgKMin", 2)):
+        operation = Genred("x + y", aliases, reduction_op=spelling, axis=1, opt_arg=count)
+        assert operation(torch.zeros(1, 1), y)[0, 0] == columns - 2
+
+
+@pytest.mark.parametrize("name", ["min_argmin", "max_argmax"])
+def test_long_vectors_have_a_place_for_each_component(name: str) -> None:
+    case = Case(REDUCTIONS[name])
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randint(-9, 9, (n, 40), generator=generator).float() for n in (30, 700))
+    results = case.genred(1, "x - y", ("x = Vi(40)", "y = Vj(40)"))(x, y)
+    expected = DENSE[name]((x[:, None] - y[None]).double(), None, 0)
+    for result, right in zip(results, expected, strict=True):
+        assert torch.equal(result, right.to(result))
 
 
 def test_logsumexp_does_not_overflow_over_many_tiles() -> None:
@@ -150,27 +170,72 @@ def test_logsumexp_does_not_overflow_over_many_tiles() -> None:
     assert ((operation(x, y) - expected).abs() <= 1e-6 * expected.abs()).all()
 
 
-@pytest.mark.parametrize("rows", [1, 100])
-def test_places_are_exact_over_tiles_and_splits(rows: int) -> None:
-    columns = 300_000
-    x, y = torch.zeros(rows, 1), torch.ones(columns, 1)
-    for place in (0, 255, 256, 131_071, columns - 1):
-        y[place:] = 0.0  # from there on all are equal: the first one counts
-        operation = Genred("x + y", ["x = Vi(1)", "y = Vj(1)"], reduction_op="ArgMin", axis=1)
-        assert (operation(x, y) == place).all()
-        y[place:] = 1.0
+def test_softmax_of_large_values_is_a_mean_of_weights() -> None:
+    aliases = ["x = Vi(1)", "y = Vj(1)", "w = Vj(2)"]
+    operation = Genred("x * y", aliases, reduction_op="SoftMax", axis=1, formula2="w")
+    x, y = torch.tensor([[1.0], [-50.0]]), torch.linspace(-1000, 1000, 3000)[:, None]
+    w = torch.cat([y, torch.ones(3000, 1)], 1)
+    shares = (x.double() * y.double().T).softmax(1)
+    torch.testing.assert_close(operation(x, y, w).double(), shares @ w.double(), rtol=1e-5, atol=0)
 
 
-def test_long_vectors_have_a_place_for_each_component() -> None:
-    operation = Genred("x - y", ["x = Vi(40)", "y = Vj(40)"], reduction_op="Min_ArgMin", axis=1)
-    generator = torch.Generator().manual_seed(0)
-    x, y = (torch.randn(n, 40, generator=generator) for n in (30, 700))
-    value, place = operation(x, y)
-    expected = (x[:, None] - y[None]).min(1)
-    assert torch.equal(value, expected.values)
-    assert torch.equal(place, expected.indices)
-
-
-def test_logsumexp_takes_scalars_only() -> None:
+@pytest.mark.parametrize("row", [r for r in ROWS if r.takes in ("scalar", "weights")], ids=str)
+def test_rows_of_scalars_take_no_vectors(row: Reduction) -> None:
     with pytest.raises(FormulaError, match="dimension 1, not 3"):
-        Genred(VECTOR, ALIASES, reduction_op="LogSumExp", axis=1)
+        Case(row, is_vector=True, width=2).genred(1)
+
+
+# -- infinities and NaN ----------------------------------------------------------------------------
+
+SPECIAL = (-INF, -2.0, 0.0, 3.0, INF, NAN)
+SCALARS = [case for case in cases() if not case.is_vector]
+
+
+@pytest.mark.parametrize("case", SCALARS, ids=str)
+def test_special_values(case: Case) -> None:
+    """All triples of special terms, alone and again and again over several tiles."""
+    aliases = ("x = Vi(1)", "y = Vj(1)", "w = Vj(2)")[: 3 if case.width else 2]
+    operation = case.genred(1, "x + y", aliases, formula2="w" if case.width else None)
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    for terms in itertools.product(SPECIAL, repeat=3):
+        for repeated in (1, 200):
+            y = torch.tensor(terms * repeated, dtype=torch.float64)[:, None]
+            given = [torch.cat([y.isnan(), y.isinf()], 1).double() + 0.5] if case.width else []
+            dense = DENSE[case.row.name](y[None], given[0][None] if given else None, case.count)
+            for computed, right in zip(call(operation, zero, y, *given), dense, strict=True):
+                assert_close(computed, right, 1e-12)
+
+
+def test_nothing_but_minus_infinity() -> None:
+    """The logarithm is -inf, a mean weighted by the exponentials is not defined."""
+    y, w = torch.full((600, 1), -INF), torch.ones(600, 3)
+    aliases = ["x = Vi(1)", "y = Vj(1)", "w = Vj(3)"]
+    for spelling, weights, expected in (
+        ("LogSumExp", None, -INF),
+        ("LogSumExp", "w", -INF),
+        ("SoftMax", "w", NAN),
+    ):
+        names = aliases if weights else aliases[:2]
+        operation = Genred("x + y", names, spelling, axis=1, formula2=weights)
+        result = operation(torch.zeros(40, 1), y, *([w] if weights else []))
+        assert_close(result, torch.full_like(result, expected), 0.0)
+
+
+def test_infinite_terms_share_the_weights() -> None:
+    """Where terms are +inf, the mean is that of their weights: the limit of large equal terms."""
+    y, w = torch.tensor([[INF], [1.0], [INF]]), torch.tensor([[2.0], [100.0], [6.0]])
+    operation = Genred("y", ["y = Vj(1)", "w = Vj(1)"], "SoftMax", axis=1, formula2="w")
+    assert operation(y, w).item() == 4.0
+
+
+@DTYPES
+def test_kept_columns_pass_over_nan(dtype: torch.dtype) -> None:
+    y = torch.arange(300, dtype=dtype)[:, None]
+    y[::2] = NAN
+    operation = Genred("x + y", ["x = Vi(1)", "y = Vj(1)"], "KMin_ArgKMin", axis=1, opt_arg=200)
+    values, places = operation(torch.zeros(20, 1, dtype=dtype), y)
+    odd = torch.arange(1, 300, 2)
+    assert torch.equal(places[:, :150], odd.expand(20, -1))
+    assert torch.equal(values[:, :150], odd.to(dtype).expand(20, -1))
+    assert (values[:, 150:] == INF).all()
+    assert (places[:, 150:] == 0).all()

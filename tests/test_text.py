@@ -61,8 +61,8 @@ SMALL = """\
   %4 = "redcomp.multiply"(%x, %1) : (vector<3xf32>, f32) -> vector<3xf32>
   %5 = "arith.select"(%3, %4, %x) : (i1, vector<3xf32>, vector<3xf32>) -> vector<3xf32>
   "redcomp.yield"(%5, %p) : (vector<3xf32>, f32) -> ()
-}) {kinds = ["i", "parameter"], names = ["x", "p"], positions = array<i64: 0, 2>, \
-reductions = ["sum"], scaled = [true]} : () -> ()
+}) {counts = array<i64: 0>, kinds = ["i", "parameter"], names = ["x", "p"], \
+positions = array<i64: 0, 2>, reductions = ["sum"], scaled = [true]} : () -> ()
 """
 
 LOOP = """\
@@ -314,6 +314,11 @@ def test_program_prints_by_its_type() -> None:
     assert print_program(nest) == print_nest(nest)
 
 
+def test_counts_come_back() -> None:
+    outputs = (Output(P, "kmin_argkmin", count=7), Output(P * 2.0), Output(P, "kmax", count=1))
+    assert [o.count for o in round_trip(Kernel((P,), outputs)).outputs] == [7, 0, 1]
+
+
 def test_what_mlir_tools_add_is_understood() -> None:
     other = SMALL.replace("{position = 2 : i64}", "<{position = 2 : i64}>")
     other = other.replace(
@@ -351,7 +356,10 @@ def test_what_mlir_tools_add_is_understood() -> None:
         ('reductions = ["sum"], ', "", "needs the attribute 'reductions'", 1),
         ("redcomp.yield", "arith.addf", "must end with redcomp.yield", 9),
         ("redcomp.kernel", "redcomp.block", "expected exactly one operation", 1),
-        ("}) {kinds", "{kinds", "expected an attribute's name|expected", 10),
+        ("counts = array<i64: 0>, ", "", "needs the attribute 'counts'", 1),
+        ("counts = array<i64: 0>", "counts = array<i64>", "do not fit", 1),
+        ("counts = array<i64: 0>", "counts = array<f64: 0.0>", "'counts', a list of int", 1),
+        ("}) {counts", "{counts", "expected an attribute's name|expected", 10),
         (" : () -> ()\n", "", "but the text ends", 10),
     ],
 )

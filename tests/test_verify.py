@@ -171,6 +171,13 @@ def test_loops_in_each_other_need_different_levels() -> None:
         (Kernel((variable("x", "i", -1, X.type),), ()), "negative position"),
         (Kernel((X,), (Output(X, "sums"),)), "'sums' is no reduction"),
         (Kernel((X, Y), (Output(X, "sum", component(Y, 0)),)), "a scale that depends on j"),
+        (Kernel((X, P), (Output(X, "max", P),)), "is a scale of a reduction that is not linear"),
+        (Kernel((P,), (Output(P, "kmin"),)), "keeps 0 columns by 'kmin'"),
+        (Kernel((P,), (Output(P, "sum", count=2),)), "keeps 2 columns by 'sum'"),
+        (Kernel((P,), (Output(P, "kmin", count=-1),)), "keeps -1 columns"),
+        (Kernel((X,), (Output(X, "logsumexp"),)), "a value of dimension 3 for 'logsumexp'"),
+        (Kernel((X,), (Output(X, "kmin", count=2),)), "a value of dimension 3 for 'kmin'"),
+        (Kernel((P,), (Output(P, "softmax"),)), "a value of dimension 1 for 'softmax'"),
         (Kernel((X, D), (Output(X, "sum", D),)), "a scale of type f64"),
     ],
 )
@@ -192,7 +199,11 @@ def test_equal_variables_are_the_same_parameter() -> None:
         (lambda n: replace(n, initial=()), "1 states have 0 initial values"),
         (lambda n: replace(n, steps=n.merges), "the nest's steps"),
         (lambda n: replace(n, merges=n.steps), "the nest's merges"),
-        (lambda n: replace(n, joins=()), "the nest's joins"),
+        (lambda n: replace(n, joins=n.starts), "the nest's joins"),
+        (lambda n: replace(n, starts=()), "the nest's starts"),
+        (lambda n: replace(n, starts=n.merges), "the nest's starts"),
+        (lambda n: replace(n, others=()), "is no parameter|the nest's others"),
+        (lambda n: replace(n, guards=n.steps), "is a guard of type f32, not i1"),
         (lambda n: replace(n, states=()), "is no parameter|states"),
         (lambda n: replace(n, rows=(Hoisted(n.rows[0].variable, X),)), "of another type"),
         (
@@ -207,6 +218,15 @@ def test_broken_nests(change: Callable[[Nest], Nest], message: str) -> None:
     verify(ir_samples.nest())
     with pytest.raises(CompilerError, match=message):
         verify(change(ir_samples.nest()))
+
+
+def test_columns_that_cannot_be_split_have_no_joins() -> None:
+    verify(replace(ir_samples.nest(), joins=()))
+
+
+def test_guards_are_truth_values() -> None:
+    nest = ir_samples.nest()
+    verify(replace(nest, guards=(compare("olt", nest.states[0], 1.0),)))
 
 
 def test_error_shows_the_place() -> None:

@@ -16,7 +16,7 @@ from redcomp.frontend.aliases import parse_aliases
 from redcomp.frontend.pair_reduction import FormulaSource, PairReduction, Parameter, Request
 from redcomp.frontend.ranges import Ranges, read_ranges
 from redcomp.llvm_backend.schedule import SIZES
-from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING
+from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING, USUAL_SPELLINGS
 from redcomp.runtime.tasks import Blocks, Integers, whole
 
 A = TypeVar("A")
@@ -181,7 +181,7 @@ def _for_each(name: str, value: Any, count: int) -> list[Any]:
 def _request(formula: str, reduction_op: str, opt_arg: object, weights: str | None) -> Request:
     row = REDUCTIONS_BY_SPELLING.get(reduction_op)
     if row is None:
-        known = ", ".join(row.spelling for row in REDUCTIONS.values() if row.spellings)
+        known = ", ".join(USUAL_SPELLINGS)
         raise FormulaError(f"unknown reduction_op {reduction_op!r}; known ones: {known}")
     if weights is not None and row.takes != "weights":
         if not row.weighted:

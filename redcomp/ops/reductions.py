@@ -17,7 +17,6 @@ import numpy as np
 
 from redcomp.ir import (
     INTEGER_OF_WIDTH,
-    Type,
     Value,
     broadcast,
     compare,
@@ -25,7 +24,6 @@ from redcomp.ir import (
     elementwise,
     indicator,
     select,
-    variable,
     zero,
 )
 from redcomp.ops.table import ShapeError, apply
@@ -169,11 +167,22 @@ class Reduction:
         if self.takes in ("scalar", "weights") and dim != 1:
             raise ShapeError(f"{self.spelling} takes a formula of dimension 1, not {dim}")
 
-    def dims(self, dim: int, count: int) -> tuple[int, ...]:
-        """The results' dimensions, given that of the values."""
-        states = self.states(dim, count)
-        dummies = (variable("", "state", 0, Type("f64", state.dim)) for state in states)
-        return tuple(result.dim for result in self.finish(tuple(dummies)))
+    def problem(self, dim: int, count: int) -> str:
+        """Why an output cannot have a value of this dimension and this count; "" if it can.
+
+        `dim` is that of what the row gets: with the weights, or of one component.
+        """
+        smallest, largest = {
+            "vector": (1, dim),
+            "scalar": (1, 1),
+            "weights": (2, dim),
+            "components": (1, 1),
+        }[self.takes]
+        if not smallest <= dim <= largest:
+            return f"is a value of dimension {dim} for {self.name!r}"
+        if (count > 0) != self.keeps or count < 0:
+            return f"keeps {count} columns by {self.name!r}"
+        return ""
 
 
 def _values(initial: float) -> Callable[[int, int], tuple[State, ...]]:
@@ -206,11 +215,15 @@ _SUM = Reduction(
 
 
 def _compensated_step(states: States, value: Value, columns: Columns) -> States:
-    """Kahan's sum: the second state is what rounding has lost (Kahan 1965)."""
+    """Kahan's sum: the second state is what rounding has lost (Kahan 1965).
+
+    Infinities lose nothing: their difference is NaN, which would spoil the following sums.
+    """
     total, lost = states
     term = value - lost
     following = total + term
-    return following, (following - total) - term
+    excess = (following - total) - term
+    return following, select(compare("uno", excess, excess), 0.0, excess)
 
 
 def _mean_step(states: States, value: Value, columns: Columns) -> States:
@@ -272,20 +285,30 @@ def _prod_step(states: States, value: Value, columns: Columns) -> States:
 
 
 def _prod_finish(states: States) -> tuple[Value, ...]:
+    """Product, product of the others than zeros, sum of the zeros, their number.
+
+    The sum is 0, of course; it is there for its derivative.
+    """
     others, zeros = states
-    return select(compare("ogt", zeros, 0.0), others * 0.0, others), others, zeros
+    product = select(compare("ogt", zeros, 0.0), others * 0.0, others)
+    return product, others, zeros * 0.0, zeros
 
 
 def _prod_cotangent(value: Value, arrived: Arrived) -> Value:
-    """A value's slope is the product of the others, whichever of them are 0."""
-    _, others, zeros = arrived.results
+    """A value's slope is the product of the others, whichever of them are 0.
+
+    It is written so that its own derivative is right too: with two zeros, each one's slope is
+    proportional to the other one.
+    """
+    product, others, sum_of_zeros, zeros = arrived.results
     is_zero = compare("oeq", value, 0.0)
-    quotient = others / select(is_zero, 1.0, value)
-    without_zeros = select(compare("oeq", zeros, 0.0), quotient, 0.0)
-    only_zero = select(compare("oeq", zeros, 1.0), others, 0.0)
+    divisor = select(is_zero, 1.0, value)
+    of_two = select(compare("oeq", zeros, 2.0), others * (sum_of_zeros - value), 0.0)
+    of_zero = select(compare("oeq", zeros, 1.0), others, of_two)
     slopes = (
-        select(is_zero, only_zero, without_zeros),
-        select(is_zero, 0.0, quotient),
+        select(is_zero, of_zero, product / divisor),
+        select(is_zero, 0.0, others / divisor),
+        indicator(is_zero, value.dtype),
     )
     return _total_of(slopes, arrived.cotangents)
 
@@ -320,14 +343,14 @@ _PRODUCTS = (
         "prod",
         ("Prod",),
         "product over the columns; 1 for none",
-        (VALUE, Result(is_hidden=True), Result("count", is_hidden=True)),
+        (VALUE, Result(is_hidden=True), Result(is_hidden=True), Result("count", is_hidden=True)),
         lambda dim, count: (State(dim, 1.0), State(dim, 0.0)),
         step=_prod_step,
         finish=_prod_finish,
         merge=lambda a, b: (a[0] * b[0], a[1] + b[1]),
         cotangent=_prod_cotangent,
         saves=True,
-        gradient="exact also where values are 0",
+        gradient="exact also where values are 0, to second order",
     ),
     _truth("any", "whether any value is not 0 (NaN is not); false for no columns", is_all=False),
     _truth("all", "whether no value is 0; true for no columns", is_all=True),
@@ -694,6 +717,9 @@ REDUCTIONS: dict[str, Reduction] = {
         *_EXTREMA,
     )
 }
+
+# The usual names in `reduction_op`, for messages that list them.
+USUAL_SPELLINGS = tuple(row.spelling for row in REDUCTIONS.values() if row.spellings)
 
 # The row of each name that `reduction_op` may have.
 REDUCTIONS_BY_SPELLING: dict[str, Reduction] = {

@@ -34,11 +34,9 @@ def apply(
     for output, row in enumerate(placed.rows_of_outputs):
         if row.places:
             value, place = (n for n, r in enumerate(placed.results) if r.output == output)
-            at_pairs = _values_at(placed, output, tensors, results[place])
-            # Where there was no column there is a neutral value, which depends on nothing.
             is_there = results[value] != placed.results[value].empty[0]
-            known = torch.where(is_there, at_pairs, results[value])
-            results[value] = _same_value(results[value], known)
+            at_pairs = _values_at(placed, output, tensors, results[place], is_there)
+            results[value] = _same_value(results[value], is_there, at_pairs)
     # A row with places has all the results of the row without them, and then the places.
     counts = [len(row.results) for row in reduction.rows_of_outputs]
     own = [[t for t, r in zip(results, placed.results, strict=True) if r.output == n]
@@ -160,54 +158,60 @@ def _groups(reduction: PairReduction, wanted: Sequence[int]) -> list[tuple[int, 
 
 
 def _values_at(
-    reduction: PairReduction, output: int, tensors: Sequence[torch.Tensor], places: torch.Tensor
+    reduction: PairReduction,
+    output: int,
+    tensors: Sequence[torch.Tensor],
+    places: torch.Tensor,
+    is_there: torch.Tensor,
 ) -> torch.Tensor:
-    """What an output reduces, at the columns that `places` names for each row.
+    """What an output reduces, at the columns that `places` names for each row, where any is there.
 
     An extremum depends on these pairs alone, so they are all that its gradient has to look at.
     """
-    if sizes(reduction, [t.shape for t in tensors]).columns == 0:
-        # No pair at all: a zero that depends on every argument, with derivatives of zero.
-        return torch.stack([t.flatten()[:0].sum() for t in tensors if t.is_floating_point()]).sum()
-    *batch, rows, each = places.shape
-    chosen = places.reshape(*batch, rows * each)
-    spread = torch.arange(rows).repeat_interleave(each).expand(chosen.shape)
+    *entry, spread, which = is_there.nonzero(as_tuple=True)
+    chosen, batch = places[is_there], is_there.shape[:-2]
     numbers: dict[str, torch.Tensor] = {reduction.rows: spread}
     pairs = []
     for tensor, parameter in zip(tensors, reduction.parameters, strict=True):
         if parameter.kind == "parameter":
-            there = tensor[..., None, :].expand(*chosen.shape, -1)
+            there = tensor.expand(*batch, -1)
+            pairs.append(there[tuple(entry)] if entry else there.expand(len(chosen), -1))
         else:
-            at = numbers.get(parameter.kind, chosen)[..., None].expand(*chosen.shape, parameter.dim)
-            there = tensor.expand(*batch, -1, -1).gather(-2, at)
-        pairs.append(there.reshape(-1, parameter.dim))
-    pairs += [numbers.get(kind[0], chosen).reshape(-1, 1) for kind in reduction.numbers]
+            there = tensor.expand(*batch, -1, -1)
+            pairs.append(there[(*entry, numbers.get(parameter.kind, chosen))])
+    pairs += [numbers.get(kind[0], chosen)[:, None] for kind in reduction.numbers]
     (values,) = apply(reduction.pointwise(output), pairs, None)
-    if values.shape[1] == 1:
-        return values.reshape(places.shape)
     # Each component of a vector has a place of its own.
-    return values.reshape(*batch, rows, each, each).diagonal(dim1=-2, dim2=-1)
+    component = which[:, None] if values.shape[1] > 1 else torch.zeros_like(which)[:, None]
+    return values.gather(1, component)[:, 0]
 
 
 class _SameValue(torch.autograd.Function):
-    """The first tensor, with the derivatives of the second, which equals it but for rounding."""
+    """The first tensor, with the derivatives of the third, its entries where the second is true.
+
+    They are equal but for rounding.  Elsewhere there was no column: the value is neutral and
+    depends on nothing.
+    """
 
     @staticmethod
-    def forward(value: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def forward(value: torch.Tensor, is_there: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         return value.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Tensors, output: torch.Tensor) -> None:
-        pass
+        ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, e: torch.Tensor) -> tuple[None, torch.Tensor]:
-        return None, e
+    def backward(ctx: Any, e: torch.Tensor) -> tuple[None, None, torch.Tensor]:
+        (is_there,) = ctx.saved_tensors
+        return None, None, e[is_there]
 
     @staticmethod
-    def jvp(ctx: Any, _: None, tangent: torch.Tensor) -> torch.Tensor:
+    def jvp(ctx: Any, _: None, __: None, tangent: torch.Tensor) -> torch.Tensor:
         # Itself: what PyTorch computes here is not differentiated forward once more.
-        return tangent
+        (is_there,) = ctx.saved_tensors
+        return torch.zeros_like(is_there, dtype=tangent.dtype).masked_scatter(is_there, tangent)
 
 
-_same_value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _SameValue.apply
+_same_value: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = _SameValue.apply
