@@ -3,7 +3,8 @@
 The allowance is measured, not chosen.  A formula's own rounding noise is what PyTorch's dense
 evaluation makes of it in float32, and what one rounding of the arguments changes; a kernel may make
 some tens of times that, and some tens of roundings of the sum of the absolute terms.  In float64
-all of it is scaled by the ratio of the two units in the last place.
+all of it is scaled by the ratio of the two units in the last place.  Float16 and bfloat16 are
+computed in float32, and the result is rounded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from reference import Tensor, dense
 
 from redcomp.torch import Genred
 
-EPSILON = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
+EPSILON = {
+    torch.float32: 2.0**-23,
+    torch.float64: 2.0**-52,
+    torch.float16: 2.0**-10,
+    torch.bfloat16: 2.0**-7,
+}
+HALVES = (torch.float16, torch.bfloat16)
+SMALLEST_HALF = 2.0**-24  # of the float16 numbers; below it is nothing
 # Kernels evaluate with functions of up to 8 ULP, reorder sums, and differentiate by other rules.
 TIMES_NOISE = 32.0
 TIMES_EPSILON = 64.0
@@ -54,8 +62,7 @@ def assert_close(
     """`size` is the sum of the absolute terms, or what stands for it; NaN agrees with NaN."""
     assert computed.shape == exact.shape, (what, computed.shape, exact.shape)
     assert computed.dtype == dtype, what
-    ratio = EPSILON[dtype] / EPSILON[torch.float32]
-    allowed = TIMES_EPSILON * EPSILON[dtype] * size + TIMES_NOISE * ratio * noise
+    allowed = allowance(exact, noise, dtype, size)
     error = (computed.detach().double() - exact).abs()
     same = (computed == exact) | (computed.isnan() & exact.isnan())
     excess = torch.where(same, 0.0, error - allowed)
@@ -63,7 +70,7 @@ def assert_close(
         worst = int(excess.nan_to_num(nan=torch.inf).argmax())
         raise AssertionError(
             f"{what}: {computed.flatten()[worst].item()!r} instead of "
-            f"{exact.flatten()[worst].item()!r} at {worst}; noise {noise * ratio:.1e}, "
+            f"{exact.flatten()[worst].item()!r} at {worst}; noise {noise:.1e} in float32, "
             f"{int((~(excess <= 0)).sum())} of {excess.numel()} differ"
         )
 
@@ -120,6 +127,16 @@ def assert_as_reference(
         finite = right[right.isfinite()].abs()
         size = float(finite.max()) if finite.numel() else 0.0
         assert_close(result, right, own, dtype, size, f"{formula} {aliases} axis {axis}: {label}")
+
+
+def allowance(
+    exact: Tensor, noise: float, dtype: torch.dtype, size: Tensor | float
+) -> Tensor | float:
+    """The largest error that a result may have."""
+    computed_in = EPSILON[torch.float32 if dtype in HALVES else dtype]
+    ratio = computed_in / EPSILON[torch.float32]
+    allowed = TIMES_EPSILON * computed_in * size + TIMES_NOISE * ratio * noise
+    return allowed + EPSILON[dtype] * exact.abs() + SMALLEST_HALF if dtype in HALVES else allowed
 
 
 def _leaves(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
