@@ -16,29 +16,20 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from random import Random
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
 from differential import check_case
-from random_cases import (
-    CASES_A_PROGRAM,
-    Case,
-    program_text,
-    random_case,
-    random_program,
-    random_setting,
-)
-from random_formulas import Choices
+from random_cases import CASES_A_PROGRAM, Case, program_text, random_case
+from smaller_cases import shrink
 
 HANGS_AFTER = 300.0  # seconds
-SHRINKING = 60.0  # seconds
 SHARE = 20 * CASES_A_PROGRAM  # consecutive cases that a process takes at a time
 
 
@@ -51,61 +42,12 @@ def failure(case: Case) -> str | None:
     return None
 
 
-def case_of(numbers: Sequence[Sequence[int]], seed: int) -> tuple[Case, list[list[int]]]:
-    """The case that two lists of decisions make, and the decisions that it took."""
-    program, setting = (Choices(given=n) for n in numbers)
-    case = random_setting(setting, random_program(program), seed)
-    return case, [program.taken, setting.taken]
-
-
-def shrink(seed: int, fails: Callable[[Case], bool], seconds: float = SHRINKING) -> Case:
-    """A simpler case that fails too: decisions are left out or made smaller, as long as it does."""
-    program, setting = Choices(Random(seed // CASES_A_PROGRAM)), Choices(Random(seed))
-    best = random_setting(setting, random_program(program), seed)
-    numbers = [program.taken, setting.taken]
-    deadline = time.monotonic() + seconds
-    progress = True
-    while progress:
-        progress = False
-        for smaller in _smaller(numbers):
-            if time.monotonic() > deadline:
-                return best
-            case, taken = case_of(smaller, seed)
-            if _size(taken) < _size(numbers) and fails(case):
-                best, numbers, progress = case, taken, True
-                break
-    return best
-
-
-def _size(numbers: Sequence[Sequence[int]]) -> tuple[int, int]:
-    return sum(len(n) for n in numbers), sum(sum(n) for n in numbers)
-
-
-def _smaller(numbers: list[list[int]]) -> Iterator[list[list[int]]]:
-    """Both lists with a piece left out, then with a number replaced by 0 or by a smaller one."""
-    for part in (0, 1):
-        given = numbers[part]
-        cuts = [(n, n + size) for size in (16, 8, 4, 2, 1) for n in range(len(given))]
-        changed = [given[:start] + given[stop:] for start, stop in cuts]
-        for n, number in enumerate(given):
-            lower = sorted({0, number // 2, number - 1} - {-1, number})
-            changed += [[*given[:n], low, *given[n + 1 :]] for low in lower]
-        for other in changed:
-            yield [other, numbers[1]] if part == 0 else [numbers[0], other]
-
-
 def report(seed: int, message: str) -> str:
-    """A failure as text: the case as it was drawn, and a smaller one as a program."""
+    """A failure as text: the case's number, and a smaller one that fails alike as a program."""
     kind = message.split(":", 1)[0]
-    small = shrink(seed, lambda case: (failure(case) or "").startswith(kind))
-    return "\n".join(
-        (
-            f"--- case {seed}: {message}",
-            f"# smaller: {failure(small)}",
-            *("# " + line for line in repr(small).splitlines()),
-            program_text(small),
-        )
-    )
+    small = shrink(random_case(seed), lambda case: (failure(case) or "").startswith(kind))
+    lines = (f"--- case {seed}: {message}", f"# smaller: {failure(small)}", f"# {small!r}")
+    return "\n".join((*lines, program_text(small)))
 
 
 def work(connection: Connection) -> None:

@@ -1,7 +1,8 @@
 """How far a kernel's result may be from the exact one: needs the CPU, PyTorch.
 
 The allowance is measured, not chosen.  A formula's own rounding noise is what PyTorch's dense
-evaluation makes of it in float32, and what one rounding of the arguments changes; a kernel may make
+evaluation makes of it in float32, what one rounding of the arguments changes, and what one rounding
+of every intermediate number changes, where float32 happens to be exact; a kernel may make
 some tens of times that, and some tens of roundings of the sum of the absolute terms.  In float64
 all of it is scaled by the ratio of the two units in the last place.  Float16 and bfloat16 are
 computed in float32, and the result is rounded.
@@ -10,11 +11,14 @@ computed in float32, and the result is rounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from reference import Tensor, dense
 
 from redcomp.torch import Genred
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 EPSILON = {
     torch.float32: 2.0**-23,
@@ -37,16 +41,15 @@ def exact_and_noise(
 ) -> tuple[list[Tensor], list[float]]:
     """Float64 results for tensors of float32 numbers, and each one's largest float32 noise."""
     exact = [t.detach() for t in evaluate(_leaves(tensors, torch.float64))]
-    generator = torch.Generator().manual_seed(0)
-    variants = [_leaves(tensors, torch.float32)]
-    for _ in range(2):
-        moved = [
-            t.double() * (1 + EPSILON[torch.float32] * _signed(t.shape, generator)) for t in tensors
-        ]
-        variants.append(_leaves(moved, torch.float64))
+    rounding = _Rounding()
+    moved = [rounding.rounded(t.double()) for t in tensors]
+    variants = [evaluate(_leaves(tensors, torch.float32)), evaluate(_leaves(moved, torch.float64))]
+    leaves = _leaves(tensors, torch.float64)
+    with rounding:
+        variants.append(evaluate(leaves))
     noise = [0.0] * len(exact)
     for variant in variants:
-        for n, other in enumerate(evaluate(variant)):
+        for n, other in enumerate(variant):
             noise[n] = max(noise[n], _distance(other.detach().double(), exact[n]))
     return exact, noise
 
@@ -139,12 +142,29 @@ def allowance(
     return allowed + EPSILON[dtype] * exact.abs() + SMALLEST_HALF if dtype in HALVES else allowed
 
 
+class _Rounding(TorchDispatchMode):
+    """Changes each float64 number that PyTorch computes, in gradients too, as float32 may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        is_same = any(r.alias_info is not None for r in func._schema.returns)
+        return result if is_same else tree_map(self.rounded, result)
+
+    def rounded(self, t: Any) -> Any:
+        """Small multiples of 1/16 are exact in float32; what is no float64 tensor stays."""
+        if not isinstance(t, Tensor) or t.dtype != torch.float64:
+            return t
+        signed = 1 - 2 * torch.rand(t.shape, generator=self.generator, dtype=torch.float64)
+        moved = t * (1 + EPSILON[torch.float32] * signed)
+        return torch.where((t * 16 == (t * 16).round()) & (t.abs() < 1024), t, moved)
+
+
 def _leaves(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return [t.detach().to(dtype).requires_grad_() for t in tensors]
-
-
-def _signed(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    return 1 - 2 * torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
 
 import numpy as np
 import torch
@@ -154,8 +153,8 @@ def _strided(t: torch.Tensor) -> torch.Tensor:
 
 def random_case(seed: int) -> Case:
     """The case of a number."""
-    program = random_program(Choices(Random(seed // CASES_A_PROGRAM)))
-    return random_setting(Choices(Random(seed)), program, seed)
+    program = random_program(Choices(seed // CASES_A_PROGRAM))
+    return random_setting(Choices(seed), program, seed)
 
 
 def random_program(choices: Choices) -> Program:

@@ -16,22 +16,13 @@ T = TypeVar("T")
 
 
 class Choices:
-    """Decisions among numbered options, the simplest first, so that smaller numbers are simpler.
+    """Random decisions."""
 
-    They follow a given list; beyond its end they are random, or the first option without `random`.
-    """
-
-    def __init__(self, random: Random | None = None, given: Sequence[int] = ()) -> None:
-        self.random, self.given = random, given
-        self.taken: list[int] = []
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
 
     def below(self, n: int) -> int:
-        if len(self.taken) < len(self.given):
-            number = self.given[len(self.taken)] % n
-        else:
-            number = 0 if self.random is None else self.random.randrange(n)
-        self.taken.append(number)
-        return number
+        return self.random.randrange(n)
 
     def one_of(self, options: Sequence[T]) -> T:
         return options[self.below(len(options))]

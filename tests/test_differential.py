@@ -6,6 +6,7 @@ Each case is a number, so a failure can be had again; `make fuzz` goes through m
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import differential
@@ -13,8 +14,9 @@ import pytest
 import torch
 from differential import check_case
 from random_cases import CASES_A_PROGRAM, Case, Program, Reduced, program_text, random_case
-from random_formulas import Argument, Choices, names_in_templates
+from random_formulas import Argument, names_in_templates
 from reference_reductions import pair_mask, reduce_pairs, winners
+from smaller_cases import shrink, smaller_formulas
 
 from redcomp.ops.table import SPELLINGS
 
@@ -91,10 +93,22 @@ def test_a_number_is_a_case() -> None:
         assert torch.equal(a, b)
 
 
-def test_decisions_can_be_repeated() -> None:
-    given = Choices(given=[3, 7, 1])
-    assert [given.below(5) for _ in range(4)] == [3, 2, 1, 0]
-    assert Choices(given=given.taken).one_of("abcde") == "d"
+def test_smaller_formulas_leave_parts_out() -> None:
+    assert smaller_formulas("Sin(x+y)") == ["x", "y", "x + y", "Sin(x)", "Sin(y)"]
+    assert smaller_formulas("x") == []
+
+
+def test_a_failing_case_becomes_smaller() -> None:
+    """Down to what the failure needs: one formula with a product, five columns or more."""
+    program = Program((Reduced("Exp(x*y)-y", "Sum"), Reduced("x", "Min")), ARGUMENTS, 0, torch.half)
+    case = Case(program, 20, 300, ((2,), (1,)), is_strided=True)
+
+    def fails(other: Case) -> bool:
+        return any("x * y" in r.formula for r in other.program.results) and other.columns > 4
+
+    small = shrink(replace(case, program=replace(program, axis=1)), fails)
+    assert small.program == Program((Reduced("x * y", "Sum"),), ARGUMENTS, 1, torch.float32)
+    assert (small.rows, small.columns, small.batches, small.is_strided) == (0, 5, ((), ()), False)
 
 
 @pytest.mark.parametrize("seed", range(300))
