@@ -57,9 +57,8 @@ def spread(variables: Sequence[Variable], tensors: Sequence[Tensor]) -> list[Ten
 
 def terms(formula: str, variables: Sequence[Variable], spreads: Sequence[Tensor]) -> Tensor:
     """The formula's value at every pair: shape (B..., M, N, E)."""
-    if (
-        "Grad(" in formula
-    ):  # a derivative inside the formula needs a graph, even if nobody else does
+    # A derivative inside the formula needs a graph, even if nobody else does.
+    if any(f"{name}(" in formula for name in DERIVATIVES):
         spreads = [t if t.requires_grad else t.detach().requires_grad_() for t in spreads]
     scope = {v.name: t for v, t in zip(variables, spreads, strict=True)}
     evaluator = _Evaluator(scope, spreads[0])
@@ -336,11 +335,25 @@ class _Evaluator:
                 return self.like.new_zeros((d,))
             case "Grad", [f, v, e]:
                 return self.gradient(self.tensor(f), v, self.tensor(e))
+            case "Diff", [f, v, u]:
+                return (self.jacobian(self.tensor(f), v) * self.tensor(u).unsqueeze(-2)).sum(-1)
+            case "GradMatrix", [f, v]:
+                return self.jacobian(self.tensor(f), v).flatten(-2)
+            case "Divergence", [f, v]:
+                return _total(self.jacobian(self.tensor(f), v).diagonal(dim1=-2, dim2=-1))
+            case "Laplacian", [f, v]:
+                slope = self.gradient(self.tensor(f), v, self.tensor(1))
+                return self.call("Divergence", [slope, v])
         # Integer literals after the vectors stay numbers; as a vector, a number has dimension 1.
         vectors = sum(isinstance(arg, Tensor) for arg in args) or 1
         integers = args[vectors:] if name in INTEGER_PARAMETERS else []
         count = len(args) - len(integers)
         return OPERATIONS[name](*(self.tensor(arg) for arg in args[:count]), *integers)
+
+    def jacobian(self, f: Tensor, v: Tensor) -> Tensor:
+        """Shape (B..., M, N, components of f, components of v)."""
+        rows = [self.gradient(part, v, self.tensor(1)) for part in f.split(1, dim=-1)]
+        return torch.stack(rows, dim=-2)
 
     def gradient(self, f: Tensor, v: Tensor, e: Tensor) -> Tensor:
         leading = self.like.shape[:-1]
@@ -353,6 +366,7 @@ class _Evaluator:
         return result
 
 
+DERIVATIVES = ("Grad", "Diff", "GradMatrix", "Divergence", "Laplacian")
 # Operations whose last arguments are integer literals.
 INTEGER_PARAMETERS = frozenset(
     [
