@@ -31,6 +31,7 @@ SMALLEST_HALF = 2.0**-24  # of the float16 numbers; below it is nothing
 # Kernels evaluate with functions of up to 8 ULP, reorder sums, and differentiate by other rules.
 TIMES_NOISE = 32.0
 TIMES_EPSILON = 64.0
+SUMS = (torch.ops.aten.sum, torch.ops.aten.prod)
 
 Results = Sequence[Tensor]
 Evaluate = Callable[[Sequence[Tensor]], Results]
@@ -151,15 +152,19 @@ class _Rounding(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        is_same = any(r.alias_info is not None for r in func._schema.returns)
-        return result if is_same else tree_map(self.rounded, result)
+        if any(r.alias_info is not None for r in func._schema.returns):
+            return result
+        # A sum of n terms is rounded n times, which typically adds up to the root of n roundings.
+        is_sum = func.overloadpacket in SUMS
+        terms = args[0].numel() / max(result.numel(), 1) if is_sum else 1.0
+        return tree_map(lambda t: self.rounded(t, max(terms, 1.0) ** 0.5), result)
 
-    def rounded(self, t: Any) -> Any:
+    def rounded(self, t: Any, times: float = 1.0) -> Any:
         """Small multiples of 1/16 are exact in float32; what is no float64 tensor stays."""
         if not isinstance(t, Tensor) or t.dtype != torch.float64:
             return t
         signed = 1 - 2 * torch.rand(t.shape, generator=self.generator, dtype=torch.float64)
-        moved = t * (1 + EPSILON[torch.float32] * signed)
+        moved = t * (1 + times * EPSILON[torch.float32] * signed)
         return torch.where((t * 16 == (t * 16).round()) & (t.abs() < 1024), t, moved)
 
 
