@@ -151,9 +151,11 @@ TO_SCALAR = (
     "Min({v:k})",
     "ArgMax({v:k})*IntInv({n:k})",
     "ArgMin({v:k})*IntInv({n:k})",
+    "BSpline(Concat(Concat({v:1}-2,IntCst(0)),Concat(IntCst(1),{v:1}+3)),{v:1},2)",
     "Elem({f:k},0)",
 )
-QUADRATIC = (  # of a matrix of k x k: for a short vector only
+QUADRATIC = (  # of k x k numbers: for a short vector only
+    "SoftDTW_SqDist({f:k},{f:k},1.5+Cos({f:1}))*IntInv({n:k})",
     "SymSqNorm({f:k*k},{f:k})*IntInv({n:k*k})",
     "WeightedSqNorm({f:k*k},{f:k})*IntInv({n:k*k})",
     "WeightedSqDist({f:k*k},{f:k},{f:k})*IntInv({n:k*k})",
