@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from reference import Tensor, dense
-
-from redcomp.torch import Genred
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+from redcomp.torch import Genred
 
 EPSILON = {
     torch.float32: 2.0**-23,
