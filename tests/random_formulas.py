@@ -201,13 +201,16 @@ COMPLEX = (
     "ComplexMult({f:d},{f:d})",
     "ComplexMult({f:2},{f:d})",
     "ComplexDivide({f:d},ComplexAdd(Real2Complex(IntCst(2)),Imag2Complex(Sin({f:d/2}))))",
+    "ComplexScal({f:2},{f:d})",
     "ComplexRealScal({f:1},{f:d})",
     "ComplexRealScal({f:d},{f:1})",
     "ComplexExp(Tanh({f:d}))",
     "ComplexExp1j({f:d/2})",
     "ComplexSumT({f:2},{n:d})",
 )
-COMPLEX_SCALAR = ("ComplexSum({f:k*2})*IntInv({n:k})",)  # for d = 2
+COMPLEX_SCALAR = (  # for d = 2
+    "ComplexSum({f:k*2})*IntInv({n:k})",
+)
 # Derivatives inside the formula; {f:..} after the first part may be as deep as any.
 DERIVATIVE = (
     "Grad({f:1},{v:d},{f:1})*0.5",

@@ -81,6 +81,14 @@ def test_mistakes_are_found(mistake: str, name: str, monkeypatch: pytest.MonkeyP
         check_case(case)
 
 
+@pytest.mark.parametrize("name", ["MaxSumShiftExpWeight", "SoftMax", "LogSumExp"])
+def test_ties_have_second_derivatives(name: str) -> None:
+    """A value that equals the largest one has a derivative of its own."""
+    reduced = Reduced("Sum(y)", name, formula2="Exp(x)")
+    program = Program((reduced,), ARGUMENTS, 1, torch.float32, is_second_order=True)
+    assert check_case(Case(program, rows=5, columns=7, batches=((), ()), has_ties=True))
+
+
 def test_formulas_hold_every_operation() -> None:
     assert set(SPELLINGS) <= names_in_templates()
 
