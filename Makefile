@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,11 +11,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt -e
 PICTURES := examples/output
 
-.PHONY: help demo test lint format bench accuracy clean
+.PHONY: help demo test fuzz lint format bench accuracy clean
 
 help:
 	@echo "make demo      run both examples and draw their results"
 	@echo "make test      run the tests (PYTEST_ARGS=...)"
+	@echo "make fuzz      compare 20,000 random cases with a dense reference (FUZZ_ARGS=...)"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff fix and format"
 	@echo "make bench     compare speed with other libraries (BENCH_ARGS=...)"
@@ -29,6 +31,9 @@ demo: $(VENV)/stamp-examples
 
 test: $(VENV)/stamp-test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+fuzz: $(VENV)/stamp-test
+	$(BIN)/python scripts/fuzz.py $(FUZZ_ARGS)
 
 # mypy reads the types of the optional dependencies, so it wants the tests' installation too.
 lint: $(VENV)/stamp-lint $(VENV)/stamp-test

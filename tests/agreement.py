@@ -1,24 +1,37 @@
 """How far a kernel's result may be from the exact one: needs the CPU, PyTorch.
 
 The allowance is measured, not chosen.  A formula's own rounding noise is what PyTorch's dense
-evaluation makes of it in float32, and what one rounding of the arguments changes; a kernel may make
+evaluation makes of it in float32, what one rounding of the arguments changes, and what one rounding
+of every intermediate number changes, where float32 happens to be exact; a kernel may make
 some tens of times that, and some tens of roundings of the sum of the absolute terms.  In float64
-all of it is scaled by the ratio of the two units in the last place.
+all of it is scaled by the ratio of the two units in the last place.  Float16 and bfloat16 are
+computed in float32, and the result is rounded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from reference import Tensor, dense
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from redcomp.torch import Genred
 
-EPSILON = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
+EPSILON = {
+    torch.float32: 2.0**-23,
+    torch.float64: 2.0**-52,
+    torch.float16: 2.0**-10,
+    torch.bfloat16: 2.0**-7,
+}
+HALVES = (torch.float16, torch.bfloat16)
+SMALLEST_HALF = 2.0**-24  # of the float16 numbers; below it is nothing
 # Kernels evaluate with functions of up to 8 ULP, reorder sums, and differentiate by other rules.
 TIMES_NOISE = 32.0
 TIMES_EPSILON = 64.0
+SUMS = (torch.ops.aten.sum, torch.ops.aten.prod)
 
 Results = Sequence[Tensor]
 Evaluate = Callable[[Sequence[Tensor]], Results]
@@ -29,16 +42,15 @@ def exact_and_noise(
 ) -> tuple[list[Tensor], list[float]]:
     """Float64 results for tensors of float32 numbers, and each one's largest float32 noise."""
     exact = [t.detach() for t in evaluate(_leaves(tensors, torch.float64))]
-    generator = torch.Generator().manual_seed(0)
-    variants = [_leaves(tensors, torch.float32)]
-    for _ in range(2):
-        moved = [
-            t.double() * (1 + EPSILON[torch.float32] * _signed(t.shape, generator)) for t in tensors
-        ]
-        variants.append(_leaves(moved, torch.float64))
+    rounding = _Rounding()
+    moved = [rounding.rounded(t.double()) for t in tensors]
+    variants = [evaluate(_leaves(tensors, torch.float32)), evaluate(_leaves(moved, torch.float64))]
+    leaves = _leaves(tensors, torch.float64)
+    with rounding:
+        variants.append(evaluate(leaves))
     noise = [0.0] * len(exact)
     for variant in variants:
-        for n, other in enumerate(evaluate(variant)):
+        for n, other in enumerate(variant):
             noise[n] = max(noise[n], _distance(other.detach().double(), exact[n]))
     return exact, noise
 
@@ -54,8 +66,7 @@ def assert_close(
     """`size` is the sum of the absolute terms, or what stands for it; NaN agrees with NaN."""
     assert computed.shape == exact.shape, (what, computed.shape, exact.shape)
     assert computed.dtype == dtype, what
-    ratio = EPSILON[dtype] / EPSILON[torch.float32]
-    allowed = TIMES_EPSILON * EPSILON[dtype] * size + TIMES_NOISE * ratio * noise
+    allowed = allowance(exact, noise, dtype, size)
     error = (computed.detach().double() - exact).abs()
     same = (computed == exact) | (computed.isnan() & exact.isnan())
     excess = torch.where(same, 0.0, error - allowed)
@@ -63,7 +74,7 @@ def assert_close(
         worst = int(excess.nan_to_num(nan=torch.inf).argmax())
         raise AssertionError(
             f"{what}: {computed.flatten()[worst].item()!r} instead of "
-            f"{exact.flatten()[worst].item()!r} at {worst}; noise {noise * ratio:.1e}, "
+            f"{exact.flatten()[worst].item()!r} at {worst}; noise {noise:.1e} in float32, "
             f"{int((~(excess <= 0)).sum())} of {excess.numel()} differ"
         )
 
@@ -122,12 +133,43 @@ def assert_as_reference(
         assert_close(result, right, own, dtype, size, f"{formula} {aliases} axis {axis}: {label}")
 
 
+def allowance(
+    exact: Tensor, noise: float, dtype: torch.dtype, size: Tensor | float
+) -> Tensor | float:
+    """The largest error that a result may have."""
+    computed_in = EPSILON[torch.float32 if dtype in HALVES else dtype]
+    ratio = computed_in / EPSILON[torch.float32]
+    allowed = TIMES_EPSILON * computed_in * size + TIMES_NOISE * ratio * noise
+    return allowed + EPSILON[dtype] * exact.abs() + SMALLEST_HALF if dtype in HALVES else allowed
+
+
+class _Rounding(TorchDispatchMode):
+    """Changes each float64 number that PyTorch computes, in gradients too, as float32 may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if any(r.alias_info is not None for r in func._schema.returns):
+            return result
+        # A sum of n terms is rounded n times, which typically adds up to the root of n roundings.
+        is_sum = func.overloadpacket in SUMS
+        terms = args[0].numel() / max(result.numel(), 1) if is_sum else 1.0
+        return tree_map(lambda t: self.rounded(t, max(terms, 1.0) ** 0.5), result)
+
+    def rounded(self, t: Any, times: float = 1.0) -> Any:
+        """Small multiples of 1/16 are exact in float32; what is no float64 tensor stays."""
+        if not isinstance(t, Tensor) or t.dtype != torch.float64:
+            return t
+        signed = 1 - 2 * torch.rand(t.shape, generator=self.generator, dtype=torch.float64)
+        moved = t * (1 + times * EPSILON[torch.float32] * signed)
+        return torch.where((t * 16 == (t * 16).round()) & (t.abs() < 1024), t, moved)
+
+
 def _leaves(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     return [t.detach().to(dtype).requires_grad_() for t in tensors]
-
-
-def _signed(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    return 1 - 2 * torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

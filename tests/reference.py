@@ -1,7 +1,7 @@
 """A dense float64 reference for the formula language: needs PyTorch, no backend.
 
 It shares no code with redcomp.  A formula is parsed by Python's own `ast` and evaluated over
-PyTorch tensors of shape (M, N, D), one entry a pair, so that autograd gives all derivatives.
+PyTorch tensors of shape (B..., M, N, D), one entry a pair, so that autograd gives all derivatives.
 Where the language fixes a derivative that autograd does not give (Sqrt at 0, ReLU at 0, ties), the
 operation is written here so that it does.
 """
@@ -44,47 +44,32 @@ def declared(aliases: Sequence[str]) -> list[Variable]:
 
 
 def spread(variables: Sequence[Variable], tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The arguments repeated over all pairs: shape (M, N, D) each."""
-    M = next((t.shape[0] for v, t in zip(variables, tensors, strict=True) if v.kind == "i"), 1)
-    N = next((t.shape[0] for v, t in zip(variables, tensors, strict=True) if v.kind == "j"), 1)
-    placed = {"i": (slice(None), None), "j": (None, slice(None)), "parameter": (None, None)}
-    return [t[placed[v.kind]].expand(M, N, v.dim) for v, t in zip(variables, tensors, strict=True)]
+    """The arguments repeated over all pairs and batches: shape (B..., M, N, D) each."""
+    unsqueezed = {"i": (-2,), "j": (-3,), "parameter": (-2, -2)}
+    placed = []
+    for v, t in zip(variables, tensors, strict=True):
+        for axis in unsqueezed[v.kind]:
+            t = t.unsqueeze(axis)
+        placed.append(t)
+    pairs = torch.broadcast_shapes(*(t.shape[:-1] for t in placed))
+    return [t.expand(*pairs, v.dim) for v, t in zip(variables, placed, strict=True)]
 
 
 def terms(formula: str, variables: Sequence[Variable], spreads: Sequence[Tensor]) -> Tensor:
-    """The formula's value at every pair: shape (M, N, E)."""
-    if (
-        "Grad(" in formula
-    ):  # a derivative inside the formula needs a graph, even if nobody else does
+    """The formula's value at every pair: shape (B..., M, N, E)."""
+    # A derivative inside the formula needs a graph, even if nobody else does.
+    if any(f"{name}(" in formula for name in DERIVATIVES):
         spreads = [t if t.requires_grad else t.detach().requires_grad_() for t in spreads]
     scope = {v.name: t for v, t in zip(variables, spreads, strict=True)}
     evaluator = _Evaluator(scope, spreads[0])
     value = evaluator.tensor(evaluator.visit(ast.parse(formula.strip(), mode="eval").body))
-    return value.expand(*spreads[0].shape[:2], value.shape[-1])
+    return value.expand(*spreads[0].shape[:-1], value.shape[-1])
 
 
 def dense(formula: str, aliases: Sequence[str], tensors: Sequence[Tensor], axis: int) -> Tensor:
     """The reduction, differentiable: a sum over j for axis 1, over i for axis 0."""
     variables = declared(aliases)
-    return terms(formula, variables, spread(variables, tensors)).sum(dim=axis)
-
-
-def absolute_sums(
-    formula: str, aliases: Sequence[str], tensors: Sequence[Tensor], axis: int, cotangent: Tensor
-) -> tuple[Tensor, list[Tensor]]:
-    """Sums of the terms' absolute values: the reduction's, and each argument's gradient's."""
-    variables = declared(aliases)
-    spreads = [t.clone().requires_grad_() for t in spread(variables, tensors)]
-    value = terms(formula, variables, spreads)
-    result = value.detach().abs().sum(dim=axis)
-    e = cotangent.unsqueeze(axis).expand(value.shape)
-    if not value.requires_grad:
-        return result, [torch.zeros_like(t) for t in tensors]
-    parts = torch.autograd.grad(value, spreads, e, allow_unused=True, materialize_grads=True)
-    over = {"i": (1,), "j": (0,), "parameter": (0, 1)}
-    return result, [
-        part.abs().sum(dim=over[v.kind]) for v, part in zip(variables, parts, strict=True)
-    ]
+    return terms(formula, variables, spread(variables, tensors)).sum(dim=axis - 3)
 
 
 # -- operations whose derivatives follow the language ----------------------------------------------
@@ -330,7 +315,7 @@ class _Evaluator:
         raise AssertionError(ast.dump(node))
 
     def tensor(self, item: Item) -> Tensor:
-        return item if isinstance(item, Tensor) else self.like.new_full((1, 1, 1), item)
+        return item if isinstance(item, Tensor) else self.like.new_full((1,), item)
 
     def power(self, f: Item, exponent: Item) -> Item:
         if isinstance(exponent, Tensor) or not isinstance(f, Tensor):
@@ -347,17 +332,31 @@ class _Evaluator:
             case "RatCst", [p, q]:
                 return p / q
             case "Zero", [d]:
-                return self.like.new_zeros((1, 1, d))
+                return self.like.new_zeros((d,))
             case "Grad", [f, v, e]:
                 return self.gradient(self.tensor(f), v, self.tensor(e))
+            case "Diff", [f, v, u]:
+                return (self.jacobian(self.tensor(f), v) * self.tensor(u).unsqueeze(-2)).sum(-1)
+            case "GradMatrix", [f, v]:
+                return self.jacobian(self.tensor(f), v).flatten(-2)
+            case "Divergence", [f, v]:
+                return _total(self.jacobian(self.tensor(f), v).diagonal(dim1=-2, dim2=-1))
+            case "Laplacian", [f, v]:
+                slope = self.gradient(self.tensor(f), v, self.tensor(1))
+                return self.call("Divergence", [slope, v])
         # Integer literals after the vectors stay numbers; as a vector, a number has dimension 1.
         vectors = sum(isinstance(arg, Tensor) for arg in args) or 1
         integers = args[vectors:] if name in INTEGER_PARAMETERS else []
         count = len(args) - len(integers)
         return OPERATIONS[name](*(self.tensor(arg) for arg in args[:count]), *integers)
 
+    def jacobian(self, f: Tensor, v: Tensor) -> Tensor:
+        """Shape (B..., M, N, components of f, components of v)."""
+        rows = [self.gradient(part, v, self.tensor(1)) for part in f.split(1, dim=-1)]
+        return torch.stack(rows, dim=-2)
+
     def gradient(self, f: Tensor, v: Tensor, e: Tensor) -> Tensor:
-        leading = self.like.shape[:2]
+        leading = self.like.shape[:-1]
         f = f.expand(*leading, f.shape[-1])
         if not f.requires_grad:
             return torch.zeros_like(v)
@@ -367,6 +366,7 @@ class _Evaluator:
         return result
 
 
+DERIVATIVES = ("Grad", "Diff", "GradMatrix", "Divergence", "Laplacian")
 # Operations whose last arguments are integer literals.
 INTEGER_PARAMETERS = frozenset(
     [

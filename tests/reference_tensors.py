@@ -1,6 +1,6 @@
 """The reference's tensors, splines and alignments: needs PyTorch, no backend.
 
-Operands have the shape (M, N, D).  Each is written by its textbook definition, unlike redcomp's.
+Operands have the shape (B..., M, N, D).  Each is written by its textbook definition.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ Tensor = torch.Tensor
 
 
 def _mat_vec_mult(a: Tensor, b: Tensor) -> Tensor:
-    return (a.unflatten(-1, (-1, b.shape[-1])) * b.unsqueeze(-2)).sum(-1)
+    return (_reshaped(a, (a.shape[-1] // b.shape[-1], b.shape[-1])) * b.unsqueeze(-2)).sum(-1)
 
 
 def _vec_mat_mult(b: Tensor, a: Tensor) -> Tensor:
-    return (a.unflatten(-1, (b.shape[-1], -1)) * b.unsqueeze(-1)).sum(-2)
+    return (_reshaped(a, (b.shape[-1], a.shape[-1] // b.shape[-1])) * b.unsqueeze(-1)).sum(-2)
 
 
 def _tensor_prod(f: Tensor, g: Tensor) -> Tensor:
@@ -40,9 +40,10 @@ def _tensor_dot(
     contg: Sequence[int],
     perm: Sequence[int] = (),
 ) -> Tensor:
-    """By einsum, where 0 and 1 are the axes of the pairs; perm holds destinations."""
-    labels_f = list(range(2, 2 + len(dimsf)))
-    labels_g = list(range(2 + len(dimsf), 2 + len(dimsf) + len(dimsg)))
+    """By einsum over the axes behind those of the pairs; perm holds destinations."""
+    labels_f = list(range(len(dimsf)))
+    labels_g = list(range(len(dimsf), len(dimsf) + len(dimsg)))
+    sizes = dict(zip(labels_f + labels_g, [*dimsf, *dimsg], strict=True))
     for a, b in zip(contf, contg, strict=True):
         labels_g[b] = labels_f[a]
     raw = [n for k, n in enumerate(labels_f) if k not in contf]
@@ -50,21 +51,16 @@ def _tensor_dot(
     out = list(raw)
     for k, destination in enumerate(perm):
         out[destination] = raw[k]
-    operands = [_reshaped(f, dimsf), [0, 1, *labels_f], _reshaped(g, dimsg), [0, 1, *labels_g]]
-    result = torch.einsum(*operands, [0, 1, *out])
-    return result.reshape(*result.shape[:2], -1)
+    operands = [_reshaped(f, dimsf), [..., *labels_f], _reshaped(g, dimsg), [..., *labels_g]]
+    result = torch.einsum(*operands, [..., *out])
+    return result.reshape(*result.shape[: result.ndim - len(out)], math.prod(sizes[n] for n in out))
 
 
 def _kron(f: Tensor, g: Tensor, dimsf: Sequence[int], dimsg: Sequence[int]) -> Tensor:
-    """torch.kron at every pair."""
-    f, g = _reshaped(f, dimsf), _reshaped(g, dimsg)
-    rows, columns = torch.broadcast_shapes(f.shape[:2], g.shape[:2])
-    f, g = f.expand(rows, columns, *dimsf), g.expand(rows, columns, *dimsg)
-    products = [
-        torch.stack([torch.kron(f[i, j], g[i, j]).flatten() for j in range(columns)])
-        for i in range(rows)
-    ]
-    return torch.stack(products)
+    """The entry at (a1 b1, a2 b2, ...) is f[a1, a2, ...] * g[b1, b2, ...]."""
+    spread_f = [n for dim in dimsf for n in (dim, 1)]
+    spread_g = [n for dim in dimsg for n in (1, dim)]
+    return (_reshaped(f, spread_f) * _reshaped(g, spread_g)).flatten(-len(spread_f))
 
 
 def _bspline(knots: Tensor, x: Tensor, order: int) -> Tensor:

@@ -625,7 +625,10 @@ def _shifted_cotangent(value: Value, arrived: Arrived) -> Value:
     largest, sums = _scalar_and_weights(result)
     e_largest, e_sums = _scalar_and_weights(arrived.cotangent)
     is_largest = indicator(compare("eq", place, arrived.column), value.dtype)
-    term = select(compare("oeq", f, largest), 1.0, apply("exp", f - largest))
+    # A value that equals the largest one changes its term too, unless both are infinite.
+    is_infinite = compare("oeq", elementwise("abs", largest), INF)
+    no_gap = compare("oeq", f, largest) & is_infinite
+    term = apply("exp", select(no_gap, 0.0, f - largest))
     through_largest = is_largest * (e_largest - apply("scalprod", e_sums, sums))
     if weights is None:
         return e_sums * term + through_largest

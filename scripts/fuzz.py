@@ -1,0 +1,170 @@
+"""Compare random cases with the dense float64 reference, for as long as one likes.
+
+    python scripts/fuzz.py --cases 20000 --seed 0     from case 0 on, on all processors
+    python scripts/fuzz.py --cases 1 --seed 4711      one case again
+
+A case that fails is made smaller and printed as a program.  A process that dies or hangs is a
+failure of its case too, and another one goes on.  The exit code is 1 if anything failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import torch
+from differential import check_case
+from random_cases import CASES_A_PROGRAM, Case, program_text, random_case
+from smaller_cases import shrink
+
+HANGS_AFTER = 300.0  # seconds
+SHARE = 20 * CASES_A_PROGRAM  # consecutive cases that a process takes at a time
+
+
+def failure(case: Case) -> str | None:
+    """What is wrong, in a line; None if nothing is."""
+    try:
+        check_case(case)
+    except Exception as error:  # noqa: BLE001  any exception at all is a failure of the case
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def report(seed: int, message: str) -> str:
+    """A failure as text: the case's number, and a smaller one that fails alike as a program."""
+    kind = message.split(":", 1)[0]
+    small = shrink(random_case(seed), lambda case: (failure(case) or "").startswith(kind))
+    lines = (f"--- case {seed}: {message}", f"# smaller: {failure(small)}", f"# {small!r}")
+    return "\n".join((*lines, program_text(small)))
+
+
+def work(connection: Connection) -> None:
+    """Check the shares of cases that come; say which case is on, and what became of it."""
+    torch.set_num_threads(1)
+    with contextlib.suppress(EOFError):
+        while True:
+            for seed in connection.recv():
+                connection.send(("start", seed, ""))
+                connection.send(("end", seed, _outcome(seed)))
+            connection.send(("idle", 0, ""))
+
+
+def _outcome(seed: int) -> str:
+    try:
+        return "" if check_case(random_case(seed)) else "noisy"
+    except Exception as error:  # noqa: BLE001  any exception at all is a failure of the case
+        return report(seed, f"{type(error).__name__}: {error}")
+
+
+@dataclass
+class Worker:
+    """A process, the cases that it has still to do, and since when it has been at the first."""
+
+    process: Any
+    connection: Any
+    left: list[int] = field(default_factory=list)
+    since: float = field(default_factory=time.monotonic)
+
+
+def start_worker() -> Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    return Worker(process, ours)
+
+
+class Fuzzer:
+    """Hands out shares of cases and gathers what becomes of them."""
+
+    def __init__(self, seeds: range) -> None:
+        self.shares = [list(seeds[n : n + SHARE]) for n in range(0, len(seeds), SHARE)][::-1]
+        self.counts: Counter[str] = Counter()
+
+    def run(self, processes: int) -> None:
+        workers = [start_worker() for _ in range(min(processes, len(self.shares)))]
+        for worker in workers:
+            self.give(worker)
+        while workers:
+            wait([w.connection for w in workers], timeout=1.0)
+            workers = [kept for w in workers if (kept := self.look_after(w)) is not None]
+
+    def give(self, worker: Worker) -> bool:
+        """The next share; False if there is none."""
+        if not worker.left and not self.shares:
+            return False
+        worker.left = worker.left or self.shares.pop()
+        worker.since = time.monotonic()
+        worker.connection.send(worker.left)
+        return True
+
+    def look_after(self, worker: Worker) -> Worker | None:
+        """Read what a worker says; the worker, or the one in its place, or None if all is done."""
+        try:
+            while worker.connection.poll():
+                event, seed, outcome = worker.connection.recv()
+                worker.since = time.monotonic()
+                if event == "end":
+                    worker.left.remove(seed)
+                    self.note(outcome)
+                elif event == "idle" and not self.give(worker):
+                    worker.connection.close()
+                    worker.process.join()
+                    return None
+        except (EOFError, OSError):
+            worker.process.join()
+            return self.replace(worker, f"the process ended with {worker.process.exitcode}")
+        if time.monotonic() - worker.since > HANGS_AFTER:
+            worker.process.kill()
+            return self.replace(worker, f"no result after {HANGS_AFTER:.0f} s")
+        return worker
+
+    def replace(self, worker: Worker, why: str) -> Worker | None:
+        seed, *left = worker.left
+        self.note(f"--- case {seed}: {why}\n{program_text(random_case(seed))}")
+        new = start_worker()
+        new.left = left
+        if self.give(new):
+            return new
+        new.process.kill()
+        return None
+
+    def note(self, outcome: str) -> None:
+        kind = outcome if outcome in ("", "noisy") else "failed"
+        self.counts[kind or "passed"] += 1
+        if kind == "failed":
+            print(outcome, flush=True)
+        done = sum(self.counts.values())
+        if done % 1000 == 0:
+            print(f"{done} cases, {self.counts['failed']} failed", file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the cases that the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cases", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0, help="number of the first case")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(argv)
+    began = time.monotonic()
+    fuzzer = Fuzzer(range(options.seed, options.seed + options.cases))
+    fuzzer.run(options.processes)
+    print(f"{dict(fuzzer.counts)} in {time.monotonic() - began:.0f} s")
+    return 1 if fuzzer.counts["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
