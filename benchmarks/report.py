@@ -172,8 +172,8 @@ def show(results: Results) -> None:
         drawn = RichTable(title=table.title, caption=table.note.replace("`", ""))
         for position, name in enumerate(table.header):
             is_speed = table.title == "Speed"
-            justify = "right" if is_speed and position > 0 else "left"
-            drawn.add_column(name, justify=justify, no_wrap=is_speed)
+            is_right = is_speed and position > 0
+            drawn.add_column(name, justify="right" if is_right else "left", no_wrap=is_speed)
         for row in table.rows:
             drawn.add_row(*(cell.replace("`", "") for cell in row))
         console.print(drawn)

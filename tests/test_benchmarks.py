@@ -12,18 +12,18 @@ from benchmarks.cases import REDUCTION_CASES, SAMPLE, Array, Case, inputs, refer
 from benchmarks.competitors import COMPETITORS, UnsupportedError, competitor
 from benchmarks.measure import Results, WrongResultError, largest_error, prepare
 from benchmarks.report import markdown
-from benchmarks.suites import SUITES
+from benchmarks.suites import SUITES, Suite
 
 SMALL = [dataclasses.replace(case, rows=300, columns=300) for case in REDUCTION_CASES]
 by_case = pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 
 
-def outputs(name: str, case: Case) -> tuple[list[Array], list[Array], list[Array]]:
+def outputs(name: str, case: Case) -> tuple[list[Array], list[Array], tuple[Array, ...]]:
     """The arguments, the reference, and a competitor's outputs, which `prepare` has checked."""
     arrays = inputs(case)
     expected = reference(case, arrays)
     computation, _ = prepare(competitor(name), case, arrays, expected)
-    return arrays, expected, [np.asarray(output) for output in computation()]
+    return arrays, expected, tuple(np.asarray(output) for output in computation())
 
 
 @by_case
@@ -36,9 +36,9 @@ def test_right_results_pass_and_others_do_not(case: Case, name: str) -> None:
     assert largest_error(case, arrays, found, expected) <= case.tolerance
     for position in range(len(found)):
         spoiled = [np.roll(f, 1, axis=0) if n == position else f for n, f in enumerate(found)]
-        assert largest_error(case, arrays, spoiled, expected) > case.tolerance
+        assert largest_error(case, arrays, tuple(spoiled), expected) > case.tolerance
         spoiled[position] = found[position][:, :0]
-        assert not largest_error(case, arrays, spoiled, expected) <= case.tolerance
+        assert not largest_error(case, arrays, tuple(spoiled), expected) <= case.tolerance
 
 
 @by_case
@@ -79,11 +79,11 @@ def test_the_reference_of_a_solve_is_its_right_hand_side() -> None:
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
-def test_suites_are_complete(suite: object) -> None:
-    names = [case.name for case in suite.cases]  # type: ignore[attr-defined]
+def test_suites_are_complete(suite: Suite) -> None:
+    names = [case.name for case in suite.cases]
     assert len(set(names)) == len(names)
     known = {row.name for row in COMPETITORS}
-    assert set(suite.competitors) <= known  # type: ignore[attr-defined]
+    assert set(suite.competitors) <= known
 
 
 def test_the_report_shows_ratios_errors_and_what_is_left_out() -> None:
