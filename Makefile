@@ -1,6 +1,7 @@
 # Every target uses one virtual environment, .venv, which it makes and fills with what the target needs.
 # An empty stamp file in .venv records each finished installation, so that a second run starts at once.
 PYTHON ?= python3
+BENCH_SUITE ?= cpu
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
@@ -19,7 +20,7 @@ help:
 	@echo "make fuzz      compare 20,000 random cases with a dense reference (FUZZ_ARGS=...)"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff fix and format"
-	@echo "make bench     compare speed with other libraries (BENCH_ARGS=...)"
+	@echo "make bench     compare speed with other libraries (BENCH_SUITE=cpu or reductions, BENCH_ARGS=...)"
 	@echo "make accuracy  measure the error of the elementary functions"
 	@echo "make clean     remove the environment and what programs wrote"
 
@@ -46,7 +47,7 @@ format: $(VENV)/stamp-lint
 	$(BIN)/ruff format .
 
 bench: $(VENV)/stamp-bench
-	$(BIN)/python -m benchmarks cpu $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks $(BENCH_SUITE) $(BENCH_ARGS)
 
 accuracy: $(VENV)/stamp-test
 	$(BIN)/python scripts/measure_ulp.py

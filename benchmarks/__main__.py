@@ -1,4 +1,4 @@
-"""python -m benchmarks cpu: measure, print tables, and store JSON, Markdown and a picture."""
+"""python -m benchmarks SUITE: measure, print tables, and store JSON, Markdown and a picture."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import machine, measure, report
-from benchmarks.cases import CASES
 from benchmarks.competitors import COMPETITORS, Competitor, competitor
-
-PARTS = ("speed", "compile", "import", "memory")
+from benchmarks.suites import PARTS, SUITES, Suite
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line selects."""
     options = _parser().parse_args(arguments)
-    chosen: list[Competitor] = options.only or list(COMPETITORS)
-    results = measure.Results(machine=machine.describe())
+    suite: Suite = options.suite
+    chosen: list[Competitor] = options.only or [competitor(name) for name in suite.competitors]
+    results = measure.Results(title=suite.title, machine=machine.describe())
     if "speed" in options.parts:
-        for case in CASES:
+        for case in suite.cases:
             if case.name in options.cases:
                 print(f"measuring {case.name} ...", flush=True)
                 measure.measure_speed(case, chosen, options.rounds, results)
@@ -41,39 +40,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _shown(options: argparse.Namespace) -> list[str]:
     """The arguments that select what is measured, for the report's first line."""
-    shown = [options.device]
-    if set(options.cases) != {case.name for case in CASES}:
+    suite: Suite = options.suite
+    shown = [suite.name]
+    if set(options.cases) != {case.name for case in suite.cases}:
         shown += ["--cases", ",".join(options.cases)]
     if options.only:
         shown += ["--only", ",".join(row.name for row in options.only)]
-    if set(options.parts) != set(PARTS):
+    if set(options.parts) != set(suite.parts):
         shown += ["--parts", ",".join(options.parts)]
     return shown
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = [case.name for case in CASES]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("device", choices=["cpu"])
+    commands = parser.add_subparsers(metavar="SUITE", required=True)
+    for suite in SUITES:
+        _add_options(commands.add_parser(suite.name, description=suite.title), suite)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, suite: Suite) -> None:
+    names = [case.name for case in suite.cases]
+    parser.set_defaults(suite=suite)
     parser.add_argument(
         "--cases", type=_subset(names), default=names, help=f"some of {','.join(names)}"
     )
     parser.add_argument(
         "--only",
         type=lambda text: [competitor(name) for name in text.split(",")],
-        help=f"some of {','.join(row.name for row in COMPETITORS)}",
+        help=f"some of {','.join(row.name for row in COMPETITORS)}; "
+        f"by default {','.join(suite.competitors)}",
     )
     parser.add_argument(
-        "--parts", type=_subset(PARTS), default=PARTS, help=f"some of {','.join(PARTS)}"
+        "--parts",
+        type=_subset(PARTS),
+        default=suite.parts,
+        help=f"some of {','.join(PARTS)}; by default {','.join(suite.parts)}",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each competitor")
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("docs/benchmarks/cpu"),
+        default=Path("docs/benchmarks") / suite.name,
         help="the written files' path without suffix",
     )
-    return parser
 
 
 def _subset(known: Sequence[str]) -> Callable[[str], list[str]]:

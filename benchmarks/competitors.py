@@ -6,10 +6,12 @@ arguments that computes the outputs anew at each call.  Each keeps its default n
 Each gets the faster of the two forms of a squared distance: dense ones the matrix product, in
 blocks of rows that fit into the caches; torch.compile, for short vectors, the sum of squared
 differences, which it fuses into one loop without an M x N array, and for longer ones the product.
+Block-sparse dense ones gather the columns of each block of rows, and a dense solver factorises.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import loops
-from benchmarks.cases import Array, Case
+from benchmarks.cases import BLOCK, SOLVE_EPS, SUM, Array, Case, kept_blocks
 
 Outputs = tuple[Any, ...]
 Computation = Callable[[], Outputs]
@@ -61,22 +63,55 @@ def _genred(package: str) -> Callable[[Case, Sequence[Array]], Computation]:
 
     def prepare(case: Case, arrays: Sequence[Array]) -> Computation:
         face = importlib.import_module(f"{package}.{'torch' if case.gradient else 'numpy'}")
-        op = face.Genred(case.formula.text, case.aliases, reduction_op="Sum", axis=1)
-        if case.gradient:
-            return _torch_gradients(lambda *args: op(*args, backend="CPU"), arrays)
-        return lambda: (op(*arrays, backend="CPU"),)
+        return _computation(case, _operation(face, case), arrays)
 
     return prepare
 
 
-def _torch_gradients(function: Callable[..., Any], arrays: Sequence[Array]) -> Computation:
-    """Forward and backward: the gradients of every argument, the last array being the cotangent."""
+def _operation(face: Any, case: Case) -> Callable[..., Any]:
+    """What computes the case from its variables, of a module with KeOps' interface."""
+    formula = case.formula
+    if case.alpha is not None:
+        unknown = formula.arguments[-1].name
+        solve = face.KernelSolve(formula.text, case.aliases, unknown, axis=1)
+        return functools.partial(solve, backend="CPU", alpha=case.alpha, eps=SOLVE_EPS)
+    op = face.Genred(
+        formula.text,
+        case.aliases,
+        reduction_op=formula.reduction.name,
+        axis=1,
+        opt_arg=formula.reduction.count,
+        formula2=formula.weights,
+    )
+    options = {} if case.kept is None else {"ranges": _ranges(case)}
+    return functools.partial(op, backend="CPU", **options)
+
+
+def _ranges(case: Case) -> tuple[Array, ...]:
+    """The kept blocks, as both libraries take them."""
+    from redcomp.numpy.cluster import from_matrix
+
+    starts_i, starts_j = (np.arange(0, size, BLOCK) for size in (case.rows, case.columns))
+    intervals_i, intervals_j = (np.stack([s, s + BLOCK], axis=1) for s in (starts_i, starts_j))
+    return from_matrix(intervals_i, intervals_j, kept_blocks(case))
+
+
+def _computation(
+    case: Case, function: Callable[..., Any], arrays: Sequence[Any], library: Any = np
+) -> Computation:
+    """The case's task, given a function of its variables; derivatives are those of PyTorch."""
+    if case.task == "value":
+        own = [library.asarray(array) for array in arrays]
+        return lambda: (function(*own),)
     import torch
 
     *variables, cotangent = (torch.from_numpy(array) for array in arrays)
     for variable in variables:
         variable.requires_grad_()
-    return lambda: torch.autograd.grad(function(*variables), variables, cotangent)
+    if case.task == "gradients":
+        return lambda: torch.autograd.grad(function(*variables), variables, cotangent)
+    value = function(*variables)
+    return lambda: torch.autograd.grad(value, variables, cotangent, retain_graph=True)
 
 
 # -- dense -----------------------------------------------------------------------------------------
@@ -99,38 +134,110 @@ def _dense_seed(library: Any, x: Any, y: Any, a: Any, p: Any) -> Any:
     return (library.square(p - a) * library.exp(x[:, None, :] + y[None, :, :])).sum(1)
 
 
+def _dense_logsumexp(library: Any, x: Any, y: Any) -> Any:
+    terms = -_square_distances(x, y)
+    shift = library.amax(terms, 1)[:, None]
+    return shift + library.log(library.exp(terms - shift).sum(1))[:, None]
+
+
+def _dense_argmin(library: Any, x: Any, y: Any) -> Any:
+    return _square_distances(x, y).argmin(1)[:, None]
+
+
+def _dense_attention(library: Any, x: Any, y: Any, b: Any) -> Any:
+    scores = x @ y.T
+    factors = library.exp(scores - library.amax(scores, 1)[:, None])
+    return (factors @ b) / factors.sum(1)[:, None]
+
+
+def _torch_attention(torch: Any, x: Any, y: Any, b: Any) -> Any:
+    attend = torch.nn.functional.scaled_dot_product_attention
+    return attend(x[None, None], y[None, None], b[None, None], scale=1.0)[0, 0]
+
+
+def _torch_argkmin(torch: Any, x: Any, y: Any, count: int) -> Any:
+    return torch.topk(_square_distances(x, y), count, dim=1, largest=False).indices
+
+
 DENSE: dict[str, Callable[..., Any]] = {
     "gaussian": _dense_gaussian,
     "laplacian": _dense_laplacian,
     "seed": _dense_seed,
+    "logsumexp": _dense_logsumexp,
+    "argmin": _dense_argmin,
+    "attention": _dense_attention,
 }
+TORCH_DENSE = {**DENSE, "argkmin": _torch_argkmin, "attention": _torch_attention}
 
 
-def _blocks(case: Case) -> list[slice]:
+def _form(forms: dict[str, Callable[..., Any]], case: Case) -> Callable[..., Any]:
+    """The function of a library and arrays that computes the case's values."""
+    form, count = forms.get(case.formula.name), case.formula.reduction.count
+    if form is None:
+        raise UnsupportedError("not written for this library")
+    return form if count is None else functools.partial(form, count=count)
+
+
+def _blocks(case: Case) -> list[tuple[slice, Any]]:
+    """Blocks of rows, each with the columns that count for it."""
+    if case.kept is not None:
+        columns = np.arange(case.columns)
+        kept = kept_blocks(case)[:, columns // BLOCK]
+        return [(slice(n * BLOCK, (n + 1) * BLOCK), columns[row]) for n, row in enumerate(kept)]
     rows = max(1, BLOCK_PAIRS // case.columns)
-    return [slice(start, start + rows) for start in range(0, case.rows, rows)]
+    starts = range(0, case.rows, rows)
+    return [(slice(start, start + rows), slice(None)) for start in starts]
+
+
+def _blockwise(case: Case, form: Callable[..., Any], library: Any) -> Callable[..., Any]:
+    """The values of all rows, a block at a time."""
+    blocks, kinds = _blocks(case), [a.kind for a in case.formula.arguments]
+
+    def compute(*arrays: Any) -> Any:
+        values = []
+        for rows, columns in blocks:
+            part = {"Vi": rows, "Vj": columns, "Pm": slice(None)}
+            own = (array[part[kind]] for kind, array in zip(kinds, arrays, strict=True))
+            values.append(form(library, *own))
+        return library.concatenate(values)
+
+    return compute
 
 
 def _numpy(case: Case, arrays: Sequence[Array]) -> Computation:
     if case.gradient:
         raise UnsupportedError("NumPy has no automatic differentiation")
-    dense, blocks = DENSE[case.formula.name], _blocks(case)
-    x, *others = arrays
-    return lambda: (np.concatenate([dense(np, x[block], *others) for block in blocks]),)
+    if case.alpha is not None:
+        raise UnsupportedError("NumPy has no solver for positive definite matrices")
+    return _computation(case, _blockwise(case, _form(DENSE, case), np), arrays)
 
 
 def _torch_dense(case: Case, arrays: Sequence[Array]) -> Computation:
     import torch
 
-    dense, blocks = DENSE[case.formula.name], _blocks(case)
+    if case.alpha is None:
+        compute = _blockwise(case, _form(TORCH_DENSE, case), torch)
+    else:
+        compute = functools.partial(_cholesky, torch, case.alpha)
+    return _computation(case, compute, arrays, torch)
 
-    def compute(x: Any, *others: Any) -> Any:
-        return torch.cat([dense(torch, x[block], *others) for block in blocks])
 
-    if case.gradient:
-        return _torch_gradients(compute, arrays)
-    tensors = [torch.from_numpy(array) for array in arrays]
-    return lambda: (compute(*tensors),)
+def _cholesky(torch: Any, alpha: float, x: Any, y: Any, b: Any) -> Any:
+    """The solution a of (alpha Id + K) a = b with the Gaussian K."""
+    matrix = torch.exp(-_square_distances(x, y))
+    matrix.diagonal().add_(alpha)
+    return torch.cholesky_solve(b, torch.linalg.cholesky(matrix))
+
+
+def _scikit_learn(case: Case, arrays: Sequence[Array]) -> Computation:
+    reduction = case.formula.reduction
+    if not reduction.is_index:
+        raise UnsupportedError("it has nearest neighbours only")
+    from sklearn.neighbors import NearestNeighbors
+
+    x, y = arrays
+    search = NearestNeighbors(n_neighbors=reduction.count or 1, algorithm="brute").fit(y)
+    return lambda: (search.kneighbors(x, return_distance=False),)
 
 
 # -- compilers -------------------------------------------------------------------------------------
@@ -146,31 +253,50 @@ def _fused_laplacian(library: Any, x: Any, y: Any, b: Any) -> Any:
     return (library.exp(-library.sqrt(squares)) * b[:, 0]).sum(1, keepdim=True)
 
 
+def _fused_logsumexp(library: Any, x: Any, y: Any) -> Any:
+    squares = library.square(x[:, None, :] - y[None, :, :]).sum(-1)
+    return library.logsumexp(-squares, 1, keepdim=True)
+
+
+def _fused_argmin(library: Any, x: Any, y: Any) -> Any:
+    return library.square(x[:, None, :] - y[None, :, :]).sum(-1).argmin(1, keepdim=True)
+
+
 FUSED: dict[str, Callable[..., Any]] = {
     "gaussian": _fused_gaussian,
     "laplacian": _fused_laplacian,
     "seed": _dense_seed,
+    "logsumexp": _fused_logsumexp,
+    "argmin": _fused_argmin,
+    "attention": _dense_attention,
 }
 
 
 def _torch_compile(case: Case, arrays: Sequence[Array]) -> Computation:
     import torch
 
-    forms = FUSED if case.dim <= FUSED_DIM else DENSE
-    form = forms[case.formula.name]
+    _require_all_pairs(case)
+    if case.task == "backward":
+        raise UnsupportedError("its backward pass runs once for a forward pass")
+    form = _form(FUSED if case.dim <= FUSED_DIM else DENSE, case)
     torch.compiler.reset()  # or it would make sizes dynamic after the first case
     compute = torch.compile(lambda *tensors: form(torch, *tensors))
-    if case.gradient:
-        return _torch_gradients(compute, arrays)
-    tensors = [torch.from_numpy(array) for array in arrays]
-    return lambda: (compute(*tensors),)
+    return _computation(case, compute, arrays, torch)
 
 
 def _numba(case: Case, arrays: Sequence[Array]) -> Computation:
+    _require_all_pairs(case)
     if case.gradient:
         raise UnsupportedError("numba has no automatic differentiation")
-    compute = loops.compile_loop(case.formula.name, case.dim)
-    return lambda: (compute(*arrays),)
+    if case.formula.reduction is not SUM:
+        raise UnsupportedError("only sums are written for this library")
+    return _computation(case, loops.compile_loop(case.formula.name, case.dim), arrays)
+
+
+def _require_all_pairs(case: Case) -> None:
+    """Raise UnsupportedError for block-sparse cases and for solvers."""
+    if case.kept is not None or case.alpha is not None:
+        raise UnsupportedError("not written for this library")
 
 
 COMPETITORS: tuple[Competitor, ...] = (
@@ -178,6 +304,7 @@ COMPETITORS: tuple[Competitor, ...] = (
     Competitor("KeOps", "pykeops.numpy", _genred("pykeops"), compiles=True, streams=True),
     Competitor("torch.compile", "torch", _torch_compile, compiles=True),
     Competitor("numba", "numba", _numba, compiles=True, streams=True),
+    Competitor("scikit-learn", "sklearn.neighbors", _scikit_learn),
     Competitor("torch", "torch", _torch_dense),
     Competitor("NumPy", "numpy", _numpy),
 )

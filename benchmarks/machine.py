@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("redcomp", "llvmlite", "numpy", "pykeops", "torch", "numba")
+PACKAGES = ("redcomp", "llvmlite", "numpy", "pykeops", "torch", "numba", "scikit-learn")
 
 
 def describe() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -15,7 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import COMPILE_CASES, MEMORY_CASE, Array, Case, inputs, reference, sample
+from benchmarks.cases import (
+    COMPILE_CASES,
+    MEMORY_CASE,
+    Array,
+    Case,
+    comparable,
+    inputs,
+    reference,
+)
 from benchmarks.competitors import Competitor, Computation, Outputs, UnsupportedError
 
 # Long enough for the threads of the competitor before to stop spinning and sleep: OpenBLAS, which
@@ -45,6 +54,7 @@ class WrongResultError(Exception):
 class Results:
     """All that a run measured, and what it left out and why."""
 
+    title: str
     machine: Record = field(default_factory=dict)
     speed: list[Record] = field(default_factory=list)
     compile: list[Record] = field(default_factory=list)
@@ -59,18 +69,21 @@ class Results:
             self.skipped.append(record)
 
 
-def largest_error(case: Case, outputs: Outputs, expected: Sequence[Array]) -> float:
+def largest_error(
+    case: Case, arrays: Sequence[Array], outputs: Outputs, expected: Sequence[Array]
+) -> float:
     """The largest error on the sample, relative to each output's largest value."""
-    chosen = sample(case)
+    found = [np.asarray(o.detach() if hasattr(o, "detach") else o) for o in outputs]
     errors = []
-    for output, wanted in zip(outputs, expected, strict=True):
-        array = np.asarray(output.detach() if hasattr(output, "detach") else output)
-        errors.append(np.max(np.abs(array[chosen] - wanted)) / np.max(np.abs(wanted)))
+    for values, wanted in zip(comparable(case, arrays, found), expected, strict=True):
+        if values.shape != wanted.shape:
+            return math.inf
+        errors.append(np.max(np.abs(values - wanted)) / np.max(np.abs(wanted)))
     return float(np.max(errors))  # NaN stays NaN
 
 
 def prepare(
-    competitor: Competitor, case: Case, expected: Sequence[Array]
+    competitor: Competitor, case: Case, arrays: Sequence[Array], expected: Sequence[Array]
 ) -> tuple[Computation, float]:
     """A computation that gave a right result, and its error.
 
@@ -79,8 +92,8 @@ def prepare(
     reason = competitor.missing()
     if reason is not None:
         raise UnsupportedError(reason)
-    computation = competitor.prepare(case, inputs(case))
-    error = largest_error(case, computation(), expected)
+    computation = competitor.prepare(case, arrays)
+    error = largest_error(case, arrays, computation(), expected)
     if not error <= case.tolerance:
         raise WrongResultError(f"wrong result: error {error:.1e}, tolerance {case.tolerance:.0e}")
     return computation, error
@@ -113,13 +126,14 @@ def measure_speed(
     case: Case, competitors: Sequence[Competitor], rounds: int, results: Results
 ) -> None:
     """The medians of one case."""
-    expected = reference(case, inputs(case))
+    arrays = inputs(case)
+    expected = reference(case, arrays)
     computations: dict[str, Computation] = {}
     errors: dict[str, float] = {}
     for competitor in competitors:
         try:
             computations[competitor.name], errors[competitor.name] = prepare(
-                competitor, case, expected
+                competitor, case, arrays, expected
             )
         except (UnsupportedError, WrongResultError, ImportError) as reason:
             results.skip(case.name, competitor.name, str(reason))
@@ -133,7 +147,7 @@ def measure_speed(
                 "median_s": median,
                 "quartiles_s": [low, high],
                 "calls": len(times),
-                "pairs_per_s": case.pairs / median,
+                "pairs_per_s": case.pairs / median if case.pairs else None,
                 "error": errors[name],
                 "target": case.target,
             }
@@ -153,7 +167,8 @@ def measure_memory(competitors: Sequence[Competitor], results: Results) -> None:
     """The peak of one large call, above what the process held before it."""
     for competitor in competitors:
         if not competitor.streams:
-            dense = MEMORY_CASE.pairs * np.dtype(MEMORY_CASE.dtype).itemsize / 1e9
+            pairs = MEMORY_CASE.rows * MEMORY_CASE.columns
+            dense = pairs * np.dtype(MEMORY_CASE.dtype).itemsize / 1e9
             reason = f"stores blocks of the M x N array (whole, it has {dense:.0f} GB)"
             results.skip("memory", competitor.name, reason)
             continue

@@ -12,7 +12,7 @@ from benchmarks.competitors import COMPETITORS
 from benchmarks.measure import Record, Results
 
 ABSENT = "–"
-COLOURS = ("tab:red", "tab:blue", "tab:orange", "tab:green", "tab:purple", "0.5")
+COLOURS = ("tab:red", "tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:pink", "0.5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ def tables(results: Results) -> list[Table]:
     """Every table that the results can fill."""
     made = (
         _speed_table(results.speed),
+        _error_table(results.speed),
         _cases_table(results.speed),
         _compile_table(results.compile),
         _import_table(results.imports),
@@ -61,21 +62,44 @@ def _names(records: Iterable[Record]) -> list[str]:
     return [row.name for row in COMPETITORS if row.name in present]
 
 
+def _by_case(records: list[Record]) -> dict[str, dict[str, Record]]:
+    """The records of each case by competitor."""
+    rows: dict[str, dict[str, Record]] = {}
+    for record in records:
+        rows.setdefault(record["case"], {})[record["competitor"]] = record
+    return rows
+
+
 def _speed_table(records: list[Record]) -> Table:
     names = _names(records)
-    by_case: dict[str, dict[str, Record]] = {}
-    for record in records:
-        by_case.setdefault(record["case"], {})[record["competitor"]] = record
     rows = []
-    for name, row in by_case.items():
+    for name, row in _by_case(records).items():
         first = next(iter(row.values()))
         times = [duration(row[n]["median_s"]) if n in row else ABSENT for n in names]
         target = f"{first['target']:g}" if first["target"] else ABSENT
         rows.append((name, *times, _ratio(row), target))
+    header = ("case", *names, "ratio", "target")
+    if not any(record["target"] for record in records):
+        header, rows = header[:-1], [row[:-1] for row in rows]
     return Table(
         "Speed",
         "Medians of warm calls in interleaved rounds. Ratio: KeOps' time over redcomp's.",
-        ("case", *names, "ratio", "target"),
+        header,
+        tuple(rows),
+    )
+
+
+def _error_table(records: list[Record]) -> Table:
+    names = _names(records)
+    rows = (
+        (name, *(f"{row[n]['error']:.0e}" if n in row else ABSENT for n in names))
+        for name, row in _by_case(records).items()
+    )
+    return Table(
+        "Errors",
+        "The largest error on a sample of outputs, against float64 and relative to the largest "
+        "value: of distances where places are wanted, of the residual where a system is solved.",
+        ("case", *names),
         tuple(rows),
     )
 
@@ -83,7 +107,8 @@ def _speed_table(records: list[Record]) -> Table:
 def _cases_table(records: list[Record]) -> Table:
     titles = {record["case"]: record["title"] for record in records}
     note = (
-        "`forward and all gradients` runs through PyTorch's autograd, the others with NumPy arrays."
+        "`forward and all gradients` and `backward alone` run through PyTorch's autograd, "
+        "the others with NumPy arrays."
     )
     return Table("Cases", note, ("case", "what"), tuple(titles.items()))
 
@@ -128,7 +153,10 @@ def _memory_table(records: list[Record]) -> Table:
 
 
 def _skipped_table(records: list[Record]) -> Table:
-    rows = ((r["part"], r["competitor"], r["reason"]) for r in records)
+    parts: dict[tuple[str, str], list[str]] = {}
+    for r in records:
+        parts.setdefault((r["competitor"], r["reason"]), []).append(r["part"])
+    rows = ((", ".join(names), *why) for why, names in parts.items())
     return Table(
         "Left out", "What was not measured, and why.", ("case", "competitor", "why"), tuple(rows)
     )
@@ -143,8 +171,9 @@ def show(results: Results) -> None:
     for table in tables(results):
         drawn = RichTable(title=table.title, caption=table.note.replace("`", ""))
         for position, name in enumerate(table.header):
-            numeric = position > 0 and table.title == "Speed"
-            drawn.add_column(name, justify="right" if numeric else "left", no_wrap=numeric)
+            is_speed = table.title == "Speed"
+            is_right = is_speed and position > 0
+            drawn.add_column(name, justify="right" if is_right else "left", no_wrap=is_speed)
         for row in table.rows:
             drawn.add_row(*(cell.replace("`", "") for cell in row))
         console.print(drawn)
@@ -155,7 +184,7 @@ def markdown(results: Results, command: str) -> str:
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [
-        "# Benchmarks on the CPU",
+        f"# {results.title}",
         "",
         f"Written by `{command}` on {machine['date']}: {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['system']}, Python {machine['python']}, {versions}.",
@@ -172,15 +201,16 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def save(results: Results, prefix: Path, command: str) -> list[Path]:
-    """Write PREFIX.json, PREFIX.md and, if speed was measured, PREFIX.png; the paths written."""
+    """Write PREFIX.json, PREFIX.md and, if there are speeds of sweeps, PREFIX.png; their paths."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
     written = [prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("json", "md", "png")]
     data = json.dumps(dataclasses.asdict(results), indent=1, ensure_ascii=False)
     written[0].write_text(data + "\n", encoding="utf-8")
     written[1].write_text(markdown(results, command), encoding="utf-8")
-    if not results.speed:
+    drawn = [record for record in results.speed if record["pairs_per_s"]]
+    if not drawn:
         return written[:2]
-    _draw(results.speed, written[2])
+    _draw(drawn, written[2])
     return written
 
 
@@ -192,13 +222,14 @@ def _draw(records: list[Record], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     names = _names(records)
+    colours = dict(zip((row.name for row in COMPETITORS), COLOURS, strict=True))
     cases = list(dict.fromkeys(record["case"] for record in records))
     figure, axes = plt.subplots(figsize=(2 + 1.3 * len(cases), 4.5))
     width = 0.8 / len(names)
     for position, name in enumerate(names):
         own = {r["case"]: r["pairs_per_s"] for r in records if r["competitor"] == name}
         places = [cases.index(case) + (position + 0.5) * width - 0.4 for case in own]
-        axes.bar(places, list(own.values()), width, label=name, color=COLOURS[position])
+        axes.bar(places, list(own.values()), width, label=name, color=colours[name])
     axes.set_yscale("log")
     axes.set_ylabel("pairs per second")
     axes.set_xticks(range(len(cases)), cases, rotation=20, ha="right")
