@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt -e
 PICTURES := examples/output
 
-.PHONY: help demo test lint format bench accuracy clean
+.PHONY: help demo test lint format bench accuracy formulas clean
 
 help:
 	@echo "make demo      run both examples and draw their results"
@@ -19,6 +19,7 @@ help:
 	@echo "make format    let ruff fix and format"
 	@echo "make bench     compare speed with other libraries (BENCH_ARGS=...)"
 	@echo "make accuracy  measure the error of the elementary functions"
+	@echo "make formulas  write the reference of the formula language"
 	@echo "make clean     remove the environment and what programs wrote"
 
 demo: $(VENV)/stamp-examples
@@ -45,6 +46,9 @@ bench: $(VENV)/stamp-bench
 
 accuracy: $(VENV)/stamp-test
 	$(BIN)/python scripts/measure_ulp.py
+
+formulas: $(VENV)/stamp-test
+	$(BIN)/python scripts/make_formulas.py
 
 clean:
 	rm -rf $(VENV) $(PICTURES) build dist redcomp.egg-info .mypy_cache .ruff_cache .pytest_cache
