@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from single_values import NAN, PAIR, SPREAD, Array, close, column, reduced, uniform, value
+from single_values import INF, NAN, PAIR, SPREAD, Array, close, column, reduced, uniform, value
 
 import redcomp.numpy
 import redcomp.torch
@@ -202,6 +202,63 @@ def test_machine_code_is_found_again_by_other_processes(tmp_path: Path) -> None:
         sizes.append(sorted(file.name for file in (tmp_path / "cache").rglob("*")))
     assert sizes[0]
     assert sizes[0] == sizes[1]
+
+
+# -- batches and ranges ----------------------------------------------------------------------------
+
+# Rows 0 to 1 meet columns 1 and 2, row 2 is in a block without columns, and row 3 in no block.
+FORWARD = (np.array([[0, 2], [2, 3]]), np.array([1, 1]), np.array([[1, 3]]))
+BACKWARD = (np.array([[1, 3]]), np.array([1]), np.array([[0, 2]]))
+MASK = np.zeros((4, 3), bool)
+MASK[:2, 1:] = True
+
+
+@pytest.mark.parametrize(
+    ("op", "neutral"), [("Sum", 0.0), ("Min", INF), ("LogSumExp", -INF), ("ArgMax", 0)]
+)
+def test_rows_without_columns_have_the_neutral_element(op: str, neutral: float) -> None:
+    """KeOps leaves memory as it is on the GPU (BUG-17); for LogSumExp there is NaN on the host."""
+    x, y = uniform(4, 3), uniform(3, 3, seed=2)
+    result = Genred("SqDist(x, y)", PAIR[:2], op, axis=1)(x, y, ranges=(*FORWARD, *BACKWARD))
+    distances = ((x[:, None] - y) ** 2).sum(-1)[:2, 1:]
+    exact = {
+        "Sum": distances.sum(1),
+        "Min": distances.min(1),
+        "LogSumExp": np.log(np.exp(distances).sum(1)),
+        "ArgMax": 1 + distances.argmax(1),
+    }[op]
+    np.testing.assert_allclose(result[:2, 0], exact, rtol=1e-14)
+    np.testing.assert_array_equal(result[2:], np.full((2, 1), neutral))
+
+
+def test_blocks_of_rows_that_overlap_are_errors() -> None:
+    """KeOps computes some of the rows twice, in an order that is not defined."""
+    blocks = (np.array([[0, 3], [2, 4]]), np.array([1, 2]), np.array([[0, 3], [0, 3]]))
+    with pytest.raises(ArgumentError, match="overlap"):
+        Genred("SqDist(x, y)", PAIR[:2], axis=1)(
+            SPREAD[:4], SPREAD[:3], ranges=(*blocks, *BACKWARD)
+        )
+
+
+def test_ranges_and_batches_go_together() -> None:
+    """KeOps' behaviour is not defined, and not checked."""
+    x, y = uniform(2, 4, 3), uniform(3, 3, seed=2)
+    result = Genred("SqDist(x, y)", PAIR[:2], axis=1)(x, y, ranges=(*FORWARD, *BACKWARD))
+    exact = (((x[:, :, None] - y) ** 2).sum(-1) * MASK).sum(-1)
+    close(result[..., 0], exact, units=16)
+
+
+def test_parameters_alone_make_a_batch() -> None:
+    """KeOps counts one dimension of the batch too few where there are only parameters."""
+    p, q = uniform(5, 3), uniform(5, 3, seed=2)
+    result = Genred("p * q", ["p=Pm(3)", "q=Pm(3)"], axis=1)(p, q)
+    close(result, (p * q)[:, None])
+
+
+def test_batches_that_do_not_fit_are_errors() -> None:
+    """KeOps reads other memory."""
+    with pytest.raises(ArgumentError, match="batch"):
+        Genred("SqDist(x, y)", PAIR[:2], axis=1)(uniform(2, 4, 3), uniform(5, 3, 3))
 
 
 # -- linear systems --------------------------------------------------------------------------------
