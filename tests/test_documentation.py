@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import pytest
 
+from redcomp.frontend.aliases import KIND_OF_CONSTRUCTOR
 from redcomp.frontend.builders import BUILDERS
 from redcomp.ops import SPELLINGS
 from redcomp.ops.reductions import REDUCTIONS_BY_SPELLING
@@ -48,6 +49,7 @@ def test_reference_is_what_its_script_writes() -> None:
 
 
 def test_reference_has_every_name() -> None:
+    assert set(KIND_OF_CONSTRUCTOR) < set(BUILDERS)
     names = {*SPELLINGS, *BUILDERS, *REDUCTIONS_BY_SPELLING}
     assert len(names) > 100
     missing = names - listed(make_formulas.page())
