@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt -e
 PICTURES := examples/output
 
-.PHONY: help demo test fuzz lint format bench accuracy clean
+.PHONY: help demo test fuzz lint format bench accuracy formulas clean
 
 help:
 	@echo "make demo      run both examples and draw their results"
@@ -22,6 +22,7 @@ help:
 	@echo "make format    let ruff fix and format"
 	@echo "make bench     compare speed with other libraries (BENCH_SUITE=cpu or reductions, BENCH_ARGS=...)"
 	@echo "make accuracy  measure the error of the elementary functions"
+	@echo "make formulas  write the reference of the formula language"
 	@echo "make clean     remove the environment and what programs wrote"
 
 demo: $(VENV)/stamp-examples
@@ -51,6 +52,9 @@ bench: $(VENV)/stamp-bench
 
 accuracy: $(VENV)/stamp-test
 	$(BIN)/python scripts/measure_ulp.py
+
+formulas: $(VENV)/stamp-test
+	$(BIN)/python scripts/make_formulas.py
 
 clean:
 	rm -rf $(VENV) $(PICTURES) build dist redcomp.egg-info .mypy_cache .ruff_cache .pytest_cache

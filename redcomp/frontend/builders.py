@@ -21,14 +21,22 @@ Operands = Sequence[Operand]
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """Something that can be called: its arguments as one writes them, and what a call becomes.
+    """Something that can be called.
 
-    `least` is the number of arguments that it needs, where the last ones may be left out.
+    arguments  its arguments as one writes them
+    build      what a call becomes
+    doc        one line of documentation
+    dim        the dimension of a call, for the documentation
+    least      the number of arguments that it needs, where the last ones may be left out
+    differs    where and why it differs from KeOps, for the documentation; "new" if it lacks it
     """
 
     arguments: tuple[str, ...]
     build: Callable[[FormulaContext, Call, Operands], Item]
+    doc: str
+    dim: str
     least: int | None = None
+    differs: str = ""
 
 
 def _integer_constant(context: FormulaContext, node: Call, operands: Operands) -> Item:
@@ -236,24 +244,93 @@ def _sum_lin_operator(context: FormulaContext, node: Call, operands: Operands) -
     return _derivative(context, node, inputs, build)
 
 
-BUILDERS: Mapping[str, Builder] = {
-    "Var": Builder(("position", "dim", "category"), _var),
+_IN_FORMULAS = "in formulas as in aliases (KeOps documents it, but has it in aliases only)"
+_OLD_NAME = "works (KeOps takes it for the kind of the alias before it)"
+_ANY_FORMULA = "any operation may stand in f (KeOps has rules for some)"
+_EXACT = "rounded once, to the dtype (KeOps: to float32)"
+
+VARIABLES: Mapping[str, Builder] = {
+    "Var": Builder(
+        ("position", "dim", "category"),
+        _var,
+        "the argument at a position: a vector for each i (category 0), for each j (1), or one (2)",
+        "dim",
+    ),
     **{
-        constructor: Builder(("position", "dim"), _vi_vj_pm, 1)
-        for constructor in KIND_OF_CONSTRUCTOR
+        constructor: Builder(
+            ("position", "dim"),
+            _vi_vj_pm,
+            f"{spoken}; without a position, the next argument",
+            "dim",
+            1,
+            differs,
+        )
+        for constructor, spoken, differs in (
+            ("Vi", "a vector for each i", _IN_FORMULAS),
+            ("Vj", "a vector for each j", _IN_FORMULAS),
+            ("Pm", "one vector, a parameter", _IN_FORMULAS),
+            ("Vx", "the old name of Vi", _OLD_NAME),
+            ("Vy", "the old name of Vj", _OLD_NAME),
+        )
     },
-    "IntCst": Builder(("n",), _integer_constant),
-    "IntInv": Builder(("n",), _rational),
-    "RatCst": Builder(("p", "q"), _rational),
-    "Zero": Builder(("dim",), _zero),
-    "Grad": Builder(("f", "v", "e"), _grad, 2),
-    "Diff": Builder(("f", "v", "u"), _diff),
-    "GradMatrix": Builder(("f", "v"), _grad_matrix),
-    "Divergence": Builder(("f", "v"), _divergence),
-    "Laplacian": Builder(("f", "v"), _laplacian),
-    "TraceOperator": Builder(("f", "v", "w"), _trace_operator, 2),
-    "AdjointOperator": Builder(("f", "v", "u"), _adjoint_operator),
-    "SumLinOperator": Builder(("f", "v", "wl", "wr"), _sum_lin_operator, 2),
-    "Factorize": Builder(("f", "g"), _first),
-    "AutoFactorize": Builder(("f",), _first),
+    "IntCst": Builder(("n",), _integer_constant, "the integer n", "1", differs=_EXACT),
+    "IntInv": Builder(("n",), _rational, "1 / n", "1", differs=_EXACT),
+    "RatCst": Builder(("p", "q"), _rational, "the fraction p / q", "1", differs=_EXACT),
+    "Zero": Builder(("dim",), _zero, "zeros", "dim"),
 }
+
+DERIVATIVES: Mapping[str, Builder] = {
+    "Grad": Builder(
+        ("f", "v", "e"),
+        _grad,
+        "J' e; without e, which has dimension m, that is the next argument, a Vj for a Vi and "
+        "the reverse",
+        "n",
+        2,
+    ),
+    "Diff": Builder(
+        ("f", "v", "u"),
+        _diff,
+        "J u; Diff(f, (v, w), (u, t)) adds the derivatives along both",
+        "m",
+        differs=_ANY_FORMULA,
+    ),
+    "GradMatrix": Builder(("f", "v"), _grad_matrix, "J, row after row", "m * n"),
+    "Divergence": Builder(
+        ("f", "v"), _divergence, "the trace of J, for m = n", "1", differs=_ANY_FORMULA
+    ),
+    "Laplacian": Builder(
+        ("f", "v"),
+        _laplacian,
+        "Divergence(Grad(f, v, 1), v), for m = 1",
+        "1",
+        differs=_ANY_FORMULA,
+    ),
+    "TraceOperator": Builder(
+        ("f", "v", "w"),
+        _trace_operator,
+        "for f linear in v: sum over k of w[k] J[k, k] for m = n, of w[k] J[0, k] for m = 1; "
+        "w has dimension n or 1, and is 1 if it is left out",
+        "1",
+        2,
+        _ANY_FORMULA,
+    ),
+    "AdjointOperator": Builder(
+        ("f", "v", "u"), _adjoint_operator, "for f linear in v: J' u", "n", differs=_ANY_FORMULA
+    ),
+    "SumLinOperator": Builder(
+        ("f", "v", "wl", "wr"),
+        _sum_lin_operator,
+        "for f linear in v: sum over k, l of wl[k] J[k, l] wr[l]; weights have as many components "
+        "or one, and are 1 if they are left out",
+        "1",
+        2,
+        _ANY_FORMULA,
+    ),
+    "Factorize": Builder(
+        ("f", "g"), _first, "f; shared sub-formulas are computed once in any case", "m"
+    ),
+    "AutoFactorize": Builder(("f",), _first, "f, likewise", "m"),
+}
+
+BUILDERS: Mapping[str, Builder] = {**VARIABLES, **DERIVATIVES}

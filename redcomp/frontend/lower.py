@@ -228,8 +228,7 @@ class _Lowering(FormulaContext):
 def _arguments(name: str) -> tuple[str, ...]:
     if name in BUILDERS:
         return BUILDERS[name].arguments
-    row = SPELLINGS[name]
-    return (*"fghuvw"[: row.arity], *row.parameters)
+    return SPELLINGS[name].arguments
 
 
 def _argument_counts(name: str) -> tuple[int, int]:

@@ -102,6 +102,7 @@ register(
         partials=(lambda f, out: math.log(2.0) * out,),
         expand=exponential.exp2,
         ulp=2.0,
+        differs="new",
     ),
     _function(
         "expm1",
@@ -111,6 +112,7 @@ register(
         partials=(lambda f, out: out + 1.0,),
         expand=exponential.expm1,
         ulp=2.0,
+        differs="new",
     ),
     _function(
         "log",
@@ -131,6 +133,7 @@ register(
         expand=logarithm.log2,
         domain=Domain(((0.05, 8.0),), (1.0, 2.0)),
         ulp=2.0,
+        differs="new",
     ),
     _function(
         "log1p",
@@ -141,6 +144,7 @@ register(
         expand=logarithm.log1p,
         domain=Domain(((-0.9, 4.0),), (0.0,)),
         ulp=2.0,
+        differs="new",
     ),
     _function(
         "xlogx",
@@ -164,7 +168,8 @@ register(
         domain=Domain(((0.1, 4.0), (-4.0, 4.0)), (1.0, 2.0)),
         ulp=4.0,
         gradient="0 for the base where g = 0; 0 for the exponent where f = 0 and g >= 0",
-        differs="double precision is kept; KeOps' gradient for the exponent is NaN where f = 0",
+        differs="in the precision of the dtype (KeOps: float32); gradients where f = 0 and of "
+        "scalar operands are right",
     ),
     _function(
         "cbrt",
@@ -251,6 +256,8 @@ register(
     ),
 )
 
+_CIRCULAR = "accurate for |f| up to 2**20 in float32 and 2**30 in float64"
+
 # Circular functions.
 register(
     _function(
@@ -261,6 +268,7 @@ register(
         partials=(lambda f, out: apply("cos", f),),
         expand=trigonometric.sin,
         ulp=2.0,
+        differs=_CIRCULAR,
     ),
     _function(
         "cos",
@@ -270,6 +278,7 @@ register(
         partials=(lambda f, out: -apply("sin", f),),
         expand=trigonometric.cos,
         ulp=2.0,
+        differs=_CIRCULAR,
     ),
     _function(
         "sinxdivx",
@@ -281,7 +290,7 @@ register(
         domain=Domain(((-3.0, 3.0),), (0.0,)),
         ulp=2.0,
         gradient="0 at 0",
-        differs="KeOps' gradient at 0 is NaN",
+        differs=f"gradient at 0 (KeOps: NaN); {_CIRCULAR}",
     ),
     _function(
         "asin",
@@ -328,6 +337,7 @@ register(
         domain=PAIR,
         ulp=2.0,
         gradient="NaN at (0, 0)",
+        differs="gradients of scalar operands are right (KeOps: an error or a wrong value)",
     ),
 )
 
@@ -428,8 +438,9 @@ register(
         ),
         expand=rounding.expand_clamp,
         domain=TRIPLE,
-        gradient="to x on the closed interval [a, b]",
-        differs="KeOps' gradient is NaN where a = b",
+        gradient="to x on the closed interval [a, b], else to the limit that is taken",
+        differs="gradient where a = b (KeOps: NaN)",
+        operands=("x", "a", "b"),
     ),
     _function(
         "clampint",
@@ -439,7 +450,8 @@ register(
         parameters=("m", "n"),
         partials=(lambda x, out, *, m, n: apply("diffclampint", x, m=m, n=n),),
         expand=lambda x, *, m, n: rounding.expand_clamp(x, float(m), float(n)),
-        gradient="1 on the closed interval [m, n]",
+        gradient="1 on the closed interval [m, n], else 0",
+        operands=("x",),
     ),
     _function(
         "diffclampint",
@@ -450,5 +462,6 @@ register(
         partials=(None,),
         expand=lambda x, *, m, n: rounding.inside(x, float(m), float(n)),
         gradient="0",
+        operands=("x",),
     ),
 )

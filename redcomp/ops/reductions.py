@@ -257,6 +257,7 @@ _SUMS = (
         merge=_add,
         cotangent=lambda value, arrived: arrived.cotangent / arrived.results[1],
         saves=True,
+        differs="new",
     ),
     Reduction(
         "norm",
@@ -270,6 +271,7 @@ _SUMS = (
         cotangent=_norm_cotangent,
         saves=True,
         gradient="0 where the norm is 0",
+        differs="new",
     ),
 )
 
@@ -335,6 +337,7 @@ def _truth(name: str, doc: str, is_all: bool) -> Reduction:
         step=step,
         finish=_same,
         merge=lambda a, b: (elementwise("less_of" if is_all else "greater_of", b[0], a[0]),),
+        differs="new",
     )
 
 
@@ -351,12 +354,16 @@ _PRODUCTS = (
         cotangent=_prod_cotangent,
         saves=True,
         gradient="exact also where values are 0, to second order",
+        differs="new",
     ),
-    _truth("any", "whether any value is not 0 (NaN is not); false for no columns", is_all=False),
+    _truth("any", "whether any value is not 0, as NaN is not; false for no columns", is_all=False),
     _truth("all", "whether no value is 0; true for no columns", is_all=True),
 )
 
 # -- extrema ---------------------------------------------------------------------------------------
+
+_HAS_GRADIENTS = "with gradients (KeOps: none)"
+_EXACT_PLACES = "any number of columns (KeOps: up to 1.6e7 in float32)"
 
 
 def _extremum(name: str, winner: str, neutral: float) -> Reduction:
@@ -373,6 +380,7 @@ def _extremum(name: str, winner: str, neutral: float) -> Reduction:
         merge=lambda a, b: (elementwise(winner, b[0], a[0]),),
         places=f"{name}_arg{name}",
         gradient="to the first column that has it",
+        differs=_HAS_GRADIENTS,
     )
 
 
@@ -388,7 +396,8 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
     both = Reduction(
         f"{name}_arg{name}",
         (f"{title}_Arg{title}", f"{title}Arg{title}"),
-        f"{word} value of each component and the number of the first column that has it",
+        f"{word} value of each component and the number of the first column that has it; "
+        f"{neutral} and 0 for no columns",
         (VALUE, INDEX),
         lambda dim, count: (State(dim, neutral), State(dim, 0.0, "column")),
         step=lambda states, value, columns: better(
@@ -398,16 +407,18 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
         merge=better,
         places=f"{name}_arg{name}",
         gradient="to the first column that has it",
+        differs=f"{_HAS_GRADIENTS}; {_EXACT_PLACES}",
     )
     place = replace(
         both,
         name=f"arg{name}",
         spellings=(f"Arg{title}",),
-        doc=f"number of the first column with the {word} value of each component; 0 for none",
+        doc=f"number of the first column with the {word} value of each component; 0 for no columns",
         results=(INDEX,),
         finish=lambda states: states[1:],
         places="",
         gradient="",
+        differs=_EXACT_PLACES,
     )
     return both, place
 
@@ -451,7 +462,8 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
     both = Reduction(
         f"k{name}_argk{name}",
         (f"{title}_Arg{title}", f"{title}Arg{title}"),
-        f"the K {word} values, {order}, and the numbers of their columns; ties by number",
+        f"the K {word} values, {order}, and the numbers of their columns; ties by number; "
+        f"{sign * INF} and 0 where there are fewer columns",
         (VALUE, INDEX),
         lambda dim, count: (
             State(count, INF, resumes=True),
@@ -465,24 +477,29 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
         takes="components",
         keeps=True,
         gradient="to the columns that have them",
+        differs=f"{_HAS_GRADIENTS}; {_EXACT_PLACES}" if sign > 0 else "new",
     )
     values = replace(
         both,
         name=f"k{name}",
         spellings=(title,),
-        doc=f"the K {word} values, {order}, NaN passed over; {sign * INF} where there are fewer",
+        doc=f"the K {word} values, {order}, NaN passed over; "
+        f"{sign * INF} where there are fewer columns",
         results=both.results[:1],
         finish=lambda states: finish(states)[:1],
+        differs=_HAS_GRADIENTS if sign > 0 else "new",
     )
     places = replace(
         both,
         name=f"argk{name}",
         spellings=(f"Arg{title}",),
-        doc=f"numbers of the columns with the K {word} values, {order}; 0 where there are fewer",
+        doc=f"numbers of the columns with the K {word} values, {order}; "
+        "0 where there are fewer columns",
         results=both.results[1:],
         finish=lambda states: finish(states)[1:],
         places="",
         gradient="",
+        differs=_EXACT_PLACES if sign > 0 else "new",
     )
     return both, values, places
 
@@ -639,7 +656,7 @@ def _shifted_cotangent(value: Value, arrived: Arrived) -> Value:
 _SHIFTED = Reduction(
     "max_sumshiftexp",
     ("Max_SumShiftExp", "MaxSumShiftExp"),
-    "the largest value m, and the sum of exp(value - m)",
+    "the largest value m, and the sum of exp(value - m); -inf and 0 for no columns",
     (VALUE, Result("index", is_hidden=True)),
     _shifted_states,
     step=_shifted_step,
@@ -649,7 +666,7 @@ _SHIFTED = Reduction(
     saves=True,
     weighted="max_sumshiftexpweight",
     takes="scalar",
-    differs="its gradient is that of both results (KeOps takes m for a constant)",
+    differs="the gradient is that of both results (KeOps takes m for a constant)",
 )
 
 _EXPONENTIALS = (
@@ -668,7 +685,7 @@ _EXPONENTIALS = (
         saves=True,
         weighted="weighted_logsumexp",
         takes="scalar",
-        differs="-inf for no columns and for nothing but -inf (KeOps gives NaN)",
+        differs="-inf for no columns and for nothing but -inf (KeOps: NaN)",
     ),
     Reduction(
         "weighted_logsumexp",
@@ -706,7 +723,8 @@ _EXPONENTIALS = (
         _SHIFTED,
         name="max_sumshiftexpweight",
         spellings=("Max_SumShiftExpWeight", "MaxSumShiftExpWeight"),
-        doc="the largest value m, and the sum of exp(value - m) * formula2",
+        doc="the largest value m, and the sum of exp(value - m) * formula2; "
+        "-inf and 0 for no columns",
         weighted="",
         takes="weights",
     ),

@@ -130,7 +130,7 @@ register(
     Operation(
         "bspline",
         2,
-        "the B-splines of an order over the knots f, at g; intervals hold their left ends only",
+        "the B-splines of an order over the knots, at x; intervals hold their left ends only",
         None,
         "BSpline",
         "Splines and alignment",
@@ -141,7 +141,8 @@ register(
         domain=Domain(((0.0, 1.0), (0.0, 1.0))),
         ulp=8.0,
         gradient="0 at knots of the highest multiplicity; from the right at the others",
-        differs="float64 too, and gradients with respect to the knots and the place",
+        differs="float64 too, and gradients with respect to the knots and to x",
+        operands=("knots", "x"),
     ),
     Operation(
         "soft_minimum",
@@ -161,7 +162,7 @@ register(
     Operation(
         "softdtw_sqdist",
         3,
-        "soft dynamic time warping of the sequences f and g by squared distances, for h > 0",
+        "soft dynamic time warping of the sequences x and y by squared distances, for gamma > 0",
         None,
         "SoftDTW_SqDist",
         "Splines and alignment",
@@ -171,6 +172,7 @@ register(
         definition=_soft_dtw,
         domain=Domain(((-1.0, 1.0), (-1.0, 1.0), (0.5, 2.0))),
         ulp=8.0,
-        differs="gradients of any order, with respect to gamma (here h) too",
+        differs="in the precision of the dtype; gradients of any order, also to gamma",
+        operands=("x", "y", "gamma"),
     ),
 )

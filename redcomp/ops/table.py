@@ -54,6 +54,7 @@ class Operation:
     arity       number of vector operands
     doc         one line of documentation
     section     the documentation's section
+    operands    their names in formulas and in the documentation, where they are not f, g, h
     parameters  integer literals, or lists of them, that follow the operands in a formula, as names
                 of attributes
     shape       from operand dimensions and attributes to the result's dimension; raises ShapeError
@@ -74,7 +75,7 @@ class Operation:
     domain      where to test
     ulp         the largest allowed error, in units in the last place, for float32 and float64
     gradient    the derivative at special points, for the documentation
-    differs     where and why it differs from KeOps, for the documentation
+    differs     where and why it differs from KeOps, for the documentation; "new" if it lacks it
     """
 
     name: str
@@ -98,10 +99,16 @@ class Operation:
     ulp: float = 0.0
     gradient: str = ""
     differs: str = ""
+    operands: tuple[str, ...] = ()
 
     @property
     def is_primitive(self) -> bool:
         return self.elementwise and self.expand is None
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments of a call in a formula, by name."""
+        return (*(self.operands or "fghuvw"[: self.arity]), *self.parameters)
 
     def value(self, *operands: Array, **attrs: Any) -> Array:
         """`evaluate`, which every row has that can stand in the IR."""

@@ -298,6 +298,7 @@ def _special_case(
     shape: Callable[..., int],
     definition: Callable[..., Value],
     parameters: tuple[str, ...] = (),
+    operands: tuple[str, ...] = (),
 ) -> Operation:
     return Operation(
         spelling.lower(),
@@ -312,6 +313,7 @@ def _special_case(
         definition=definition,
         domain=PAIR,
         ulp=8.0,
+        operands=operands,
     )
 
 
@@ -334,15 +336,17 @@ register(
     ),
     _special_case(
         "MatVecMult",
-        "the matrix f, with rows as long as g, times the vector g",
+        "the matrix A, with rows as long as b, times the vector b",
         lambda a, b: _quotient_shape("MatVecMult", a, b),
         _mat_vec_mult,
+        operands=("A", "b"),
     ),
     _special_case(
         "VecMatMult",
-        "the vector f times the matrix g, with columns as long as f",
+        "the vector b times the matrix A, with columns as long as b",
         lambda b, a: _quotient_shape("VecMatMult", a, b),
         _vec_mat_mult,
+        operands=("b", "A"),
     ),
     _special_case(
         "TensorProd",

@@ -187,6 +187,7 @@ def _composite(
     definition: Callable[..., Value],
     *,
     gradient: str = "",
+    operands: tuple[str, ...] = (),
 ) -> Operation:
     """A row that is built from others: value and derivative follow from its definition."""
     return Operation(
@@ -203,6 +204,7 @@ def _composite(
         domain=Domain(VECTOR.intervals * arity),
         ulp=8.0,
         gradient=gradient,
+        operands=operands,
     )
 
 
@@ -265,27 +267,37 @@ register(
         lambda f: apply("rsqrt", sqnorm2(f)) * f,
         gradient="0 at the origin",
     ),
-    _composite("SqNormIso", 2, "s * SqNorm2(f)", _first_scalar, lambda s, f: s * sqnorm2(f)),
+    _composite(
+        "SqNormIso",
+        2,
+        "s * SqNorm2(f), for a scalar s",
+        _first_scalar,
+        lambda s, f: s * sqnorm2(f),
+        operands=("s", "f"),
+    ),
     _composite(
         "SqNormDiag",
         2,
-        "Sum(s * f**2)",
+        "Sum(s * f * f)",
         _scalar_of_pair,
         lambda s, f: apply("sum", s * apply("square", f)),
+        operands=("s", "f"),
     ),
     _composite(
         "SymSqNorm",
         2,
-        "sum over i, j of A[i * d + j] f[i] f[j]",
+        "sum over k, l of A[k * d + l] f[k] f[l], A having d * d components",
         _symmetric_shape,
         _symmetric_norm,
+        operands=("A", "f"),
     ),
     _composite(
         "WeightedSqNorm",
         2,
-        "SqNormIso, SqNormDiag or SymSqNorm, by the dimension of s: 1, d or d**2",
+        "SqNormIso, SqNormDiag or SymSqNorm, by the dimension of s: 1, d or d * d",
         _weighted_shape,
         _weighted_norm,
+        operands=("s", "f"),
     ),
     _composite(
         "WeightedSqDist",
@@ -293,6 +305,7 @@ register(
         "WeightedSqNorm(s, f - g)",
         lambda s, f, g: _weighted_shape(s, broadcast_dim(f, g)),
         lambda s, f, g: _weighted_norm(s, f - g),
+        operands=("s", "f", "g"),
     ),
 )
 
@@ -381,7 +394,7 @@ register(
         lambda access, value, k: access.element(value.args[0], value["m"]),
         lambda e, value: (apply("elem_t", e, n=value.args[0].dim, m=value["m"]),),
         ("m",),
-        differs="a negative m is an error",
+        differs="a negative m is an error (KeOps reads past the vector)",
     ),
     _row(
         "elem_t",
@@ -451,7 +464,7 @@ register(
         lambda e, value: (None,),
         ("n",),
         gradient="0",
-        differs="a place outside the vector gives zeros (KeOps writes past the array)",
+        differs="a place outside the vector gives zeros (KeOps writes past it)",
         domain=Domain(((0.0, 3.0),)),
     ),
 )

@@ -1,0 +1,89 @@
+"""The written reference follows the tables, and links lead somewhere: needs no backend."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from redcomp.frontend.aliases import KIND_OF_CONSTRUCTOR
+from redcomp.frontend.builders import BUILDERS
+from redcomp.ops import SPELLINGS
+from redcomp.ops.reductions import REDUCTIONS_BY_SPELLING
+from redcomp.ops.table import Section
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+make_formulas: Any = importlib.import_module("make_formulas")
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\[[^\]]*\]\(([^)#]*)(?:#([^)]*))?\)")
+
+# Dimensions that are known from the language itself, not from the shape rules.
+DIMENSIONS = {
+    "Sum": "1",
+    "SumT": "n",
+    "Normalize": "f",
+    "Extract": "length",
+    "Concat": "f + g",
+    "OneHot": "n",
+    "MatVecMult": "A / b",
+    "TensorProd": "f * g",
+    "BSpline": "knots - order - 1",
+}
+
+
+def listed(text: str) -> set[str]:
+    """The names in the first cells of the page's tables."""
+    cells = re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
+
+
+def test_reference_is_what_its_script_writes() -> None:
+    written = (ROOT / "docs" / "formulas.md").read_text(encoding="utf-8")
+    assert written == make_formulas.page(), "run python scripts/make_formulas.py"
+
+
+def test_reference_has_every_name() -> None:
+    assert set(KIND_OF_CONSTRUCTOR) < set(BUILDERS)
+    names = {*SPELLINGS, *BUILDERS, *REDUCTIONS_BY_SPELLING}
+    assert len(names) > 100
+    missing = names - listed(make_formulas.page())
+    assert not missing
+
+
+def test_every_row_is_documented() -> None:
+    for name, row in {**SPELLINGS, **BUILDERS, **REDUCTIONS_BY_SPELLING}.items():
+        assert row.doc.strip(), name
+        assert not row.doc.endswith("."), name
+    for row in SPELLINGS.values():
+        assert row.section in get_args(Section), row.name
+        assert row.section != "Primitives", row.name
+        assert len(row.operands) in (0, row.arity), row.name
+
+
+@pytest.mark.parametrize("name", DIMENSIONS)
+def test_dimension_of_a_result(name: str) -> None:
+    assert make_formulas.dimension(SPELLINGS[name]) == DIMENSIONS[name]
+
+
+def anchors(page: Path) -> set[str]:
+    """The places of a page that links can name, by its headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target, anchor in LINK.findall(text):
+        if target.startswith("http"):
+            continue
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
