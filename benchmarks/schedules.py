@@ -47,7 +47,7 @@ def measure(arguments: argparse.Namespace, rows: int, cols: int) -> str:
         random.random((size, v.dim) if v["kind"] != "parameter" else v.dim).astype(dtype)
         for v in lowering.kernel.params
     ]
-    outputs = [np.empty((size, o.type.dim), dtype) for o in lowering.kernel.outputs]
+    outputs = [np.empty((size, o.value.dim), dtype) for o in lowering.kernel.outputs]
     kernel = lowering.load()
     pointers = [a.ctypes.data for a in arrays]
     times = []
