@@ -1,0 +1,243 @@
+"""Sums of exponentials, without overflow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from redcomp.ir import (
+    Value,
+    compare,
+    elementwise,
+    indicator,
+    select,
+    zero,
+)
+from redcomp.ops.reductions.row import (
+    INF,
+    VALUE,
+    Arrived,
+    Columns,
+    Reduction,
+    Result,
+    State,
+    States,
+    highest,
+)
+from redcomp.ops.table import apply
+
+# They carry a shift, the largest value so far, and sums of exp(value - shift) * weight.  A larger
+# value is rare: then the sums are adjusted to it.  The shift stays finite, so that there is no
+# difference of infinities: nothing but -inf sums to 0, and a +inf makes the sums infinite.
+
+
+def _scalar_and_weights(value: Value) -> tuple[Value, Value]:
+    weights = apply("extract", value, start=1, length=value.dim - 1)
+    return apply("elem", value, m=0), weights
+
+
+def _exponentials_adjust(states: States, value: Value, columns: Columns) -> States:
+    shift, *sums = states
+    f = apply("elem", value, m=0)
+    finite = elementwise("less_of", highest(f.dtype), f)
+    larger = elementwise("greater_of", finite, shift)
+    decay = apply("exp", shift - larger)
+    return larger, *(total * decay for total in sums)
+
+
+def _exceeds_shift(states: States, value: Value) -> Value:
+    return compare("ogt", apply("elem", value, m=0), states[0])
+
+
+def _exponentials_step(states: States, value: Value, columns: Columns) -> States:
+    """States: the shift, the sum of exponentials, and (if there are weights) weighted sums."""
+    shift, total, *sums = states
+    term = apply("exp", apply("elem", value, m=0) - shift)
+    if not sums:
+        return shift, total + term
+    _, weights = _scalar_and_weights(value)
+    return shift, total + term, elementwise("fma", term, weights, sums[0])
+
+
+def _exponentials_merge(a: States, b: States) -> States:
+    larger = elementwise("greater_of", b[0], a[0])
+    left, right = apply("exp", a[0] - larger), apply("exp", b[0] - larger)
+    return larger, *(old * left + new * right for old, new in zip(a[1:], b[1:], strict=True))
+
+
+def _log_finish(states: States) -> tuple[Value, ...]:
+    return (states[0] + apply("log", states[-1]),)
+
+
+def _softmax_finish(states: States) -> tuple[Value, ...]:
+    shift, total, sums = states
+    return sums / total, shift + apply("log", total)
+
+
+def _share(f: Value, logarithm: Value) -> Value:
+    """exp(f - logarithm); 0 where all values are -inf, so that there is no share anywhere."""
+    is_nothing = compare("oeq", logarithm, -INF)
+    return select(is_nothing, 0.0, apply("exp", f - logarithm))
+
+
+def _logsumexp_cotangent(value: Value, arrived: Arrived) -> Value:
+    return _share(value, arrived.results[0]) * arrived.cotangent
+
+
+def _weighted_logsumexp_cotangent(value: Value, arrived: Arrived) -> Value:
+    f, weights = _scalar_and_weights(value)
+    share = _share(f, arrived.results[0]) * arrived.cotangent
+    return apply("concat", apply("scalprod", share, weights), share)
+
+
+def _softmax_cotangent(value: Value, arrived: Arrived) -> Value:
+    f, weights = _scalar_and_weights(value)
+    mean, logarithm = arrived.results
+    share = _share(f, logarithm)
+    e, e_logarithm = arrived.cotangents
+    if e is None:
+        return apply("concat", share * arrived.cotangent, zero(weights.type))
+    slope = apply("scalprod", e, weights - mean)
+    if e_logarithm is not None:
+        slope = slope + e_logarithm
+    return apply("concat", share * slope, share * e)
+
+
+# The largest value itself, which may be infinite, and the sum relative to it: where two values are
+# equal the factor is 1 without a subtraction.
+
+
+class _Factors(NamedTuple):
+    """The larger of two values, and what sums relative to each have to be multiplied by."""
+
+    largest: Value
+    old: Value
+    new: Value
+    is_new: Value
+
+
+def _factors(old: Value, new: Value) -> _Factors:
+    decay = apply("exp", -elementwise("abs", new - old))
+    decay = select(compare("oeq", new, old), 1.0, decay)
+    is_new = compare("ogt", new, old)
+    return _Factors(
+        select(is_new, new, old),
+        select(is_new, decay, 1.0),
+        select(is_new, 1.0, decay),
+        is_new,
+    )
+
+
+def _shifted_states(dim: int, count: int) -> tuple[State, ...]:
+    """Largest value, its place, and sums of exponentials relative to it."""
+    return State(1, -INF), State(1, 0.0, "column"), State(max(1, dim - 1), 0.0)
+
+
+def _shifted_step(states: States, value: Value, columns: Columns) -> States:
+    f, weights = _scalar_and_weights(value) if value.dim > 1 else (value, None)
+    factors = _factors(states[0], f)
+    new = factors.new if weights is None else factors.new * weights
+    place = select(factors.is_new, columns.in_tile, states[1])
+    return factors.largest, place, elementwise("fma", states[2], factors.old, new)
+
+
+def _shifted_merge(a: States, b: States) -> States:
+    factors = _factors(a[0], b[0])
+    place = select(factors.is_new, b[1], a[1])
+    return factors.largest, place, a[2] * factors.old + b[2] * factors.new
+
+
+def _shifted_cotangent(value: Value, arrived: Arrived) -> Value:
+    """The largest value is that of its column; the sums change with it, and with each value."""
+    result, place = arrived.results
+    f, weights = _scalar_and_weights(value) if value.dim > 1 else (value, None)
+    largest, sums = _scalar_and_weights(result)
+    e_largest, e_sums = _scalar_and_weights(arrived.cotangent)
+    is_largest = indicator(compare("eq", place, arrived.column), value.dtype)
+    # A value that equals the largest one changes its term too, unless both are infinite.
+    is_infinite = compare("oeq", elementwise("abs", largest), INF)
+    no_gap = compare("oeq", f, largest) & is_infinite
+    term = apply("exp", select(no_gap, 0.0, f - largest))
+    through_largest = is_largest * (e_largest - apply("scalprod", e_sums, sums))
+    if weights is None:
+        return e_sums * term + through_largest
+    slope = apply("scalprod", e_sums, weights) * term + through_largest
+    return apply("concat", slope, e_sums * term)
+
+
+_SHIFTED = Reduction(
+    "max_sumshiftexp",
+    ("Max_SumShiftExp", "MaxSumShiftExp"),
+    "the largest value m, and the sum of exp(value - m); -inf and 0 for no columns",
+    (VALUE, Result("index", is_hidden=True)),
+    _shifted_states,
+    step=_shifted_step,
+    finish=lambda states: (apply("concat", states[0], states[2]), states[1]),
+    merge=_shifted_merge,
+    cotangent=_shifted_cotangent,
+    saves=True,
+    weighted="max_sumshiftexpweight",
+    takes="scalar",
+    differs="the gradient is that of both results (KeOps takes m for a constant)",
+)
+
+EXPONENTIALS = (
+    Reduction(
+        "logsumexp",
+        ("LogSumExp",),
+        "log of the sum of exponentials, without overflow; -inf for no columns",
+        (VALUE,),
+        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0)),
+        step=_exponentials_step,
+        finish=_log_finish,
+        merge=_exponentials_merge,
+        guard=_exceeds_shift,
+        adjust=_exponentials_adjust,
+        cotangent=_logsumexp_cotangent,
+        saves=True,
+        weighted="weighted_logsumexp",
+        takes="scalar",
+        differs="-inf for no columns and for nothing but -inf (KeOps: NaN)",
+    ),
+    Reduction(
+        "weighted_logsumexp",
+        ("LogSumExpWeight",),
+        "log of the sum of exp(formula) * formula2, without overflow; -inf for no columns",
+        (VALUE,),
+        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
+        step=_exponentials_step,
+        finish=_log_finish,
+        merge=_exponentials_merge,
+        guard=_exceeds_shift,
+        adjust=_exponentials_adjust,
+        cotangent=_weighted_logsumexp_cotangent,
+        saves=True,
+        takes="weights",
+        differs="the logarithm itself (KeOps returns the pair of Max_SumShiftExpWeight)",
+    ),
+    Reduction(
+        "softmax",
+        ("SumSoftMaxWeight", "SoftMax"),
+        "sum of exp(formula) * formula2, over the sum of exp(formula); NaN for no columns",
+        (VALUE, Result(is_hidden=True)),
+        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
+        step=_exponentials_step,
+        finish=_softmax_finish,
+        merge=_exponentials_merge,
+        guard=_exceeds_shift,
+        adjust=_exponentials_adjust,
+        cotangent=_softmax_cotangent,
+        saves=True,
+        takes="weights",
+    ),
+    _SHIFTED,
+    replace(
+        _SHIFTED,
+        name="max_sumshiftexpweight",
+        spellings=("Max_SumShiftExpWeight", "MaxSumShiftExpWeight"),
+        doc="the largest value m, and the sum of exp(value - m) * formula2; "
+        "-inf and 0 for no columns",
+        weighted="",
+        takes="weights",
+    ),
+)

@@ -1,0 +1,176 @@
+"""Extrema over the columns, where they are, and the K smallest and largest values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from redcomp.ir import (
+    Value,
+    broadcast,
+    compare,
+    constant,
+    elementwise,
+    select,
+)
+from redcomp.ops.reductions.row import (
+    INDEX,
+    INF,
+    VALUE,
+    Reduction,
+    State,
+    States,
+    same_states,
+    value_states,
+)
+from redcomp.ops.table import apply
+
+_HAS_GRADIENTS = "with gradients (KeOps: none)"
+_EXACT_PLACES = "any number of columns (KeOps: up to 1.6e7 in float32)"
+
+
+def _extremum(name: str, winner: str, neutral: float) -> Reduction:
+    """The scan keeps the first extremum; comparisons with NaN fail, so NaN is passed over."""
+    word = "smallest" if neutral > 0 else "largest"
+    return Reduction(
+        name,
+        (name.capitalize(),),
+        f"{word} value of each component, NaN passed over; {neutral} for no columns",
+        (VALUE,),
+        value_states(neutral),
+        step=lambda states, value, columns: (elementwise(winner, value, states[0]),),
+        finish=same_states,
+        merge=lambda a, b: (elementwise(winner, b[0], a[0]),),
+        places=f"{name}_arg{name}",
+        gradient="to the first column that has it",
+        differs=_HAS_GRADIENTS,
+    )
+
+
+def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reduction, ...]:
+    """An extremum and where it is; comparisons are strict, so the first one wins."""
+    word = "smallest" if neutral > 0 else "largest"
+    title = name.capitalize()
+
+    def better(old: States, new: States) -> States:
+        wins = compare(predicate, new[0], old[0])
+        return select(wins, new[0], old[0]), select(wins, new[1], old[1])
+
+    both = Reduction(
+        f"{name}_arg{name}",
+        (f"{title}_Arg{title}", f"{title}Arg{title}"),
+        f"{word} value of each component and the number of the first column that has it; "
+        f"{neutral} and 0 for no columns",
+        (VALUE, INDEX),
+        lambda dim, count: (State(dim, neutral), State(dim, 0.0, "column")),
+        step=lambda states, value, columns: better(
+            states, (value, broadcast(columns.in_tile, value.dim))
+        ),
+        finish=same_states,
+        merge=better,
+        places=f"{name}_arg{name}",
+        gradient="to the first column that has it",
+        differs=f"{_HAS_GRADIENTS}; {_EXACT_PLACES}",
+    )
+    place = replace(
+        both,
+        name=f"arg{name}",
+        spellings=(f"Arg{title}",),
+        doc=f"number of the first column with the {word} value of each component; 0 for no columns",
+        results=(INDEX,),
+        finish=lambda states: states[1:],
+        places="",
+        gradient="",
+        differs=_EXACT_PLACES,
+    )
+    return both, place
+
+
+# The K smallest values so far are kept in descending order, so that component 0 is the one that a
+# new value has to beat.
+
+
+def _insert(states: States, value: Value, index: Value) -> States:
+    """The lists with the value in its place, after equal ones, and the largest one dropped."""
+    values, indices = states
+    below = _shifted(values, float("-inf"))
+    moves = compare("olt", value, below)
+    enters = compare("olt", value, values)
+    return (
+        select(moves, below, select(enters, value, values)),
+        select(moves, _shifted(indices, 0), select(enters, index, indices)),
+    )
+
+
+def _shifted(vector: Value, last: float) -> Value:
+    """Each component's successor; `last` after the last one."""
+    end = constant(last, vector.dtype)
+    if vector.dim == 1:
+        return end
+    return apply("concat", apply("extract", vector, start=1, length=vector.dim - 1), end)
+
+
+def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
+    """The `count` smallest values, or largest ones, in order, and where they are."""
+    title = f"K{name.capitalize()}"
+    order = "ascending" if sign > 0 else "descending"
+
+    def signed(value: Value) -> Value:
+        return value if sign > 0 else -value
+
+    def finish(states: States) -> tuple[Value, ...]:
+        values, indices = (apply("reverse", state) for state in states)
+        return signed(values), indices
+
+    both = Reduction(
+        f"k{name}_argk{name}",
+        (f"{title}_Arg{title}", f"{title}Arg{title}"),
+        f"the K {word} values, {order}, and the numbers of their columns; ties by number; "
+        f"{sign * INF} and 0 where there are fewer columns",
+        (VALUE, INDEX),
+        lambda dim, count: (
+            State(count, INF, resumes=True),
+            State(count, 0.0, "index", resumes=True),
+        ),
+        step=lambda states, value, columns: states,
+        finish=finish,
+        guard=lambda states, value: compare("olt", signed(value), apply("elem", states[0], m=0)),
+        adjust=lambda states, value, columns: _insert(states, signed(value), columns.in_call),
+        places=f"k{name}_argk{name}",
+        takes="components",
+        keeps=True,
+        gradient="to the columns that have them",
+        differs=f"{_HAS_GRADIENTS}; {_EXACT_PLACES}" if sign > 0 else "new",
+    )
+    values = replace(
+        both,
+        name=f"k{name}",
+        spellings=(title,),
+        doc=f"the K {word} values, {order}, NaN passed over; "
+        f"{sign * INF} where there are fewer columns",
+        results=both.results[:1],
+        finish=lambda states: finish(states)[:1],
+        differs=_HAS_GRADIENTS if sign > 0 else "new",
+    )
+    places = replace(
+        both,
+        name=f"argk{name}",
+        spellings=(f"Arg{title}",),
+        doc=f"numbers of the columns with the K {word} values, {order}; "
+        "0 where there are fewer columns",
+        results=both.results[1:],
+        finish=lambda states: finish(states)[1:],
+        places="",
+        gradient="",
+        differs=_EXACT_PLACES if sign > 0 else "new",
+    )
+    return both, values, places
+
+
+EXTREMA = (
+    _extremum("min", "less_of", INF),
+    _extremum("max", "greater_of", -INF),
+    *_placed_extrema("min", "olt", INF),
+    *_placed_extrema("max", "ogt", -INF),
+    *_nearest("min", "smallest", 1.0),
+    *_nearest("max", "largest", -1.0),
+)

@@ -1,0 +1,184 @@
+"""What a row of the table of reductions is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from redcomp.ir import (
+    INTEGER_OF_WIDTH,
+    Value,
+)
+from redcomp.ops.table import ShapeError
+
+INF = float("inf")
+
+States = tuple[Value, ...]
+Cotangents = tuple[Value | None, ...]
+
+
+class Columns(NamedTuple):
+    """The number of a column: within its tile, a float; in the call, an integer."""
+
+    in_tile: Value
+    in_call: Value
+
+
+def highest(dtype: str) -> float:
+    """The highest finite number."""
+    return float(np.finfo(dtype.replace("f", "float")).max)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a reduction carries from column to column.
+
+    dim      its number of components
+    initial  its value before the first column: the neutral element, or "lowest", the dtype's lowest
+             finite number
+    kind     "value", "column" (the number of a column within its tile) or "index" (in the call)
+    resumes  whether a tile of columns starts from the total of those before it
+    """
+
+    dim: int
+    initial: float | Literal["lowest"]
+    kind: Literal["value", "column", "index"] = "value"
+    resumes: bool = False
+
+    def first(self, dtype: str) -> float:
+        """Its initial value in a dtype."""
+        return -highest(dtype) if self.initial == "lowest" else self.initial
+
+    def dtype(self, of_values: str) -> str:
+        """Its dtype, given that of the reduced values."""
+        return INTEGER_OF_WIDTH[of_values] if self.kind == "index" else of_values
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One result of a reduction.
+
+    kind       "value", the only one that can be differentiated; "index" (of a column, int64);
+               "count" (a number of columns, as a float); or "truth"
+    is_hidden  computed for the gradient's sake only
+    """
+
+    kind: Literal["value", "index", "count", "truth"] = "value"
+    is_hidden: bool = False
+
+
+VALUE, INDEX = Result(), Result("index")
+
+
+class Arrived(NamedTuple):
+    """What a gradient knows of a row: results, their cotangents, and the number of the column.
+
+    A result on which nothing depends has no cotangent; at least one has.
+    """
+
+    results: tuple[Value, ...]
+    cotangents: Cotangents
+    column: Value
+
+    @property
+    def cotangent(self) -> Value:
+        """The cotangent of the only result that can have one."""
+        return next(e for e in self.cotangents if e is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """One row of the table; `count` is how many columns it keeps where it keeps several.
+
+    name        the reduction's name in the IR
+    spellings   its names in `reduction_op`, the usual one first
+    doc         one line of documentation
+    results     what it gives
+    states      (dimension of the values, count) to the states
+    step        (states, values, number of the column) to the next states
+    finish      states to the results
+    merge       (states, states) to the states of both sets of columns, the first ones coming first;
+                None where all states resume, and columns are not split
+    guard       (states, values) to a truth value: whether to adjust the states before the step
+    adjust      as `step`, but rarely needed; it changes nothing where the guard is false
+    cotangent   (values, what arrived) to the values' cotangent for each pair
+    saves       whether `cotangent` reads the results
+    places      the name of the row that also says where the values are, from which gradients follow
+    weighted    the name of the row that takes weights too
+    takes       "vector": each component is reduced; "scalar": only dimension 1; "weights": a scalar
+                and its weights; "components": one reduction for each component
+    keeps       whether it keeps `count` columns
+    accumulates whether it adds terms up, so that the accumulation's options mean something
+    is_linear   whether a factor that depends on the row only can be taken out
+    gradient    the gradient at special points, for the documentation
+    differs     where and why it differs from KeOps, for the documentation
+    """
+
+    name: str
+    spellings: tuple[str, ...]
+    doc: str
+    results: tuple[Result, ...]
+    states: Callable[[int, int], tuple[State, ...]]
+    step: Callable[[States, Value, Columns], States]
+    finish: Callable[[States], tuple[Value, ...]]
+    merge: Callable[[States, States], States] | None = None
+    guard: Callable[[States, Value], Value] | None = None
+    adjust: Callable[[States, Value, Columns], States] | None = None
+    cotangent: Callable[[Value, Arrived], Value] | None = None
+    saves: bool = False
+    places: str = ""
+    weighted: str = ""
+    takes: Literal["vector", "scalar", "weights", "components"] = "vector"
+    keeps: bool = False
+    accumulates: bool = False
+    is_linear: bool = False
+    gradient: str = ""
+    differs: str = ""
+
+    @property
+    def spelling(self) -> str:
+        """The usual name in `reduction_op`."""
+        return self.spellings[0]
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether its results can be differentiated."""
+        return self.cotangent is not None or bool(self.places)
+
+    def check(self, dim: int) -> None:
+        """Raise ShapeError if a formula of this dimension cannot be reduced."""
+        if self.takes in ("scalar", "weights") and dim != 1:
+            raise ShapeError(f"{self.spelling} takes a formula of dimension 1, not {dim}")
+
+    def problem(self, dim: int, count: int) -> str:
+        """Why an output cannot have a value of this dimension and this count; "" if it can.
+
+        `dim` is that of what the row gets: with the weights, or of one component.
+        """
+        smallest, largest = {
+            "vector": (1, dim),
+            "scalar": (1, 1),
+            "weights": (2, dim),
+            "components": (1, 1),
+        }[self.takes]
+        if not smallest <= dim <= largest:
+            return f"is a value of dimension {dim} for {self.name!r}"
+        if (count > 0) != self.keeps or count < 0:
+            return f"keeps {count} columns by {self.name!r}"
+        return ""
+
+
+def value_states(initial: float) -> Callable[[int, int], tuple[State, ...]]:
+    """One state of the values' dimension."""
+    return lambda dim, count: (State(dim, initial),)
+
+
+def same_states(states: States) -> States:
+    return states
+
+
+def add_states(a: States, b: States) -> States:
+    return tuple(left + right for left, right in zip(a, b, strict=True))
