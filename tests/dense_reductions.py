@@ -75,7 +75,7 @@ def logsumexp(terms: Tensor, weights: Tensor | None, count: int) -> Results:
 
 def softmax(terms: Tensor, weights: Tensor | None, count: int) -> Results:
     largest, total = shifted(terms, None)
-    return (torch.where(largest == -INF, NAN, shifted(terms, weights)[1] / total),)
+    return (torch.where(largest.isinf(), NAN, shifted(terms, weights)[1] / total),)
 
 
 def product(terms: Tensor) -> Tensor:

@@ -221,11 +221,12 @@ def test_nothing_but_minus_infinity() -> None:
         assert_close(result, torch.full_like(result, expected), 0.0)
 
 
-def test_infinite_terms_share_the_weights() -> None:
-    """Where terms are +inf, the mean is that of their weights: the limit of large equal terms."""
-    y, w = torch.tensor([[INF], [1.0], [INF]]), torch.tensor([[2.0], [100.0], [6.0]])
+def test_infinite_terms_have_no_mean() -> None:
+    """As in `torch.softmax`: what infinities weigh relative to each other is not defined."""
+    y, w = torch.tensor([[INF], [1.0]]), torch.tensor([[2.0], [100.0]])
     operation = Genred("y", ["y = Vj(1)", "w = Vj(1)"], "SoftMax", axis=1, formula2="w")
-    assert operation(y, w).item() == 4.0
+    assert operation(y, w).isnan().all()
+    assert Genred("y", ["y = Vj(1)"], "LogSumExp", axis=1)(y).item() == INF
 
 
 @DTYPES

@@ -226,7 +226,12 @@ def test_columns_that_cannot_be_split_have_no_joins() -> None:
 
 def test_guards_are_truth_values() -> None:
     nest = ir_samples.nest()
-    verify(replace(nest, guards=(compare("olt", nest.states[0], 1.0),)))
+    guarded = replace(nest, guards=(compare("olt", nest.states[0], 1.0),), adjusts=nest.states)
+    verify(guarded)
+    with pytest.raises(CompilerError, match="the nest's adjusts"):
+        verify(replace(guarded, adjusts=()))
+    with pytest.raises(CompilerError, match="the nest's adjusts"):
+        verify(replace(guarded, guards=()))
 
 
 def test_error_shows_the_place() -> None:

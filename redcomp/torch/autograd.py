@@ -34,9 +34,12 @@ def apply(
     for output, row in enumerate(placed.rows_of_outputs):
         if row.places:
             value, place = (n for n, r in enumerate(placed.results) if r.output == output)
+            # Where there was no column there is a neutral value, which depends on nothing.
             is_there = results[value] != placed.results[value].empty[0]
-            at_pairs = _values_at(placed, output, tensors, results[place], is_there)
-            results[value] = _same_value(results[value], is_there, at_pairs)
+            there = is_there.nonzero(as_tuple=True)
+            at_pairs = _values_at(placed, output, tensors, results[place], there)
+            known = results[value].index_put(there, at_pairs)
+            results[value] = _same_value(results[value], known)
     # A row with places has all the results of the row without them, and then the places.
     counts = [len(row.results) for row in reduction.rows_of_outputs]
     own = [[t for t, r in zip(results, placed.results, strict=True) if r.output == n]
@@ -162,14 +165,14 @@ def _values_at(
     output: int,
     tensors: Sequence[torch.Tensor],
     places: torch.Tensor,
-    is_there: torch.Tensor,
+    known: Tensors,
 ) -> torch.Tensor:
-    """What an output reduces, at the columns that `places` names for each row, where any is there.
+    """What an output reduces, at the columns that entries of `places` name; `known` says which.
 
     An extremum depends on these pairs alone, so they are all that its gradient has to look at.
     """
-    *entry, spread, which = is_there.nonzero(as_tuple=True)
-    chosen, batch = places[is_there], is_there.shape[:-2]
+    *entry, spread, which = known
+    chosen, batch = places[known], places.shape[:-2]
     numbers: dict[str, torch.Tensor] = {reduction.rows: spread}
     pairs = []
     for tensor, parameter in zip(tensors, reduction.parameters, strict=True):
@@ -187,31 +190,24 @@ def _values_at(
 
 
 class _SameValue(torch.autograd.Function):
-    """The first tensor, with the derivatives of the third, its entries where the second is true.
-
-    They are equal but for rounding.  Elsewhere there was no column: the value is neutral and
-    depends on nothing.
-    """
+    """The first tensor, with the derivatives of the second, which equals it but for rounding."""
 
     @staticmethod
-    def forward(value: torch.Tensor, is_there: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    def forward(value: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
         return value.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Tensors, output: torch.Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(inputs[1])
+        pass
 
     @staticmethod
-    def backward(ctx: Any, e: torch.Tensor) -> tuple[None, None, torch.Tensor]:
-        (is_there,) = ctx.saved_tensors
-        return None, None, e[is_there]
+    def backward(ctx: Any, e: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, e
 
     @staticmethod
-    def jvp(ctx: Any, _: None, __: None, tangent: torch.Tensor) -> torch.Tensor:
+    def jvp(ctx: Any, _: None, tangent: torch.Tensor) -> torch.Tensor:
         # Itself: what PyTorch computes here is not differentiated forward once more.
-        (is_there,) = ctx.saved_tensors
-        return torch.zeros_like(is_there, dtype=tangent.dtype).masked_scatter(is_there, tangent)
+        return tangent
 
 
-_same_value: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] = _SameValue.apply
+_same_value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _SameValue.apply
