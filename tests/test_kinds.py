@@ -622,6 +622,93 @@ def test_arrays_of_pairs_of_wrong_shapes(shape: tuple[int, ...], message: str, a
         reduce(torch.ones(3, 1), torch.ones(4, 1), torch.ones(shape))
 
 
+# -- batches and ranges ----------------------------------------------------------------------------
+
+# What of each argument stands for the entries of a batch of (2, 3).
+BATCHED: dict[str, tuple[int, ...]] = {
+    "x": (3,),
+    "y": (),
+    "b": (2, 1),
+    "p": (2, 3),
+    "w": (3,),
+    "u": (2, 3),
+    "t": (3,),
+    "s": (),
+    "l": (2, 1),
+    "n": (),
+}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", CASES)
+def test_batches(name: str, axis: int) -> None:
+    """Every entry is a call of its own, numbers counting anew; and so are the derivatives."""
+    case = CASES[name]
+    entries = [arguments(9, 14, torch.float64, seed) for seed in range(6)]
+    given = {}
+    for n in case.names:
+        stacked = torch.stack([entry[n] for entry in entries]).unflatten(0, (2, 3))
+        shape = BATCHED.get(n, (2, 3))
+        sizes = (*(1,) * (2 - len(shape)), *shape)
+        given[n] = stacked[: sizes[0], : sizes[1]].reshape(*shape, *stacked.shape[2:])
+    reduce = operation(case, axis=axis)
+
+    def compiled(leaves: dict[str, Tensor]) -> Tensor:
+        return reduce(*(leaves[n] for n in case.names))
+
+    def dense(leaves: dict[str, Tensor]) -> Tensor:
+        wide = {n: leaves[n].expand(2, 3, *entries[0][n].shape) for n in case.names}
+        results = [
+            case.dense(spread({**entries[0], **{n: t[a, b] for n, t in wide.items()}})).sum(axis)
+            for a in range(2)
+            for b in range(3)
+        ]
+        return torch.stack(results).unflatten(0, (2, 3))
+
+    assert_near(compiled(given), dense(given), torch.float64)
+    found = derivatives(compiled, given, case.names)
+    for n, parts in enumerate(zip(found, derivatives(dense, given, case.names), strict=True)):
+        assert_near(*parts, torch.float64, n)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("name", CASES)
+def test_ranges(name: str, axis: int) -> None:
+    """Blocks of pairs; numbers are those of the whole arrays, and what is left out is 0."""
+    case, given = CASES[name], arguments(40, 300, torch.float64)
+    ranges_i, slices_i = [[2, 11], [20, 40]], [2, 3]
+    redranges_j = [[0, 7], [250, 290], [30, 299]]
+    blocks = [(ranges_i[0], redranges_j[:2]), (ranges_i[1], redranges_j[2:])]
+    mask = torch.zeros(40, 300, 1, dtype=torch.bool)
+    for (first, last), intervals in blocks:
+        for start, stop in intervals:
+            mask[first:last, start:stop] = True
+    columns = mask[:, :, 0].any(0).nonzero()[:, 0].tolist()
+    ranges_j = [[j, j + 1] for j in columns]
+    reached = [[rows for rows, cols in blocks if any(a <= j < b for a, b in cols)] for j in columns]
+    six = (
+        ranges_i,
+        slices_i,
+        redranges_j,
+        ranges_j,
+        np.cumsum([len(rows) for rows in reached]),
+        [rows for each in reached for rows in each],
+    )
+    ranges = tuple(torch.tensor(np.array(array), dtype=torch.int32) for array in six)
+    reduce = operation(case, axis=axis)
+
+    def compiled(leaves: dict[str, Tensor]) -> Tensor:
+        return reduce(*(leaves[n] for n in case.names), ranges=ranges)
+
+    def dense(leaves: dict[str, Tensor]) -> Tensor:
+        return torch.where(mask, case.dense(spread(leaves)), 0.0).sum(axis)
+
+    assert_near(compiled(given), dense(given), torch.float64)
+    found = derivatives(compiled, given, case.names)
+    for n, parts in enumerate(zip(found, derivatives(dense, given, case.names), strict=True)):
+        assert_near(*parts, torch.float64, n)
+
+
 # -- formulas --------------------------------------------------------------------------------------
 
 
