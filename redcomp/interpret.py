@@ -53,8 +53,9 @@ class _Interpreter:
                 return np.broadcast_to(array, (*array.shape[:-1], value.dim))
             case "component":
                 vector, *position = (done[id(arg)] for arg in value.args)
-                k = int(position[0][0]) if position else value["position"]
-                return vector[..., k : k + 1]
+                if not position:
+                    return vector[..., value["position"] : value["position"] + 1]
+                return OPERATIONS["gather"].value(vector, *position)
             case "from_elements":
                 return _stack([done[id(arg)] for arg in value.args])
             case "fold" | "map":

@@ -19,16 +19,21 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
-Kind = Literal["i", "j", "parameter", "i_index", "j_index", "column", "tile", "state", "total"]
+Kind = Literal[
+    "i", "j", "ij", "ji", "parameter", "i_index", "j_index", "column", "tile", "state", "total"
+]
 Attribute = int | float | str | tuple[int, ...]
 
 I_BIT, J_BIT = 1, 2
-# `i_index` and `j_index` are the numbers of the row and of the column, integers; `column` is the
-# number of a column within its tile, a float, and `tile` that of the tile's first column.  A
+# `ij` and `ji` have a vector for each pair, in an array with the rows or the columns on its first
+# axis.  `i_index` and `j_index` are the numbers of the row and of the column, integers; `column` is
+# the number of a column within its tile, a float, and `tile` that of the tile's first column.  A
 # reduction's state changes with every pair; its total is one a row.
 KIND_BITS: Mapping[Kind, int] = {
     "i": I_BIT,
     "j": J_BIT,
+    "ij": I_BIT | J_BIT,
+    "ji": I_BIT | J_BIT,
     "parameter": 0,
     "i_index": I_BIT,
     "j_index": J_BIT,
@@ -197,7 +202,7 @@ def broadcast(scalar: Value, dim: int) -> Value:
 
 
 def variable(name: str, kind: Kind, position: int, type_: Type, span: Span | None = None) -> Value:
-    """An argument of the kernel: one vector a row, a column, or a call."""
+    """An argument of the kernel: one vector a row, a column, a pair, or a call."""
     attrs = (("kind", kind), ("name", name), ("position", position))
     return Value("variable", (), type_, attrs, span)
 

@@ -15,6 +15,7 @@ from redcomp.errors import CompilerError
 from redcomp.ir import (
     BINDERS,
     FLOATS,
+    INTEGER_OF_WIDTH,
     J_BIT,
     NUMPY_DTYPES,
     Block,
@@ -115,7 +116,7 @@ def _check_operation(value: Value) -> None:
         _check_form(value, row.arity, **forms)
     else:
         _check_form(value, row.arity, **_ATTRIBUTES.get(row.name, {}))
-    operands = value.args[1:] if row.name == "select" else value.args
+    operands = value.args[_SAME_DTYPE.get(row.name, slice(None))]
     dtype = operands[0].dtype
     if any(operand.dtype != dtype for operand in operands):
         raise _BrokenRuleError(f"has operands of types {', '.join(str(a.type) for a in operands)}")
@@ -157,6 +158,12 @@ def _convert_dtype(value: Value) -> str:
     return target
 
 
+def _indexed_dtype(value: Value) -> str:
+    index = value.args[1].dtype
+    _require(index in INTEGER_OF_WIDTH.values(), f"has an index of type {index}")
+    return value.args[0].dtype
+
+
 def _bitcast_dtype(value: Value) -> str:
     source, target = value.args[0].dtype, str(value["dtype"])
     fits = target in WIDTHS and WIDTHS.get(source) == WIDTHS[target]
@@ -171,12 +178,20 @@ _ATTRIBUTES: Mapping[str, Mapping[str, type]] = {
     "bitcast": {"dtype": str},
     "lookup": {"dtype": str, "table": tuple},
 }
+# Operands that have the same dtype, where not all do.
+_SAME_DTYPE: Mapping[str, slice] = {
+    "select": slice(1, None),
+    "gather": slice(0, 1),
+    "scatter": slice(0, 1),
+}
 _RESULT_DTYPES: Mapping[str, Callable[[Value], str]] = {
     "select": _select_dtype,
     "compare": _compare_dtype,
     "convert": _convert_dtype,
     "bitcast": _bitcast_dtype,
     "lookup": _bitcast_dtype,
+    "gather": _indexed_dtype,
+    "scatter": _indexed_dtype,
 }
 
 
@@ -218,6 +233,11 @@ def _check_component(value: Value) -> None:
     if position:
         _check_form(value, 2)
         _require(position[0].type == _INDEX, "has a position that is no index")
+        is_table = vector.op == "variable" and not vector.dependence
+        _require(
+            is_table or not position[0].dependence,
+            "has a position that changes with rows or columns, in what is no parameter",
+        )
     else:
         _check_form(value, 1, position=int)
         _require(0 <= value["position"] < vector.dim, "has a position outside of the vector")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from redcomp.ir import (
     FLOATS,
+    INTEGER_OF_WIDTH,
     Hoisted,
     Kernel,
     Nest,
@@ -26,6 +27,7 @@ from redcomp.ir import (
     from_elements,
     index,
     lookup,
+    number_variable,
     select,
     topological,
     variable,
@@ -37,6 +39,8 @@ from redcomp.text.spelling import CONVERSIONS
 X = variable("x", "i", 0, Type("f32", 3))
 Y = variable("y", "j", 1, Type("f32", 3))
 P = variable("p", "parameter", 2, Type("f32"))
+W = variable("w", "ij", 3, Type("f32", 2))
+TABLE = variable("table", "parameter", 4, Type("f32", 1000))
 
 PRIMITIVE_SAMPLES = {
     "select": lambda a, b, c: select(compare("olt", a, b), b, c),
@@ -60,6 +64,15 @@ LIST_SAMPLES = {
         ((17, 17), {"dimsf": (17,), "dimsg": (17,), "contf": (0,), "contg": (0,), "perm": ()}),
     ],
 }
+
+
+# Operations whose second operand is an integer, whatever the first one is.
+INDEXED = ("gather", "scatter")
+
+
+def operand_dtype(row: Operation, position: int, dtype: str) -> str:
+    """The dtype of an operand of a row, whose results are to be of `dtype`."""
+    return INTEGER_OF_WIDTH[dtype] if row.name in INDEXED and position == 1 else dtype
 
 
 def list_samples(row: Operation, dtype: str) -> list[Value]:
@@ -87,9 +100,8 @@ def samples(row: Operation) -> list[Value]:
     if found:
         return found
     for dims in sorted({*same, *product((1, 3), repeat=row.arity)}):
-        args = [
-            variable(f"a{k}_{dtype}_{dim}", "i", k, Type(dtype, dim)) for k, dim in enumerate(dims)
-        ]
+        types = [Type(operand_dtype(row, k, dtype), dim) for k, dim in enumerate(dims)]
+        args = [variable(f"a{k}_{t.dtype}_{t.dim}", "i", k, t) for k, t in enumerate(types)]
         value = _applied(row, args)
         if value is not None:
             found.append(value)
@@ -168,6 +180,8 @@ def everything() -> Kernel:
     integers = [constant(-3, dtype) for dtype in ("i32", "i64", "index")]
     truths = [constant(True, "i1"), constant(False, "i1")]
     structure = [broadcast(P, 3), from_elements((P, P + 1.0)), component(X, 2)]
+    structure += [W, number_variable("i_index", "f32"), number_variable("j_index", "f64")]
+    structure.append(component(TABLE, convert(number_variable("i_index", "f32"), "index")))
     looping = loops()
     straight = kernel_of(*values, *conversions(), *constants, *integers, *truths, *structure)
     params = dict.fromkeys((*looping.params, *straight.params))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,12 @@ def error_of(*aliases: str) -> FormulaError:
         ("Var(0,3,0)", Alias(None, "i", 0, 3)),
         ("Var(1,2,1)", Alias(None, "j", 1, 2)),
         ("x = Var(4,3,2)", Alias("x", "parameter", 4, 3)),
+        ("w = Vij(2)", Alias("w", "ij", 7, 2)),
+        ("w = Vij(0, 2, int)", Alias("w", "ij", 0, 2, True)),
+        ("l = Vi(1, int)", Alias("l", "i", 7, 1, True)),
+        ("l=Pm(2,1,int)", Alias("l", "parameter", 2, 1, True)),
+        ("l = Var(4, 1, 1, int)", Alias("l", "j", 4, 1, True)),
+        ("int = Vi(1)", Alias("int", "i", 7, 1)),
         ("x = Vx(3)", Alias("x", "i", 7, 3)),
         ("x = Vy(2,3)", Alias("x", "j", 2, 3)),
         ("Exp = Vi(2)", Alias("Exp", "i", 7, 2)),
@@ -64,10 +72,10 @@ def test_no_aliases() -> None:
 @pytest.mark.parametrize(
     ("text", "message", "column"),
     [
-        ("x", "expected Vi, Vj, Pm or Var, got 'x'", 0),
-        ("x =", "expected Vi, Vj, Pm or Var, got the end", 3),
-        ("x = Vk(3)", "expected Vi, Vj, Pm or Var, got 'Vk'", 4),
-        ("x == Vi(3)", "expected Vi, Vj, Pm or Var, got 'x'", 0),
+        ("x", "expected Vi, Vj, Vij, Pm or Var, got 'x'", 0),
+        ("x =", "expected Vi, Vj, Vij, Pm or Var, got the end", 3),
+        ("x = Vk(3)", "expected Vi, Vj, Vij, Pm or Var, got 'Vk'", 4),
+        ("x == Vi(3)", "expected Vi, Vj, Vij, Pm or Var, got 'x'", 0),
         ("3 = Vi(3)", "expected a name, got '3'", 0),
         ("é = Vi(3)", "unexpected character 'é'", 0),
         ("x = Vi", "expected '(', got the end", 6),
@@ -78,6 +86,9 @@ def test_no_aliases() -> None:
         ("x = Vi(3", "expected ',' or ')', got the end", 8),
         ("x = Vi(3,", "expected a whole number, got the end", 9),
         ("x = Vi(3) + 1", "expected the end, got '+'", 10),
+        ("x = Vi(3, int, 1)", "expected ')', got ','", 13),
+        ("x = Vi(int)", "expected a whole number, got 'int'", 7),
+        ("x = Vi(3, float)", "expected a whole number, got 'float'", 10),
         ("x = Vi(0,1,2)", "Vi takes (dimension) or (position, dimension)", 11),
         ("x = Var(0,3)", "Var takes (position, dimension, category)", 4),
         ("x = Var(0,3,0,1)", "Var takes (position, dimension, category)", 4),
@@ -124,20 +135,27 @@ def test_an_alias_is_a_string() -> None:
 
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z_0-9]{0,5}", fullmatch=True)
-kinds: st.SearchStrategy[Kind] = st.sampled_from(("i", "j", "parameter"))
+kinds: st.SearchStrategy[Kind] = st.sampled_from(("i", "j", "ij", "parameter"))
 
 
 @given(
-    st.lists(st.tuples(names, kinds, st.integers(1, 99)), unique_by=lambda a: a[0], max_size=6),
+    st.lists(
+        st.tuples(names, kinds, st.integers(1, 99), st.booleans()),
+        unique_by=lambda a: a[0],
+        max_size=6,
+    ),
     st.randoms(use_true_random=False),
 )
-def test_round_trip(arguments: list[tuple[str, Kind, int]], random: object) -> None:
-    aliases = [Alias(name, kind, k, dim) for k, (name, kind, dim) in enumerate(arguments)]
+def test_round_trip(arguments: list[tuple[str, Kind, int, bool]], random: object) -> None:
+    aliases = [
+        Alias(name, kind, k, dim, is_integer)
+        for k, (name, kind, dim, is_integer) in enumerate(arguments)
+    ]
     random.shuffle(aliases)  # type: ignore[attr-defined]
     assert parse_aliases([f"{a.name} = {a.what}" for a in aliases]) == tuple(aliases)
 
 
-@given(st.text(alphabet="xV ijaPmr=(),0123é-", max_size=20))
+@given(st.text(alphabet="xV ijaPmrnt=(),0123é-", max_size=20))
 def test_any_text_is_an_alias_or_an_error(text: str) -> None:
     try:
         alias = parse_alias(text)
@@ -145,5 +163,5 @@ def test_any_text_is_an_alias_or_an_error(text: str) -> None:
         place = error.start
     else:
         place = 0
-        assert parse_alias(alias.what) == Alias(None, alias.kind, alias.position, alias.dim)
+        assert parse_alias(alias.what) == replace(alias, name=None)
     assert 0 <= place <= len(text)

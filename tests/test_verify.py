@@ -24,10 +24,12 @@ from redcomp.ir import (
     compare,
     component,
     constant,
+    convert,
     elementwise,
     fma,
     fold,
     index,
+    number_variable,
     select,
     variable,
     vector_map,
@@ -117,6 +119,12 @@ def composite() -> Value:
         (vector_map(X, K), "needs scalar elements"),
         (typed(vector_map(P, K), "f32", 4), "vector<4xf32>, not vector<3xf32>"),
         (fold("add", P, (P, P), K), "takes 2 operands, not 3"),
+        (
+            component(X, convert(number_variable("i_index", "f32"), "index")),
+            "a position that changes with rows or columns",
+        ),
+        (Value("gather", (X, P), Type("f32")), "has an index of type f32"),
+        (Value("gather", (X, N), Type("f64")), "result of type f64, not f32"),
         (fold("add", P, (X,), K), "type f32, not vector<3xf32>"),
         (fold("sum", P, (P,), K), "'sum' is no elementwise operation"),
         (fold("add", P, (P,), P), "counts by no index"),
@@ -126,7 +134,8 @@ def composite() -> Value:
     ],
 )
 def test_broken_values(value: Value, message: str) -> None:
-    block = Block((X, P, N, D, variable("z", "i", 9, Type("f32", 2))), (value,))
+    row = number_variable("i_index", "f32")
+    block = Block((X, P, N, D, row, variable("z", "i", 9, Type("f32", 2))), (value,))
     with pytest.raises(CompilerError, match=message):
         verify(block)
 

@@ -1,11 +1,12 @@
 """Alias strings such as `"x = Vi(3)"`: the names, kinds and dimensions of a kernel's arguments.
 
-    [name =] Vi(dim)         Vi: a vector for each row i; Vj: for each column j; Pm: a parameter
+    [name =] Vi(dim)         Vi: a vector for each row i; Vj: for each column j; Vij: for each pair;
+                             Pm: a parameter
     [name =] Vi(position, dim)
     [name =] Var(position, dim, category)      category 0: i, 1: j, 2: parameter
 
-`Vx` and `Vy` are old names of `Vi` and `Vj`.  Without a position, an alias describes the argument
-at its place in the list.
+A last argument `int`, as in `"l = Vi(1, int)"`, declares integers.  `Vx` and `Vy` are old names of
+`Vi` and `Vj`.  Without a position, an alias describes the argument at its place in the list.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ MAX_DIM = 2**24
 KIND_OF_CONSTRUCTOR: Mapping[str, Kind] = {
     "Vi": "i",
     "Vj": "j",
+    "Vij": "ij",
     "Pm": "parameter",
     "Vx": "i",
     "Vy": "j",
 }
+# The word that declares integers.
+INTEGER = "int"
 KIND_OF_CATEGORY: tuple[Kind, ...] = ("i", "j", "parameter")
 
 
@@ -38,17 +42,18 @@ class Alias:
     kind: Kind
     position: int
     dim: int
+    is_integer: bool = False
 
     @property
     def what(self) -> str:
         """The argument without its name, as one writes it."""
-        return spell(self.kind, self.position, self.dim)
+        return spell(self.kind, self.position, self.dim, self.is_integer)
 
 
-def spell(kind: Kind, position: int, dim: int) -> str:
-    """An argument as one writes it: Vi(0, 3)."""
+def spell(kind: Kind, position: int, dim: int, is_integer: bool = False) -> str:
+    """An argument as one writes it: Vi(0, 3) or Vi(0, 3, int)."""
     constructor = next(c for c, k in KIND_OF_CONSTRUCTOR.items() if k == kind)
-    return f"{constructor}({position}, {dim})"
+    return f"{constructor}({position}, {dim}{', ' + INTEGER if is_integer else ''})"
 
 
 def parse_aliases(aliases: Sequence[str]) -> tuple[Alias, ...]:
@@ -106,20 +111,25 @@ class _Reader:
         if len(self.tokens) > 1 and self.tokens[1].text == "=":
             name = self.take("a name", kind="name").text
             self.take("'='", text="=")
-        constructor = self.take("Vi, Vj, Pm or Var", kind="name")
+        constructor = self.take("Vi, Vj, Vij, Pm or Var", kind="name")
         if constructor.text != "Var" and constructor.text not in KIND_OF_CONSTRUCTOR:
-            raise self.error(f"expected Vi, Vj, Pm or Var, got {constructor}", constructor)
-        numbers = self.numbers()
+            raise self.error(f"expected Vi, Vj, Vij, Pm or Var, got {constructor}", constructor)
+        numbers, is_integer = self.numbers()
         if constructor.text == "Var":
-            return self.variable(name, constructor, numbers)
+            return self.variable(name, constructor, numbers, is_integer)
         if len(numbers) > 2:
-            message = f"{constructor.text} takes (dimension) or (position, dimension)"
+            message = (
+                f"{constructor.text} takes (dimension) or (position, dimension), "
+                f"and {INTEGER!r} after them for integers"
+            )
             raise self.error(message, numbers[2])
         position = int(numbers[0].text) if len(numbers) == 2 else place
         kind = KIND_OF_CONSTRUCTOR[constructor.text]
-        return Alias(name, kind, position, self.dimension(numbers[-1]))
+        return Alias(name, kind, position, self.dimension(numbers[-1]), is_integer)
 
-    def variable(self, name: str | None, constructor: Token, numbers: list[Token]) -> Alias:
+    def variable(
+        self, name: str | None, constructor: Token, numbers: list[Token], is_integer: bool
+    ) -> Alias:
         if len(numbers) != 3:
             raise self.error("Var takes (position, dimension, category)", constructor)
         position, dim, category = numbers
@@ -127,18 +137,22 @@ class _Reader:
             message = f"expected a category: 0 (i), 1 (j) or 2 (parameter), got {category.text}"
             raise self.error(message, category)
         kind = KIND_OF_CATEGORY[int(category.text)]
-        return Alias(name, kind, int(position.text), self.dimension(dim))
+        return Alias(name, kind, int(position.text), self.dimension(dim), is_integer)
 
-    def numbers(self) -> list[Token]:
-        """`(number, ...)` and the end."""
+    def numbers(self) -> tuple[list[Token], bool]:
+        """`(number, ...)` and the end; whether `int` stands after the numbers."""
         self.take("'('", text="(")
-        numbers = [self.number()]
-        while self.tokens[self.next].text == ",":
+        numbers, is_integer = [self.number()], False
+        while self.tokens[self.next].text == "," and not is_integer:
             self.next += 1
-            numbers.append(self.number())
-        self.take("',' or ')'", text=")")
+            is_integer = self.tokens[self.next].text == INTEGER
+            if is_integer:
+                self.next += 1
+            else:
+                numbers.append(self.number())
+        self.take("')'" if is_integer else "',' or ')'", text=")")
         self.take("the end", kind="end")
-        return numbers
+        return numbers, is_integer
 
     def number(self) -> Token:
         token = self.take("a whole number")

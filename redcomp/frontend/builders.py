@@ -11,6 +11,7 @@ from redcomp.frontend.context import FormulaContext, Item, Operand
 from redcomp.frontend.formula import Call, Number
 from redcomp.ir import Kind, Type, Value, constant, topological, zero
 from redcomp.ops import ShapeError, apply
+from redcomp.ops.vectors import nearest_integer
 from redcomp.passes.grad import gradient
 from redcomp.passes.jvp import jvp
 from redcomp.passes.linear import is_linear
@@ -83,6 +84,19 @@ def _position(context: FormulaContext, operand: Operand) -> int:
     return context.integer(operand, "the position")
 
 
+def _number(context: FormulaContext, node: Call, operands: Operands) -> Item:
+    return context.scope.number("i_index" if node.callee.name == "Ind_i" else "j_index")
+
+
+def _gather(context: FormulaContext, node: Call, operands: Operands) -> Item:
+    item = operands[0].item
+    table = item if isinstance(item, Value) else context.vector(operands[0])
+    index = context.exact(operands[1])
+    if index is None:
+        index = nearest_integer(context.vector(operands[1]), table.dim)
+    return context.apply("gather", (table, index), {}, node)
+
+
 def _first(context: FormulaContext, node: Call, operands: Operands) -> Item:
     """Factorize and AutoFactorize ask for shared sub-formulas, which `passes.cse` always shares."""
     for operand in operands[1:]:
@@ -96,8 +110,10 @@ def _first(context: FormulaContext, node: Call, operands: Operands) -> Item:
 def _variable_of(context: FormulaContext, node: Call, operand: Operand) -> Value:
     """What a derivative is taken with respect to."""
     item = operand.item
-    if not isinstance(item, Value) or item.op != "variable":
-        raise context.error(f"{node.callee.name}'s argument v must be a variable", operand.node)
+    if not isinstance(item, Value) or item.op != "variable" or not item.type.is_float:
+        raise context.error(
+            f"{node.callee.name}'s argument v must be a variable, no integer", operand.node
+        )
     return item
 
 
@@ -247,6 +263,7 @@ def _sum_lin_operator(context: FormulaContext, node: Call, operands: Operands) -
 _IN_FORMULAS = "in formulas as in aliases (KeOps documents it, but has it in aliases only)"
 _OLD_NAME = "works (KeOps takes it for the kind of the alias before it)"
 _ANY_FORMULA = "any operation may stand in f (KeOps has rules for some)"
+_NEW = "new"
 _EXACT = "rounded once, to the dtype (KeOps: to float32)"
 
 VARIABLES: Mapping[str, Builder] = {
@@ -268,11 +285,22 @@ VARIABLES: Mapping[str, Builder] = {
         for constructor, spoken, differs in (
             ("Vi", "a vector for each i", _IN_FORMULAS),
             ("Vj", "a vector for each j", _IN_FORMULAS),
+            ("Vij", "a vector for each pair", _NEW),
             ("Pm", "one vector, a parameter", _IN_FORMULAS),
             ("Vx", "the old name of Vi", _OLD_NAME),
             ("Vy", "the old name of Vj", _OLD_NAME),
         )
     },
+    "Ind_i": Builder((), _number, "the number of the row i, from 0: an integer", "1", differs=_NEW),
+    "Ind_j": Builder((), _number, "the number of the column j, likewise", "1", differs=_NEW),
+    "Gather": Builder(
+        ("table", "index"),
+        _gather,
+        "the component of a table at an index, or at the integer nearest to it; 0 where the table "
+        "has none; differentiated in the table only",
+        "1",
+        differs=_NEW,
+    ),
     "IntCst": Builder(("n",), _integer_constant, "the integer n", "1", differs=_EXACT),
     "IntInv": Builder(("n",), _rational, "1 / n", "1", differs=_EXACT),
     "RatCst": Builder(("p", "q"), _rational, "the fraction p / q", "1", differs=_EXACT),

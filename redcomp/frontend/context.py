@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -12,8 +12,18 @@ from redcomp.errors import FormulaError
 from redcomp.frontend.aliases import MAX_DIM, spell
 from redcomp.frontend.exact import rounded
 from redcomp.frontend.formula import Node
+from redcomp.frontend.integers import EXACT, apply_exactly, fits
 from redcomp.frontend.scope import Scope
-from redcomp.ir import Attribute, Kind, Value, constant, topological
+from redcomp.ir import (
+    INTEGER_OF_WIDTH,
+    Attribute,
+    Kind,
+    Type,
+    Value,
+    constant,
+    convert,
+    topological,
+)
 from redcomp.ops import ShapeError, apply
 
 MAX_VALUES = 20_000
@@ -41,10 +51,10 @@ class FormulaContext:
         self.made = 0
 
     def vector(self, operand: Operand) -> Value:
-        """An operand as a value; numbers become constants of the kernel's dtype."""
+        """An operand as a value of the kernel's dtype, to which numbers and integers convert."""
         item, node = operand.item, operand.node
         if isinstance(item, Value):
-            return item
+            return convert(item, self.dtype)
         if isinstance(item, tuple):
             raise self.error("a list stands where a vector is expected", node)
         value: Value | None = None
@@ -53,6 +63,24 @@ class FormulaContext:
         if value is None or math.isinf(value["value"]):
             raise self.error(f"the number is too large for {self.dtype}", node)
         return self.keep(value, (), node)
+
+    def operands(self, op: str, operands: Sequence[Operand]) -> tuple[Value, ...]:
+        """The operands of an operation: integers if it is exact and they all are, else floats."""
+        known = any(isinstance(operand.item, Value) for operand in operands)
+        exact = [self.exact(operand) for operand in operands] if known and op in EXACT else []
+        integers = tuple(value for value in exact if value is not None)
+        if integers and len(integers) == len(operands):
+            return integers
+        return tuple(map(self.vector, operands))
+
+    def exact(self, operand: Operand) -> Value | None:
+        """An operand as an integer value, if it is one or a number that becomes one."""
+        item = operand.item
+        if isinstance(item, Value):
+            return None if item.type.is_float else item
+        if isinstance(item, int) and fits(item, self.dtype):
+            return constant(item, INTEGER_OF_WIDTH[self.dtype], operand.node.span)
+        return None
 
     def integer(self, operand: Operand, what: str) -> int:
         item = operand.item
@@ -73,7 +101,10 @@ class FormulaContext:
     ) -> Value:
         """The operation on the operands; dimensions that do not fit fail at the node."""
         try:
-            value = apply(op, *operands, **attrs)
+            if op in EXACT and not operands[0].type.is_float:
+                value = apply_exactly(op, operands, attrs, self.dtype)
+            else:
+                value = apply(op, *operands, **attrs)
         except ShapeError as error:
             raise self.error(str(error), node) from None
         if value.dim > MAX_DIM:
@@ -92,8 +123,8 @@ class FormulaContext:
 
     def variable(self, kind: Kind, position: int, dim: int, node: Node) -> Value:
         found = self.scope.argument(kind, position, dim, span=node.span)
-        if (found["kind"], found.dim) != (kind, dim):
-            known = spell(found["kind"], position, found.dim)
+        if (found["kind"], found.type) != (kind, Type(self.dtype, dim)):
+            known = spell(found["kind"], position, found.dim, not found.type.is_float)
             raise self.error(f"argument {position} is {known}, called {found['name']}", node)
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,8 +13,10 @@ from redcomp.compile import Lowering, Options
 from redcomp.errors import ArgumentError, FormulaError
 from redcomp.explain import explain
 from redcomp.frontend.aliases import parse_aliases
+from redcomp.frontend.integers import fits
 from redcomp.frontend.pair_reduction import FormulaSource, PairReduction, Parameter, Request
 from redcomp.frontend.ranges import Ranges, read_ranges
+from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING, USUAL_SPELLINGS
 from redcomp.runtime.tasks import Blocks, Integers, whole
@@ -33,8 +35,9 @@ GPU_BACKENDS = (
     "GPU_2D_host",
 )
 _ONE = (1, "")
-_OWN_AXES = {"i": 2, "j": 2, "parameter": 1}
-_SHAPES = {"i": "(M, {})", "j": "(N, {})", "parameter": "({},)"}
+_SHAPES = {"i": "(M, {})", "j": "(N, {})", "ij": "(M, N, {})", "parameter": "({},)"}
+# What the axes count that are before the components and after those of the batch.
+AXES: Mapping[str, str] = {"i": "i", "j": "j", "ij": "ij", "parameter": ""}
 
 
 # K-minima are kept in memory that each worker has.
@@ -45,7 +48,7 @@ class GenredBase:
     """A formula over pairs and its reduction; subclasses call it on arrays of their library.
 
     formula       text in the formula language; or a list of formulas, all reduced in one sweep
-    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)"
+    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)"
     reduction_op  name of the reduction ("Sum"); with several formulas one for all, or a list
     axis          0 reduces over i and gives a result for each j; 1 reduces over j
     opt_arg       K, for KMin and its kin; with several formulas one for all, or a list
@@ -245,12 +248,29 @@ def check_count(reduction: PairReduction, count: int) -> None:
         raise ArgumentError(f"expected {len(parameters)} arguments ({listed}), but {count} came")
 
 
+def check_integers(parameter: Parameter, low: int, high: int, dtype: str) -> None:
+    """Raise ArgumentError unless the integers of a kernel hold an argument's extreme values."""
+    if fits(low, dtype) and fits(high, dtype):
+        return
+    number = high if fits(low, dtype) else low
+    held = NUMPY_DTYPES[INTEGER_OF_WIDTH[dtype]].__name__
+    raise ArgumentError(
+        f"argument {parameter.name!r} has the value {number}, which does not fit into {held}, "
+        f"the integers of a call in {NUMPY_DTYPES[dtype].__name__}"
+    )
+
+
 class Sizes(NamedTuple):  # made at each call, three times as fast as a dataclass
     """What a call computes: rows of the result, columns reduced over, dimensions of the batch."""
 
     rows: int
     columns: int
     batch: tuple[int, ...]
+
+    def by_kind(self, reduction: PairReduction) -> dict[str, int]:
+        """The numbers of i and of j, whichever the reduction is over."""
+        i, j = (self.rows, self.columns) if reduction.rows == "i" else (self.columns, self.rows)
+        return {"i": i, "j": j}
 
     def ranges(self, reduction: PairReduction, ranges: object) -> Ranges | None:
         """A call's `ranges`, checked; raises ArgumentError."""
@@ -273,19 +293,18 @@ def sizes(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> Sizes:
     found: dict[str, tuple[int, str]] = {}
     is_batch = False
     for parameter, shape in zip(parameters, shapes, strict=True):
-        kind = parameter.kind
-        own = _OWN_AXES[kind]
+        axes = AXES[parameter.kind]
+        own = len(axes) + 1
         if len(shape) < own or shape[-1] != parameter.dim:
             raise ArgumentError(_shape_message(parameter, shape))
         is_batch = is_batch or len(shape) > own
-        if kind == "parameter":
-            continue
-        size, first = found.setdefault(kind, (shape[-2], parameter.name))
-        if size != shape[-2]:
-            raise ArgumentError(
-                f"argument {parameter.name!r} has {shape[-2]} rows, but {first!r} has {size}: "
-                f"all {kind}-variables must have the same number"
-            )
+        for index, count, what in zip(axes, shape[-own:], ("rows", "columns"), strict=False):
+            size, first = found.setdefault(index, (count, parameter.name))
+            if size != count:
+                raise ArgumentError(
+                    f"argument {parameter.name!r} has {count} {what}, but {first!r} has {size}: "
+                    f"all {index}-variables must have the same number"
+                )
     columns = "j" if reduction.rows == "i" else "i"
     batch = _batch(reduction, shapes) if is_batch else ()
     return Sizes(found.get(reduction.rows, _ONE)[0], found.get(columns, _ONE)[0], batch)
@@ -295,7 +314,7 @@ def _batch(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> tuple[i
     """The dimensions that arguments have before their own, broadcast."""
     batch: tuple[int, ...] = ()
     for parameter, shape in zip(reduction.parameters, shapes, strict=True):
-        own = tuple(shape[: len(shape) - _OWN_AXES[parameter.kind]])
+        own = tuple(shape[: len(shape) - len(AXES[parameter.kind]) - 1])
         try:
             batch = np.broadcast_shapes(batch, own)
         except ValueError:
@@ -318,7 +337,9 @@ def launch(
     """Compute the rows of the blocks; addresses of contiguous outputs and arguments of `shapes`."""
     if blocks.covered and 0 not in size.batch:
         offsets = _offsets(reduction, dtype, size, shapes) if size.batch else None
-        reduction.compiled(dtype, blocks.tallest)(blocks, outputs, arguments, offsets)
+        kernel = reduction.compiled(dtype, blocks.tallest)
+        second_axis = size.columns if reduction.rows == "i" else size.rows
+        kernel(blocks, outputs, arguments, offsets, second_axis)
 
 
 def _offsets(
@@ -334,7 +355,7 @@ def _offsets(
         for result in reduction.results
     ]
     for parameter, shape in zip(reduction.parameters, shapes, strict=True):
-        axes = len(shape) - _OWN_AXES[parameter.kind]
+        axes = len(shape) - len(AXES[parameter.kind]) - 1
         columns.append(_entries(tuple(shape[:axes]), size.batch, prod(shape[axes:]) * SIZES[dtype]))
     return np.stack(columns, axis=1)
 

@@ -19,7 +19,7 @@ from redcomp.frontend.conjugate_gradients import (
     System,
     conjugate_gradients,
 )
-from redcomp.frontend.genred import GenredBase, check_count
+from redcomp.frontend.genred import AXES, GenredBase, check_count
 from redcomp.frontend.pair_reduction import Parameter
 from redcomp.ir import Kind
 from redcomp.passes.linear import acts_componentwise, is_linear
@@ -153,10 +153,13 @@ class KernelSolveBase:
     def _diagonal_genred(self, options: Mapping[str, Any]) -> GenredBase | None:
         """The formula at the pairs (k, k): every variable is indexed like the result.
 
-        None where the formula itself introduces variables, which keep their kind.
+        None where the formula itself introduces variables or numbers, which keep their kind, or is
+        given something for each pair.
         """
         reduction, aliases = self.genred.reduction, parse_aliases(self.aliases)
         if len({alias.position for alias in aliases}) < len(reduction.kernel("f64").params):
+            return None
+        if any(alias.kind == "ij" for alias in aliases):
             return None
         moved = [_spelled(alias, reduction.rows) for alias in aliases]
         try:
@@ -177,8 +180,9 @@ class KernelSolveBase:
                 raise ArgumentError(
                     f"argument {parameter.name!r} must be of type {expected}, not {got}"
                 )
-            if parameter.kind != "parameter" and len(arg.shape) >= 2:
-                sizes.setdefault(arg.shape[-2], parameter.name)
+            axes = len(AXES[parameter.kind])
+            for size in arg.shape[-1 - axes : -1] if len(arg.shape) > axes else ():
+                sizes.setdefault(size, parameter.name)
         if len(sizes) > 1:
             (m, first), (n, second) = list(sizes.items())[:2]
             raise ArgumentError(
@@ -195,7 +199,7 @@ class KernelSolveBase:
         """The batch dimensions of the result."""
         parameters = self.genred.reduction.parameters
         shapes = [
-            tuple(arg.shape[: -1 if parameter.kind == "parameter" else -2])
+            tuple(arg.shape[: -1 - len(AXES[parameter.kind])])
             for parameter, arg in zip(parameters, args, strict=True)
         ]
         try:
@@ -270,7 +274,7 @@ class _Operator:
 def _spelled(alias: Alias, rows: Kind) -> str:
     """An alias that is indexed like the rows, unless it is a parameter."""
     kind = alias.kind if alias.kind == "parameter" else rows
-    what = spell(kind, alias.position, alias.dim)
+    what = spell(kind, alias.position, alias.dim, alias.is_integer)
     return what if alias.name is None else f"{alias.name} = {what}"
 
 

@@ -58,7 +58,7 @@ SWAPPED = (">", ">=")
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A formula's value, and all variables of the kernel in the order of their positions."""
+    """A formula's value, and all variables of the kernel: arguments by position, numbers."""
 
     value: Value
     variables: tuple[Value, ...]
@@ -141,7 +141,7 @@ class _Lowering(FormulaContext):
         if node.op == "-" and isinstance(item, Fraction) and item != 0:
             return -item
         if node.op == "-":
-            return self.apply("negate", (self.vector(operand),), {}, node)
+            return self.apply("negate", self.operands("negate", (operand,)), {}, node)
         return self.vector(operand) if isinstance(item, tuple) else item
 
     def binary(self, node: Binary, left: Operand, right: Operand) -> Item:
@@ -153,10 +153,9 @@ class _Lowering(FormulaContext):
             return self.fold(node, a, b)
         if node.op == "**":
             return self.power(node, left, right)
-        operands = (self.vector(left), self.vector(right))
-        if node.op in SWAPPED:
-            operands = operands[::-1]
-        return self.apply(OPERATORS[node.op], operands, {}, node)
+        ordered = (right, left) if node.op in SWAPPED else (left, right)
+        op = OPERATORS[node.op]
+        return self.apply(op, self.operands(op, ordered), {}, node)
 
     def fold(self, node: Binary, a: Exact, b: Exact) -> Exact:
         try:
@@ -207,7 +206,7 @@ class _Lowering(FormulaContext):
         row = SPELLINGS[name]
         if row.name == "divide" and operands[1].item == 0:
             raise self.error("division by zero", node)
-        vectors = tuple(self.vector(operand) for operand in operands[: row.arity])
+        vectors = self.operands(row.name, operands[: row.arity])
         attrs: dict[str, Attribute] = {}
         if OPTIONAL_PARAMETER in row.parameters:
             attrs[OPTIONAL_PARAMETER] = ()

@@ -41,7 +41,7 @@ from redcomp.passes.transpose import transpose
 from redcomp.runtime.host import HostKernel
 
 # Variables that a call has no arguments for.
-_NUMBERS = ("i_index", "j_index")
+NUMBERS: tuple[Kind, ...] = ("i_index", "j_index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,7 @@ class PairReduction:
         kernel = self.untransposed("f64")  # the wider one: numbers that float32 lacks are fine
         self.parameters = tuple(
             Parameter(v["name"], v["kind"], v.dim, not v.type.is_float)
-            for v in kernel.params
-            if v["kind"] not in _NUMBERS
+            for v in arguments_of(kernel)
         )
         self.results = tuple(
             Result(n, dim, result.kind, result.is_hidden, empty)
@@ -159,7 +158,7 @@ class PairReduction:
         """
         kinds = {self.parameters[p].kind for p in positions} - {"parameter"}
         rows: Kind = "i" if kinds == {"i"} else "j"
-        return self._derive(GradientSource(self, positions, given), rows)
+        return self.derive(GradientSource(self, positions, given), rows)
 
     def differential(self, positions: tuple[int, ...]) -> PairReduction:
         """The reduction that gives the results' derivatives along tangents of some arguments.
@@ -168,30 +167,30 @@ class PairReduction:
         the outputs whose row saves them.  It gives one result for each result that is a value of
         a row with a cotangent.
         """
-        return self._derive(DifferentialSource(self, positions), self.rows)
+        return self.derive(DifferentialSource(self, positions), self.rows)
 
     def with_places(self) -> PairReduction:
         """The same reduction, its extrema with their places; itself if it has all of them."""
         names = [row.places or row.name for row in self.rows_of_outputs]
         if names == [row.name for row in self.rows_of_outputs]:
             return self
-        return self._derive(PlacesSource(self), self.rows)
+        return self.derive(PlacesSource(self), self.rows)
 
-    def pointwise(self, output: int) -> PairReduction:
+    def pointwise(self, output: int, spreads_parameters: bool = False) -> PairReduction:
         """The value that an output reduces, at pairs that are given one by one, as rows.
 
-        It takes this one's arguments, a row for each pair, and then the pairs' numbers of rows and
-        columns that the formula has, as `numbers` says.
+        It takes this one's arguments, a row for each pair (of parameters too, if they are spread),
+        and then the pairs' numbers of rows and columns that the formula has, as `numbers` says.
         """
-        return self._derive(PointwiseSource(self, output), "i")
+        return self.derive(PointwiseSource(self, output, spreads_parameters), "i")
 
     @property
     def numbers(self) -> tuple[Kind, ...]:
         """The kinds of the numbers that the formulas have: "i_index", "j_index"."""
-        kinds = (v["kind"] for v in self.untransposed("f64").params)
-        return tuple(kind for kind in kinds if kind in _NUMBERS)
+        return numbers_of(self.untransposed("f64").params)
 
-    def _derive(self, source: Source, rows: Kind) -> PairReduction:
+    def derive(self, source: Source, rows: Kind) -> PairReduction:
+        """The reduction with the same options that another source gives; made once."""
         known = self._derived.get(source)
         if known is None:
             known = self._derived.setdefault(source, PairReduction(source, rows, self.options))
@@ -278,7 +277,7 @@ class GradientSource:
     def kernel(self, dtype: str) -> Kernel:
         parent = self.parent
         kernel = parent.untransposed(dtype)
-        names = _Names(kernel)
+        names = Names(kernel)
         values = [n for n, result in enumerate(parent.results) if result.kind == "value"]
         given = [n for n, is_given in zip(values, self.given, strict=True) if is_given]
         saved = [n for n, r in enumerate(parent.results) if parent.rows_of_outputs[r.output].saves]
@@ -293,7 +292,8 @@ class GradientSource:
         count += len(given)
         results = {n: extra("result", count + k, n) for k, n in enumerate(saved)}
         column = _column_number(kernel, parent.rows, dtype)
-        wrt = tuple(kernel.params[position] for position in self.positions)
+        arguments = arguments_of(kernel)
+        wrt = tuple(arguments[position] for position in self.positions)
         totals: list[Value | None] = [None] * len(wrt)
         for number, output in enumerate(kernel.outputs):
             own = [n for n, result in enumerate(parent.results) if result.output == number]
@@ -329,8 +329,9 @@ class DifferentialSource:
     def kernel(self, dtype: str) -> Kernel:
         parent = self.parent
         kernel = parent.untransposed(dtype)
-        names = _Names(kernel)
-        wrt = [kernel.params[position] for position in self.positions]
+        names = Names(kernel)
+        arguments = arguments_of(kernel)
+        wrt = [arguments[position] for position in self.positions]
         count = len(parent.parameters)
         tangents = [
             variable(names.new("tangent"), v["kind"], count + k, v.type) for k, v in enumerate(wrt)
@@ -385,20 +386,42 @@ class PointwiseSource:
 
     parent: PairReduction
     output: int
+    spreads_parameters: bool
 
     def kernel(self, dtype: str) -> Kernel:
         kernel = self.parent.untransposed(dtype)
-        params = sorted(kernel.params, key=lambda v: v["kind"] in _NUMBERS)
-        moved = {
-            id(v): variable(v["name"], "i", position, v.type, v.span)
-            for position, v in enumerate(params)
-        }
-        rewritten = replace_variables(kernel, moved)
-        value = rewritten.outputs[self.output].value
-        return Kernel(tuple(moved[id(v)] for v in params), (Output(value),))
+        value = kernel.outputs[self.output].value
+        return pointwise_kernel(kernel, value, kernel.params, self.spreads_parameters)
 
 
-class _Names:
+def pointwise_kernel(
+    kernel: Kernel, value: Value, read: Sequence[Value], spreads_parameters: bool = False
+) -> Kernel:
+    """A value of a kernel, whose variables are among the `read` ones, at rows given one by one."""
+
+    def kind(v: Value) -> Kind:
+        return "parameter" if v["kind"] == "parameter" and not spreads_parameters else "i"
+
+    params = sorted(read, key=lambda v: v["kind"] in NUMBERS)
+    moved = {id(v): v for v in kernel.params} | {
+        id(v): variable(v["name"], kind(v), position, v.type, v.span)
+        for position, v in enumerate(params)
+    }
+    rewritten = replace_variables(Kernel(kernel.params, (Output(value),)), moved)
+    return Kernel(tuple(moved[id(v)] for v in params), rewritten.outputs)
+
+
+def numbers_of(variables: Sequence[Value]) -> tuple[Kind, ...]:
+    """The kinds of the numbers among variables."""
+    return tuple(v["kind"] for v in variables if v["kind"] in NUMBERS)
+
+
+def arguments_of(kernel: Kernel) -> tuple[Value, ...]:
+    """The variables that a call has arguments for, by position."""
+    return tuple(v for v in kernel.params if v["kind"] not in NUMBERS)
+
+
+class Names:
     """Names that no variable of a kernel has."""
 
     def __init__(self, kernel: Kernel) -> None:

@@ -174,11 +174,25 @@ class Emitter:
             return "" if value.dim > 1 else self.load(value, 0, row, col)
         if value.op == "component":
             vector, *position = value.args
+            if position and self.is_lane(position[0]) and self.lanes > 1:
+                return self._gathered(value, row, col)
             at = self.operand(position[0], row, col, False) if position else value["position"]
             return self.load(vector, at, row, col)
         lane = self.is_lane(value)
         operands = [self.operand(arg, row, col, lane) for arg in value.args]
         return self._instruction(value, operands, lane)
+
+    def _gathered(self, value: Value, row: int, col: int) -> str:
+        """The component of a uniform vector that each lane asks for."""
+        vector, position = value.args
+        positions = self.operand(position, row, col, True)
+        types = [self.type_of(v.dtype, True) for v in (position, value)]
+        gathered = "poison"
+        for lane in range(self.lanes):
+            at = self.code.value(f"extractelement {types[0]} {positions}, i64 {lane}")
+            one = f"{LLVM_TYPES[value.dtype]} {self.load(vector, at, row, col)}"
+            gathered = self.code.value(f"insertelement {types[1]} {gathered}, {one}, i64 {lane}")
+        return gathered
 
     def _instruction(self, value: Value, operands: list[str], lane: bool) -> str:
         op, code = value.op, self.code

@@ -288,6 +288,7 @@ class _Skeleton(HostParts):
         """Reduce over one interval of columns."""
         rows, columns = self.part(code, "rows"), self.part(code, "columns")
         lanes, states = self.part(code, "column_lanes"), self.part(code, "states")
+        given, second_axis = self.part(code, "pairs"), self.word(code, "second_axis")
         with code.loop(start, stop, self.schedule.tile) as tile:
             left = code.integer("sub", stop, tile.counter)
             count = code.smaller(self.schedule.tile, left)
@@ -297,7 +298,8 @@ class _Skeleton(HostParts):
             )
             code.line(
                 f"call void @pairs(ptr {task.pointers}, ptr {rows}, ptr {columns}, ptr {totals}, "
-                f"ptr {states}, i64 {blocks}, i64 {tile.counter}, i64 {count})"
+                f"ptr {states}, ptr {given}, i64 {task.first}, i64 {task.last}, "
+                f"i64 {second_axis}, i64 {blocks}, i64 {tile.counter}, i64 {count})"
             )
 
     def _start_totals(self, code: Code, pointer: str, blocks: str) -> None:

@@ -99,8 +99,9 @@ class HostParts:
         }
 
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
-            pointer = code.at(pointers[id(variable)], self.scalar, position)
-            return code.load(self.scalar, pointer, self.size)
+            scalar = LLVM_TYPES[variable.dtype]
+            pointer = code.at(pointers[id(variable)], scalar, position)
+            return code.load(scalar, pointer, self.size)
 
         return load
 
@@ -192,7 +193,7 @@ def by_counter(values: Sequence[Value]) -> dict[Value, list[int]]:
 
 
 # Numbers are packed into the records of rows and columns.
-_PACKED_WITH = {"i_index": "i", "j_index": "j", "column": "j"}
+_PACKED_WITH = {"i_index": "i", "j_index": "j", "column": "j", "ji": "ij"}
 
 
 def by_kind(**loaders: Loader) -> Loader:

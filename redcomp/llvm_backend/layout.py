@@ -20,6 +20,7 @@ JOB_WORDS = (
     "partials",  # pointer to the totals that are to be joined; unused without any
     "entry_bytes",  # of a row of pointers
     "entries",  # pointer to a row of pointers for each entry: its outputs, then its arguments
+    "second_axis",  # vectors on the second axis of arrays of pairs
 )
 JOB_WORD = {name: n for n, name in enumerate(JOB_WORDS)}
 
@@ -56,6 +57,8 @@ class Record:
         return cls(listed, offsets, width)
 
 
+# Arrays of vectors for each pair, by what counts their first axis.
+PAIR_KINDS = ("ij", "ji")
 # What a row is packed from: i-variables and its number.
 ROW_KINDS = ("i", "i_index")
 
@@ -78,6 +81,7 @@ class Layout:
         self.numbers = variables_of(column_roots, "column", "j_index")
         hoisted_columns = (h.variable for h in nest.columns)
         self.columns = Record.of([*self.raw_columns, *self.numbers, *hoisted_columns])
+        self.pairs = Record.of(variables_of(nest.pairs, *PAIR_KINDS))
         self.totals = Record.of(nest.totals)
         self.others = Record.of(nest.others)
         self.states = Record.of(s for s in nest.states if s.dim > 1)
@@ -98,6 +102,7 @@ class Layout:
             # Columns are prepared by whole vectors, so the last tile may run over by one.
             "columns": (schedule.tile + schedule.lanes) * self.columns.width * size,
             "column_lanes": self.columns.width * vector,
+            "pairs": schedule.tile * schedule.rows * self.pairs.width * vector,
             "states": self.states_bytes + pending,
             "result_inputs": self.result_inputs.width * vector,
             "results": self.result_bytes * schedule.lanes,

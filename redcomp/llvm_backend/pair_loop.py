@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from redcomp.ir import I_BIT, Value, free_indices, topological
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.given_pairs import PARAMETERS, GivenPairs
 from redcomp.llvm_backend.host_parts import HostParts, by_counter, by_kind
 from redcomp.llvm_backend.pending import Pending, adjust_vectors, component_of
 from redcomp.llvm_backend.target import LLVM_TYPES
@@ -25,9 +26,11 @@ class PairLoop:
         self.rows = parts.lanes_at(self.layout.rows, "")
         self.totals = parts.total_lanes(self.layout.totals, "")
         self.states = parts.lanes_at(self.layout.states, "%states")
+        self.given = GivenPairs(parts, self.code)
         load = by_kind(
             i=lambda v, k, row, col: self.rows.load(self.code, v, k, row),
             j=self._load_column,
+            ij=self.given.load,
             tile=self._load_tile,
             parameter=self.parameters,
             total=lambda v, k, row, col: self.totals.load(self.code, v, k, row),
@@ -68,6 +71,7 @@ class PairLoop:
             self.pending.clear(code)
         with code.loop(0, "%blocks", schedule.rows) as block:
             self._point_at(block.counter)
+            self.given.pack(block.counter)
             self.emitter.enter()
             self._read_rows()
             states = self._start()
@@ -81,7 +85,7 @@ class PairLoop:
         pairs = self.parts.function(
             "pairs",
             "ptr noalias %pointers, ptr noalias %rows, ptr noalias %columns, ptr noalias %totals, "
-            "ptr noalias %states, i64 %blocks, i64 %first, i64 %count",
+            f"ptr noalias %states, {PARAMETERS}, i64 %blocks, i64 %first, i64 %count",
             code,
         )
         return pairs if self.pending is None else f"{self.pending.functions()}\n{pairs}"
@@ -134,6 +138,7 @@ class PairLoop:
         with code.loop(start, stop, cols, carried) as loop:
             offset = code.integer("mul", loop.counter, width)
             self.column = self._views(code.at("%columns", self.parts.scalar, offset))
+            self.given.point_at(loop.counter)
             self.emitter.cols = cols
             self.emitter.enter()
             current = [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]

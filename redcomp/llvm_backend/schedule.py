@@ -5,7 +5,16 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 
-from redcomp.ir import I_BIT, J_BIT, Nest, Value, free_indices, topological
+from redcomp.ir import (
+    I_BIT,
+    J_BIT,
+    KIND_BITS,
+    Kind,
+    Nest,
+    Value,
+    free_indices,
+    topological,
+)
 from redcomp.llvm_backend.target import Target
 from redcomp.passes.expand import STRUCTURAL
 
@@ -96,7 +105,8 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
     chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
     chunk = max(rows, chunk - chunk % rows)
     pending = _PENDING if pending_entries(nest) else 0
-    return Schedule(lanes, rows, cols, _tile(nest, dtype), chunk, pending)
+    tile = _tile(nest, dtype, rows * lanes)
+    return Schedule(lanes, rows, cols, tile, chunk, pending)
 
 
 def pending_entries(nest: Nest) -> list[Value]:
@@ -113,15 +123,16 @@ def pending_entries(nest: Nest) -> list[Value]:
     return [v for v in read.values() if v.dependence and not any(v is s for s in nest.states)]
 
 
-def _tile(nest: Nest, dtype: str) -> int:
+def _tile(nest: Nest, dtype: str, block_rows: int) -> int:
     """Columns a tile: enough to amortise a tile's start, few enough to stay in the cache."""
-    a_column = max(1, _width(nest, "j")) * SIZES[dtype]
+    components = _width(nest, "j") + block_rows * (_width(nest, "ij") + _width(nest, "ji"))
+    a_column = max(1, components) * SIZES[dtype]
     columns = _TILE_BYTES // a_column
     return max(32, min(256, columns - columns % 32))
 
 
-def _width(nest: Nest, kind: str) -> int:
-    """Components of one record of row or column inputs."""
-    bit = I_BIT if kind == "i" else J_BIT
+def _width(nest: Nest, kind: Kind) -> int:
+    """Components of one record of the inputs of a kind."""
+    bits = KIND_BITS[kind]
     seen = {id(v): v for v in topological(nest.roots) if v.op == "variable"}
-    return sum(v.dim for v in seen.values() if v["kind"] == kind and v.dependence == bit)
+    return sum(v.dim for v in seen.values() if v["kind"] == kind and v.dependence == bits)

@@ -60,6 +60,8 @@ CONVERSIONS: Mapping[tuple[str, str], str] = {
     ("i32", "i64"): "sext",
     ("i64", "i32"): "trunc",
     ("index", "i32"): "trunc",
+    ("i32", "index"): "sext",
+    ("i64", "index"): "bitcast",  # of the same type, which does nothing
 }
 
 BASE_PRIMITIVES = (

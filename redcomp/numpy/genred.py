@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.genred import GenredBase, check_backend, check_count, launch, sizes
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.genred import (
+    GenredBase,
+    check_backend,
+    check_count,
+    check_integers,
+    launch,
+    sizes,
+)
+from redcomp.frontend.pair_reduction import PairReduction, Parameter
 
 __all__ = ["Genred"]
 
@@ -28,6 +35,7 @@ _COMPUTED: dict[str, type[np.generic]] = {
     "f32": np.float32,
     "f64": np.float64,
 }
+_INTEGERS: dict[str, type[np.generic]] = {"f32": np.int32, "f64": np.int64}
 _STORED: dict[str, type[np.generic]] = {**_COMPUTED, "f16": np.float16}
 
 
@@ -44,12 +52,14 @@ class Genred(GenredBase):
     ) -> Any:
         """Compute the reduction.
 
-        i-variables have shape (M, D), j-variables (N, D), parameters (D,), with D as declared; all
-        float32, all float64, or all float16 (computed in float32).  Any strides and byte order are
-        accepted.  The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the
-        formula's dimension (see docs/formulas.md for other reductions than sums).  With M or N = 0
-        it is empty, or the reduction's neutral element.  `out`, an array of the result's shape and
-        dtype, is filled and returned.
+        i-variables have shape (M, D), j-variables (N, D), arrays of pairs (M, N, D), parameters
+        (D,), with D as declared; all float32, all float64, or all float16 (computed in float32).
+        Integers may have any integer dtype or be truth values, and without other arguments the
+        computation is in float64.  Any strides and byte order are accepted.  The result has shape
+        (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension (see
+        docs/formulas.md for other reductions than sums).  With M or N = 0 it is empty, or the
+        reduction's neutral element.  `out`, an array of the result's shape and dtype, is filled and
+        returned.
 
         A batch: any argument may have further dimensions before these, which broadcast as NumPy's
         do; the result has them all, and an index counts within its entry of the batch.
@@ -84,12 +94,12 @@ def call(
     size = sizes(reduction, shapes)
     blocks = size.blocks(reduction, size.ranges(reduction, ranges))
     dtype = _dtype(reduction, arrays)
-    native = _COMPUTED[dtype]
+    native, width = _COMPUTED[dtype], "f64" if dtype == "f64" else "f32"
     arrays = [
         a
-        if a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative and a.dtype == native
-        else _packed(a, native)
-        for a in arrays
+        if a.dtype == native and not parameter.is_integer and _is_plain(a)
+        else _packed(a, parameter, width)
+        for a, parameter in zip(arrays, reduction.parameters, strict=True)
     ]
     results = [
         np.empty((*size.batch, size.rows, r.dim), np.int64 if r.kind == "index" else native)
@@ -99,8 +109,7 @@ def call(
         for result, description in zip(results, reduction.results, strict=True):
             result[:] = description.empty
     addresses, targets = list(map(_address, arrays)), list(map(_address, results))
-    kernel_dtype = "f64" if dtype == "f64" else "f32"
-    launch(reduction, kernel_dtype, size, blocks, targets, addresses, shapes)
+    launch(reduction, width, size, blocks, targets, addresses, shapes)
     if reduction.is_plain and dtype != "f16":
         arranged: Any = results[0]
     else:
@@ -151,8 +160,12 @@ def _filled(out: object, result: Any) -> _Array:
 
 
 def _dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
-    """The common dtype of the arguments."""
-    found = {a.dtype for a in arrays}
+    """The common dtype of the arguments that are no integers."""
+    found = {
+        a.dtype
+        for a, parameter in zip(arrays, reduction.parameters, strict=True)
+        if not parameter.is_integer
+    }
     if len(found) == 1:
         name = _FLOATS.get(next(iter(found)))
         if name is not None:
@@ -162,24 +175,25 @@ def _dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
 
 def _unusual_dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
     """Byte-swapped floats are fine; mixed or other dtypes are errors."""
-    first: str | None = None
+    first: tuple[str, Parameter, _Array] | None = None
     for parameter, array in zip(reduction.parameters, arrays, strict=True):
+        if parameter.is_integer:
+            continue
         name = _FLOATS.get(array.dtype.newbyteorder("="))
         if name is None:
             raise ArgumentError(
                 f"argument {parameter.name!r} has dtype {array.dtype}; "
                 "expected float16, float32 or float64"
             )
-        if first is not None and name != first:
+        first = first or (name, parameter, array)
+        if name != first[0]:
             raise ArgumentError(
                 f"argument {parameter.name!r} has dtype {array.dtype}, but "
-                f"{reduction.parameters[0].name!r} has {arrays[0].dtype}: "
-                "all arguments must have the same"
+                f"{first[1].name!r} has {first[2].dtype}: all arguments must have the same"
             )
-        first = name
-    if first is None:
+    if not arrays:
         raise ArgumentError("a formula without variables has no dtype")
-    return first
+    return "f64" if first is None else first[0]  # NumPy's float for integers
 
 
 def _as_array(value: object, name: str) -> _Array:
@@ -190,5 +204,19 @@ def _as_array(value: object, name: str) -> _Array:
     raise ArgumentError(f"argument {name!r} must be a NumPy array; it is of type {kind}")
 
 
-def _packed(array: _Array, dtype: type[np.generic]) -> _Array:
-    return np.ascontiguousarray(array, dtype=dtype)
+def _is_plain(array: _Array) -> bool:
+    """Whether machine code can read the array as it is."""
+    return bool(array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative)
+
+
+def _packed(array: _Array, parameter: Parameter, dtype: str) -> _Array:
+    """An argument as a kernel of dtype "f32" or "f64" reads it."""
+    if not parameter.is_integer:
+        return np.ascontiguousarray(array, dtype=_COMPUTED[dtype])
+    if array.dtype.kind not in "biu":
+        raise ArgumentError(
+            f"argument {parameter.name!r} has dtype {array.dtype}; its alias says integers"
+        )
+    if array.size and not np.can_cast(array.dtype, _INTEGERS[dtype]):
+        check_integers(parameter, int(array.min()), int(array.max()), dtype)
+    return np.ascontiguousarray(array, dtype=_INTEGERS[dtype])

@@ -12,7 +12,19 @@ from typing import Protocol
 
 import numpy as np
 
-from redcomp.ir import Type, Value, broadcast, compare, constant, indicator, select, zero
+from redcomp.ir import (
+    INTEGER_OF_WIDTH,
+    Type,
+    Value,
+    broadcast,
+    compare,
+    component,
+    constant,
+    convert,
+    indicator,
+    select,
+    zero,
+)
 from redcomp.ops.table import Array, Domain, Operation, ShapeError, apply, broadcast_dim, register
 
 Position = int | Value
@@ -466,6 +478,91 @@ register(
         gradient="0",
         differs="a place outside the vector gives zeros (KeOps writes past it)",
         domain=Domain(((0.0, 3.0),)),
+    ),
+)
+
+
+# -- tables ----------------------------------------------------------------------------------------
+# An index is an integer; where a table has no such component there is a zero.
+
+
+def nearest_integer(f: Value, extent: int) -> Value:
+    """The integer nearest to f, halves rounded up, if it is from 0 to extent - 1, else -1."""
+    below = apply("floor", f)
+    # f - below is exact where it matters, unlike f + 1/2.
+    place = below + indicator(compare("oge", f - below, 0.5), f.dtype)
+    is_inside = select(compare("oge", place, 0.0), compare("ole", place, extent - 1.0), False)
+    return convert(select(is_inside, place, -1.0), INTEGER_OF_WIDTH[f.dtype])
+
+
+def _evaluate_gather(f: Array, index: Array) -> Array:
+    is_inside = (index >= 0) & (index < f.shape[-1])
+    table, place = _common_leading(f, np.where(is_inside, index, 0).astype(np.int64))
+    return np.where(is_inside, np.take_along_axis(table, place, axis=-1), f.dtype.type(0))
+
+
+def _gather_shape(f: int, index: int) -> int:
+    if index != 1:
+        raise ShapeError(f"Gather takes one index, not a vector of {index}")
+    return 1
+
+
+def _gather_element(access: Access, value: Value, k: Position) -> Value:
+    """A load for a table that lies in memory as it is; a search in any other vector."""
+    table, index = value.args[0], access.element(value.args[1], 0)
+    if table.op != "variable" or table.dependence or table.dim == 1:
+        return access.fold(
+            "select",
+            constant(0, table.dtype),
+            lambda n: (
+                compare("eq", access.position(n, index.dtype), index),
+                access.element(table, n),
+            ),
+            table.dim,
+        )
+    low = select(compare("slt", index, 0), 0, index)
+    clamped = select(compare("sgt", low, table.dim - 1), table.dim - 1, low)
+    found = component(table, convert(clamped, "index"))
+    return select(compare("eq", clamped, index), found, 0)
+
+
+def _scatter_shape(f: int, index: int, *, n: int) -> int:
+    if (f, index) != (1, 1) or n < 1:
+        raise ShapeError(f"a scalar goes to one of {n} places, not {f} components to {index}")
+    return n
+
+
+def _scatter_element(access: Access, value: Value, k: Position) -> Value:
+    f, index = (access.element(arg, 0) for arg in value.args)
+    return select(compare("eq", access.position(k, index.dtype), index), f, 0)
+
+
+register(
+    _row(
+        "gather",
+        "",
+        2,
+        "the component of f at an index, 0 where there is none",
+        _evaluate_gather,
+        _gather_shape,
+        _gather_element,
+        lambda e, value: (
+            apply("scatter", e, value.args[1], n=value.args[0].dim),
+            None,
+        ),
+        gradient="0 for the index",
+    ),
+    _row(
+        "scatter",
+        "",
+        2,
+        "n zeros but for the scalar f at an index, if there is such a place",
+        lambda f, index, *, n: np.where(index == np.arange(n), f, f.dtype.type(0)),
+        _scatter_shape,
+        _scatter_element,
+        lambda e, value: (apply("gather", e, value.args[1]), None),
+        ("n",),
+        gradient="0 for the index",
     ),
 )
 

@@ -114,5 +114,7 @@ def _from_float(stored: Value, dtype: str) -> Value:
 def _is_raw(value: Value) -> bool:
     """Whether the value is read from memory or written into the code as it is."""
     if value.op == "component":
-        return value.args[0].op == "variable"
+        vector = value.args[0]
+        # A position that changes more often than its table takes a computation and a load a lane.
+        return vector.op == "variable" and vector.dependence == value.dependence
     return value.op in _RAW

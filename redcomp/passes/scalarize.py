@@ -143,7 +143,7 @@ class _Scalarizer:
             if state is None:
                 state = args[0] * args[1] if combine == "fma" else args[0]
             else:
-                state = ir.elementwise(combine, *args, state)
+                state = Value(combine, (*args, state), state.type)
         if state is None:
             raise ValueError("a fold over nothing needs an initial value")
         return state

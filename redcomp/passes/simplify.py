@@ -276,7 +276,9 @@ def _self_difference(value: Value) -> Value | None:
 
 
 def _merged_factors(value: Value) -> Value | None:
-    """c1 * (c2 * x) -> (c1 * c2) * x."""
+    """c1 * (c2 * x) -> (c1 * c2) * x; in integers, the constant's product might not fit."""
+    if not value.type.is_float:
+        return None
     for outer, inner in (value.args, value.args[::-1]):
         if outer.is_constant and inner.op == "multiply":
             for factor, x in (inner.args, inner.args[::-1]):

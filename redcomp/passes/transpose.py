@@ -7,6 +7,8 @@ from redcomp.ir import Kernel, Kind, replace_variables, variable
 _OTHER: dict[str, Kind] = {
     "i": "j",
     "j": "i",
+    "ij": "ji",
+    "ji": "ij",
     "i_index": "j_index",
     "j_index": "i_index",
     "parameter": "parameter",
@@ -14,7 +16,7 @@ _OTHER: dict[str, Kind] = {
 
 
 def transpose(kernel: Kernel) -> Kernel:
-    """The same kernel with i-variables and j-variables exchanged."""
+    """The same kernel with i-variables and j-variables exchanged; arrays stay as they are."""
     exchanged = {
         id(v): variable(v["name"], _OTHER[v["kind"]], v["position"], v.type, v.span)
         for v in kernel.params

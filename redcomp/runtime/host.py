@@ -71,11 +71,13 @@ class HostKernel:
         outputs: Sequence[int],
         arguments: Sequence[int],
         offsets: Integers | None = None,
+        second_axis: int = 0,
     ) -> None:
         """Compute the rows of all blocks; outputs and arguments are addresses of arrays.
 
         In a batch every entry has the same blocks.  `offsets` has a row for each entry: the bytes
-        from each of the addresses, outputs first, to the entry's own array.
+        from each of the addresses, outputs first, to the entry's own array.  Arrays of pairs have
+        `second_axis` vectors on their second axis.
         """
         entries = 1 if offsets is None else len(offsets)
         plan = blocks.plan(entries, self.grain)
@@ -89,6 +91,7 @@ class HostKernel:
             0 if partials is None else _aligned(partials.ctypes.data),
             8 * (len(outputs) + len(arguments)),
             0,
+            second_axis,
             *outputs,
             *arguments,
         ]

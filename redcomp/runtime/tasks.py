@@ -92,6 +92,16 @@ class Blocks:
         total = np.cumsum(self.intervals[:, 1] - self.intervals[:, 0])
         return np.diff(total[self.ends - 1], prepend=0)
 
+    def mask(self, rows: int, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+        """Which pairs there are: (rows, columns)."""
+        made = np.zeros((rows, columns), np.bool_)
+        begin = 0
+        for (first, last), end in zip(self.rows, self.ends, strict=True):
+            for start, stop in self.intervals[begin:end]:
+                made[first:last, start:stop] = True
+            begin = end
+        return made
+
     def plan(self, entries: int, grain: Grain) -> Plan:
         """The task table for a kernel and a batch of some entries."""
         key = (entries, grain)

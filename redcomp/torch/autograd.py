@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch.autograd.forward_ad import unpack_dual
 
-from redcomp.frontend.genred import launch, sizes
+from redcomp.frontend.genred import AXES, launch, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.frontend.ranges import Ranges
+from redcomp.frontend.tables import Read, without_reads
 
 KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
-_INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+# So many pairs are computed at a time where each has a result of its own.
+_PAIRS = 2**18
 
 Tensors = tuple[torch.Tensor, ...]
+
+
+def float_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
+    """The dtype of the arguments that are no integers; without any, PyTorch's for integers."""
+    of_integers = torch.get_default_dtype()
+    if of_integers not in KERNEL_DTYPES:
+        of_integers = torch.float32
+    return next((t.dtype for t in tensors if t.is_floating_point()), of_integers)
 
 
 def apply(
@@ -28,6 +42,7 @@ def apply(
     has_values = any(result.kind == "value" for result in reduction.results)
     if not (has_values and _is_differentiated(tensors)):
         return _compute(reduction, tensors, ranges)
+    reduction, tensors = _with_reads_given(reduction, tensors)
     placed = reduction.with_places()
     reduce: Callable[..., Tensors] = _Reduce.apply
     results = list(reduce(placed, ranges, *tensors))
@@ -62,14 +77,51 @@ def _tangent(tensor: torch.Tensor) -> torch.Tensor | None:
     return tangent
 
 
+def _with_reads_given(
+    reduction: PairReduction, tensors: Sequence[torch.Tensor]
+) -> tuple[PairReduction, Sequence[torch.Tensor]]:
+    """The reduction with PyTorch's own reads of the tables whose gradient is wanted."""
+    if torch._C._are_functorch_transforms_active():
+        return reduction, tensors  # there are no indices to be had; the kernel's own reads will do
+    tables = frozenset(
+        n
+        for n, (tensor, parameter) in enumerate(zip(tensors, reduction.parameters, strict=True))
+        if parameter.kind == "parameter" and tensor.requires_grad
+    )
+    without = without_reads(reduction, tables)
+    if without is None:
+        return reduction, tensors
+    counts = sizes(reduction, [t.shape for t in tensors]).by_kind(reduction)
+    given = [t.detach() if n in without.unread else t for n, t in enumerate(tensors)]
+    given += [_read(read, tensors, counts) for read in without.reads]
+    return without.reduction, given
+
+
+def _read(read: Read, tensors: Sequence[torch.Tensor], counts: Mapping[str, int]) -> torch.Tensor:
+    """The components of a table at the indices, 0 where there is none."""
+    table = tensors[read.table]
+    arguments = [tensors[n].detach() for n in read.arguments]
+    numbers = [torch.arange(counts[kind[0]])[:, None] for kind in read.numbers]
+    (places,) = _compute(read.index, [*arguments, *numbers], None, table.dtype)
+    index, length = places.long(), table.shape[-1]
+    batch = np.broadcast_shapes(table.shape[:-1], index.shape[:-2])
+    entries = length * torch.arange(prod(batch)).reshape(*batch, 1, 1)
+    components = table.expand(*batch, length).reshape(-1)
+    found = torch.where(index >= 0, components[index.clamp(min=0) + entries], 0.0)
+    return found[..., 0] if read.kind == "parameter" else found
+
+
 def _compute(
-    reduction: PairReduction, tensors: Sequence[torch.Tensor], ranges: Ranges | None
+    reduction: PairReduction,
+    tensors: Sequence[torch.Tensor],
+    ranges: Ranges | None,
+    dtype: torch.dtype | None = None,
 ) -> Tensors:
-    """Run the kernel."""
+    """Run the kernel, in the tensors' dtype unless another is given."""
     shapes = [t.shape for t in tensors]
     size = sizes(reduction, shapes)
     blocks = size.blocks(reduction, ranges)
-    dtype = next(t.dtype for t in tensors if t.is_floating_point())
+    dtype = dtype or float_dtype(tensors)
     results = tuple(
         torch.empty(
             (*size.batch, size.rows, r.dim), dtype=torch.int64 if r.kind == "index" else dtype
@@ -80,7 +132,7 @@ def _compute(
         for result, description in zip(results, reduction.results, strict=True):
             result[:] = torch.tensor(description.empty, dtype=result.dtype)
     packed = [
-        (t.to(_INTEGERS[dtype]) if p.is_integer else t.detach()).contiguous()
+        (t.to(INTEGERS[dtype]) if p.is_integer else t.detach()).contiguous()
         for t, p in zip(tensors, reduction.parameters, strict=True)
     ]
     targets, addresses = [r.data_ptr() for r in results], [t.data_ptr() for t in packed]
@@ -136,9 +188,14 @@ class _Reduce(torch.autograd.Function):
         given = tuple(e is not None for e in of_values)
         present = [e for e in of_values if e is not None]
         wanted = [n for n, needed in enumerate(ctx.needs_input_grad[2:]) if needed]
+        arguments = (*tensors, *present, *results)
         for group in _groups(reduction, wanted) if present else ():
             derived = reduction.gradient(group, given)
-            parts = apply(derived, (*tensors, *present, *results), ctx.ranges)
+            if reduction.parameters[group[0]].kind == "ij":
+                each = range(len(group))
+                parts = tuple(_at_all_pairs(derived, n, arguments, ctx.ranges) for n in each)
+            else:
+                parts = apply(derived, arguments, ctx.ranges)
             for position, part in zip(group, parts, strict=True):
                 is_parameter = reduction.parameters[position].kind == "parameter"
                 of_entries = part.sum(-2) if is_parameter else part
@@ -153,11 +210,11 @@ def _differentiable(reduction: PairReduction) -> list[bool]:
 
 
 def _groups(reduction: PairReduction, wanted: Sequence[int]) -> list[tuple[int, ...]]:
-    """Arguments whose gradients share a sweep: i-variables, and j-variables with parameters."""
-    kinds = {n: reduction.parameters[n].kind for n in wanted}
-    first = tuple(n for n in wanted if kinds[n] == "i")
-    second = tuple(n for n in wanted if kinds[n] != "i")
-    return [group for group in (first, second) if group]
+    """Arguments whose gradients share a sweep: i-variables, j-variables with parameters, pairs'."""
+    sweeps = {"i": 0, "j": 1, "parameter": 1, "ij": 2}
+    of = {n: sweeps[reduction.parameters[n].kind] for n in wanted}
+    groups = (tuple(n for n in wanted if of[n] == sweep) for sweep in range(3))
+    return [group for group in groups if group]
 
 
 def _values_at(
@@ -173,20 +230,63 @@ def _values_at(
     """
     *entry, spread, which = known
     chosen, batch = places[known], places.shape[:-2]
-    numbers: dict[str, torch.Tensor] = {reduction.rows: spread}
-    pairs = []
-    for tensor, parameter in zip(tensors, reduction.parameters, strict=True):
-        if parameter.kind == "parameter":
-            there = tensor.expand(*batch, -1)
-            pairs.append(there[tuple(entry)] if entry else there.expand(len(chosen), -1))
-        else:
-            there = tensor.expand(*batch, -1, -1)
-            pairs.append(there[(*entry, numbers.get(parameter.kind, chosen))])
-    pairs += [numbers.get(kind[0], chosen)[:, None] for kind in reduction.numbers]
-    (values,) = apply(reduction.pointwise(output), pairs, None)
+    i, j = (spread, chosen) if reduction.rows == "i" else (chosen, spread)
+    values = _at_pairs(reduction, output, tensors, i, j, entry, batch)
     # Each component of a vector has a place of its own.
     component = which[:, None] if values.shape[1] > 1 else torch.zeros_like(which)[:, None]
     return values.gather(1, component)[:, 0]
+
+
+def _at_all_pairs(
+    reduction: PairReduction, output: int, tensors: Sequence[torch.Tensor], ranges: Ranges | None
+) -> torch.Tensor:
+    """What an output reduces, at every pair: (M, N, E), computed some pairs at a time.
+
+    It is 0 at the pairs that `ranges` leave out.
+    """
+    counts = sizes(reduction, [t.shape for t in tensors]).by_kind(reduction)
+    rows, columns = counts["i"], counts["j"]
+    visited = torch.arange(rows * columns)
+    if ranges is not None:
+        visited = torch.from_numpy(ranges.i.mask(rows, columns)).flatten().nonzero()[:, 0]
+    parts = []
+    for first in range(0, max(1, len(visited)), _PAIRS):
+        some = visited[first : first + _PAIRS]
+        i, j = some // max(1, columns), some % max(1, columns)
+        parts.append(_at_pairs(reduction, output, tensors, i, j))
+    values = torch.cat(parts, -2)
+    if ranges is not None:
+        shape = (*values.shape[:-2], rows * columns, values.shape[-1])
+        values = values.new_zeros(shape).index_copy(-2, visited, values)
+    return values.reshape(*values.shape[:-2], rows, columns, values.shape[-1])
+
+
+def _at_pairs(
+    reduction: PairReduction,
+    output: int,
+    tensors: Sequence[torch.Tensor],
+    i: torch.Tensor,
+    j: torch.Tensor,
+    entry: Sequence[torch.Tensor] = (),
+    batch: Sequence[int] = (),
+) -> torch.Tensor:
+    """What an output reduces, at pairs given by their numbers: (..., pairs, E).
+
+    The pairs are those of each entry of a batch, unless `entry` names the entry of each pair.
+    """
+    numbers = {"i": i, "j": j}
+    given = []
+    for tensor, parameter in zip(tensors, reduction.parameters, strict=True):
+        axes = AXES[parameter.kind]
+        at = tuple(numbers[axis] for axis in axes)
+        if entry:
+            given.append(tensor.expand(*batch, *tensor.shape[-1 - len(axes) :])[(*entry, *at)])
+        else:
+            place: tuple[Any, ...] = (..., *at, slice(None))
+            given.append(tensor[place])
+    given += [numbers[kind[0]][:, None] for kind in reduction.numbers]
+    (values,) = apply(reduction.pointwise(output, bool(entry)), given, None)
+    return values
 
 
 class _SameValue(torch.autograd.Function):

@@ -8,9 +8,16 @@ from typing import Any
 import torch
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.genred import GenredBase, Sizes, check_backend, check_count, sizes
-from redcomp.frontend.pair_reduction import PairReduction
-from redcomp.torch.autograd import KERNEL_DTYPES, apply
+from redcomp.frontend.genred import (
+    GenredBase,
+    Sizes,
+    check_backend,
+    check_count,
+    check_integers,
+    sizes,
+)
+from redcomp.frontend.pair_reduction import PairReduction, Parameter
+from redcomp.torch.autograd import INTEGERS, KERNEL_DTYPES, apply, float_dtype
 
 __all__ = ["Genred"]
 
@@ -20,6 +27,7 @@ _FLOATS = {
     torch.float16: "f16",
     torch.bfloat16: "bf16",
 }
+_INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _STORED = {name: dtype for dtype, name in _FLOATS.items()}
 
 
@@ -36,11 +44,13 @@ class Genred(GenredBase):
     ) -> Any:
         """Compute the reduction on CPU tensors; differentiable in every argument, to any order.
 
-        i-variables have shape (M, D), j-variables (N, D), parameters (D,), with D as declared; all
-        of one dtype: float32, float64, or float16 or bfloat16 (computed in float32).  Any strides
-        are accepted.  The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the
-        formula's dimension (see docs/formulas.md for other reductions than sums).  `out`, a tensor
-        of the result's shape and dtype, is filled and returned.
+        i-variables have shape (M, D), j-variables (N, D), arrays of pairs (M, N, D), parameters
+        (D,), with D as declared; all of one dtype: float32, float64, or float16 or bfloat16
+        (computed in float32).  Integers may have any integer dtype or be truth values, and without
+        other arguments the computation is in PyTorch's default dtype.  Any strides are accepted.
+        The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension
+        (see docs/formulas.md for other reductions than sums).  `out`, a tensor of the result's
+        shape and dtype, is filled and returned.
 
         A batch: any argument may have further dimensions before these, which broadcast as PyTorch's
         do; the result has them all, and an index counts within its entry of the batch.
@@ -67,12 +77,15 @@ def call(
         check_backend(backend)
     reduction = genred.reduction
     size = check(reduction, args)
-    dtype = args[0].dtype
-    if dtype not in KERNEL_DTYPES:  # half precision is for storage
-        args = tuple(t.float() for t in args)
+    dtype = float_dtype(args)
+    computed = dtype if dtype in KERNEL_DTYPES else torch.float32  # half precision is for storage
+    args = tuple(
+        _integers(tensor, parameter, computed) if parameter.is_integer else tensor.to(computed)
+        for tensor, parameter in zip(args, reduction.parameters, strict=True)
+    )
     results = apply(reduction, args, size.ranges(reduction, ranges))
     stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
-    if not reduction.is_plain or stored != args[0].dtype:
+    if not reduction.is_plain or stored != computed:
         arranged = genred.arranged(
             [
                 _as_stored(tensor, result.kind, stored)
@@ -83,6 +96,14 @@ def call(
     else:
         arranged = results[0]
     return arranged if out is None else _filled(out, arranged)
+
+
+def _integers(tensor: torch.Tensor, parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
+    """An argument as the integers of a computation in the dtype."""
+    if tensor.dtype == torch.int64 != INTEGERS[dtype] and tensor.numel():
+        low, high = tensor.aminmax()
+        check_integers(parameter, int(low), int(high), KERNEL_DTYPES[dtype])
+    return tensor.to(INTEGERS[dtype])
 
 
 def _as_stored(tensor: torch.Tensor, kind: str, dtype: torch.dtype) -> torch.Tensor:
@@ -114,6 +135,7 @@ def check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Sizes:
             kind = type(tensor).__name__
             raise ArgumentError(f"argument {parameter.name!r} must be a tensor, not a {kind}")
     size = sizes(reduction, [t.shape for t in tensors])
+    first: tuple[torch.Tensor, str] | None = None
     for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
         name = parameter.name
         if tensor.device.type != "cpu":
@@ -121,15 +143,22 @@ def check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Sizes:
                 f"argument {name!r} is on {tensor.device}: "
                 "this version of redcomp computes on the CPU only"
             )
+        if parameter.is_integer:
+            if tensor.dtype not in _INTEGER_DTYPES:
+                raise ArgumentError(
+                    f"argument {name!r} has dtype {tensor.dtype}; its alias says integers"
+                )
+            continue
         if tensor.dtype not in _FLOATS:
             raise ArgumentError(
                 f"argument {name!r} has dtype {tensor.dtype}; "
                 "expected torch.float32, float64, float16 or bfloat16"
             )
-        if tensor.dtype != tensors[0].dtype:
+        first = first or (tensor, name)
+        if tensor.dtype != first[0].dtype:
             raise ArgumentError(
-                f"argument {name!r} has dtype {tensor.dtype}, but {reduction.parameters[0].name!r} "
-                f"has {tensors[0].dtype}: all arguments must have the same"
+                f"argument {name!r} has dtype {tensor.dtype}, but {first[1]!r} "
+                f"has {first[0].dtype}: all arguments must have the same"
             )
     if not tensors:
         raise ArgumentError("a formula without variables has no dtype")

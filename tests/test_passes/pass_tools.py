@@ -97,7 +97,7 @@ def random_variables(
     special: bool = False,
 ) -> dict[str, Array]:
     """An array for each variable; some components are zeros, infinities or NaN where asked for."""
-    shapes = {"i": (rows, 1), "j": (1, columns), "parameter": ()}
+    shapes = {"i": (rows, 1), "j": (1, columns), "ij": (rows, columns), "parameter": ()}
     arrays = {}
     for param in params:
         shape = (*shapes[param["kind"]], param.dim)

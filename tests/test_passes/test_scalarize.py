@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from ir_samples import kernel_of, list_samples
+from ir_samples import kernel_of, list_samples, operand_dtype
 from pass_tools import kernel_text, random_variables, same_bits
 
 from redcomp.interpret import interpret
@@ -109,11 +109,14 @@ def test_chain_of_any_length_needs_no_recursion() -> None:
 
 def applied(row: Operation, dim: int) -> Value | None:
     """An operation of the table on f64 vectors, with parameters that fit."""
-    args = tuple(variable(f"a{k}", "i", k, Type("f64", dim)) for k in range(row.arity))
     for numbers in ((2, 5), (5, 2), (2,), (40,), ()):
         if len(numbers) == len(row.parameters):
-            for dims in ((dim,) * row.arity, (2 * dim,) * row.arity, (1,) * row.arity):
-                args = tuple(variable(f"a{k}", "i", k, Type("f64", d)) for k, d in enumerate(dims))
+            some = (dim, *(1,) * (row.arity - 1))
+            for dims in ((dim,) * row.arity, (2 * dim,) * row.arity, (1,) * row.arity, some):
+                args = tuple(
+                    variable(f"a{k}", "i", k, Type(operand_dtype(row, k, "f64"), d))
+                    for k, d in enumerate(dims)
+                )
                 try:
                     return apply(row.name, *args, **dict(zip(row.parameters, numbers, strict=True)))
                 except ShapeError:
@@ -150,6 +153,17 @@ def assert_scalar_form_agrees(value: Value) -> None:
     arrays = random_variables(kernel.params, np.random.default_rng(0))
     (before,), (after,) = interpret(kernel.roots, arrays), interpret(scalar.roots, arrays)
     np.testing.assert_allclose(after, np.broadcast_to(before, after.shape), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.parametrize("dim", [1, 3, UNROLLED, LONG])
+def test_a_table_in_memory_is_read_at_a_position(dim: int) -> None:
+    table = variable("table", "parameter", 0, Type("f64", dim))
+    index = variable("index", "j", 1, Type("i64"))
+    value = apply("gather", table, index * 3)  # at -3, 0 and 3: some are outside
+    assert_scalar_form_agrees(value)
+    (scalar,) = scalar_kernel(kernel_of(value)).roots
+    loops = [part for part in topological([scalar]) if part.op == "fold"]
+    assert not loops
 
 
 @pytest.mark.parametrize("dim", [3, LONG])
