@@ -12,6 +12,7 @@ import numpy as np
 
 from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
 from redcomp.frontend.aliases import Alias, parse_alias, parse_aliases, spell
+from redcomp.frontend.calls import AXES, check_count
 from redcomp.frontend.conjugate_gradients import (
     Array,
     SolveInfo,
@@ -19,7 +20,7 @@ from redcomp.frontend.conjugate_gradients import (
     System,
     conjugate_gradients,
 )
-from redcomp.frontend.genred import AXES, GenredBase, check_count
+from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import Parameter
 from redcomp.ir import Kind
 from redcomp.passes.linear import acts_componentwise, is_linear

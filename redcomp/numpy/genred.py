@@ -9,14 +9,8 @@ from typing import Any
 import numpy as np
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.genred import (
-    GenredBase,
-    check_backend,
-    check_count,
-    check_integers,
-    launch,
-    sizes,
-)
+from redcomp.frontend.calls import check_backend, check_count, check_integers, launch, sizes
+from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import PairReduction, Parameter
 
 __all__ = ["Genred"]

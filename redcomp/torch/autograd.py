@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.autograd.forward_ad import unpack_dual
 
-from redcomp.frontend.genred import AXES, launch, sizes
+from redcomp.frontend.calls import AXES, launch, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.frontend.ranges import Ranges
 from redcomp.frontend.tables import Read, without_reads

@@ -8,14 +8,8 @@ from typing import Any
 import torch
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.genred import (
-    GenredBase,
-    Sizes,
-    check_backend,
-    check_count,
-    check_integers,
-    sizes,
-)
+from redcomp.frontend.calls import Sizes, check_backend, check_count, check_integers, sizes
+from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import PairReduction, Parameter
 from redcomp.torch.autograd import INTEGERS, KERNEL_DTYPES, apply, float_dtype
 

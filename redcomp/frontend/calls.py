@@ -1,0 +1,176 @@
+"""What every call shares: checks of arguments, its sizes, and the launch of the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from redcomp.errors import ArgumentError
+from redcomp.frontend.integers import fits
+from redcomp.frontend.pair_reduction import PairReduction, Parameter
+from redcomp.frontend.ranges import Ranges, read_ranges
+from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES
+from redcomp.llvm_backend.schedule import SIZES
+from redcomp.runtime.tasks import Blocks, Integers, whole
+
+HOST_BACKENDS = ("auto", "CPU")
+GPU_BACKENDS = (
+    "GPU",
+    "GPU_1D",
+    "GPU_1D_device",
+    "GPU_1D_host",
+    "GPU_2D",
+    "GPU_2D_device",
+    "GPU_2D_host",
+)
+_ONE = (1, "")
+_SHAPES = {"i": "(M, {})", "j": "(N, {})", "ij": "(M, N, {})", "parameter": "({},)"}
+# What the axes count that are before the components and after those of the batch.
+AXES: Mapping[str, str] = {"i": "i", "j": "j", "ij": "ij", "parameter": ""}
+
+
+def check_backend(backend: str) -> None:
+    """Raise ArgumentError unless the backend is known and can be had."""
+    if backend in HOST_BACKENDS:
+        return
+    if backend in GPU_BACKENDS:
+        raise ArgumentError(f"backend={backend!r}: this version of redcomp runs on the host only")
+    known = ", ".join(HOST_BACKENDS + GPU_BACKENDS)
+    raise ArgumentError(f"backend must be one of {known}, not {backend!r}")
+
+
+def check_count(reduction: PairReduction, count: int) -> None:
+    """Raise ArgumentError unless there is an argument for each variable."""
+    parameters = reduction.parameters
+    if count != len(parameters):
+        listed = ", ".join(p.name for p in parameters)
+        raise ArgumentError(f"expected {len(parameters)} arguments ({listed}), but {count} came")
+
+
+def check_integers(parameter: Parameter, low: int, high: int, dtype: str) -> None:
+    """Raise ArgumentError unless the integers of a kernel hold an argument's extreme values."""
+    if fits(low, dtype) and fits(high, dtype):
+        return
+    number = high if fits(low, dtype) else low
+    held = NUMPY_DTYPES[INTEGER_OF_WIDTH[dtype]].__name__
+    raise ArgumentError(
+        f"argument {parameter.name!r} has the value {number}, which does not fit into {held}, "
+        f"the integers of a call in {NUMPY_DTYPES[dtype].__name__}"
+    )
+
+
+class Sizes(NamedTuple):  # made at each call, three times as fast as a dataclass
+    """What a call computes: rows of the result, columns reduced over, dimensions of the batch."""
+
+    rows: int
+    columns: int
+    batch: tuple[int, ...]
+
+    def by_kind(self, reduction: PairReduction) -> dict[str, int]:
+        """The numbers of i and of j, whichever the reduction is over."""
+        i, j = (self.rows, self.columns) if reduction.rows == "i" else (self.columns, self.rows)
+        return {"i": i, "j": j}
+
+    def ranges(self, reduction: PairReduction, ranges: object) -> Ranges | None:
+        """A call's `ranges`, checked; raises ArgumentError."""
+        if ranges is None:
+            return None
+        counts = (self.rows, self.columns)
+        return read_ranges(ranges, *(counts if reduction.rows == "i" else counts[::-1]))
+
+    def blocks(self, reduction: PairReduction, ranges: Ranges | None) -> Blocks:
+        """The rows and columns of every entry that are visited."""
+        return whole(self.rows, self.columns) if ranges is None else ranges.blocks(reduction.rows)
+
+
+def sizes(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> Sizes:
+    """The sizes of a call whose arguments have these shapes; checks them all.
+
+    An index without any variable has size 1.  Raises ArgumentError.
+    """
+    parameters = reduction.parameters
+    found: dict[str, tuple[int, str]] = {}
+    is_batch = False
+    for parameter, shape in zip(parameters, shapes, strict=True):
+        axes = AXES[parameter.kind]
+        own = len(axes) + 1
+        if len(shape) < own or shape[-1] != parameter.dim:
+            raise ArgumentError(_shape_message(parameter, shape))
+        is_batch = is_batch or len(shape) > own
+        for index, count, what in zip(axes, shape[-own:], ("rows", "columns"), strict=False):
+            size, first = found.setdefault(index, (count, parameter.name))
+            if size != count:
+                raise ArgumentError(
+                    f"argument {parameter.name!r} has {count} {what}, but {first!r} has {size}: "
+                    f"all {index}-variables must have the same number"
+                )
+    columns = "j" if reduction.rows == "i" else "i"
+    batch = _batch(reduction, shapes) if is_batch else ()
+    return Sizes(found.get(reduction.rows, _ONE)[0], found.get(columns, _ONE)[0], batch)
+
+
+def _batch(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The dimensions that arguments have before their own, broadcast."""
+    batch: tuple[int, ...] = ()
+    for parameter, shape in zip(reduction.parameters, shapes, strict=True):
+        own = tuple(shape[: len(shape) - len(AXES[parameter.kind]) - 1])
+        try:
+            batch = np.broadcast_shapes(batch, own)
+        except ValueError:
+            raise ArgumentError(
+                f"argument {parameter.name!r} has batch dimensions {own}, which do not broadcast "
+                f"with {batch}, those of the arguments before it"
+            ) from None
+    return batch
+
+
+def launch(
+    reduction: PairReduction,
+    dtype: str,
+    size: Sizes,
+    blocks: Blocks,
+    outputs: Sequence[int],
+    arguments: Sequence[int],
+    shapes: Sequence[Sequence[int]],
+) -> None:
+    """Compute the rows of the blocks; addresses of contiguous outputs and arguments of `shapes`."""
+    if blocks.covered and 0 not in size.batch:
+        offsets = _offsets(reduction, dtype, size, shapes) if size.batch else None
+        kernel = reduction.compiled(dtype, blocks.tallest)
+        second_axis = size.columns if reduction.rows == "i" else size.rows
+        kernel(blocks, outputs, arguments, offsets, second_axis)
+
+
+def _offsets(
+    reduction: PairReduction, dtype: str, size: Sizes, shapes: Sequence[Sequence[int]]
+) -> Integers:
+    """(entries of the batch, outputs and arguments): bytes to the entry's part of the array."""
+    columns = [
+        _entries(
+            size.batch,
+            size.batch,
+            size.rows * result.dim * SIZES["i64" if result.kind == "index" else dtype],
+        )
+        for result in reduction.results
+    ]
+    for parameter, shape in zip(reduction.parameters, shapes, strict=True):
+        axes = len(shape) - len(AXES[parameter.kind]) - 1
+        columns.append(_entries(tuple(shape[:axes]), size.batch, prod(shape[axes:]) * SIZES[dtype]))
+    return np.stack(columns, axis=1)
+
+
+def _entries(own: tuple[int, ...], batch: tuple[int, ...], step: int) -> Integers:
+    """For each entry of the batch, `step` times the number of the array's own entry."""
+    numbers = step * np.arange(prod(own), dtype=np.int64)
+    return np.broadcast_to(numbers.reshape(own), batch).ravel()
+
+
+def _shape_message(parameter: Parameter, shape: Sequence[int]) -> str:
+    expected = _SHAPES[parameter.kind].format(parameter.dim)
+    return (
+        f"argument {parameter.name!r} must have shape {expected}, as its alias says, after any "
+        f"dimensions of a batch; it has shape {tuple(shape)}"
+    )
