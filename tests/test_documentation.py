@@ -87,3 +87,11 @@ def test_links_lead_somewhere(page: Path) -> None:
         file = (page.parent / target).resolve() if target else page
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("layer", ["frontend", "llvm_backend", "ops", "passes", "runtime", "text"])
+def test_internals_name_every_module(layer: str) -> None:
+    page = (ROOT / "docs" / "internals" / f"{layer}.md").read_text(encoding="utf-8")
+    modules = {file.stem for file in (ROOT / "redcomp" / layer).glob("*.py")} - {"__init__"}
+    assert modules
+    assert not {name for name in modules if f"`{name}" not in page}
