@@ -101,7 +101,7 @@ def call(
     addresses, targets = list(map(_address, arrays)), list(map(_address, results))
     kernel_dtype = "f64" if dtype == "f64" else "f32"
     launch(reduction, kernel_dtype, size, blocks, targets, addresses, shapes)
-    if reduction.is_plain and dtype != "f16":
+    if genred.is_plain and dtype != "f16":
         arranged: Any = results[0]
     else:
         stored = genred.stored_dtype(dtype)

@@ -72,7 +72,7 @@ def call(
         args = tuple(t.float() for t in args)
     results = apply(reduction, args, size.ranges(reduction, ranges))
     stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
-    if not reduction.is_plain or stored != args[0].dtype:
+    if not genred.is_plain or stored != args[0].dtype:
         arranged = genred.arranged(
             [
                 _as_stored(tensor, result.kind, stored)
