@@ -75,6 +75,9 @@ class GenredBase:
         source = FormulaSource(self.requests, parse_aliases(list(aliases)))
         self.reduction = PairReduction(source, "i" if axis == 1 else "j", options)
         self.parts = source.parts()
+        kinds = [result.kind for result in self.reduction.results]
+        # Whether a call returns the kernel's only result as it is.
+        self.is_plain = self.is_single and kinds in (["value"], ["index"])
 
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))

@@ -119,11 +119,6 @@ class PairReduction:
         self.__init__(**state)  # type: ignore[misc]  # mypy wants no call of __init__ on an object
 
     @property
-    def is_plain(self) -> bool:
-        """Whether there is one result, to be returned as it is."""
-        return len(self.results) == 1 and self.results[0].kind in ("value", "index")
-
-    @property
     def rows_of_outputs(self) -> list[Reduction]:
         """The table's row of each output."""
         return [REDUCTIONS[output.reduction] for output in self.untransposed("f64").outputs]

@@ -104,7 +104,7 @@ def call(
             result[:] = description.empty
     addresses, targets = list(map(_address, arrays)), list(map(_address, results))
     launch(reduction, width, size, blocks, targets, addresses, shapes)
-    if reduction.is_plain and dtype != "f16":
+    if genred.is_plain and dtype != "f16":
         arranged: Any = results[0]
     else:
         stored = genred.stored_dtype(dtype)

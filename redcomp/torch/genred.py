@@ -79,7 +79,7 @@ def call(
     )
     results = apply(reduction, args, size.ranges(reduction, ranges))
     stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
-    if not reduction.is_plain or stored != computed:
+    if not genred.is_plain or stored != computed:
         arranged = genred.arranged(
             [
                 _as_stored(tensor, result.kind, stored)
