@@ -160,9 +160,14 @@ class _Rounding(TorchDispatchMode):
         return tree_map(lambda t: self.rounded(t, max(terms, 1.0) ** 0.5), result)
 
     def rounded(self, t: Any, times: float = 1.0) -> Any:
-        """Small multiples of 1/16 are exact in float32; what is no float64 tensor stays."""
+        """Small multiples of 1/16 are exact in float32; what is no float64 tensor stays.
+
+        Autograd's zero tensors have no memory that could be read.
+        """
         if not isinstance(t, Tensor) or t.dtype != torch.float64:
             return t
+        if t._is_zerotensor():
+            return torch.zeros(t.shape, dtype=t.dtype)
         signed = 1 - 2 * torch.rand(t.shape, generator=self.generator, dtype=torch.float64)
         moved = t * (1 + times * EPSILON[torch.float32] * signed)
         return torch.where((t * 16 == (t * 16).round()) & (t.abs() < 1024), t, moved)
