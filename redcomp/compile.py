@@ -125,7 +125,8 @@ class Statistics:
     operations    arithmetic operations of the IR a pair, by name; a loop's combination counts once
                   a component
     instructions  vector instructions of the innermost loop for one vector of pairs (or, if it is a
-                  loop over components, of one component of them)
+                  loop over components, of one component of them), none of which is of the rare ones
+                  for which states are adjusted
     """
 
     operations: Mapping[str, int]
@@ -205,7 +206,7 @@ class Lowering:
 
     @property
     def pair_loop(self) -> LoopBody:
-        """The innermost loop of the assembly."""
+        """The innermost loop of the assembly, see `redcomp.llvm_backend.machine_code`."""
         return pair_loop(self.asm)
 
     @functools.cached_property
