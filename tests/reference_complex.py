@@ -14,7 +14,10 @@ Tensor = torch.Tensor
 
 def complex_of(f: Tensor) -> Tensor:
     """Pairs as complex numbers."""
-    return torch.view_as_complex(f.unflatten(-1, (-1, 2)).contiguous())
+    # A copy: a view may begin at an odd place, where no complex number may lie.
+    return torch.view_as_complex(
+        f.unflatten(-1, (-1, 2)).clone(memory_format=torch.contiguous_format)
+    )
 
 
 def pairs_of(z: Tensor) -> Tensor:
