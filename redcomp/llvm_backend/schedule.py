@@ -64,8 +64,10 @@ _LOOP_BLOCKS_OF_A_ROW: _Blocks = ((1, 8), (1, 4), (1, 1))
 _BLOCKS_OF_A_ROW: _Blocks = ((1, 4), (1, 2), (1, 1))
 # A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
 _VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 1))
-# Where all that happens to the states is that they are rarely adjusted.
-_GUARDED_BLOCKS: _Blocks = ((1, 4), (1, 1))
+# Where the states are rarely adjusted, branches keep the pairs apart: the first row is for states
+# that are stepped too, the second for those that only change then.
+_ADJUSTED_BLOCKS: _Blocks = ((1, 2), (1, 1))
+_LIST_BLOCKS: _Blocks = ((1, 4), (1, 1))
 # How many pairs a lane keeps: enough that the lanes are about equally full when one is full.
 _PENDING = 32
 
@@ -92,11 +94,13 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
         return rows * len(stepped) < target.registers * 3 // 8
 
     if not stepped:
-        blocks = _GUARDED_BLOCKS
+        blocks = _LIST_BLOCKS
     elif any(state.dim > 1 for state in nest.states):
         blocks = _VECTOR_STATE_BLOCKS
     elif folds:
         blocks = _LOOP_BLOCKS_OF_A_ROW if few_rows else _LOOP_BLOCKS
+    elif nest.guards:
+        blocks = _ADJUSTED_BLOCKS
     else:
         blocks = _BLOCKS_OF_A_ROW if few_rows else _BLOCKS
     rows, cols = next(filter(fits, blocks), blocks[-1])

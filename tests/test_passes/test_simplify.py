@@ -369,3 +369,12 @@ def test_integers_are_left_alone() -> None:
     values = (n + 0, n * 1, n - n, elementwise("shift_left", n, 0))
     kernel = Kernel((n,), tuple(Output(value) for value in values))
     assert print_kernel(simplify(kernel)) == print_kernel(kernel)
+
+
+def test_sum_of_equal_negated_values_is_a_product() -> None:
+    """Gradients of squares are such sums; as a product it can be factored out of a reduction."""
+    x = variable("x", "j", 0, Type("f32"))
+    negative = -x
+    (output,) = simplify(Kernel((x,), (Output(negative + negative),))).outputs
+    assert output.value.op == "multiply"
+    assert output.value.args[0].is_constant or output.value.args[1].is_constant
