@@ -88,7 +88,7 @@ def test_outputs_that_say_nothing_are_errors(face: str, name: str) -> None:
     make = getattr(FACES[face], name)
     with pytest.raises(FormulaError, match="not a parameter"):
         make("SqDist(x,y)", "a=Pm(1)", "x=Vi(3)", "y=Vj(3)")
-    with pytest.raises(FormulaError, match="expected Vi, Vj, Pm or Var"):
+    with pytest.raises(FormulaError, match="expected Vi, Vj, Vij, Pm or Var"):
         make("SqDist(x,y)", "a", "x=Vi(3)", "y=Vj(3)")
 
 
