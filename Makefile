@@ -16,7 +16,7 @@ PICTURES := examples/output
 
 help:
 	@echo "make demo      run both examples and draw their results"
-	@echo "make test      run the tests (PYTEST_ARGS=...)"
+	@echo "make test      run the tests (PYTEST_ARGS=--all: every variant of them)"
 	@echo "make fuzz      compare 20,000 random cases with a dense reference (FUZZ_ARGS=...)"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff fix and format"
@@ -32,7 +32,7 @@ demo: $(VENV)/stamp-examples
 	@ls -1 $(CURDIR)/$(PICTURES)/*.png
 
 test: $(VENV)/stamp-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 fuzz: $(VENV)/stamp-test
 	$(BIN)/python scripts/fuzz.py $(FUZZ_ARGS)

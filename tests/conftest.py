@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 _CACHE = tempfile.TemporaryDirectory(prefix="redcomp-tests-")
@@ -27,6 +29,23 @@ settings.register_profile(
 )
 settings.register_profile("dev", deadline=None, max_examples=50)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run sampled tests in full")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a test marked `sampled(n)` one variant in n is run, always the same ones."""
+    if config.getoption("--all"):
+        return
+    kept, left = [], []
+    for item in items:
+        marker = item.get_closest_marker("sampled")
+        is_left = marker is not None and zlib.crc32(item.nodeid.encode()) % marker.args[0] > 0
+        (left if is_left else kept).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 def pytest_unconfigure() -> None:

@@ -52,6 +52,7 @@ def test_every_complex_operation_is_known_to_the_reference() -> None:
     assert rows == set(reference_complex.OPERATIONS)
 
 
+@pytest.mark.sampled(4)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", DIMS)
@@ -61,6 +62,7 @@ def test_of_one_vector(name: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{name}(x + y) * w", [f"x=Vi({dim})", f"y=Vj({dim})", "w=Vj(1)"], dtype, axis)
 
 
+@pytest.mark.sampled(4)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dims", [(2, 2), (6, 6), (2, 6), (6, 2), (40, 40), (2, 40), (40, 2)])
@@ -70,6 +72,7 @@ def test_of_two_vectors(name: str, dims: tuple[int, int], axis: int, dtype: Any)
     check(f"{name}(x, y) * w", [f"x=Vi({f})", f"y=Vj({g})", "w=Vj(1)"], dtype, axis)
 
 
+@pytest.mark.sampled(4)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", [1, 3, 5, 20, 21])
@@ -78,6 +81,7 @@ def test_of_reals(name: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{name}(x - y) * w", [f"x=Vi({dim})", f"y=Vj({dim})", "w=Vj(1)"], dtype, axis)
 
 
+@pytest.mark.sampled(3)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", DIMS)
@@ -90,6 +94,7 @@ def test_with_scalars(formula: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{formula.format(d=dim)} * w", aliases, dtype, axis)
 
 
+@pytest.mark.sampled(4)
 @both_axes
 @pytest.mark.parametrize("dim", [1, 3, 5, 21])
 @pytest.mark.parametrize("name", BINARY)

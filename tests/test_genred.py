@@ -143,6 +143,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("dtype", "axis", "case", "is_together"),
     [
@@ -398,6 +399,7 @@ TARGETS = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", CLIENTS)

@@ -49,6 +49,7 @@ def test_every_row_has_a_dense_meaning() -> None:
     assert set(DENSE) == set(REDUCTIONS)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("axis", [0, 1])
 @DTYPES
 @pytest.mark.parametrize("case", cases(), ids=str)
@@ -179,7 +180,9 @@ def test_softmax_of_large_values_is_a_mean_of_weights() -> None:
     torch.testing.assert_close(operation(x, y, w).double(), shares @ w.double(), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("row", [r for r in ROWS if r.takes in ("scalar", "weights")], ids=str)
+@pytest.mark.parametrize(
+    "row", [r for r in ROWS if r.takes in ("scalar", "weights")], ids=lambda row: row.name
+)
 def test_rows_of_scalars_take_no_vectors(row: Reduction) -> None:
     with pytest.raises(FormulaError, match="dimension 1, not 3"):
         Case(row, is_vector=True, width=2).genred(1)
