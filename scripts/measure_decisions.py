@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -118,11 +119,32 @@ def times_a_column(row: Operation) -> Kernel:
     return Kernel((*kinds, b), (Output(value * b),))
 
 
+def waiting() -> None:
+    """0012: the time of 100 nearest columns, in one thread, by how many pairs a lane keeps."""
+    os.environ["REDCOMP_NUM_THREADS"] = "1"
+    rng = np.random.default_rng(0)
+    x, y = (rng.random((4096, 3), dtype=np.float32) for _ in range(2))
+    for count in (20, 100):
+        operation = Genred("SqDist(x, y)", ALIASES[:2], "ArgKMin", axis=1, opt_arg=count)
+        chosen = operation.lower()
+        for pending in (0, 8, 32, 128):
+            kernel = chosen.with_schedule(replace(chosen.schedule, pending=pending)).load()
+            result = np.empty((len(x), count), np.int64)
+            addresses = [x.ctypes.data, y.ctypes.data]
+            times = []
+            for _ in range(7):
+                start = time.thread_time()
+                kernel(whole(len(x), len(y)), [result.ctypes.data], addresses)
+                times.append(time.thread_time() - start)
+            print(f"{count} columns, {pending} pairs kept: {min(times) * 1e3:.0f} ms")
+
+
 MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0001": accumulators,
     "0002": loops,
     "0004": stages,
     "0005": contraction,
+    "0012": waiting,
 }
 
 
