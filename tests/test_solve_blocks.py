@@ -1,4 +1,4 @@
-"""KernelSolve with ranges and in batches, against dense solves in float64: needs the CPU, PyTorch."""
+"""KernelSolve with ranges and in batches, against dense float64 solves: needs the CPU, PyTorch."""
 
 from __future__ import annotations
 
