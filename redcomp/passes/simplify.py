@@ -164,6 +164,27 @@ def _twice(value: Value) -> Value | None:
     return 2.0 * a if a is b and value.type.is_float else None
 
 
+def _part_of_concat(value: Value) -> Value | None:
+    """Components that all come from one of the two parts; all components of it are the part."""
+    (vector,) = value.args
+    start = value["m"] if value.op == "elem" else value["start"]
+    if vector.op == "concat":
+        first, second = vector.args
+        if start + value.dim <= first.dim:
+            return _components(first, start, value.dim)
+        if start >= first.dim:
+            return _components(second, start - first.dim, value.dim)
+    return vector if value.dim == vector.dim else None
+
+
+def _components(vector: Value, start: int, count: int) -> Value:
+    if count == vector.dim:
+        return vector
+    if count == 1:
+        return apply("elem", vector, m=start)
+    return apply("extract", vector, start=start, length=count)
+
+
 def _over_power_of_two(value: Value) -> Value | None:
     """Dividing by a power of two is multiplying by its inverse, if that is a normal number."""
     a, b = value.args
@@ -325,6 +346,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("square",), "(-x)**2 = |x|**2 = x**2", _square_of_magnitude),
     Rule(("abs",), "|-x| = ||x|| = |x|", _magnitude),
     Rule(("pow",), "small powers", _small_power),
+    Rule(("elem", "extract"), "components of a part", _part_of_concat),
     Rule(("select",), "decided selections", _decided),
     Rule(("select",), "max(-x, c) = -min(x, -c)", _clamp_of_negated),
     Rule(("select",), "clamps that cannot act", _useless_clamp),

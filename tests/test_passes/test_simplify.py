@@ -112,6 +112,13 @@ EXAMPLES: Mapping[str, tuple[Build, ...]] = {
         lambda x, y, m=m: apply("pow", x, m=m)  # type: ignore[misc]
         for m in (0, 1, 2, -1)
     ),
+    "components of a part": (
+        lambda x, y: apply("elem", apply("concat", x, y), m=0),
+        lambda x, y: apply("elem", apply("concat", apply("concat", x, y), x), m=1),
+        lambda x, y: apply("extract", apply("concat", x, apply("concat", y, x)), start=1, length=2),
+        lambda x, y: apply("extract", apply("concat", x, y), start=0, length=2),
+        lambda x, y: apply("elem", x, m=0),
+    ),
     "decided selections": (
         lambda x, y: select(constant(True, "i1"), x, y),
         lambda x, y: select(constant(False, "i1"), x, y),
@@ -190,7 +197,7 @@ def special_pairs(dtype: str) -> dict[str, Array]:
 
 def evaluated(value: Value, arrays: Mapping[str, Array]) -> Array:
     """The value, elementary functions as they are expanded."""
-    is_scalar = value.dim == 1
+    is_scalar = all(part.dim == 1 for part in topological([value]))
     (array,) = interpret([expanded(value) if is_scalar else value], arrays)
     shape = (len(arrays["x"]), value.dim)
     return np.broadcast_to(array, shape)

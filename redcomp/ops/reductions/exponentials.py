@@ -32,13 +32,22 @@ from redcomp.ops.table import apply
 
 
 def _scalar_and_weights(value: Value) -> tuple[Value, Value]:
+    """The first component, and the others: the parts of a `concat`, without a selection of each."""
+    if value.op == "concat" and value.args[0].dim == 1:
+        scalar, weights = value.args
+        return scalar, weights
     weights = apply("extract", value, start=1, length=value.dim - 1)
     return apply("elem", value, m=0), weights
 
 
+def _scalar(value: Value) -> Value:
+    """The value itself, or what comes before its weights."""
+    return value if value.dim == 1 else _scalar_and_weights(value)[0]
+
+
 def _exponentials_adjust(states: States, value: Value, columns: Columns) -> States:
     shift, *sums = states
-    f = apply("elem", value, m=0)
+    f = _scalar(value)
     finite = elementwise("less_of", highest(f.dtype), f)
     larger = elementwise("greater_of", finite, shift)
     decay = apply("exp", shift - larger)
@@ -46,13 +55,13 @@ def _exponentials_adjust(states: States, value: Value, columns: Columns) -> Stat
 
 
 def _exceeds_shift(states: States, value: Value) -> Value:
-    return compare("ogt", apply("elem", value, m=0), states[0])
+    return compare("ogt", _scalar(value), states[0])
 
 
 def _exponentials_step(states: States, value: Value, columns: Columns) -> States:
     """States: the shift, the sum of exponentials, and (if there are weights) weighted sums."""
     shift, total, *sums = states
-    term = apply("exp", apply("elem", value, m=0) - shift)
+    term = apply("exp", _scalar(value) - shift)
     if not sums:
         return shift, total + term
     _, weights = _scalar_and_weights(value)
