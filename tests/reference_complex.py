@@ -22,7 +22,8 @@ def complex_of(f: Tensor) -> Tensor:
 
 def pairs_of(z: Tensor) -> Tensor:
     """Complex numbers as pairs."""
-    return torch.view_as_real(z.resolve_conj()).flatten(-2)
+    # The product makes cotangents anew: a slice of one may begin at an odd place too.
+    return (torch.view_as_real(z.resolve_conj()) * 1.0).flatten(-2)
 
 
 def _on_complex(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -32,6 +32,7 @@ from redcomp.ir import (
     elementwise,
     fma,
     select,
+    topological,
     variable,
 )
 from redcomp.ops.table import apply
