@@ -118,7 +118,6 @@ EXAMPLES: Mapping[str, tuple[Build, ...]] = {
         lambda x, y: apply("elem", apply("concat", apply("concat", x, y), x), m=1),
         lambda x, y: apply("extract", apply("concat", x, apply("concat", y, x)), start=1, length=2),
         lambda x, y: apply("extract", apply("concat", x, y), start=0, length=2),
-        lambda x, y: apply("elem", x, m=0),
     ),
     "decided selections": (
         lambda x, y: select(constant(True, "i1"), x, y),
