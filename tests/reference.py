@@ -346,6 +346,9 @@ class _Evaluator:
                 return self.call("Divergence", [slope, v])
         # Integer literals after the vectors stay numbers; as a vector, a number has dimension 1.
         vectors = sum(isinstance(arg, Tensor) for arg in args) or 1
+        lists = [k for k, arg in enumerate(args) if isinstance(arg, list)]
+        if lists:  # whatever comes before a list is a vector, even a number
+            vectors = lists[0]
         integers = args[vectors:] if name in INTEGER_PARAMETERS else []
         count = len(args) - len(integers)
         return OPERATIONS[name](*(self.tensor(arg) for arg in args[:count]), *integers)
