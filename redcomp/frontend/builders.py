@@ -11,7 +11,7 @@ from redcomp.frontend.context import FormulaContext, Item, Operand
 from redcomp.frontend.formula import Call, Number
 from redcomp.ir import Kind, Type, Value, constant, topological, zero
 from redcomp.ops import ShapeError, apply
-from redcomp.ops.vectors import nearest_integer
+from redcomp.ops.extraction import nearest_integer
 from redcomp.passes.grad import gradient
 from redcomp.passes.jvp import jvp
 from redcomp.passes.linear import is_linear

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from redcomp.errors import FormulaError
 from redcomp.frontend.aliases import parse_alias
@@ -46,6 +46,37 @@ def generic_neighbours(
     """The ArgKMin of a scalar formula; the output's dimension is K."""
     axis, count = _parsed(output)
     return genred_class(formula, aliases, "ArgKMin", axis, opt_arg=count, **options)
+
+
+class GenericFunctions(Generic[G]):
+    """The functions that make a `Genred` of one array library by the name of its reduction."""
+
+    def __init__(self, genred_class: type[G]) -> None:
+        self._class = genred_class
+
+    def generic_sum(self, formula: str, output: str, *aliases: str, **options: Any) -> G:
+        """The `Genred` of a Sum.
+
+            generic_sum("(x | y) * b", "a = Vi(2)", "x = Vi(3)", "y = Vj(3)", "b = Vj(2)")
+
+        output   the result's kind and dimension: a Vi is reduced over j, a Vj over i
+        options  those of Genred
+
+        Raises FormulaError (a ValueError), in particular if the dimension is not the formula's.
+        """
+        return generic_reduction(self._class, "Sum", formula, output, aliases, options)
+
+    def generic_logsumexp(self, formula: str, output: str, *aliases: str, **options: Any) -> G:
+        """The `Genred` of a LogSumExp; arguments and errors as for `generic_sum`."""
+        return generic_reduction(self._class, "LogSumExp", formula, output, aliases, options)
+
+    def generic_argmin(self, formula: str, output: str, *aliases: str, **options: Any) -> G:
+        """The `Genred` of an ArgMin, of int64; arguments and errors as for `generic_sum`."""
+        return generic_reduction(self._class, "ArgMin", formula, output, aliases, options)
+
+    def generic_argkmin(self, formula: str, output: str, *aliases: str, **options: Any) -> G:
+        """The `Genred` of an ArgKMin, int64: "a = Vi(5)" asks for 5 columns of each row."""
+        return generic_neighbours(self._class, formula, output, aliases, options)
 
 
 def _parsed(output: str) -> tuple[int, int]:

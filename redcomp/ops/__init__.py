@@ -3,6 +3,7 @@
 from redcomp.ops import (
     arithmetic,
     complex,
+    extraction,
     mathematics,
     reductions,
     splines,
@@ -19,6 +20,7 @@ __all__ = [
     "apply",
     "arithmetic",
     "complex",
+    "extraction",
     "mathematics",
     "reductions",
     "splines",

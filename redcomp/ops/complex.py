@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from redcomp.ir import Value, broadcast, compare, constant, select
+from redcomp.ops.access import Access, Position
 from redcomp.ops.table import Array, Domain, Operation, ShapeError, apply, broadcast_dim, register
-from redcomp.ops.vectors import Access, Position
 
 NUMBER = (-2.0, 2.0)
 AWAY_FROM_ZERO = (0.2, 2.0)

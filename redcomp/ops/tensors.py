@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redcomp.ir import Value, elementwise
+from redcomp.ops.access import Access, Position
 from redcomp.ops.table import (
     LIST_PARAMETERS,
     Array,
@@ -22,7 +23,6 @@ from redcomp.ops.table import (
     apply,
     register,
 )
-from redcomp.ops.vectors import Access, Position
 
 PAIR = Domain(((-2.0, 2.0), (-2.0, 2.0)))
 

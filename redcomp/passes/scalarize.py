@@ -16,8 +16,8 @@ from typing import TypeVar
 from redcomp import ir
 from redcomp.errors import CompilerError
 from redcomp.ir import Nest, Value, component, from_elements, vector_map
+from redcomp.ops.access import Position
 from redcomp.ops.table import OPERATIONS
-from redcomp.ops.vectors import Position
 
 # Above this many components a loop replaces straight-line code: the accumulators of a wider result
 # would not fit into the 16 or 32 vector registers that a host has.
@@ -134,7 +134,7 @@ class _Scalarizer:
         operands: Callable[[Position], tuple[Value, ...]],
         extent: int,
     ) -> Value:
-        """See `redcomp.ops.vectors.Access`."""
+        """See `redcomp.ops.access.Access`."""
         if extent > UNROLLED:
             return self._loop(combine, initial, operands, extent)
         state = initial
@@ -149,7 +149,7 @@ class _Scalarizer:
         return state
 
     def position(self, value: Position, dtype: str) -> Value:
-        """See `redcomp.ops.vectors.Access`."""
+        """See `redcomp.ops.access.Access`."""
         if isinstance(value, int):
             return ir.constant(float(value), dtype)
         return ir.convert(ir.convert(value, "i32"), dtype)

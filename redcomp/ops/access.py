@@ -1,0 +1,112 @@
+"""What rows of operations on vectors share: how their element rules read operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from redcomp.ir import (
+    Value,
+)
+from redcomp.ops.table import Array, Domain, Operation, broadcast_dim
+
+Position = int | Value
+
+
+class Access(Protocol):
+    """How an element rule reads its operands; `redcomp.passes.scalarize` implements it."""
+
+    def element(self, vector: Value, position: Position) -> Value:
+        """A component of an operand; a scalar gives itself at every position."""
+
+    def fold(
+        self,
+        combine: str,
+        initial: Value | None,
+        operands: Callable[[Position], tuple[Value, ...]],
+        extent: int,
+    ) -> Value:
+        """state = combine(*operands(k), state) for k in range(extent).
+
+        Without `initial`, the fold starts from the first operand (from its product, for fma).
+        """
+
+    def position(self, value: Position, dtype: str) -> Value:
+        """A position as a number of the given dtype."""
+
+
+def shifted(position: Position, distance: int) -> Position:
+    """position + distance.
+
+    Shifts of a loop's counter add up, so that elements at one place are one value, however the
+    place was reached.
+    """
+    if isinstance(position, int):
+        return position + distance
+    if position.op == "add" and position.args[1].is_constant:
+        position, first = position.args
+        distance += first["value"]
+    return position + distance if distance else position
+
+
+VECTOR = Domain(((-4.0, 4.0),))
+VECTORS = Domain(((-4.0, 4.0), (-4.0, 4.0)))
+
+
+def one_component(*dims: int, **attrs: int) -> int:
+    return 1
+
+
+def one_of_pair(f: int, g: int) -> int:
+    broadcast_dim(f, g)
+    return 1
+
+
+def vector_row(
+    name: str,
+    spelling: str,
+    arity: int,
+    doc: str,
+    evaluate: Callable[..., Array],
+    shape: Callable[..., int],
+    element: Callable[..., Value],
+    pullback: Callable[[Value, Value], tuple[Value | None, ...]] | None,
+    parameters: tuple[str, ...] = (),
+    *,
+    gradient: str = "",
+    differs: str = "",
+    domain: Domain | None = None,
+) -> Operation:
+    return Operation(
+        name,
+        arity,
+        doc,
+        evaluate,
+        spelling,
+        "Vectors",
+        parameters,
+        shape,
+        elementwise=False,
+        element=element,
+        pullback=pullback,
+        domain=domain or Domain(VECTOR.intervals * arity),
+        ulp=8.0,
+        gradient=gradient,
+        differs=differs,
+    )
+
+
+def total(array: Array) -> Array:
+    return np.asarray(array.sum(axis=-1, keepdims=True))
+
+
+def placed(n: int, start: int, f: Array) -> Array:
+    out = np.zeros((*f.shape[:-1], n), dtype=f.dtype)
+    out[..., start : start + f.shape[-1]] = f
+    return out
+
+
+def same_dimension(f: int) -> int:
+    return f
