@@ -59,9 +59,9 @@ class Code:
         """The same address as a pointer of another address space."""
         return self.value(f"addrspacecast ptr {pointer} to {_pointer_type(space)}")
 
-    def store(self, type_: str, operand: str, pointer: str, align: int) -> None:
-        """Store a value at a pointer."""
-        self.line(f"store {type_} {operand}, ptr {pointer}, align {align}")
+    def store(self, type_: str, operand: str, pointer: str, align: int, space: int = 0) -> None:
+        """Store a value at a pointer of an address space."""
+        self.line(f"store {type_} {operand}, {_pointer_type(space)} {pointer}, align {align}")
 
     def at(self, pointer: str, type_: str, *offsets: str | int, space: int = 0) -> str:
         """The pointer moved by the sum of the offsets, counted in elements of `type_`."""
@@ -89,10 +89,12 @@ class Code:
         stop: str | int,
         step: int,
         carried: list[tuple[str, str]] | None = None,
+        index: str = "i64",
     ) -> Iterator[Loop]:
         """for counter in range(start, stop, step); `carried` are (type, initial value) pairs.
 
-        The body sets `following`.  After the loop the carried names hold the final values.
+        The body sets `following`.  After the loop the carried names hold the final values.  The
+        counter and its limits are integers of type `index`.
         """
         carried = carried or []
         tag = self.fresh()[1:]
@@ -104,16 +106,16 @@ class Code:
         names = [self.fresh() for _ in carried]
         place = len(self.lines)
         self.lines.extend([""] * (1 + len(carried)))
-        inside = self.value(f"icmp slt i64 {counter}, {stop}")
+        inside = self.value(f"icmp slt {index} {counter}, {stop}")
         self.line(f"br i1 {inside}, label %{body}, label %{done}")
         self.label(body)
         loop = Loop(counter, names, list(names))
         yield loop
-        advanced = self.integer("add nsw", counter, step)
+        advanced = self.value(f"add nsw {index} {counter}, {step}")
         self.line(f"br label %{head}")
         latch = self.block
         self.lines[place] = (
-            f"  {counter} = phi i64 [ {start}, %{before} ], [ {advanced}, %{latch} ]"
+            f"  {counter} = phi {index} [ {start}, %{before} ], [ {advanced}, %{latch} ]"
         )
         for n, ((type_, initial), name) in enumerate(zip(carried, names, strict=True)):
             following = loop.following[n]

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from redcomp.ir import I_BIT, J_BIT, Hoisted, Nest, Value, constant
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Emitter
-from redcomp.llvm_backend.host_parts import HostParts, Lanes, by_kind
+from redcomp.llvm_backend.host_parts import HostParts, Lanes
 from redcomp.llvm_backend.layout import ALIGNMENT, TASK_WORD, TASK_WORDS, variables_of
 from redcomp.llvm_backend.pair_loop import PairLoop
 from redcomp.llvm_backend.schedule import SIZES, Schedule
@@ -73,7 +74,7 @@ class _Skeleton(HostParts):
 
     def _compute(self, emitter: Emitter, hoisted: Sequence[Hoisted], lanes: Lanes) -> None:
         """Compute hoisted values and store them into their record."""
-        self.store_all(
+        store_all(
             emitter,
             [h.definition for h in hoisted],
             lambda n, position, operand: lanes.store(
@@ -193,7 +194,7 @@ class _Skeleton(HostParts):
         def store(n: int, position: int | str, operand: str) -> None:
             code.store(vector, operand, code.at(temporary, vector, position), align)
 
-        self.store_all(emitter, [result], store)
+        store_all(emitter, [result], store)
 
     def _unpack(self, code: Code, temporary: str, target: str, result: Value, count: str) -> None:
         """Store the valid lanes of a result as rows of the output."""
@@ -214,7 +215,7 @@ class _Skeleton(HostParts):
                 is_total = id(variable) in totals.record.offsets
                 return (totals if is_total else others).load(code, variable, position)
 
-            self.store_all(
+            store_all(
                 self.emitter(code, load, I_BIT),
                 self.nest.joins,
                 lambda n, position, operand: totals.store(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redcomp.ir import Nest, Value, free_indices
@@ -159,48 +159,3 @@ class HostParts:
         else:
             with code.loop(0, count, 1) as loop:
                 one(loop.counter)
-
-    def store_all(
-        self,
-        emitter: Emitter,
-        values: Sequence[Value],
-        store: Callable[[int, int | str, str], None],
-    ) -> None:
-        """Compute values and give each component to `store(number, position, operand)`."""
-        for n, value in enumerate(values):
-            if value.op == "map":
-                element, counter = value.args
-                emitter.emit([element])  # what does not change in the loop, before it
-                with emitter.code.loop(0, counter["extent"], 1) as loop:
-                    emitter.enter_loop(counter, loop.counter)
-                    emitter.emit([element])
-                    store(n, loop.counter, emitter.operand(element, 0, 0, True))
-                    emitter.leave_loop(counter)
-                continue
-            elements = value.args if value.op == "from_elements" else (value,)
-            emitter.emit(elements)
-            for k, element in enumerate(elements):
-                store(n, k, emitter.operand(element, 0, 0, True))
-
-
-def by_counter(values: Sequence[Value]) -> dict[Value, list[int]]:
-    """The numbers of the values that are maps, by the counter of their loop."""
-    groups: dict[Value, list[int]] = {}
-    for n, value in enumerate(values):
-        if value.op == "map":
-            groups.setdefault(value.args[1], []).append(n)
-    return groups
-
-
-# Numbers are packed into the records of rows and columns.
-_PACKED_WITH = {"i_index": "i", "j_index": "j", "column": "j", "ji": "ij"}
-
-
-def by_kind(**loaders: Loader) -> Loader:
-    """A loader that asks the one for the variable's kind."""
-
-    def load(variable: Value, position: int | str, row: int, col: int) -> str:
-        kind = variable["kind"]
-        return loaders[_PACKED_WITH.get(kind, kind)](variable, position, row, col)
-
-    return load

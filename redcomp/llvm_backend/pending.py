@@ -11,48 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from redcomp.errors import CompilerError
 from redcomp.ir import I_BIT, Nest, Value, constant, free_indices, topological, variable
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.components import by_counter, by_kind
 from redcomp.llvm_backend.emit import Emitter
-from redcomp.llvm_backend.host_parts import HostParts, Lanes, by_counter, by_kind
+from redcomp.llvm_backend.host_parts import HostParts
+from redcomp.llvm_backend.pair_step import adjust_vectors
 from redcomp.llvm_backend.schedule import pending_entries
 from redcomp.llvm_backend.target import LLVM_TYPES
 
 CLEAR, FLUSH = "clear", "flush"
-
-
-def adjust_vectors(
-    emitter: Emitter,
-    memory: Lanes,
-    nest: Nest,
-    counter: Value,
-    together: Sequence[int],
-    row: int = 0,
-    col: int = 0,
-) -> None:
-    """Adjust states that are vectors of one length for one pair, in one loop over components."""
-    states, code = [nest.states[n] for n in together], emitter.code
-    elements = [nest.adjusts[n].args[0] for n in together]
-    leaves = [component_of(state, counter, elements) for state in states]
-    emitter.emit(elements)
-    with code.loop(0, counter["extent"], 1) as loop:
-        emitter.enter_loop(counter, loop.counter)
-        order = emitter.prepare(elements, leaves)
-        loaded = [memory.load(code, state, loop.counter, row) for state in states]
-        with emitter.at_pair(leaves, loaded, order, row, col):
-            for state, element in zip(states, elements, strict=True):
-                operand = emitter.operand(element, row, col, True)
-                memory.store(code, operand, state, loop.counter, row)
-        emitter.leave_loop(counter)
-
-
-def component_of(state: Value, counter: Value, elements: Sequence[Value]) -> Value:
-    """The component of a vector state that the loop over it steps."""
-    for value in topological(elements):
-        if value.op == "component" and value.args[0] is state and value.args[-1] is counter:
-            return value
-    raise CompilerError(f"no step reads {state['name']}")
 
 
 class Pending:

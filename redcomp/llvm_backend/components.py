@@ -1,0 +1,92 @@
+"""What values that are vectors need, on every target: loops over components, where they live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from redcomp.errors import CompilerError
+from redcomp.ir import Value, free_indices, topological
+from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.emit import Emitter, Loader
+
+
+class Memory(Protocol):
+    """Where variables of a record are: a place for each component and each row of a step."""
+
+    def load(self, code: Code, variable: Value, position: int | str, row: int = 0) -> str:
+        """The operand for a component of a row."""
+
+    def store(
+        self, code: Code, operand: str, variable: Value, position: int | str, row: int = 0
+    ) -> None:
+        """Keep an operand as a component of a row."""
+
+
+def by_counter(values: Sequence[Value]) -> dict[Value, list[int]]:
+    """The numbers of the values that are maps, by the counter of their loop."""
+    groups: dict[Value, list[int]] = {}
+    for n, value in enumerate(values):
+        if value.op == "map":
+            groups.setdefault(value.args[1], []).append(n)
+    return groups
+
+
+def component_of(state: Value, counter: Value, elements: Sequence[Value]) -> Value:
+    """The component of a vector state that the loop over it steps."""
+    for value in topological(elements):
+        if value.op == "component" and value.args[0] is state and value.args[-1] is counter:
+            return value
+    raise CompilerError(f"no step reads {state['name']}")
+
+
+def read_by(elements: Sequence[Value], states: Sequence[Value]) -> list[Value]:
+    """What elements of vectors need of the scalar states, computed outside of their loops."""
+    free = free_indices(elements)
+    known = {id(state) for state in states}
+    reached = set(known)
+    for value in topological(elements):
+        if any(id(arg) in reached for arg in value.args):
+            reached.add(id(value))
+
+    def is_outside(value: Value) -> bool:
+        return id(value) in reached and not free[id(value)]
+
+    inner = [value for value in topological(elements) if free[id(value)]]
+    return list({id(arg): arg for v in inner for arg in v.args if is_outside(arg)}.values())
+
+
+def store_all(
+    emitter: Emitter,
+    values: Sequence[Value],
+    store: Callable[[int, int | str, str], None],
+) -> None:
+    """Compute values and give each component to `store(number, position, operand)`."""
+    for n, value in enumerate(values):
+        if value.op == "map":
+            element, counter = value.args
+            emitter.emit([element])  # what does not change in the loop, before it
+            with emitter.code.loop(0, counter["extent"], 1) as loop:
+                emitter.enter_loop(counter, loop.counter)
+                emitter.emit([element])
+                store(n, loop.counter, emitter.operand(element, 0, 0, True))
+                emitter.leave_loop(counter)
+            continue
+        elements = value.args if value.op == "from_elements" else (value,)
+        emitter.emit(elements)
+        for k, element in enumerate(elements):
+            store(n, k, emitter.operand(element, 0, 0, True))
+
+
+# Numbers are packed into the records of rows and columns.
+_PACKED_WITH = {"i_index": "i", "j_index": "j", "column": "j", "ji": "ij"}
+
+
+def by_kind(**loaders: Loader) -> Loader:
+    """A loader that asks the one for the variable's kind."""
+
+    def load(variable: Value, position: int | str, row: int, col: int) -> str:
+        kind = variable["kind"]
+        return loaders[_PACKED_WITH.get(kind, kind)](variable, position, row, col)
+
+    return load

@@ -1,0 +1,204 @@
+"""One step of the pair loop: how a block of pairs changes the states of a reduction.
+
+It is the same for every target: scalar states are operands, which a loop carries; states that are
+vectors, and all totals, are in some memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from redcomp.ir import I_BIT, Nest, Value, topological
+from redcomp.llvm_backend.components import (
+    Memory,
+    by_counter,
+    component_of,
+    read_by,
+)
+from redcomp.llvm_backend.emit import Emitter
+
+
+class PairStep:
+    """The reduction of a nest over the columns of a tile, for the rows of a step."""
+
+    def __init__(self, nest: Nest, emitter: Emitter, states: Memory, totals: Memory) -> None:
+        self.nest, self.emitter, self.code = nest, emitter, emitter.code
+        self.states, self.totals = states, totals
+        self.scalar_states = [n for n, state in enumerate(nest.states) if state.dim == 1]
+
+    def read_rows(self) -> None:
+        """Load what the steps need of the rows, before the loop over the columns."""
+        self.emitter.emit(
+            value
+            for value in topological(self.nest.pairs)
+            if value.dependence in (0, I_BIT) and value.op != "constant"
+        )
+
+    def start(self) -> list[list[str]]:
+        """The first states: operands of the scalar ones, memory for the vectors."""
+        nest, emitter = self.nest, self.emitter
+        scalars = [nest.starts[n] for n in self.scalar_states]
+        emitter.emit(scalars)
+        for counter, together in by_counter(nest.starts).items():
+            with self.code.loop(0, counter["extent"], 1) as loop:
+                emitter.enter_loop(counter, loop.counter)
+                emitter.emit(nest.starts[n].args[0] for n in together)
+                for n in together:
+                    for row in range(self.emitter.rows):
+                        operand = emitter.operand(nest.starts[n].args[0], row, 0, True)
+                        self.states.store(self.code, operand, nest.states[n], loop.counter, row)
+                emitter.leave_loop(counter)
+        rows = range(self.emitter.rows)
+        return [[emitter.operand(start, row, 0, True) for row in rows] for start in scalars]
+
+    def columns(
+        self,
+        start: int | str,
+        stop: str,
+        cols: int,
+        states: list[list[str]],
+        point_at: Callable[[str], None],
+        index: str = "i64",
+    ) -> list[list[str]]:
+        """The loop over columns, `cols` at a time; `point_at` aims the loaders at a column."""
+        code, rows = self.code, self.emitter.rows
+        types = [self.emitter.type_of(self.nest.states[n].dtype, True) for n in self.scalar_states]
+        carried = [
+            (type_, operand)
+            for type_, operands in zip(types, states, strict=True)
+            for operand in operands
+        ]
+        with code.loop(start, stop, cols, carried, index) as loop:
+            self.emitter.cols = cols
+            point_at(loop.counter)
+            self.emitter.enter()
+            current = [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]
+            following = self._advance(current)
+            self.emitter.leave()
+            self.emitter.cols = 1
+            loop.following = [operand for operands in following for operand in operands]
+        return [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]
+
+    def _advance(self, current: list[list[str]]) -> list[list[str]]:
+        """Adjust and step all states; the scalar ones are operands, one list a state."""
+        if self.nest.guards:
+            current = self.adjusted(current)
+        states = [self.nest.states[n] for n in self.scalar_states]
+        steps = [self.nest.steps[n] for n in self.scalar_states]
+        elements = [step.args[0] for step in self.nest.steps if step.op == "map"]
+        following = self.emitter.advance(steps, states, current, read_by(elements, states))
+        for counter, together in by_counter(self.nest.steps).items():
+            self._advance_vectors(counter, together)
+        return following
+
+    def _advance_vectors(self, counter: Value, together: list[int]) -> None:
+        """Step states that are vectors of one length, in memory, in one loop over components."""
+        states, emitter = [self.nest.states[n] for n in together], self.emitter
+        elements = [self.nest.steps[n].args[0] for n in together]
+        leaves = [component_of(state, counter, elements) for state in states]
+        rows = range(self.emitter.rows)
+        emitter.emit(elements)
+        with self.code.loop(0, counter["extent"], 1) as loop:
+            emitter.enter_loop(counter, loop.counter)
+            current = [
+                [self.states.load(self.code, state, loop.counter, row) for row in rows]
+                for state in states
+            ]
+            following = emitter.advance(elements, leaves, current)
+            for state, operands in zip(states, following, strict=True):
+                for row in rows:
+                    self.states.store(self.code, operands[row], state, loop.counter, row)
+            emitter.leave_loop(counter)
+
+    # -- rare adjustments --------------------------------------------------------------------------
+
+    def adjusted(self, current: list[list[str]]) -> list[list[str]]:
+        """The scalar states after adjusting what the guards of some column in the block ask for."""
+        nest, emitter = self.nest, self.emitter
+        states = [nest.states[n] for n in self.scalar_states]
+        guarding = emitter.prepare(nest.guards, states)
+        types = [emitter.type_of(state.dtype, True) for state in states]
+        columns = range(emitter.cols)
+        made: list[list[str]] = [[] for _ in states]
+        for row in range(self.emitter.rows):
+            before = [rows[row] for rows in current]
+
+            def truths(operands: list[str], col: int, row: int = row) -> list[str]:
+                with emitter.at_pair(states, operands, guarding, row, col):
+                    return [emitter.operand(guard, row, col, True) for guard in nest.guards]
+
+            is_any = emitter.any_lane([t for col in columns for t in truths(before, col)])
+            with self.code.when(is_any, list(zip(types, before, strict=True))) as after:
+                for col in columns:
+                    carried = list(zip(types, after, strict=True))
+                    is_here = emitter.any_lane(truths(after, col))
+                    with self.code.when(is_here, carried) as adjusted:
+                        adjusted[:] = self._adjust_pair(states, adjusted, row, col)
+                    after[:] = adjusted
+            for rows, operand in zip(made, after, strict=True):
+                rows.append(operand)
+        return made
+
+    def _adjust_pair(
+        self, states: list[Value], operands: list[str], row: int, col: int
+    ) -> list[str]:
+        """Adjust all states for one pair; the next scalar ones."""
+        nest, emitter = self.nest, self.emitter
+        adjusts = [nest.adjusts[n] for n in self.scalar_states]
+        elements = [a.args[0] for a in nest.adjusts if a.op == "map"]
+        emitter.enter()
+        order = emitter.prepare((*adjusts, *read_by(elements, states)), states)
+        with emitter.at_pair(states, operands, order, row, col):
+            following = [emitter.operand(adjust, row, col, True) for adjust in adjusts]
+            for counter, together in by_counter(nest.adjusts).items():
+                adjust_vectors(emitter, self.states, nest, counter, together, row, col)
+        emitter.leave()
+        return following
+
+    def merge(self, states: list[list[str]]) -> None:
+        """Merge the tile's states into the totals."""
+        emitter, nest = self.emitter, self.nest
+        for n, operands in zip(self.scalar_states, states, strict=True):
+            emitter.bind(nest.states[n], operands)
+        scalars = [n for n, merge in enumerate(nest.merges) if merge.op != "map"]
+        emitter.emit(nest.merges[n] for n in scalars)  # all before the first total changes
+        for n in scalars:
+            self._store_totals(n, nest.merges[n], 0)
+        for counter, together in by_counter(nest.merges).items():
+            emitter.emit(nest.merges[n].args[0] for n in together)
+            with self.code.loop(0, counter["extent"], 1) as loop:
+                emitter.enter_loop(counter, loop.counter)
+                emitter.emit(nest.merges[n].args[0] for n in together)
+                for n in together:
+                    self._store_totals(n, nest.merges[n].args[0], loop.counter)
+                emitter.leave_loop(counter)
+
+    def _store_totals(self, n: int, value: Value, position: int | str) -> None:
+        for row in range(self.emitter.rows):
+            operand = self.emitter.operand(value, row, 0, True)
+            self.totals.store(self.code, operand, self.nest.totals[n], position, row)
+
+
+def adjust_vectors(
+    emitter: Emitter,
+    memory: Memory,
+    nest: Nest,
+    counter: Value,
+    together: Sequence[int],
+    row: int = 0,
+    col: int = 0,
+) -> None:
+    """Adjust states that are vectors of one length for one pair, in one loop over components."""
+    states, code = [nest.states[n] for n in together], emitter.code
+    elements = [nest.adjusts[n].args[0] for n in together]
+    leaves = [component_of(state, counter, elements) for state in states]
+    emitter.emit(elements)
+    with code.loop(0, counter["extent"], 1) as loop:
+        emitter.enter_loop(counter, loop.counter)
+        order = emitter.prepare(elements, leaves)
+        loaded = [memory.load(code, state, loop.counter, row) for state in states]
+        with emitter.at_pair(leaves, loaded, order, row, col):
+            for state, element in zip(states, elements, strict=True):
+                operand = emitter.operand(element, row, col, True)
+                memory.store(code, operand, state, loop.counter, row)
+        emitter.leave_loop(counter)
