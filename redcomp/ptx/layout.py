@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from redcomp.ir import Nest
+from redcomp.llvm_backend.layout import ALIGNMENT, Record, variables_of
+from redcomp.llvm_backend.schedule import SIZES
+from redcomp.ptx.schedule import PtxSchedule, is_short
+
+# The widest load from shared memory.
+VECTOR_BYTES = 16
+# Totals of all rows of a thread that may stay in registers while pairs are reduced, of 32 bits.
+_TOTAL_REGISTERS = 16
+
 # The first parameters of both kernels; all have 64 bits.  Pointers to outputs, then to arguments,
 # follow.  A dense call has no table: its tasks are blocks of rows times parts of the columns.
 JOB_WORDS = (
@@ -20,3 +30,52 @@ JOB_WORDS = (
     "second_axis",  # vectors on the second axis of arrays of pairs
 )
 JOB_WORD = {name: n for n, name in enumerate(JOB_WORDS)}
+
+
+class Layout:
+    """What a block keeps where: its tile in shared memory, states and totals of its rows.
+
+    A column of the tile is a record that steps read; what is only needed to prepare it is staged in
+    a record of its own.  Vectors that are too long for a record are read from global memory.
+    """
+
+    def __init__(self, nest: Nest, dtype: str, schedule: PtxSchedule) -> None:
+        self.size = SIZES[dtype]
+        definitions = [h.definition for h in nest.columns]
+        hoisted = {id(h.variable) for h in nest.columns}
+        read = [v for v in variables_of(nest.pairs, "j") if id(v) not in hoisted and is_short(v)]
+        read_ids = {id(v) for v in read}
+        staged = [
+            v for v in variables_of(definitions, "j") if id(v) not in read_ids and is_short(v)
+        ]
+        self.numbers = variables_of((*nest.pairs, *definitions), "column", "j_index")
+        made = [h.variable for h in nest.columns]
+        self.copied = read
+        self.columns = Record.of([*read, *self.numbers, *made])
+        self.staged = Record.of(staged)
+        self.width = _padded(self.columns.width, schedule.cols, self.size)
+        self.totals, self.others = Record.of(nest.totals), Record.of(nest.others)
+        self.states = Record.of(state for state in nest.states if state.dim > 1)
+        self.total_size = SIZES[nest.totals[0].dtype]
+        self.tile_bytes = schedule.tile * self.width * self.size
+        self.staged_bytes = schedule.tile * self.staged.width * self.size
+        self.partial_bytes = schedule.block_rows * self.totals.width * self.total_size
+        words = schedule.rows * self.totals.width * self.total_size // 4
+        is_few = all(total.dim == 1 for total in nest.totals) and words <= _TOTAL_REGISTERS
+        self.keeps_totals = is_few
+        self.states_offset = 0 if is_few else _aligned(self.partial_bytes)
+        states_bytes = schedule.block_rows * self.states.width * self.size
+        self.workspace_bytes = self.states_offset + _aligned(states_bytes)
+
+
+def _padded(width: int, cols: int, size: int) -> int:
+    """The width at which the columns of a step begin where a vector of 16 bytes can be loaded."""
+    if width == 0:
+        return 0
+    while width * cols * size % VECTOR_BYTES:
+        width += 1
+    return width
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

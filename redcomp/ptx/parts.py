@@ -1,0 +1,191 @@
+"""What the parts of a kernel share: its parameters, a thread's own memory, global memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from redcomp.ir import I_BIT, Nest, Value, free_indices
+from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.emit import Emitter, Loader
+from redcomp.llvm_backend.layout import Record
+from redcomp.llvm_backend.schedule import SIZES
+from redcomp.llvm_backend.target import LLVM_TYPES, Target
+from redcomp.ptx.layout import JOB_WORDS, Layout
+from redcomp.ptx.schedule import PtxSchedule
+
+GLOBAL, SHARED = 1, 3
+
+# Words of the job that are pointers.
+_POINTER_WORDS = ("table", "intervals", "entries", "partials", "workspace")
+# Arguments never change while a kernel runs, so they may be read through the read-only cache.
+_INVARIANT = "!invariant.load !0"
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadMemory:
+    """Memory that holds a record for each row of a thread, its components `stride` elements apart.
+
+    Where threads' records lie side by side, a thread's own begins at `pointer`.
+    """
+
+    record: Record
+    pointer: str
+    space: int
+    stride: int
+    row_stride: int
+
+    def _place(self, code: Code, variable: Value, position: int | str, row: int) -> str:
+        type_ = LLVM_TYPES[variable.dtype]
+        fixed = self.record.offsets[id(variable)] * self.stride + row * self.row_stride
+        if isinstance(position, int):
+            moved: int | str = position * self.stride
+        else:
+            moved = code.integer("mul", position, self.stride)
+        return code.at(self.pointer, type_, moved, fixed, space=self.space)
+
+    def load(self, code: Code, variable: Value, position: int | str, row: int = 0) -> str:
+        place = self._place(code, variable, position, row)
+        return code.load(LLVM_TYPES[variable.dtype], place, SIZES[variable.dtype], self.space)
+
+    def store(
+        self, code: Code, operand: str, variable: Value, position: int | str, row: int = 0
+    ) -> None:
+        place = self._place(code, variable, position, row)
+        type_ = LLVM_TYPES[variable.dtype]
+        code.store(type_, operand, place, SIZES[variable.dtype], self.space)
+
+
+class KernelParts:
+    """One kernel under construction: the thread's numbers, and what it reads and writes."""
+
+    def __init__(self, nest: Nest, dtype: str, target: Target, schedule: PtxSchedule) -> None:
+        self.nest, self.dtype, self.target, self.schedule = nest, dtype, target, schedule
+        self.layout = Layout(nest, dtype, schedule)
+        self.free = free_indices(nest.roots)
+        self.scalar, self.size = LLVM_TYPES[dtype], SIZES[dtype]
+        self.code = Code()
+        self.thread = self._special("tid")
+        self.entry = ""  # of the batch that the task belongs to
+        self.arrays: list[str] = []  # pointers to outputs and arguments of the current entry
+        self.rows: list[str] = []  # numbers of the thread's rows, none beyond the last one
+        self.array_count = len(nest.results) + sum(
+            v["kind"] not in ("i_index", "j_index", "column", "tile") for v in nest.params
+        )
+
+    def _special(self, name: str) -> str:
+        """A special register of the first dimension, as 64 bits."""
+        number = self.code.call("i32", f"llvm.nvvm.read.ptx.sreg.{name}.x", [], [])
+        return self.code.value(f"zext i32 {number} to i64")
+
+    def function(self, name: str) -> str:
+        """The text of the kernel, its code complete."""
+        words = [
+            f"ptr addrspace({GLOBAL}) %{word}" if word in _POINTER_WORDS else f"i64 %{word}"
+            for word in JOB_WORDS
+        ]
+        arrays = [f"ptr addrspace({GLOBAL}) %array{n}" for n in range(self.array_count)]
+        body = "\n".join(self.code.lines)
+        parameters = ", ".join([*words, *arrays])
+        return f"define ptx_kernel void @{name}({parameters}) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
+
+    def emitter(self, load: Loader, lane_bit: int = I_BIT, rows: int = 1) -> Emitter:
+        """An emitter for which a lane is a thread."""
+        return Emitter(self.code, self.target, 1, self.free, load, lane_bit=lane_bit, rows=rows)
+
+    # -- tasks -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def tasks(self) -> Iterator[str]:
+        """The loop over the tasks of a block; the number of a task within its entry."""
+        code = self.code
+        first, step = self._special("ctaid"), self._special("nctaid")
+        with code.loop(first, "%tasks", step) as task:
+            self.entry = code.integer("sdiv", task.counter, "%entry_tasks")
+            self._point_at_entry()
+            yield code.integer("srem", task.counter, "%entry_tasks")
+
+    def _point_at_entry(self) -> None:
+        """Aim the pointers to arrays at the task's entry of the batch."""
+        code = self.code
+        is_batch = code.value(f"icmp ne ptr addrspace({GLOBAL}) %entries, null")
+        with code.when(is_batch, [("i64", "0")] * self.array_count) as offsets:
+            first = code.integer("mul", self.entry, self.array_count)
+            offsets[:] = [self.word_at("%entries", first, n) for n in range(self.array_count)]
+        self.arrays = [
+            code.at(f"%array{n}", "i8", offset, space=GLOBAL) for n, offset in enumerate(offsets)
+        ]
+
+    def word_at(self, pointer: str, *offsets: str | int) -> str:
+        """An element of a table of 64-bit words."""
+        return self.code.load("i64", self.code.at(pointer, "i64", *offsets, space=GLOBAL), 8, GLOBAL)
+
+    def choose_rows(self, first: str, last: str) -> None:
+        """The thread's rows of a block; beyond the last row, the last row again."""
+        code, final = self.code, self.code.integer("sub", last, 1)
+        own = code.integer("add", first, self.thread)
+        self.rows = [
+            code.smaller(code.integer("add", own, row * self.schedule.threads), final)
+            for row in range(self.schedule.rows)
+        ]
+
+    # -- memory ------------------------------------------------------------------------------------
+
+    def own_memory(self, record: Record, pointer: str, size: int) -> ThreadMemory:
+        """The thread's part of a block's records in global memory."""
+        own = self.code.at(pointer, f"i{8 * size}", self.thread, space=GLOBAL)
+        schedule = self.schedule
+        return ThreadMemory(record, own, GLOBAL, schedule.block_rows, schedule.threads)
+
+    def partial(self, record: Record, number: str) -> ThreadMemory:
+        """Where the totals of one of the entry's tasks are that are to be joined."""
+        code = self.code
+        place = code.integer("add", code.integer("mul", self.entry, "%entry_partials"), number)
+        offset = code.integer("mul", place, self.layout.partial_bytes)
+        pointer = code.at("%partials", "i8", offset, space=GLOBAL)
+        return self.own_memory(record, pointer, self.layout.total_size)
+
+    def argument(self, variable: Value) -> str:
+        """The pointer to the array of a variable."""
+        return self.arrays[len(self.nest.results) + int(variable["position"])]
+
+    def element(self, variable: Value, vector: str | None, position: int | str) -> str:
+        """A component of a vector of an argument, the only one if there is no number of it."""
+        code, type_ = self.code, LLVM_TYPES[variable.dtype]
+        pointer = self.argument(variable)
+        if vector is not None:
+            start = code.integer("mul", vector, variable.dim)
+            pointer = code.at(pointer, type_, start, space=GLOBAL)
+        place = code.at(pointer, type_, position, space=GLOBAL)
+        size = SIZES[variable.dtype]
+        return code.value(
+            f"load {type_}, ptr addrspace({GLOBAL}) {place}, align {size}, {_INVARIANT}"
+        )
+
+    def parameter(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """Loads a component of a parameter."""
+        return self.element(variable, None, position)
+
+    def row(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """Loads a component of what belongs to a row, or its number."""
+        if variable["kind"] == "i_index":
+            return self.number(self.rows[row], variable)
+        return self.element(variable, self.rows[row], position)
+
+    def number(self, number: str, variable: Value) -> str:
+        """A 64-bit number in a variable's dtype."""
+        type_ = LLVM_TYPES[variable.dtype]
+        if variable.type.is_float:
+            return self.code.value(f"sitofp i64 {number} to {type_}")
+        return number if type_ == "i64" else self.code.value(f"trunc i64 {number} to {type_}")
+
+    def assembly(self, text: str, constraints: str, operands: Sequence[str] = ()) -> None:
+        """An instruction with effects on memory that LLVM must not move anything across."""
+        listed = ", ".join(operands)
+        clobbered = f"{constraints},~{{memory}}".lstrip(",")
+        self.code.line(f'call void asm sideeffect "{text}", "{clobbered}"({listed}) #1')
+
+    def barrier(self) -> None:
+        """Wait for all threads of the block."""
+        self.assembly("bar.sync 0;", "")

@@ -1,0 +1,334 @@
+"""The skeleton of kernels for GPUs: the loops around the values that the emitter writes.
+
+A task is a block of rows of one entry of the batch and a list of intervals of its columns; without
+a table it is computed from its number.  Each thread of a block has some of the rows; the columns
+come in tiles, in shared memory.  Rows beyond the last one repeat it and are not stored, and what a
+tile lacks to whole steps is reduced column by column, so that no pair tests bounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redcomp.ir import Nest, Value, constant
+from redcomp.llvm_backend.components import Memory, by_kind, store_all
+from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS
+from redcomp.llvm_backend.pair_step import PairStep
+from redcomp.llvm_backend.schedule import SIZES
+from redcomp.llvm_backend.target import LLVM_TYPES, Target
+from redcomp.ptx.parts import GLOBAL, KernelParts, ThreadMemory
+from redcomp.ptx.schedule import PtxSchedule
+from redcomp.ptx.tile import Tile
+
+RUN, JOIN = "redcomp_run", "redcomp_join"
+
+
+@dataclass(frozen=True, slots=True)
+class PtxModule:
+    """LLVM text, and the bytes that the partial totals of a task and a block's workspace take."""
+
+    text: str
+    partial_bytes: int
+    workspace_bytes: int
+
+
+def ptx_module(nest: Nest, dtype: str, target: Target, schedule: PtxSchedule) -> PtxModule:
+    """The module of a legal, hoisted nest; it has the kernels `redcomp_run` and `redcomp_join`."""
+    run = _RunKernel(nest, dtype, target, schedule)
+    kernels = [run]
+    texts = [run.tile.globals(), run.text()]
+    if nest.joins:
+        join = _JoinKernel(nest, dtype, target, schedule)
+        kernels.append(join)
+        texts.append(join.text())
+    declarations: dict[str, str] = {}
+    for kernel in kernels:
+        declarations.update(kernel.code.declarations)
+    text = "\n".join(
+        [
+            f'target triple = "{target.triple}"',
+            *texts,
+            *declarations.values(),
+            f'attributes #0 = {{ nounwind "nvvm.maxntid"="{schedule.threads}" }}',
+            "attributes #1 = { convergent nounwind }",
+            "!0 = !{}",
+        ]
+    )
+    layout = run.layout
+    return PtxModule(f"{text}\n", layout.partial_bytes, layout.workspace_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Operands: rows, number of the totals (-1 if it stores results), and what comes from where.
+
+    With a table, `start` and `stop` are numbers of intervals, else of columns.
+    """
+
+    first: str
+    last: str
+    start: str
+    stop: str
+    partial: str
+
+
+class _Kernel(KernelParts):
+    """What both kernels do: read tasks, and finish results."""
+
+    def task(self, number: str) -> _Task:
+        """A task of an entry: from the table, or computed."""
+        code = self.code
+        self.has_table = code.value(f"icmp ne ptr addrspace({GLOBAL}) %table, null")
+        computed = self.computed_task(number)
+        with code.when(self.has_table, [("i64", operand) for operand in computed]) as words:
+            first = code.integer("mul", number, len(TASK_WORDS))
+            for n, name in enumerate(("first", "last", "start", "stop", "partial")):
+                words[n] = self.word_at("%table", first, TASK_WORD[name])
+        return _Task(*words)
+
+    def computed_task(self, number: str) -> tuple[str, ...]:
+        """The words of a dense task."""
+        raise NotImplementedError
+
+    def block(self, number: str) -> tuple[str, str]:
+        """The first row of a block of rows, and the one after its last."""
+        code, height = self.code, self.schedule.block_rows
+        first = code.integer("mul", number, height)
+        return first, code.smaller(code.integer("add", first, height), "%rows")
+
+    def finish(self, task: _Task, totals: Memory) -> None:
+        """Compute and store the results of the thread's rows."""
+        code = self.code
+        for row in range(self.schedule.rows):
+            load = by_kind(
+                i=lambda v, k, _, col, row=row: self.row(v, k, row, col),
+                total=lambda v, k, _, col, row=row: totals.load(code, v, k, row),
+                parameter=self.parameter,
+            )
+            own = code.integer("add", task.first, self.thread)
+            number = code.integer("add", own, row * self.schedule.threads)
+            is_row = code.value(f"icmp slt i64 {number}, {task.last}")
+            with code.when(is_row):
+                self._store_results(load, number)
+
+    def _store_results(self, load: Callable[..., str], row: str) -> None:
+        code, results = self.code, self.nest.results
+        starts = [code.integer("mul", row, result.dim) for result in results]
+
+        def store(n: int, position: int | str, operand: str) -> None:
+            type_ = LLVM_TYPES[results[n].dtype]
+            place = code.at(self.arrays[n], type_, starts[n], position, space=GLOBAL)
+            code.store(type_, operand, place, SIZES[results[n].dtype], GLOBAL)
+
+        store_all(self.emitter(load), results, store)
+
+
+class _RunKernel(_Kernel):
+    """redcomp_run: reduces a block of rows over the columns of a task."""
+
+    def __init__(self, nest: Nest, dtype: str, target: Target, schedule: PtxSchedule) -> None:
+        super().__init__(nest, dtype, target, schedule)
+        self.tile = Tile(self)
+        self.first = ""  # column of the tile
+        layout, code = self.layout, self.code
+        block = self._special("ctaid")
+        offset = code.integer("mul", block, layout.workspace_bytes)
+        workspace = code.at("%workspace", "i8", offset, space=GLOBAL)
+        states = code.at(workspace, "i8", layout.states_offset, space=GLOBAL)
+        self.totals = self._total_memory(workspace)
+        load = by_kind(
+            i=self.row,
+            j=self.tile.load,
+            ij=self._pair,
+            tile=lambda v, k, row, col: self.number(self.first, v),
+            parameter=self.parameter,
+            total=lambda v, k, row, col: self.totals.load(code, v, k, row),
+            state=lambda v, k, row, col: self.step.states.load(code, v, k, row),
+        )
+        self.step = PairStep(
+            nest,
+            self.emitter(load, rows=schedule.rows),
+            self.own_memory(layout.states, states, self.size),
+            self.totals,
+        )
+
+    def _total_memory(self, workspace: str) -> ThreadMemory:
+        """Memory that LLVM turns into registers if the totals are few, else the workspace."""
+        layout, rows = self.layout, self.schedule.rows
+        if not layout.keeps_totals:
+            return self.own_memory(layout.totals, workspace, layout.total_size)
+        type_ = f"i{8 * layout.total_size}"
+        pointer = self.code.value(f"alloca [{rows * layout.totals.width} x {type_}]")
+        return ThreadMemory(layout.totals, pointer, 0, rows, 1)
+
+    def text(self) -> str:
+        """The kernel."""
+        emitter = self.step.emitter
+        with self.tasks() as number:
+            task = self.task(number)
+            self.choose_rows(task.first, task.last)
+            emitter.enter()
+            self._prepare()
+            self._reduce(task)
+            self._leave_totals(task)
+            emitter.leave()
+        return self.function(RUN)
+
+    def computed_task(self, number: str) -> tuple[str, ...]:
+        code = self.code
+        block, split = (code.integer(op, number, "%splits") for op in ("sdiv", "srem"))
+        start = code.integer("mul", split, "%split_columns")
+        stop = code.smaller(code.integer("add", start, "%split_columns"), "%columns")
+        is_split = code.value("icmp sgt i64 %splits, 1")
+        partial = code.value(f"select i1 {is_split}, i64 {number}, i64 -1")
+        return *self.block(block), start, stop, partial
+
+    def _prepare(self) -> None:
+        """What does not change from pair to pair, and the first totals."""
+        emitter, nest = self.step.emitter, self.nest
+        for hoisted in (nest.uniform, nest.rows):
+            emitter.emit(h.definition for h in hoisted)
+            for h in hoisted:
+                rows = range(self.schedule.rows if h.variable.dependence else 1)
+                operands = [emitter.operand(h.definition, row, 0, True) for row in rows]
+                emitter.bind(h.variable, operands)
+        self.step.read_rows()
+        for total, initial in zip(nest.totals, nest.initial, strict=True):
+            self._fill(total, emitter.operand(constant(initial, total.dtype), 0, 0, True))
+
+    def _fill(self, total: Value, operand: str) -> None:
+        """Set all components of a total, for all rows."""
+        rows = range(self.schedule.rows)
+        if total.dim == 1:
+            for row in rows:
+                self.totals.store(self.code, operand, total, 0, row)
+            return
+        with self.code.loop(0, total.dim, 1) as loop:
+            for row in rows:
+                self.totals.store(self.code, operand, total, loop.counter, row)
+
+    def _reduce(self, task: _Task) -> None:
+        """Reduce over all intervals of columns of a task."""
+        code = self.code
+        first = code.value(f"select i1 {self.has_table}, i64 {task.start}, i64 0")
+        last = code.value(f"select i1 {self.has_table}, i64 {task.stop}, i64 1")
+        with code.loop(first, last, 1) as interval:
+            dense = [("i64", task.start), ("i64", task.stop)]
+            with code.when(self.has_table, dense) as ends:
+                place = code.integer("mul", interval.counter, 2)
+                ends[:] = [self.word_at("%intervals", place, n) for n in range(2)]
+            self._tiles(*ends)
+
+    def _tiles(self, start: str, stop: str) -> None:
+        """Reduce over an interval, tile by tile; the next one is copied meanwhile."""
+        code, tile, width = self.code, self.tile, self.schedule.tile
+        self.barrier()  # other threads may still read the tile before
+        tile.copy(start, self._count(start, stop), "0")
+        with code.loop(start, stop, width, [("i64", "0")]) as loop:
+            self.first, (buffer,) = loop.counter, loop.carried
+            count = self._count(self.first, stop)
+            tile.prepare(self.first, count, buffer)
+            self.barrier()
+            following, other = (
+                code.integer("add", self.first, width),
+                code.integer("xor", buffer, 1),
+            )
+            is_more = code.value(f"icmp slt i64 {following}, {stop}")
+            with code.when(is_more):
+                tile.copy(following, self._count(following, stop), other)
+            tile.aim(self.first, buffer)
+            self._pairs(count)
+            loop.following = [other]
+
+    def _count(self, first: str, stop: str) -> str:
+        """Columns of the tile that begins there."""
+        return self.code.smaller(self.schedule.tile, self.code.integer("sub", stop, first))
+
+    def _pairs(self, count: str) -> None:
+        """Reduce the tile: by whole steps, and then what is left of it."""
+        code, step, cols = self.code, self.step, self.schedule.cols
+        count = code.value(f"trunc i64 {count} to i32")
+        whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {cols}')}")
+        step.emitter.enter()
+        states = step.start()
+        states = step.columns("0", whole, cols, states, self._point_at, "i32")
+        if cols > 1:
+            states = step.columns(whole, count, 1, states, self._point_at, "i32")
+        step.merge(states)
+        step.emitter.leave()
+
+    def _point_at(self, column: str) -> None:
+        self.tile.point_at(column, self.step.emitter.cols)
+
+    def _pair(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """Loads a component of what is given for each pair."""
+        code, numbers = self.code, [self.rows[row], self.tile.number(col)]
+        major, minor = numbers if variable["kind"] == "ij" else numbers[::-1]
+        vector = code.integer("add", code.integer("mul", major, "%second_axis"), minor)
+        return self.element(variable, vector, position)
+
+    def _leave_totals(self, task: _Task) -> None:
+        """Store results, or totals that are to be joined."""
+        code = self.code
+        is_whole = code.value(f"icmp slt i64 {task.partial}, 0")
+        with code.when(is_whole):
+            self.finish(task, self.totals)
+        if not self.nest.joins:
+            return
+        is_partial = code.value(f"xor i1 {is_whole}, true")
+        with code.when(is_partial):
+            target = self.partial(self.layout.totals, task.partial)
+            for total in self.nest.totals:
+                self._copy_total(total, target)
+
+    def _copy_total(self, total: Value, target: ThreadMemory) -> None:
+        def copy(position: int | str) -> None:
+            for row in range(self.schedule.rows):
+                operand = self.totals.load(self.code, total, position, row)
+                target.store(self.code, operand, total, position, row)
+
+        if total.dim == 1:
+            copy(0)
+        else:
+            with self.code.loop(0, total.dim, 1) as loop:
+                copy(loop.counter)
+
+
+class _JoinKernel(_Kernel):
+    """redcomp_join: joins the totals of a block of rows and stores its results."""
+
+    def text(self) -> str:
+        """The kernel."""
+        with self.tasks() as number:
+            task = self.task(number)
+            self.choose_rows(task.first, task.last)
+            totals = self.partial(self.layout.totals, task.start)
+            following = self.code.integer("add", task.start, 1)
+            with self.code.loop(following, task.stop, 1) as other:
+                others = self.partial(self.layout.others, other.counter)
+                for row in range(self.schedule.rows):
+                    self._join(totals, others, row)
+            self.finish(task, totals)
+        return self.function(JOIN)
+
+    def computed_task(self, number: str) -> tuple[str, ...]:
+        start = self.code.integer("mul", number, "%splits")
+        stop = self.code.integer("add", start, "%splits")
+        return *self.block(number), start, stop, "-1"
+
+    def _join(self, totals: ThreadMemory, others: ThreadMemory, row: int) -> None:
+        """Merge the totals of one part of the columns into those of the first."""
+        code = self.code
+
+        def load(variable: Value, position: int | str, _: int, col: int) -> str:
+            is_total = id(variable) in totals.record.offsets
+            return (totals if is_total else others).load(code, variable, position, row)
+
+        store_all(
+            self.emitter(load),
+            self.nest.joins,
+            lambda n, position, operand: totals.store(
+                code, operand, self.nest.totals[n], position, row
+            ),
+        )

@@ -1,0 +1,212 @@
+"""The tile of columns in shared memory: copied and prepared by all threads, read by all.
+
+There are two buffers.  While the pairs of one tile are reduced, the next one's data are on their
+way (from sm_80 on without passing through registers).  A thread prepares the columns that it copied
+itself, so one barrier a tile is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import gcd
+
+from redcomp.ir import J_BIT, Value
+from redcomp.llvm_backend.components import by_kind
+from redcomp.llvm_backend.schedule import SIZES
+from redcomp.llvm_backend.target import LLVM_TYPES
+from redcomp.ptx.layout import VECTOR_BYTES
+from redcomp.ptx.parts import SHARED, KernelParts
+
+TILE, STAGED = "@tile", "@staged"
+# Above this many components, copying them is a loop.
+_UNROLLED_COPY = 8
+
+
+class Tile:
+    """Shared memory of a block, and the loader of what belongs to columns."""
+
+    def __init__(self, parts: KernelParts) -> None:
+        self.parts, self.code, self.layout = parts, parts.code, parts.layout
+        self.first, self.column = "", ""  # of the tile, and of the step within it
+        self.base = ""  # the tile's buffer
+        self.known: dict[int, str] = {}  # components of the step's columns that have been loaded
+
+    def globals(self) -> str:
+        """The declarations of shared memory."""
+        sizes = {TILE: 2 * self.layout.tile_bytes, STAGED: self.layout.staged_bytes}
+        return "".join(
+            f"{name} = internal addrspace({SHARED}) global [{size} x i8] undef, align 16\n"
+            for name, size in sizes.items()
+            if size
+        )
+
+    # -- filling -----------------------------------------------------------------------------------
+
+    def copy(self, first: str, count: str, buffer: str) -> None:
+        """Start to copy the columns first, first + 1, ... into a buffer."""
+        base = self._buffer(buffer)
+        with self._own_columns(count) as column:
+            number = self.code.integer("add", first, column)
+            for variable in self.layout.copied:
+                offset = self.layout.columns.offsets[id(variable)]
+                self._copy_one(variable, number, self._record(base, column), offset)
+            for variable in self.layout.staged.variables:
+                offset = self.layout.staged.offsets[id(variable)]
+                self._copy_one(variable, number, self._staged(column), offset)
+
+    def prepare(self, first: str, count: str, buffer: str) -> None:
+        """Wait for the thread's own copies, and compute what depends on columns only."""
+        if self.parts.target.copies_asynchronously:
+            self.parts.assembly("cp.async.wait_all;", "")
+        if not (self.layout.numbers or self.parts.nest.columns):
+            return
+        base = self._buffer(buffer)
+        with self._own_columns(count) as column:
+            record, number = self._record(base, column), self.code.integer("add", first, column)
+            for variable in self.layout.numbers:
+                value = column if variable["kind"] == "column" else number
+                self._store(record, variable, self.parts.number(value, variable))
+            self._compute(record, column, number)
+
+    def _compute(self, record: str, column: str, number: str) -> None:
+        """Compute the hoisted values of a column from its raw ones."""
+        parts, layout = self.parts, self.layout
+        staged = self._staged(column) if layout.staged.width else ""
+
+        def load(variable: Value, position: int | str, row: int, col: int) -> str:
+            for pointer, kept in ((record, layout.columns), (staged, layout.staged)):
+                if id(variable) in kept.offsets:
+                    return self._load(pointer, variable, position, kept.offsets[id(variable)])
+            return parts.element(variable, number, position)
+
+        emitter = parts.emitter(by_kind(j=load, parameter=parts.parameter), J_BIT)
+        emitter.emit(h.definition for h in parts.nest.columns)
+        for h in parts.nest.columns:
+            self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
+
+    @contextmanager
+    def _own_columns(self, count: str) -> Iterator[str]:
+        """The loop over the columns of a tile that a thread copies and prepares."""
+        with self.code.loop(self.parts.thread, count, self.parts.schedule.threads) as loop:
+            yield loop.counter
+
+    def _copy_one(self, variable: Value, number: str, record: str, offset: int) -> None:
+        code, type_ = self.code, LLVM_TYPES[variable.dtype]
+        start = code.integer("mul", number, variable.dim)
+        source = code.at(self.parts.argument(variable), type_, start, space=1)
+
+        def one(k: int | str) -> None:
+            target = code.at(record, type_, k, offset, space=SHARED)
+            self._copy_element(code.at(source, type_, k, space=1), target, variable)
+
+        if variable.dim <= _UNROLLED_COPY:
+            for k in range(variable.dim):
+                one(k)
+        else:
+            with code.loop(0, variable.dim, 1) as loop:
+                one(loop.counter)
+
+    def _copy_element(self, source: str, target: str, variable: Value) -> None:
+        type_, size = LLVM_TYPES[variable.dtype], SIZES[variable.dtype]
+        if self.parts.target.copies_asynchronously:
+            address = self.code.value(f"ptrtoint ptr addrspace({SHARED}) {target} to i32")
+            self.parts.assembly(
+                f"cp.async.ca.shared.global [$0], [$1], {size};",
+                "r,l",
+                [f"i32 {address}", f"ptr addrspace(1) {source}"],
+            )
+        else:
+            value = self.code.load(type_, source, size, 1)
+            self.code.store(type_, value, target, size, SHARED)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def aim(self, first: str, buffer: str) -> None:
+        """Read from a buffer, whose first column has this number."""
+        self.first, self.base = first, self._buffer(buffer)
+
+    def point_at(self, column: str, cols: int) -> None:
+        """Load the records of the columns of a step, by vectors where they fit."""
+        code, layout = self.code, self.layout
+        self.column = code.value(f"sext i32 {column} to i64")
+        self.known = {}
+        if not layout.width:
+            return
+        record = self._record(self.base, self.column)
+        used = [
+            col * layout.width + k for col in range(cols) for k in range(layout.columns.width)
+        ]
+        alignment = gcd(VECTOR_BYTES, layout.width * cols * layout.size)
+        self._load_all(record, used, alignment // layout.size)
+
+    def _load_all(self, record: str, used: list[int], most: int) -> None:
+        """Load components by vectors of at most `most`; those of one width share a type."""
+        code, scalar = self.code, self.parts.scalar
+        remaining = set(used)
+        for start in used:
+            if start not in remaining:
+                continue
+            width = most
+            while start % width or not remaining.issuperset(range(start, start + width)):
+                width //= 2
+            type_ = f"<{width} x {scalar}>" if width > 1 else scalar
+            place = code.at(record, scalar, start, space=SHARED)
+            loaded = code.load(type_, place, width * self.layout.size, SHARED)
+            for k in range(width):
+                part = f"extractelement {type_} {loaded}, i64 {k}"
+                self.known[start + k] = code.value(part) if width > 1 else loaded
+            remaining -= set(range(start, start + width))
+
+    def load(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """A component of what belongs to a column of the step."""
+        layout = self.layout
+        offset = layout.columns.offsets.get(id(variable))
+        if offset is None:
+            return self.parts.element(variable, self.number(col), position)
+        if isinstance(position, int):
+            return self._as(variable, self.known[col * layout.width + offset + position])
+        record = self._record(self.base, self.column)
+        return self._load(record, variable, position, offset + col * layout.width)
+
+    def number(self, col: int) -> str:
+        """The number of a column of the step."""
+        return self.code.integer("add", self.code.integer("add", self.first, self.column), col)
+
+    def _as(self, variable: Value, operand: str) -> str:
+        """A component of a record, all of which are loaded as floats, in the variable's type."""
+        type_ = LLVM_TYPES[variable.dtype]
+        if type_ == self.parts.scalar:
+            return operand
+        return self.code.value(f"bitcast {self.parts.scalar} {operand} to {type_}")
+
+    # -- places ------------------------------------------------------------------------------------
+
+    def _buffer(self, buffer: str) -> str:
+        if not self.layout.tile_bytes:
+            return ""
+        offset = self.code.integer("mul", buffer, self.layout.tile_bytes)
+        return self.code.at(TILE, "i8", offset, space=SHARED)
+
+    def _record(self, base: str, column: str) -> str:
+        if not self.layout.width:
+            return ""
+        offset = self.code.integer("mul", column, self.layout.width)
+        return self.code.at(base, self.parts.scalar, offset, space=SHARED)
+
+    def _staged(self, column: str) -> str:
+        if not self.layout.staged.width:
+            return ""
+        offset = self.code.integer("mul", column, self.layout.staged.width)
+        return self.code.at(STAGED, self.parts.scalar, offset, space=SHARED)
+
+    def _load(self, record: str, variable: Value, position: int | str, offset: int) -> str:
+        type_ = LLVM_TYPES[variable.dtype]
+        place = self.code.at(record, type_, position, offset, space=SHARED)
+        return self.code.load(type_, place, self.layout.size, SHARED)
+
+    def _store(self, record: str, variable: Value, operand: str) -> None:
+        type_ = LLVM_TYPES[variable.dtype]
+        offset = self.layout.columns.offsets[id(variable)]
+        place = self.code.at(record, type_, offset, space=SHARED)
+        self.code.store(type_, operand, place, self.layout.size, SHARED)
