@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import llvmlite
@@ -36,6 +36,7 @@ from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
+from redcomp.ptx.target import gpu_target, is_gpu
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.host import HostKernel
 from redcomp.text import parse_kernel, parse_nest, print_program
@@ -48,12 +49,13 @@ Program = Kernel | Nest
 class Options:
     """What a caller chooses about a compilation.
 
-    use_fast_math  allow rewriting that changes rounding
+    use_fast_math  allow rewriting that changes rounding, and the approximate instructions of GPUs;
+                   None: on GPUs only
     accumulator    dtype of the totals that tiles are merged into
     sum            the row that sums: "sum", or "compensated_sum"
     """
 
-    use_fast_math: bool = False
+    use_fast_math: bool | None = None
     accumulator: str = "f64"
     sum: str = "sum"
 
@@ -68,7 +70,7 @@ class Context:
 
 # Each pass by name, as a function of the program and its context.
 PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
-    "simplify": lambda p, c: simplify(p, use_fast_math=c.options.use_fast_math),
+    "simplify": lambda p, c: simplify(p, use_fast_math=bool(c.options.use_fast_math)),
     "cse": lambda p, c: cse(p),
     "factor": lambda p, c: factor(_kernel(p, "factor")),
     "scalarize": lambda p, c: scalarize(_nest(p, "scalarize")),
@@ -290,13 +292,16 @@ def lower(
     options: Options | None = None,
     few_rows: bool = False,
 ) -> Lowering:
-    """Prepare the compilation of a kernel for a target: "host", or a host target's name.
+    """Prepare the compilation of a kernel: for "host", or the name of a host target or a GPU.
 
     `few_rows` asks for the schedule of calls with at most `FEW_ROWS` rows.
     """
     name = config.target() if target == "host" else target
     options = options or Options()
-    return Lowering(kernel, dtype, host_target(name), options, few_rows=few_rows)
+    fast = is_gpu(name) if options.use_fast_math is None else options.use_fast_math
+    options = replace(options, use_fast_math=fast)
+    made = gpu_target(name, fast) if is_gpu(name) else host_target(name)
+    return Lowering(kernel, dtype, made, options, few_rows=few_rows)
 
 
 class _Dumper:

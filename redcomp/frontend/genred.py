@@ -32,7 +32,8 @@ class GenredBase:
                   "block_sum" mean; "kahan_scheme", and "direct_sum" with a float64 accumulator,
                   compensate the rounding of every term.  For float16 and bfloat16 data, which are
                   computed in float32, `dtype_acc` is also the result's dtype.
-    use_fast_math allow rewriting that changes rounding; on the host off unless it is asked for
+    use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs, where it
+                  is on unless it is declined; on the host it is off unless it is asked for
     dtype, cuda_type                 deprecated: the arguments' dtype counts
     enable_chunks, rec_multVar_highdim   accepted and ignored; schedules choose themselves
 
@@ -69,7 +70,7 @@ class GenredBase:
         self.is_single = isinstance(formula, str)
         self.requests = requests(formula, reduction_op, opt_arg, formula2)
         options = Options(
-            use_fast_math=bool(use_fast_math),
+            use_fast_math=use_fast_math,
             sum=sum_row(self.requests, dtype_acc, use_double_acc, sum_scheme),
         )
         source = FormulaSource(self.requests, parse_aliases(list(aliases)))

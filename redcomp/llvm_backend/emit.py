@@ -88,8 +88,7 @@ class Emitter:
 
     def type_of(self, dtype: str, lane: bool) -> str:
         """LLVM's name of a scalar or of a vector of lanes."""
-        scalar = LLVM_TYPES[dtype]
-        return f"<{self.lanes} x {scalar}>" if lane and self.lanes > 1 else scalar
+        return _vector(self.lanes if lane else 1, dtype)
 
     def operand(self, value: Value, row: int, col: int, lane: bool) -> str:
         """The operand for one pair of the block, as a vector of lanes where `lane` says so."""
@@ -219,9 +218,10 @@ class Emitter:
         return code.value(f"{instruction} {result} {', '.join(operands)}")
 
     def _native(self, value: Value, operands: list[str], lane: bool) -> str:
-        """A target's own instruction, which exists for full vectors only."""
+        """A target's own instruction, which exists for full vectors only (or, on GPUs, scalars)."""
         native = self.target.native[value.op, value.dtype]
         dtypes = [arg.dtype for arg in value.args]
+        lane = lane or self.lanes == 1
         if not lane:
             operands = [self.splat(o, dtype) for o, dtype in zip(operands, dtypes, strict=True)]
         made = [
@@ -240,16 +240,18 @@ class Emitter:
         types, arguments = [], []
         for argument in native.arguments:
             if isinstance(argument, int):
-                types.append(f"<{lanes} x {LLVM_TYPES[value.args[argument].dtype]}>")
+                types.append(_vector(lanes, value.args[argument].dtype))
                 arguments.append(operands[argument])
             elif argument == TABLE:
-                types.append(f"<{lanes} x {LLVM_TYPES[value.dtype]}>")
+                types.append(_vector(lanes, value.dtype))
                 arguments.append(self._table(value))
             else:
                 types.append(argument.rsplit(" ", 1)[0])
                 arguments.append(argument.rsplit(" ", 1)[1])
-        result = f"<{lanes} x {LLVM_TYPES[value.dtype]}>"
-        return self.code.call(result, native.intrinsic, types, arguments)
+        result = _vector(lanes, value.dtype)
+        if native.constraints:
+            return self.code.assembly(result, native.text, native.constraints, types, arguments)
+        return self.code.call(result, native.text, types, arguments)
 
     def _parts(self, operands: list[tuple[str, str]]) -> list[list[str]]:
         """The operands of each vector register: values of a wider dtype take several."""
@@ -445,6 +447,12 @@ class Emitter:
         for truth in truths[1:]:
             held = self.code.value(f"or {type_} {held}, {truth}")
         return held
+
+
+def _vector(lanes: int, dtype: str) -> str:
+    """LLVM's name of a vector, or of a scalar for one lane."""
+    scalar = LLVM_TYPES[dtype]
+    return f"<{lanes} x {scalar}>" if lanes > 1 else scalar
 
 
 def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value]:

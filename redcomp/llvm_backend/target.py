@@ -76,10 +76,16 @@ TABLE = "table"
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """An intrinsic and its arguments: numbers of operands, TABLE, or constants with their type."""
+    """An instruction that is spelt otherwise on some target.
 
-    intrinsic: str
+    text         the name of an intrinsic, or inline assembly if it has constraints
+    arguments    numbers of operands, TABLE, or constants with their type
+    constraints  where assembly takes its operands, in LLVM's notation
+    """
+
+    text: str
     arguments: tuple[int | str, ...]
+    constraints: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,8 @@ class Target:
 
     def lanes(self, dtype: str) -> int:
         """Lanes of a vector of the kernel's dtype."""
+        if not self.vector_bits:
+            return 1
         return self.vector_bits // {"f32": 32, "f64": 64}[dtype]
 
 

@@ -1,0 +1,95 @@
+"""NVIDIA GPUs as targets: a lane is a thread, so that values are scalars.
+
+PTX for one GPU runs on every later one, and PTX of one version with every driver that knows this
+version or a later one.  So the code for a GPU is written in the oldest version that has it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import llvmlite.binding as llvm
+
+from redcomp.errors import CompilerError
+from redcomp.llvm_backend.target import BASE_PRIMITIVES, Native, Target
+
+TRIPLE = "nvptx64-nvidia-cuda"
+# Of 32 bits, of one thread.
+REGISTERS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A generation of GPUs: its number, the first PTX version that has it, and LLVM release."""
+
+    number: int
+    ptx: int
+    llvm: int = 20
+
+
+# PTX versions: PTX ISA, section "Release Notes".  LLVM: the release whose `llc` knows the name.
+CAPABILITIES = (
+    Capability(70, 60),
+    Capability(72, 61),
+    Capability(75, 63),
+    Capability(80, 70),
+    Capability(86, 71),
+    Capability(87, 74),
+    Capability(89, 78),
+    Capability(90, 78),
+    Capability(100, 86),
+    Capability(101, 86),
+    Capability(103, 88, llvm=22),
+    Capability(120, 87),
+    Capability(121, 88, llvm=22),
+)
+
+# Instructions on float32 that round less well than the exact ones; their errors are in the rows.
+APPROXIMATE: Mapping[str, str] = {
+    "exp2_approx": "ex2.approx.ftz.f32",
+    "log2_approx": "lg2.approx.ftz.f32",
+    "reciprocal_approx": "rcp.approx.ftz.f32",
+    "sqrt_approx": "sqrt.approx.ftz.f32",
+    "rsqrt_approx": "rsqrt.approx.ftz.f32",
+    "sin_approx": "sin.approx.ftz.f32",
+    "cos_approx": "cos.approx.ftz.f32",
+}
+
+_PRIMITIVES = BASE_PRIMITIVES | {"floor", "round_even", "fma"}
+_NAME = re.compile(r"sm_([1-9]\d+)")
+
+
+def is_gpu(name: str) -> bool:
+    """Whether a target's name is in the form of a GPU's."""
+    return name.startswith("sm_")
+
+
+@functools.cache
+def gpu_target(name: str, use_fast_math: bool) -> Target:
+    """The target for "sm_70" and later ones; those unknown run the code of the last before them."""
+    match = _NAME.fullmatch(name)
+    known = [c for c in CAPABILITIES if match and c.number <= int(match[1])]
+    if not known:
+        listed = ", ".join(f"sm_{c.number}" for c in CAPABILITIES)
+        raise CompilerError(f"unknown GPU target {name!r}; known ones: {listed}")
+    spelt = [c for c in known if c.llvm <= llvm.llvm_version_info[0]]
+    fast = APPROXIMATE if use_fast_math else {}
+    return Target(
+        f"sm_{known[-1].number}",
+        TRIPLE,
+        f"sm_{spelt[-1].number}",
+        f"+ptx{spelt[-1].ptx}",
+        vector_bits=0,
+        registers=REGISTERS,
+        primitives=_PRIMITIVES | frozenset(fast),
+        native={(op, "f32"): _assembly(text) for op, text in fast.items()},
+    )
+
+
+def _assembly(instruction: str) -> Native:
+    """An instruction on one float32: its name is the same in all releases of LLVM, unlike
+    an intrinsic's."""
+    return Native(f"{instruction} $0, $1;", (0,), "=f,f")
