@@ -8,18 +8,17 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 import llvmlite
 
 from redcomp import config
+from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
 from redcomp.ir import Kernel, Nest, topological
 from redcomp.llvm_backend import jit
@@ -36,13 +35,18 @@ from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
+from redcomp.ptx.schedule import PtxSchedule
+from redcomp.ptx.schedule import choose_schedule as choose_ptx_schedule
+from redcomp.ptx.skeleton import PtxModule, ptx_module
 from redcomp.ptx.target import gpu_target, is_gpu
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.host import HostKernel
-from redcomp.text import parse_kernel, parse_nest, print_program
+from redcomp.text import print_program
 from redcomp.verify import verify
 
 Program = Kernel | Nest
+S = TypeVar("S")
+L = TypeVar("L", bound="Lowering[Any]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,11 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "simplify": lambda p, c: simplify(p, use_fast_math=bool(c.options.use_fast_math)),
     "cse": lambda p, c: cse(p),
     "factor": lambda p, c: factor(_kernel(p, "factor")),
-    "scalarize": lambda p, c: scalarize(_nest(p, "scalarize")),
+    "scalarize": lambda p, c: _scalarized(_nest(p, "scalarize"), c),
     "accumulate": lambda p, c: accumulate(_kernel(p, "accumulate"), c.options.accumulator),
     "contract": lambda p, c: contract(p),
     "expand": lambda p, c: expand(p, c.target.primitives),
-    "hoist": lambda p, c: hoist(_nest(p, "hoist")),
+    "hoist": lambda p, c: hoist(_nest(p, "hoist"), hoists_vectors=c.target.hoists_vectors),
     "legal": lambda p, c: legal(p, c.target.primitives),
 }
 
@@ -95,6 +99,10 @@ PIPELINE = (
     "hoist",
     "legal",
 )
+
+
+def _scalarized(nest: Nest, context: Context) -> Nest:
+    return scalarize(nest, context.target.unrolled[nest.dtype])
 
 
 def _kernel(program: Program, name: str) -> Kernel:
@@ -135,7 +143,7 @@ class Statistics:
     instructions: float
 
 
-class Lowering:
+class Lowering(Generic[S]):
     """One kernel compiled for one target; stages are computed on demand and kept.
 
     kernel    the kernel as the frontend built it
@@ -144,28 +152,30 @@ class Lowering:
     schedule  the layout of the loops
     """
 
+    ASSEMBLY: ClassVar[tuple[str, str]]  # the last stage's name and suffix
+
     def __init__(
         self,
         kernel: Kernel,
         dtype: str,
         target: Target,
         options: Options,
-        schedule: Schedule | None = None,
+        schedule: S | None = None,
         few_rows: bool = False,
     ) -> None:
         self.kernel, self.dtype, self.target, self.options = kernel, dtype, target, options
-        self._schedule, self._few_rows = schedule, few_rows
-        self._dumper = _Dumper.from_settings(kernel, f"{target.name} {options}")
+        self._schedule, self.few_rows = schedule, few_rows
+        self.dumper = Dumper.from_settings(kernel, f"{target.name} {options}")
 
     @functools.cached_property
     def programs(self) -> list[tuple[str, Program]]:
         """The program after each pass, by the stage's name."""
         context = Context(self.target, self.options)
-        program: Program = self._dumper.stage("00-kernel", self.kernel)
+        program: Program = self.dumper.stage("00-kernel", self.kernel)
         programs = [("00-kernel", program)]
         for number, name in enumerate(PIPELINE, 1):
             stage = f"{number:02}-{name}"
-            program = self._dumper.stage(stage, run_passes(program, (name,), context))
+            program = self.dumper.stage(stage, run_passes(program, (name,), context))
             programs.append((stage, program))
         return programs
 
@@ -175,41 +185,42 @@ class Lowering:
         return _nest(self.programs[-1][1], "the code generator")
 
     @functools.cached_property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> S:
         """The layout of the loops: the one that was asked for or the one that is chosen."""
-        if self._schedule is not None:
-            return self._schedule
-        return choose_schedule(self.nest, self.dtype, self.target, self._few_rows)
+        return self.choose_schedule() if self._schedule is None else self._schedule
 
-    def with_schedule(self, schedule: Schedule) -> Lowering:
+    def choose_schedule(self) -> S:
+        """The layout of the loops that suits the nest."""
+        raise NotImplementedError
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Rows and columns of a step of the pair loop."""
+        raise NotImplementedError
+
+    def with_schedule(self: L, schedule: Any) -> L:
         """The same compilation with another layout of the loops."""
-        return Lowering(self.kernel, self.dtype, self.target, self.options, schedule)
+        return type(self)(self.kernel, self.dtype, self.target, self.options, schedule)
 
-    @functools.cached_property
-    def module(self) -> HostModule:
+    @property
+    def module_text(self) -> str:
         """The LLVM module that redcomp writes, before LLVM's optimiser."""
-        module = host_module(self.nest, self.dtype, self.target, self.schedule)
-        text = self._dumper.text(self.file_name("20-module", "ll"), module.text)
-        return HostModule(text, module.scratch_bytes, module.total_bytes)
+        raise NotImplementedError
 
     def file_name(self, stage: str, suffix: str) -> str:
         """The dump of a stage that depends on the schedule; a kernel may have several."""
-        return f"{stage}.{self.schedule.rows}x{self.schedule.cols}.{suffix}"
+        rows, cols = self.block
+        return f"{stage}.{rows}x{cols}.{suffix}"
 
     @functools.cached_property
     def llvm(self) -> str:
         """The LLVM module after LLVM's optimiser."""
-        return jit.optimized_llvm(self.module.text, self.target)
+        return jit.optimized_llvm(self.module_text, self.target)
 
     @functools.cached_property
     def asm(self) -> str:
-        """The target's assembly."""
-        return jit.assembly(self.module.text, self.target)
-
-    @property
-    def pair_loop(self) -> LoopBody:
-        """The innermost loop of the assembly, see `redcomp.llvm_backend.machine_code`."""
-        return pair_loop(self.asm)
+        """The target's assembly: of the host, or PTX."""
+        return jit.assembly(self.module_text, self.target)
 
     @functools.cached_property
     def stages(self) -> dict[str, str]:
@@ -217,9 +228,9 @@ class Lowering:
         texts = {name: print_program(program) for name, program in self.programs}
         return {
             **texts,
-            self.file_name("20-module", "ll"): self.module.text,
+            self.file_name("20-module", "ll"): self.module_text,
             self.file_name("21-llvm", "ll"): self.llvm,
-            self.file_name("22-asm", "s"): self.asm,
+            self.file_name(*self.ASSEMBLY): self.asm,
         }
 
     @functools.cached_property
@@ -233,34 +244,89 @@ class Lowering:
                 counts[value["combine"]] += value.args[-1]["extent"]
         return dict(counts)
 
-    @property
-    def stats(self) -> Statistics:
-        """What a pair costs."""
-        block = self.schedule.rows * self.schedule.cols
-        return Statistics(self.operations, self.pair_loop.vector_instructions / block)
-
     def object_code(self) -> tuple[bytes, bool]:
-        """The object file, from the disk cache if it is there (then True)."""
+        """Machine code, or PTX, from the disk cache if it is there (then True)."""
         cache = default_cache()
-        key = self._key()
+        key = self.key()
         code = None if cache is None else cache.load(key)
         if code is not None:
             return code, True
-        code = jit.compile_object(self.module.text, self.target)
+        code = self.generate()
         if cache is not None:
             cache.store(key, code)
         return code, False
 
-    def _key(self) -> str:
-        """All that the object code depends on."""
-        target, text = self.target, self.module.text
-        compiler = [llvmlite.__version__, *jit.LLVM_PASSES]
+    def generate(self) -> bytes:
+        """Machine code, or PTX."""
+        raise NotImplementedError
+
+    def report(self, seconds: float, was_cached: bool) -> None:
+        """Tell that it has been compiled, where the settings ask for it."""
+        how = "loaded from the disk cache" if was_cached else "compiled"
+        self.dumper.compiled(
+            f"{how} in {seconds * 1e3:.1f} ms: {self.target.name}, {self.dtype}, {self.schedule}",
+            lambda: {
+                self.file_name("21-llvm", "ll"): self.llvm,
+                self.file_name(*self.ASSEMBLY): self.asm,
+            },
+        )
+
+    def key(self) -> str:
+        """All that the code depends on."""
+        target, text = self.target, self.module_text
+        compiler = [llvmlite.__version__, *target.llvm_passes, *target.llvm_options]
         return json.dumps([*compiler, target.triple, target.cpu, target.features, text])
+
+
+class HostLowering(Lowering[Schedule]):
+    """A kernel compiled for this machine's processor, or another one to read the assembly of."""
+
+    ASSEMBLY = ("22-asm", "s")
+
+    def choose_schedule(self) -> Schedule:
+        return choose_schedule(self.nest, self.dtype, self.target, self.few_rows)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        return self.schedule.rows, self.schedule.cols
+
+    @functools.cached_property
+    def module(self) -> HostModule:
+        """The LLVM module and the memory it needs."""
+        module = host_module(self.nest, self.dtype, self.target, self.schedule)
+        text = self.dumper.text(self.file_name("20-module", "ll"), module.text)
+        return replace(module, text=text)
+
+    @property
+    def module_text(self) -> str:
+        return self.module.text
+
+    @property
+    def pair_loop(self) -> LoopBody:
+        """The innermost loop of the assembly, see `redcomp.llvm_backend.machine_code`."""
+        return pair_loop(self.asm)
+
+    @property
+    def stats(self) -> Statistics:
+        """What a pair costs."""
+        rows, cols = self.block
+        return Statistics(self.operations, self.pair_loop.vector_instructions / (rows * cols))
+
+    @property
+    def machine(self) -> str:
+        """What a pair costs, in words."""
+        return (
+            f"{self.stats.instructions:.1f} vector instructions of the innermost loop for "
+            f"{self.schedule.lanes} pairs"
+        )
+
+    def generate(self) -> bytes:
+        return jit.compile_object(self.module_text, self.target)
 
     def load(self) -> HostKernel:
         """Compile, or fetch from a cache, and load."""
         start = time.perf_counter()
-        key = self._key()
+        key = self.key()
         kernel = _loaded.get(key)
         if kernel is not None:
             return kernel
@@ -277,8 +343,45 @@ class Lowering:
             can_split=bool(self.nest.joins),
         )
         kernel = _loaded.setdefault(key, kernel)
-        self._dumper.compiled(self, time.perf_counter() - start, was_cached)
+        self.report(time.perf_counter() - start, was_cached)
         return kernel
+
+
+class GpuLowering(Lowering[PtxSchedule]):
+    """A kernel compiled for an NVIDIA GPU, which need not be there."""
+
+    ASSEMBLY = ("22-ptx", "ptx")
+
+    def choose_schedule(self) -> PtxSchedule:
+        return choose_ptx_schedule(self.nest, self.dtype, self.target, self.few_rows)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        return self.schedule.rows, self.schedule.cols
+
+    @functools.cached_property
+    def module(self) -> PtxModule:
+        """The LLVM module and the memory it needs."""
+        module = ptx_module(self.nest, self.dtype, self.target, self.schedule)
+        text = self.dumper.text(self.file_name("20-module", "ll"), module.text)
+        return replace(module, text=text)
+
+    @property
+    def module_text(self) -> str:
+        return self.module.text
+
+    @property
+    def machine(self) -> str:
+        """What a pair costs, in words."""
+        return ""
+
+    @property
+    def ptx(self) -> str:
+        """The kernels in PTX."""
+        return self.asm
+
+    def generate(self) -> bytes:
+        return self.asm.encode()
 
 
 # Loaded kernels of this process.  They are small, and code cannot be unloaded while it may run.
@@ -291,7 +394,7 @@ def lower(
     target: str = "host",
     options: Options | None = None,
     few_rows: bool = False,
-) -> Lowering:
+) -> HostLowering | GpuLowering:
     """Prepare the compilation of a kernel: for "host", or the name of a host target or a GPU.
 
     `few_rows` asks for the schedule of calls with at most `FEW_ROWS` rows.
@@ -300,74 +403,6 @@ def lower(
     options = options or Options()
     fast = is_gpu(name) if options.use_fast_math is None else options.use_fast_math
     options = replace(options, use_fast_math=fast)
-    made = gpu_target(name, fast) if is_gpu(name) else host_target(name)
-    return Lowering(kernel, dtype, made, options, few_rows=few_rows)
-
-
-class _Dumper:
-    """Shows stages where the settings ask for it, and reads edited ones back."""
-
-    def __init__(self, name: str, level: int, dump: Path | None, override: Path | None) -> None:
-        self.name, self.level = name, level
-        self.dump, self.override = dump, override
-        self.last = ""
-
-    @classmethod
-    def from_settings(cls, kernel: Kernel, variant: str) -> _Dumper:
-        """`variant` tells compilations of the same kernel apart."""
-        dump, override = config.dump_directory(), config.override_directory()
-        level = config.debug()
-        name = ""
-        if dump or override or level:
-            name = hashlib.sha256(f"{variant}\n{print_program(kernel)}".encode()).hexdigest()[:12]
-        return cls(name, level, dump, override)
-
-    def stage(self, stage: str, program: Program) -> Program:
-        """Dump a program, or replace it by the edited one of the same name."""
-        if not self.name:
-            return program
-        given = print_program(program)
-        text = self.text(f"{stage}.mlir", given)
-        if text != given:
-            program = parse_kernel(text) if isinstance(program, Kernel) else parse_nest(text)
-            verify(program)
-        if self.level >= 2 and text != self.last:
-            _show(f"{self.name} {stage}", text)
-        self.last = text
-        return program
-
-    def text(self, stage: str, text: str) -> str:
-        """Dump a text, or replace it by the edited one of the same name."""
-        if not self.name:
-            return text
-        if self.override:
-            edited = self.override / self.name / stage
-            if edited.is_file():
-                text = edited.read_text()
-        if self.dump:
-            path = self.dump / self.name / stage
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        return text
-
-    def compiled(self, lowering: Lowering, seconds: float, was_cached: bool) -> None:
-        """After a compilation: one line, then LLVM and machine code where asked for."""
-        if self.dump:
-            self.text(lowering.file_name("21-llvm", "ll"), lowering.llvm)
-            self.text(lowering.file_name("22-asm", "s"), lowering.asm)
-        if self.level >= 1:
-            how = "loaded from the disk cache" if was_cached else "compiled"
-            _show(
-                f"{self.name} {how} in {seconds * 1e3:.1f} ms: {lowering.target.name}, "
-                f"{lowering.dtype}, {lowering.schedule}",
-                "",
-            )
-        if self.level >= 3:
-            _show(f"{self.name} LLVM", lowering.llvm)
-        if self.level >= 4:
-            _show(f"{self.name} machine code", lowering.asm)
-
-
-def _show(title: str, text: str) -> None:
-    """REDCOMP_DEBUG writes to standard error even where logging is not configured."""
-    print(f"redcomp: {title}\n{text}".rstrip(), file=sys.stderr)
+    if is_gpu(name):
+        return GpuLowering(kernel, dtype, gpu_target(name, fast), options, few_rows=few_rows)
+    return HostLowering(kernel, dtype, host_target(name), options, few_rows=few_rows)

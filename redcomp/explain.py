@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from redcomp.compile import Lowering
+from redcomp.compile import GpuLowering, HostLowering
 from redcomp.ir import Block, Value, topological
 from redcomp.text import print_block
 
 
-def explain(lowering: Lowering, formula: str) -> str:
+def explain(lowering: HostLowering | GpuLowering, formula: str) -> str:
     """Formula, results, target, schedule, cost of a pair, and the pair loop's program."""
-    nest, stats = lowering.nest, lowering.stats
+    nest, counts = lowering.nest, lowering.operations
     operations = ", ".join(
-        f"{count} {name}" for name, count in sorted(stats.operations.items(), key=lambda o: -o[1])
+        f"{count} {name}" for name, count in sorted(counts.items(), key=lambda o: -o[1])
     )
     results = ", ".join(
         f"{output.reduction} over j of {output.value.type}" for output in lowering.kernel.outputs
@@ -32,9 +32,8 @@ def explain(lowering: Lowering, formula: str) -> str:
         f"target     {target.name} ({target.cpu}), {lowering.dtype}",
         f"schedule   {lowering.schedule}",
         f"hoisted    {hoisted or 'nothing'}",
-        f"a pair     {sum(stats.operations.values())} operations: {operations}",
-        f"machine    {stats.instructions:.1f} vector instructions of the innermost loop for "
-        f"{lowering.schedule.lanes} pairs",
+        f"a pair     {sum(counts.values())} operations: {operations}",
+        f"machine    {lowering.machine}",
         "",
         "the step of the pair loop:",
         print_block(Block(_inputs(nest.pairs), nest.pairs)),

@@ -15,7 +15,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from redcomp.compile import Lowering
+from redcomp.compile import HostLowering
 from redcomp.errors import CompilerError
 from redcomp.explain import explain
 from redcomp.frontend.pair_reduction import PairReduction
@@ -114,7 +114,7 @@ def exact(case: Case, arrays: dict[str, Array]) -> list[Array]:
     return [np.broadcast_to(v, (*grid, v.shape[-1])).sum(axis=1) for v in values]
 
 
-def run(lowering: Lowering, case: Case, arrays: dict[str, Array]) -> list[Array]:
+def run(lowering: HostLowering, case: Case, arrays: dict[str, Array]) -> list[Array]:
     """The results of the loaded machine code."""
     sizes = {p.kind: len(arrays[p.name]) for p in case.reduction().parameters}
     outputs = lowering.kernel.outputs
@@ -127,7 +127,7 @@ def run(lowering: Lowering, case: Case, arrays: dict[str, Array]) -> list[Array]
     return results
 
 
-def check(lowering: Lowering, case: Case, rows: int, columns: int) -> None:
+def check(lowering: HostLowering, case: Case, rows: int, columns: int) -> None:
     """The machine code computes what the interpreter does."""
     arrays = case_arrays(case, lowering.dtype, rows, columns)
     tolerance = 1e-5 if lowering.dtype == "f32" else 1e-13
@@ -255,7 +255,7 @@ BUDGETS = {
 }
 
 
-def measured(name: str, dtype: str) -> Lowering:
+def measured(name: str, dtype: str) -> HostLowering:
     return {**CASES, **REDUCED}[name].reduction().lower(dtype, "avx512")
 
 

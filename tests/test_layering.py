@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("llvm_backend",),
     ("ptx",),
     ("runtime",),
-    ("compile",),
+    ("compile", "dump"),
     ("explain",),
     ("frontend",),
     ("genred", "numpy", "torch", "", "__main__"),

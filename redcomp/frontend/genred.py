@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from redcomp.compile import Lowering, Options
+from redcomp.compile import GpuLowering, HostLowering, Options
 from redcomp.errors import ArgumentError
 from redcomp.explain import explain
 from redcomp.frontend.aliases import parse_aliases
@@ -87,7 +87,7 @@ class GenredBase:
             f"reduction_op={self.reduction_op!r}, axis={self.axis})"
         )
 
-    def lower(self, dtype: str = "float32", target: str = "host") -> Lowering:
+    def lower(self, dtype: str = "float32", target: str = "host") -> HostLowering | GpuLowering:
         """Every stage of the compilation for a dtype ("float32", "float64") and a target.
 
         Targets: "host" (this machine) or "avx512", "avx2", "sse2", "neon".  The result has

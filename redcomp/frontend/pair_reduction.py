@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from redcomp.compile import Lowering, Options, lower
+from redcomp.compile import GpuLowering, HostLowering, Options, lower
 from redcomp.errors import FormulaError
 from redcomp.frontend.aliases import Alias
 from redcomp.frontend.lower import lower_formulas
@@ -193,7 +193,9 @@ class PairReduction:
 
     # -- compilation -------------------------------------------------------------------------------
 
-    def lower(self, dtype: str, target: str = "host", few_rows: bool = False) -> Lowering:
+    def lower(
+        self, dtype: str, target: str = "host", few_rows: bool = False
+    ) -> HostLowering | GpuLowering:
         """The compilation for a dtype and a target, stage by stage."""
         return lower(self.kernel(dtype), dtype, target, self.options, few_rows)
 

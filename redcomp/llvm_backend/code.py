@@ -98,7 +98,7 @@ class Code:
         self,
         start: str | int,
         stop: str | int,
-        step: int,
+        step: int | str,
         carried: list[tuple[str, str]] | None = None,
         index: str = "i64",
     ) -> Iterator[Loop]:

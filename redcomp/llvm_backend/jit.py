@@ -14,10 +14,6 @@ import llvmlite.binding as llvm
 from redcomp.errors import CompilerError
 from redcomp.llvm_backend.target import Target
 
-# The module is in SSA form and its schedule is decided, so few passes are worth their time; see
-# docs/decisions/0007-llvm-passes.md.
-LLVM_PASSES = ("loop_rotate", "new_gvn", "instruction_combine")
-
 # LLVM's optimiser and its JIT are not safe to be entered by several threads at once.
 _lock = threading.Lock()
 _LIBRARY_NUMBERS = itertools.count()
@@ -30,9 +26,17 @@ def _initialize() -> None:
         function()
 
 
+@functools.cache
+def _switch_on(option: str) -> None:
+    """Set one of LLVM's options, which may be given once a process."""
+    llvm.set_option("redcomp", option)
+
+
 @functools.lru_cache(maxsize=32)
-def _machine(triple: str, cpu: str, features: str) -> Any:
+def _machine(triple: str, cpu: str, features: str, options: tuple[str, ...]) -> Any:
     _initialize()
+    for option in options:
+        _switch_on(option)
     return llvm.Target.from_triple(triple).create_target_machine(
         cpu=cpu, features=features, opt=2, reloc="pic", codemodel="small"
     )
@@ -47,7 +51,7 @@ class Compiled:
 
 
 def _optimized(text: str, target: Target) -> tuple[Any, Any]:
-    machine = _machine(target.triple, target.cpu, target.features)
+    machine = _machine(target.triple, target.cpu, target.features, target.llvm_options)
     try:
         module = llvm.parse_assembly(text)
         module.verify()
@@ -56,7 +60,7 @@ def _optimized(text: str, target: Target) -> tuple[Any, Any]:
     module.data_layout = str(machine.target_data)
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
     passes = llvm.create_new_module_pass_manager()
-    for name in LLVM_PASSES:
+    for name in target.llvm_passes:
         getattr(passes, f"add_{name}_pass")()
     passes.run(module, builder)
     return module, machine

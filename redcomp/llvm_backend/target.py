@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 import llvmlite.binding as llvm
 
 from redcomp.errors import CompilerError
+from redcomp.ir import FLOATS
+from redcomp.passes.scalarize import UNROLLED
 
 LLVM_TYPES: Mapping[str, str] = {
     "f32": "float",
@@ -70,6 +72,10 @@ BASE_PRIMITIVES = (
 )  # fmt: skip
 
 
+# The module is in SSA form and its schedule is decided, so few passes are worth their time; see
+# docs/decisions/0007-llvm-passes.md.
+LLVM_PASSES = ("loop_rotate", "new_gvn", "instruction_combine")
+
 # Stands for a lookup's table in the arguments of a native instruction.
 TABLE = "table"
 
@@ -100,6 +106,12 @@ class Target:
     native         operations spelt otherwise than by the tables above, by (op, dtype)
     attributes     LLVM function attributes
     embeds_broadcasts   whether instructions can repeat a scalar operand from memory over all lanes
+    unrolled       vectors of at most so many components are written out, by dtype: the accumulators
+                   of a wider result would not fit into the registers
+    hoists_vectors whether a long vector that depends on one index has memory to be kept in
+    copies_asynchronously   whether shared memory is filled without passing through registers
+    llvm_passes    what LLVM's optimiser runs
+    llvm_options   switches that LLVM needs to be given for this target
     """
 
     name: str
@@ -112,12 +124,17 @@ class Target:
     native: Mapping[tuple[str, str], Native] = field(default_factory=dict)
     attributes: str = ""
     embeds_broadcasts: bool = False
+    unrolled: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(FLOATS, UNROLLED))
+    hoists_vectors: bool = True
+    copies_asynchronously: bool = False
+    llvm_passes: tuple[str, ...] = LLVM_PASSES
+    llvm_options: tuple[str, ...] = ()
 
     def lanes(self, dtype: str) -> int:
         """Lanes of a vector of the kernel's dtype."""
         if not self.vector_bits:
             return 1
-        return self.vector_bits // {"f32": 32, "f64": 64}[dtype]
+        return max(1, self.vector_bits // {"f32": 32, "f64": 64}[dtype])
 
 
 _ROUNDINGS = frozenset({"floor", "round_even"})

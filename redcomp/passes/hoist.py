@@ -36,9 +36,12 @@ _KINDS: dict[int, tuple[Kind, str]] = {
 _RAW = frozenset({"variable", "constant", "index"})
 
 
-def hoist(nest: Nest) -> Nest:
-    """Split the steps into what varies with the pair and what is prepared before."""
-    hoister = _Hoister(nest)
+def hoist(nest: Nest, *, hoists_vectors: bool = True) -> Nest:
+    """Split the steps into what varies with the pair and what is prepared before.
+
+    Elements of long vectors are computed at each pair where there is no memory for the vectors.
+    """
+    hoister = _Hoister(nest, hoists_vectors)
     done: dict[int, Value] = {}
     for value in topological(nest.pairs):
         args = tuple(hoister.operand(value, arg, done[id(arg)]) for arg in value.args)
@@ -55,7 +58,8 @@ def hoist(nest: Nest) -> Nest:
 
 
 class _Hoister:
-    def __init__(self, nest: Nest) -> None:
+    def __init__(self, nest: Nest, hoists_vectors: bool) -> None:
+        self.hoists_vectors = hoists_vectors
         self.free = free_indices(nest.pairs)
         self.counters = {
             (value["level"], value["extent"]): value
@@ -73,7 +77,8 @@ class _Hoister:
         if id(arg) in self.known:
             return self.known[id(arg)]
         loops = self.free[id(arg)]
-        if len(loops) > 1 or (loops and not arg.dependence):
+        can_keep = self.hoists_vectors and arg.dependence and len(loops) == 1
+        if loops and not can_keep:
             return rebuilt
         stored = _to_float(arg, self.dtype)
         if stored is None:

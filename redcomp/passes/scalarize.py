@@ -1,7 +1,7 @@
 """scalarize: from operations on vectors to operations on scalars, and loops over long vectors.
 
 Components are pulled: each root asks for its components, which ask for those of their operands.
-Vectors of at most `UNROLLED` components are written out.  For longer ones the position is the
+Vectors of at most `unrolled` components are written out.  For longer ones the position is the
 counter of a loop, and whatever depends on it is the loop's body; an element that two loops need is
 computed in both.
 """
@@ -19,20 +19,33 @@ from redcomp.ir import Nest, Value, component, from_elements, vector_map
 from redcomp.ops.access import Position
 from redcomp.ops.table import OPERATIONS
 
-# Above this many components a loop replaces straight-line code: the accumulators of a wider result
-# would not fit into the 16 or 32 vector registers that a host has.
+# Above this many components a loop replaces straight-line code, unless a target says otherwise: the
+# accumulators of a wider result would not fit into the 16 or 32 vector registers that a host has.
 UNROLLED = 16
+# A target's own limit holds for bodies of at most this many values.
+LONGEST_UNROLLED = 1500
 
 T = TypeVar("T")
 
 
-def scalarize(nest: Nest) -> Nest:
+def scalarize(nest: Nest, unrolled: int = UNROLLED) -> Nest:
     """The same nest on scalars; what stays a vector ends in `from_elements` or `map`.
 
-    A state or total of a few components becomes as many scalar ones.
+    A state or total of at most `unrolled` components becomes as many scalar ones; of at most
+    `UNROLLED` where more would make too long a body.
     """
-    carried = {name: _split(getattr(nest, name)) for name in ("states", "totals", "others")}
-    scalarizer = _Scalarizer({k: v for parts in carried.values() for k, v in parts.items()})
+    made = _scalarized(nest, unrolled)
+    if unrolled > UNROLLED and sum(1 for _ in ir.topological(made.pairs)) > LONGEST_UNROLLED:
+        return _scalarized(nest, UNROLLED)
+    return made
+
+
+def _scalarized(nest: Nest, unrolled: int) -> Nest:
+    carried = {
+        name: _split(getattr(nest, name), unrolled) for name in ("states", "totals", "others")
+    }
+    parts = {k: v for parts in carried.values() for k, v in parts.items()}
+    scalarizer = _Scalarizer(parts, unrolled)
 
     def components(values: tuple[Value, ...]) -> tuple[Value, ...]:
         return tuple(chain.from_iterable(map(scalarizer.components, values)))
@@ -69,12 +82,12 @@ def _flat(parts: Mapping[int, tuple[Value, ...]]) -> tuple[Value, ...]:
     return tuple(chain.from_iterable(parts.values()))
 
 
-def _split(variables: tuple[Value, ...]) -> dict[int, tuple[Value, ...]]:
+def _split(variables: tuple[Value, ...], unrolled: int) -> dict[int, tuple[Value, ...]]:
     """What each variable, by `id`, becomes: scalars, or one long vector; numbered anew."""
     made: dict[int, tuple[Value, ...]] = {}
     count = 0
     for old in variables:
-        parts = old.dim if old.dim <= UNROLLED else 1
+        parts = old.dim if old.dim <= unrolled else 1
         type_ = ir.Type(old.dtype, old.dim // parts)
         stem = old["name"].rstrip("0123456789")
         made[id(old)] = tuple(
@@ -87,8 +100,8 @@ def _split(variables: tuple[Value, ...]) -> dict[int, tuple[Value, ...]]:
 class _Scalarizer:
     """Memoised components, by value and position; `carried` says what variables become."""
 
-    def __init__(self, carried: Mapping[int, tuple[Value, ...]]) -> None:
-        self._carried = carried
+    def __init__(self, carried: Mapping[int, tuple[Value, ...]], unrolled: int) -> None:
+        self._carried, self._unrolled = carried, unrolled
         self._known: dict[tuple[int, object], Value] = {}
         self._alive: list[Value] = []
         self._intern = ir.Interner()
@@ -97,13 +110,13 @@ class _Scalarizer:
 
     def components(self, value: Value) -> tuple[Value, ...]:
         """The components of a value, or one loop over many of them."""
-        if value.dim > UNROLLED:
+        if value.dim > self._unrolled:
             return (self.vector(value),)
         return tuple(self.element(value, k) for k in range(value.dim))
 
     def vector(self, value: Value) -> Value:
         """All components of a value, as one."""
-        if value.dim <= UNROLLED:
+        if value.dim <= self._unrolled:
             return from_elements(self.components(value))
         counter = self._intern(ir.index(value.dim, self._level))
         return vector_map(self._inside(counter, lambda k: self.element(value, k)), counter)
@@ -135,7 +148,7 @@ class _Scalarizer:
         extent: int,
     ) -> Value:
         """See `redcomp.ops.access.Access`."""
-        if extent > UNROLLED:
+        if extent > self._unrolled:
             return self._loop(combine, initial, operands, extent)
         state = initial
         for k in range(extent):

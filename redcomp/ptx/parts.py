@@ -88,7 +88,9 @@ class KernelParts:
         arrays = [f"ptr addrspace({GLOBAL}) %array{n}" for n in range(self.array_count)]
         body = "\n".join(self.code.lines)
         parameters = ", ".join([*words, *arrays])
-        return f"define ptx_kernel void @{name}({parameters}) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
+        return (
+            f"define ptx_kernel void @{name}({parameters}) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
+        )
 
     def emitter(self, load: Loader, lane_bit: int = I_BIT, rows: int = 1) -> Emitter:
         """An emitter for which a lane is a thread."""
@@ -119,7 +121,9 @@ class KernelParts:
 
     def word_at(self, pointer: str, *offsets: str | int) -> str:
         """An element of a table of 64-bit words."""
-        return self.code.load("i64", self.code.at(pointer, "i64", *offsets, space=GLOBAL), 8, GLOBAL)
+        return self.code.load(
+            "i64", self.code.at(pointer, "i64", *offsets, space=GLOBAL), 8, GLOBAL
+        )
 
     def choose_rows(self, first: str, last: str) -> None:
         """The thread's rows of a block; beyond the last row, the last row again."""

@@ -8,11 +8,11 @@ tile lacks to whole steps is reduced column by column, so that no pair tests bou
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from redcomp.ir import Nest, Value, constant
 from redcomp.llvm_backend.components import Memory, by_kind, store_all
+from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS
 from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.schedule import SIZES
@@ -36,7 +36,7 @@ class PtxModule:
 def ptx_module(nest: Nest, dtype: str, target: Target, schedule: PtxSchedule) -> PtxModule:
     """The module of a legal, hoisted nest; it has the kernels `redcomp_run` and `redcomp_join`."""
     run = _RunKernel(nest, dtype, target, schedule)
-    kernels = [run]
+    kernels: list[_Kernel] = [run]
     texts = [run.tile.globals(), run.text()]
     if nest.joins:
         join = _JoinKernel(nest, dtype, target, schedule)
@@ -101,18 +101,21 @@ class _Kernel(KernelParts):
         """Compute and store the results of the thread's rows."""
         code = self.code
         for row in range(self.schedule.rows):
-            load = by_kind(
-                i=lambda v, k, _, col, row=row: self.row(v, k, row, col),
-                total=lambda v, k, _, col, row=row: totals.load(code, v, k, row),
-                parameter=self.parameter,
-            )
+            load = self._result_loader(totals, row)
             own = code.integer("add", task.first, self.thread)
             number = code.integer("add", own, row * self.schedule.threads)
             is_row = code.value(f"icmp slt i64 {number}, {task.last}")
             with code.when(is_row):
                 self._store_results(load, number)
 
-    def _store_results(self, load: Callable[..., str], row: str) -> None:
+    def _result_loader(self, totals: Memory, row: int) -> Loader:
+        return by_kind(
+            i=lambda v, k, _, col: self.row(v, k, row, col),
+            total=lambda v, k, _, col: totals.load(self.code, v, k, row),
+            parameter=self.parameter,
+        )
+
+    def _store_results(self, load: Loader, row: str) -> None:
         code, results = self.code, self.nest.results
         starts = [code.integer("mul", row, result.dim) for result in results]
 

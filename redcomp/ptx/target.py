@@ -14,11 +14,13 @@ from dataclasses import dataclass
 import llvmlite.binding as llvm
 
 from redcomp.errors import CompilerError
-from redcomp.llvm_backend.target import BASE_PRIMITIVES, Native, Target
+from redcomp.llvm_backend.target import BASE_PRIMITIVES, LLVM_PASSES, Native, Target
 
 TRIPLE = "nvptx64-nvidia-cuda"
 # Of 32 bits, of one thread.
 REGISTERS = 255
+# Components that a row's registers have room for.
+UNROLLED: Mapping[str, int] = {"f32": 64, "f64": 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,11 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         registers=REGISTERS,
         primitives=_PRIMITIVES | frozenset(fast),
         native={(op, "f32"): _assembly(text) for op, text in fast.items()},
+        unrolled=UNROLLED,
+        hoists_vectors=False,
+        copies_asynchronously=spelt[-1].number >= 80,
+        llvm_passes=("sroa", *LLVM_PASSES),
+        llvm_options=("--nvptx-short-ptr",),
     )
 
 

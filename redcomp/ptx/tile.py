@@ -134,9 +134,7 @@ class Tile:
         if not layout.width:
             return
         record = self._record(self.base, self.column)
-        used = [
-            col * layout.width + k for col in range(cols) for k in range(layout.columns.width)
-        ]
+        used = [col * layout.width + k for col in range(cols) for k in range(layout.columns.width)]
         alignment = gcd(VECTOR_BYTES, layout.width * cols * layout.size)
         self._load_all(record, used, alignment // layout.size)
 

@@ -1,0 +1,78 @@
+"""Stages of a compilation, shown or written where the settings ask for it, and read back edited."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from redcomp import config
+from redcomp.ir import Kernel, Nest
+from redcomp.text import parse_kernel, parse_nest, print_program
+from redcomp.verify import verify
+
+
+class Dumper:
+    """Shows stages where the settings ask for it, and reads edited ones back."""
+
+    def __init__(self, name: str, level: int, dump: Path | None, override: Path | None) -> None:
+        self.name, self.level = name, level
+        self.dump, self.override = dump, override
+        self.last = ""
+
+    @classmethod
+    def from_settings(cls, kernel: Kernel, variant: str) -> Dumper:
+        """`variant` tells compilations of the same kernel apart."""
+        dump, override = config.dump_directory(), config.override_directory()
+        level = config.debug()
+        name = ""
+        if dump or override or level:
+            name = hashlib.sha256(f"{variant}\n{print_program(kernel)}".encode()).hexdigest()[:12]
+        return cls(name, level, dump, override)
+
+    def stage(self, stage: str, program: Kernel | Nest) -> Kernel | Nest:
+        """Dump a program, or replace it by the edited one of the same name."""
+        if not self.name:
+            return program
+        given = print_program(program)
+        text = self.text(f"{stage}.mlir", given)
+        if text != given:
+            program = parse_kernel(text) if isinstance(program, Kernel) else parse_nest(text)
+            verify(program)
+        if self.level >= 2 and text != self.last:
+            _show(f"{self.name} {stage}", text)
+        self.last = text
+        return program
+
+    def text(self, stage: str, text: str) -> str:
+        """Dump a text, or replace it by the edited one of the same name."""
+        if not self.name:
+            return text
+        if self.override:
+            edited = self.override / self.name / stage
+            if edited.is_file():
+                text = edited.read_text()
+        if self.dump:
+            path = self.dump / self.name / stage
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return text
+
+    def compiled(self, what: str, late: Callable[[], Mapping[str, str]]) -> None:
+        """After a compilation: one line, then LLVM and machine code where asked for.
+
+        `late` makes the last two stages, which nothing else needed as text.
+        """
+        if self.dump:
+            for stage, text in late().items():
+                self.text(stage, text)
+        if self.level >= 1:
+            _show(f"{self.name} {what}", "")
+        for stage, text in list(late().items())[: max(0, self.level - 2)]:
+            _show(f"{self.name} {stage}", text)
+
+
+def _show(title: str, text: str) -> None:
+    """REDCOMP_DEBUG writes to standard error even where logging is not configured."""
+    print(f"redcomp: {title}\n{text}".rstrip(), file=sys.stderr)
