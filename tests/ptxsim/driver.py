@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ptxsim import machine
+from ptxsim import old as machine
 from redcomp.runtime.driver import Device, DeviceError
 
 _SPACING = 1 << 20  # unused bytes between two allocations, at least
