@@ -1,0 +1,1 @@
+"""Executes PTX with NumPy and checks what it does to memory."""
