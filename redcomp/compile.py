@@ -33,6 +33,7 @@ from redcomp.passes.expand import STRUCTURAL, expand
 from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
+from redcomp.passes.partition import Part, partition
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
 from redcomp.ptx.schedule import PtxSchedule
@@ -77,13 +78,16 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "simplify": lambda p, c: simplify(p, use_fast_math=bool(c.options.use_fast_math)),
     "cse": lambda p, c: cse(p),
     "factor": lambda p, c: factor(_kernel(p, "factor")),
-    "scalarize": lambda p, c: _scalarized(_nest(p, "scalarize"), c),
+    "scalarize": lambda p, c: _scalarized(_nest(p, "scalarize"), c.target),
     "accumulate": lambda p, c: accumulate(_kernel(p, "accumulate"), c.options.accumulator),
     "contract": lambda p, c: contract(p),
     "expand": lambda p, c: expand(p, c.target.primitives),
     "hoist": lambda p, c: hoist(_nest(p, "hoist"), hoists_vectors=c.target.hoists_vectors),
     "legal": lambda p, c: legal(p, c.target.primitives),
 }
+
+# Assemblers' time grows faster than a body, which is kept below this many values.
+LONGEST_BODY = 1500
 
 # From a formula's kernel to what the code generator takes.
 PIPELINE = (
@@ -101,8 +105,19 @@ PIPELINE = (
 )
 
 
-def _scalarized(nest: Nest, context: Context) -> Nest:
-    return scalarize(nest, context.target.unrolled[nest.dtype])
+def _scalarized(nest: Nest, target: Target) -> Nest:
+    """On scalars, with as much written out as the target's registers and patience allow."""
+    *preferred, last = target.unrolling[nest.dtype]
+    for unrolling in preferred:
+        made = scalarize(nest, unrolling)
+        if all(_is_small(part, target) for part in partition(made, target.carried[nest.dtype])):
+            return made
+    return scalarize(nest, last)
+
+
+def _is_small(part: Part, target: Target) -> bool:
+    values = sum(1 for _ in topological(part.nest.pairs))
+    return values <= LONGEST_BODY and part.carried <= target.carried[part.nest.dtype]
 
 
 def _kernel(program: Program, name: str) -> Kernel:

@@ -11,7 +11,7 @@ import llvmlite.binding as llvm
 
 from redcomp.errors import CompilerError
 from redcomp.ir import FLOATS
-from redcomp.passes.scalarize import UNROLLED
+from redcomp.passes.scalarize import Unrolling
 
 LLVM_TYPES: Mapping[str, str] = {
     "f32": "float",
@@ -94,6 +94,9 @@ class Native:
     constraints: str = ""
 
 
+_UNROLLING = dict.fromkeys(FLOATS, (Unrolling(),))
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A machine to compile for.
@@ -106,8 +109,9 @@ class Target:
     native         operations spelt otherwise than by the tables above, by (op, dtype)
     attributes     LLVM function attributes
     embeds_broadcasts   whether instructions can repeat a scalar operand from memory over all lanes
-    unrolled       vectors of at most so many components are written out, by dtype: the accumulators
-                   of a wider result would not fit into the registers
+    unrolling      which vectors are written out, by dtype: the first one is taken with which bodies
+                   are short and states few enough, else the last
+    carried        states that fit into registers
     hoists_vectors whether a long vector that depends on one index has memory to be kept in
     copies_asynchronously   whether shared memory is filled without passing through registers
     llvm_passes    what LLVM's optimiser runs
@@ -124,7 +128,8 @@ class Target:
     native: Mapping[tuple[str, str], Native] = field(default_factory=dict)
     attributes: str = ""
     embeds_broadcasts: bool = False
-    unrolled: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(FLOATS, UNROLLED))
+    unrolling: Mapping[str, tuple[Unrolling, ...]] = field(default_factory=lambda: dict(_UNROLLING))
+    carried: Mapping[str, int] = field(default_factory=dict)
     hoists_vectors: bool = True
     copies_asynchronously: bool = False
     llvm_passes: tuple[str, ...] = LLVM_PASSES

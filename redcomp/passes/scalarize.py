@@ -9,7 +9,7 @@ computed in both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar
 
@@ -22,30 +22,33 @@ from redcomp.ops.table import OPERATIONS
 # Above this many components a loop replaces straight-line code, unless a target says otherwise: the
 # accumulators of a wider result would not fit into the 16 or 32 vector registers that a host has.
 UNROLLED = 16
-# A target's own limit holds for bodies of at most this many values.
-LONGEST_UNROLLED = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Unrolling:
+    """Vectors of at most so many components are written out.
+
+    operands  those that are computed
+    states    those that are carried from pair to pair
+    """
+
+    operands: int = UNROLLED
+    states: int = UNROLLED
+
 
 T = TypeVar("T")
 
 
-def scalarize(nest: Nest, unrolled: int = UNROLLED) -> Nest:
+def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
     """The same nest on scalars; what stays a vector ends in `from_elements` or `map`.
 
-    A state or total of at most `unrolled` components becomes as many scalar ones; of at most
-    `UNROLLED` where more would make too long a body.
+    A state or total of a few components becomes as many scalar ones.
     """
-    made = _scalarized(nest, unrolled)
-    if unrolled > UNROLLED and sum(1 for _ in ir.topological(made.pairs)) > LONGEST_UNROLLED:
-        return _scalarized(nest, UNROLLED)
-    return made
-
-
-def _scalarized(nest: Nest, unrolled: int) -> Nest:
-    carried = {
-        name: _split(getattr(nest, name), unrolled) for name in ("states", "totals", "others")
-    }
+    unrolling = unrolling or Unrolling()
+    groups = ("states", "totals", "others")
+    carried = {name: _split(getattr(nest, name), unrolling.states) for name in groups}
     parts = {k: v for parts in carried.values() for k, v in parts.items()}
-    scalarizer = _Scalarizer(parts, unrolled)
+    scalarizer = _Scalarizer(parts, unrolling)
 
     def components(values: tuple[Value, ...]) -> tuple[Value, ...]:
         return tuple(chain.from_iterable(map(scalarizer.components, values)))
@@ -100,8 +103,8 @@ def _split(variables: tuple[Value, ...], unrolled: int) -> dict[int, tuple[Value
 class _Scalarizer:
     """Memoised components, by value and position; `carried` says what variables become."""
 
-    def __init__(self, carried: Mapping[int, tuple[Value, ...]], unrolled: int) -> None:
-        self._carried, self._unrolled = carried, unrolled
+    def __init__(self, carried: Mapping[int, tuple[Value, ...]], unrolling: Unrolling) -> None:
+        self._carried, self._unrolling = carried, unrolling
         self._known: dict[tuple[int, object], Value] = {}
         self._alive: list[Value] = []
         self._intern = ir.Interner()
@@ -110,13 +113,13 @@ class _Scalarizer:
 
     def components(self, value: Value) -> tuple[Value, ...]:
         """The components of a value, or one loop over many of them."""
-        if value.dim > self._unrolled:
+        if value.dim > self._unrolling.states:
             return (self.vector(value),)
         return tuple(self.element(value, k) for k in range(value.dim))
 
     def vector(self, value: Value) -> Value:
         """All components of a value, as one."""
-        if value.dim <= self._unrolled:
+        if value.dim <= self._unrolling.states:
             return from_elements(self.components(value))
         counter = self._intern(ir.index(value.dim, self._level))
         return vector_map(self._inside(counter, lambda k: self.element(value, k)), counter)
@@ -148,7 +151,7 @@ class _Scalarizer:
         extent: int,
     ) -> Value:
         """See `redcomp.ops.access.Access`."""
-        if extent > self._unrolled:
+        if extent > self._unrolling.operands:
             return self._loop(combine, initial, operands, extent)
         state = initial
         for k in range(extent):

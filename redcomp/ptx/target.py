@@ -15,12 +15,24 @@ import llvmlite.binding as llvm
 
 from redcomp.errors import CompilerError
 from redcomp.llvm_backend.target import BASE_PRIMITIVES, LLVM_PASSES, Native, Target
+from redcomp.passes.scalarize import Unrolling
 
 TRIPLE = "nvptx64-nvidia-cuda"
 # Of 32 bits, of one thread.
 REGISTERS = 255
-# Components that a row's registers have room for.
-UNROLLED: Mapping[str, int] = {"f32": 64, "f64": 32}
+# States of a thread's rows that leave enough registers for what else a pair needs, and the vectors
+# that are written out: results may be wide, since they are divided; lists cannot be.
+CARRIED: Mapping[str, int] = {"f32": 48, "f64": 24}
+UNROLLING: Mapping[str, tuple[Unrolling, ...]] = {
+    dtype: (
+        Unrolling(operands, 256),
+        Unrolling(16, 256),
+        Unrolling(operands, 16),
+        Unrolling(16, 16),
+        Unrolling(16, 4),
+    )
+    for dtype, operands in (("f32", 64), ("f64", 32))
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,8 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         registers=REGISTERS,
         primitives=_PRIMITIVES | frozenset(fast),
         native={(op, "f32"): _assembly(text) for op, text in fast.items()},
-        unrolled=UNROLLED,
+        unrolling=UNROLLING,
+        carried=CARRIED,
         hoists_vectors=False,
         copies_asynchronously=spelt[-1].number >= 80,
         llvm_passes=("sroa", *LLVM_PASSES),

@@ -1,0 +1,142 @@
+"""partition: divide a nest whose states are too many for a thread's registers into several nests.
+
+Each part has some components of the results, and the states that these depend on; what parts have
+in common, such as the shift of a LogSumExp or the value of a kernel, each computes for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from redcomp.ir import Nest, Value, from_elements, topological
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the result of a part belongs: components of a result of the whole nest."""
+
+    result: int
+    first: int
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A nest that computes parts of the results; one place for each of its own results."""
+
+    nest: Nest
+    places: tuple[Place, ...]
+
+    @property
+    def carried(self) -> int:
+        """States that are in registers."""
+        return sum(state.dim == 1 for state in self.nest.states)
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    """A component of a result (or a vector that is computed in a loop), and the states it needs."""
+
+    result: int
+    position: int
+    value: Value
+    states: frozenset[int]
+
+
+def partition(nest: Nest, most: int) -> tuple[Part, ...]:
+    """Parts with at most `most` scalar states each, as far as results allow to divide them."""
+    groups: list[list[_Element]] = []
+    known: frozenset[int] = frozenset()
+    for element in _elements(nest):
+        together = known | element.states
+        if groups and sum(nest.states[n].dim == 1 for n in together) <= most:
+            groups[-1].append(element)
+            known = together
+        else:
+            groups.append([element])
+            known = element.states
+    if len(groups) == 1:
+        places = (Place(n, 0, result.dim) for n, result in enumerate(nest.results))
+        return (Part(nest, tuple(places)),)
+    return tuple(_part(nest, group) for group in groups)
+
+
+def _elements(nest: Nest) -> Iterator[_Element]:
+    needs = _Needs(nest)
+    for number, result in enumerate(nest.results):
+        values = result.args if result.op == "from_elements" else (result,)
+        for position, value in enumerate(values):
+            yield _Element(number, position, value, needs.of(value))
+
+
+class _Needs:
+    """Which states a value needs, and the states that these need in turn."""
+
+    def __init__(self, nest: Nest) -> None:
+        self.nest = nest
+        groups = (nest.states, nest.totals, nest.others)
+        self.numbers = {id(v): n for group in groups for n, v in enumerate(group)}
+        self.guards = [self._read([guard]) for guard in nest.guards]
+        rules = (nest.starts, nest.adjusts, nest.steps, nest.merges, nest.joins)
+        self.direct = [
+            self._read(rule[n] for rule in rules if rule) for n in range(len(nest.states))
+        ]
+
+    def _read(self, values: Iterable[Value]) -> frozenset[int]:
+        found = (self.numbers.get(id(value)) for value in topological(values))
+        return frozenset(n for n in found if n is not None)
+
+    def of(self, value: Value) -> frozenset[int]:
+        """The states that must be carried for a value of totals."""
+        needed: set[int] = set()
+        waiting = set(self._read([value]))
+        while waiting:
+            needed |= waiting
+            following = {m for n in waiting for m in self.direct[n]}
+            following |= {m for g in self.guards if g & waiting for m in g}
+            waiting = following - needed
+        return frozenset(needed)
+
+
+def _part(nest: Nest, group: list[_Element]) -> Part:
+    """The nest of some elements, which are in order."""
+    kept = sorted(frozenset().union(*(element.states for element in group)))
+
+    def chosen(values: tuple[Value, ...]) -> tuple[Value, ...]:
+        return tuple(values[n] for n in kept) if values else ()
+
+    own = {id(nest.states[n]) for n in kept}
+    guards = tuple(g for g in nest.guards if any(id(v) in own for v in topological([g])))
+    results: list[Value] = []
+    places: list[Place] = []
+    for number in dict.fromkeys(element.result for element in group):
+        elements = [element for element in group if element.result == number]
+        results.append(from_elements(tuple(element.value for element in elements)))
+        places.append(Place(number, elements[0].position, nest.results[number].dim))
+    part = replace(
+        nest,
+        states=chosen(nest.states),
+        initial=tuple(nest.initial[n] for n in kept),
+        totals=chosen(nest.totals),
+        others=chosen(nest.others),
+        starts=chosen(nest.starts),
+        guards=guards,
+        adjusts=chosen(nest.adjusts) if guards else (),
+        steps=chosen(nest.steps),
+        merges=chosen(nest.merges),
+        joins=chosen(nest.joins),
+        results=tuple(results),
+    )
+    return Part(_without_unused(part), tuple(places))
+
+
+def _without_unused(nest: Nest) -> Nest:
+    """The nest without hoisted values that no pair needs."""
+    read = {id(value) for value in topological(nest.pairs)}
+    return replace(
+        nest,
+        uniform=tuple(h for h in nest.uniform if id(h.variable) in read),
+        rows=tuple(h for h in nest.rows if id(h.variable) in read),
+        columns=tuple(h for h in nest.columns if id(h.variable) in read),
+    )
