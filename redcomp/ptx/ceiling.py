@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redcomp.errors import CompilerError
+from redcomp.ptx.target import APPROXIMATE
 
 WARP = 32
 REGISTERS = 65536  # 32-bit registers of a multiprocessor, for every target
@@ -132,10 +133,9 @@ _FREE = frozenset({"negate", "abs", "bitcast"})
 
 # Operations that are not multiply-adds or the like, by pipe.
 _OTHER_PIPES: Mapping[str, str] = {
-    **dict.fromkeys(("compare", "select", "min", "max", "and", "or", "xor"), "alu"),
+    **dict.fromkeys(("compare", "select", "and", "or", "xor"), "alu"),
     **dict.fromkeys(("shift_left", "shift_right", "shift_right_logical"), "alu"),
-    **dict.fromkeys(("exp2", "log2", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tanh"), "xu"),
-    **dict.fromkeys(("divide", "convert", "floor", "round_even"), "xu"),
+    **dict.fromkeys(("sqrt", "divide", "convert", "floor", "round_even", *APPROXIMATE), "xu"),
 }
 
 
