@@ -78,7 +78,8 @@ class Figures:
     """What is known of one kernel for one target.
 
     pairs  of an iteration of the loop
-    best   the ceiling of the arithmetic alone; None where the loop is one over components
+    best   the ceiling of the arithmetic alone; None where the operations are not those of an
+           iteration: some are for rare adjustments, or the loop is one over components
     """
 
     target: str
@@ -114,8 +115,9 @@ def compiled(case: Case, target: str) -> tuple[Figures, str]:
     operation = Genred(case.formula, list(case.aliases), axis=1, **case.options)
     lowering = operation.lower(case.dtype, target=target)
     schedule = lowering.schedule
-    has_loop = any(value.op == "fold" for value in topological(lowering.nest.pairs))
-    best = None if has_loop else ideal(lowering.operations, lowering.dtype, target)
+    nest = lowering.nest
+    is_whole = not nest.guards and all(v.op != "fold" for v in topological(nest.pairs))
+    best = ideal(lowering.operations, lowering.dtype, target) if is_whole else None
     made = figures(lowering.asm, target, schedule.rows * schedule.cols, best)
     return made, f"{schedule.rows} x {schedule.cols}"
 
@@ -156,13 +158,13 @@ found in what `nvdisasm` makes of it. Nothing here was measured.
   (multiply-adds), alu (comparisons, selections, integers, logic), xu (exponentials and other
   approximations, conversions), fp64, lsu (loads and stores); the rest are branches and what is
   computed once a warp. Where the loop is one over components of long vectors, all figures are for
-  one component, and there is no share.
+  one component.
 - limit: the pipe that is busy all the time, or issue: four instructions a clock; pairs: that a
   multiprocessor reaches with it a clock, if nothing waits (an H200 computes
   {H200.pairs_per_second(1) / 1e12:.3f}e12 pairs a second for each).
-- share: of what the arithmetic operations of the formula and of its reduction would allow alone. It
-  is more than 100 % where most of the operations are for adjustments that are rare, or where the
-  assembler merges operations.
+- share: of what the arithmetic operations of the formula and of its reduction would allow alone.
+  It is more than 100 % where the assembler merges some: a comparison and a selection are a minimum.
+  Where states are rarely adjusted, or the loop is one over components, there is none.
 """
 
 
