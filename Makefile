@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BENCH_SUITE ?= cpu
 BENCH_ARGS ?=
+PTX_REPORT_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
 
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt -e
 PICTURES := examples/output
 
-.PHONY: help demo test fuzz lint format bench accuracy formulas clean
+.PHONY: help demo test fuzz lint format bench ptx-report accuracy formulas clean
 
 help:
 	@echo "make demo      run both examples and draw their results"
@@ -21,6 +22,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff fix and format"
 	@echo "make bench     compare speed with other libraries (BENCH_SUITE=cpu or reductions, BENCH_ARGS=...)"
+	@echo "make ptx-report  count the instructions of the kernels for GPUs, without one"
 	@echo "make accuracy  measure the error of the elementary functions"
 	@echo "make formulas  write the reference of the formula language"
 	@echo "make clean     remove the environment and what programs wrote"
@@ -49,6 +51,9 @@ format: $(VENV)/stamp-lint
 
 bench: $(VENV)/stamp-bench
 	$(BIN)/python -m benchmarks $(BENCH_SUITE) $(BENCH_ARGS)
+
+ptx-report: $(VENV)/stamp-test
+	$(BIN)/python scripts/ptx_report.py --output docs/benchmarks/ptx.md $(PTX_REPORT_ARGS)
 
 accuracy: $(VENV)/stamp-test
 	$(BIN)/python scripts/measure_ulp.py

@@ -1,0 +1,180 @@
+"""Reading machine code of NVIDIA's GPUs: the loop over pairs, and its instructions by pipe.
+
+What counts is the cheapest way through the loop, on which nothing is adjusted.  The assembler may
+unroll a loop by itself, and then an iteration has more pairs than the schedule says; loops that
+are marked with `llvm.loop.unroll.disable` it leaves as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from redcomp.llvm_backend.control_flow import Block, ControlFlow
+
+# The instructions of each pipe, without their modifiers: "CUDA Binary Utilities", section
+# "Instruction Set Reference", for the names; "Nsight Compute", section "Pipelines", for the pipes.
+# Names that begin with U are of the uniform pipe, which computes once a warp.
+_PIPES: Mapping[str, str] = {
+    "fma": """FADD FADD2 FADD32I FMUL FMUL2 FMUL32I FFMA FFMA2 FFMA32I FSWZADD
+        HADD2 HMUL2 HFMA2 IMAD IMUL IDP""",
+    "alu": """FMNMX FMNMX3 FSEL FSET FSETP FCHK HMNMX2 HSET2 HSETP2 F2FP F2IP I2FP
+        IADD IADD3 IADD32I VIADD VIADDMNMX VIMNMX VIMNMX3 IABS IMNMX ISET ISETP ISCADD LEA
+        LOP3 LOP32I PLOP3 SEL SHF SHL SHR SGXT BMSK PRMT MOV MOV32I P2R R2P PSETP VABSDIFF VOTE""",
+    "fp64": "DADD DMUL DFMA DMNMX DSETP",
+    "xu": "MUFU F2F F2I I2F I2I FRND POPC FLO BREV",
+    "tensor": "HMMA IMMA DMMA BMMA QMMA OMMA",
+    "lsu": """LDS LDSM STS LDG STG LDGSTS LDL STL LD ST ATOM ATOMG ATOMS RED REDG SHFL MATCH""",
+    "uniform": "R2UR S2UR VOTEU",
+    "control": """BRA BRX JMP JMX CALL RET EXIT BSSY BSYNC BREAK BAR WARPSYNC DEPBAR LDGDEPBAR
+        MEMBAR ERRBAR NANOSLEEP YIELD NOP""",
+}
+PIPE: Mapping[str, str] = {name: pipe for pipe, names in _PIPES.items() for name in names.split()}
+
+# Instructions of two results take their pipe twice as long.
+_RESULTS = {"FADD2": 2, "FMUL2": 2, "FFMA2": 2}
+
+# Instructions on float32 and float64.  Those on halves are left out: they set registers to zero.
+_ARITHMETIC = re.compile(r"[FD](?!CHK|LO|EPBAR)|MUFU|I2F|[A-Z]MMA")
+
+_SECTION = re.compile(r"^//-+ \.text\.(\S+) ", re.MULTILINE)
+_LABEL = re.compile(r"^(\.L\w+):")
+_INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]+\*/\s+(.*?)\s*;")
+_PARTS = re.compile(r"(@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)([.\w]*)\s*(.*)")
+_TARGET = re.compile(r"`\((\.L\w+)\)")
+_BARRIER = re.compile(r"\bB\d+\b")
+
+
+@dataclass(frozen=True, slots=True)
+class PairLoop:
+    """The instructions of the cheapest way through a loop."""
+
+    lines: tuple[str, ...]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Instructions by name and modifiers."""
+        return Counter(name + rest for _, name, rest, _ in map(_split, self.lines))
+
+    @property
+    def pipes(self) -> Counter[str]:
+        """Instructions by pipe; those of no known pipe are "other"."""
+        return Counter(_pipe(name) for _, name, _, _ in map(_split, self.lines))
+
+    @property
+    def work(self) -> Counter[str]:
+        """How often each pipe is taken by a warp.
+
+        Shared memory gives 32 words a clock (32 banks of 4 bytes), so a load of four words a
+        thread takes four times as long as that of one.
+        """
+        work: Counter[str] = Counter()
+        for _, name, rest, _ in map(_split, self.lines):
+            words = max([1, *(int(width) // 32 for width in re.findall(r"\.(64|128)\b", rest))])
+            pipe = _pipe(name)
+            work[pipe] += words if pipe == "lsu" else _RESULTS.get(name, 1)
+        return work
+
+    @property
+    def arithmetic(self) -> int:
+        """Instructions on floating-point numbers, but for what moves them."""
+        return sum(bool(_ARITHMETIC.match(name)) for _, name, _, _ in map(_split, self.lines))
+
+    @property
+    def shared_loads(self) -> int:
+        """Loads from shared memory."""
+        return sum(name in ("LDS", "LDSM") for _, name, _, _ in map(_split, self.lines))
+
+    @property
+    def spills(self) -> int:
+        """Loads and stores of the stack."""
+        return sum(name in ("LDL", "STL") for _, name, _, _ in map(_split, self.lines))
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def pair_loop(sass: str, kernel: str) -> PairLoop:
+    """The loop of a kernel that computes most of those that read shared memory.
+
+    Around it there are loops over tiles and tasks; beside it are loops that fill the tile, that
+    take the columns that remain, or that are rarely needed.  If it has a loop over components in
+    it, that one is its core.
+    """
+    blocks = dict(_blocks(_section(sass, kernel)))
+    flow = ControlFlow(blocks, next(iter(blocks)))
+    bodies = [
+        PairLoop(flow.lines(flow.cheapest(header)))
+        for header in flow.loops
+        if flow.cores(header) == [header]
+    ]
+    if not bodies:
+        raise ValueError(f"the machine code of {kernel} has no loop")
+    return max(bodies, key=lambda body: (body.shared_loads > 0, body.arithmetic))
+
+
+def _section(sass: str, kernel: str) -> str:
+    """The part of the text that is a kernel's code."""
+    parts = _SECTION.split(sass)
+    found = dict(zip(parts[1::2], parts[2::2], strict=True))
+    if kernel not in found:
+        raise ValueError(f"the machine code has no kernel {kernel!r}, but {sorted(found)}")
+    return found[kernel].split("\n//---", 1)[0]
+
+
+def _split(line: str) -> tuple[str, str, str, str]:
+    """An instruction's guard, name, modifiers and operands."""
+    match = _PARTS.match(line)
+    if match is None:
+        raise ValueError(f"not an instruction: {line!r}")
+    guard, name, modifiers, operands = match.groups()
+    return guard or "", name, modifiers, operands
+
+
+def _pipe(name: str) -> str:
+    return PIPE.get(name) or ("uniform" if name.startswith("U") else "other")
+
+
+def _blocks(section: str) -> Iterator[tuple[str, Block]]:
+    """The basic blocks of a kernel, in the order of its text."""
+    name, block, count = "", Block(), 0
+    meetings: dict[str, str] = {}
+    for line in section.splitlines():
+        label, instruction = _LABEL.match(line), _INSTRUCTION.match(line)
+        if label:
+            yield name, block
+            name, block = label.group(1), Block()
+        elif instruction:
+            block.lines.append(instruction.group(1))
+            if _ends(block, meetings):
+                yield name, block
+                count += 1
+                name, block = f"{name} +{count}", Block()
+    yield name, block
+
+
+def _ends(block: Block, meetings: dict[str, str]) -> bool:
+    """Whether the last instruction may go elsewhere than to the next; says where to.
+
+    meetings   where the threads that wait at each barrier go on (BSSY says it, BSYNC goes there)
+    """
+    guard, name, _, operands = _split(block.lines[-1])
+    target, barrier = _TARGET.search(operands), _BARRIER.search(operands)
+    if name == "BSSY" and target and barrier:
+        meetings[barrier.group()] = target.group(1)
+    elif name in ("BRA", "JMP", "CALL") and target:
+        block.targets.append(target.group(1))
+        # A branch with operands besides its target is taken or not; a call returns.
+        is_sure = name != "CALL" and not guard and operands == target.group()
+        block.falls_through = not is_sure
+        return True
+    elif name == "BSYNC" and barrier and barrier.group() in meetings:
+        block.targets.append(meetings[barrier.group()])
+        block.falls_through = bool(guard)
+        return True
+    elif name in ("EXIT", "RET"):
+        block.falls_through = bool(guard)
+        return True
+    return False
