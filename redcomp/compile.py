@@ -34,6 +34,7 @@ from redcomp.passes.expand import STRUCTURAL, expand
 from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
+from redcomp.passes.prescale import prescale
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
 from redcomp.ptx.target import gpu_target, is_gpu
@@ -75,6 +76,7 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "factor": lambda p, c: factor(_kernel(p, "factor")),
     "scalarize": lambda p, c: scalarize(_nest(p, "scalarize")),
     "accumulate": lambda p, c: accumulate(_kernel(p, "accumulate"), c.options.accumulator),
+    "prescale": lambda p, c: prescale(p, c.target.primitives) if c.options.use_fast_math else p,
     "contract": lambda p, c: contract(p),
     "expand": lambda p, c: expand(p, c.target.primitives),
     "hoist": lambda p, c: hoist(_nest(p, "hoist")),
@@ -89,6 +91,7 @@ PIPELINE = (
     "scalarize",
     "simplify",
     "cse",
+    "prescale",
     "contract",
     "expand",
     "simplify",
