@@ -76,7 +76,7 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "factor": lambda p, c: factor(_kernel(p, "factor")),
     "scalarize": lambda p, c: scalarize(_nest(p, "scalarize")),
     "accumulate": lambda p, c: accumulate(_kernel(p, "accumulate"), c.options.accumulator),
-    "prescale": lambda p, c: prescale(p, c.target.primitives) if c.options.use_fast_math else p,
+    "prescale": lambda p, c: _prescaled(p, c) if c.options.use_fast_math else p,
     "contract": lambda p, c: contract(p),
     "expand": lambda p, c: expand(p, c.target.primitives),
     "hoist": lambda p, c: hoist(_nest(p, "hoist")),
@@ -98,6 +98,11 @@ PIPELINE = (
     "hoist",
     "legal",
 )
+
+
+def _prescaled(program: Program, context: Context) -> Program:
+    target = context.target
+    return prescale(program, target.primitives, negates_operands=target.negates_operands)
 
 
 def _kernel(program: Program, name: str) -> Kernel:

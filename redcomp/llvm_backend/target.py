@@ -100,6 +100,7 @@ class Target:
     native         operations spelt otherwise than by the tables above, by (op, dtype)
     attributes     LLVM function attributes
     embeds_broadcasts   whether instructions can repeat a scalar operand from memory over all lanes
+    negates_operands    whether instructions can negate their operands
     """
 
     name: str
@@ -112,6 +113,7 @@ class Target:
     native: Mapping[tuple[str, str], Native] = field(default_factory=dict)
     attributes: str = ""
     embeds_broadcasts: bool = False
+    negates_operands: bool = False
 
     def lanes(self, dtype: str) -> int:
         """Lanes of a vector of the kernel's dtype."""

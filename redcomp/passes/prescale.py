@@ -45,13 +45,14 @@ _Operands = tuple[Value, Value]
 _DEPTH = 64
 
 
-def prescale(program: P, primitives: Collection[str]) -> P:
-    """Move coefficients out of what is computed for each pair.
+def prescale(program: P, primitives: Collection[str], *, negates_operands: bool = False) -> P:
+    """Move coefficients out of what is computed for each pair, where this saves operations.
 
     Where the target of these primitives divides by multiplying by the inverse, so do the products,
-    for that can then be fused with a sum.
+    for that can then be fused with a sum.  A negation is an operation unless the target's
+    instructions can negate their operands.
     """
-    prescaler = _Prescaler(program.roots, primitives)
+    prescaler = _Prescaler(program.roots, primitives, 0 if negates_operands else 1)
     return program.map_roots(lambda root: prescaler.done[id(root)])
 
 
@@ -97,8 +98,10 @@ class _Prescaler:
     `private` are those new values, by `id`, that have one user: they may be changed for it.
     """
 
-    def __init__(self, roots: tuple[Value, ...], primitives: Collection[str]) -> None:
-        self.primitives = primitives
+    def __init__(
+        self, roots: tuple[Value, ...], primitives: Collection[str], negation: int
+    ) -> None:
+        self.primitives, self.negation = primitives, negation
         self.done: dict[int, Value] = {}
         self.private: set[int] = set()
         self.alive: list[Value] = []  # `private` is keyed by id, so nothing may be freed
@@ -145,6 +148,7 @@ class _Prescaler:
                 product.take(part, is_divisor)
             elif part.op == "negate":
                 product.number = -product.number
+                product.cost += self.negation
                 stack.append((part.args[0], is_divisor))
             else:
                 a, b = part.args
@@ -158,25 +162,27 @@ class _Prescaler:
     def _built(self, product: _Product, dtype: str, by_inverse: bool) -> tuple[Value, int]:
         """The product as a value, and what it costs."""
         left = [k for k in product.merged(dtype) if not self._absorbed(k, product)]
-        cost = 0
-        inverted = None
-        if product.divisors:
-            divisor = product.divisors[0]
-            for other in product.divisors[1:]:
-                divisor = self._keep(divisor * other)
-            cost += len(product.divisors)
-            inverted = divisor
-        factors = product.factors
-        if inverted is not None and by_inverse:
-            factors = [*factors, self._keep(elementwise("inverse", inverted))]
-        factors = factors + [k for k in left if not _is_one(k)]
-        result = factors[0] if factors else constant(1.0, dtype)
+        factors = product.factors + [k for k in left if not _is_one(k)]
+        divisor = self._times(product.divisors)
+        if divisor is not None and by_inverse:
+            factors.append(self._keep(elementwise("inverse", divisor)))
+        cost = max(len(factors) - 1, 0) + len(product.divisors)
+        result = self._times(factors) or constant(1.0, dtype)
+        if divisor is not None and not by_inverse:
+            result = self._keep(result / divisor)
+        if product.number < 0:
+            cost += self.negation
+            result = -result
+        return result, cost
+
+    def _times(self, factors: list[Value]) -> Value | None:
+        """The product, or None of nothing."""
+        if not factors:
+            return None
+        result = factors[0]
         for factor in factors[1:]:
             result = self._keep(result * factor)
-            cost += 1
-        if inverted is not None and not by_inverse:
-            result = self._keep(result / inverted)
-        return (-result if product.number < 0 else result), cost
+        return result
 
     def _absorbed(self, coefficient: Value, product: _Product) -> bool:
         """Whether a factor took the coefficient in; a constant's sign may go to the product."""
@@ -222,8 +228,9 @@ class _Prescaler:
         """The operands of a product of which one took the coefficient in, or both its root."""
         a, b = args
         if a is b:
-            root = self._pushed(a, _power(k, 0.5), depth) if _is_positive(k) else None
-            return None if root is None else (root, root)
+            root = _root(k)
+            pushed = None if root is None else self._pushed(a, root, depth)
+            return None if pushed is None else (pushed, pushed)
         # Rather one that is computed once a row or a column.
         if b.dependence != _PAIR:
             pushed = self._pushed(b, k, depth)
@@ -246,16 +253,14 @@ class _Prescaler:
         return None if rest is None or operands is None else fma(*operands, rest)
 
     def _into_square(self, value: Value, k: Value, depth: int) -> Value | None:
-        return self._through(value, k, 0.5, depth)
+        return self._through(value, _root(k), depth)
 
     def _into_root(self, value: Value, k: Value, depth: int) -> Value | None:
-        return self._through(value, k, 2.0, depth)
+        return self._through(value, _square(k), depth)
 
-    def _through(self, value: Value, k: Value, power: float, depth: int) -> Value | None:
-        """f(k**power * a) = k * f(a)."""
-        if not _is_positive(k):
-            return None
-        pushed = self._pushed(value.args[0], _power(k, power), depth)
+    def _through(self, value: Value, k: Value | None, depth: int) -> Value | None:
+        """A function of one operand that takes the coefficient in as `k`."""
+        pushed = None if k is None else self._pushed(value.args[0], k, depth)
         return None if pushed is None else value.with_args((pushed,))
 
 
@@ -289,5 +294,14 @@ def _is_positive(k: Value) -> bool:
     return k.is_constant and 0.0 < k["value"] < math.inf
 
 
-def _power(k: Value, exponent: float) -> Value:
-    return constant(k["value"] ** exponent, k.dtype)
+def _root(k: Value) -> Value | None:
+    """The square root of a positive constant."""
+    return constant(math.sqrt(k["value"]), k.dtype) if _is_positive(k) else None
+
+
+def _square(k: Value) -> Value | None:
+    """The square of a positive constant, unless it is out of range."""
+    if not _is_positive(k):
+        return None
+    square = constant(k["value"] * k["value"], k.dtype)
+    return square if _is_positive(square) else None
