@@ -34,6 +34,7 @@ from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
 from redcomp.passes.partition import Part, partition
+from redcomp.passes.prescale import prescale
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
 from redcomp.ptx.schedule import PtxSchedule
@@ -80,6 +81,7 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "factor": lambda p, c: factor(_kernel(p, "factor")),
     "scalarize": lambda p, c: _scalarized(_nest(p, "scalarize"), c.target),
     "accumulate": lambda p, c: accumulate(_kernel(p, "accumulate"), c.options.accumulator),
+    "prescale": lambda p, c: _prescaled(p, c) if c.options.use_fast_math else p,
     "contract": lambda p, c: contract(p),
     "expand": lambda p, c: expand(p, c.target.primitives),
     "hoist": lambda p, c: hoist(_nest(p, "hoist"), hoists_vectors=c.target.hoists_vectors),
@@ -97,6 +99,7 @@ PIPELINE = (
     "scalarize",
     "simplify",
     "cse",
+    "prescale",
     "contract",
     "expand",
     "simplify",
@@ -118,6 +121,11 @@ def _scalarized(nest: Nest, target: Target) -> Nest:
 def _is_small(part: Part, target: Target) -> bool:
     values = sum(1 for _ in topological(part.nest.pairs))
     return values <= LONGEST_BODY and part.carried <= target.carried[part.nest.dtype]
+
+
+def _prescaled(program: Program, context: Context) -> Program:
+    target = context.target
+    return prescale(program, target.primitives, negates_operands=target.negates_operands)
 
 
 def _kernel(program: Program, name: str) -> Kernel:

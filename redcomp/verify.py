@@ -123,6 +123,7 @@ def _check_operation(value: Value) -> None:
     # No MLIR name for floats but one for integers: an operation on bits.
     if row.mlir[1] and not row.mlir[0] and dtype in FLOATS:
         raise _BrokenRuleError(f"takes integers, not {dtype}")
+    _require(row.takes(dtype), f"takes {', '.join(row.dtypes)}, not {dtype}")
     rule = _RESULT_DTYPES.get(row.name)
     first = value.args[0].type
     if rule is None and row.shape is None and all(arg.type == first for arg in value.args):

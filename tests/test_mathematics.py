@@ -27,7 +27,7 @@ measure_ulp: Any = importlib.import_module("measure_ulp")
 DTYPES = {"f32": np.float32, "f64": np.float64}
 # What targets emit, but for the primitives that rows have variants for.
 PRIMITIVES = frozenset(name for name, row in OPERATIONS.items() if row.is_primitive) - {
-    needed for row in OPERATIONS.values() for needed in row.variants
+    needed for row in OPERATIONS.values() for needed in (*row.variants, *row.fast)
 }
 ROWS = [row for row in OPERATIONS.values() if row.section == "Mathematics"]
 ATTRIBUTES: dict[str, list[dict[str, int]]] = {

@@ -116,6 +116,8 @@ class Target:
     copies_asynchronously   whether shared memory is filled without passing through registers
     llvm_passes    what LLVM's optimiser runs
     llvm_options   switches that LLVM needs to be given for this target
+
+    negates_operands    whether instructions can negate their operands
     """
 
     name: str
@@ -134,6 +136,8 @@ class Target:
     copies_asynchronously: bool = False
     llvm_passes: tuple[str, ...] = LLVM_PASSES
     llvm_options: tuple[str, ...] = ()
+
+    negates_operands: bool = False
 
     def lanes(self, dtype: str) -> int:
         """Lanes of a vector of the kernel's dtype."""

@@ -21,6 +21,7 @@ from redcomp.ir import (
     indicator,
     select,
 )
+from redcomp.ops import approximate
 from redcomp.ops.expansions import copy_sign, expand_scale, format_of, magnitude
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
@@ -296,6 +297,7 @@ register(
         "Divide",
         "Arithmetic",
         partials=(lambda f, g, out: 1.0 / g, lambda f, g, out: -(out / g)),
+        fast={"reciprocal_approx": approximate.divide},
         mlir=("arith.divf", ""),
         domain=Domain(((-4.0, 4.0), (0.1, 4.0)), (0.0,)),
     ),
@@ -353,6 +355,7 @@ register(
         "Sqrt",
         "Arithmetic",
         partials=(lambda f, out: 0.5 * apply("rsqrt", f),),
+        fast={"sqrt_approx": approximate.sqrt},
         mlir=("math.sqrt", ""),
         domain=Domain(((0.0, 4.0),), (0.0,)),
         gradient="0 at 0",
@@ -366,6 +369,7 @@ register(
         "Arithmetic",
         partials=(lambda f, out: -0.5 * (out * out * out),),
         expand=lambda f: select(compare("oeq", f, 0.0), 0.0, 1.0 / elementwise("sqrt", f)),
+        fast={"rsqrt_approx": approximate.rsqrt},
         domain=Domain(((0.01, 4.0),), (0.0,)),
         ulp=2.0,
         gradient="0 at 0",

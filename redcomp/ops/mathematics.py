@@ -14,6 +14,7 @@ import numpy as np
 
 from redcomp.ir import Value, compare, constant, indicator, select
 from redcomp.ops import (
+    approximate,
     error_function,
     exponential,
     logarithm,
@@ -92,6 +93,7 @@ register(
         partials=(lambda f, out: out,),
         expand=exponential.exp,
         variants={"lookup": exponential.exp_by_table},
+        fast={"exp2_approx": approximate.exp},
         ulp=2.0,
     ),
     _function(
@@ -101,6 +103,7 @@ register(
         np.exp2,
         partials=(lambda f, out: math.log(2.0) * out,),
         expand=exponential.exp2,
+        fast={"exp2_approx": approximate.exp2},
         ulp=2.0,
         differs="new",
     ),
@@ -121,6 +124,7 @@ register(
         np.log,
         partials=(lambda f, out: 1.0 / f,),
         expand=logarithm.log,
+        fast={"log2_approx": approximate.log},
         domain=Domain(((0.05, 8.0),), (1.0,)),
         ulp=2.0,
     ),
@@ -131,6 +135,7 @@ register(
         np.log2,
         partials=(lambda f, out: 1.0 / math.log(2.0) / f,),
         expand=logarithm.log2,
+        fast={"log2_approx": approximate.log2},
         domain=Domain(((0.05, 8.0),), (1.0, 2.0)),
         ulp=2.0,
         differs="new",
@@ -165,6 +170,7 @@ register(
         arity=2,
         partials=(_powf_base_rule, _powf_exponent_rule),
         expand=powers.powf,
+        fast={"log2_approx": approximate.powf},
         domain=Domain(((0.1, 4.0), (-4.0, 4.0)), (1.0, 2.0)),
         ulp=4.0,
         gradient="0 for the base where g = 0; 0 for the exponent where f = 0 and g >= 0",
@@ -191,6 +197,7 @@ register(
         # Not out * (1 - out), which cancels for large f.
         partials=(lambda f, out: out * apply("sigmoid", -f),),
         expand=exponential.sigmoid,
+        fast={"exp2_approx": approximate.sigmoid},
         ulp=2.0,
         differs="new",
     ),
@@ -267,6 +274,7 @@ register(
         np.sin,
         partials=(lambda f, out: apply("cos", f),),
         expand=trigonometric.sin,
+        fast={"sin_approx": approximate.sin},
         ulp=2.0,
         differs=_CIRCULAR,
     ),
@@ -277,6 +285,7 @@ register(
         np.cos,
         partials=(lambda f, out: -apply("sin", f),),
         expand=trigonometric.cos,
+        fast={"cos_approx": approximate.cos},
         ulp=2.0,
         differs=_CIRCULAR,
     ),

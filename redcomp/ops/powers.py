@@ -98,7 +98,7 @@ def _exp2_double(high: Value, low: Value) -> Value:
     return elementwise("scale", polynomial(r, table.coefficients), n)
 
 
-def _signed_power(x: Value, y: Value, power: Value) -> Value:
+def signed_power(x: Value, y: Value, power: Value) -> Value:
     """|x|**y given its value, for x of any sign: negative for odd y, NaN for a fraction y."""
     half = 0.5 * y
     one = constant(1.0, x.dtype)
@@ -119,7 +119,7 @@ def powf(x: Value, y: Value) -> Value:
     high, error = two_product(y, log_high)
     power = _exp2_double(high, fma(y, log_low, error))
     power = select(compare("oeq", a, 1.0), 1.0, power)
-    power = _signed_power(x, y, power)
+    power = signed_power(x, y, power)
     power = select(compare("uno", x, y), x + y, power)
     power = select(compare("oeq", y, 0.0), 1.0, power)
     return select(compare("oeq", x, 1.0), 1.0, power)

@@ -69,9 +69,12 @@ class Operation:
                 value); None for a primitive, which back ends emit
     fallback    likewise, for a primitive that some targets cannot emit
     variants    expansions that are better on targets that have a certain primitive
+    fast        faster expansions of larger errors, on targets that have a certain primitive; even
+                the operation itself gives way to them
     element     vector operations: (access, value, k) to the component k of the result
     definition  for composites: operands and attributes to the formula that `apply` builds instead
     mlir        for primitives, MLIR's names for floats and for integers, where MLIR has them
+    dtypes      the dtypes of its operands, where not all are allowed
     domain      where to test
     ulp         the largest allowed error, in units in the last place, for float32 and float64
     gradient    the derivative at special points, for the documentation
@@ -92,9 +95,11 @@ class Operation:
     expand: Callable[..., Value] | None = None
     fallback: Callable[..., Value] | None = None
     variants: Mapping[str, Callable[..., Value]] = field(default_factory=dict)
+    fast: Mapping[str, Callable[..., Value]] = field(default_factory=dict)
     element: Callable[..., Value] | None = None
     definition: Callable[..., Value] | None = None
     mlir: tuple[str, str] = ("", "")
+    dtypes: tuple[str, ...] = ()
     domain: Domain = field(default=Domain(((-4.0, 4.0),)))
     ulp: float = 0.0
     gradient: str = ""
@@ -104,6 +109,10 @@ class Operation:
     @property
     def is_primitive(self) -> bool:
         return self.elementwise and self.expand is None
+
+    def takes(self, dtype: str) -> bool:
+        """Whether operands may have this dtype."""
+        return not self.dtypes or dtype in self.dtypes
 
     @property
     def arguments(self) -> tuple[str, ...]:

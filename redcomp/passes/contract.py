@@ -1,26 +1,33 @@
 """contract: fuse a product that is used once with the sum it feeds, a * b + c -> fma(a, b, c).
 
 The fused operation rounds once instead of twice, as C compilers do by default.  It runs before
-`expand`, so that the arithmetic inside the elementary functions stays as written.
+`expand`, so that the arithmetic inside the elementary functions stays as written.  A product that
+`hoist` will compute less often than the sum stays: to add it costs no more than to fuse it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-from redcomp.ir import P, Value, fma, fold, topological
+from redcomp.ir import P, Value, fma, fold, free_indices, topological
 
 
 def contract(program: P) -> P:
     """Fuse wherever the product has no other user."""
     roots = program.roots
     values = list(topological(roots))
+    loops = free_indices(roots)
     uses = Counter(id(arg) for value in values for arg in value.args)
     uses.update(id(root) for root in roots)
     done: dict[int, Value] = {}
     for value in values:
         rebuilt = value.with_args(tuple(done[id(arg)] for arg in value.args))
-        products = [arg.op == "multiply" and uses[id(arg)] == 1 for arg in value.args]
+        products = [
+            arg.op == "multiply"
+            and uses[id(arg)] == 1
+            and (arg.dependence == value.dependence or bool(loops[id(value)]))
+            for arg in value.args
+        ]
         done[id(value)] = _fused(rebuilt, products)
     return program.map_roots(lambda root: done[id(root)])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 
 from redcomp.errors import CompilerError
 from redcomp.ir import P, Value, rewrite, rewrite_program
@@ -23,14 +23,29 @@ def expand_value(value: Value, primitives: Collection[str]) -> Value:
     return rewrite([value], lambda part: _expanded(part, primitives))[id(value)]
 
 
+def emits(op: str, dtype: str, primitives: Collection[str]) -> bool:
+    """Whether a target of these primitives has the operation for the dtype."""
+    return op in primitives and OPERATIONS[op].takes(dtype)
+
+
 def _expanded(value: Value, primitives: Collection[str]) -> Value:
-    if value.op in STRUCTURAL or value.op in primitives:
+    if value.op in STRUCTURAL:
         return value
-    if value.op not in OPERATIONS or value.dim > 1:
+    row = OPERATIONS.get(value.op)
+    rule = None if row is None else _suited(row.fast, value.dtype, primitives)
+    if rule is None and value.op in primitives:
+        return value
+    if row is None or value.dim > 1:
         raise CompilerError(f"{value.op!r} is not scalar: expand takes a scalar program")
-    row = OPERATIONS[value.op]
-    suited = (rule for needed, rule in row.variants.items() if needed in primitives)
-    rule = next(suited, row.expand or row.fallback)
+    rule = rule or _suited(row.variants, value.dtype, primitives) or row.expand or row.fallback
     if rule is None:
         raise CompilerError(f"the target cannot emit {value.op!r}, which has no expansion")
     return rule(*value.args, **dict(value.attrs))
+
+
+def _suited(
+    rules: Mapping[str, Callable[..., Value]], dtype: str, primitives: Collection[str]
+) -> Callable[..., Value] | None:
+    """The first of the rules whose primitive the target has for the dtype."""
+    suited = (rule for needed, rule in rules.items() if emits(needed, dtype, primitives))
+    return next(suited, None)

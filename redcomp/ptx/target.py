@@ -99,6 +99,7 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         vector_bits=0,
         registers=REGISTERS,
         primitives=_PRIMITIVES | frozenset(fast),
+        negates_operands=True,
         native={(op, "f32"): _assembly(text) for op, text in fast.items()},
         unrolling=UNROLLING,
         carried=CARRIED,
