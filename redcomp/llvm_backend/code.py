@@ -101,11 +101,12 @@ class Code:
         step: int | str,
         carried: list[tuple[str, str]] | None = None,
         index: str = "i64",
+        metadata: str = "",
     ) -> Iterator[Loop]:
         """for counter in range(start, stop, step); `carried` are (type, initial value) pairs.
 
         The body sets `following`.  After the loop the carried names hold the final values.  The
-        counter and its limits are integers of type `index`.
+        counter and its limits are integers of type `index`; `metadata` is the loop's.
         """
         carried = carried or []
         tag = self.fresh()[1:]
@@ -123,7 +124,7 @@ class Code:
         loop = Loop(counter, names, list(names))
         yield loop
         advanced = self.value(f"add nsw {index} {counter}, {step}")
-        self.line(f"br label %{head}")
+        self.line(f"br label %{head}{f', !llvm.loop {metadata}' if metadata else ''}")
         latch = self.block
         self.lines[place] = (
             f"  {counter} = phi {index} [ {start}, %{before} ], [ {advanced}, %{latch} ]"

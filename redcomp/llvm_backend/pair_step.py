@@ -59,6 +59,7 @@ class PairStep:
         states: list[list[str]],
         point_at: Callable[[str], None],
         index: str = "i64",
+        metadata: str = "",
     ) -> list[list[str]]:
         """The loop over columns, `cols` at a time; `point_at` aims the loaders at a column."""
         code, rows = self.code, self.emitter.rows
@@ -68,7 +69,7 @@ class PairStep:
             for type_, operands in zip(types, states, strict=True)
             for operand in operands
         ]
-        with code.loop(start, stop, cols, carried, index) as loop:
+        with code.loop(start, stop, cols, carried, index, metadata) as loop:
             self.emitter.cols = cols
             point_at(loop.counter)
             self.emitter.enter()

@@ -23,6 +23,9 @@ from redcomp.ptx.tile import Tile
 
 RUN, JOIN = "redcomp_run", "redcomp_join"
 
+# The assembler would unroll short loops by itself, and count another remainder.
+NO_UNROLLING = "!1"
+
 
 @dataclass(frozen=True, slots=True)
 class PtxModule:
@@ -42,6 +45,7 @@ def ptx_module(nest: Nest, dtype: str, target: Target, schedule: PtxSchedule) ->
         join = _JoinKernel(nest, dtype, target, schedule)
         kernels.append(join)
         texts.append(join.text())
+    names = (RUN, JOIN)[: len(kernels)]
     declarations: dict[str, str] = {}
     for kernel in kernels:
         declarations.update(kernel.code.declarations)
@@ -50,9 +54,16 @@ def ptx_module(nest: Nest, dtype: str, target: Target, schedule: PtxSchedule) ->
             f'target triple = "{target.triple}"',
             *texts,
             *declarations.values(),
-            f'attributes #0 = {{ nounwind "nvvm.maxntid"="{schedule.threads}" }}',
+            "attributes #0 = { nounwind }",
             "attributes #1 = { convergent nounwind }",
             "!0 = !{}",
+            f'{NO_UNROLLING} = distinct !{{{NO_UNROLLING}, !{{!"llvm.loop.unroll.disable"}}}}',
+            # The form that all releases of LLVM read.
+            *(
+                f'!{n} = !{{ptr @{kernel}, !"maxntidx", i32 {schedule.threads}}}'
+                for n, kernel in enumerate(names, 2)
+            ),
+            f"!nvvm.annotations = !{{{', '.join(f'!{n + 2}' for n in range(len(names)))}}}",
         ]
     )
     layout = run.layout
@@ -255,9 +266,8 @@ class _RunKernel(_Kernel):
         whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {cols}')}")
         step.emitter.enter()
         states = step.start()
-        states = step.columns("0", whole, cols, states, self._point_at, "i32")
-        if cols > 1:
-            states = step.columns(whole, count, 1, states, self._point_at, "i32")
+        for start, stop, width in [("0", whole, cols), (whole, count, 1)][: min(cols, 2)]:
+            states = step.columns(start, stop, width, states, self._point_at, "i32", NO_UNROLLING)
         step.merge(states)
         step.emitter.leave()
 

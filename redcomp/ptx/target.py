@@ -63,13 +63,13 @@ CAPABILITIES = (
 
 # Instructions on float32 that round less well than the exact ones; their errors are in the rows.
 APPROXIMATE: Mapping[str, str] = {
-    "exp2_approx": "ex2.approx.ftz.f32",
-    "log2_approx": "lg2.approx.ftz.f32",
-    "reciprocal_approx": "rcp.approx.ftz.f32",
-    "sqrt_approx": "sqrt.approx.ftz.f32",
-    "rsqrt_approx": "rsqrt.approx.ftz.f32",
-    "sin_approx": "sin.approx.ftz.f32",
-    "cos_approx": "cos.approx.ftz.f32",
+    "exp2_approx": "llvm.nvvm.ex2.approx.ftz.f",
+    "log2_approx": "llvm.nvvm.lg2.approx.ftz.f",
+    "reciprocal_approx": "llvm.nvvm.rcp.approx.ftz.f",
+    "sqrt_approx": "llvm.nvvm.sqrt.approx.ftz.f",
+    "rsqrt_approx": "llvm.nvvm.rsqrt.approx.ftz.f",
+    "sin_approx": "llvm.nvvm.sin.approx.ftz.f",
+    "cos_approx": "llvm.nvvm.cos.approx.ftz.f",
 }
 
 _PRIMITIVES = BASE_PRIMITIVES | {"floor", "round_even", "fma"}
@@ -100,7 +100,7 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         registers=REGISTERS,
         primitives=_PRIMITIVES | frozenset(fast),
         negates_operands=True,
-        native={(op, "f32"): _assembly(text) for op, text in fast.items()},
+        native={(op, "f32"): Native(intrinsic, (0,)) for op, intrinsic in fast.items()},
         unrolling=UNROLLING,
         carried=CARRIED,
         hoists_vectors=False,
@@ -108,9 +108,3 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         llvm_passes=("sroa", *LLVM_PASSES),
         llvm_options=("--nvptx-short-ptr",),
     )
-
-
-def _assembly(instruction: str) -> Native:
-    """An instruction on one float32: its name is the same in all releases of LLVM, unlike
-    an intrinsic's."""
-    return Native(f"{instruction} $0, $1;", (0,), "=f,f")
