@@ -106,6 +106,8 @@ def on_host(ranges: Sequence[Any] | None) -> Sequence[Any] | None:
         return ranges
     if all(tensor.device.type == "cpu" for tensor in ranges):
         return ranges
+    if any(tensor.is_inference() for tensor in ranges):  # these do not tell when they change
+        return tuple(tensor.cpu() for tensor in ranges)
     for known in tuple(_moved):
         if known.is_of(ranges):
             return known.copies
