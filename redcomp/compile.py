@@ -37,11 +37,13 @@ from redcomp.passes.partition import Part, partition
 from redcomp.passes.prescale import prescale
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
+from redcomp.ptx.layout import Launch
 from redcomp.ptx.schedule import PtxSchedule
 from redcomp.ptx.schedule import choose_schedule as choose_ptx_schedule
 from redcomp.ptx.skeleton import PtxModule, ptx_module
 from redcomp.ptx.target import gpu_target, is_gpu
 from redcomp.runtime.cache import default_cache
+from redcomp.runtime.gpu import GpuKernel
 from redcomp.runtime.host import HostKernel
 from redcomp.text import print_program
 from redcomp.verify import verify
@@ -406,9 +408,31 @@ class GpuLowering(Lowering[PtxSchedule]):
     def generate(self) -> bytes:
         return self.asm.encode()
 
+    def load(self) -> GpuKernel:
+        """Compile, or fetch from a cache; devices get the code when they first run it."""
+        start = time.perf_counter()
+        key = self.key()
+        known = _on_gpus.get(key)
+        if known is not None:
+            return known
+        code, was_cached = self.object_code()
+        module, schedule = self.module, self.schedule
+        launch = Launch(
+            threads=schedule.threads,
+            rows=schedule.block_rows,
+            tile=schedule.tile,
+            partial_bytes=module.partial_bytes,
+            workspace_bytes=module.workspace_bytes,
+            can_split=bool(self.nest.joins),
+        )
+        kernel = _on_gpus.setdefault(key, GpuKernel(code.decode(), launch))
+        self.report(time.perf_counter() - start, was_cached)
+        return kernel
+
 
 # Loaded kernels of this process.  They are small, and code cannot be unloaded while it may run.
 _loaded: dict[str, HostKernel] = {}
+_on_gpus: dict[str, GpuKernel] = {}
 
 
 def lower(

@@ -258,9 +258,9 @@ def test_tasks_visit_each_pair_once(data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(0, 60)), data.draw(st.sampled_from([0, 7, 90, 30_000]))
     blocks = data.draw(cut(rows, 5))
     three = half(blocks, [data.draw(cut(columns, 4)) for _ in blocks])
-    lanes = data.draw(st.sampled_from([1, 4]))
-    step = lanes * data.draw(st.integers(1, 3))
-    grain = Grain(lanes, step, step * data.draw(st.integers(1, 3)), 10**6)
+    step = data.draw(st.sampled_from([1, 2, 3, 4, 12]))
+    chunk = step * data.draw(st.integers(1, 3))
+    grain = Grain(step, chunk, tasks=16, split_columns=2048, pairs_alone=20)
     entries = data.draw(st.integers(1, 3))
     made = read_ranges((*three, *half([], [])), rows, columns).i
     if made.covered:
@@ -271,11 +271,11 @@ def test_tasks_visit_each_pair_once(data: st.DataObject) -> None:
 
 def check_plan(blocks: Blocks, entries: int, grain: Grain, mask: Array) -> None:
     plan = blocks.plan(entries, grain)
-    tasks, intervals, joins = plan.tables
+    tasks, intervals, joins = plan.tasks, plan.intervals, plan.joins
     visits = np.zeros(mask.shape, np.int64)
     places: dict[int, tuple[int, int]] = {}
     for first, last, start, stop, partial in tasks:
-        assert 0 < last - first <= plan.vectors * grain.lanes <= grain.chunk
+        assert 0 < last - first <= plan.rows <= grain.chunk
         for left, right in intervals[start:stop]:
             visits[first:last, left:right] += 1
         if partial >= 0:

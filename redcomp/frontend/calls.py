@@ -10,36 +10,21 @@ import numpy as np
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.integers import fits
-from redcomp.frontend.pair_reduction import PairReduction, Parameter
+from redcomp.frontend.pair_reduction import HOST, PairReduction, Parameter
 from redcomp.frontend.ranges import Ranges, read_ranges
 from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES
 from redcomp.llvm_backend.schedule import SIZES
+from redcomp.runtime.gpu import Copies, Queue
+from redcomp.runtime.host import HostKernel
 from redcomp.runtime.tasks import Blocks, Integers, whole
 
-HOST_BACKENDS = ("auto", "CPU")
-GPU_BACKENDS = (
-    "GPU",
-    "GPU_1D",
-    "GPU_1D_device",
-    "GPU_1D_host",
-    "GPU_2D",
-    "GPU_2D_device",
-    "GPU_2D_host",
-)
+# Where a call runs: on the host, on a GPU that has its arrays, or on one that gets copies of them.
+Place = Queue | Copies | None
+
 _ONE = (1, "")
 _SHAPES = {"i": "(M, {})", "j": "(N, {})", "ij": "(M, N, {})", "parameter": "({},)"}
 # What the axes count that are before the components and after those of the batch.
 AXES: Mapping[str, str] = {"i": "i", "j": "j", "ij": "ij", "parameter": ""}
-
-
-def check_backend(backend: str) -> None:
-    """Raise ArgumentError unless the backend is known and can be had."""
-    if backend in HOST_BACKENDS:
-        return
-    if backend in GPU_BACKENDS:
-        raise ArgumentError(f"backend={backend!r}: this version of redcomp runs on the host only")
-    known = ", ".join(HOST_BACKENDS + GPU_BACKENDS)
-    raise ArgumentError(f"backend must be one of {known}, not {backend!r}")
 
 
 def check_count(reduction: PairReduction, count: int) -> None:
@@ -135,13 +120,40 @@ def launch(
     outputs: Sequence[int],
     arguments: Sequence[int],
     shapes: Sequence[Sequence[int]],
+    place: Place = None,
 ) -> None:
     """Compute the rows of the blocks; addresses of contiguous outputs and arguments of `shapes`."""
-    if blocks.covered and 0 not in size.batch:
-        offsets = _offsets(reduction, dtype, size, shapes) if size.batch else None
-        kernel = reduction.compiled(dtype, blocks.tallest)
-        second_axis = size.columns if reduction.rows == "i" else size.rows
+    if not blocks.covered or 0 in size.batch:
+        return
+    offsets = _offsets(reduction, dtype, size, shapes) if size.batch else None
+    second_axis = size.columns if reduction.rows == "i" else size.rows
+    target = HOST if place is None else place.device.target
+    kernel = reduction.compiled(dtype, blocks.tallest, target)
+    if isinstance(kernel, HostKernel):
         kernel(blocks, outputs, arguments, offsets, second_axis)
+    elif isinstance(place, Queue):
+        kernel(place, blocks, outputs, arguments, offsets, second_axis)
+    elif place is not None:
+        of_entry = _output_bytes(reduction, dtype, size)
+        output_bytes = (prod(size.batch) * bytes_ for bytes_ in of_entry)
+        argument_bytes = (prod(shape) * SIZES[dtype] for shape in shapes)
+        kernel.run_copied(
+            place,
+            blocks,
+            tuple(zip(outputs, output_bytes, strict=True)),
+            tuple(zip(arguments, argument_bytes, strict=True)),
+            offsets,
+            second_axis,
+            is_filled=blocks.covered < size.rows,
+        )
+
+
+def _output_bytes(reduction: PairReduction, dtype: str, size: Sizes) -> list[int]:
+    """The bytes of each result, of one entry of the batch."""
+    return [
+        size.rows * result.dim * SIZES["i64" if result.kind == "index" else dtype]
+        for result in reduction.results
+    ]
 
 
 def _offsets(
@@ -149,12 +161,7 @@ def _offsets(
 ) -> Integers:
     """(entries of the batch, outputs and arguments): bytes to the entry's part of the array."""
     columns = [
-        _entries(
-            size.batch,
-            size.batch,
-            size.rows * result.dim * SIZES["i64" if result.kind == "index" else dtype],
-        )
-        for result in reduction.results
+        _entries(size.batch, size.batch, bytes_) for bytes_ in _output_bytes(reduction, dtype, size)
     ]
     for parameter, shape in zip(reduction.parameters, shapes, strict=True):
         axes = len(shape) - len(AXES[parameter.kind]) - 1

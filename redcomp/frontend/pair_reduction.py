@@ -38,7 +38,10 @@ from redcomp.ops.table import ShapeError, apply
 from redcomp.passes.grad import gradients, reverse
 from redcomp.passes.jvp import jvp
 from redcomp.passes.transpose import transpose
+from redcomp.runtime.gpu import GpuKernel
 from redcomp.runtime.host import HostKernel
+
+HOST = "host"
 
 # Variables that a call has no arguments for.
 NUMBERS: tuple[Kind, ...] = ("i_index", "j_index")
@@ -94,7 +97,9 @@ class PairReduction:
     rows: Kind
     options: Options
     _kernels: dict[str, Kernel] = field(default_factory=dict, repr=False)
-    _compiled: dict[tuple[str, bool], HostKernel] = field(default_factory=dict, repr=False)
+    _compiled: dict[tuple[str, bool, str], HostKernel | GpuKernel] = field(
+        default_factory=dict, repr=False
+    )
     _derived: dict[Source, PairReduction] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -194,17 +199,20 @@ class PairReduction:
     # -- compilation -------------------------------------------------------------------------------
 
     def lower(
-        self, dtype: str, target: str = "host", few_rows: bool = False
+        self, dtype: str, target: str = HOST, few_rows: bool = False
     ) -> HostLowering | GpuLowering:
         """The compilation for a dtype and a target, stage by stage."""
         return lower(self.kernel(dtype), dtype, target, self.options, few_rows)
 
-    def compiled(self, dtype: str, rows: int) -> HostKernel:
-        """The loaded kernel for a dtype and a number of rows, compiled at the first call."""
-        key = (dtype, rows <= FEW_ROWS)
+    def compiled(self, dtype: str, rows: int, target: str = HOST) -> HostKernel | GpuKernel:
+        """The loaded kernel for a dtype and a number of rows, compiled at the first call.
+
+        The target is "host", or a device's.
+        """
+        key = (dtype, rows <= FEW_ROWS, target)
         kernel = self._compiled.get(key)
         if kernel is None:
-            kernel = self._compiled[key] = self.lower(dtype, few_rows=key[1]).load()
+            kernel = self._compiled[key] = self.lower(dtype, target, key[1]).load()
         return kernel
 
 

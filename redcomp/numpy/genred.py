@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.calls import check_backend, check_count, check_integers, launch, sizes
+from redcomp.frontend.backends import copies_on_gpu, wants_gpu
+from redcomp.frontend.calls import check_count, check_integers, launch, sizes
 from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import PairReduction, Parameter
 
@@ -62,7 +63,12 @@ class Genred(GenredBase):
         `redcomp.frontend.ranges`), the same ones for each entry of a batch.  Rows without any pair
         get the reduction's neutral element.
 
-        Raises ArgumentError (a ValueError) that names the argument.
+        backend: "auto" and "CPU" compute on the host; "GPU" (or "GPU_1D", "GPU_2D", and so on, as
+        KeOps calls its own) computes with copies of the arrays on an NVIDIA GPU, number `device_id`
+        or else the first one.
+
+        Raises ArgumentError (a ValueError) that names the argument, and DeviceError (a
+        RuntimeError) where there is no GPU, or where it fails.
         """
         return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
 
@@ -76,8 +82,8 @@ def call(
     out: _Array | None = None,
 ) -> Any:
     """What `Genred` does when it is called with arrays."""
-    if backend != "auto":
-        check_backend(backend)
+    is_on_gpu = backend != "auto" and wants_gpu(backend)
+    place = copies_on_gpu(backend, device_id) if is_on_gpu else None
     reduction = genred.reduction
     check_count(reduction, len(args))
     arrays = [
@@ -103,7 +109,7 @@ def call(
         for result, description in zip(results, reduction.results, strict=True):
             result[:] = description.empty
     addresses, targets = list(map(_address, arrays)), list(map(_address, results))
-    launch(reduction, width, size, blocks, targets, addresses, shapes)
+    launch(reduction, width, size, blocks, targets, addresses, shapes, place)
     if genred.is_plain and dtype != "f16":
         arranged: Any = results[0]
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from redcomp.ir import Nest
 from redcomp.llvm_backend.layout import ALIGNMENT, Record, variables_of
 from redcomp.llvm_backend.schedule import SIZES
@@ -30,6 +32,26 @@ JOB_WORDS = (
     "second_axis",  # vectors on the second axis of arrays of pairs
 )
 JOB_WORD = {name: n for n, name in enumerate(JOB_WORDS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What the runtime has to know of a module's kernels.
+
+    threads          of a block
+    rows             that a block reduces together: a task holds at most so many
+    tile             columns that are prepared at a time; parts of the columns are whole tiles
+    partial_bytes    of the totals that a task leaves to be joined
+    workspace_bytes  that a block keeps in memory; 0 if none
+    can_split        whether totals of parts of the columns can be joined
+    """
+
+    threads: int
+    rows: int
+    tile: int
+    partial_bytes: int
+    workspace_bytes: int = 0
+    can_split: bool = True
 
 
 class Layout:

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +39,10 @@ class Driver(Protocol):
 
     Addresses, streams and handles are integers; stream 0 is the device's default stream.
     """
+
+    @property
+    def version(self) -> str:
+        """Names the driver's release, which the machine code that it assembles depends on."""
 
     def devices(self) -> Sequence[Device]:
         """All GPUs of the machine."""
@@ -75,3 +81,30 @@ class Driver(Protocol):
         words: ctypes.Array[ctypes.c_int64],
     ) -> None:
         """Queue a kernel whose parameters are the words, each of 8 bytes."""
+
+
+_given: Driver | None = None
+
+
+def driver() -> Driver:
+    """The driver in use, NVIDIA's unless another was given; raises DeviceError without a GPU."""
+    return _given or _real()
+
+
+@contextlib.contextmanager
+def use(given: Driver) -> Iterator[Driver]:
+    """Let every call that begins within the `with` statement use another driver."""
+    global _given
+    before, _given = _given, given
+    try:
+        yield given
+    finally:
+        _given = before
+
+
+@functools.cache
+def _real() -> Driver:
+    # What it imports is optional, and slow to import.
+    from redcomp.runtime.cuda import CudaDriver
+
+    return CudaDriver()

@@ -13,11 +13,22 @@ from redcomp.llvm_backend.host import JOIN, RUN
 from redcomp.llvm_backend.jit import Library
 from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, JOB_WORDS
 from redcomp.runtime import threads
-from redcomp.runtime.tasks import Blocks, Grain, Integers
+from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
+
+# Enough tasks that an uneven machine is used well.
+TASKS = 16
+# A split of the columns is not worth its join below this many columns.
+SPLIT_COLUMNS = 2048
+# Waking another thread takes tens of microseconds.  Below this many operations, which one thread
+# does in about 0.2 ms, a call is one task or a few, and stays in its thread.
+SHARED_OPERATIONS = 20_000_000
 
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 _TASKS, _ENTRIES = JOB_WORD["tasks"], JOB_WORD["entries"]
 _POINTERS = 8 * len(JOB_WORDS)  # where pointers follow the job's words: one row, without a batch
+
+
+_HOST = "host"
 
 
 class _Scratch(threading.local):
@@ -62,8 +73,9 @@ class HostKernel:
         self._library = library  # owns the code
         self._run = _FUNCTION(library.address(RUN))
         self._join = _FUNCTION(library.address(JOIN))
-        self.grain = Grain(lanes, lanes * rows, lanes * chunk, operations, can_split)
-        self._scratch_bytes, self._total_bytes = scratch_bytes, total_bytes
+        alone = SHARED_OPERATIONS // max(1, operations)
+        self.grain = Grain(lanes * rows, lanes * chunk, TASKS, SPLIT_COLUMNS, alone, can_split)
+        self._lanes, self._scratch_bytes, self._total_bytes = lanes, scratch_bytes, total_bytes
 
     def __call__(
         self,
@@ -81,12 +93,13 @@ class HostKernel:
         """
         entries = 1 if offsets is None else len(offsets)
         plan = blocks.plan(entries, self.grain)
-        partial_bytes = plan.vectors * self._total_bytes
+        first, join_words = plan.prepared.get(_HOST) or _prepare(plan, entries)
+        partial_bytes = plan.rows // self._lanes * self._total_bytes
         partials = None
         if plan.partials:
             partials = np.empty(entries * plan.partials * partial_bytes + ALIGNMENT, np.uint8)
         words = [
-            *plan.words,
+            *first,
             partial_bytes,
             0 if partials is None else _aligned(partials.ctypes.data),
             8 * (len(outputs) + len(arguments)),
@@ -109,5 +122,16 @@ class HostKernel:
         else:
             threads.run(lambda k: run(address, _scratch.reserve(size)), workers)
         if partials is not None:
-            job[: len(plan.join_words)] = list(plan.join_words)
+            job[: len(join_words)] = list(join_words)
             self._join(address, _scratch.reserve(size))
+
+
+def _prepare(plan: Plan, entries: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The first words of a job, and what they are while totals are joined."""
+
+    def words(table: Integers) -> tuple[int, ...]:
+        return 0, entries * len(table), len(table), table.ctypes.data
+
+    prepared = (*words(plan.tasks), plan.intervals.ctypes.data, plan.partials), words(plan.joins)
+    plan.prepared[_HOST] = prepared
+    return prepared

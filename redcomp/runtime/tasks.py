@@ -9,7 +9,9 @@ afterwards.  Tasks depend on sizes and blocks only, never on the threads, and so
 from __future__ import annotations
 
 import functools
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,30 +19,24 @@ from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
-# Enough tasks that an uneven machine is used well.
-_TASKS = 16
-# A split of the columns is not worth its join below this many columns.
-_SPLIT_COLUMNS = 2048
-# Waking another thread takes tens of microseconds.  Below this many operations, which one thread
-# does in about 0.2 ms, a call is one task or a few, and stays in its thread.
-_SHARED_OPERATIONS = 20_000_000
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grain:
     """What a kernel's tasks are made of.
 
-    lanes       rows in a vector
-    step        rows that are reduced together
-    chunk       rows that a task holds at most, a multiple of `step`
-    operations  what a pair costs
-    can_split   whether totals of parts of the columns can be joined
+    step           rows that are reduced together
+    chunk          rows that a task holds at most, a multiple of `step`
+    tasks          so many keep the machine busy
+    split_columns  a split of the columns is not worth its join below so many
+    pairs_alone    a call of at most so many pairs is not worth dividing
+    can_split      whether totals of parts of the columns can be joined
     """
 
-    lanes: int
     step: int
     chunk: int
-    operations: int
+    tasks: int
+    split_columns: int
+    pairs_alone: int = 0
     can_split: bool = True
 
 
@@ -48,19 +44,22 @@ class Grain:
 class Plan:
     """A task table, which every entry of a batch shares.
 
-    is_shared   whether threads share the call
-    vectors     of rows that a task holds at most
+    is_shared   whether the call is divided
+    rows        that a task holds at most
     partials    the tasks of an entry that leave their totals to be joined
-    words       the first words of the job, and what they are while totals are joined
-    tables      the memory that the words point to: tasks, intervals, joins
+    tasks       (tasks, words): a record each, of `TASK_WORDS`
+    intervals   (intervals, 2): the columns of the tasks
+    joins       (joins, words): the tasks that join what others left
+    prepared    what machines have made of it, by machine, to be kept as long
     """
 
     is_shared: bool
-    vectors: int
+    rows: int
     partials: int
-    words: tuple[int, ...]
-    join_words: tuple[int, ...]
-    tables: tuple[Integers, Integers, Integers]
+    tasks: Integers
+    intervals: Integers
+    joins: Integers
+    prepared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(eq=False)
@@ -85,6 +84,10 @@ class Blocks:
         self.heights: Integers = self.rows[:, 1] - self.rows[:, 0]
         self.covered = int(self.heights.sum())  # rows in all blocks
         self.tallest = int(self.heights.max(initial=0))
+        # The rows and columns, if they are the first so many; None if there is more to be said.
+        self.extent: tuple[int, int] | None = None
+        if len(self.rows) == len(self.intervals) == 1 and not (self.rows + self.intervals)[0, 0]:
+            self.extent = int(self.rows[0, 1]), int(self.intervals[0, 1])
 
     @property
     def widths(self) -> Integers:
@@ -123,14 +126,14 @@ def _make_plan(blocks: Blocks, entries: int, grain: Grain) -> Plan:
     """Cut the blocks, which every entry of the batch has, into tasks."""
     heights, widths = blocks.heights, blocks.widths
     rows = blocks.covered * entries
-    is_shared = int(heights @ widths) * entries * grain.operations > _SHARED_OPERATIONS
-    wanted = -(-rows // _TASKS) if is_shared else rows
+    is_shared = int(heights @ widths) * entries > grain.pairs_alone
+    wanted = -(-rows // grain.tasks) if is_shared else rows
     chunk_rows = min(grain.chunk, max(grain.step, -(-wanted // grain.step) * grain.step))
     chunks = -(-heights // chunk_rows)
     most = 1
     if is_shared and grain.can_split:
-        most = -(-_TASKS // (int(chunks.sum()) * entries))
-    splits = np.clip(widths // _SPLIT_COLUMNS, 1, most)
+        most = -(-grain.tasks // (int(chunks.sum()) * entries))
+    splits = np.clip(widths // grain.split_columns, 1, most)
     intervals, ends = _split_columns(blocks, widths, splits)
 
     # One row a task: block after block, chunk after chunk, split after split.
@@ -157,20 +160,7 @@ def _make_plan(blocks: Blocks, entries: int, grain: Grain) -> Plan:
     )
     # The longest first, so that no thread begins one when the others have finished.
     tasks = tasks[np.argsort(-(heights * (widths // splits))[block], kind="stable")]
-    partials = int(is_partial.sum())
-    return Plan(
-        is_shared,
-        chunk_rows // grain.lanes,
-        partials,
-        (*_table_words(tasks, entries), intervals.ctypes.data, partials),
-        _table_words(joins, entries),
-        (tasks, intervals, joins),
-    )
-
-
-def _table_words(table: Integers, entries: int) -> tuple[int, ...]:
-    """The first words of a job that works through a table."""
-    return 0, entries * len(table), len(table), table.ctypes.data
+    return Plan(is_shared, chunk_rows, int(is_partial.sum()), tasks, intervals, joins)
 
 
 def _split_columns(blocks: Blocks, widths: Integers, splits: Integers) -> tuple[Integers, Integers]:

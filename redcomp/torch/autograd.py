@@ -14,6 +14,7 @@ from redcomp.frontend.calls import AXES, launch, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.frontend.ranges import Ranges
 from redcomp.frontend.tables import Read, without_reads
+from redcomp.torch.places import CudaTensors, Place
 
 KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
 INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
@@ -33,7 +34,10 @@ def float_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
 
 
 def apply(
-    reduction: PairReduction, tensors: Sequence[torch.Tensor], ranges: Ranges | None
+    reduction: PairReduction,
+    tensors: Sequence[torch.Tensor],
+    ranges: Ranges | None,
+    place: Place,
 ) -> Tensors:
     """All results of a reduction of tensors that have been checked.
 
@@ -41,18 +45,18 @@ def apply(
     """
     has_values = any(result.kind == "value" for result in reduction.results)
     if not (has_values and _is_differentiated(tensors)):
-        return _compute(reduction, tensors, ranges)
-    reduction, tensors = _with_reads_given(reduction, tensors)
+        return _compute(reduction, tensors, ranges, place)
+    reduction, tensors = _with_reads_given(reduction, tensors, place)
     placed = reduction.with_places()
     reduce: Callable[..., Tensors] = _Reduce.apply
-    results = list(reduce(placed, ranges, *tensors))
+    results = list(reduce(placed, place, ranges, *tensors))
     for output, row in enumerate(placed.rows_of_outputs):
         if row.places:
-            value, place = (n for n, r in enumerate(placed.results) if r.output == output)
+            value, at = (n for n, r in enumerate(placed.results) if r.output == output)
             # Where there was no column there is a neutral value, which depends on nothing.
             is_there = results[value] != placed.results[value].empty[0]
             there = is_there.nonzero(as_tuple=True)
-            at_pairs = _values_at(placed, output, tensors, results[place], there)
+            at_pairs = _values_at(placed, output, tensors, results[at], there, place)
             known = results[value].index_put(there, at_pairs)
             results[value] = _same_value(results[value], known)
     # A row with places has all the results of the row without them, and then the places.
@@ -78,7 +82,7 @@ def _tangent(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _with_reads_given(
-    reduction: PairReduction, tensors: Sequence[torch.Tensor]
+    reduction: PairReduction, tensors: Sequence[torch.Tensor], place: Place
 ) -> tuple[PairReduction, Sequence[torch.Tensor]]:
     """The reduction with PyTorch's own reads of the tables whose gradient is wanted."""
     if torch._C._are_functorch_transforms_active():
@@ -93,19 +97,22 @@ def _with_reads_given(
         return reduction, tensors
     counts = sizes(reduction, [t.shape for t in tensors]).by_kind(reduction)
     given = [t.detach() if n in without.unread else t for n, t in enumerate(tensors)]
-    given += [_read(read, tensors, counts) for read in without.reads]
+    given += [_read(read, tensors, counts, place) for read in without.reads]
     return without.reduction, given
 
 
-def _read(read: Read, tensors: Sequence[torch.Tensor], counts: Mapping[str, int]) -> torch.Tensor:
+def _read(
+    read: Read, tensors: Sequence[torch.Tensor], counts: Mapping[str, int], place: Place
+) -> torch.Tensor:
     """The components of a table at the indices, 0 where there is none."""
     table = tensors[read.table]
+    device = table.device
     arguments = [tensors[n].detach() for n in read.arguments]
-    numbers = [torch.arange(counts[kind[0]])[:, None] for kind in read.numbers]
-    (places,) = _compute(read.index, [*arguments, *numbers], None, table.dtype)
+    numbers = [torch.arange(counts[kind[0]], device=device)[:, None] for kind in read.numbers]
+    (places,) = _compute(read.index, [*arguments, *numbers], None, place, table.dtype)
     index, length = places.long(), table.shape[-1]
     batch = np.broadcast_shapes(table.shape[:-1], index.shape[:-2])
-    entries = length * torch.arange(prod(batch)).reshape(*batch, 1, 1)
+    entries = length * torch.arange(prod(batch), device=device).reshape(*batch, 1, 1)
     components = table.expand(*batch, length).reshape(-1)
     found = torch.where(index >= 0, components[index.clamp(min=0) + entries], 0.0)
     return found[..., 0] if read.kind == "parameter" else found
@@ -115,6 +122,7 @@ def _compute(
     reduction: PairReduction,
     tensors: Sequence[torch.Tensor],
     ranges: Ranges | None,
+    place: Place,
     dtype: torch.dtype | None = None,
 ) -> Tensors:
     """Run the kernel, in the tensors' dtype unless another is given."""
@@ -122,36 +130,51 @@ def _compute(
     size = sizes(reduction, shapes)
     blocks = size.blocks(reduction, ranges)
     dtype = dtype or float_dtype(tensors)
+    device = tensors[0].device
     results = tuple(
         torch.empty(
-            (*size.batch, size.rows, r.dim), dtype=torch.int64 if r.kind == "index" else dtype
+            (*size.batch, size.rows, r.dim),
+            dtype=torch.int64 if r.kind == "index" else dtype,
+            device=device,
         )
         for r in reduction.results
     )
     if blocks.covered < size.rows:
         for result, description in zip(results, reduction.results, strict=True):
-            result[:] = torch.tensor(description.empty, dtype=result.dtype)
+            _fill(result, description.empty)
     packed = [
         (t.to(INTEGERS[dtype]) if p.is_integer else t.detach()).contiguous()
         for t, p in zip(tensors, reduction.parameters, strict=True)
     ]
     targets, addresses = [r.data_ptr() for r in results], [t.data_ptr() for t in packed]
-    launch(reduction, KERNEL_DTYPES[dtype], size, blocks, targets, addresses, shapes)
+    queue = place.queue() if isinstance(place, CudaTensors) else place
+    launch(reduction, KERNEL_DTYPES[dtype], size, blocks, targets, addresses, shapes, queue)
     return results
+
+
+def _fill(result: torch.Tensor, components: Sequence[float]) -> None:
+    """Fill an array of vectors with a vector, without copying anything to a GPU."""
+    if len(set(components)) == 1:
+        result.fill_(components[0])
+    else:
+        for n, component in enumerate(components):
+            result[..., n] = component
 
 
 class _Reduce(torch.autograd.Function):
     """All results of a reduction; those of extrema are constants here (see `_values_at`)."""
 
     @staticmethod
-    def forward(reduction: PairReduction, ranges: Ranges | None, *tensors: torch.Tensor) -> Tensors:
-        return _compute(reduction, tensors, ranges)
+    def forward(
+        reduction: PairReduction, place: Place, ranges: Ranges | None, *tensors: torch.Tensor
+    ) -> Tensors:
+        return _compute(reduction, tensors, ranges, place)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         reduction: PairReduction
-        reduction, ranges, *tensors = inputs
-        ctx.reduction, ctx.ranges = reduction, ranges
+        reduction, place, ranges, *tensors = inputs
+        ctx.reduction, ctx.place, ctx.ranges = reduction, place, ranges
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(
             *(t for t, is_one in zip(output, _differentiable(reduction), strict=True) if not is_one)
@@ -164,7 +187,7 @@ class _Reduce(torch.autograd.Function):
 
     @staticmethod
     def jvp(
-        ctx: Any, _: None, __: None, *tangents: torch.Tensor | None
+        ctx: Any, _: None, __: None, ___: None, *tangents: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
         reduction: PairReduction = ctx.reduction
         saved, count = ctx.saved_tensors, len(reduction.parameters)
@@ -173,7 +196,8 @@ class _Reduce(torch.autograd.Function):
         if not moving or not any(_differentiable(reduction)):
             return (None,) * len(reduction.results)
         derived = reduction.differential(moving)
-        parts = iter(apply(derived, (*saved[:count], *present, *saved[count:]), ctx.ranges))
+        arguments = (*saved[:count], *present, *saved[count:])
+        parts = iter(apply(derived, arguments, ctx.ranges, ctx.place))
         return tuple(next(parts) if is_one else None for is_one in _differentiable(reduction))
 
     @staticmethod
@@ -187,20 +211,22 @@ class _Reduce(torch.autograd.Function):
         ]
         given = tuple(e is not None for e in of_values)
         present = [e for e in of_values if e is not None]
-        wanted = [n for n, needed in enumerate(ctx.needs_input_grad[2:]) if needed]
+        wanted = [n for n, needed in enumerate(ctx.needs_input_grad[3:]) if needed]
         arguments = (*tensors, *present, *results)
         for group in _groups(reduction, wanted) if present else ():
             derived = reduction.gradient(group, given)
             if reduction.parameters[group[0]].kind == "ij":
                 each = range(len(group))
-                parts = tuple(_at_all_pairs(derived, n, arguments, ctx.ranges) for n in each)
+                parts = tuple(
+                    _at_all_pairs(derived, n, arguments, ctx.ranges, ctx.place) for n in each
+                )
             else:
-                parts = apply(derived, arguments, ctx.ranges)
+                parts = apply(derived, arguments, ctx.ranges, ctx.place)
             for position, part in zip(group, parts, strict=True):
                 is_parameter = reduction.parameters[position].kind == "parameter"
                 of_entries = part.sum(-2) if is_parameter else part
                 result[position] = of_entries.sum_to_size(tensors[position].shape)
-        return None, None, *result
+        return None, None, None, *result
 
 
 def _differentiable(reduction: PairReduction) -> list[bool]:
@@ -223,6 +249,7 @@ def _values_at(
     tensors: Sequence[torch.Tensor],
     places: torch.Tensor,
     known: Tensors,
+    place: Place,
 ) -> torch.Tensor:
     """What an output reduces, at the columns that entries of `places` name; `known` says which.
 
@@ -231,14 +258,18 @@ def _values_at(
     *entry, spread, which = known
     chosen, batch = places[known], places.shape[:-2]
     i, j = (spread, chosen) if reduction.rows == "i" else (chosen, spread)
-    values = _at_pairs(reduction, output, tensors, i, j, entry, batch)
+    values = _at_pairs(reduction, output, tensors, i, j, place, entry, batch)
     # Each component of a vector has a place of its own.
     component = which[:, None] if values.shape[1] > 1 else torch.zeros_like(which)[:, None]
     return values.gather(1, component)[:, 0]
 
 
 def _at_all_pairs(
-    reduction: PairReduction, output: int, tensors: Sequence[torch.Tensor], ranges: Ranges | None
+    reduction: PairReduction,
+    output: int,
+    tensors: Sequence[torch.Tensor],
+    ranges: Ranges | None,
+    place: Place,
 ) -> torch.Tensor:
     """What an output reduces, at every pair: (M, N, E), computed some pairs at a time.
 
@@ -246,14 +277,17 @@ def _at_all_pairs(
     """
     counts = sizes(reduction, [t.shape for t in tensors]).by_kind(reduction)
     rows, columns = counts["i"], counts["j"]
-    visited = torch.arange(rows * columns)
-    if ranges is not None:
-        visited = torch.from_numpy(ranges.i.mask(rows, columns)).flatten().nonzero()[:, 0]
+    device = tensors[0].device
+    if ranges is None:
+        visited = torch.arange(rows * columns, device=device)
+    else:
+        mask = torch.from_numpy(ranges.i.mask(rows, columns))
+        visited = mask.flatten().nonzero()[:, 0].to(device)
     parts = []
     for first in range(0, max(1, len(visited)), _PAIRS):
         some = visited[first : first + _PAIRS]
         i, j = some // max(1, columns), some % max(1, columns)
-        parts.append(_at_pairs(reduction, output, tensors, i, j))
+        parts.append(_at_pairs(reduction, output, tensors, i, j, place))
     values = torch.cat(parts, -2)
     if ranges is not None:
         shape = (*values.shape[:-2], rows * columns, values.shape[-1])
@@ -267,6 +301,7 @@ def _at_pairs(
     tensors: Sequence[torch.Tensor],
     i: torch.Tensor,
     j: torch.Tensor,
+    place: Place,
     entry: Sequence[torch.Tensor] = (),
     batch: Sequence[int] = (),
 ) -> torch.Tensor:
@@ -282,10 +317,10 @@ def _at_pairs(
         if entry:
             given.append(tensor.expand(*batch, *tensor.shape[-1 - len(axes) :])[(*entry, *at)])
         else:
-            place: tuple[Any, ...] = (..., *at, slice(None))
-            given.append(tensor[place])
+            index: tuple[Any, ...] = (..., *at, slice(None))
+            given.append(tensor[index])
     given += [numbers[kind[0]][:, None] for kind in reduction.numbers]
-    (values,) = apply(reduction.pointwise(output, bool(entry)), given, None)
+    (values,) = apply(reduction.pointwise(output, bool(entry)), given, None, place)
     return values
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.calls import Sizes, check_backend, check_count, check_integers, sizes
+from redcomp.frontend.calls import Sizes, check_count, check_integers, sizes
 from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import PairReduction, Parameter
 from redcomp.torch.autograd import INTEGERS, KERNEL_DTYPES, apply, float_dtype
+from redcomp.torch.places import on_host, place_of
 
 __all__ = ["Genred"]
 
@@ -36,7 +37,7 @@ class Genred(GenredBase):
         ranges: Sequence[Any] | None = None,
         out: torch.Tensor | None = None,
     ) -> Any:
-        """Compute the reduction on CPU tensors; differentiable in every argument, to any order.
+        """Compute the reduction; differentiable in every argument, to any order.
 
         i-variables have shape (M, D), j-variables (N, D), arrays of pairs (M, N, D), parameters
         (D,), with D as declared; all of one dtype: float32, float64, or float16 or bfloat16
@@ -53,7 +54,14 @@ class Genred(GenredBase):
         `redcomp.frontend.ranges`), the same ones for each entry of a batch.  Rows without any pair
         get the reduction's neutral element.
 
-        Raises ArgumentError (a ValueError) that names the argument.
+        backend: "auto" computes on the device that the tensors are on, the CPU or an NVIDIA GPU,
+        there on PyTorch's current stream.  "GPU" (or "GPU_1D", "GPU_2D", and so on, as KeOps calls
+        its own) computes CPU tensors with copies on GPU number `device_id`, or else the first one.
+        Gradients are computed where the result was.  Autocast changes nothing: the arguments' dtype
+        counts, and float32 stays float32.
+
+        Raises ArgumentError (a ValueError) that names the argument, and DeviceError (a
+        RuntimeError) where there is no GPU, or where it fails.
         """
         return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
 
@@ -67,17 +75,16 @@ def call(
     out: torch.Tensor | None = None,
 ) -> Any:
     """What `Genred` does when it is called with tensors."""
-    if backend != "auto":
-        check_backend(backend)
     reduction = genred.reduction
     size = check(reduction, args)
+    place = place_of(reduction, args, backend, device_id)
     dtype = float_dtype(args)
     computed = dtype if dtype in KERNEL_DTYPES else torch.float32  # half precision is for storage
     args = tuple(
         _integers(tensor, parameter, computed) if parameter.is_integer else tensor.to(computed)
         for tensor, parameter in zip(args, reduction.parameters, strict=True)
     )
-    results = apply(reduction, args, size.ranges(reduction, ranges))
+    results = apply(reduction, args, size.ranges(reduction, on_host(ranges)), place)
     stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
     if not genred.is_plain or stored != computed:
         arranged = genred.arranged(
@@ -113,16 +120,17 @@ def _filled(out: object, result: Any) -> torch.Tensor:
         raise ArgumentError("out is for one result, and this reduction has several")
     if not isinstance(out, torch.Tensor):
         raise ArgumentError(f"out must be a tensor; it is of type {type(out).__name__}")
-    if out.shape != result.shape or out.dtype != result.dtype:
+    if out.shape != result.shape or out.dtype != result.dtype or out.device != result.device:
         raise ArgumentError(
-            f"out must have shape {tuple(result.shape)} and dtype {result.dtype}; "
-            f"it has shape {tuple(out.shape)} and dtype {out.dtype}"
+            f"out must have shape {tuple(result.shape)} and dtype {result.dtype} on "
+            f"{result.device}; it has shape {tuple(out.shape)} and dtype {out.dtype} on "
+            f"{out.device}"
         )
     return out.copy_(result)
 
 
 def check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Sizes:
-    """The call's sizes; checks types, dtypes, devices and shapes of the arguments."""
+    """The call's sizes; checks types, dtypes and shapes of the arguments."""
     check_count(reduction, len(tensors))
     for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
         if not isinstance(tensor, torch.Tensor):
@@ -132,11 +140,6 @@ def check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Sizes:
     first: tuple[torch.Tensor, str] | None = None
     for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
         name = parameter.name
-        if tensor.device.type != "cpu":
-            raise ArgumentError(
-                f"argument {name!r} is on {tensor.device}: "
-                "this version of redcomp computes on the CPU only"
-            )
         if parameter.is_integer:
             if tensor.dtype not in _INTEGER_DTYPES:
                 raise ArgumentError(

@@ -1,0 +1,53 @@
+"""The names of backends, and the GPUs that they ask for."""
+
+from __future__ import annotations
+
+from redcomp.errors import ArgumentError
+from redcomp.runtime.driver import Device, DeviceError, Driver, driver
+from redcomp.runtime.gpu import Copies
+
+HOST_BACKENDS = ("auto", "CPU")
+# One scheme serves them all, and arrays are copied where they are not on the GPU.
+GPU_BACKENDS = (
+    "GPU",
+    "GPU_1D",
+    "GPU_1D_device",
+    "GPU_1D_host",
+    "GPU_2D",
+    "GPU_2D_device",
+    "GPU_2D_host",
+)
+ANY_DEVICE = -1
+
+
+def wants_gpu(backend: str) -> bool:
+    """Whether a backend's name asks for a GPU; raises ArgumentError if there is no such backend."""
+    if backend in HOST_BACKENDS:
+        return False
+    if backend in GPU_BACKENDS:
+        return True
+    known = ", ".join(HOST_BACKENDS + GPU_BACKENDS)
+    raise ArgumentError(f"backend must be one of {known}, not {backend!r}")
+
+
+def find_device(driver: Driver, device_id: int) -> Device:
+    """The device of that number; raises ArgumentError if there is none."""
+    devices = driver.devices()
+    if device_id in range(len(devices)):
+        return devices[int(device_id)]
+    raise ArgumentError(
+        f"device_id must be a number below {len(devices)}, the GPUs of this machine, or "
+        f"{ANY_DEVICE}; it is {device_id!r}"
+    )
+
+
+def copies_on_gpu(backend: str, device_id: int) -> Copies:
+    """The GPU that computes with copies of the host's arrays, the first one by default.
+
+    Raises DeviceError if there is none, and ArgumentError if there is none of that number.
+    """
+    try:
+        found = driver()
+    except DeviceError as error:
+        raise DeviceError(f"backend={backend!r}: {error}") from None
+    return Copies(found, find_device(found, 0 if device_id == ANY_DEVICE else device_id))

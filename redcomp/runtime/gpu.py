@@ -1,0 +1,325 @@
+"""Launching compiled GPU kernels: loads them once a device, cuts calls into tasks, queues them.
+
+A warm call on arrays that are on the device asks nothing of the driver but launches, so it waits
+for nothing and can be recorded in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import ctypes
+import functools
+import json
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from redcomp.ptx.layout import JOB_WORD, JOB_WORDS, Launch
+from redcomp.ptx.skeleton import JOIN, RUN
+from redcomp.runtime.cache import default_cache
+from redcomp.runtime.driver import Device, Driver
+from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
+
+# The first axis of a grid: CUDA C++ Programming Guide, technical specifications.
+MOST_BLOCKS = 2**31 - 1
+# Tasks for each block that the device can hold at a time: enough that the last ones to finish do
+# not leave much of it idle.
+_WAVES = 2
+# A part of the columns is not worth its join below so many tiles.
+_SPLIT_TILES = 2
+_ALIGNMENT = 256  # of what is cut out of one allocation; cuMemAlloc's own
+# Offsets of how many batches are kept on devices.
+_KEPT = 64
+
+# The words that a plan knows come first: those before the entries' offsets.
+_PLANNED = JOB_WORD["entries"]
+
+Allocate = Callable[[int], tuple[int, object]]
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A stream of a device, and where its kernels' temporaries come from.
+
+    allocate     gives the address of so many bytes, and what holds them until it is dropped; what
+                 is queued afterwards on the same stream may be given the same memory
+    is_recorded  whether calls are being recorded, to be repeated with the same addresses
+    """
+
+    driver: Driver
+    device: Device
+    stream: int
+    allocate: Allocate
+    is_recorded: Callable[[], bool] = _never
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """A device that computes with copies of arrays in the host's memory."""
+
+    driver: Driver
+    device: Device
+
+
+class Upload:
+    """A table in a device's memory, for as long as this object lives."""
+
+    def __init__(self, driver: Driver, device: Device, table: Integers) -> None:
+        _release_dropped()
+        self.address = driver.allocate(device, max(1, table.nbytes))
+        weakref.finalize(self, _dropped.append, (driver, device, self.address)).atexit = False
+        driver.copy_in(device, self.address, table.ctypes.data, table.nbytes, 0)
+
+
+# Memory of uploads that are gone.  It is released when another one is made, because an object may
+# go at any time, and a graph that is just being recorded would not survive a release.
+_dropped: collections.deque[tuple[Driver, Device, int]] = collections.deque()
+# What recorded calls point to, which may be repeated until the process ends.
+_recorded: list[object] = []
+
+
+def _release_dropped() -> None:
+    while _dropped:
+        driver, device, address = _dropped.popleft()
+        driver.release(device, address)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A call cut into tasks for a device.
+
+    words        the first words of a job, and what they are while totals are joined
+    blocks       that are launched, for tasks and for joins; no joins if the columns are whole
+    partials     the tasks of an entry that leave their totals to be joined
+    temporaries  bytes of the workspace, and then of the totals of all entries
+    tables       what the words point to
+    """
+
+    words: tuple[int, ...]
+    join_words: tuple[int, ...]
+    blocks: int
+    join_blocks: int
+    partials: int
+    temporaries: tuple[int, int]
+    tables: tuple[Upload, ...] = ()
+
+
+class GpuKernel:
+    """A compiled module.  A call reads and writes raw memory: its caller has checked everything."""
+
+    def __init__(self, ptx: str, launch: Launch) -> None:
+        self.ptx, self.launch = ptx, launch
+        self._loaded: dict[tuple[Driver, int], _Loaded] = {}
+        self._lock = threading.Lock()
+
+    def __call__(
+        self,
+        queue: Queue,
+        blocks: Blocks,
+        outputs: Sequence[int],
+        arguments: Sequence[int],
+        offsets: Integers | None = None,
+        second_axis: int = 0,
+    ) -> None:
+        """Queue the computation of the rows of all blocks.
+
+        Outputs and arguments are addresses on the device; the rest is as for a `HostKernel`.
+        """
+        driver, device = queue.driver, queue.device
+        loaded = self._loaded.get((driver, device.number)) or self._load(driver, device)
+        entries = 1 if offsets is None else len(offsets)
+        extent = blocks.extent
+        grid = loaded.table(blocks, entries) if extent is None else loaded.dense(*extent, entries)
+        uploaded = None if offsets is None else _offsets(driver, device, offsets)
+        if (grid.tables or uploaded) and queue.is_recorded():
+            _recorded.append((grid.tables, uploaded))
+        workspace, size = grid.temporaries
+        address, holder = queue.allocate(workspace + size) if workspace + size else (0, None)
+        words = (ctypes.c_int64 * (len(JOB_WORDS) + len(outputs) + len(arguments)))(
+            *grid.words,
+            0 if uploaded is None else uploaded.address,
+            address + workspace,
+            grid.partials,
+            address,
+            second_axis,
+            *outputs,
+            *arguments,
+        )
+        threads, stream = self.launch.threads, queue.stream
+        driver.launch(device, loaded.run, grid.blocks, threads, stream, words)
+        if grid.join_blocks:
+            words[:_PLANNED] = list(grid.join_words)
+            driver.launch(device, loaded.join, grid.join_blocks, threads, stream, words)
+        del holder
+
+    def run_copied(
+        self,
+        copies: Copies,
+        blocks: Blocks,
+        outputs: Sequence[tuple[int, int]],
+        arguments: Sequence[tuple[int, int]],
+        offsets: Integers | None,
+        second_axis: int,
+        is_filled: bool,
+    ) -> None:
+        """Compute with copies of arrays on the host, each given by its address and its bytes.
+
+        `is_filled` says that outputs hold something already: for rows outside of all blocks.
+        """
+        driver, device = copies.driver, copies.device
+        with _memory(driver, device) as allocate:
+            targets, sources = (
+                [allocate(size)[0] for _, size in arrays] for arrays in (outputs, arguments)
+            )
+            for (address, size), copy in (
+                *zip(arguments, sources, strict=True),
+                *zip(outputs if is_filled else (), targets, strict=False),
+            ):
+                driver.copy_in(device, copy, address, size, 0)
+            queue = Queue(driver, device, 0, allocate)
+            self(queue, blocks, targets, sources, offsets, second_axis)
+            for (address, size), copy in zip(outputs, targets, strict=True):
+                driver.copy_out(device, address, copy, size, 0)
+
+    def _load(self, driver: Driver, device: Device) -> _Loaded:
+        with self._lock:
+            key = driver, device.number
+            if key not in self._loaded:
+                code = _assembled(driver, device, self.ptx)
+                self._loaded[key] = _Loaded(driver, device, code, self.launch)
+            return self._loaded[key]
+
+
+class _Loaded:
+    """A module that has been loaded on a device, and the grids of calls on it."""
+
+    def __init__(self, driver: Driver, device: Device, code: bytes, launch: Launch) -> None:
+        module = driver.load(device, code)
+        self.run = driver.function(device, module, RUN)
+        self.join = driver.function(device, module, JOIN) if launch.can_split else 0
+        self._driver, self._device, self._launch = driver, device, launch
+        resident = max(1, driver.resident_blocks(device, self.run, launch.threads))
+        self._most_resident = device.processors * resident
+        self._wanted = _WAVES * self._most_resident
+        self._grain = Grain(
+            launch.rows,
+            launch.rows,
+            self._wanted,
+            _SPLIT_TILES * launch.tile,
+            can_split=launch.can_split,
+        )
+        self.dense = functools.lru_cache(maxsize=256)(self._dense)
+        self._lock = threading.Lock()
+
+    def _dense(self, rows: int, columns: int, entries: int) -> Grid:
+        """The grid for all pairs: a task is a block of rows, times a part of the columns."""
+        launch = self._launch
+        row_blocks = _ceiling(rows, launch.rows)
+        splits = 1
+        if launch.can_split:
+            most = max(1, columns // (_SPLIT_TILES * launch.tile))
+            splits = min(most, _ceiling(self._wanted, row_blocks * entries))
+        split_columns = _ceiling(_ceiling(columns, splits), launch.tile) * launch.tile
+        splits = _ceiling(columns, split_columns)
+        tail = (rows, columns, splits, split_columns, 0, 0)
+        joins = row_blocks if splits > 1 else 0
+        return self._grid(entries, (row_blocks * splits, tail), (joins, tail), joins * splits)
+
+    def table(self, blocks: Blocks, entries: int) -> Grid:
+        """The grid for a task table, which is copied to the device once."""
+        plan = blocks.plan(entries, self._grain)
+        grid: Grid | None = plan.prepared.get(self)
+        if grid is None:
+            with self._lock:
+                grid = plan.prepared.get(self) or self._table(blocks, plan, entries)
+                plan.prepared[self] = grid
+        return grid
+
+    def _table(self, blocks: Blocks, plan: Plan, entries: int) -> Grid:
+        tasks, intervals, joins = tables = tuple(
+            Upload(self._driver, self._device, np.ascontiguousarray(table))
+            for table in (plan.tasks, plan.intervals, plan.joins)
+        )
+        extent = int(blocks.rows[:, 1].max()), int(blocks.intervals[:, 1].max())
+        tail = (*extent, 1, extent[1], tasks.address, intervals.address)
+        join_tail = (*extent, 1, extent[1], joins.address, intervals.address)
+        run, join = (len(plan.tasks), tail), (len(plan.joins), join_tail)
+        return self._grid(entries, run, join, plan.partials, tables)
+
+    def _grid(
+        self,
+        entries: int,
+        run: tuple[int, tuple[int, ...]],
+        join: tuple[int, tuple[int, ...]],
+        partials: int,
+        tables: tuple[Upload, ...] = (),
+    ) -> Grid:
+        """A grid from one entry's tasks and joins: how many, and the words after the counts."""
+        workspace_bytes = self._launch.workspace_bytes
+        most = min(MOST_BLOCKS, self._most_resident) if workspace_bytes else MOST_BLOCKS
+        blocks, join_blocks = (min(most, entries * count) for count, _ in (run, join))
+        workspace = _ceiling(blocks * workspace_bytes, _ALIGNMENT) * _ALIGNMENT
+        return Grid(
+            (entries * run[0], run[0], *run[1]),
+            (entries * join[0], join[0], *join[1]),
+            blocks,
+            join_blocks,
+            partials,
+            (workspace, entries * partials * self._launch.partial_bytes),
+            tables,
+        )
+
+
+def _ceiling(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _assembled(driver: Driver, device: Device, ptx: str) -> bytes:
+    """Machine code for a device, from the disk cache if it is there."""
+    cache = default_cache()
+    key = json.dumps([driver.version, device.capability, ptx])
+    code = None if cache is None else cache.load(key)
+    if code is None:
+        code = driver.assemble(device, ptx)
+        if cache is not None:
+            cache.store(key, code)
+    return code
+
+
+@contextlib.contextmanager
+def _memory(driver: Driver, device: Device) -> Iterator[Allocate]:
+    """Gives a device's memory, and takes all of it back in the end."""
+    taken: list[int] = []
+
+    def allocate(size: int) -> tuple[int, None]:
+        taken.append(driver.allocate(device, max(1, size)))
+        return taken[-1], None
+
+    try:
+        yield allocate
+    finally:
+        for address in taken:
+            driver.release(device, address)
+
+
+_uploaded: collections.OrderedDict[tuple[Driver, int, bytes], Upload] = collections.OrderedDict()
+_uploading = threading.Lock()
+
+
+def _offsets(driver: Driver, device: Device, offsets: Integers) -> Upload:
+    """The offsets of a batch on a device; the latest are kept, by their content."""
+    key = driver, device.number, offsets.tobytes()
+    with _uploading:
+        known = _uploaded.pop(key, None)
+        _uploaded[key] = known = known or Upload(driver, device, np.ascontiguousarray(offsets))
+        if len(_uploaded) > _KEPT:
+            _uploaded.popitem(last=False)
+    return known

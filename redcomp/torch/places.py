@@ -1,0 +1,115 @@
+"""Where a call on tensors runs: on the device that they are on, unless a backend says otherwise."""
+
+from __future__ import annotations
+
+import collections
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from redcomp.errors import ArgumentError
+from redcomp.frontend.backends import ANY_DEVICE, copies_on_gpu, find_device, wants_gpu
+from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.runtime.driver import Device, DeviceError, Driver, driver
+from redcomp.runtime.gpu import Copies, Queue
+
+# Copies of the latest ranges on GPUs, so that a loop over the same ones waits for nothing.
+_KEPT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CudaTensors:
+    """A GPU that has the tensors; work is queued on the stream that is PyTorch's at the time."""
+
+    driver: Driver
+    device: Device
+    torch_device: torch.device
+
+    def queue(self) -> Queue:
+        """PyTorch's current stream on the device, with PyTorch's memory for temporaries."""
+        stream: int = torch.cuda.current_stream(self.torch_device).cuda_stream
+        return Queue(self.driver, self.device, stream, self._allocate, self._is_recorded)
+
+    def _allocate(self, size: int) -> tuple[int, torch.Tensor]:
+        # What a tensor leaves is reused in the order of the stream on which it was made.
+        memory = torch.empty(size, dtype=torch.uint8, device=self.torch_device)
+        return memory.data_ptr(), memory
+
+    def _is_recorded(self) -> bool:
+        with torch.cuda.device(self.torch_device):
+            return bool(torch.cuda.is_current_stream_capturing())
+
+
+Place = CudaTensors | Copies | None
+
+
+def place_of(
+    reduction: PairReduction, tensors: Sequence[torch.Tensor], backend: str, device_id: int
+) -> Place:
+    """Where a call runs whose arguments are these tensors; checks that they are on one device.
+
+    Raises ArgumentError, and DeviceError if the GPU cannot be used.
+    """
+    is_gpu_wanted = backend != "auto" and wants_gpu(backend)
+    device, first = tensors[0].device, reduction.parameters[0].name
+    for tensor, parameter in zip(tensors, reduction.parameters, strict=True):
+        if tensor.device != device:
+            raise ArgumentError(
+                f"argument {parameter.name!r} is on {tensor.device}, but {first!r} is on {device}: "
+                "all arguments must be on the same device"
+            )
+    if device.type == "cpu":
+        return copies_on_gpu(backend, device_id) if is_gpu_wanted else None
+    if device.type != "cuda":
+        raise ArgumentError(
+            f"argument {first!r} is on {device}: redcomp computes on CPUs and on NVIDIA GPUs"
+        )
+    if backend == "CPU":
+        raise ArgumentError(
+            f"argument {first!r} is on {device}, but backend='CPU' computes on the host: move the "
+            "arguments there with .cpu(), or use backend='auto'"
+        )
+    if device_id not in (ANY_DEVICE, device.index):
+        raise ArgumentError(f"argument {first!r} is on {device}, but device_id is {device_id!r}")
+    try:
+        found = driver()
+    except DeviceError as error:
+        raise DeviceError(f"argument {first!r} is on {device}: {error}") from None
+    return CudaTensors(found, find_device(found, device.index), device)
+
+
+class _Moved:
+    """Tensors and their copies on the host, which count for as long as nobody writes to those."""
+
+    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
+        self._originals = [(weakref.ref(t), t._version) for t in tensors]
+        self.copies = tuple(t.cpu() for t in tensors)
+
+    def is_of(self, tensors: Sequence[torch.Tensor]) -> bool:
+        return len(tensors) == len(self._originals) and all(
+            reference() is tensor and version == tensor._version
+            for tensor, (reference, version) in zip(tensors, self._originals, strict=True)
+        )
+
+
+_moved: collections.deque[_Moved] = collections.deque(maxlen=_KEPT)
+
+
+def on_host(ranges: Sequence[Any] | None) -> Sequence[Any] | None:
+    """`ranges` where NumPy can read them: tables of tasks are made from them on the host."""
+    if not isinstance(ranges, (tuple, list)) or not all(
+        isinstance(array, torch.Tensor) for array in ranges
+    ):
+        return ranges
+    if all(tensor.device.type == "cpu" for tensor in ranges):
+        return ranges
+    if any(tensor.is_inference() for tensor in ranges):  # these do not tell when they change
+        return tuple(tensor.cpu() for tensor in ranges)
+    for known in tuple(_moved):
+        if known.is_of(ranges):
+            return known.copies
+    _moved.append(made := _Moved(ranges))
+    return made.copies
