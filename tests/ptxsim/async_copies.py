@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptxsim.findings import Findings
 from ptxsim.memory import Region
 from ptxsim.order import Order
 from ptxsim.races import PENDING, WRITER, Races
 from ptxsim.scalars import Array
-from ptxsim.syntax import Instruction
 from ptxsim.threads import Threads
 
 
@@ -19,7 +17,6 @@ from ptxsim.threads import Threads
 class _Copy:
     """One instruction's copies that are under way: a row of bytes for each thread."""
 
-    instruction: Instruction
     threads: Array
     offsets: Array
     data: Array
@@ -34,12 +31,12 @@ class AsyncCopies:
         self._committed = np.zeros(threads.count, np.int64)
         self._copies: list[_Copy] = []
 
-    def start(self, instruction: Instruction, threads: Array, offsets: Array, data: Array) -> None:
+    def start(self, threads: Array, offsets: Array, data: Array) -> None:
         """Threads begin to copy bytes to shared memory."""
         pending = self._shared.shadow(PENDING, self._races.granule)
         pending[self._races.granules(offsets, data.shape[1])] = 1
         groups = self._committed[threads]
-        self._copies.append(_Copy(instruction, threads, offsets, data, groups))
+        self._copies.append(_Copy(threads, offsets, data, groups))
 
     def commit(self, threads: Array) -> None:
         """The copies so far are a group."""
@@ -68,14 +65,3 @@ class AsyncCopies:
         kept = ~done
         copy.threads, copy.offsets = copy.threads[kept], copy.offsets[kept]
         copy.data, copy.groups = copy.data[kept], copy.groups[kept]
-
-    def check_landed(self, found: Findings) -> None:
-        """At the end of a kernel: copies that nobody has waited for are findings."""
-        for copy in self._copies:
-            found.add(
-                "cp.async",
-                copy.instruction,
-                np.ones(len(copy.threads), bool),
-                copy.threads,
-                lambda n: "exits with a copy that it has never waited for",
-            )

@@ -73,13 +73,15 @@ def reverse_bits(x: Array) -> Array:
     size = x.dtype.itemsize
     data = np.ascontiguousarray(np.atleast_1d(x)).view(np.uint8).reshape(-1, size)[:, ::-1]
     bits = np.unpackbits(data, axis=1, bitorder="little")
-    return np.asarray(np.packbits(bits, axis=1, bitorder="big").view(UNSIGNED[size])[:, 0])
+    mirrored: Array = np.packbits(bits, axis=1, bitorder="big").view(UNSIGNED[size]).reshape(-1)
+    return mirrored
 
 
 def count_ones(x: Array) -> Array:
     """popc."""
     data = np.ascontiguousarray(np.atleast_1d(x)).view(np.uint8).reshape(np.size(x), -1)
-    return np.unpackbits(data, axis=1).sum(axis=1, dtype=np.uint32)
+    counts: Array = np.unpackbits(data, axis=1).sum(axis=1, dtype=np.uint32)
+    return counts
 
 
 def leading_zeros(x: Array) -> Array:

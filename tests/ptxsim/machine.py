@@ -113,7 +113,6 @@ class Machine:
             self._advance(-key[0], key[1], self._ready.pop(key))
         if self.threads.alive.any():
             self._refuse_deadlock()
-        self.copies.check_landed(self.found)
 
     def _advance(self, depth: int, place: int, group: Group) -> None:
         """Execute for one group until it waits, exits, splits, or reaches a place of others."""

@@ -226,7 +226,7 @@ def _start_copy(binder: Binder) -> Run:
         (hit,) = machine.memory.find(to_site, target(group), threads)
         data = _read_sources(binder, addresses, threads, count, size)
         machine.note(to_site, COPY, hit, threads)
-        machine.copies.start(instruction, threads, hit.offsets, data)
+        machine.copies.start(threads, hit.offsets, data)
 
     return run
 

@@ -123,6 +123,7 @@ def _barrier(binder: Binder) -> Control:
     name = binder.values(operands[0], "u32")
     count = binder.values(operands[1], "u32") if len(operands) > 1 else None
     is_simple = count is None and operands[0].kind == "integer"
+    is_simple = is_simple and operands[0].value < _NAMED_BARRIERS
 
     def run(group: Group, depth: int) -> tuple[int, Group] | None:
         threads = machine.indices(group)
