@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ptxsim import old as machine
+from ptxsim.errors import PtxError, Report
+from ptxsim.execute import execute
+from ptxsim.memory import DeviceMemory, Region, write_bytes
+from ptxsim.parser import parse
+from ptxsim.scalars import GLOBAL_START, TYPES
+from ptxsim.syntax import Module
 from redcomp.runtime.driver import Device, DeviceError
 
-_SPACING = 1 << 20  # unused bytes between two allocations, at least
-_ALIGNMENT = 256  # of every allocation, as cuMemAlloc promises
 _DEVICE_BITS = 40  # each device's memory has its own range of addresses
 
+# A text is parsed to be assembled and then to be loaded; modules are not changed by execution.
+_parse = functools.lru_cache(maxsize=16)(parse)
 
-class Findings(AssertionError):
-    """A kernel or a copy did what it must not: out of bounds, a race, an uninitialised read, ..."""
+
+class Findings(AssertionError):  # noqa: N818 - a failure of the test, whose name says what it has
+    """A kernel or a copy did what it must not: out of bounds, a race, an uninitialised read, ...
+
+    `reports` are the findings of a kernel that could go on; where it could not, there are none.
+    """
+
+    def __init__(self, message: str, reports: Sequence[Report] = ()) -> None:
+        super().__init__(message)
+        self.reports = tuple(reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +44,21 @@ class Launch:
     threads: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A module on a device, with the addresses of its variables."""
+
+    device: Device
+    module: Module
+    stored: dict[str, int] = field(default_factory=dict)
+
+
 class StandIn:
     """The `Driver` protocol of `redcomp.runtime.driver`, without a GPU.
 
-    Everything is done at once, so streams are in order.  What memory kernels may touch, which of it
-    has been written, and races between threads are checked; findings raise `Findings`.
+    Everything is done at once, so streams are in order.  What memory kernels touch, whether it has
+    been written, and whether threads race is checked; findings raise `Findings`.  `launches` are
+    those done so far.
     """
 
     def __init__(
@@ -45,16 +68,19 @@ class StandIn:
         processors: int = 4,
         resident: int = 2,
     ) -> None:
+        """`resident` is how many blocks fit into a multiprocessor, whatever the kernel."""
         self._devices = tuple(
             Device(number, "stand-in", capability, processors) for number in range(devices)
         )
         self._resident = resident
-        self._memory: dict[int, dict[int, machine.Region]] = {d.number: {} for d in self._devices}
-        self._freed: dict[int, dict[int, machine.Region]] = {d.number: {} for d in self._devices}
-        self._next = {d.number: machine.GLOBAL0 + (d.number << _DEVICE_BITS) for d in self._devices}
+        self._memory = {
+            device.number: DeviceMemory(GLOBAL_START + (device.number << _DEVICE_BITS))
+            for device in self._devices
+        }
         self._handles = itertools.count(1)
-        self._modules: dict[int, tuple[Device, machine.Module]] = {}
-        self._functions: dict[int, tuple[Device, machine.Module, str]] = {}
+        self._modules: dict[int, _Loaded] = {}
+        self._functions: dict[int, tuple[_Loaded, str]] = {}
+        self._of_modules: set[int] = set()  # addresses of variables, which stay
         self.launches: list[Launch] = []
 
     @property
@@ -67,31 +93,39 @@ class StandIn:
         return self._devices
 
     def assemble(self, device: Device, ptx: str) -> bytes:
-        """The text itself, after it has been parsed and the target has been checked."""
+        """The text itself, once it has been parsed and the target has been checked."""
         try:
-            module = machine.parse(ptx)
-        except machine.PtxError as error:
+            module = _parse(ptx)
+        except PtxError as error:
             raise DeviceError(f"the assembler refused the code: {error}") from error
-        target = module.target.rstrip("af")
-        if not target.startswith("sm_") or int(target[3:]) > int(device.target[3:]):
+        target = module.target.rstrip(",af").removeprefix("sm_")
+        if not target.isdigit() or int(target) > int(device.target.removeprefix("sm_")):
             raise DeviceError(f"code for {module.target} does not run on {device.target}")
         return ptx.encode()
 
     def load(self, device: Device, code: bytes) -> int:
-        """A module of code that `assemble` made."""
+        """A module of code that `assemble` made; its variables get memory."""
+        loaded = _Loaded(device, _parse(code.decode()))
+        for variable in loaded.module.stored_variables:
+            memory = self._memory[device.number]
+            region = memory.allocate(variable.size, variable.name, space=variable.space)
+            data = np.frombuffer(variable.data.ljust(variable.size, b"\0"), np.uint8)
+            write_bytes(region, 0, data.ctypes.data, variable.size)
+            loaded.stored[variable.name] = region.base
+            self._of_modules.add(region.base)
         handle = next(self._handles)
-        self._modules[handle] = (device, machine.parse(code.decode()))
+        self._modules[handle] = loaded
         return handle
 
     def function(self, device: Device, module: int, name: str) -> int:
         """A kernel of a module."""
-        owner, code = self._modules[module]
-        if owner != device:
+        loaded = self._modules[module]
+        if loaded.device != device:
             raise DeviceError("the module was loaded on another device")
-        if name not in code.kernels:
+        if name not in loaded.module.kernels:
             raise DeviceError(f"the module has no kernel '{name}'")
         handle = next(self._handles)
-        self._functions[handle] = (device, code, name)
+        self._functions[handle] = loaded, name
         return handle
 
     def resident_blocks(self, device: Device, function: int, threads: int) -> int:
@@ -103,42 +137,34 @@ class StandIn:
         """The address of memory that counts as never written."""
         if size <= 0:
             raise DeviceError(f"an allocation of {size} bytes")
-        address = self._next[device.number]
-        region = machine.Region("global", f"allocation at {address:#x}", address, size)
-        region.init = np.zeros(len(region.data), bool)
-        step = size + _SPACING + _ALIGNMENT
-        self._next[device.number] += step // _ALIGNMENT * _ALIGNMENT
-        self._memory[device.number][address] = region
-        return address
+        return self._memory[device.number].allocate(size).base
 
     def release(self, device: Device, address: int) -> None:
         """Give memory back; its addresses are never used again."""
-        region = self._memory[device.number].pop(address, None)
-        if region is None:
-            freed = address in self._freed[device.number]
-            raise Findings(
-                f"release of {address:#x}: " + ("released before" if freed else "never allocated")
-            )
-        self._freed[device.number][address] = region
+        memory = self._memory[device.number]
+        if address in self._of_modules or not memory.release(address):
+            why = "released before" if address in memory.freed else "not what allocate gave"
+            raise Findings(f"release of {address:#x}: {why}")
 
     def copy_in(self, device: Device, target: int, source: int, size: int, stream: int) -> None:
         """Copy from the host."""
         if size:
-            region, at = self._region(device, target, size, "copy to the device")
-            ctypes.memmove(region.data.ctypes.data + at, source, size)
-            region.init[at : at + size] = True
+            region = self._region(device, target, size, "to the device")
+            write_bytes(region, target - region.base, source, size)
 
     def copy_out(self, device: Device, target: int, source: int, size: int, stream: int) -> None:
         """Copy to the host; bytes that nothing has written are a finding."""
-        if size:
-            region, at = self._region(device, source, size, "copy to the host")
-            unwritten = np.flatnonzero(~region.init[at : at + size])
-            if unwritten.size:
-                raise Findings(
-                    f"copy to the host of {size} bytes of {region.name}: {unwritten.size} bytes were "
-                    f"never written, the first at {at + int(unwritten[0])}"
-                )
-            ctypes.memmove(target, region.data.ctypes.data + at, size)
+        if not size:
+            return
+        region = self._region(device, source, size, "to the host")
+        start = source - region.base
+        if region.written is not None and not region.written[start : start + size].all():
+            first = start + int(region.written[start : start + size].argmin())
+            raise Findings(
+                f"copy of {size} bytes to the host: nothing has written {region.place(first)} "
+                f"({region.size} bytes)"
+            )
+        ctypes.memmove(target, region.data.ctypes.data + start, size)
 
     def launch(
         self,
@@ -150,51 +176,43 @@ class StandIn:
         words: ctypes.Array[ctypes.c_int64],
     ) -> None:
         """Interpret a kernel; whatever its checks find is raised as `Findings`."""
-        code, name = self._kernel(device, function)
-        self.launches.append(Launch(name, blocks, threads))
-        parameters: list[Any] = code.kernels[name].params
-        if len(words) != len(parameters):
-            raise Findings(f"{name} takes {len(parameters)} parameters, got {len(words)}")
-        if any(machine.TYPES[p.type].itemsize != 8 or p.array for p in parameters):
+        loaded, name = self._kernel(device, function)
+        launch = Launch(name, blocks, threads)
+        self.launches.append(launch)
+        if any(TYPES[p.type].itemsize != 8 for p in loaded.module.kernels[name].parameters):
             raise Findings(f"{name} has parameters of other sizes than 8 bytes")
+        memory = self._memory[device.number]
         try:
-            result = code.launch(
-                name,
-                blocks,
-                threads,
-                list(words),
-                buffers=list(self._memory[device.number].values()),
-                freed=list(self._freed[device.number].values()),
+            result = execute(
+                loaded.module, name, blocks, threads, list(words), memory, loaded.stored
             )
-        except machine.PtxError as error:
-            raise Findings(f"{name} with {blocks} blocks of {threads} threads: {error}") from error
+        except PtxError as error:
+            raise Findings(f"{launch}: {error}") from error
         if result.reports:
-            raise Findings("\n".join([f"{name}:", *map(str, result.reports)]))
+            message = "\n".join([f"{launch}:", *map(str, result.reports)])
+            raise Findings(message, result.reports)
 
     def leaks(self) -> list[str]:
         """The allocations that have not been released."""
         return [
-            f"device {number}: {region.size} bytes at {address:#x}"
-            for number, regions in self._memory.items()
-            for address, region in regions.items()
+            f"device {number}: {region.name}, {region.size} bytes at {address:#x}"
+            for number, memory in self._memory.items()
+            for address, region in memory.regions.items()
+            if address not in self._of_modules
         ]
 
-    def _kernel(self, device: Device, function: int) -> tuple[machine.Module, str]:
-        owner, code, name = self._functions[function]
-        if owner != device:
+    def _kernel(self, device: Device, function: int) -> tuple[_Loaded, str]:
+        loaded, name = self._functions[function]
+        if loaded.device != device:
             raise DeviceError("the kernel was loaded on another device")
-        return code, name
+        return loaded, name
 
-    def _region(
-        self, device: Device, address: int, size: int, what: str
-    ) -> tuple[machine.Region, int]:
-        """The allocation with these bytes, and where in it they are."""
-        for region in self._memory[device.number].values():
-            if region.base <= address and address + size <= region.base + region.size:
-                return region, address - region.base
-        freed = any(
-            region.base <= address < region.base + region.size
-            for region in self._freed[device.number].values()
-        )
-        why = "that memory has been released" if freed else "no allocation holds all of them"
-        raise Findings(f"{what} of {size} bytes at {address:#x}: {why}")
+    def _region(self, device: Device, address: int, size: int, where: str) -> Region:
+        """The allocation that has these bytes."""
+        memory = self._memory[device.number]
+        region = memory.find(address, size)
+        if region is None:
+            released = memory.was_released(address)
+            why = "the memory has been released" if released else "no allocation has all of them"
+            raise Findings(f"copy of {size} bytes {where}, at {address:#x}: {why}")
+        return region

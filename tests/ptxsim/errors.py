@@ -13,8 +13,13 @@ class PtxError(Exception):
 class Located(Protocol):
     """Something with a place in the text: an instruction."""
 
-    line: int
-    text: str
+    @property
+    def line(self) -> int:
+        """The line, counted from 1."""
+
+    @property
+    def text(self) -> str:
+        """The text of the instruction."""
 
 
 class ExecutionError(PtxError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ptxsim.scalars import UNSIGNED, Array
+from ptxsim.scalars import UNSIGNED, Array, DType
 
 _BYTE = np.uint32(255)
 
@@ -16,9 +16,9 @@ def high_product(a: Array, b: Array) -> Array:
     """The upper half of a product."""
     dtype = a.dtype
     if dtype.itemsize < 8:
-        wide = np.dtype(f"{dtype.kind}{2 * dtype.itemsize}")
+        wide: DType = np.dtype(f"{dtype.kind}{2 * dtype.itemsize}")
         product = a.astype(wide) * b.astype(wide)
-        return (product >> wide.type(8 * dtype.itemsize)).astype(dtype)
+        return np.asarray(product >> wide.type(8 * dtype.itemsize)).astype(dtype)
     x, y, mask, half = a.view(np.uint64), b.view(np.uint64), np.uint64(0xFFFFFFFF), np.uint64(32)
     middle = (x >> half) * (y & mask) + ((x & mask) * (y & mask) >> half)
     other = (x & mask) * (y >> half) + (middle & mask)
@@ -42,15 +42,17 @@ def remainder(a: Array, b: Array) -> Array:
 def shift_left(a: Array, amount: Array) -> Array:
     """By more than the width: zero."""
     bits = 8 * a.dtype.itemsize
-    shifted = a << np.minimum(amount, np.uint32(bits - 1)).astype(a.dtype)
-    return np.where(amount < bits, shifted, a.dtype.type(0))
+    shifted: Array = a << np.minimum(amount, np.uint32(bits - 1)).astype(a.dtype)
+    return np.asarray(np.where(amount < bits, shifted, a.dtype.type(0)))
 
 
 def shift_right(a: Array, amount: Array) -> Array:
     """By more than the width: copies of the sign, or zero."""
     bits = 8 * a.dtype.itemsize
     shifted = a >> np.minimum(amount, np.uint32(bits - 1)).astype(a.dtype)
-    return shifted if a.dtype.kind == "i" else np.where(amount < bits, shifted, a.dtype.type(0))
+    if a.dtype.kind == "i":
+        return np.asarray(shifted)
+    return np.asarray(np.where(amount < bits, shifted, a.dtype.type(0)))
 
 
 def funnel(to_left: bool, wraps: bool) -> Callable[[Array, Array, Array], Array]:
@@ -61,7 +63,7 @@ def funnel(to_left: bool, wraps: bool) -> Callable[[Array, Array, Array], Array]
         amount = amount.astype(np.uint64)
         both = high.astype(np.uint64) << np.uint64(32) | low.astype(np.uint64)
         shifted = (both << amount) >> np.uint64(32) if to_left else both >> amount
-        return shifted.astype(np.uint32)
+        return np.asarray(shifted).astype(np.uint32)
 
     return run
 
@@ -71,13 +73,15 @@ def reverse_bits(x: Array) -> Array:
     size = x.dtype.itemsize
     data = np.ascontiguousarray(np.atleast_1d(x)).view(np.uint8).reshape(-1, size)[:, ::-1]
     bits = np.unpackbits(data, axis=1, bitorder="little")
-    return np.packbits(bits, axis=1, bitorder="big").view(UNSIGNED[size])[:, 0]
+    mirrored: Array = np.packbits(bits, axis=1, bitorder="big").view(UNSIGNED[size]).reshape(-1)
+    return mirrored
 
 
 def count_ones(x: Array) -> Array:
     """popc."""
     data = np.ascontiguousarray(np.atleast_1d(x)).view(np.uint8).reshape(np.size(x), -1)
-    return np.unpackbits(data, axis=1).sum(axis=1).astype(np.uint32)
+    counts: Array = np.unpackbits(data, axis=1).sum(axis=1, dtype=np.uint32)
+    return counts
 
 
 def leading_zeros(x: Array) -> Array:

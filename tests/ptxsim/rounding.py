@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ptxsim.errors import ExecutionError
 from ptxsim.scalars import TYPES, UNSIGNED, Array
 
 MODES = ("rn", "rz", "rm", "rp")
@@ -117,6 +118,8 @@ def narrow(total: Array, error: Any, kind: str, mode: str = "rn") -> Array:
 
 def _cut(value: Array, kind: str, mode: str) -> Array:
     """float64 to a shorter float32: cut off to float32 with a sticky bit, then rounded by hand."""
+    if mode in ("rm", "rp"):
+        raise ExecutionError("unsupported", f"{kind} rounded by .{mode}")
     drop = 16 if kind == "bf16" else 13
     single = value.astype(np.float32)
     too_large = np.isfinite(value) & (np.abs(single.astype(np.float64)) > np.abs(value))
