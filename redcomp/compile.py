@@ -37,7 +37,7 @@ from redcomp.passes.partition import Part, partition
 from redcomp.passes.prescale import prescale
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
-from redcomp.ptx.layout import Launch
+from redcomp.ptx.parts import PlannedPart
 from redcomp.ptx.schedule import PtxSchedule
 from redcomp.ptx.schedule import choose_schedule as choose_ptx_schedule
 from redcomp.ptx.skeleton import PtxModule, ptx_module
@@ -189,7 +189,7 @@ class Lowering(Generic[S]):
         few_rows: bool = False,
     ) -> None:
         self.kernel, self.dtype, self.target, self.options = kernel, dtype, target, options
-        self._schedule, self.few_rows = schedule, few_rows
+        self.given_schedule, self.few_rows = schedule, few_rows
         self.dumper = Dumper.from_settings(kernel, f"{target.name} {options}")
 
     @functools.cached_property
@@ -212,7 +212,7 @@ class Lowering(Generic[S]):
     @functools.cached_property
     def schedule(self) -> S:
         """The layout of the loops: the one that was asked for or the one that is chosen."""
-        return self.choose_schedule() if self._schedule is None else self._schedule
+        return self.choose_schedule() if self.given_schedule is None else self.given_schedule
 
     def choose_schedule(self) -> S:
         """The layout of the loops that suits the nest."""
@@ -378,7 +378,24 @@ class GpuLowering(Lowering[PtxSchedule]):
     ASSEMBLY = ("22-ptx", "ptx")
 
     def choose_schedule(self) -> PtxSchedule:
-        return choose_ptx_schedule(self.nest, self.dtype, self.target, self.few_rows)
+        return self.planned[0].schedule
+
+    @functools.cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Nests that each compute some of the results."""
+        return partition(self.nest, self.target.carried[self.dtype])
+
+    @functools.cached_property
+    def planned(self) -> tuple[PlannedPart, ...]:
+        """The parts and their schedules."""
+        return tuple(
+            PlannedPart(
+                part,
+                self.given_schedule
+                or choose_ptx_schedule(part.nest, self.dtype, self.target, self.few_rows),
+            )
+            for part in self.parts
+        )
 
     @property
     def block(self) -> tuple[int, int]:
@@ -387,7 +404,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     @functools.cached_property
     def module(self) -> PtxModule:
         """The LLVM module and the memory it needs."""
-        module = ptx_module(self.nest, self.dtype, self.target, self.schedule)
+        module = ptx_module(self.planned, len(self.nest.results), self.dtype, self.target)
         text = self.dumper.text(self.file_name("20-module", "ll"), module.text)
         return replace(module, text=text)
 
@@ -416,16 +433,7 @@ class GpuLowering(Lowering[PtxSchedule]):
         if known is not None:
             return known
         code, was_cached = self.object_code()
-        module, schedule = self.module, self.schedule
-        launch = Launch(
-            threads=schedule.threads,
-            rows=schedule.block_rows,
-            tile=schedule.tile,
-            partial_bytes=module.partial_bytes,
-            workspace_bytes=module.workspace_bytes,
-            can_split=bool(self.nest.joins),
-        )
-        kernel = _on_gpus.setdefault(key, GpuKernel(code.decode(), launch))
+        kernel = _on_gpus.setdefault(key, GpuKernel(code.decode(), self.module.launches))
         self.report(time.perf_counter() - start, was_cached)
         return kernel
 

@@ -71,7 +71,7 @@ def test_dense_tasks_visit_each_pair_once(
 ) -> None:
     driver = ModelDriver(launch, **machine)
     out, x, y = arrays = problem(rows, columns, entries)
-    run(GpuKernel("code", launch), Arena(driver), whole(rows, columns), arrays)
+    run(GpuKernel("code", (launch,)), Arena(driver), whole(rows, columns), arrays)
     assert np.array_equal(out, x * y.sum(1, keepdims=True))
     assert set(driver.visits.values()) == {1}
     assert len(driver.visits) == entries * rows * columns
@@ -113,7 +113,7 @@ def test_tables_visit_each_pair_of_the_ranges_once(
         return
     driver = ModelDriver(launch, **machine)
     arrays = problem(rows, columns, entries)
-    run(GpuKernel("code", launch), Arena(driver), blocks, arrays)
+    run(GpuKernel("code", (launch,)), Arena(driver), blocks, arrays)
     mask = blocks.mask(rows, columns)
     for entry, (out, x, y) in enumerate(zip(*arrays, strict=True)):
         expected = np.where(mask.any(1), x[:, 0] * (mask @ y[:, 0]), -1.0)
@@ -127,7 +127,7 @@ def test_few_blocks_of_a_table_are_split_and_joined() -> None:
     ends = np.array([[3, 9], [20, 21]]), np.array([1, 2]), np.array([[5, 800], [1, 900]])
     blocks = read_ranges((*ends, *ends), 1000, 1000).i
     out, x, y = arrays = problem(1000, 1000)
-    run(GpuKernel("code", driver.kernel), Arena(driver), blocks, arrays)
+    run(GpuKernel("code", (driver.kernel,)), Arena(driver), blocks, arrays)
     assert [name for name, *_ in driver.launches] == ["redcomp_run", "redcomp_join"]
     assert np.array_equal(out[0, 3:9], x[0, 3:9] * y[0, 5:800].sum())
     assert np.array_equal(out[0, 20:21], x[0, 20:21] * y[0, 1:900].sum())
@@ -135,7 +135,7 @@ def test_few_blocks_of_a_table_are_split_and_joined() -> None:
 
 def test_few_rows_fill_the_device_and_many_are_not_split() -> None:
     driver = ModelDriver(processors=5, resident=3)
-    kernel, arena = GpuKernel("code", driver.kernel), Arena(driver)
+    kernel, arena = GpuKernel("code", (driver.kernel,)), Arena(driver)
     for rows, columns, entries in ((8, 16 * 1000, 1), (8, 16 * 1000, 4), (8 * 40, 640, 1)):
         run(kernel, arena, whole(rows, columns), problem(rows, columns, entries))
     few, batch, many = (job["tasks"] for name, *_, job in driver.launches if name == "redcomp_run")
@@ -147,7 +147,7 @@ def test_few_rows_fill_the_device_and_many_are_not_split() -> None:
 
 def test_a_part_of_the_columns_is_at_least_two_tiles() -> None:
     driver = ModelDriver()
-    run(GpuKernel("code", driver.kernel), Arena(driver), whole(8, 100), problem(8, 100))
+    run(GpuKernel("code", (driver.kernel,)), Arena(driver), whole(8, 100), problem(8, 100))
     job = driver.launches[0][-1]
     assert (job["splits"], job["split_columns"]) == (3, 48)
 
@@ -163,7 +163,7 @@ def test_more_tasks_than_a_grid_has_blocks(workspace: int) -> None:
 
     driver = Counting(launch)
     arena = Arena(driver)
-    kernel = GpuKernel("code", launch)
+    kernel = GpuKernel("code", (launch,))
     kernel(arena.queue, whole(2**32, 5), [0], [0, 0])
     assert seen == [largest(driver) if workspace else MOST_BLOCKS]
     assert arena.sizes == ([math.ceil(largest(driver) * workspace / 256) * 256] * bool(workspace))
@@ -174,7 +174,7 @@ def test_more_tasks_than_a_grid_has_blocks(workspace: int) -> None:
 
 def test_a_warm_call_on_the_device_only_launches() -> None:
     driver = ModelDriver()
-    kernel, arena = GpuKernel("code", driver.kernel), Arena(driver)
+    kernel, arena = GpuKernel("code", (driver.kernel,)), Arena(driver)
     blocks = read_ranges(
         (*[np.array([[0, 5], [6, 9]]), np.array([1, 2]), np.array([[0, 4], [3, 900]])] * 2,),
         1000,
@@ -194,7 +194,7 @@ def test_temporaries_are_asked_for_at_once_and_dropped() -> None:
     launch = Launch(4, 8, 16, 64, workspace_bytes=100)
     driver = ModelDriver(launch)
     arena = Arena(driver)
-    run(GpuKernel("code", launch), arena, whole(8, 1600), problem(8, 1600))
+    run(GpuKernel("code", (launch,)), arena, whole(8, 1600), problem(8, 1600))
     _, _, blocks, _, job = driver.launches[0]
     assert blocks == largest(driver)
     workspace = -(-blocks * 100 // 256) * 256
@@ -251,14 +251,14 @@ def test_kernels_that_cannot_be_split_have_no_join() -> None:
 
     driver = WithoutJoin(Launch(4, 8, 16, 64, can_split=False))
     out, x, y = arrays = problem(5, 1000)
-    run(GpuKernel("code", driver.kernel), Arena(driver), whole(5, 1000), arrays)
+    run(GpuKernel("code", (driver.kernel,)), Arena(driver), whole(5, 1000), arrays)
     assert np.array_equal(out[0], x[0] * y[0].sum())
 
 
 def test_tables_are_released_when_another_is_made() -> None:
     """Not when the blocks go, which may be while a graph is recorded."""
     driver = ModelDriver()
-    kernel, arena = GpuKernel("code", driver.kernel), Arena(driver)
+    kernel, arena = GpuKernel("code", (driver.kernel,)), Arena(driver)
     parts = np.array([[0, 2], [3, 5]]), np.array([1, 2]), np.array([[0, 4], [3, 6]])
     made = [read_ranges((*parts, *parts), 10 + n, 10).i for n in range(2)]
     copies = [Blocks(blocks.rows, blocks.ends, blocks.intervals) for blocks in made]
@@ -274,7 +274,7 @@ def test_tables_are_released_when_another_is_made() -> None:
 
 def test_what_a_recorded_call_points_to_stays() -> None:
     driver = ModelDriver()
-    kernel, arena = GpuKernel("code", driver.kernel), Arena(driver)
+    kernel, arena = GpuKernel("code", (driver.kernel,)), Arena(driver)
     recording = Queue(driver, driver.devices()[0], 5, arena.allocate, lambda: True)
     parts = np.array([[0, 2], [3, 5]]), np.array([1, 2]), np.array([[0, 4], [3, 6]])
     kept = read_ranges((*parts, *parts), 12, 10).i
@@ -291,7 +291,7 @@ def test_what_a_recorded_call_points_to_stays() -> None:
 
 def test_offsets_of_the_latest_batches_are_kept() -> None:
     driver = ModelDriver()
-    kernel, arena = GpuKernel("code", driver.kernel), Arena(driver)
+    kernel, arena = GpuKernel("code", (driver.kernel,)), Arena(driver)
     for entries in range(2, 70):
         run(kernel, arena, whole(1, 1), problem(1, 1, entries))
     before = driver.calls["allocate"]
@@ -310,7 +310,7 @@ def test_copies_go_there_and_back_and_memory_is_released(is_filled: bool) -> Non
     blocks = whole(6, 1000)
     out, x, y = problem(9 if is_filled else 6, 1000)
     sizes = [(array.ctypes.data, array.nbytes) for array in (out, x, y)]
-    GpuKernel("code", driver.kernel).run_copied(
+    GpuKernel("code", (driver.kernel,)).run_copied(
         Copies(driver, driver.devices()[0]), blocks, sizes[:1], sizes[1:], None, 0, is_filled
     )
     assert np.array_equal(out[0, :6], x[0, :6] * y.sum())
@@ -328,7 +328,7 @@ def test_memory_is_released_after_an_error() -> None:
     out, x, y = problem(6, 10)
     sizes = [(array.ctypes.data, array.nbytes) for array in (out, x, y)]
     with pytest.raises(DeviceError, match="launch failed"):
-        GpuKernel("code", driver.kernel).run_copied(
+        GpuKernel("code", (driver.kernel,)).run_copied(
             Copies(driver, driver.devices()[0]), whole(6, 10), sizes[:1], sizes[1:], None, 0, False
         )
     assert not driver.memory
@@ -363,7 +363,7 @@ def test_words_are_64_bits_wide() -> None:
 
     driver = Reading()
     address = 2**40 + 16
-    GpuKernel("code", driver.kernel)(Arena(driver).queue, whole(3, 5), [address], [8, 2**62])
+    GpuKernel("code", (driver.kernel,))(Arena(driver).queue, whole(3, 5), [address], [8, 2**62])
     (words,) = seen
     assert ctypes.sizeof(words) == 8 * len(words)
     assert list(words)[-3:] == [address, 8, 2**62]

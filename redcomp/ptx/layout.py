@@ -34,9 +34,17 @@ JOB_WORDS = (
 JOB_WORD = {name: n for n, name in enumerate(JOB_WORDS)}
 
 
+RUN, JOIN = "redcomp_run", "redcomp_join"
+
+
+def kernel_name(kernel: str, part: int) -> str:
+    """The name of a part's `RUN` or `JOIN` kernel."""
+    return f"{kernel}_{part}" if part else kernel
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What the runtime has to know of a module's kernels.
+    """What the runtime has to know of the kernels that compute a part of the results.
 
     threads          of a block
     rows             that a block reduces together: a task holds at most so many

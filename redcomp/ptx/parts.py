@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from redcomp.ir import I_BIT, Nest, Value, free_indices
+from redcomp.ir import I_BIT, Value, free_indices
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.layout import Record
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
+from redcomp.passes.partition import Part
 from redcomp.ptx.layout import JOB_WORDS, Layout
 from redcomp.ptx.schedule import PtxSchedule
 
@@ -57,11 +58,21 @@ class ThreadMemory:
         code.store(type_, operand, place, SIZES[variable.dtype], self.space)
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedPart:
+    """A part of a nest and the layout of its loops."""
+
+    part: Part
+    schedule: PtxSchedule
+
+
 class KernelParts:
     """One kernel under construction: the thread's numbers, and what it reads and writes."""
 
-    def __init__(self, nest: Nest, dtype: str, target: Target, schedule: PtxSchedule) -> None:
-        self.nest, self.dtype, self.target, self.schedule = nest, dtype, target, schedule
+    def __init__(self, planned: PlannedPart, outputs: int, dtype: str, target: Target) -> None:
+        nest, schedule = planned.part.nest, planned.schedule
+        self.nest, self.places, self.schedule = nest, planned.part.places, schedule
+        self.dtype, self.target, self.outputs = dtype, target, outputs
         self.layout = Layout(nest, dtype, schedule)
         self.free = free_indices(nest.roots)
         self.scalar, self.size = LLVM_TYPES[dtype], SIZES[dtype]
@@ -70,7 +81,7 @@ class KernelParts:
         self.entry = ""  # of the batch that the task belongs to
         self.arrays: list[str] = []  # pointers to outputs and arguments of the current entry
         self.rows: list[str] = []  # numbers of the thread's rows, none beyond the last one
-        self.array_count = len(nest.results) + sum(
+        self.array_count = outputs + sum(
             v["kind"] not in ("i_index", "j_index", "column", "tile") for v in nest.params
         )
 
@@ -152,7 +163,7 @@ class KernelParts:
 
     def argument(self, variable: Value) -> str:
         """The pointer to the array of a variable."""
-        return self.arrays[len(self.nest.results) + int(variable["position"])]
+        return self.arrays[self.outputs + int(variable["position"])]
 
     def element(self, variable: Value, vector: str | None, position: int | str) -> str:
         """A component of a vector of an argument, the only one if there is no number of it."""

@@ -8,20 +8,19 @@ tile lacks to whole steps is reduced column by column, so that no pair tests bou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redcomp.ir import Nest, Value, constant
+from redcomp.ir import Value, constant
 from redcomp.llvm_backend.components import Memory, by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS
 from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
-from redcomp.ptx.parts import GLOBAL, KernelParts, ThreadMemory
-from redcomp.ptx.schedule import PtxSchedule
+from redcomp.ptx.layout import JOIN, RUN, Launch, kernel_name
+from redcomp.ptx.parts import GLOBAL, KernelParts, PlannedPart, ThreadMemory
 from redcomp.ptx.tile import Tile
-
-RUN, JOIN = "redcomp_run", "redcomp_join"
 
 # The assembler would unroll short loops by itself, and count another remainder.
 NO_UNROLLING = "!1"
@@ -29,45 +28,57 @@ NO_UNROLLING = "!1"
 
 @dataclass(frozen=True, slots=True)
 class PtxModule:
-    """LLVM text, and the bytes that the partial totals of a task and a block's workspace take."""
+    """LLVM text, and how the kernels of each part are launched."""
 
     text: str
-    partial_bytes: int
-    workspace_bytes: int
+    launches: tuple[Launch, ...]
 
 
-def ptx_module(nest: Nest, dtype: str, target: Target, schedule: PtxSchedule) -> PtxModule:
-    """The module of a legal, hoisted nest; it has the kernels `redcomp_run` and `redcomp_join`."""
-    run = _RunKernel(nest, dtype, target, schedule)
-    kernels: list[_Kernel] = [run]
-    texts = [run.tile.globals(), run.text()]
-    if nest.joins:
-        join = _JoinKernel(nest, dtype, target, schedule)
-        kernels.append(join)
-        texts.append(join.text())
-    names = (RUN, JOIN)[: len(kernels)]
+def ptx_module(parts: Sequence[PlannedPart], outputs: int, dtype: str, target: Target) -> PtxModule:
+    """The module of the parts of a legal, hoisted nest that has so many outputs.
+
+    Each part has the kernel `redcomp_run`, and `redcomp_join` if its columns can be split; the
+    names of later parts have a number.
+    """
+    texts: list[str] = []
+    notes: list[str] = []
     declarations: dict[str, str] = {}
-    for kernel in kernels:
-        declarations.update(kernel.code.declarations)
-    text = "\n".join(
-        [
-            f'target triple = "{target.triple}"',
-            *texts,
-            *declarations.values(),
-            "attributes #0 = { nounwind }",
-            "attributes #1 = { convergent nounwind }",
-            "!0 = !{}",
-            f'{NO_UNROLLING} = distinct !{{{NO_UNROLLING}, !{{!"llvm.loop.unroll.disable"}}}}',
-            # The form that all releases of LLVM read.
-            *(
-                f'!{n} = !{{ptr @{kernel}, !"maxntidx", i32 {schedule.threads}}}'
-                for n, kernel in enumerate(names, 2)
-            ),
-            f"!nvvm.annotations = !{{{', '.join(f'!{n + 2}' for n in range(len(names)))}}}",
-        ]
-    )
-    layout = run.layout
-    return PtxModule(f"{text}\n", layout.partial_bytes, layout.workspace_bytes)
+    launches: list[Launch] = []
+    for number, planned in enumerate(parts):
+        nest, schedule = planned.part.nest, planned.schedule
+        run = _RunKernel(planned, outputs, dtype, target, number)
+        kernels: list[tuple[str, _Kernel]] = [(RUN, run)]
+        if nest.joins:
+            kernels.append((JOIN, _JoinKernel(planned, outputs, dtype, target)))
+        texts.append(run.tile.globals())
+        for stem, kernel in kernels:
+            name = kernel_name(stem, number)
+            texts.append(kernel.text(name))
+            # Metadata is the form of this that all releases of LLVM read.
+            notes.append(f'!{{ptr @{name}, !"maxntidx", i32 {schedule.threads}}}')
+            declarations.update(kernel.code.declarations)
+        launches.append(
+            Launch(
+                threads=schedule.threads,
+                rows=schedule.block_rows,
+                tile=schedule.tile,
+                partial_bytes=run.layout.partial_bytes,
+                workspace_bytes=run.layout.workspace_bytes,
+                can_split=bool(nest.joins),
+            )
+        )
+    lines = [
+        f'target triple = "{target.triple}"',
+        *texts,
+        *declarations.values(),
+        "attributes #0 = { nounwind }",
+        "attributes #1 = { convergent nounwind }",
+        "!0 = !{}",
+        f'{NO_UNROLLING} = distinct !{{{NO_UNROLLING}, !{{!"llvm.loop.unroll.disable"}}}}',
+        f"!nvvm.annotations = !{{{', '.join(f'!{n}' for n in range(2, len(notes) + 2))}}}",
+        *(f"!{n} = {note}" for n, note in enumerate(notes, 2)),
+    ]
+    return PtxModule("\n".join(lines) + "\n", tuple(launches))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,10 @@ class _Kernel(KernelParts):
         """The words of a dense task."""
         raise NotImplementedError
 
+    def text(self, name: str) -> str:
+        """The kernel under a name."""
+        raise NotImplementedError
+
     def block(self, number: str) -> tuple[str, str]:
         """The first row of a block of rows, and the one after its last."""
         code, height = self.code, self.schedule.block_rows
@@ -127,12 +142,12 @@ class _Kernel(KernelParts):
         )
 
     def _store_results(self, load: Loader, row: str) -> None:
-        code, results = self.code, self.nest.results
-        starts = [code.integer("mul", row, result.dim) for result in results]
+        code, results, places = self.code, self.nest.results, self.places
+        starts = [code.integer("mul", row, place.dim) for place in places]
 
         def store(n: int, position: int | str, operand: str) -> None:
-            type_ = LLVM_TYPES[results[n].dtype]
-            place = code.at(self.arrays[n], type_, starts[n], position, space=GLOBAL)
+            type_, array = LLVM_TYPES[results[n].dtype], self.arrays[places[n].result]
+            place = code.at(array, type_, starts[n], places[n].first, position, space=GLOBAL)
             code.store(type_, operand, place, SIZES[results[n].dtype], GLOBAL)
 
         store_all(self.emitter(load), results, store)
@@ -141,9 +156,11 @@ class _Kernel(KernelParts):
 class _RunKernel(_Kernel):
     """redcomp_run: reduces a block of rows over the columns of a task."""
 
-    def __init__(self, nest: Nest, dtype: str, target: Target, schedule: PtxSchedule) -> None:
-        super().__init__(nest, dtype, target, schedule)
-        self.tile = Tile(self)
+    def __init__(
+        self, planned: PlannedPart, outputs: int, dtype: str, target: Target, number: int
+    ) -> None:
+        super().__init__(planned, outputs, dtype, target)
+        self.tile = Tile(self, number)
         self.first = ""  # column of the tile
         layout, code = self.layout, self.code
         block = self._special("ctaid")
@@ -161,8 +178,8 @@ class _RunKernel(_Kernel):
             state=lambda v, k, row, col: self.step.states.load(code, v, k, row),
         )
         self.step = PairStep(
-            nest,
-            self.emitter(load, rows=schedule.rows),
+            self.nest,
+            self.emitter(load, rows=self.schedule.rows),
             self.own_memory(layout.states, states, self.size),
             self.totals,
         )
@@ -176,7 +193,7 @@ class _RunKernel(_Kernel):
         pointer = self.code.value(f"alloca [{rows * layout.totals.width} x {type_}]")
         return ThreadMemory(layout.totals, pointer, 0, rows, 1)
 
-    def text(self) -> str:
+    def text(self, name: str) -> str:
         """The kernel."""
         emitter = self.step.emitter
         with self.tasks() as number:
@@ -187,7 +204,7 @@ class _RunKernel(_Kernel):
             self._reduce(task)
             self._leave_totals(task)
             emitter.leave()
-        return self.function(RUN)
+        return self.function(name)
 
     def computed_task(self, number: str) -> tuple[str, ...]:
         code = self.code
@@ -311,7 +328,7 @@ class _RunKernel(_Kernel):
 class _JoinKernel(_Kernel):
     """redcomp_join: joins the totals of a block of rows and stores its results."""
 
-    def text(self) -> str:
+    def text(self, name: str) -> str:
         """The kernel."""
         with self.tasks() as number:
             task = self.task(number)
@@ -323,7 +340,7 @@ class _JoinKernel(_Kernel):
                 for row in range(self.schedule.rows):
                     self._join(totals, others, row)
             self.finish(task, totals)
-        return self.function(JOIN)
+        return self.function(name)
 
     def computed_task(self, number: str) -> tuple[str, ...]:
         start = self.code.integer("mul", number, "%splits")

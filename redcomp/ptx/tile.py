@@ -18,7 +18,6 @@ from redcomp.llvm_backend.target import LLVM_TYPES
 from redcomp.ptx.layout import VECTOR_BYTES
 from redcomp.ptx.parts import SHARED, KernelParts
 
-TILE, STAGED = "@tile", "@staged"
 # Above this many components, copying them is a loop.
 _UNROLLED_COPY = 8
 
@@ -26,7 +25,8 @@ _UNROLLED_COPY = 8
 class Tile:
     """Shared memory of a block, and the loader of what belongs to columns."""
 
-    def __init__(self, parts: KernelParts) -> None:
+    def __init__(self, parts: KernelParts, number: int) -> None:
+        self.tile, self.staging = f"@tile{number}", f"@staged{number}"
         self.parts, self.code, self.layout = parts, parts.code, parts.layout
         self.first, self.column = "", ""  # of the tile, and of the step within it
         self.base = ""  # the tile's buffer
@@ -34,7 +34,10 @@ class Tile:
 
     def globals(self) -> str:
         """The declarations of shared memory."""
-        sizes = {TILE: 2 * self.layout.tile_bytes, STAGED: self.layout.staged_bytes}
+        sizes = {
+            self.tile: 2 * self.layout.tile_bytes,
+            self.staging: self.layout.staged_bytes,
+        }
         return "".join(
             f"{name} = internal addrspace({SHARED}) global [{size} x i8] undef, align 16\n"
             for name, size in sizes.items()
@@ -184,7 +187,7 @@ class Tile:
         if not self.layout.tile_bytes:
             return ""
         offset = self.code.integer("mul", buffer, self.layout.tile_bytes)
-        return self.code.at(TILE, "i8", offset, space=SHARED)
+        return self.code.at(self.tile, "i8", offset, space=SHARED)
 
     def _record(self, base: str, column: str) -> str:
         if not self.layout.width:
@@ -196,7 +199,7 @@ class Tile:
         if not self.layout.staged.width:
             return ""
         offset = self.code.integer("mul", column, self.layout.staged.width)
-        return self.code.at(STAGED, self.parts.scalar, offset, space=SHARED)
+        return self.code.at(self.staging, self.parts.scalar, offset, space=SHARED)
 
     def _load(self, record: str, variable: Value, position: int | str, offset: int) -> str:
         type_ = LLVM_TYPES[variable.dtype]

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redcomp.ptx.layout import JOB_WORD, JOB_WORDS, Launch
-from redcomp.ptx.skeleton import JOIN, RUN
+from redcomp.ptx.layout import JOB_WORD, JOB_WORDS, JOIN, RUN, Launch, kernel_name
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.driver import Device, Driver
 from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
@@ -115,9 +114,9 @@ class Grid:
 class GpuKernel:
     """A compiled module.  A call reads and writes raw memory: its caller has checked everything."""
 
-    def __init__(self, ptx: str, launch: Launch) -> None:
-        self.ptx, self.launch = ptx, launch
-        self._loaded: dict[tuple[Driver, int], _Loaded] = {}
+    def __init__(self, ptx: str, launches: tuple[Launch, ...]) -> None:
+        self.ptx, self.launches = ptx, launches
+        self._loaded: dict[tuple[Driver, int], tuple[_Loaded, ...]] = {}
         self._lock = threading.Lock()
 
     def __call__(
@@ -134,31 +133,9 @@ class GpuKernel:
         Outputs and arguments are addresses on the device; the rest is as for a `HostKernel`.
         """
         driver, device = queue.driver, queue.device
-        loaded = self._loaded.get((driver, device.number)) or self._load(driver, device)
-        entries = 1 if offsets is None else len(offsets)
-        extent = blocks.extent
-        grid = loaded.table(blocks, entries) if extent is None else loaded.dense(*extent, entries)
-        uploaded = None if offsets is None else _offsets(driver, device, offsets)
-        if (grid.tables or uploaded) and queue.is_recorded():
-            _recorded.append((grid.tables, uploaded))
-        workspace, size = grid.temporaries
-        address, holder = queue.allocate(workspace + size) if workspace + size else (0, None)
-        words = (ctypes.c_int64 * (len(JOB_WORDS) + len(outputs) + len(arguments)))(
-            *grid.words,
-            0 if uploaded is None else uploaded.address,
-            address + workspace,
-            grid.partials,
-            address,
-            second_axis,
-            *outputs,
-            *arguments,
-        )
-        threads, stream = self.launch.threads, queue.stream
-        driver.launch(device, loaded.run, grid.blocks, threads, stream, words)
-        if grid.join_blocks:
-            words[:_PLANNED] = list(grid.join_words)
-            driver.launch(device, loaded.join, grid.join_blocks, threads, stream, words)
-        del holder
+        parts = self._loaded.get((driver, device.number)) or self._load(driver, device)
+        for loaded in parts:
+            loaded.queue(queue, blocks, outputs, arguments, offsets, second_axis)
 
     def run_copied(
         self,
@@ -189,22 +166,28 @@ class GpuKernel:
             for (address, size), copy in zip(outputs, targets, strict=True):
                 driver.copy_out(device, address, copy, size, 0)
 
-    def _load(self, driver: Driver, device: Device) -> _Loaded:
+    def _load(self, driver: Driver, device: Device) -> tuple[_Loaded, ...]:
         with self._lock:
             key = driver, device.number
             if key not in self._loaded:
-                code = _assembled(driver, device, self.ptx)
-                self._loaded[key] = _Loaded(driver, device, code, self.launch)
+                module = driver.load(device, _assembled(driver, device, self.ptx))
+                self._loaded[key] = tuple(
+                    _Loaded(driver, device, module, number, launch)
+                    for number, launch in enumerate(self.launches)
+                )
             return self._loaded[key]
 
 
 class _Loaded:
-    """A module that has been loaded on a device, and the grids of calls on it."""
+    """A part's kernels in a module that has been loaded on a device, and the grids of calls."""
 
-    def __init__(self, driver: Driver, device: Device, code: bytes, launch: Launch) -> None:
-        module = driver.load(device, code)
-        self.run = driver.function(device, module, RUN)
-        self.join = driver.function(device, module, JOIN) if launch.can_split else 0
+    def __init__(
+        self, driver: Driver, device: Device, module: int, number: int, launch: Launch
+    ) -> None:
+        self.run = driver.function(device, module, kernel_name(RUN, number))
+        self.join = 0
+        if launch.can_split:
+            self.join = driver.function(device, module, kernel_name(JOIN, number))
         self._driver, self._device, self._launch = driver, device, launch
         resident = max(1, driver.resident_blocks(device, self.run, launch.threads))
         self._most_resident = device.processors * resident
@@ -218,6 +201,42 @@ class _Loaded:
         )
         self.dense = functools.lru_cache(maxsize=256)(self._dense)
         self._lock = threading.Lock()
+
+    def queue(
+        self,
+        queue: Queue,
+        blocks: Blocks,
+        outputs: Sequence[int],
+        arguments: Sequence[int],
+        offsets: Integers | None,
+        second_axis: int,
+    ) -> None:
+        """Queue the computation of the part's results."""
+        driver, device = self._driver, self._device
+        entries = 1 if offsets is None else len(offsets)
+        extent = blocks.extent
+        grid = self.table(blocks, entries) if extent is None else self.dense(*extent, entries)
+        uploaded = None if offsets is None else _offsets(driver, device, offsets)
+        if (grid.tables or uploaded) and queue.is_recorded():
+            _recorded.append((grid.tables, uploaded))
+        workspace, size = grid.temporaries
+        address, holder = queue.allocate(workspace + size) if workspace + size else (0, None)
+        words = (ctypes.c_int64 * (len(JOB_WORDS) + len(outputs) + len(arguments)))(
+            *grid.words,
+            0 if uploaded is None else uploaded.address,
+            address + workspace,
+            grid.partials,
+            address,
+            second_axis,
+            *outputs,
+            *arguments,
+        )
+        threads, stream = self._launch.threads, queue.stream
+        driver.launch(device, self.run, grid.blocks, threads, stream, words)
+        if grid.join_blocks:
+            words[:_PLANNED] = list(grid.join_words)
+            driver.launch(device, self.join, grid.join_blocks, threads, stream, words)
+        del holder
 
     def _dense(self, rows: int, columns: int, entries: int) -> Grid:
         """The grid for all pairs: a task is a block of rows, times a part of the columns."""
