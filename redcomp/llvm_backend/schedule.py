@@ -18,7 +18,7 @@ from redcomp.ir import (
 from redcomp.llvm_backend.target import Target
 from redcomp.passes.expand import STRUCTURAL
 
-SIZES = {"f32": 4, "f64": 8, "i64": 8}
+SIZES = {"f32": 4, "f64": 8, "i32": 4, "i64": 8}
 
 # What a thread works on at a time should fit into the second-level cache with the tile of columns.
 _CHUNK_BYTES = 256 * 1024

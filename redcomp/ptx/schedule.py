@@ -99,7 +99,7 @@ def _components(nest: Nest, *kinds: str) -> int:
 
 def is_short(variable: Value) -> bool:
     """Whether a variable is kept close to the arithmetic, and not read from global memory."""
-    return variable.dim * SIZES.get(variable.dtype, 4) <= LONGEST_IN_TILE * 4
+    return variable.dim * SIZES[variable.dtype] <= LONGEST_IN_TILE * 4
 
 
 def _tile(nest: Nest, dtype: str, cols: int) -> int:
