@@ -37,9 +37,7 @@ from redcomp.passes.partition import Part, partition
 from redcomp.passes.prescale import prescale
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
-from redcomp.ptx.parts import PlannedPart
-from redcomp.ptx.schedule import PtxSchedule
-from redcomp.ptx.schedule import choose_schedule as choose_ptx_schedule
+from redcomp.ptx.schedule import PlannedPart, PtxSchedule, plan
 from redcomp.ptx.skeleton import PtxModule, ptx_module
 from redcomp.ptx.target import gpu_target, is_gpu
 from redcomp.runtime.cache import default_cache
@@ -113,16 +111,16 @@ PIPELINE = (
 def _scalarized(nest: Nest, target: Target) -> Nest:
     """On scalars, with as much written out as the target's registers and patience allow."""
     *preferred, last = target.unrolling[nest.dtype]
+    most = max(target.carried.get(nest.dtype, (0,)))
     for unrolling in preferred:
         made = scalarize(nest, unrolling)
-        if all(_is_small(part, target) for part in partition(made, target.carried[nest.dtype])):
+        if all(_is_small(part, most) for part in partition(made, most)):
             return made
     return scalarize(nest, last)
 
 
-def _is_small(part: Part, target: Target) -> bool:
-    values = sum(1 for _ in topological(part.nest.pairs))
-    return values <= LONGEST_BODY and part.carried <= target.carried[part.nest.dtype]
+def _is_small(part: Part, most: int) -> bool:
+    return part.carried <= most and sum(1 for _ in topological(part.nest.pairs)) <= LONGEST_BODY
 
 
 def _prescaled(program: Program, context: Context) -> Program:
@@ -381,21 +379,9 @@ class GpuLowering(Lowering[PtxSchedule]):
         return self.planned[0].schedule
 
     @functools.cached_property
-    def parts(self) -> tuple[Part, ...]:
-        """Nests that each compute some of the results."""
-        return partition(self.nest, self.target.carried[self.dtype])
-
-    @functools.cached_property
     def planned(self) -> tuple[PlannedPart, ...]:
-        """The parts and their schedules."""
-        return tuple(
-            PlannedPart(
-                part,
-                self.given_schedule
-                or choose_ptx_schedule(part.nest, self.dtype, self.target, self.few_rows),
-            )
-            for part in self.parts
-        )
+        """The parts that results are computed in, and their schedules."""
+        return plan(self.nest, self.dtype, self.target, self.few_rows, self.given_schedule)
 
     @property
     def block(self) -> tuple[int, int]:

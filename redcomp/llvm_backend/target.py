@@ -111,7 +111,7 @@ class Target:
     embeds_broadcasts   whether instructions can repeat a scalar operand from memory over all lanes
     unrolling      which vectors are written out, by dtype: the first one is taken with which bodies
                    are short and states few enough, else the last
-    carried        states that fit into registers
+    carried        how many states may be in registers, by dtype
     hoists_vectors whether a long vector that depends on one index has memory to be kept in
     copies_asynchronously   whether shared memory is filled without passing through registers
     llvm_passes    what LLVM's optimiser runs
@@ -131,7 +131,7 @@ class Target:
     attributes: str = ""
     embeds_broadcasts: bool = False
     unrolling: Mapping[str, tuple[Unrolling, ...]] = field(default_factory=lambda: dict(_UNROLLING))
-    carried: Mapping[str, int] = field(default_factory=dict)
+    carried: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     hoists_vectors: bool = True
     copies_asynchronously: bool = False
     llvm_passes: tuple[str, ...] = LLVM_PASSES

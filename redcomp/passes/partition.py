@@ -45,10 +45,29 @@ class _Element:
 
 
 def partition(nest: Nest, most: int) -> tuple[Part, ...]:
-    """Parts with at most `most` scalar states each, as far as results allow to divide them."""
+    """Parts with at most `most` scalar states each, as far as results allow to divide them.
+
+    There are as few as possible, of about the same size.
+    """
+    elements = list(_elements(nest))
+    groups = _grouped(nest, elements, most)
+    if len(groups) == 1:
+        places = (Place(n, 0, result.dim) for n, result in enumerate(nest.results))
+        return (Part(nest, tuple(places)),)
+    count = len(groups)
+    for fewer in range(most - 1, 0, -1):
+        smaller = _grouped(nest, elements, fewer)
+        if len(smaller) > count:
+            break
+        groups = smaller
+    return tuple(_part(nest, group) for group in groups)
+
+
+def _grouped(nest: Nest, elements: list[_Element], most: int) -> list[list[_Element]]:
+    """Neighbouring elements that together need at most `most` scalar states."""
     groups: list[list[_Element]] = []
     known: frozenset[int] = frozenset()
-    for element in _elements(nest):
+    for element in elements:
         together = known | element.states
         if groups and sum(nest.states[n].dim == 1 for n in together) <= most:
             groups[-1].append(element)
@@ -56,10 +75,7 @@ def partition(nest: Nest, most: int) -> tuple[Part, ...]:
         else:
             groups.append([element])
             known = element.states
-    if len(groups) == 1:
-        places = (Place(n, 0, result.dim) for n, result in enumerate(nest.results))
-        return (Part(nest, tuple(places)),)
-    return tuple(_part(nest, group) for group in groups)
+    return groups
 
 
 def _elements(nest: Nest) -> Iterator[_Element]:

@@ -66,7 +66,9 @@ class Layout:
     """What a block keeps where: its tile in shared memory, states and totals of its rows.
 
     A column of the tile is a record that steps read; what is only needed to prepare it is staged in
-    a record of its own.  Vectors that are too long for a record are read from global memory.
+    a record of its own.  Vectors that are too long for a record are read from global memory: those
+    of columns by all threads at the same place, those of rows from a copy in which the rows of
+    neighbouring threads lie side by side.
     """
 
     def __init__(self, nest: Nest, dtype: str, schedule: PtxSchedule) -> None:
@@ -75,9 +77,9 @@ class Layout:
         hoisted = {id(h.variable) for h in nest.columns}
         read = [v for v in variables_of(nest.pairs, "j") if id(v) not in hoisted and is_short(v)]
         read_ids = {id(v) for v in read}
-        staged = [
-            v for v in variables_of(definitions, "j") if id(v) not in read_ids and is_short(v)
-        ]
+        self.prepared = [v for v in variables_of(definitions, "j") if is_short(v)]
+        staged = [v for v in self.prepared if id(v) not in read_ids]
+        self.long_columns = [v for v in variables_of(nest.pairs, "j") if not is_short(v)]
         self.numbers = variables_of((*nest.pairs, *definitions), "column", "j_index")
         made = [h.variable for h in nest.columns]
         self.copied = read
@@ -95,7 +97,10 @@ class Layout:
         self.keeps_totals = is_few
         self.states_offset = 0 if is_few else _aligned(self.partial_bytes)
         states_bytes = schedule.block_rows * self.states.width * self.size
-        self.workspace_bytes = self.states_offset + _aligned(states_bytes)
+        self.rows_offset = self.states_offset + _aligned(states_bytes)
+        self.long_rows = Record.of(v for v in variables_of(nest.pairs, "i") if not is_short(v))
+        rows_bytes = schedule.block_rows * self.long_rows.width * self.size
+        self.workspace_bytes = self.rows_offset + _aligned(rows_bytes)
 
 
 def _padded(width: int, cols: int, size: int) -> int:

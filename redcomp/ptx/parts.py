@@ -12,9 +12,8 @@ from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.layout import Record
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
-from redcomp.passes.partition import Part
 from redcomp.ptx.layout import JOB_WORDS, Layout
-from redcomp.ptx.schedule import PtxSchedule
+from redcomp.ptx.schedule import PlannedPart
 
 GLOBAL, SHARED = 1, 3
 
@@ -56,14 +55,6 @@ class ThreadMemory:
         place = self._place(code, variable, position, row)
         type_ = LLVM_TYPES[variable.dtype]
         code.store(type_, operand, place, SIZES[variable.dtype], self.space)
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedPart:
-    """A part of a nest and the layout of its loops."""
-
-    part: Part
-    schedule: PtxSchedule
 
 
 class KernelParts:
@@ -165,14 +156,17 @@ class KernelParts:
         """The pointer to the array of a variable."""
         return self.arrays[self.outputs + int(variable["position"])]
 
-    def element(self, variable: Value, vector: str | None, position: int | str) -> str:
-        """A component of a vector of an argument, the only one if there is no number of it."""
+    def vector(self, variable: Value, number: str) -> str:
+        """The pointer to a vector of an argument."""
+        start = self.code.integer("mul", number, variable.dim)
+        return self.code.at(
+            self.argument(variable), LLVM_TYPES[variable.dtype], start, space=GLOBAL
+        )
+
+    def component(self, variable: Value, vector: str, *position: int | str) -> str:
+        """A component of a vector of an argument."""
         code, type_ = self.code, LLVM_TYPES[variable.dtype]
-        pointer = self.argument(variable)
-        if vector is not None:
-            start = code.integer("mul", vector, variable.dim)
-            pointer = code.at(pointer, type_, start, space=GLOBAL)
-        place = code.at(pointer, type_, position, space=GLOBAL)
+        place = code.at(vector, type_, *position, space=GLOBAL)
         size = SIZES[variable.dtype]
         return code.value(
             f"load {type_}, ptr addrspace({GLOBAL}) {place}, align {size}, {_INVARIANT}"
@@ -180,13 +174,13 @@ class KernelParts:
 
     def parameter(self, variable: Value, position: int | str, row: int, col: int) -> str:
         """Loads a component of a parameter."""
-        return self.element(variable, None, position)
+        return self.component(variable, self.argument(variable), position)
 
     def row(self, variable: Value, position: int | str, row: int, col: int) -> str:
         """Loads a component of what belongs to a row, or its number."""
         if variable["kind"] == "i_index":
             return self.number(self.rows[row], variable)
-        return self.element(variable, self.rows[row], position)
+        return self.component(variable, self.vector(variable, self.rows[row]), position)
 
     def number(self, number: str, variable: Value) -> str:
         """A 64-bit number in a variable's dtype."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redcomp.ir import I_BIT, J_BIT, Nest, Value, topological
+from redcomp.ir import I_BIT, J_BIT, Nest, Value, free_indices, topological
 from redcomp.llvm_backend.layout import variables_of
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import Target
 from redcomp.passes.expand import STRUCTURAL
+from redcomp.passes.partition import Part, partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,62 +43,153 @@ class PtxSchedule:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedPart:
+    """A part of a nest and the layout of its loops."""
+
+    part: Part
+    schedule: PtxSchedule
+
+
 THREADS = 128
 MOST_COLUMNS = 256
 # Two buffers of a tile and what is staged for it: several blocks are to fit beside each other, and
 # more than 48 KiB would have to be asked for at run time.
 SHARED_BYTES = 32 * 1024
-# Longer vectors stay in global memory, where all threads read the same element at a time.
+# Longer vectors, of 32-bit words, stay in global memory.
 LONGEST_IN_TILE = 64
 
-# Blocks of rows x columns, best first.  One shared load serves all rows of a thread, and one end of
-# the loop all columns of a step.
-_Blocks = tuple[tuple[int, int], ...]
-_BLOCKS: _Blocks = ((4, 8), (4, 4), (2, 8), (2, 4), (2, 2), (2, 1), (1, 4), (1, 2), (1, 1))
-# A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
-_VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 4), (1, 1))
-# Where the states are rarely adjusted, branches keep the pairs apart.
-_ADJUSTED_BLOCKS: _Blocks = ((2, 4), (1, 4), (1, 2), (1, 1))
+# One shared load serves all rows of a thread, and one end of the loop all columns of a step.
+ROWS = (4, 2, 1)
+COLUMNS = (8, 4, 2, 1)
+# Where accumulators of loops over components wait for each other.
+COLUMNS_OF_FOLDS = (16, 8, 4, 2, 1)
 
-# Of the 255 registers that a thread can have, those that rows, states and columns may take; and
-# with which most blocks of a few rows still leave a multiprocessor well filled.
-_MOST_REGISTERS = 150
-# The assembler's time grows faster than a loop's body, which is limited to this many operations.
+# The assembler's time grows faster than a loop's body, which is limited to this many operations;
+# and adjustments of states, which are rare, are written for each pair of a step.
 _LONGEST_BODY = 1200
+_LONGEST_ADJUSTMENT = 400
+
+# Of 255 registers: what addresses, counters and temporaries take, and columns on their way.
+# States that branches may change are there several times.
+_OVERHEAD = 24
+_COLUMNS_ON_THEIR_WAY = 48
+_COPIES_OF_ADJUSTED = 3
+_MOST_REGISTERS = 205
+_REGISTER_FILE = 65536
+# Warps that hide most latencies, with several independent pairs in each.
+_ENOUGH_WARPS = 16
+
+# Clocks of a multiprocessor for an instruction of a warp, on the larger GPUs: of arithmetic, of the
+# special functions, and for each 32-bit word that all threads load from shared memory (its way to
+# the registers is as wide as a warp).
+_ARITHMETIC = {"f32": 0.25, "f64": 0.5}
+_SPECIAL = 2.0
+_WORD = 1.0
+_LOOP_END = 4
+# What does not limit the rate still gets in its way.
+_INTERFERENCE = 0.2
+
+
+def plan(
+    nest: Nest, dtype: str, target: Target, few_rows: bool, given: PtxSchedule | None
+) -> tuple[PlannedPart, ...]:
+    """The parts of a nest and their schedules: from counts of values, nothing measured.
+
+    More states in a part repeat less of what parts have in common, fewer leave registers for more
+    rows.
+    """
+
+    def planned(most: int) -> tuple[PlannedPart, ...]:
+        return tuple(
+            PlannedPart(part, given or choose_schedule(part.nest, dtype, target, few_rows))
+            for part in partition(nest, most)
+        )
+
+    def cost(parts: tuple[PlannedPart, ...]) -> float:
+        return sum(
+            _Costs(p.part.nest, dtype, target).of(p.schedule.rows, p.schedule.cols) for p in parts
+        )
+
+    return min((planned(most) for most in target.carried[dtype]), key=cost)
 
 
 def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = False) -> PtxSchedule:
-    """The schedule for a nest: from the counts of its values, nothing measured."""
-    values = list(topological(nest.pairs))
-    operations = sum(value.op not in STRUCTURAL for value in values)
-    folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
-    words = SIZES[dtype] // 4
-    scalars = sum(state.dim == 1 for state in nest.states)
-    of_row = words * (scalars + _components(nest, "i", "i_index"))
-    of_column = words * _components(nest, "j", "j_index", "column")
+    """The cheapest schedule of a nest that fits."""
+    costs = _Costs(nest, dtype, target)
+    rows, cols = min(costs.blocks(few_rows), key=lambda block: costs.of(*block))
+    return PtxSchedule(THREADS, rows, cols, _tile(nest, dtype))
 
-    def fits(block: tuple[int, int]) -> bool:
-        rows, cols = block
-        registers = rows * of_row + min(cols, 2) * of_column + rows * cols * folds * words
-        is_short = rows * cols * operations <= _LONGEST_BODY
-        return is_short and registers <= _MOST_REGISTERS
 
-    if any(state.dim > 1 for state in nest.states):
-        blocks = _VECTOR_STATE_BLOCKS
-    elif nest.guards:
-        blocks = _ADJUSTED_BLOCKS
-    else:
-        blocks = _BLOCKS
-    if few_rows:
-        blocks = tuple((rows, cols) for rows, cols in blocks if rows == 1)
-    rows, cols = next(filter(fits, blocks), (1, 1))
-    return PtxSchedule(THREADS, rows, cols, _tile(nest, dtype, cols))
+class _Costs:
+    """What pairs of a nest cost, by the block of rows and columns of a step."""
+
+    def __init__(self, nest: Nest, dtype: str, target: Target) -> None:
+        self.nest, self.dtype, self.words = nest, dtype, SIZES[dtype] // 4
+        free = free_indices(nest.pairs)
+        values = list(topological(nest.pairs))
+        operations = [v for v in values if v.op not in STRUCTURAL and v.dependence == I_BIT | J_BIT]
+        self.folds = [v for v in values if v.op == "fold" and v.dependence == I_BIT | J_BIT]
+
+        def times(value: Value) -> int:
+            return math.prod(extent for _, extent in free[id(value)])
+
+        special = [v for v in operations if (v.op, v.dtype) in target.native]
+        self.body = len(operations)
+        self.special = sum(map(times, special))
+        self.arithmetic = sum(map(times, operations)) - self.special
+        self.arithmetic += sum(f.args[-1]["extent"] * times(f) for f in self.folds)
+        read = [v for v in values if v.op == "component" and not is_short(v.args[0])]
+        self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words
+        self.long_columns = sum(times(v) for v in read if v.dependence == J_BIT) * self.words
+        self.of_row = self.words * (self._carried() + _components(nest, "i", "i_index"))
+        self.of_column = self.words * _components(nest, "j", "j_index", "column")
+        rare = topological(nest.adjusts, known={id(v) for v in topological(nest.guards)})
+        self.adjustment = sum(v.op not in STRUCTURAL for v in rare)
+
+    def _carried(self) -> int:
+        scalars = sum(state.dim == 1 for state in self.nest.states)
+        return scalars * (_COPIES_OF_ADJUSTED if self.nest.guards else 1)
+
+    def blocks(self, few_rows: bool) -> Iterator[tuple[int, int]]:
+        """The blocks that fit, or else the smallest."""
+        is_wide = any(state.dim > 1 for state in self.nest.states)
+        all_rows = (1,) if few_rows or is_wide else ROWS
+        all_columns = COLUMNS_OF_FOLDS if self.folds else COLUMNS
+        found = [b for b in itertools.product(all_rows, all_columns) if self._fits(*b)]
+        yield from found or [(1, 1)]
+
+    def _fits(self, rows: int, cols: int) -> bool:
+        return (
+            rows * cols * self.body <= _LONGEST_BODY
+            and rows * cols * self.adjustment <= _LONGEST_ADJUSTMENT
+            and self._registers(rows, cols) <= _MOST_REGISTERS
+        )
+
+    def _registers(self, rows: int, cols: int) -> int:
+        on_their_way = min(4 * self.of_column, _COLUMNS_ON_THEIR_WAY)
+        accumulators = rows * cols * len(self.folds) * self.words
+        return rows * self.of_row + accumulators + on_their_way + _OVERHEAD
+
+    def of(self, rows: int, cols: int) -> float:
+        """Clocks of a multiprocessor for a pair of each thread of a warp, about."""
+        words = (self.of_column + self.long_columns) / rows + self.long_rows / cols
+        loads = self.of_column / 4 / rows + self.long_columns / rows + self.long_rows / cols
+        issued = self.arithmetic + self.special + loads + _LOOP_END / (rows * cols)
+        pipes = (
+            issued * _ARITHMETIC["f32"],
+            self.arithmetic * _ARITHMETIC[self.dtype],
+            self.special * _SPECIAL,
+            words * _WORD,
+        )
+        busy = max(pipes) + _INTERFERENCE * (sum(pipes) - max(pipes))
+        warps = _REGISTER_FILE // (32 * self._registers(rows, cols))
+        return busy * (1 + max(0, _ENOUGH_WARPS - warps) / (2 * _ENOUGH_WARPS))
 
 
 def _components(nest: Nest, *kinds: str) -> int:
     """Scalars of these kinds that a step reads from registers or shared memory."""
-    found = variables_of(nest.pairs, *kinds)
-    return sum(v.dim for v in found if is_short(v))
+    return sum(v.dim for v in variables_of(nest.pairs, *kinds) if is_short(v))
 
 
 def is_short(variable: Value) -> bool:
@@ -102,7 +197,7 @@ def is_short(variable: Value) -> bool:
     return variable.dim * SIZES[variable.dtype] <= LONGEST_IN_TILE * 4
 
 
-def _tile(nest: Nest, dtype: str, cols: int) -> int:
+def _tile(nest: Nest, dtype: str) -> int:
     """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory."""
     definitions = [h.definition for h in nest.columns]
     read = [*variables_of(nest.pairs, "j", "j_index", "column"), *variables_of(definitions, "j")]

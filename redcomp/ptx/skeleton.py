@@ -19,7 +19,8 @@ from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
 from redcomp.ptx.layout import JOIN, RUN, Launch, kernel_name
-from redcomp.ptx.parts import GLOBAL, KernelParts, PlannedPart, ThreadMemory
+from redcomp.ptx.parts import GLOBAL, KernelParts, ThreadMemory
+from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.tile import Tile
 
 # The assembler would unroll short loops by itself, and count another remainder.
@@ -168,8 +169,10 @@ class _RunKernel(_Kernel):
         workspace = code.at("%workspace", "i8", offset, space=GLOBAL)
         states = code.at(workspace, "i8", layout.states_offset, space=GLOBAL)
         self.totals = self._total_memory(workspace)
+        long_rows = code.at(workspace, "i8", layout.rows_offset, space=GLOBAL)
+        self.long_rows = self.own_memory(layout.long_rows, long_rows, self.size)
         load = by_kind(
-            i=self.row,
+            i=self._row,
             j=self.tile.load,
             ij=self._pair,
             tile=lambda v, k, row, col: self.number(self.first, v),
@@ -218,6 +221,7 @@ class _RunKernel(_Kernel):
     def _prepare(self) -> None:
         """What does not change from pair to pair, and the first totals."""
         emitter, nest = self.step.emitter, self.nest
+        self._copy_long_rows()
         for hoisted in (nest.uniform, nest.rows):
             emitter.emit(h.definition for h in hoisted)
             for h in hoisted:
@@ -227,6 +231,21 @@ class _RunKernel(_Kernel):
         self.step.read_rows()
         for total, initial in zip(nest.totals, nest.initial, strict=True):
             self._fill(total, emitter.operand(constant(initial, total.dtype), 0, 0, True))
+
+    def _copy_long_rows(self) -> None:
+        """Copy long vectors of rows to where neighbouring threads find theirs side by side."""
+        for variable in self.layout.long_rows.variables:
+            vectors = [self.vector(variable, row) for row in self.rows]
+            with self.code.loop(0, variable.dim, 1) as loop:
+                for row, vector in enumerate(vectors):
+                    operand = self.component(variable, vector, loop.counter)
+                    self.long_rows.store(self.code, operand, variable, loop.counter, row)
+
+    def _row(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """Loads a component of what belongs to a row, from the copy if there is one."""
+        if id(variable) in self.long_rows.record.offsets:
+            return self.long_rows.load(self.code, variable, position, row)
+        return self.row(variable, position, row, col)
 
     def _fill(self, total: Value, operand: str) -> None:
         """Set all components of a total, for all rows."""
@@ -296,7 +315,7 @@ class _RunKernel(_Kernel):
         code, numbers = self.code, [self.rows[row], self.tile.number(col)]
         major, minor = numbers if variable["kind"] == "ij" else numbers[::-1]
         vector = code.integer("add", code.integer("mul", major, "%second_axis"), minor)
-        return self.element(variable, vector, position)
+        return self.component(variable, self.vector(variable, vector), position)
 
     def _leave_totals(self, task: _Task) -> None:
         """Store results, or totals that are to be joined."""

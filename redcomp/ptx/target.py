@@ -20,9 +20,9 @@ from redcomp.passes.scalarize import Unrolling
 TRIPLE = "nvptx64-nvidia-cuda"
 # Of 32 bits, of one thread.
 REGISTERS = 255
-# States of a thread's rows that leave enough registers for what else a pair needs, and the vectors
-# that are written out: results may be wide, since they are divided; lists cannot be.
-CARRIED: Mapping[str, int] = {"f32": 48, "f64": 24}
+# States of a row that leave enough registers for what else a pair needs, and the vectors that are
+# written out: results may be wide, since they are divided; lists cannot be.
+CARRIED: Mapping[str, tuple[int, ...]] = {"f32": (48, 24, 16), "f64": (24, 12, 8)}
 UNROLLING: Mapping[str, tuple[Unrolling, ...]] = {
     dtype: (
         Unrolling(operands, 256),

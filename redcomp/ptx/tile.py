@@ -1,8 +1,9 @@
 """The tile of columns in shared memory: copied and prepared by all threads, read by all.
 
 There are two buffers.  While the pairs of one tile are reduced, the next one's data are on their
-way (from sm_80 on without passing through registers).  A thread prepares the columns that it copied
-itself, so one barrier a tile is enough.
+way (from sm_80 on without passing through registers).  A thread prepares the columns whose short
+vectors it copied itself, so one barrier a tile is enough; longer vectors are copied by whole warps,
+so that memory is read by whole lines, and if they are prepared there is a second barrier.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES
 from redcomp.ptx.layout import VECTOR_BYTES
-from redcomp.ptx.parts import SHARED, KernelParts
+from redcomp.ptx.parts import GLOBAL, SHARED, KernelParts
 
-# Above this many components, copying them is a loop.
-_UNROLLED_COPY = 8
+# Vectors of at most so many components are copied by one thread each: they share lines of memory.
+_OWN_COPY = 8
+_WARP = 32
 
 
 class Tile:
@@ -31,6 +33,7 @@ class Tile:
         self.first, self.column = "", ""  # of the tile, and of the step within it
         self.base = ""  # the tile's buffer
         self.known: dict[int, str] = {}  # components of the step's columns that have been loaded
+        self.vectors: dict[int, str] = {}  # pointers to long vectors of the step's first column
 
     def globals(self) -> str:
         """The declarations of shared memory."""
@@ -49,21 +52,30 @@ class Tile:
     def copy(self, first: str, count: str, buffer: str) -> None:
         """Start to copy the columns first, first + 1, ... into a buffer."""
         base = self._buffer(buffer)
-        with self._own_columns(count) as column:
-            number = self.code.integer("add", first, column)
-            for variable in self.layout.copied:
-                offset = self.layout.columns.offsets[id(variable)]
-                self._copy_one(variable, number, self._record(base, column), offset)
-            for variable in self.layout.staged.variables:
-                offset = self.layout.staged.offsets[id(variable)]
-                self._copy_one(variable, number, self._staged(column), offset)
+        short = [v for v in self._copied() if v.dim <= _OWN_COPY]
+        if short:
+            with self._own_columns(count) as column:
+                for variable in short:
+                    source, target = self._ends(variable, first, column, base)
+                    for k in range(variable.dim):
+                        self._copy_element(source, target, k, variable)
+        code, long = self.code, [v for v in self._copied() if v.dim > _OWN_COPY]
+        if long:
+            warp, lane = (code.integer(op, self.parts.thread, _WARP) for op in ("udiv", "urem"))
+            with code.loop(warp, count, self.parts.schedule.threads // _WARP) as column_loop:
+                for variable in long:
+                    source, target = self._ends(variable, first, column_loop.counter, base)
+                    with code.loop(lane, variable.dim, _WARP) as loop:
+                        self._copy_element(source, target, loop.counter, variable)
 
     def prepare(self, first: str, count: str, buffer: str) -> None:
-        """Wait for the thread's own copies, and compute what depends on columns only."""
+        """Wait for copies, and compute what depends on columns only."""
         if self.parts.target.copies_asynchronously:
             self.parts.assembly("cp.async.wait_all;", "")
         if not (self.layout.numbers or self.parts.nest.columns):
             return
+        if any(v.dim > _OWN_COPY for v in self.layout.prepared):
+            self.parts.barrier()
         base = self._buffer(buffer)
         with self._own_columns(count) as column:
             record, number = self._record(base, column), self.code.integer("add", first, column)
@@ -71,6 +83,9 @@ class Tile:
                 value = column if variable["kind"] == "column" else number
                 self._store(record, variable, self.parts.number(value, variable))
             self._compute(record, column, number)
+
+    def _copied(self) -> list[Value]:
+        return [*self.layout.copied, *self.layout.staged.variables]
 
     def _compute(self, record: str, column: str, number: str) -> None:
         """Compute the hoisted values of a column from its raw ones."""
@@ -81,7 +96,7 @@ class Tile:
             for pointer, kept in ((record, layout.columns), (staged, layout.staged)):
                 if id(variable) in kept.offsets:
                     return self._load(pointer, variable, position, kept.offsets[id(variable)])
-            return parts.element(variable, number, position)
+            return parts.component(variable, parts.vector(variable, number), position)
 
         emitter = parts.emitter(by_kind(j=load, parameter=parts.parameter), J_BIT)
         emitter.emit(h.definition for h in parts.nest.columns)
@@ -94,34 +109,31 @@ class Tile:
         with self.code.loop(self.parts.thread, count, self.parts.schedule.threads) as loop:
             yield loop.counter
 
-    def _copy_one(self, variable: Value, number: str, record: str, offset: int) -> None:
+    def _ends(self, variable: Value, first: str, column: str, base: str) -> tuple[str, str]:
+        """Where a column's vector comes from, and where it goes."""
         code, type_ = self.code, LLVM_TYPES[variable.dtype]
+        number = code.integer("add", first, column)
         start = code.integer("mul", number, variable.dim)
-        source = code.at(self.parts.argument(variable), type_, start, space=1)
-
-        def one(k: int | str) -> None:
-            target = code.at(record, type_, k, offset, space=SHARED)
-            self._copy_element(code.at(source, type_, k, space=1), target, variable)
-
-        if variable.dim <= _UNROLLED_COPY:
-            for k in range(variable.dim):
-                one(k)
+        source = code.at(self.parts.argument(variable), type_, start, space=GLOBAL)
+        if id(variable) in self.layout.staged.offsets:
+            record, offset = self._staged(column), self.layout.staged.offsets[id(variable)]
         else:
-            with code.loop(0, variable.dim, 1) as loop:
-                one(loop.counter)
+            record, offset = self._record(base, column), self.layout.columns.offsets[id(variable)]
+        return source, code.at(record, type_, offset, space=SHARED)
 
-    def _copy_element(self, source: str, target: str, variable: Value) -> None:
-        type_, size = LLVM_TYPES[variable.dtype], SIZES[variable.dtype]
+    def _copy_element(self, source: str, target: str, k: int | str, variable: Value) -> None:
+        code, type_, size = self.code, LLVM_TYPES[variable.dtype], SIZES[variable.dtype]
+        source = code.at(source, type_, k, space=GLOBAL)
+        target = code.at(target, type_, k, space=SHARED)
         if self.parts.target.copies_asynchronously:
-            address = self.code.value(f"ptrtoint ptr addrspace({SHARED}) {target} to i32")
+            address = code.value(f"ptrtoint ptr addrspace({SHARED}) {target} to i32")
             self.parts.assembly(
                 f"cp.async.ca.shared.global [$0], [$1], {size};",
                 "r,l",
-                [f"i32 {address}", f"ptr addrspace(1) {source}"],
+                [f"i32 {address}", f"ptr addrspace({GLOBAL}) {source}"],
             )
         else:
-            value = self.code.load(type_, source, size, 1)
-            self.code.store(type_, value, target, size, SHARED)
+            code.store(type_, code.load(type_, source, size, GLOBAL), target, size, SHARED)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -134,6 +146,8 @@ class Tile:
         code, layout = self.code, self.layout
         self.column = code.value(f"sext i32 {column} to i64")
         self.known = {}
+        number = self.number(0)
+        self.vectors = {id(v): self.parts.vector(v, number) for v in layout.long_columns}
         if not layout.width:
             return
         record = self._record(self.base, self.column)
@@ -164,7 +178,8 @@ class Tile:
         layout = self.layout
         offset = layout.columns.offsets.get(id(variable))
         if offset is None:
-            return self.parts.element(variable, self.number(col), position)
+            vector = self.vectors[id(variable)]
+            return self.parts.component(variable, vector, position, col * variable.dim)
         if isinstance(position, int):
             return self._as(variable, self.known[col * layout.width + offset + position])
         record = self._record(self.base, self.column)
