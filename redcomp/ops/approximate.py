@@ -30,7 +30,7 @@ TANH = (-0.33332955837249756, 0.1332090198993683, -0.05268148332834244, 0.016453
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """An instruction's result is within relative * |exact| + absolute of the exact one."""
+    """How far a result is from the exact one: relative * |exact|, or `absolute` if that is more."""
 
     relative: float = 0.0
     absolute: float = 0.0
@@ -38,7 +38,7 @@ class Error:
 
 ERRORS: Mapping[str, Error] = {
     "exp2_approx": Error(relative=2.0**-22),
-    # Absolute where the operand is in [1/2, 2], relative elsewhere.
+    # Absolute where the operand is in [1/2, 2], and so the result in [-1, 1]; relative elsewhere.
     "log2_approx": Error(relative=2.0**-22, absolute=2.0**-22),
     "reciprocal_approx": Error(relative=2.0**-23),
     "sqrt_approx": Error(relative=2.0**-23),
