@@ -31,6 +31,7 @@ import mpmath
 import numpy as np
 from mpmath import mpf
 
+from redcomp.ops.approximate import TANH
 from redcomp.ops.error_function import JOINT
 from redcomp.ops.error_function import TABLE as ERROR_FUNCTION
 from redcomp.ops.expansions import LN2, LOG2_E
@@ -118,6 +119,7 @@ def _exp_problems() -> dict[str, Problem]:
     exp_slope = _by_series(lambda r: mpmath.expm1(r) / r, mpf(1), mpf(1) / 2)
     exp_tail = _by_series(lambda r: (mpmath.expm1(r) - r) / r**2, mpf(1) / 2, mpf(1) / 6)
     exp2_slope = _by_series(lambda r: (mpf(2) ** r - 1) / r, ln2, ln2**2 / 2)
+    tanh_tail = _cubic(lambda a: mpmath.tanh(a) - a, mpf(-1) / 3, mpf(2) / 15)
     sinh_tail = _cubic(lambda a: mpmath.sinh(a) - a, mpf(1) / 6, mpf(1) / 120)
 
     def exp(wider: str, steps: int = 1) -> Problem:
@@ -146,6 +148,7 @@ def _exp_problems() -> dict[str, Problem]:
             mpf(1) / 2,
         ),
         "expm1": Problem("exp(r) - 1 = r + r**2 p(r)", exp_tail, _or_zero(of_expm1), -wider, wider),
+        "tanh": Problem("tanh(a) = a + a**3 p(a**2)", tanh_tail, lambda z: z, 0, mpf("0.3026")),
         "sinh": Problem("sinh(a) = a + a**3 p(a**2)", sinh_tail, lambda z: z, 0, mpf("1.001")),
     }
 
@@ -277,6 +280,7 @@ FITS: tuple[Fit, ...] = (
     _fit("exp2", "f64", "exp2 f64", EXP2["f64"].coefficients[1:], "2^-56.5"),
     _fit("expm1", "f32", "expm1", EXPM1["f32"].coefficients, "2^-26.0"),
     _fit("expm1", "f64", "expm1", EXPM1["f64"].coefficients, "2^-61.6"),
+    _fit("tanh", "f32", "tanh", TANH, "2^-24.7"),
     _fit("sinh", "f32", "sinh", SINH["f32"], "2^-25.1"),
     _fit("sinh", "f64", "sinh", SINH["f64"], "2^-61.7"),
     _fit("log", "f32", "log f32", LOG_F32, "2^-27.3"),

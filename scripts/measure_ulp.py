@@ -253,6 +253,7 @@ The functions are measured as compiled for each of the targets in the table. Tar
 numbers up in a vector register (avx512) have another form of these functions: {variants}.
 The limits rest on fused multiply-adds, which the target sse2 lacks and emulates;
 `tests/test_accuracy.py` holds it to the same limits.
+What GPUs compute under fast math errs more: see [fast math](fast-math.md).
 
 """
 

@@ -17,7 +17,15 @@ from mpmath import mpf
 
 from redcomp.interpret import interpret
 from redcomp.ir import Type, variable
-from redcomp.ops import error_function, expansions, exponential, logarithm, powers, trigonometric
+from redcomp.ops import (
+    approximate,
+    error_function,
+    expansions,
+    exponential,
+    logarithm,
+    powers,
+    trigonometric,
+)
 from redcomp.ops.table import Array
 
 pytestmark = pytest.mark.slow
@@ -30,6 +38,7 @@ every_dtype = pytest.mark.parametrize("dtype", list(DTYPES))
 
 MODULES: dict[str, ModuleType] = {
     **dict.fromkeys(("exp", "exp_by_table", "exp2", "expm1", "sinh"), exponential),
+    "tanh": approximate,
     "log": logarithm,
     "log2": powers,
     **dict.fromkeys(("sin", "cos", "asin", "atan"), trigonometric),

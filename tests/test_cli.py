@@ -64,7 +64,7 @@ def test_show_explains_without_a_stage(capsys: Captured) -> None:
     ("wanted", "full"),
     [
         ("kernel", "00-kernel"),
-        ("hoist", "10-hoist"),
+        ("hoist", "11-hoist"),
         ("module", "20-module.4x2.ll"),
         ("llvm", "21-llvm.4x2.ll"),
         ("asm", "22-asm.4x2.s"),
@@ -81,7 +81,7 @@ def test_show_prints_all_stages_in_order(capsys: Captured) -> None:
     out = capsys.readouterr().out
     titles = [line for line in out.splitlines() if line.startswith("==== ")]
     assert titles == [f"==== {name} ====" for name in stages()]
-    assert stages()["10-hoist"] in out
+    assert stages()["11-hoist"] in out
 
 
 def test_last_stage_of_a_name_is_meant() -> None:

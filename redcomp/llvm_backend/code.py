@@ -43,19 +43,8 @@ class Code:
     def call(self, result: str, name: str, types: Sequence[str], operands: Sequence[str]) -> str:
         """The result of calling an intrinsic, which is declared."""
         self.declarations[name] = f"declare {result} @{name}({', '.join(types)})"
-        return self.value(f"call {result} @{name}({_arguments(types, operands)})")
-
-    def assembly(
-        self,
-        result: str,
-        text: str,
-        constraints: str,
-        types: Sequence[str],
-        operands: Sequence[str],
-    ) -> str:
-        """The result of inline assembly that does nothing else."""
-        arguments = _arguments(types, operands)
-        return self.value(f'call {result} asm "{text}", "{constraints}"({arguments})')
+        arguments = ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
+        return self.value(f"call {result} @{name}({arguments})")
 
     def label(self, name: str) -> None:
         """Start a block."""
@@ -155,10 +144,6 @@ class Code:
             self.value(f"phi {type_} [ {otherwise}, %{before} ], [ {value}, %{last} ]")
             for (type_, otherwise), value in zip(carried, values, strict=True)
         ]
-
-
-def _arguments(types: Sequence[str], operands: Sequence[str]) -> str:
-    return ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
 
 
 def _pointer_type(space: int) -> str:

@@ -249,9 +249,7 @@ class Emitter:
                 types.append(argument.rsplit(" ", 1)[0])
                 arguments.append(argument.rsplit(" ", 1)[1])
         result = _vector(lanes, value.dtype)
-        if native.constraints:
-            return self.code.assembly(result, native.text, native.constraints, types, arguments)
-        return self.code.call(result, native.text, types, arguments)
+        return self.code.call(result, native.intrinsic, types, arguments)
 
     def _parts(self, operands: list[tuple[str, str]]) -> list[list[str]]:
         """The operands of each vector register: values of a wider dtype take several."""

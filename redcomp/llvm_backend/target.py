@@ -82,16 +82,10 @@ TABLE = "table"
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """An instruction that is spelt otherwise on some target.
+    """An intrinsic and its arguments: numbers of operands, TABLE, or constants with their type."""
 
-    text         the name of an intrinsic, or inline assembly if it has constraints
-    arguments    numbers of operands, TABLE, or constants with their type
-    constraints  where assembly takes its operands, in LLVM's notation
-    """
-
-    text: str
+    intrinsic: str
     arguments: tuple[int | str, ...]
-    constraints: str = ""
 
 
 _UNROLLING = dict.fromkeys(FLOATS, (Unrolling(),))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redcomp.ir import Value, compare, elementwise, fma, select
-from redcomp.ops.expansions import LOG2_E, format_of, magnitude, nearest
+from redcomp.ops.expansions import LOG2_E, format_of, magnitude, nearest, polynomial
 from redcomp.ops.powers import signed_power
 from redcomp.ops.table import Array, Operation, register
 from redcomp.ops.trigonometric import HALF_PI_PARTS
@@ -23,10 +23,14 @@ from redcomp.ops.trigonometric import HALF_PI_PARTS
 LN2 = 0.6931471805599453
 TURNS = 0.15915494309189535
 
+# (tanh(x) - x) / x**3 in x**2 on |x| <= 0.55: error 2^-24.7.
+TANH_JOINT = 0.55
+TANH = (-0.33332955837249756, 0.1332090198993683, -0.05268148332834244, 0.016453512012958527)
+
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """An instruction's result is within relative * |exact| + absolute of the exact one."""
+    """How far a result is from the exact one: relative * |exact|, or `absolute` if that is more."""
 
     relative: float = 0.0
     absolute: float = 0.0
@@ -34,7 +38,7 @@ class Error:
 
 ERRORS: Mapping[str, Error] = {
     "exp2_approx": Error(relative=2.0**-22),
-    # Absolute where the operand is in [1/2, 2], relative elsewhere.
+    # Absolute where the operand is in [1/2, 2], and so the result in [-1, 1]; relative elsewhere.
     "log2_approx": Error(relative=2.0**-22, absolute=2.0**-22),
     "reciprocal_approx": Error(relative=2.0**-23),
     "sqrt_approx": Error(relative=2.0**-23),
@@ -116,6 +120,14 @@ def powf(x: Value, y: Value) -> Value:
 def sigmoid(x: Value) -> Value:
     """1 / (1 + exp(-x))."""
     return 1.0 / (exp(-x) + 1.0)
+
+
+def tanh(x: Value) -> Value:
+    """1 - 2 / (exp(2 x) + 1), a polynomial near 0, where that cancels."""
+    z = x * x
+    small = fma(x * z, polynomial(z, TANH), x)
+    large = 1.0 - 2.0 / (exp2(x * (2.0 * LOG2_E[x.dtype][0])) + 1.0)
+    return select(compare("olt", magnitude(x), TANH_JOINT), small, large)
 
 
 def _reduced(x: Value) -> Value:

@@ -218,6 +218,7 @@ register(
         np.tanh,
         partials=(lambda f, out: 1.0 - out * out,),
         expand=exponential.tanh,
+        fast={"exp2_approx": approximate.tanh},
         ulp=4.0,
         differs="new",
     ),

@@ -78,10 +78,10 @@ class _Product:
             self.coefficients[value.dependence] = _joined(known, value, is_divisor)
 
     def merged(self, dtype: str) -> list[Value]:
-        """As few coefficients as there can be; the number is 1 or -1 afterwards, or is all."""
+        """As few coefficients as there can be, the number in one of them."""
         parts = self.coefficients
         uniform = parts.pop(0, None)
-        if abs(self.number) != 1.0 or (uniform is None and not parts):
+        if self.number != 1.0:
             number = constant(self.number, dtype)
             uniform = number if uniform is None else uniform * number
             self.number = 1.0
@@ -112,7 +112,7 @@ class _Prescaler:
         for value in values:
             used = {id(arg) for arg in value.args}
             users.update(used)
-            if _is_product(value):
+            if _is_product(value) and not _is_square(value):
                 inner |= used
         for value in values:
             made = value.with_args(tuple(self.done[id(arg)] for arg in value.args))
@@ -144,7 +144,8 @@ class _Prescaler:
         stack = [(value, False)]
         while stack:
             part, is_divisor = stack.pop()
-            if not _is_product(part) or not (part is value or id(part) in self.private):
+            is_taken_apart = _is_product(part) and not _is_square(part)
+            if not is_taken_apart or not (part is value or id(part) in self.private):
                 product.take(part, is_divisor)
             elif part.op == "negate":
                 product.number = -product.number
@@ -278,6 +279,11 @@ def _is_product(value: Value) -> bool:
     """Whether the value is a product of numbers that changes with the pair."""
     is_number = value.type.is_float and value.dim == 1
     return is_number and value.op in _PRODUCTS and value.dependence == _PAIR
+
+
+def _is_square(value: Value) -> bool:
+    """Whether the value is a product of a value with itself, which is computed once."""
+    return value.op == "multiply" and value.args[0] is value.args[1]
 
 
 def _joined(known: Value | None, value: Value, is_divisor: bool) -> Value:

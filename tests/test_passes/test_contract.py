@@ -72,6 +72,15 @@ def test_products_with_another_user_stay(rest: str, result: str) -> None:
     check(PRODUCT + rest, result, PRODUCT + rest)
 
 
+def test_products_that_are_computed_less_often_stay() -> None:
+    product = '%0 = "arith.mulf"(%y, %z) : (f32, f32) -> f32\n'
+    check(
+        product + '%1 = "arith.subf"(%x, %0) : (f32, f32) -> f32',
+        "%1: f32",
+        product + '%1 = "arith.subf"(%x, %0) : (f32, f32) -> f32',
+    )
+
+
 def test_result_of_the_kernel_is_a_user() -> None:
     text = kernel_text(
         PARAMS,

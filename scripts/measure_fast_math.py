@@ -1,0 +1,178 @@
+"""Measure the errors of elementary functions under fast math on GPUs; write docs/fast-math.md.
+
+    python scripts/measure_fast_math.py                 some minutes
+    python scripts/measure_fast_math.py --output - exp  print the table of some functions
+
+No GPU is needed.  The functions are what GPUs compute, operation by operation, in NumPy; each
+approximate instruction's exact result is moved by the largest error that NVIDIA documents for it
+(`redcomp.ops.approximate.ERRORS`), up or down at random, and rounded.  The reference is float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from redcomp.interpret import interpret
+from redcomp.ir import Type, variable
+from redcomp.ops.approximate import ERRORS
+from redcomp.ops.table import OPERATIONS, Array, apply
+from redcomp.passes.expand import expand_value
+from redcomp.ptx.target import APPROXIMATE, gpu_target
+
+PAGE = Path(__file__).parents[1] / "docs" / "fast-math.md"
+TEMPLATE = Path(__file__).parent / "fast-math.md.in"
+CHUNK = 1 << 17
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Where a function is measured, and how: errors are divided by max(floor, |exact result|)."""
+
+    intervals: tuple[Interval, ...]
+    floor: float = 0.0
+
+
+_TINY = 2.0**-126
+RANGES: Mapping[str, Range] = {
+    "divide": Range(((-4.0, 4.0), (0.1, 4.0))),
+    "inverse": Range(((_TINY, 2.0**126),)),
+    "sqrt": Range(((_TINY, 2.0**127),)),
+    "rsqrt": Range(((_TINY, 2.0**127),)),
+    "exp": Range(((-87.0, 88.0),)),
+    "exp2": Range(((-126.0, 127.9),)),
+    "log": Range(((_TINY, 2.0**127),), 1.0),
+    "log2": Range(((_TINY, 2.0**127),), 1.0),
+    "xlogx": Range(((_TINY, 100.0),), 1.0),
+    "powf": Range(((0.1, 4.0), (-4.0, 4.0))),
+    "sigmoid": Range(((-80.0, 80.0),)),
+    "tanh": Range(((-20.0, 20.0),)),
+    "sinh": Range(((-88.0, 88.0),)),
+    "cosh": Range(((-88.0, 88.0),)),
+    "erf": Range(((-5.0, 5.0),)),
+    "erfc": Range(((-5.0, 9.0),)),
+    "sin": Range(((-1000.0, 1000.0),), 1.0),
+    "cos": Range(((-1000.0, 1000.0),), 1.0),
+    "sinxdivx": Range(((-1000.0, 1000.0),), 1.0),
+    "asin": Range(((-1.0, 1.0),)),
+    "acos": Range(((-1.0, 0.999),)),
+    "atan": Range(((-1000.0, 1000.0),)),
+    "atan2": Range(((-4.0, 4.0), (-4.0, 4.0))),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The largest error of an operation over `count` points, and where it is."""
+
+    op: str
+    count: int = 0
+    error: float = 0.0
+    at: tuple[float, ...] = ()
+
+
+@contextlib.contextmanager
+def inexact(seed: int) -> Iterator[None]:
+    """Within, NumPy's approximate instructions err as much as is documented."""
+    random = np.random.default_rng(seed)
+    before = {op: OPERATIONS[op] for op in APPROXIMATE}
+
+    def moved(op: str, x: Array) -> Array:
+        exact = before[op].value(x)
+        error = ERRORS[op]
+        size = np.maximum(error.relative * np.abs(exact.astype(np.float64)), error.absolute)
+        sign = random.choice([-1.0, 1.0], exact.shape)
+        return np.asarray((exact + sign * size).astype(np.float32))
+
+    try:
+        for op, row in before.items():
+            OPERATIONS[op] = replace(row, evaluate=lambda x, op=op: moved(op, x))
+        yield
+    finally:
+        OPERATIONS.update(before)
+
+
+def points(op: str, count: int, seed: int = 0) -> Iterator[tuple[Array, ...]]:
+    """Chunks of operands: uniform in the ranges and, where these are wide, by magnitude too."""
+    random = np.random.default_rng(seed)
+    intervals = RANGES[op].intervals
+    for start in range(0, count, CHUNK):
+        size = min(CHUNK, count - start)
+        yield tuple(_drawn(interval, size, random) for interval in intervals)
+
+
+def _drawn(interval: Interval, count: int, random: np.random.Generator) -> Array:
+    low, high = interval
+    uniform = random.uniform(low, high, count)
+    # Half of the points by magnitude, as far down as to a millionth of the range, or to its end.
+    least = math.log2(low) if low > 0 else math.log2(high) - 20
+    sized = np.exp2(random.uniform(least, math.log2(high), count))
+    if low < 0:
+        sized = np.clip(sized * random.choice([-1.0, 1.0], count), low, high)
+    return np.where(random.random(count) < 0.5, uniform, sized).astype(np.float32)
+
+
+def measure(op: str, count: int) -> Measurement:
+    """The largest error of an operation."""
+    row, floor = OPERATIONS[op], RANGES[op].floor
+    operands = [variable(f"v{k}", "i", k, Type("f32")) for k in range(row.arity)]
+    value = expand_value(apply(op, *operands), gpu_target("sm_90", True).primitives)
+    worst = Measurement(op, count)
+    for seed, arrays in enumerate(points(op, count)):
+        exact = row.value(*(array.astype(np.float64) for array in arrays))
+        columns = {f"v{k}": array[:, None] for k, array in enumerate(arrays)}
+        with inexact(seed):
+            found = interpret([value], columns)[0][:, 0]
+        with np.errstate(all="ignore"):
+            errors = np.abs(found - exact) / np.maximum(np.abs(exact), floor)
+        errors[found == exact] = 0.0
+        k = int(np.argmax(errors))
+        if not errors[k] <= worst.error:
+            at = tuple(float(array[k]) for array in arrays)
+            worst = replace(worst, error=float(errors[k]), at=at)
+    return worst
+
+
+def table(measurements: Sequence[Measurement]) -> str:
+    """The measurements as a table of the page."""
+    lines = [
+        "| function | where | error | relative to | at | points |",
+        "|---|---|---|---|---|---|",
+    ]
+    for m in measurements:
+        row, where = OPERATIONS[m.op], RANGES[m.op]
+        intervals = ", ".join(f"[{low:.4g}, {high:.4g}]" for low, high in where.intervals)
+        divisor = "max(1, abs(result))" if where.floor else "result"
+        at = ", ".join(f"{x:.7g}" for x in m.at)
+        cells = [row.spelling, intervals, f"2^{math.log2(m.error):.1f}", divisor, at]
+        lines.append(f"| {' | '.join(cells)} | {m.count:,} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("ops", nargs="*", default=list(RANGES), help="functions (default: all)")
+    parser.add_argument("--points", type=int, default=1 << 22, help="points of each function")
+    parser.add_argument("--output", default=str(PAGE), help="a file, or - for the terminal")
+    options = parser.parse_args(arguments)
+    text = table([measure(op, options.points) for op in options.ops])
+    if options.output == "-":
+        print(text)
+    else:
+        template = TEMPLATE.read_text(encoding="utf-8")
+        Path(options.output).write_text(template.replace("$table", text), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
