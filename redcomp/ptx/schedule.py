@@ -24,12 +24,14 @@ class PtxSchedule:
     cols     columns j of a step of the pair loop
     tile     columns that a block prepares in shared memory at a time; partial sums are merged into
              totals after each
+    resident blocks that a multiprocessor is to hold at least: it limits a thread's registers
     """
 
     threads: int
     rows: int
     cols: int
     tile: int
+    resident: int = 2
 
     @property
     def block_rows(self) -> int:
@@ -39,7 +41,8 @@ class PtxSchedule:
     def __str__(self) -> str:
         return (
             f"{self.threads} threads of {self.rows} rows a block, {self.cols} columns a step, "
-            f"tiles of {self.tile} columns in shared memory, twice"
+            f"tiles of {self.tile} columns in shared memory, twice; at least {self.resident} blocks a "
+            "multiprocessor"
         )
 
 
@@ -77,6 +80,10 @@ _COLUMNS_ON_THEIR_WAY = 48
 _COPIES_OF_ADJUSTED = 3
 _MOST_REGISTERS = 205
 _REGISTER_FILE = 65536
+# How far the assembler's count may be from ours.  Told to fit fewer blocks than it would choose by
+# itself, it does not spill registers to fit more.
+_TOLERANCE = 1.25
+_MOST_RESIDENT = 5
 # Warps that hide most latencies, with several independent pairs in each.
 _ENOUGH_WARPS = 16
 
@@ -118,7 +125,9 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
     """The cheapest schedule of a nest that fits."""
     costs = _Costs(nest, dtype, target)
     rows, cols = min(costs.blocks(few_rows), key=lambda block: costs.of(*block))
-    return PtxSchedule(THREADS, rows, cols, _tile(nest, dtype))
+    registers = _TOLERANCE * costs.registers(rows, cols)
+    resident = max(2, min(_MOST_RESIDENT, int(_REGISTER_FILE // (THREADS * registers))))
+    return PtxSchedule(THREADS, rows, cols, _tile(nest, dtype), resident)
 
 
 class _Costs:
@@ -127,7 +136,7 @@ class _Costs:
     def __init__(self, nest: Nest, dtype: str, target: Target) -> None:
         self.nest, self.dtype, self.words = nest, dtype, SIZES[dtype] // 4
         free = free_indices(nest.pairs)
-        values = list(topological(nest.pairs))
+        values = list(topological((*nest.guards, *nest.steps)))
         operations = [v for v in values if v.op not in STRUCTURAL and v.dependence == I_BIT | J_BIT]
         self.folds = [v for v in values if v.op == "fold" and v.dependence == I_BIT | J_BIT]
 
@@ -144,7 +153,7 @@ class _Costs:
         self.long_columns = sum(times(v) for v in read if v.dependence == J_BIT) * self.words
         self.of_row = self.words * (self._carried() + _components(nest, "i", "i_index"))
         self.of_column = self.words * _components(nest, "j", "j_index", "column")
-        rare = topological(nest.adjusts, known={id(v) for v in topological(nest.guards)})
+        rare = topological(nest.adjusts, known={id(v) for v in values})
         self.adjustment = sum(v.op not in STRUCTURAL for v in rare)
 
     def _carried(self) -> int:
@@ -163,10 +172,11 @@ class _Costs:
         return (
             rows * cols * self.body <= _LONGEST_BODY
             and rows * cols * self.adjustment <= _LONGEST_ADJUSTMENT
-            and self._registers(rows, cols) <= _MOST_REGISTERS
+            and self.registers(rows, cols) <= _MOST_REGISTERS
         )
 
-    def _registers(self, rows: int, cols: int) -> int:
+    def registers(self, rows: int, cols: int) -> int:
+        """Of a thread, about."""
         on_their_way = min(4 * self.of_column, _COLUMNS_ON_THEIR_WAY)
         accumulators = rows * cols * len(self.folds) * self.words
         return rows * self.of_row + accumulators + on_their_way + _OVERHEAD
@@ -183,7 +193,7 @@ class _Costs:
             words * _WORD,
         )
         busy = max(pipes) + _INTERFERENCE * (sum(pipes) - max(pipes))
-        warps = _REGISTER_FILE // (32 * self._registers(rows, cols))
+        warps = _REGISTER_FILE // (32 * self.registers(rows, cols))
         return busy * (1 + max(0, _ENOUGH_WARPS - warps) / (2 * _ENOUGH_WARPS))
 
 

@@ -56,7 +56,8 @@ def ptx_module(parts: Sequence[PlannedPart], outputs: int, dtype: str, target: T
             name = kernel_name(stem, number)
             texts.append(kernel.text(name))
             # Metadata is the form of this that all releases of LLVM read.
-            notes.append(f'!{{ptr @{name}, !"maxntidx", i32 {schedule.threads}}}')
+            limits = f'!"maxntidx", i32 {schedule.threads}, !"minctasm", i32 {schedule.resident}'
+            notes.append(f"!{{ptr @{name}, {limits}}}")
             declarations.update(kernel.code.declarations)
         launches.append(
             Launch(
