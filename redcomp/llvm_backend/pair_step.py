@@ -114,31 +114,58 @@ class PairStep:
     # -- rare adjustments --------------------------------------------------------------------------
 
     def adjusted(self, current: list[list[str]]) -> list[list[str]]:
-        """The scalar states after adjusting what the guards of some column in the block ask for."""
+        """The scalar states after adjusting what the guards of some pair of the block ask for.
+
+        First all pairs are asked together, since mostly none of them needs it; then each row's, and
+        then each pair.
+        """
         nest, emitter = self.nest, self.emitter
-        states = [nest.states[n] for n in self.scalar_states]
-        guarding = emitter.prepare(nest.guards, states)
+        guarding = emitter.prepare(nest.guards, self._scalars())
+        types = [emitter.type_of(state.dtype, True) for state in self._scalars()]
+        rows = range(emitter.rows)
+        truths = [self._truths(guarding, [s[row] for s in current], row) for row in rows]
+        if emitter.rows == 1:
+            return [[state] for state in self._adjusted_row(guarding, current, truths[0], 0)]
+        carried = [(type_, s[row]) for type_, s in zip(types, current, strict=True) for row in rows]
+        is_any = emitter.any_lane([truth for of_row in truths for truth in of_row])
+        with self.code.when(is_any, carried) as after:
+            made = [self._adjusted_row(guarding, current, truths[row], row) for row in rows]
+            after[:] = [operand for state in zip(*made, strict=True) for operand in state]
+        return [after[n * len(rows) : (n + 1) * len(rows)] for n in range(len(current))]
+
+    def _scalars(self) -> list[Value]:
+        return [self.nest.states[n] for n in self.scalar_states]
+
+    def _truths(
+        self, guarding: Sequence[Value], states: list[str], row: int, cols: Sequence[int] = ()
+    ) -> list[str]:
+        """The guards of a row's pairs in some columns of the step, or in all."""
+        emitter, found = self.emitter, []
+        for col in cols or range(emitter.cols):
+            with emitter.at_pair(self._scalars(), states, guarding, row, col):
+                found += [emitter.operand(guard, row, col, True) for guard in self.nest.guards]
+        return found
+
+    def _adjusted_row(
+        self,
+        guarding: Sequence[Value],
+        current: list[list[str]],
+        truths: Sequence[str],
+        row: int,
+    ) -> list[str]:
+        """The scalar states of a row after adjusting them for its pairs, column by column."""
+        emitter, states = self.emitter, self._scalars()
         types = [emitter.type_of(state.dtype, True) for state in states]
-        columns = range(emitter.cols)
-        made: list[list[str]] = [[] for _ in states]
-        for row in range(self.emitter.rows):
-            before = [rows[row] for rows in current]
-
-            def truths(operands: list[str], col: int, row: int = row) -> list[str]:
-                with emitter.at_pair(states, operands, guarding, row, col):
-                    return [emitter.operand(guard, row, col, True) for guard in nest.guards]
-
-            is_any = emitter.any_lane([t for col in columns for t in truths(before, col)])
-            with self.code.when(is_any, list(zip(types, before, strict=True))) as after:
-                for col in columns:
-                    carried = list(zip(types, after, strict=True))
-                    is_here = emitter.any_lane(truths(after, col))
-                    with self.code.when(is_here, carried) as adjusted:
-                        adjusted[:] = self._adjust_pair(states, adjusted, row, col)
-                    after[:] = adjusted
-            for rows, operand in zip(made, after, strict=True):
-                rows.append(operand)
-        return made
+        before = [operands[row] for operands in current]
+        is_any = emitter.any_lane(truths)
+        with self.code.when(is_any, list(zip(types, before, strict=True))) as after:
+            for col in range(emitter.cols):
+                carried = list(zip(types, after, strict=True))
+                is_here = emitter.any_lane(self._truths(guarding, after, row, [col]))
+                with self.code.when(is_here, carried) as adjusted:
+                    adjusted[:] = self._adjust_pair(states, adjusted, row, col)
+                after[:] = adjusted
+        return after
 
     def _adjust_pair(
         self, states: list[Value], operands: list[str], row: int, col: int
