@@ -140,6 +140,21 @@ def test_without_a_gpu_the_error_says_why(monkeypatch: pytest.MonkeyPatch, libra
         library.Genred(GAUSSIAN, ALIASES, axis=1)(*arrays, backend="GPU_2D")
 
 
+def test_gpus_that_are_too_old() -> None:
+    message = r"GPU 0, model 0, has compute capability 6\.1; redcomp needs 7\.0"
+    with use(ModelDriver(capability=(6, 1))), pytest.raises(DeviceError, match=message):
+        redcomp.torch.Genred(GAUSSIAN, ALIASES, axis=1)(*tensors(5, 7), backend="GPU")
+
+
+def test_gpus_that_are_newer_than_all_known() -> None:
+    """They run the code of the last one that is known."""
+    given = tensors(5, 7)
+    with use(StandIn(capability=(13, 7))) as driver:
+        result = redcomp.torch.Genred(GAUSSIAN, ALIASES, axis=1)(*given, backend="GPU")
+    check(result, dense(*given))
+    assert driver.launches
+
+
 # -- where tensors are --
 
 
