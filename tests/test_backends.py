@@ -222,7 +222,7 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> ModelDriver:
     monkeypatch.setattr(face, "place_of", lambda *_: found)
     stream = SimpleNamespace(cuda_stream=77)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
-    kernel = GpuKernel("x * y", driver.kernel)
+    kernel = GpuKernel("x * y", (driver.kernel,))
     monkeypatch.setattr(GpuKernel, "__init__", lambda self, *_: self.__dict__.update(vars(kernel)))
     return driver
 
@@ -498,4 +498,4 @@ def test_launch_is_what_the_schedule_says() -> None:
     # Two totals a row, in float64.
     height = schedule.threads * schedule.rows
     expected = Launch(schedule.threads, height, schedule.tile, 2 * 8 * height)
-    assert kernel.launch == expected
+    assert kernel.launches == (expected,)
