@@ -31,10 +31,11 @@ class ModelDriver:
         devices: int = 1,
         processors: int = 3,
         resident: int = 2,
+        capability: tuple[int, int] = (9, 0),
     ) -> None:
         self.kernel = launch or Launch(threads=4, rows=8, tile=16, partial_bytes=8 * WORD)
         self._devices = [
-            Device(number, f"model {number}", (9, 0), processors) for number in range(devices)
+            Device(number, f"model {number}", capability, processors) for number in range(devices)
         ]
         self.resident = resident
         self.version = "model 1"

@@ -204,13 +204,13 @@ def test_temporaries_are_asked_for_at_once_and_dropped() -> None:
 
 def test_a_module_is_made_once_a_device_and_kept_on_disk() -> None:
     driver = ModelDriver(devices=2)
-    kernel = GpuKernel("text of this test", driver.kernel)
+    kernel = GpuKernel("text of this test", (driver.kernel,))
     for number in (0, 1, 0, 1):
         run(kernel, Arena(driver, number), whole(3, 5), problem(3, 5))
     assert driver.calls["load"] == 2
     assert driver.calls["assemble"] == 1  # both devices are of the same kind
     assert [number for _, number, *_ in driver.launches] == [0, 1, 0, 1]
-    again = GpuKernel("text of this test", driver.kernel)
+    again = GpuKernel("text of this test", (driver.kernel,))
     run(again, Arena(driver), whole(3, 5), problem(3, 5))
     assert (driver.calls["load"], driver.calls["assemble"]) == (3, 1)
     newer = ModelDriver()
@@ -221,7 +221,7 @@ def test_a_module_is_made_once_a_device_and_kept_on_disk() -> None:
 
 def test_modules_are_made_once_by_many_threads() -> None:
     driver = ModelDriver()
-    kernel = GpuKernel("text for threads", driver.kernel)
+    kernel = GpuKernel("text for threads", (driver.kernel,))
     start = threading.Barrier(8)
 
     def call(_: int) -> Array:
@@ -239,7 +239,7 @@ def test_without_a_disk_cache_code_is_assembled(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(config, "cache_directory", lambda: None)
     driver = ModelDriver()
     for _ in range(2):
-        run(GpuKernel("no disk", driver.kernel), Arena(driver), whole(3, 5), problem(3, 5))
+        run(GpuKernel("no disk", (driver.kernel,)), Arena(driver), whole(3, 5), problem(3, 5))
     assert driver.calls["assemble"] == 2
 
 
@@ -253,6 +253,33 @@ def test_kernels_that_cannot_be_split_have_no_join() -> None:
     out, x, y = arrays = problem(5, 1000)
     run(GpuKernel("code", (driver.kernel,)), Arena(driver), whole(5, 1000), arrays)
     assert np.array_equal(out[0], x[0] * y[0].sum())
+
+
+def test_parts_of_the_results_are_launched_one_after_the_other() -> None:
+    """Each with a grid of its own, and the same arrays."""
+    seen: list[tuple[str, int, int, list[int]]] = []
+
+    class Reading(ModelDriver):
+        def launch(
+            self, device: Device, function: int, blocks: int, threads: int, *rest: Any
+        ) -> None:
+            seen.append((self._functions[function], blocks, threads, list(rest[-1])[-3:]))
+
+        def resident_blocks(self, device: Device, function: int, threads: int) -> int:
+            return 2
+
+    driver = Reading()
+    launches = driver.kernel, Launch(16, 2, 32, 8, can_split=False), Launch(8, 20, 10**6, 8)
+    arena = Arena(driver)
+    GpuKernel("parts", launches)(arena.queue, whole(40, 1000), [1], [2, 3])
+    arrays = [1, 2, 3]
+    assert seen == [
+        ("redcomp_run", 15, 4, arrays),  # 5 blocks of rows, of which 12 are wanted
+        ("redcomp_join", 5, 4, arrays),
+        ("redcomp_run_1", 20, 16, arrays),
+        ("redcomp_run_2", 2, 8, arrays),
+    ]
+    assert arena.sizes == [15 * driver.kernel.partial_bytes]
 
 
 def test_tables_are_released_when_another_is_made() -> None:

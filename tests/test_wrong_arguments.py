@@ -86,7 +86,7 @@ def test_wrong_number_of_arguments(face, count, op, torch_op):
     ("options", "error", "message"),
     [
         ({"backend": "TPU"}, ArgumentError, "backend.*'TPU'"),
-        ({"backend": "GPU_2D"}, ArgumentError, "backend.*'GPU_2D'"),
+        ({"backend": "gpu"}, ArgumentError, "backend.*'gpu'"),
         ({"backend": None}, ArgumentError, "backend"),
         ({"ranges": (1, 2)}, ArgumentError, "ranges"),
         ({"outs": None}, TypeError, "outs"),

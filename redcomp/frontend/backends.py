@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from redcomp.errors import ArgumentError
+from redcomp.ptx.target import CAPABILITIES
 from redcomp.runtime.driver import Device, DeviceError, Driver, driver
 from redcomp.runtime.gpu import Copies
 
@@ -18,6 +19,7 @@ GPU_BACKENDS = (
     "GPU_2D_host",
 )
 ANY_DEVICE = -1
+OLDEST = divmod(CAPABILITIES[0].number, 10)  # compute capability that there is code for
 
 
 def wants_gpu(backend: str) -> bool:
@@ -31,10 +33,19 @@ def wants_gpu(backend: str) -> bool:
 
 
 def find_device(driver: Driver, device_id: int) -> Device:
-    """The device of that number; raises ArgumentError if there is none."""
+    """The device of that number.
+
+    Raises ArgumentError if there is none, and DeviceError if it is too old.
+    """
     devices = driver.devices()
     if device_id in range(len(devices)):
-        return devices[int(device_id)]
+        device = devices[int(device_id)]
+        if device.capability >= OLDEST:
+            return device
+        raise DeviceError(
+            f"GPU {device.number}, {device.name}, has compute capability "
+            f"{device.capability[0]}.{device.capability[1]}; redcomp needs {OLDEST[0]}.{OLDEST[1]}"
+        )
     raise ArgumentError(
         f"device_id must be a number below {len(devices)}, the GPUs of this machine, or "
         f"{ANY_DEVICE}; it is {device_id!r}"

@@ -90,7 +90,7 @@ def call(
         a if type(a) is np.ndarray else _as_array(a, reduction.parameters[n].name)
         for n, a in enumerate(args)
     ]
-    shapes = [a.shape for a in arrays]
+    shapes = tuple(a.shape for a in arrays)
     size = sizes(reduction, shapes)
     blocks = size.blocks(reduction, size.ranges(reduction, ranges))
     dtype = _dtype(reduction, arrays)

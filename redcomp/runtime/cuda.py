@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 
 from redcomp.runtime.driver import Device, DeviceError
 
+# CU_STREAM_LEGACY: the default stream of PyTorch and of everybody else, whatever cuda-python has
+# been told to understand by 0.
+_DEFAULT_STREAM = 1
 _LOG_BYTES = 16 * 1024
 _NAME_BYTES = 256
 _NEEDS = "computing on a GPU needs NVIDIA's driver and cuda-python, but"
@@ -101,7 +104,7 @@ class CudaDriver:
                     result = api.cuLinkComplete(linker)
                 if int(result[0]):
                     said = "\n".join(filter(None, (_text(errors), _text(log))))
-                    what = f"assembling code for {device.name} ({device.target})"
+                    what = f"assembling code for {device.name} ({device.target}, {self.version})"
                     raise self._failure(result[0], what, said)
                 # The linker owns this memory.
                 return ctypes.string_at(int(result[1]), int(result[2]))
@@ -143,17 +146,19 @@ class CudaDriver:
     def copy_in(self, device: Device, target: int, source: int, size: int, stream: int) -> None:
         """Copy from the host; the source may change as soon as this returns."""
         with self._current(device):
-            copied = self._api.cuMemcpyHtoDAsync(target, source, size, stream)
+            on = stream or _DEFAULT_STREAM
+            copied = self._api.cuMemcpyHtoDAsync(target, source, size, on)
             self._checked(copied, "copying to a GPU")
             # Without this, page-locked memory would still be read after the return.
-            self._checked(self._api.cuStreamSynchronize(stream), "copying to a GPU")
+            self._checked(self._api.cuStreamSynchronize(on), "copying to a GPU")
 
     def copy_out(self, device: Device, target: int, source: int, size: int, stream: int) -> None:
         """Copy to the host, and wait until it is there."""
         with self._current(device):
-            copied = self._api.cuMemcpyDtoHAsync(target, source, size, stream)
+            on = stream or _DEFAULT_STREAM
+            copied = self._api.cuMemcpyDtoHAsync(target, source, size, on)
             self._checked(copied, "copying from a GPU")
-            self._checked(self._api.cuStreamSynchronize(stream), "copying from a GPU")
+            self._checked(self._api.cuStreamSynchronize(on), "copying from a GPU")
 
     # -- execution ---------------------------------------------------------------------------------
 
@@ -167,11 +172,11 @@ class CudaDriver:
         words: ctypes.Array[ctypes.c_int64],
     ) -> None:
         """Queue a kernel whose parameters are the words, each of 8 bytes."""
-        pointers = self._parameters.pointers(words)
+        pointers, on = self._parameters.pointers(words), stream or _DEFAULT_STREAM
         is_pushed = self._push(device)
         try:
             (error,) = self._api.cuLaunchKernel(
-                function, blocks, 1, 1, threads, 1, 1, 0, stream, pointers, 0
+                function, blocks, 1, 1, threads, 1, 1, 0, on, pointers, 0
             )
         finally:
             if is_pushed:

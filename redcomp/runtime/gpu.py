@@ -75,7 +75,8 @@ class Upload:
         _release_dropped()
         self.address = driver.allocate(device, max(1, table.nbytes))
         weakref.finalize(self, _dropped.append, (driver, device, self.address)).atexit = False
-        driver.copy_in(device, self.address, table.ctypes.data, table.nbytes, 0)
+        if table.nbytes:
+            driver.copy_in(device, self.address, table.ctypes.data, table.nbytes, 0)
 
 
 # Memory of uploads that are gone.  It is released when another one is made, because an object may
@@ -86,9 +87,10 @@ _recorded: list[object] = []
 
 
 def _release_dropped() -> None:
-    while _dropped:
-        driver, device, address = _dropped.popleft()
-        driver.release(device, address)
+    with contextlib.suppress(IndexError):  # when there is none left
+        while True:
+            driver, device, address = _dropped.popleft()
+            driver.release(device, address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def _with_reads_given(
     without = without_reads(reduction, tables)
     if without is None:
         return reduction, tensors
-    counts = sizes(reduction, [t.shape for t in tensors]).by_kind(reduction)
+    counts = sizes(reduction, tuple(t.shape for t in tensors)).by_kind(reduction)
     given = [t.detach() if n in without.unread else t for n, t in enumerate(tensors)]
     given += [_read(read, tensors, counts, place) for read in without.reads]
     return without.reduction, given
@@ -126,7 +126,7 @@ def _compute(
     dtype: torch.dtype | None = None,
 ) -> Tensors:
     """Run the kernel, in the tensors' dtype unless another is given."""
-    shapes = [t.shape for t in tensors]
+    shapes = tuple(t.shape for t in tensors)
     size = sizes(reduction, shapes)
     blocks = size.blocks(reduction, ranges)
     dtype = dtype or float_dtype(tensors)
@@ -275,7 +275,7 @@ def _at_all_pairs(
 
     It is 0 at the pairs that `ranges` leave out.
     """
-    counts = sizes(reduction, [t.shape for t in tensors]).by_kind(reduction)
+    counts = sizes(reduction, tuple(t.shape for t in tensors)).by_kind(reduction)
     rows, columns = counts["i"], counts["j"]
     device = tensors[0].device
     if ranges is None:

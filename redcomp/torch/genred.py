@@ -57,8 +57,10 @@ class Genred(GenredBase):
         backend: "auto" computes on the device that the tensors are on, the CPU or an NVIDIA GPU,
         there on PyTorch's current stream.  "GPU" (or "GPU_1D", "GPU_2D", and so on, as KeOps calls
         its own) computes CPU tensors with copies on GPU number `device_id`, or else the first one.
-        Gradients are computed where the result was.  Autocast changes nothing: the arguments' dtype
-        counts, and float32 stays float32.
+        Gradients are computed where the result was.  On a GPU a call waits for nothing, but for the
+        check that int64 values fit into the int32 of a float32 call, and for the places of extrema
+        in gradients.  Autocast changes nothing: the arguments' dtype counts, and float32 stays
+        float32.
 
         Raises ArgumentError (a ValueError) that names the argument, and DeviceError (a
         RuntimeError) where there is no GPU, or where it fails.
@@ -136,7 +138,7 @@ def check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Sizes:
         if not isinstance(tensor, torch.Tensor):
             kind = type(tensor).__name__
             raise ArgumentError(f"argument {parameter.name!r} must be a tensor, not a {kind}")
-    size = sizes(reduction, [t.shape for t in tensors])
+    size = sizes(reduction, tuple(t.shape for t in tensors))
     first: tuple[torch.Tensor, str] | None = None
     for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
         name = parameter.name
