@@ -89,7 +89,9 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
 
 
-@pytest.mark.parametrize("layer", ["frontend", "llvm_backend", "ops", "passes", "runtime", "text"])
+@pytest.mark.parametrize(
+    "layer", ["frontend", "llvm_backend", "ops", "passes", "ptx", "runtime", "text"]
+)
 def test_internals_name_every_module(layer: str) -> None:
     page = (ROOT / "docs" / "internals" / f"{layer}.md").read_text(encoding="utf-8")
     modules = {file.stem for file in (ROOT / "redcomp" / layer).glob("*.py")} - {"__init__"}

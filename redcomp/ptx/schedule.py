@@ -41,8 +41,8 @@ class PtxSchedule:
     def __str__(self) -> str:
         return (
             f"{self.threads} threads of {self.rows} rows a block, {self.cols} columns a step, "
-            f"tiles of {self.tile} columns in shared memory, twice; at least {self.resident} blocks "
-            "a multiprocessor"
+            f"tiles of {self.tile} columns in shared memory, twice; at least {self.resident} "
+            "blocks a multiprocessor"
         )
 
 
