@@ -59,6 +59,9 @@ MOST_COLUMNS = 256
 # Two buffers of a tile and what is staged for it: several blocks are to fit beside each other, and
 # more than 48 KiB would have to be asked for at run time.
 SHARED_BYTES = 32 * 1024
+# Words of a record at most that let the columns of a step begin where vectors can be loaded.
+_PADDING = 3
+_OF_COLUMNS = ("j", "j_index", "column")
 # Longer vectors, of 32-bit words, stay in global memory.
 LONGEST_IN_TILE = 64
 
@@ -152,7 +155,7 @@ class _Costs:
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words
         self.long_columns = sum(times(v) for v in read if v.dependence == J_BIT) * self.words
         self.of_row = self.words * (self._carried() + _components(nest, "i", "i_index"))
-        self.of_column = self.words * _components(nest, "j", "j_index", "column")
+        self.of_column = self.words * _components(nest, *_OF_COLUMNS)
         rare = topological(nest.adjusts, known={id(v) for v in values})
         self.adjustment = sum(v.op not in STRUCTURAL for v in rare)
 
@@ -210,8 +213,9 @@ def is_short(variable: Value) -> bool:
 def _tile(nest: Nest, dtype: str) -> int:
     """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory."""
     definitions = [h.definition for h in nest.columns]
-    read = [*variables_of(nest.pairs, "j", "j_index", "column"), *variables_of(definitions, "j")]
-    short = {id(v): v.dim for v in read if is_short(v)}
-    a_column = 2 * SIZES[dtype] * max(4, sum(short.values()) + 3)
-    columns = min(MOST_COLUMNS, SHARED_BYTES // a_column)
-    return max(8, columns - columns % 8)
+    read = {id(v): v.dim for v in variables_of(nest.pairs, *_OF_COLUMNS) if is_short(v)}
+    raw = {id(v): v.dim for v in variables_of(definitions, *_OF_COLUMNS) if is_short(v)}
+    staged = sum(dim for key, dim in raw.items() if key not in read)
+    words = 2 * (sum(read.values()) + _PADDING) + staged
+    columns = min(MOST_COLUMNS, SHARED_BYTES // (words * SIZES[dtype]))
+    return columns - columns % 8 or max(1, columns)

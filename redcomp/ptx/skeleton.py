@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from redcomp.errors import CompilerError
 from redcomp.ir import Value, constant
 from redcomp.llvm_backend.components import Memory, by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
@@ -18,10 +19,15 @@ from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS
 from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
-from redcomp.ptx.layout import JOIN, RUN, Launch, kernel_name
+from redcomp.ptx.layout import JOB_WORDS, JOIN, RUN, Launch, kernel_name
 from redcomp.ptx.parts import GLOBAL, KernelParts, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.tile import Tile
+
+# Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
+# C++ Programming Guide, technical specifications.
+MOST_PARAMETER_BYTES = 4096
+MOST_SHARED_BYTES = 48 * 1024
 
 # The assembler would unroll short loops by itself, and count another remainder.
 NO_UNROLLING = "!1"
@@ -48,6 +54,7 @@ def ptx_module(parts: Sequence[PlannedPart], outputs: int, dtype: str, target: T
     for number, planned in enumerate(parts):
         nest, schedule = planned.part.nest, planned.schedule
         run = _RunKernel(planned, outputs, dtype, target, number)
+        _check_limits(run)
         kernels: list[tuple[str, _Kernel]] = [(RUN, run)]
         if nest.joins:
             kernels.append((JOIN, _JoinKernel(planned, outputs, dtype, target)))
@@ -81,6 +88,22 @@ def ptx_module(parts: Sequence[PlannedPart], outputs: int, dtype: str, target: T
         *(f"!{n} = {note}" for n, note in enumerate(notes, 2)),
     ]
     return PtxModule("\n".join(lines) + "\n", tuple(launches))
+
+
+def _check_limits(kernel: KernelParts) -> None:
+    """Refuse what no GPU takes."""
+    parameters = 8 * (len(JOB_WORDS) + kernel.array_count)
+    if parameters > MOST_PARAMETER_BYTES:
+        raise CompilerError(
+            f"{kernel.array_count} arguments and results are too many for a GPU: its kernels have "
+            f"{MOST_PARAMETER_BYTES} bytes of parameters"
+        )
+    shared = 2 * kernel.layout.tile_bytes + kernel.layout.staged_bytes
+    if shared > MOST_SHARED_BYTES:
+        raise CompilerError(
+            f"tiles of {kernel.schedule.tile} columns of this formula take {shared:,} bytes of "
+            f"shared memory; a GPU's block has {MOST_SHARED_BYTES:,}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
