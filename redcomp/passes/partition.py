@@ -44,37 +44,53 @@ class _Element:
     states: frozenset[int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Elements that are computed together, and the states they need."""
+
+    states: frozenset[int]
+    elements: list[_Element]
+
+
 def partition(nest: Nest, most: int) -> tuple[Part, ...]:
     """Parts with at most `most` scalar states each, as far as results allow to divide them.
 
     There are as few as possible, of about the same size.
     """
-    elements = list(_elements(nest))
-    groups = _grouped(nest, elements, most)
+    units = _units(nest)
+    groups = _grouped(nest, units, most)
     if len(groups) == 1:
         places = (Place(n, 0, result.dim) for n, result in enumerate(nest.results))
         return (Part(nest, tuple(places)),)
     count = len(groups)
     for fewer in range(most - 1, 0, -1):
-        smaller = _grouped(nest, elements, fewer)
+        smaller = _grouped(nest, units, fewer)
         if len(smaller) > count:
             break
         groups = smaller
     return tuple(_part(nest, group) for group in groups)
 
 
-def _grouped(nest: Nest, elements: list[_Element], most: int) -> list[list[_Element]]:
-    """Neighbouring elements that together need at most `most` scalar states."""
-    groups: list[list[_Element]] = []
-    known: frozenset[int] = frozenset()
+def _units(nest: Nest) -> list[_Unit]:
+    """All elements: with those that need most, those that need nothing else."""
+    elements = list(_elements(nest))
+    needs = dict.fromkeys(element.states for element in elements)
+    units = [_Unit(states, []) for states in needs if not any(states < more for more in needs)]
     for element in elements:
-        together = known | element.states
-        if groups and sum(nest.states[n].dim == 1 for n in together) <= most:
-            groups[-1].append(element)
-            known = together
+        next(unit for unit in units if element.states <= unit.states).elements.append(element)
+    return units
+
+
+def _grouped(nest: Nest, units: list[_Unit], most: int) -> list[_Unit]:
+    """Neighbouring units that together need at most `most` scalar states."""
+    groups: list[_Unit] = []
+    for unit in units:
+        last = groups[-1] if groups else None
+        together = last.states | unit.states if last else unit.states
+        if last and sum(nest.states[n].dim == 1 for n in together) <= most:
+            groups[-1] = _Unit(together, last.elements + unit.elements)
         else:
-            groups.append([element])
-            known = element.states
+            groups.append(unit)
     return groups
 
 
@@ -115,21 +131,20 @@ class _Needs:
         return frozenset(needed)
 
 
-def _part(nest: Nest, group: list[_Element]) -> Part:
-    """The nest of some elements, which are in order."""
-    kept = sorted(frozenset().union(*(element.states for element in group)))
+def _part(nest: Nest, group: _Unit) -> Part:
+    """The nest of some elements."""
+    kept = sorted(group.states)
 
     def chosen(values: tuple[Value, ...]) -> tuple[Value, ...]:
         return tuple(values[n] for n in kept) if values else ()
 
     own = {id(nest.states[n]) for n in kept}
     guards = tuple(g for g in nest.guards if any(id(v) in own for v in topological([g])))
-    results: list[Value] = []
-    places: list[Place] = []
-    for number in dict.fromkeys(element.result for element in group):
-        elements = [element for element in group if element.result == number]
-        results.append(from_elements(tuple(element.value for element in elements)))
-        places.append(Place(number, elements[0].position, nest.results[number].dim))
+    runs = list(_runs(group.elements))
+    results = tuple(from_elements(tuple(element.value for element in run)) for run in runs)
+    places = (
+        Place(run[0].result, run[0].position, nest.results[run[0].result].dim) for run in runs
+    )
     part = replace(
         nest,
         states=chosen(nest.states),
@@ -142,9 +157,21 @@ def _part(nest: Nest, group: list[_Element]) -> Part:
         steps=chosen(nest.steps),
         merges=chosen(nest.merges),
         joins=chosen(nest.joins),
-        results=tuple(results),
+        results=results,
     )
     return Part(_without_unused(part), tuple(places))
+
+
+def _runs(elements: list[_Element]) -> Iterator[list[_Element]]:
+    """The elements by result, those at neighbouring positions together."""
+    run: list[_Element] = []
+    for element in sorted(elements, key=lambda e: (e.result, e.position)):
+        last = run[-1] if run else None
+        if last and (last.result, last.position + 1) != (element.result, element.position):
+            yield run
+            run = []
+        run.append(element)
+    yield run
 
 
 def _without_unused(nest: Nest) -> Nest:

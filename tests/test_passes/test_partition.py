@@ -89,13 +89,22 @@ def test_parts_compute_what_the_nest_computes(case: Case) -> None:
 def test_a_list_is_not_divided() -> None:
     values = (Output(apply("elem", X * Y, m=m), "kmin_argkmin", count=3) for m in range(2))
     nest = nest_of(tuple(values))
-    parts = partition(nest, 2)
-    # Values and places of a list need each other: both results of an output are in its part.
+    parts = partition(nest, 7)
+    # Places need the values: both results of an output are in its part.
     assert [part.carried for part in parts] == [6, 6]
     assert [[place.result for place in part.places] for part in parts] == [[0, 1], [2, 3]]
     for part in parts:
         assert len(part.nest.guards) == 1
         assert len(part.nest.adjusts) == len(part.nest.states)
+
+
+def test_places_are_computed_with_their_values() -> None:
+    nest = nest_of((Output(X * Y, "min_argmin"),))
+    parts = partition(nest, 2)
+    assert [part.carried for part in parts] == [2, 2, 2]
+    assert [[(p.result, p.first) for p in part.places] for part in parts] == [
+        [(0, k), (1, k)] for k in range(3)
+    ]
 
 
 def test_parts_leave_out_what_they_do_not_read() -> None:
