@@ -102,6 +102,16 @@ def half(draw: st.DrawFn, rows: int, columns: int) -> tuple[Array, Array, Array]
     return np.array(blocks, int).reshape(-1, 2), slices, np.array(flat, int).reshape(-1, 2)
 
 
+def test_splits_of_a_table_all_have_columns() -> None:
+    """Eleven columns are no five parts of equal width, but for the last."""
+    launch = Launch(4, 1, 1, 8)
+    ends = np.array([[1, 2]]), np.array([1]), np.array([[0, 11]])
+    blocks = read_ranges((*ends, *ends), 70, 70).i
+    out, x, y = arrays = problem(70, 70)
+    run(GpuKernel("code", (launch,)), Arena(ModelDriver(launch, processors=7)), blocks, arrays)
+    assert out[0, 1] == x[0, 1] * y[0, :11].sum()
+
+
 @given(st.data(), launches, machines, st.integers(1, 3))
 def test_tables_visit_each_pair_of_the_ranges_once(
     data: st.DataObject, launch: Launch, machine: dict[str, int], entries: int

@@ -260,7 +260,8 @@ def test_tasks_visit_each_pair_once(data: st.DataObject) -> None:
     three = half(blocks, [data.draw(cut(columns, 4)) for _ in blocks])
     step = data.draw(st.sampled_from([1, 2, 3, 4, 12]))
     chunk = step * data.draw(st.integers(1, 3))
-    grain = Grain(step, chunk, tasks=16, split_columns=2048, pairs_alone=20)
+    tasks, split_columns = data.draw(st.sampled_from([(16, 2048), (300, 2), (300, 20)]))
+    grain = Grain(step, chunk, tasks, split_columns, pairs_alone=20)
     entries = data.draw(st.integers(1, 3))
     made = read_ranges((*three, *half([], [])), rows, columns).i
     if made.covered:
@@ -276,7 +277,9 @@ def check_plan(blocks: Blocks, entries: int, grain: Grain, mask: Array) -> None:
     places: dict[int, tuple[int, int]] = {}
     for first, last, start, stop, partial in tasks:
         assert 0 < last - first <= plan.rows <= grain.chunk
+        assert start < stop
         for left, right in intervals[start:stop]:
+            assert 0 <= left < right <= mask.shape[1]
             visits[first:last, left:right] += 1
         if partial >= 0:
             places[partial] = (first, last)

@@ -134,6 +134,9 @@ def _make_plan(blocks: Blocks, entries: int, grain: Grain) -> Plan:
     if is_shared and grain.can_split:
         most = -(-grain.tasks // (int(chunks.sum()) * entries))
     splits = np.clip(widths // grain.split_columns, 1, most)
+    splits = -(
+        -widths // -(-widths // splits)
+    )  # of equal width: as many as that leaves columns for
     intervals, ends = _split_columns(blocks, widths, splits)
 
     # One row a task: block after block, chunk after chunk, split after split.
