@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import shlex
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import machine, measure, report
 from benchmarks.competitors import COMPETITORS, Competitor, competitor
+from benchmarks.gpu import command as gpu
+from benchmarks.options import subset
 from benchmarks.suites import PARTS, SUITES, Suite
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what the command line selects."""
-    options = _parser().parse_args(arguments)
-    suite: Suite = options.suite
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line selects; the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    status: int = options.run(options, shlex.join(["python", "-m", "benchmarks", *given]))
+    return status
+
+
+def _run(suite: Suite, options: argparse.Namespace, command: str) -> int:
+    """Measure a suite on the CPU."""
     chosen: list[Competitor] = options.only or [competitor(name) for name in suite.competitors]
     results = measure.Results(title=suite.title, machine=machine.describe())
     if "speed" in options.parts:
@@ -32,23 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "memory" in options.parts:
         print("measuring memory ...", flush=True)
         measure.measure_memory(chosen, results)
-    report.show(results)
-    command = shlex.join(["python", "-m", "benchmarks", *_shown(options)])
+    report.show(report.tables(results))
     for path in report.save(results, options.output, command):
         print(f"wrote {path}")
-
-
-def _shown(options: argparse.Namespace) -> list[str]:
-    """The arguments that select what is measured, for the report's first line."""
-    suite: Suite = options.suite
-    shown = [suite.name]
-    if set(options.cases) != {case.name for case in suite.cases}:
-        shown += ["--cases", ",".join(options.cases)]
-    if options.only:
-        shown += ["--only", ",".join(row.name for row in options.only)]
-    if set(options.parts) != set(suite.parts):
-        shown += ["--parts", ",".join(options.parts)]
-    return shown
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,14 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="SUITE", required=True)
     for suite in SUITES:
         _add_options(commands.add_parser(suite.name, description=suite.title), suite)
+    gpu.add_options(commands.add_parser("gpu", description=gpu.__doc__))
     return parser
 
 
 def _add_options(parser: argparse.ArgumentParser, suite: Suite) -> None:
     names = [case.name for case in suite.cases]
-    parser.set_defaults(suite=suite)
+    parser.set_defaults(run=functools.partial(_run, suite))
     parser.add_argument(
-        "--cases", type=_subset(names), default=names, help=f"some of {','.join(names)}"
+        "--cases", type=subset(names), default=names, help=f"some of {','.join(names)}"
     )
     parser.add_argument(
         "--only",
@@ -73,7 +71,7 @@ def _add_options(parser: argparse.ArgumentParser, suite: Suite) -> None:
     )
     parser.add_argument(
         "--parts",
-        type=_subset(PARTS),
+        type=subset(PARTS),
         default=suite.parts,
         help=f"some of {','.join(PARTS)}; by default {','.join(suite.parts)}",
     )
@@ -86,18 +84,5 @@ def _add_options(parser: argparse.ArgumentParser, suite: Suite) -> None:
     )
 
 
-def _subset(known: Sequence[str]) -> Callable[[str], list[str]]:
-    """An argparse type: names separated by commas, each one of the known ones."""
-
-    def parse(text: str) -> list[str]:
-        names = text.split(",")
-        unknown = set(names) - set(known)
-        if unknown:
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
-        return names
-
-    return parse
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

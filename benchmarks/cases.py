@@ -16,6 +16,7 @@ Array = np.ndarray[Any, Any]
 Task = Literal["value", "gradients", "backward"]
 
 SAMPLE = 32  # outputs that are checked
+PIECE_BYTES = 2**28  # of an array with a component of each pair of a few rows of the sample
 BLOCK = 100  # points in a row and in a column of a block-sparse case
 SOLVE_EPS = 1e-4  # root mean square of the residual at which a solver stops
 
@@ -59,7 +60,7 @@ def _softmax_average(terms: Array, weights: Array | None) -> Array:
     return result
 
 
-def _argkmin(count: int) -> Reduction:
+def argkmin(count: int) -> Reduction:
     value = lambda terms, weights: np.sort(terms[..., 0], axis=1)[:, :count]
     return Reduction("ArgKMin", value, count=count, is_index=True)
 
@@ -98,6 +99,12 @@ GAUSSIAN = Formula(
     (*POINTS, Argument("b", "Vj", 1)),
     lambda x, y, b: np.exp(-_square_distance(x, y)) * b,
 )
+WIDTH = Formula(
+    "width",
+    "Exp(-g*SqDist(x,y))*b",
+    (*GAUSSIAN.arguments, Argument("g", "Pm", 1)),
+    lambda x, y, b, g: np.exp(-g * _square_distance(x, y)) * b,
+)
 LAPLACIAN = Formula(
     "laplacian",
     "Exp(-Sqrt(SqDist(x,y)))*b",
@@ -115,11 +122,17 @@ LOG_DENSITY = Formula(
 )
 
 
-def _nearest(name: str, reduction: Reduction) -> Formula:
+def wide_gaussian(dim: int) -> Formula:
+    """A Gaussian times vectors of a dimension."""
+    arguments = (*POINTS, Argument("b", "Vj", dim))
+    return Formula("wide", GAUSSIAN.text, arguments, GAUSSIAN.terms)
+
+
+def nearest(name: str, reduction: Reduction) -> Formula:
     return Formula(name, "SqDist(x,y)", POINTS, _square_distance, reduction)
 
 
-def _attention(dim: int) -> Formula:
+def attention(dim: int) -> Formula:
     """Attention with values of a dimension; the case's dimension is that of queries and keys."""
     arguments = (*POINTS, Argument("b", "Vj", dim))
     terms = lambda x, y, b: (x * y).sum(axis=-1, keepdims=True)
@@ -208,12 +221,12 @@ CASES: tuple[Case, ...] = (
 )
 REDUCTION_CASES: tuple[Case, ...] = (
     Case("logsumexp", LOG_DENSITY, 3, "float32", 10_000, 10_000),
-    Case("argmin", _nearest("argmin", ARGMIN), 3, "float32", 10_000, 10_000),
-    Case("argkmin-10", _nearest("argkmin", _argkmin(10)), 3, "float32", 10_000, 10_000),
-    Case("argkmin-100", _nearest("argkmin", _argkmin(100)), 3, "float32", 10_000, 10_000),
-    Case("softmax-1", _attention(1), 3, "float32", 10_000, 10_000),
-    Case("softmax-64", _attention(64), 3, "float32", 10_000, 10_000),
-    Case("attention-64", _attention(64), 64, "float32", 10_000, 10_000),
+    Case("argmin", nearest("argmin", ARGMIN), 3, "float32", 10_000, 10_000),
+    Case("argkmin-10", nearest("argkmin", argkmin(10)), 3, "float32", 10_000, 10_000),
+    Case("argkmin-100", nearest("argkmin", argkmin(100)), 3, "float32", 10_000, 10_000),
+    Case("softmax-1", attention(1), 3, "float32", 10_000, 10_000),
+    Case("softmax-64", attention(64), 3, "float32", 10_000, 10_000),
+    Case("attention-64", attention(64), 64, "float32", 10_000, 10_000),
     Case("block-sparse", GAUSSIAN, 3, "float32", 10_000, 10_000, kept=0.1),
     Case("gaussian-backward", GAUSSIAN, 3, "float32", 10_000, 10_000, task="backward"),
     Case("gaussian-gradients", GAUSSIAN, 3, "float32", 10_000, 10_000, task="gradients"),
@@ -259,8 +272,9 @@ def reference(case: Case, arrays: Sequence[Array]) -> list[Array]:
         return [arrays[-1][chosen].astype("float64")]
     if case.gradient:
         return _gaussian_gradients(chosen, *(array.astype("float64") for array in arrays))
-    terms, weights = _terms(case, arrays)
-    return [case.formula.reduction.value(terms, weights)]
+    value = case.formula.reduction.value
+    parts = [value(*_terms(case, arrays, rows)) for rows in _pieces(case)]
+    return [np.concatenate(parts)]
 
 
 def comparable(case: Case, arrays: Sequence[Array], outputs: Sequence[Array]) -> list[Array]:
@@ -274,17 +288,34 @@ def comparable(case: Case, arrays: Sequence[Array], outputs: Sequence[Array]) ->
     if case.alpha is not None:
         *points, _ = arrays
         (solution,) = outputs
-        product = _terms(case, [*points, solution])[0].sum(axis=1)
+        product = _terms(case, [*points, solution], chosen)[0].sum(axis=1)
         return [case.alpha * at_sample[0].astype("float64") + product]
     if case.formula.reduction.is_index:
-        terms, _ = _terms(case, arrays)
-        return [np.take_along_axis(terms[..., 0], columns, axis=1) for columns in at_sample]
+        return [_terms_at(case, arrays, columns) for columns in at_sample]
     return at_sample
 
 
-def _terms(case: Case, arrays: Sequence[Array]) -> tuple[Array, Array | None]:
-    """The terms of the sample's rows, and the weights if there are any, in float64."""
+def _terms_at(case: Case, arrays: Sequence[Array], columns: Array) -> Array:
+    """The terms of the sample's rows at columns of each."""
+    found, start = [], 0
+    for rows in _pieces(case):
+        terms, _ = _terms(case, arrays, rows)
+        own = columns[start : start + len(rows)]
+        found.append(np.take_along_axis(terms[..., 0], own, axis=1))
+        start += len(rows)
+    return np.concatenate(found)
+
+
+def _pieces(case: Case) -> list[Array]:
+    """The sample in pieces whose terms fit into memory."""
     chosen = sample(case)
+    longest = max(a.dim or case.dim for a in case.formula.arguments)
+    rows = max(1, PIECE_BYTES // (8 * case.columns * longest))
+    return [chosen[start : start + rows] for start in range(0, len(chosen), rows)]
+
+
+def _terms(case: Case, arrays: Sequence[Array], chosen: Array) -> tuple[Array, Array | None]:
+    """The terms of chosen rows, and the weights if there are any, in float64."""
     broadcast = {
         "Vi": lambda v: v[chosen, None, :],
         "Vj": lambda v: v[None, :, :],

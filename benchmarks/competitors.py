@@ -47,7 +47,7 @@ class Competitor:
 
     name: str
     module: str
-    prepare: Callable[[Case, Sequence[Array]], Computation]
+    prepare: Callable[[Case, Sequence[Any]], Computation]
     compiles: bool = False
     streams: bool = False
 
@@ -63,28 +63,38 @@ def _genred(package: str) -> Callable[[Case, Sequence[Array]], Computation]:
 
     def prepare(case: Case, arrays: Sequence[Array]) -> Computation:
         face = importlib.import_module(f"{package}.{'torch' if case.gradient else 'numpy'}")
-        return _computation(case, _operation(face, case), arrays)
+        return _computation(case, operation(face, case, "CPU", np.asarray), arrays)
 
     return prepare
 
 
-def _operation(face: Any, case: Case) -> Callable[..., Any]:
-    """What computes the case from its variables, of a module with KeOps' interface."""
+def operation(
+    face: Any, case: Case, backend: str, array: Callable[[Array], Any]
+) -> Callable[..., Any]:
+    """What computes the case from its variables, of a module with KeOps' interface.
+
+    `array` makes the module's kind of array.
+    """
     formula = case.formula
     if case.alpha is not None:
         unknown = formula.arguments[-1].name
         solve = face.KernelSolve(formula.text, case.aliases, unknown, axis=1)
-        return functools.partial(solve, backend="CPU", alpha=case.alpha, eps=SOLVE_EPS)
-    op = face.Genred(
-        formula.text,
-        case.aliases,
-        reduction_op=formula.reduction.name,
-        axis=1,
-        opt_arg=formula.reduction.count,
-        formula2=formula.weights,
-    )
-    options = {} if case.kept is None else {"ranges": _ranges(case)}
-    return functools.partial(op, backend="CPU", **options)
+        return functools.partial(solve, backend=backend, alpha=case.alpha, eps=SOLVE_EPS)
+    text, aliases, reduction = formula_of(case)
+    op = face.Genred(text, aliases, axis=1, **reduction)
+    options = {} if case.kept is None else {"ranges": tuple(map(array, _ranges(case)))}
+    return functools.partial(op, backend=backend, **options)
+
+
+def formula_of(case: Case) -> tuple[str, list[str], dict[str, Any]]:
+    """The formula, its variables, and what else `Genred` is told of the reduction."""
+    formula = case.formula
+    reduction = {
+        "reduction_op": formula.reduction.name,
+        "opt_arg": formula.reduction.count,
+        "formula2": formula.weights,
+    }
+    return formula.text, case.aliases, reduction
 
 
 def _ranges(case: Case) -> tuple[Array, ...]:
@@ -105,9 +115,15 @@ def _computation(
         return lambda: (function(*own),)
     import torch
 
-    *variables, cotangent = (torch.from_numpy(array) for array in arrays)
-    for variable in variables:
-        variable.requires_grad_()
+    return gradients(case, function, [torch.from_numpy(array) for array in arrays])
+
+
+def gradients(case: Case, function: Callable[..., Any], tensors: Sequence[Any]) -> Computation:
+    """The derivatives of a function of PyTorch's tensors, the last of which is the cotangent."""
+    import torch
+
+    variables = [tensor.detach().requires_grad_() for tensor in tensors[:-1]]
+    cotangent = tensors[-1]
     if case.task == "gradients":
         return lambda: torch.autograd.grad(function(*variables), variables, cotangent)
     value = function(*variables)
@@ -124,6 +140,10 @@ def _square_distances(x: Any, y: Any) -> Any:
 
 def _dense_gaussian(library: Any, x: Any, y: Any, b: Any) -> Any:
     return library.exp(-_square_distances(x, y)) @ b
+
+
+def _dense_width(library: Any, x: Any, y: Any, b: Any, g: Any) -> Any:
+    return library.exp(-g * _square_distances(x, y)) @ b
 
 
 def _dense_laplacian(library: Any, x: Any, y: Any, b: Any) -> Any:
@@ -161,6 +181,8 @@ def _torch_argkmin(torch: Any, x: Any, y: Any, count: int) -> Any:
 
 DENSE: dict[str, Callable[..., Any]] = {
     "gaussian": _dense_gaussian,
+    "width": _dense_width,
+    "wide": _dense_gaussian,
     "laplacian": _dense_laplacian,
     "seed": _dense_seed,
     "logsumexp": _dense_logsumexp,
@@ -170,7 +192,7 @@ DENSE: dict[str, Callable[..., Any]] = {
 TORCH_DENSE = {**DENSE, "argkmin": _torch_argkmin, "attention": _torch_attention}
 
 
-def _form(forms: dict[str, Callable[..., Any]], case: Case) -> Callable[..., Any]:
+def form_of(forms: dict[str, Callable[..., Any]], case: Case) -> Callable[..., Any]:
     """The function of a library and arrays that computes the case's values."""
     form, count = forms.get(case.formula.name), case.formula.reduction.count
     if form is None:
@@ -178,20 +200,33 @@ def _form(forms: dict[str, Callable[..., Any]], case: Case) -> Callable[..., Any
     return form if count is None else functools.partial(form, count=count)
 
 
-def _blocks(case: Case) -> list[tuple[slice, Any]]:
+def _blocks(case: Case, pairs: int) -> list[tuple[slice, Any]]:
     """Blocks of rows, each with the columns that count for it."""
     if case.kept is not None:
         columns = np.arange(case.columns)
         kept = kept_blocks(case)[:, columns // BLOCK]
         return [(slice(n * BLOCK, (n + 1) * BLOCK), columns[row]) for n, row in enumerate(kept)]
-    rows = max(1, BLOCK_PAIRS // case.columns)
+    rows = max(1, pairs // case.columns)
     starts = range(0, case.rows, rows)
     return [(slice(start, start + rows), slice(None)) for start in starts]
 
 
-def _blockwise(case: Case, form: Callable[..., Any], library: Any) -> Callable[..., Any]:
-    """The values of all rows, a block at a time."""
-    blocks, kinds = _blocks(case), [a.kind for a in case.formula.arguments]
+def blockwise(
+    case: Case,
+    form: Callable[..., Any],
+    library: Any,
+    pairs: int = BLOCK_PAIRS,
+    as_index: Callable[[Array], Any] = np.asarray,
+) -> Callable[..., Any]:
+    """The values of all rows, a block of so many pairs at a time.
+
+    `as_index` makes what the library's arrays take as a list of columns.
+    """
+    kinds = [a.kind for a in case.formula.arguments]
+    blocks = [
+        (rows, columns if isinstance(columns, slice) else as_index(columns))
+        for rows, columns in _blocks(case, pairs)
+    ]
 
     def compute(*arrays: Any) -> Any:
         values = []
@@ -209,14 +244,14 @@ def _numpy(case: Case, arrays: Sequence[Array]) -> Computation:
         raise UnsupportedError("NumPy has no automatic differentiation")
     if case.alpha is not None:
         raise UnsupportedError("NumPy has no solver for positive definite matrices")
-    return _computation(case, _blockwise(case, _form(DENSE, case), np), arrays)
+    return _computation(case, blockwise(case, form_of(DENSE, case), np), arrays)
 
 
 def _torch_dense(case: Case, arrays: Sequence[Array]) -> Computation:
     import torch
 
     if case.alpha is None:
-        compute = _blockwise(case, _form(TORCH_DENSE, case), torch)
+        compute = blockwise(case, form_of(TORCH_DENSE, case), torch)
     else:
         compute = functools.partial(_cholesky, torch, case.alpha)
     return _computation(case, compute, arrays, torch)
@@ -248,6 +283,11 @@ def _fused_gaussian(library: Any, x: Any, y: Any, b: Any) -> Any:
     return (library.exp(-squares) * b[:, 0]).sum(1, keepdim=True)
 
 
+def _fused_width(library: Any, x: Any, y: Any, b: Any, g: Any) -> Any:
+    squares = library.square(x[:, None, :] - y[None, :, :]).sum(-1)
+    return (library.exp(-g * squares) * b[:, 0]).sum(1, keepdim=True)
+
+
 def _fused_laplacian(library: Any, x: Any, y: Any, b: Any) -> Any:
     squares = library.square(x[:, None, :] - y[None, :, :]).sum(-1)
     return (library.exp(-library.sqrt(squares)) * b[:, 0]).sum(1, keepdim=True)
@@ -264,6 +304,8 @@ def _fused_argmin(library: Any, x: Any, y: Any) -> Any:
 
 FUSED: dict[str, Callable[..., Any]] = {
     "gaussian": _fused_gaussian,
+    "width": _fused_width,
+    "wide": _dense_gaussian,
     "laplacian": _fused_laplacian,
     "seed": _dense_seed,
     "logsumexp": _fused_logsumexp,
@@ -275,17 +317,24 @@ FUSED: dict[str, Callable[..., Any]] = {
 def _torch_compile(case: Case, arrays: Sequence[Array]) -> Computation:
     import torch
 
-    _require_all_pairs(case)
+    return _computation(case, compiled(case), arrays, torch)
+
+
+def compiled(case: Case) -> Callable[..., Any]:
+    """The case's values by torch.compile, which compiles them at the first call."""
+    import torch
+
+    require_all_pairs(case)
     if case.task == "backward":
         raise UnsupportedError("its backward pass runs once for a forward pass")
-    form = _form(FUSED if case.dim <= FUSED_DIM else DENSE, case)
+    form = form_of(FUSED if case.dim <= FUSED_DIM else DENSE, case)
     torch.compiler.reset()  # or it would make sizes dynamic after the first case
-    compute = torch.compile(lambda *tensors: form(torch, *tensors))
-    return _computation(case, compute, arrays, torch)
+    compute: Callable[..., Any] = torch.compile(lambda *tensors: form(torch, *tensors))
+    return compute
 
 
 def _numba(case: Case, arrays: Sequence[Array]) -> Computation:
-    _require_all_pairs(case)
+    require_all_pairs(case)
     if case.gradient:
         raise UnsupportedError("numba has no automatic differentiation")
     if case.formula.reduction is not SUM:
@@ -293,7 +342,7 @@ def _numba(case: Case, arrays: Sequence[Array]) -> Computation:
     return _computation(case, loops.compile_loop(case.formula.name, case.dim), arrays)
 
 
-def _require_all_pairs(case: Case) -> None:
+def require_all_pairs(case: Case) -> None:
     """Raise UnsupportedError for block-sparse cases and for solvers."""
     if case.kept is not None or case.alpha is not None:
         raise UnsupportedError("not written for this library")

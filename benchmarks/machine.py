@@ -9,7 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("redcomp", "llvmlite", "numpy", "pykeops", "torch", "numba", "scikit-learn")
+PACKAGES = (
+    "redcomp", "llvmlite", "numpy", "cuda-python", "pykeops", "torch", "triton", "numba",
+    "scikit-learn",
+)  # fmt: skip
 
 
 def describe() -> dict[str, Any]:

@@ -40,6 +40,7 @@ CACHE_VARIABLES = (
     "TORCHINDUCTOR_CACHE_DIR",
     "TRITON_CACHE_DIR",
     "NUMBA_CACHE_DIR",
+    "CUDA_CACHE_PATH",
 )
 WORKER_TIMEOUT = 600
 
@@ -50,9 +51,17 @@ class WrongResultError(Exception):
     """An output that is further from the float64 reference than the case's tolerance."""
 
 
+class WorkerError(Exception):
+    """A process that was to measure something failed."""
+
+
 @dataclass(slots=True)
 class Results:
-    """All that a run measured, and what it left out and why."""
+    """All that a run measured, and what it left out and why.
+
+    launches, device and failures are of runs on GPUs: what a call costs the host, the device's
+    state, and who raised an error or gave a wrong result.
+    """
 
     title: str
     machine: Record = field(default_factory=dict)
@@ -60,7 +69,10 @@ class Results:
     compile: list[Record] = field(default_factory=list)
     imports: list[Record] = field(default_factory=list)
     memory: list[Record] = field(default_factory=list)
+    launches: list[Record] = field(default_factory=list)
+    device: Record = field(default_factory=dict)
     skipped: list[Record] = field(default_factory=list)
+    failures: list[Record] = field(default_factory=list)
 
     def skip(self, part: str, competitor: str, reason: str) -> None:
         """Note once why something is missing."""
@@ -68,12 +80,17 @@ class Results:
         if record not in self.skipped:
             self.skipped.append(record)
 
+    def fail(self, part: str, competitor: str, reason: str) -> None:
+        """Note what went wrong, which is left out, too."""
+        self.skip(part, competitor, reason)
+        self.failures.append({"part": part, "competitor": competitor, "reason": reason})
+
 
 def largest_error(
     case: Case, arrays: Sequence[Array], outputs: Outputs, expected: Sequence[Array]
 ) -> float:
     """The largest error on the sample, relative to each output's largest value."""
-    found = [np.asarray(o.detach() if hasattr(o, "detach") else o) for o in outputs]
+    found = [np.asarray(o.detach().cpu() if hasattr(o, "detach") else o) for o in outputs]
     errors = []
     for values, wanted in zip(comparable(case, arrays, found), expected, strict=True):
         if values.shape != wanted.shape:
@@ -83,16 +100,21 @@ def largest_error(
 
 
 def prepare(
-    competitor: Competitor, case: Case, arrays: Sequence[Array], expected: Sequence[Array]
+    competitor: Competitor,
+    case: Case,
+    arrays: Sequence[Array],
+    expected: Sequence[Array],
+    given: Sequence[Any] | None = None,
 ) -> tuple[Computation, float]:
     """A computation that gave a right result, and its error.
 
+    `given` is what the competitor gets instead of the arrays: the same numbers on another device.
     Raises UnsupportedError or WrongResultError.
     """
     reason = competitor.missing()
     if reason is not None:
         raise UnsupportedError(reason)
-    computation = competitor.prepare(case, arrays)
+    computation = competitor.prepare(case, arrays if given is None else given)
     error = largest_error(case, arrays, computation(), expected)
     if not error <= case.tolerance:
         raise WrongResultError(f"wrong result: error {error:.1e}, tolerance {case.tolerance:.0e}")
@@ -138,7 +160,7 @@ def measure_speed(
         except (UnsupportedError, WrongResultError, ImportError) as reason:
             results.skip(case.name, competitor.name, str(reason))
     for name, times in interleaved(computations, rounds).items():
-        low, median, high = statistics.quantiles(times, n=4) if len(times) > 1 else times * 3
+        low, median, high = quartiles(times)
         results.speed.append(
             {
                 "case": case.name,
@@ -152,6 +174,11 @@ def measure_speed(
                 "target": case.target,
             }
         )
+
+
+def quartiles(times: Sequence[float]) -> Sequence[float]:
+    """The lower quartile, the median and the upper quartile."""
+    return statistics.quantiles(times, n=4) if len(times) > 1 else [*times] * 3
 
 
 def measure_compile(competitors: Sequence[Competitor], results: Results) -> None:
@@ -208,20 +235,31 @@ def _worker(what: str, competitor: Competitor, results: Results, *case: str) -> 
         results.skip(part, competitor.name, reason)
         return None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as caches:
-        environment = os.environ | {name: os.path.join(caches, name) for name in CACHE_VARIABLES}
-        for name in CACHE_VARIABLES:
-            os.mkdir(environment[name])
+        try:
+            return fresh_process("benchmarks.worker", [what, competitor.name, *case], caches)
+        except WorkerError as failure:
+            results.skip(part, competitor.name, str(failure))
+            return None
+
+
+def fresh_process(module: str, arguments: Sequence[str], caches: str) -> Record:
+    """What a module measured in a process of its own, which keeps what it compiles in a folder."""
+    environment = os.environ | {name: os.path.join(caches, name) for name in CACHE_VARIABLES}
+    for name in CACHE_VARIABLES:
+        os.makedirs(environment[name], exist_ok=True)
+    try:
         run = subprocess.run(
-            [sys.executable, "-m", "benchmarks.worker", what, competitor.name, *case],
+            [sys.executable, "-m", module, *arguments],
             capture_output=True,
             text=True,
             check=False,
             env=environment,
             timeout=WORKER_TIMEOUT,
         )
+    except subprocess.TimeoutExpired:
+        raise WorkerError(f"not done after {WORKER_TIMEOUT} s") from None
     if run.returncode:
         last = (run.stderr.strip().splitlines() or ["no message"])[-1]
-        results.skip(part, competitor.name, last.partition(": ")[2] or last)
-        return None
+        raise WorkerError(last.partition(": ")[2] or last)
     record: Record = json.loads(run.stdout.splitlines()[-1])
     return record

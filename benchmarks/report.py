@@ -52,7 +52,7 @@ def tables(results: Results) -> list[Table]:
         _compile_table(results.compile),
         _import_table(results.imports),
         _memory_table(results.memory),
-        _skipped_table(results.skipped),
+        skipped_table(results.skipped),
     )
     return [table for table in made if table.rows]
 
@@ -62,7 +62,7 @@ def _names(records: Iterable[Record]) -> list[str]:
     return [row.name for row in COMPETITORS if row.name in present]
 
 
-def _by_case(records: list[Record]) -> dict[str, dict[str, Record]]:
+def by_case(records: list[Record]) -> dict[str, dict[str, Record]]:
     """The records of each case by competitor."""
     rows: dict[str, dict[str, Record]] = {}
     for record in records:
@@ -73,7 +73,7 @@ def _by_case(records: list[Record]) -> dict[str, dict[str, Record]]:
 def _speed_table(records: list[Record]) -> Table:
     names = _names(records)
     rows = []
-    for name, row in _by_case(records).items():
+    for name, row in by_case(records).items():
         first = next(iter(row.values()))
         times = [duration(row[n]["median_s"]) if n in row else ABSENT for n in names]
         target = f"{first['target']:g}" if first["target"] else ABSENT
@@ -93,7 +93,7 @@ def _error_table(records: list[Record]) -> Table:
     names = _names(records)
     rows = (
         (name, *(f"{row[n]['error']:.0e}" if n in row else ABSENT for n in names))
-        for name, row in _by_case(records).items()
+        for name, row in by_case(records).items()
     )
     return Table(
         "Errors",
@@ -152,7 +152,7 @@ def _memory_table(records: list[Record]) -> Table:
     )
 
 
-def _skipped_table(records: list[Record]) -> Table:
+def skipped_table(records: list[Record]) -> Table:
     parts: dict[tuple[str, str], list[str]] = {}
     for r in records:
         parts.setdefault((r["competitor"], r["reason"]), []).append(r["part"])
@@ -162,13 +162,13 @@ def _skipped_table(records: list[Record]) -> Table:
     )
 
 
-def show(results: Results) -> None:
-    """Print the tables."""
+def show(tables: Iterable[Table]) -> None:
+    """Print tables."""
     from rich.console import Console
     from rich.table import Table as RichTable
 
     console = Console()
-    for table in tables(results):
+    for table in tables:
         drawn = RichTable(title=table.title, caption=table.note.replace("`", ""))
         for position, name in enumerate(table.header):
             is_speed = table.title == "Speed"
@@ -181,15 +181,24 @@ def show(results: Results) -> None:
 
 def markdown(results: Results, command: str) -> str:
     """A page with the machine, the command and the tables."""
-    machine = results.machine
+    return page(results.title, [written_by(results.machine, command)], tables(results))
+
+
+def written_by(machine: Record, command: str) -> str:
+    """A sentence on when and where results were measured."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    lines = [
-        f"# {results.title}",
-        "",
+    return (
         f"Written by `{command}` on {machine['date']}: {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['system']}, Python {machine['python']}, {versions}.",
-    ]
-    for table in tables(results):
+        f"{machine['system']}, Python {machine['python']}, {versions}."
+    )
+
+
+def page(title: str, paragraphs: Iterable[str], tables: Iterable[Table]) -> str:
+    """Markdown of a heading, paragraphs and tables."""
+    lines = [f"# {title}"]
+    for paragraph in paragraphs:
+        lines += ["", paragraph]
+    for table in tables:
         lines += ["", f"## {table.title}", "", table.note, ""]
         lines += [_line(table.header), _line(["---"] * len(table.header))]
         lines += [_line(cell.replace("|", "\\|") for cell in row) for row in table.rows]
@@ -202,16 +211,26 @@ def _line(cells: Iterable[str]) -> str:
 
 def save(results: Results, prefix: Path, command: str) -> list[Path]:
     """Write PREFIX.json, PREFIX.md and, if there are speeds of sweeps, PREFIX.png; their paths."""
+    written = write(results, prefix, markdown(results, command))
+    drawn = [record for record in results.speed if record["pairs_per_s"]]
+    if drawn:
+        written.append(_beside(prefix, "png"))
+        _draw(drawn, written[-1])
+    return written
+
+
+def write(results: Results, prefix: Path, text: str) -> list[Path]:
+    """Write PREFIX.json and PREFIX.md; their paths."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    written = [prefix.with_name(f"{prefix.name}.{suffix}") for suffix in ("json", "md", "png")]
+    written = [_beside(prefix, "json"), _beside(prefix, "md")]
     data = json.dumps(dataclasses.asdict(results), indent=1, ensure_ascii=False)
     written[0].write_text(data + "\n", encoding="utf-8")
-    written[1].write_text(markdown(results, command), encoding="utf-8")
-    drawn = [record for record in results.speed if record["pairs_per_s"]]
-    if not drawn:
-        return written[:2]
-    _draw(drawn, written[2])
+    written[1].write_text(text, encoding="utf-8")
     return written
+
+
+def _beside(prefix: Path, suffix: str) -> Path:
+    return prefix.with_name(f"{prefix.name}.{suffix}")
 
 
 def _draw(records: list[Record], path: Path) -> None:

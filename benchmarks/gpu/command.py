@@ -1,0 +1,119 @@
+"""python -m benchmarks gpu: measure on an NVIDIA GPU, print tables, store JSON and Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks import machine
+from benchmarks.cases import inputs, reference
+from benchmarks.competitors import Competitor
+from benchmarks.gpu import device, report
+from benchmarks.gpu.cases import GPU_CASES, LAUNCH_CASE
+from benchmarks.gpu.competitors import GPU_COMPETITORS, REDCOMP, gpu_competitor, tensors
+from benchmarks.gpu.measure import Site, measure_launches, measure_speed, measure_startup
+from benchmarks.gpu.targets import verdicts
+from benchmarks.gpu.timing import CudaTimer
+from benchmarks.measure import Results, prepare
+from benchmarks.options import subset
+from benchmarks.report import show, write
+
+NO_GPU = 2  # the exit status
+PARTS = ("speed", "startup", "launches")
+TITLE = "Benchmarks on a GPU"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    names = [row.name for row in GPU_CASES]
+    competitors = [row.name for row in GPU_COMPETITORS]
+    parser.add_argument(
+        "--cases", type=subset(names), default=names, help=f"some of {','.join(names)}"
+    )
+    parser.add_argument(
+        "--only",
+        type=subset(competitors),
+        default=competitors,
+        help=f"some of {','.join(competitors)}",
+    )
+    parser.add_argument(
+        "--parts", type=subset(PARTS), default=list(PARTS), help=f"some of {','.join(PARTS)}"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each competitor")
+    parser.add_argument("--output", type=Path, help="the written files' path without suffix")
+    parser.add_argument(
+        "--check", action="store_true", help="end with status 1 unless every target is met"
+    )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="only compare redcomp's results with a reference, for every case at a tiny size",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace, command: str) -> int:
+    """Measure what the command line selects; the exit status."""
+    try:
+        found = device.find()
+    except device.NoGpuError as reason:
+        print(reason, file=sys.stderr)
+        return NO_GPU
+    if options.rehearse:
+        return rehearse("cuda")
+    chosen = [gpu_competitor(name) for name in options.only]
+    results = Results(TITLE, machine.describe(), device=device.describe(found))
+    site = Site("cuda", CudaTimer(), device.gpu_of(results.device))
+    measure(options, chosen, site, results)
+    show(report.tables(results))
+    if options.output:
+        for path in write(results, options.output, report.markdown(results, command)):
+            print(f"wrote {path}")
+    return status(results, options.check)
+
+
+def measure(
+    options: argparse.Namespace, chosen: list[Competitor], site: Site, results: Results
+) -> None:
+    """The parts that are wanted; what calls cost the host last, when nobody watches the clocks."""
+    if "startup" in options.parts:
+        print("measuring first calls ...", flush=True)
+        measure_startup(chosen, results)
+    if "speed" in options.parts:
+        with device.watched(results.device):
+            for row in GPU_CASES:
+                if row.name in options.cases:
+                    print(f"measuring {row.name} ...", flush=True)
+                    measure_speed(row, chosen, options.rounds, site, results)
+    if "launches" in options.parts:
+        print("measuring launches ...", flush=True)
+        measure_launches(chosen, site, results)
+
+
+def status(results: Results, check: bool) -> int:
+    """1 if redcomp failed somewhere, or if it is to be checked and misses a target; otherwise 0."""
+    has_failed = any(record["competitor"] == REDCOMP for record in results.failures)
+    for record in results.failures:
+        print(f"{record['part']}, {record['competitor']}: {record['reason']}", file=sys.stderr)
+    if not check:
+        return int(has_failed)
+    found = verdicts(results)
+    for verdict in found:
+        print(": ".join((verdict.word, ", ".join(verdict.cells[:3]))))
+    return int(has_failed or any(verdict.word != "met" for verdict in found))
+
+
+def rehearse(where: str) -> int:
+    """Every case of redcomp at a tiny size, with a line for each; 0 if no result is wrong.
+
+    Raises WrongResultError.
+    """
+    for row in (*GPU_CASES, LAUNCH_CASE):
+        case = row.tiny.case
+        arrays = inputs(case)
+        expected = reference(case, arrays)
+        given = tensors(arrays, where)
+        _, error = prepare(gpu_competitor(REDCOMP), case, arrays, expected, given)
+        print(f"{row.name}: error {error:.0e}", flush=True)
+    return 0
