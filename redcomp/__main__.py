@@ -14,14 +14,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from redcomp import config
-from redcomp.compile import PASSES, Context, Options, run_passes
+from redcomp.compile import PASSES, Options, context_of, run_passes
 from redcomp.errors import ArgumentError, RedcompError
 from redcomp.frontend.genred import DTYPES
 from redcomp.ir import Kernel, Nest
-from redcomp.llvm_backend.target import host_target
 from redcomp.numpy import Genred
 from redcomp.ops.reductions import USUAL_SPELLINGS
+from redcomp.ptx.target import CAPABILITIES
 from redcomp.text import TextError, parse_kernel, parse_nest, print_program
 from redcomp.text.spelling import NEST
 from redcomp.text.syntax import Reader
@@ -91,8 +90,7 @@ def short_name(stage: str) -> str:
 def opt(options: argparse.Namespace) -> str:
     """A kernel or a nest after some passes."""
     text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8")
-    target = config.target() if options.target == "host" else options.target
-    context = Context(host_target(target), Options(use_fast_math=options.fast_math))
+    context = context_of(options.target, Options(use_fast_math=options.fast_math))
     names = tuple(name.strip() for name in options.passes.split(",") if name.strip())
     return print_program(run_passes(parse_program(text), names, context))
 
@@ -140,9 +138,15 @@ def _add_opt(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    targets = "host (this machine), avx512, avx2, sse2 or neon"
+    gpus = ", ".join(f"sm_{capability.number}" for capability in CAPABILITIES)
+    targets = f"host (this machine), avx512, avx2, sse2 or neon; or a GPU: {gpus}"
     parser.add_argument("--target", default="host", help=targets)
-    parser.add_argument("--fast-math", action="store_true", help="allow changes of rounding")
+    parser.add_argument(
+        "--fast-math",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="allow changes of rounding; without it, only on GPUs",
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import functools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -20,7 +20,7 @@ import llvmlite
 from redcomp import config
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
-from redcomp.ir import Kernel, Nest, topological
+from redcomp.ir import Kernel, Nest, Value, topological
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
 from redcomp.llvm_backend.machine_code import LoopBody, pair_loop
@@ -37,6 +37,9 @@ from redcomp.passes.partition import Part, partition
 from redcomp.passes.prescale import prescale
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
+from redcomp.ptx.assemble import ToolError
+from redcomp.ptx.ceiling import Ceiling, ideal
+from redcomp.ptx.costs import Cost, costs, description
 from redcomp.ptx.schedule import PlannedPart, PtxSchedule, plan
 from redcomp.ptx.skeleton import PtxModule, ptx_module
 from redcomp.ptx.target import gpu_target, is_gpu
@@ -151,15 +154,27 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
     return program
 
 
+def _operations(values: Iterable[Value]) -> Mapping[str, int]:
+    """Arithmetic operations of the IR in some values, by name."""
+    counts: Counter[str] = Counter()
+    for value in topological(values):
+        if value.op not in STRUCTURAL:
+            counts[value.op] += 1
+        elif value.op == "fold":
+            counts[value["combine"]] += value.args[-1]["extent"]
+    return dict(counts)
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """What a pair costs.
 
     operations    arithmetic operations of the IR a pair, by name; a loop's combination counts once
                   a component
-    instructions  vector instructions of the innermost loop for one vector of pairs (or, if it is a
-                  loop over components, of one component of them), none of which is of the rare ones
-                  for which states are adjusted
+    instructions  on the host vector instructions of the innermost loop for one vector of pairs, on
+                  GPUs all of its instructions for one pair (or, if it is a loop over components, of
+                  one component of them), none of which is of the rare ones for which states are
+                  adjusted
     """
 
     operations: Mapping[str, int]
@@ -259,13 +274,7 @@ class Lowering(Generic[S]):
     @functools.cached_property
     def operations(self) -> Mapping[str, int]:
         """Arithmetic operations of the IR a pair, by name."""
-        counts: Counter[str] = Counter()
-        for value in topological(self.nest.pairs):
-            if value.op not in STRUCTURAL:
-                counts[value.op] += 1
-            elif value.op == "fold":
-                counts[value["combine"]] += value.args[-1]["extent"]
-        return dict(counts)
+        return _operations(self.nest.pairs)
 
     def object_code(self) -> tuple[bytes, bool]:
         """Machine code, or PTX, from the disk cache if it is there (then True)."""
@@ -398,10 +407,36 @@ class GpuLowering(Lowering[PtxSchedule]):
     def module_text(self) -> str:
         return self.module.text
 
+    @functools.cached_property
+    def costs(self) -> tuple[Cost, ...]:
+        """What the kernel of each part costs; needs NVIDIA's assembler and disassembler."""
+        schedules = [planned.schedule for planned in self.planned]
+        kernels = [(s.threads, s.rows * s.cols) for s in schedules]
+        return costs(self.asm, self.target.name, kernels)
+
+    @property
+    def stats(self) -> Statistics:
+        """What a pair costs; needs NVIDIA's assembler and disassembler."""
+        return Statistics(self.operations, sum(cost.instructions for cost in self.costs))
+
+    @property
+    def ideal(self) -> Ceiling | None:
+        """The ceiling of a pair's arithmetic where no state is adjusted; None if there are loops.
+
+        The machine code of such a nest is counted for one component, not for a pair.
+        """
+        pairs = (*self.nest.guards, *self.nest.steps)
+        if any(value.op in ("fold", "map") for value in topological(self.nest.pairs)):
+            return None
+        return ideal(_operations(pairs), self.dtype, self.target.name)
+
     @property
     def machine(self) -> str:
-        """What a pair costs, in words."""
-        return ""
+        """What a pair costs, in words; without the assembler, how to get it."""
+        try:
+            return description(self.costs, self.ideal)
+        except ToolError as error:
+            return f"unknown: {error}"
 
     @property
     def ptx(self) -> str:
@@ -440,10 +475,14 @@ def lower(
 
     `few_rows` asks for the schedule of calls with at most `FEW_ROWS` rows.
     """
+    found = context_of(target, options or Options())
+    made = GpuLowering if is_gpu(found.target.name) else HostLowering
+    return made(kernel, dtype, found.target, found.options, few_rows=few_rows)
+
+
+def context_of(target: str, options: Options) -> Context:
+    """The target of a name, see `lower`, and the options with what it implies."""
     name = config.target() if target == "host" else target
-    options = options or Options()
     fast = is_gpu(name) if options.use_fast_math is None else options.use_fast_math
-    options = replace(options, use_fast_math=fast)
-    if is_gpu(name):
-        return GpuLowering(kernel, dtype, gpu_target(name, fast), options, few_rows=few_rows)
-    return HostLowering(kernel, dtype, host_target(name), options, few_rows=few_rows)
+    found = gpu_target(name, fast) if is_gpu(name) else host_target(name)
+    return Context(found, replace(options, use_fast_math=fast))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import llvmlite.binding
 import numpy as np
 import pytest
 import torch
 from agreement import EPSILON, assert_as_reference, assert_close
+from operation_cases import KINDS, Case, apart, call, cases
 from reference import dense
 
 import redcomp.numpy
@@ -21,81 +22,12 @@ from redcomp.torch import Genred
 pytestmark = pytest.mark.slow
 
 SHORT, LONG = 3, 20  # LONG vectors become loops over their components
+SQUARE = {1: 4, SHORT: 4, LONG: 5}
 ROWS, COLUMNS = 37, 21
-KINDS = ("Vi", "Vj", "Pm")
-
-
-class Case(NamedTuple):
-    """A call of one operation: its operands' dimensions and its integer arguments."""
-
-    spelling: str
-    dims: tuple[int, ...]
-    integers: tuple[int | list[int], ...] = ()
-
-    def __str__(self) -> str:
-        return "-".join([self.spelling, *map(str, self.dims), *(f"({n})" for n in self.integers)])
-
-
-def _complex_shapes(d: int) -> dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]]:
-    """Operands of complex operations, vectors of even dimension d among them."""
-    of_a_vector = ["Real", "Imag", "Abs", "SquareAbs", "Angle", "Sum", "Exp"]
-    of_two = ["Add", "Subtract", "Mult", "Divide"]
-    return {
-        **{f"Complex{name}": [((d,), ())] for name in of_a_vector},
-        **{f"Complex{name}": [((d, d), ()), ((2, d), ()), ((d, 2), ())] for name in of_two},
-        "Conj": [((d,), ())],
-        "ComplexSumT": [((2,), (d,))],
-        "ComplexScal": [((2, d), ()), ((2, 2), ())],
-        "ComplexRealScal": [((1, d), ()), ((d, 1), ())],
-    }
-
-
-def _special_shapes(d: int) -> dict[str, list[Case]]:
-    """Operations whose operands are not simply vectors of equal dimension, here d."""
-    square = 4 if d == SHORT else 5  # of the dimension of a vector that comes with a matrix
-    rows = {
-        "Pow": [((d,), (m,)) for m in (3, -2, 0, 1)],
-        "Round": [((d,), (n,)) for n in (0, 2, -1)],
-        "ClampInt": [((d,), (-1, 2))],
-        "DiffClampInt": [((d,), (-1, 2))],
-        "SumT": [((1,), (d,))],
-        "Scalprod": [((d, d), ()), ((1, d), ())],
-        "SqDist": [((d, d), ()), ((d, 1), ())],
-        "SqNormIso": [((1, d), ())],
-        "SymSqNorm": [((square**2, square), ())],
-        "WeightedSqNorm": [((1, d), ()), ((d, d), ()), ((square**2, square), ())],
-        "WeightedSqDist": [((1, d, d), ()), ((d, d, d), ()), ((square**2, square, square), ())],
-        "Elem": [((d,), (0,)), ((d,), (d - 1,))],
-        "ElemT": [((1,), (d, 0)), ((1,), (d, d - 1))],
-        "Extract": [((d,), (1, d - 1)), ((d,), (0, 1))],
-        "ExtractT": [((d,), (0, d + 2)), ((d,), (2, d + 2)), ((2,), (1, d))],
-        "Concat": [((d, d), ()), ((1, d), ()), ((d, 2), ())],
-        "OneHot": [((1,), (4,)), ((1,), (d,))],
-        "MatVecMult": [((4 * d, d), ()), ((2 * d, 2), ())],
-        "VecMatMult": [((d, 4 * d), ()), ((2, 2 * d), ())],
-        "TensorProd": [((d, 2), ())],
-        "TensorDot": [((2 * d, 3 * d), ([2, d], [d, 3], [1], [0], [1, 0]))],
-        "Kron": [((d, 2), ([d, 1], [1, 2]))],
-        "BSpline": [((d + 2, 1), (1,))],
-        "SoftDTW_SqDist": [((square, 3, 1), ())],
-        **_complex_shapes(2 * d),
-    }
-    return {name: [Case(name, *row) for row in listed] for name, listed in rows.items()}
 
 
 def _cases(d: int) -> list[Case]:
-    special = _special_shapes(d)
-    cases = []
-    for row in SPELLINGS.values():
-        if row.spelling in special:
-            cases.extend(special[row.spelling])
-            continue
-        cases.append(Case(row.spelling, (d,) * row.arity))
-        if row.elementwise and row.arity == 2:
-            cases.extend([Case(row.spelling, (1, d)), Case(row.spelling, (d, 1))])
-        if row.elementwise and row.arity == 3:
-            cases.append(Case(row.spelling, (d, 1, d)))
-    return cases
+    return cases(d, SQUARE[d])
 
 
 def _inputs(row: Operation, dims: Sequence[int], kinds: Sequence[str], seed: int) -> list[Any]:
@@ -114,24 +46,12 @@ def _inputs(row: Operation, dims: Sequence[int], kinds: Sequence[str], seed: int
     return found
 
 
-def _call(case: Case, operands: Iterable[str]) -> str:
-    return f"{case.spelling}({','.join([*operands, *map(str, case.integers)])})"
-
-
-def _apart(case: Case, first: int) -> tuple[str, list[str], list[str], list[int]]:
-    """Each operand is an argument of another kind; an unrelated factor makes all pairs differ."""
-    kinds = [KINDS[(first + n) % 3] for n in range(len(case.dims))]
-    other = "Vj" if kinds[0] == "Vi" else "Vi"
-    names = [f"u{n}" for n in range(len(kinds))]
-    return f"{_call(case, names)} * w", names, [*kinds, other], [*case.dims, 1]
-
-
 def _together(case: Case) -> tuple[str, list[str], list[str], list[int]]:
     """The first operand depends on both indices: it is taken from i or from j, by the sign of w."""
     names = [f"u{n}" for n in range(len(case.dims))]
     operands = ["IfElse(w,u0,v)", *names[1:]]
     kinds = ["Vi", *(KINDS[(1 + n) % 3] for n in range(1, len(names))), "Vj", "Vj"]
-    return _call(case, operands), names, kinds, [*case.dims, case.dims[0], 1]
+    return call(case, operands), names, kinds, [*case.dims, case.dims[0], 1]
 
 
 # dtype, axis, whether vectors are long, whether one operand depends on both indices
@@ -158,7 +78,7 @@ def test_operation_agrees_with_reference(dtype, axis, case, is_together):
         formula, names, kinds, dims = _together(case)
         names = [*names, "v", "w"]
     else:
-        formula, names, kinds, dims = _apart(case, first=axis)
+        formula, names, kinds, dims = apart(case, first=axis)
         names = [*names, "w"]
     aliases = [f"{n} = {k}({d})" for n, k, d in zip(names, kinds, dims, strict=True)]
     operands = _inputs(row, case.dims, kinds[: len(case.dims)], seed=len(formula))
@@ -204,7 +124,7 @@ def test_value_at_special_points(case, dtype):
     arity = len(case.dims)
     names = [f"u{n}" for n in range(arity)]
     # A lone i-variable would be taken out of the sum: the first operand depends on both indices.
-    formula = _call(case, ["IfElse(w,u0,v)", *names[1:]])
+    formula = call(case, ["IfElse(w,u0,v)", *names[1:]])
     aliases = [*(f"{name} = Vi(1)" for name in names), "v = Vj(1)", "w = Vj(1)"]
     op = Genred(formula, aliases, axis=1)
     one = torch.ones(1, 1, dtype=dtype)

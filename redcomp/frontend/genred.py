@@ -90,8 +90,9 @@ class GenredBase:
     def lower(self, dtype: str = "float32", target: str = "host") -> HostLowering | GpuLowering:
         """Every stage of the compilation for a dtype ("float32", "float64") and a target.
 
-        Targets: "host" (this machine) or "avx512", "avx2", "sse2", "neon".  The result has
-        `.stages`, `.llvm`, `.asm`, `.schedule` and `.stats`.
+        Targets: "host" (this machine), "avx512", "avx2", "sse2", "neon", or a GPU, from "sm_70" on,
+        which need not be there.  The result has `.stages`, `.llvm`, `.asm`, `.schedule` and
+        `.stats`.
         """
         if dtype not in DTYPES:
             raise ArgumentError(f"dtype must be 'float32' or 'float64', not {dtype!r}")

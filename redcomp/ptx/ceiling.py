@@ -111,11 +111,17 @@ class Ceiling:
 
 
 def multiprocessor(target: str) -> Multiprocessor:
-    """The figures of a target."""
-    if target not in MULTIPROCESSORS:
-        known = ", ".join(MULTIPROCESSORS)
-        raise CompilerError(f"no figures for the multiprocessors of {target!r}, only for {known}")
-    return MULTIPROCESSORS[target]
+    """The figures of a target, or of the last one before it that has some."""
+    number = _number(target)
+    known = [name for name in MULTIPROCESSORS if _number(name) <= number]
+    if not known:
+        first = next(iter(MULTIPROCESSORS))
+        raise CompilerError(f"no figures for the multiprocessors of {target!r}, only from {first}")
+    return MULTIPROCESSORS[known[-1]]
+
+
+def _number(target: str) -> int:
+    return int(target.removeprefix("sm_"))
 
 
 def ceiling(work: Mapping[str, float], instructions: float, pairs: float, target: str) -> Ceiling:

@@ -1,0 +1,96 @@
+"""What a pair costs on a GPU: the instructions of the pair loop, and how fast it can be with them.
+
+Counted in the machine code that NVIDIA's assembler makes; nothing is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from redcomp.ptx.assemble import Resources, assemble, disassemble
+from redcomp.ptx.ceiling import Ceiling, Occupancy, ceiling, occupancy
+from redcomp.ptx.layout import RUN, kernel_name
+from redcomp.ptx.sass import PairLoop, pair_loop
+
+# Those that are listed; what is computed once a warp, and branches, are the rest.
+PIPES = ("fma", "alu", "xu", "fp64", "lsu")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one kernel costs.
+
+    pairs    of an iteration of the loop; or so many components of pairs, if it is one over those
+    reached  the ceiling of all instructions of the loop
+    """
+
+    pairs: int
+    loop: PairLoop
+    resources: Resources
+    occupancy: Occupancy
+    reached: Ceiling
+
+    @property
+    def instructions(self) -> float:
+        """Machine instructions a pair."""
+        return len(self.loop.lines) / self.pairs
+
+    @property
+    def pipes(self) -> Mapping[str, float]:
+        """Machine instructions a pair by pipe."""
+        counts = {name: self.loop.pipes[name] / self.pairs for name in PIPES}
+        return {**counts, "rest": self.instructions - sum(counts.values())}
+
+    @property
+    def spills(self) -> int:
+        """Bytes a thread that are moved to and from memory because registers do not suffice."""
+        return self.resources.spill_stores + self.resources.spill_loads
+
+
+def costs(ptx: str, target: str, kernels: Sequence[tuple[int, int]]) -> tuple[Cost, ...]:
+    """The costs of the parts' kernels: each has so many threads a block, and pairs of a step."""
+    assembled = assemble(ptx, target)
+    sass = disassemble(assembled.code)
+    made = []
+    for number, (threads, pairs) in enumerate(kernels):
+        name = kernel_name(RUN, number)
+        loop, taken = pair_loop(sass, name), assembled.kernels[name]
+        made.append(
+            Cost(
+                pairs,
+                loop,
+                taken,
+                occupancy(target, threads, taken.registers, taken.shared),
+                ceiling(loop.work, len(loop.lines), pairs, target),
+            )
+        )
+    return tuple(made)
+
+
+def clocks(parts: Sequence[Cost]) -> float:
+    """Clocks of a multiprocessor a pair at best, which each of the parts takes in turn."""
+    return sum(1 / part.reached.pairs for part in parts)
+
+
+def description(parts: Sequence[Cost], best: Ceiling | None) -> str:
+    """What a pair costs, in a line.
+
+    best   the ceiling of its arithmetic alone; None if the loops are over components of pairs
+    """
+    pipes = {name: sum(part.pipes[name] for part in parts) for name in (*PIPES, "rest")}
+    listed = ", ".join(f"{count:.1f} {name}" for name, count in pipes.items() if count)
+    unit = "a pair" if best else "of the innermost loop a component"
+    warps = min(part.occupancy.warps for part in parts)
+    spills = sum(part.spills for part in parts)
+    limits = " and ".join(dict.fromkeys(part.reached.limit for part in parts))
+    pairs = 1 / clocks(parts)
+    reached = f"; at best {pairs:.1f} pairs a clock (limit: {limits})" if best else ""
+    share = f", {pairs / best.pairs:.0%} of what the arithmetic allows" if best else ""
+    kernels = f" of {len(parts)} kernels" if len(parts) > 1 else ""
+    return (
+        f"{sum(part.instructions for part in parts):.1f} instructions {unit}{kernels} ({listed}); "
+        f"{max(part.resources.registers for part in parts)} registers, "
+        f"{f'{spills} bytes of spills' if spills else 'no spills'}, "
+        f"{warps} warps a multiprocessor{reached}{share}"
+    )

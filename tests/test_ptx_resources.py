@@ -1,0 +1,201 @@
+"""Registers, stacks and spills of kernels for GPUs: needs ptxas (the "test" extra has it).
+
+A stack means that registers do not suffice, or that an array is indexed by a variable: a thread
+then waits for memory in the middle of its arithmetic.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import dense_reductions
+import pytest
+from operation_cases import Case, apart, cases
+
+from redcomp.compile import GpuLowering
+from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.numpy import Genred
+from redcomp.ops import OPERATIONS, SPELLINGS
+from redcomp.ops.reductions import REDUCTIONS, Reduction
+from redcomp.ptx.assemble import assemble
+
+pytestmark = [pytest.mark.ptxas, pytest.mark.slow]
+
+TARGETS = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
+DTYPES = ("f32", "f64")
+LONGEST = 64  # components of a vector, matrices and results included
+
+on_targets = pytest.mark.parametrize("target", TARGETS)
+of_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def check(reduction: PairReduction, dtype: str, target: str) -> None:
+    """The assembler takes the kernels, and neither of them needs a stack."""
+    lowering = reduction.lower(dtype, target)
+    assert isinstance(lowering, GpuLowering)
+    assembled = assemble(lowering.asm, target)
+    assert len(assembled.kernels) >= len(lowering.planned)
+    stacks = {
+        name: (taken.stack_frame, taken.spill_stores, taken.spill_loads)
+        for name, taken in assembled.kernels.items()
+        if taken.stack_frame or taken.spill_stores or taken.spill_loads
+    }
+    assert stacks == {}, f"{lowering.schedule}: bytes of stack, spill stores, spill loads"
+
+
+# -- operations ------------------------------------------------------------------------------------
+
+
+def operation(case: Case) -> Genred:
+    """A sum over j of an operation whose first operand belongs to j."""
+    formula, names, kinds, dims = apart(case, first=1)
+    names = [*names, "w"]
+    aliases = [f"{n} = {k}({d})" for n, k, d in zip(names, kinds, dims, strict=True)]
+    return Genred(formula, aliases, axis=1)
+
+
+def is_longest(case: Case) -> bool:
+    """Whether no operand and no result is longer than is asked for."""
+    if max(case.dims, default=1) > LONGEST:
+        return False
+    result = operation(case).reduction.kernel("f32").outputs[0].value.dim
+    return result <= LONGEST
+
+
+@functools.cache
+def long_cases() -> list[Case]:
+    """Each operation with vectors of up to 64 components, its matrices included."""
+    found: list[Case] = []
+    by_dim = [cases(d, 8) for d in (64, 32, 16, 8)]
+    for spelling in SPELLINGS:
+        fitting = (
+            [case for case in listed if case.spelling == spelling and is_longest(case)]
+            for listed in by_dim
+        )
+        found += next(filter(None, fitting))
+    return found
+
+
+OPERATION_CASES = [*cases(3, 3), *long_cases()]
+
+
+def test_all_operations_are_there() -> None:
+    """In both tables: those that a formula can spell."""
+    rows = {row.spelling for row in OPERATIONS.values() if row.spelling}
+    assert {case.spelling for case in cases(3, 3)} == rows
+    assert {case.spelling for case in long_cases()} == rows
+    assert max(max(case.dims, default=0) for case in long_cases()) == LONGEST
+
+
+@pytest.mark.sampled(40)
+@on_targets
+@of_dtypes
+@pytest.mark.parametrize("case", OPERATION_CASES, ids=str)
+def test_operation_needs_no_stack(case: Case, dtype: str, target: str) -> None:
+    check(operation(case).reduction, dtype, target)
+
+
+# -- reductions ------------------------------------------------------------------------------------
+
+COUNTS = (3, 10, 64, 100)
+WIDTHS = (2, 16, 64)
+
+
+def reduction_cases() -> Iterator[dense_reductions.Case]:
+    """Each reduction with all it takes: vectors, numbers of columns to keep, widths of weights."""
+    for row in REDUCTIONS.values():
+        is_scalar = row.takes in ("scalar", "weights")
+        for is_vector in (False,) if is_scalar else (False, True):
+            for count in COUNTS if row.keeps else (0,):
+                for width in WIDTHS if row.takes == "weights" else (0,):
+                    yield dense_reductions.Case(row, is_vector, count, width)
+
+
+@pytest.mark.sampled(25)
+@on_targets
+@of_dtypes
+@pytest.mark.parametrize("case", list(reduction_cases()), ids=str)
+def test_reduction_needs_no_stack(case: dense_reductions.Case, dtype: str, target: str) -> None:
+    check(case.genred(1).reduction, dtype, target)
+
+
+def vectors_of(row: Reduction, dim: int) -> Genred:
+    """A reduction of pairs of long vectors; only rows that take vectors."""
+    name = row.spellings[0] if row.spellings else "Sum"
+    scheme = {"sum_scheme": "kahan_scheme"} if row.name == "compensated_sum" else {}
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})", "b = Vj(1)"]
+    return Genred("(x - y) * b", aliases, reduction_op=name, axis=1, **scheme)
+
+
+@pytest.mark.sampled(20)
+@on_targets
+@of_dtypes
+@pytest.mark.parametrize("dim", [16, 64])
+@pytest.mark.parametrize(
+    "row", [r for r in REDUCTIONS.values() if r.takes == "vector"], ids=lambda r: r.name
+)
+def test_reduction_of_vectors_needs_no_stack(
+    row: Reduction, dim: int, dtype: str, target: str
+) -> None:
+    check(vectors_of(row, dim).reduction, dtype, target)
+
+
+# -- gradients -------------------------------------------------------------------------------------
+
+
+class Formula(NamedTuple):
+    """A formula of x and y, its other variables, and how it is reduced."""
+
+    text: str
+    others: tuple[str, ...] = ()
+    reduction_op: str = "Sum"
+    formula2: str | None = None
+
+    def reduction(self, dim: int) -> PairReduction:
+        """The reduction for points of a dimension, which is D in the other variables."""
+        others = [other.replace("D", str(dim)) for other in self.others]
+        aliases = [f"x = Vi({dim})", f"y = Vj({dim})", *others]
+        options = {"reduction_op": self.reduction_op, "formula2": self.formula2}
+        return Genred(self.text, aliases, axis=1, **options).reduction
+
+
+FORMULAS = {
+    "gaussian": Formula("Exp(-g * SqDist(x, y)) * b", ("b = Vj(1)", "g = Pm(1)")),
+    "vector gaussian": Formula("Exp(-SqDist(x, y)) * b", ("b = Vj(D)",)),
+    "laplacian": Formula("Exp(-g * Norm2(x - y)) * b", ("b = Vj(1)", "g = Pm(1)")),
+    "cauchy": Formula("Inv(1 + g * SqDist(x, y)) * b", ("b = Vj(1)", "g = Pm(1)")),
+    "inverse multiquadric": Formula("Rsqrt(1 + g * SqDist(x, y)) * b", ("b = Vj(1)", "g = Pm(1)")),
+    "energy": Formula("Norm2(x - y) * b", ("b = Vj(1)",)),
+    "polynomial": Formula("Pow(1 + (x | y), 3) * b", ("b = Vj(1)",)),
+    "gaussian matrix": Formula("Exp(-SqDist(x, y)) * (x - y) * ((x - y) | b)", ("b = Vj(D)",)),
+    "weighted norm": Formula("Exp(-WeightedSqDist(s, x, y)) * b", ("b = Vj(1)", "s = Pm(D)")),
+    "attention": Formula("x | y", ("v = Vj(D)",), "SumSoftMaxWeight", "v"),
+    "log of exponentials": Formula("-g * SqDist(x, y)", ("g = Pm(1)",), "LogSumExp"),
+    "weighted exponentials": Formula("x | y", ("v = Vj(1)",), "LogSumExp", "v"),
+}
+DIMENSIONS = (1, 3, 8, 16, 32, 64)
+
+
+def gradients(reduction: PairReduction) -> Iterator[PairReduction]:
+    """What a backward pass runs: the gradients of the i-variables, and those of all others."""
+    reduction = reduction.with_places()
+    values = [result for result in reduction.results if result.kind == "value"]
+    given = tuple(not result.is_hidden for result in values)
+    kinds = [parameter.kind for parameter in reduction.parameters]
+    for is_rows in (True, False):
+        group = tuple(n for n, kind in enumerate(kinds) if (kind == "i") == is_rows)
+        yield reduction.gradient(group, given)
+
+
+@pytest.mark.sampled(60)
+@on_targets
+@of_dtypes
+@pytest.mark.parametrize("dim", DIMENSIONS)
+@pytest.mark.parametrize("name", FORMULAS)
+def test_formula_and_gradients_need_no_stack(name: str, dim: int, dtype: str, target: str) -> None:
+    reduction = FORMULAS[name].reduction(dim)
+    check(reduction, dtype, target)
+    for gradient in gradients(reduction):
+        check(gradient, dtype, target)
