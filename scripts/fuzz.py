@@ -2,6 +2,8 @@
 
     python scripts/fuzz.py --cases 20000 --seed 0     from case 0 on, on all processors
     python scripts/fuzz.py --cases 1 --seed 4711      one case again
+    python scripts/fuzz.py --backend GPU              smaller ones on a GPU; without one its code is
+                                                      interpreted, and what it does is checked
 
 A case that fails is made smaller and printed as a program.  A process that dies or hangs is a
 failure of its case too, and another one goes on.  The exit code is 1 if anything failed.
@@ -26,46 +28,66 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
 from differential import check_case
-from random_cases import CASES_A_PROGRAM, Case, program_text, random_case
+from on_gpu import STAND_INS, gpus, on_gpu
+from random_cases import CASES_A_PROGRAM, ENTRIES, FEW_ENTRIES, Case, program_text, random_case
 from smaller_cases import shrink
 
+HOST = "the host"
 HANGS_AFTER = 300.0  # seconds
 SHARE = 20 * CASES_A_PROGRAM  # consecutive cases that a process takes at a time
 
 
-def failure(case: Case) -> str | None:
+def failure(case: Case, machine: str) -> str | None:
     """What is wrong, in a line; None if nothing is."""
     try:
-        check_case(case)
+        check_on(case, machine)
     except Exception as error:  # noqa: BLE001  any exception at all is a failure of the case
         return f"{type(error).__name__}: {error}"
     return None
 
 
-def report(seed: int, message: str) -> str:
+def report(case: Case, machine: str, message: str) -> str:
     """A failure as text: the case's number, and a smaller one that fails alike as a program."""
     kind = message.split(":", 1)[0]
-    small = shrink(random_case(seed), lambda case: (failure(case) or "").startswith(kind))
-    lines = (f"--- case {seed}: {message}", f"# smaller: {failure(small)}", f"# {small!r}")
+    small = shrink(case, lambda other: (failure(other, machine) or "").startswith(kind))
+    lines = (
+        f"--- case {case.seed} on {machine}: {message}",
+        f"# smaller: {failure(small, machine)}",
+        f"# {small!r}",
+    )
     return "\n".join((*lines, program_text(small)))
 
 
-def work(connection: Connection) -> None:
+def case_on(seed: int, machine: str) -> Case:
+    """The case of a number, small where it is interpreted."""
+    return random_case(seed, FEW_ENTRIES if machine in STAND_INS else ENTRIES)
+
+
+def check_on(case: Case, machine: str) -> bool:
+    """Whether a case says anything that a machine computes; raises where it is wrong."""
+    if machine == HOST:
+        return check_case(case)
+    with on_gpu(machine):
+        return check_case(case)
+
+
+def work(connection: Connection, machines: Sequence[str]) -> None:
     """Check the shares of cases that come; say which case is on, and what became of it."""
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError):
         while True:
             for seed in connection.recv():
                 connection.send(("start", seed, ""))
-                connection.send(("end", seed, _outcome(seed)))
+                machine = machines[seed // CASES_A_PROGRAM % len(machines)]
+                connection.send(("end", seed, _outcome(case_on(seed, machine), machine)))
             connection.send(("idle", 0, ""))
 
 
-def _outcome(seed: int) -> str:
+def _outcome(case: Case, machine: str) -> str:
     try:
-        return "" if check_case(random_case(seed)) else "noisy"
+        return "" if check_on(case, machine) else "noisy"
     except Exception as error:  # noqa: BLE001  any exception at all is a failure of the case
-        return report(seed, f"{type(error).__name__}: {error}")
+        return report(case, machine, f"{type(error).__name__}: {error}")
 
 
 @dataclass
@@ -78,24 +100,28 @@ class Worker:
     since: float = field(default_factory=time.monotonic)
 
 
-def start_worker() -> Worker:
+def start_worker(machines: Sequence[str]) -> Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs,), daemon=True)
+    process = context.Process(target=work, args=(theirs, machines), daemon=True)
     process.start()
     theirs.close()
     return Worker(process, ours)
 
 
 class Fuzzer:
-    """Hands out shares of cases and gathers what becomes of them."""
+    """Hands out shares of cases and gathers what becomes of them.
 
-    def __init__(self, seeds: range) -> None:
+    Programs take turns on the machines: the host, or those that `on_gpu` knows.
+    """
+
+    def __init__(self, seeds: range, machines: Sequence[str]) -> None:
+        self.machines = machines
         self.shares = [list(seeds[n : n + SHARE]) for n in range(0, len(seeds), SHARE)][::-1]
         self.counts: Counter[str] = Counter()
 
     def run(self, processes: int) -> None:
-        workers = [start_worker() for _ in range(min(processes, len(self.shares)))]
+        workers = [start_worker(self.machines) for _ in range(min(processes, len(self.shares)))]
         for worker in workers:
             self.give(worker)
         while workers:
@@ -134,8 +160,9 @@ class Fuzzer:
 
     def replace(self, worker: Worker, why: str) -> Worker | None:
         seed, *left = worker.left
-        self.note(f"--- case {seed}: {why}\n{program_text(random_case(seed))}")
-        new = start_worker()
+        machine = self.machines[seed // CASES_A_PROGRAM % len(self.machines)]
+        self.note(f"--- case {seed} on {machine}: {why}\n{program_text(case_on(seed, machine))}")
+        new = start_worker(self.machines)
         new.left = left
         if self.give(new):
             return new
@@ -158,9 +185,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0, help="number of the first case")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--backend", choices=("CPU", "GPU"), default="CPU")
     options = parser.parse_args(argv)
     began = time.monotonic()
-    fuzzer = Fuzzer(range(options.seed, options.seed + options.cases))
+    machines = (HOST,) if options.backend == "CPU" else gpus()
+    fuzzer = Fuzzer(range(options.seed, options.seed + options.cases), machines)
     fuzzer.run(options.processes)
     print(f"{dict(fuzzer.counts)} in {time.monotonic() - began:.0f} s")
     return 1 if fuzzer.counts["failed"] else 0

@@ -23,6 +23,7 @@ SIZES = (3, 1, 2, 0, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 255, 
 DIMS = (1, 2, 3, 1, 2, 3, 4, 5, 6, 8, 15, 16, 17, 18, 20, 33)
 LONG_DIMS = (100, 257, 1000)
 ENTRIES = 60_000  # the most of the reference's tensors
+FEW_ENTRIES = 8_000  # where kernels are interpreted
 COUNTS = (2, 1, 3, 5, 10)
 BATCHES = ((2,), (1,), (3,), (2, 3), (3, 1, 2), (0,))
 DTYPES = (torch.float32, torch.float64, torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -151,10 +152,10 @@ def _strided(t: torch.Tensor) -> torch.Tensor:
     return torch.stack([t, t + 1], dim=-1)[..., 0]
 
 
-def random_case(seed: int) -> Case:
-    """The case of a number."""
+def random_case(seed: int, most_entries: int = ENTRIES) -> Case:
+    """The case of a number, of some size at most."""
     program = random_program(Choices(seed // CASES_A_PROGRAM))
-    return random_setting(Choices(seed), program, seed)
+    return random_setting(Choices(seed), program, seed, most_entries)
 
 
 def random_program(choices: Choices) -> Program:
@@ -200,7 +201,7 @@ def _result(choices: Choices, grammar: Grammar) -> Reduced:
     return Reduced(formula, reduction_op)
 
 
-def random_setting(choices: Choices, program: Program, seed: int) -> Case:
+def random_setting(choices: Choices, program: Program, seed: int, most_entries: int) -> Case:
     """Sizes, batches, ranges and data for a program."""
     batch: tuple[int, ...] = choices.one_of(BATCHES) if choices.once_in(4) else ()
     batches = tuple(
@@ -208,8 +209,9 @@ def random_setting(choices: Choices, program: Program, seed: int) -> Case:
     )
     kinds = {a.kind for a in program.arguments}
     entries = max(a.dim for a in program.arguments) * max(int(np.prod(batch)), 1)
-    rows = choices.one_of([n for n in SIZES if n * entries <= ENTRIES]) if "Vi" in kinds else 1
-    fitting = [n for n in SIZES if n * rows * entries <= ENTRIES]
+    few = [n for n in SIZES if n * entries <= most_entries] or [1]
+    rows = choices.one_of(few) if "Vi" in kinds else 1
+    fitting = [n for n in SIZES if n * rows * entries <= most_entries] or [1]
     columns = choices.one_of(fitting) if "Vj" in kinds else 1
     blocks = None
     if choices.once_in(4):

@@ -1,0 +1,150 @@
+"""Lets calls compute on a GPU, or on what stands in for one: needs PyTorch, no GPU.
+
+A test of the host becomes one of GPUs where its module imports it beside a fixture that `machines`
+makes.  The stand-in runs the same PTX as a GPU, on as many threads and columns as the setup says,
+and finds races, reads of what nothing has written, and what is out of bounds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from ptxsim.driver import StandIn
+
+import redcomp.compile
+import redcomp.frontend.genred
+import redcomp.numpy
+import redcomp.torch
+import redcomp.torch.genred
+from redcomp.compile import Options
+from redcomp.ptx.schedule import PtxSchedule
+from redcomp.runtime import driver as drivers
+from redcomp.runtime.driver import DeviceError
+
+Fixture = Callable[..., Any]
+FACES = (
+    *(redcomp.numpy.Genred, redcomp.torch.Genred),
+    *(redcomp.numpy.KernelSolve, redcomp.torch.KernelSolve),
+)
+
+
+class Setup(NamedTuple):
+    """What stands in for a GPU.
+
+    processors  with many of them columns are split, with one they are not
+    is_small    blocks of a warp and tiles of a few columns, so that small problems have several
+    """
+
+    processors: int
+    is_small: bool
+
+
+STAND_INS: Mapping[str, Setup] = {
+    "stand-in": Setup(4, is_small=False),
+    "small blocks": Setup(1, is_small=True),
+    "splits": Setup(64, is_small=True),
+}
+# CPU tensors and NumPy's arrays as they are, and tensors on the GPU.
+REAL = ("copies", "tensors")
+
+
+def machines(one_in: int = 1) -> Fixture:
+    """A fixture that lets every test of a module compute on each setup, and on a GPU if it is
+    there; of the tests on stand-ins `one_in` of so many is run."""
+    sampled, gpu = pytest.mark.sampled(one_in), pytest.mark.gpu
+    params = [pytest.param(name, marks=sampled) for name in STAND_INS]
+    params += [pytest.param(name, marks=gpu) for name in REAL]
+
+    @pytest.fixture(autouse=True, params=params)
+    def machine(request: pytest.FixtureRequest) -> Iterator[None]:
+        with on_gpu(request.param):
+            yield
+
+    return machine
+
+
+@contextlib.contextmanager
+def on_gpu(machine: str) -> Iterator[None]:
+    """Let calls that name no backend compute there, without fast math unless they ask for it."""
+    setup = STAND_INS.get(machine)
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        if setup is not None:
+            stack.enter_context(drivers.use(_stand_in(setup.processors)))
+            if setup.is_small:
+                _make_blocks_small(patch)
+        else:
+            _need_gpu(machine)
+        for face in FACES:
+            patch.setitem(face.__call__.__kwdefaults__, "backend", "GPU")
+        if machine == "tensors":
+            patch.setattr(redcomp.torch.genred, "call", _call_on_device)
+        patch.setattr(redcomp.frontend.genred, "Options", _declining_fast_math)
+        yield
+
+
+def gpus() -> tuple[str, ...]:
+    """What this machine can run: a real GPU if it has one, else what stands in for one."""
+    try:
+        drivers.driver()
+    except DeviceError:
+        return tuple(STAND_INS)
+    return REAL if torch.cuda.is_available() else REAL[:1]
+
+
+@functools.cache
+def _stand_in(processors: int) -> StandIn:
+    # One for all tests, because kernels stay loaded for as long as the process lives.
+    return StandIn(processors=processors)
+
+
+def _need_gpu(machine: str) -> None:
+    try:
+        drivers.driver()
+    except DeviceError as error:
+        pytest.skip(f"no GPU: {error}")
+    if machine == "tensors" and not torch.cuda.is_available():
+        pytest.skip("this PyTorch does not know the GPU")
+
+
+def _make_blocks_small(patch: pytest.MonkeyPatch) -> None:
+    choose = redcomp.compile.choose_ptx_schedule
+
+    def small(*args: Any, **options: Any) -> PtxSchedule:
+        return replace(choose(*args, **options), threads=32, tile=16)
+
+    patch.setattr(redcomp.compile, "choose_ptx_schedule", small)
+
+
+def _declining_fast_math(use_fast_math: bool | None = None, **others: Any) -> Options:
+    return Options(use_fast_math=bool(use_fast_math), **others)
+
+
+_call = redcomp.torch.genred.call
+
+
+def _call_on_device(
+    genred: Any, *args: Any, backend: str = "GPU", ranges: Any = None, out: Any = None, **others: Any
+) -> Any:
+    """The call with tensors on the GPU; results come back, and gradients go through both ways."""
+    moved = (a.cuda() if isinstance(a, torch.Tensor) else a for a in args)
+    results = _call(genred, *moved, backend=backend, ranges=_moved(ranges), **others)
+    back = _on_host(results)
+    return back if out is None else redcomp.torch.genred._filled(out, back)
+
+
+def _moved(ranges: Any) -> Any:
+    if isinstance(ranges, tuple) and all(isinstance(array, torch.Tensor) for array in ranges):
+        return tuple(array.cuda() for array in ranges)
+    return ranges
+
+
+def _on_host(results: Any) -> Any:
+    if isinstance(results, tuple):
+        return tuple(map(_on_host, results))
+    return results.cpu()
