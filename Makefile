@@ -4,6 +4,8 @@ PYTHON ?= python3
 BENCH_SUITE ?= cpu
 BENCH_ARGS ?=
 PTX_REPORT_ARGS ?=
+GPU_FOLDER ?= gpu-check
+GPU_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
 
@@ -13,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt -e
 PICTURES := examples/output
 
-.PHONY: help demo test fuzz lint format bench ptx-report accuracy formulas clean
+.PHONY: help demo test fuzz lint format bench ptx-report gpu-check accuracy formulas clean
 
 help:
 	@echo "make demo      run both examples and draw their results"
@@ -23,6 +25,7 @@ help:
 	@echo "make format    let ruff fix and format"
 	@echo "make bench     compare speed with other libraries (BENCH_SUITE=cpu or reductions, BENCH_ARGS=...)"
 	@echo "make ptx-report  count the instructions of the kernels for GPUs, without one"
+	@echo "make gpu-check  test and measure on an NVIDIA GPU (GPU_FOLDER=..., GPU_ARGS=...)"
 	@echo "make accuracy  measure the error of the elementary functions"
 	@echo "make formulas  write the reference of the formula language"
 	@echo "make clean     remove the environment and what programs wrote"
@@ -54,6 +57,9 @@ bench: $(VENV)/stamp-bench
 
 ptx-report: $(VENV)/stamp-test
 	$(BIN)/python scripts/ptx_report.py --output docs/benchmarks/ptx.md $(PTX_REPORT_ARGS)
+
+gpu-check: $(VENV)/stamp-test $(VENV)/stamp-bench $(VENV)/stamp-cuda
+	PYTHON=$(BIN)/python scripts/gpu_check.sh $(GPU_FOLDER) $(GPU_ARGS)
 
 accuracy: $(VENV)/stamp-test
 	$(BIN)/python scripts/measure_ulp.py

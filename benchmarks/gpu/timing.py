@@ -12,6 +12,7 @@ from benchmarks.competitors import Computation
 WARM_UP_CALLS = 2
 TURN_SECONDS = 0.2  # of each competitor a round
 SAMPLE_SECONDS = 0.005  # two events are told apart far more finely than this
+MOST_SAMPLES = 40  # of a turn
 MOST_CALLS = 500  # in a row: a driver's queue has place for about a thousand launches
 
 
@@ -74,4 +75,4 @@ def _plan(function: Computation, timer: Timer) -> tuple[int, int]:
     timer.device(function, WARM_UP_CALLS)
     seconds = timer.device(function, 1)
     calls = max(1, min(MOST_CALLS, math.ceil(SAMPLE_SECONDS / seconds)))
-    return calls, max(1, int(TURN_SECONDS / (calls * seconds)))
+    return calls, max(1, min(MOST_SAMPLES, int(TURN_SECONDS / (calls * seconds))))

@@ -1,0 +1,557 @@
+"""The benchmarks on GPUs, in small: PyTorch, an interpreter of PTX, made-up times; Triton if any.
+
+What competitors compute is compared with the float64 reference of the cases; no GPU is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ptxsim.driver import StandIn
+
+from benchmarks import __main__ as program
+from benchmarks.cases import Case, inputs
+from benchmarks.competitors import Competitor, UnsupportedError, formula_of
+from benchmarks.gpu import command, device, report, shares
+from benchmarks.gpu.cases import GPU_CASES, LAUNCH_CASE, STARTUP_CASE, GpuCase
+from benchmarks.gpu.competitors import GPU_COMPETITORS, gpu_competitor, tensors
+from benchmarks.gpu.measure import (
+    LAUNCH_ROUNDS,
+    Site,
+    measure_launches,
+    measure_speed,
+    measure_startup,
+    prepared,
+)
+from benchmarks.gpu.targets import TARGETS, Target, verdicts
+from benchmarks.gpu.timing import MOST_CALLS, interleaved
+from benchmarks.gpu.worker import first_call
+from benchmarks.measure import Results, WorkerError
+from benchmarks.report import write
+from redcomp.numpy import Genred
+from redcomp.ptx.ceiling import H200, Ceiling, ideal, multiprocessor
+from redcomp.runtime import driver
+
+by_case = pytest.mark.parametrize("row", GPU_CASES, ids=lambda row: row.name)
+BY_NAME = {row.name: row for row in GPU_CASES}
+
+
+class MadeUp:
+    """A timer on which each function takes what a table says; it notes who was called how often."""
+
+    def __init__(self, seconds: dict[Any, float]) -> None:
+        self.seconds = seconds
+        self.calls: list[tuple[Any, int]] = []
+
+    def device(self, function: Any, calls: int) -> float:
+        self.calls.append((function, calls))
+        return self.seconds[function]
+
+    def host(self, function: Any, calls: int) -> float:
+        return self.device(function, calls)
+
+
+def named(name: str, computation: Any) -> Competitor:
+    """A competitor that is there, whose computations are always the same one."""
+    return Competitor(name, "torch", lambda case, given: computation)
+
+
+# -- what is computed ------------------------------------------------------------------------------
+
+
+def small(row: GpuCase, name: str) -> Results:
+    """The results after a competitor has computed a case at a tiny size."""
+    results = Results("test")
+    site = Site("cpu", MadeUp({}))
+    computations, errors = prepared(row.tiny, [gpu_competitor(name)], site, results)
+    if computations:
+        assert errors[gpu_competitor(name).name] <= row.case.tolerance
+    return results
+
+
+@by_case
+def test_redcomp_computes_every_case_on_a_gpu(row: GpuCase) -> None:
+    with driver.use(StandIn()) as gpu:
+        results = small(row, "redcomp")
+    assert not results.skipped
+    assert gpu.launches
+
+
+@by_case
+def test_dense_ones_compute_every_case(row: GpuCase) -> None:
+    assert not small(row, "torch").skipped
+
+
+@by_case
+def test_what_is_given_to_torch_compile_is_right(
+    row: GpuCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    results = small(row, "torch.compile")
+    absent = {"argkmin-10", "block-sparse"}
+    assert bool(results.skipped) == (row.name in absent)
+    assert not results.failures
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with g++ on the host")
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", ["gaussian-1e4", "gradients"])
+def test_torch_compile_compiles(name: str) -> None:
+    assert not small(BY_NAME[name], "torch.compile").skipped
+
+
+@pytest.mark.parametrize("name", ["redcomp", "torch"])
+def test_wrong_results_are_failures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = BY_NAME["gaussian-1e4"]
+    wrong = dataclasses.replace(row.case.formula, terms=lambda x, y, b: b + 0 * x[..., :1])
+    other = dataclasses.replace(row, case=dataclasses.replace(row.case, formula=wrong))
+    with driver.use(StandIn()):
+        results = small(other, name)
+    (failure,) = results.failures
+    assert "wrong result" in failure["reason"]
+
+
+def test_triton_kernels_are_right() -> None:
+    pytest.importorskip("triton")
+    check = Path(__file__).with_name("triton_check.py")
+    run = subprocess.run(
+        [sys.executable, str(check)],
+        cwd=check.parent.parent,
+        env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(["", *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    said = dict(reversed(line.split()) for line in run.stdout.splitlines())
+    absent = {name for name, word in said.items() if word == "absent"}
+    assert absent == {"gaussian-f64", "argkmin-10", "block-sparse"}
+    assert said.keys() == BY_NAME.keys()
+
+
+FLOAT32 = {"x", "y", "b", "w", "x2", "y2", "q", "k", "v", "out"}
+CONSTANTS: dict[str, list[dict[str, int]]] = {
+    "gaussian_kernel": [{"D": 1}, {"D": 3}],
+    "moments_kernel": [{}],
+    "logsumexp_kernel": [{"D": 3}],
+    "argmin_kernel": [{"D": 3}],
+    "product_gaussian_kernel": [{"D": 16, "BK": 16}, {"D": 300, "BK": 32}],
+    "wide_gaussian_kernel": [{"D": 3, "E": 100, "BE": 128}],
+    "attention_kernel": [{"D": 64, "E": 64}],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_triton_kernels_compile(name: str) -> None:
+    triton = pytest.importorskip("triton")
+    compiler = importlib.import_module("triton.compiler")
+    target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", 90, 32)
+    kernel = getattr(importlib.import_module("benchmarks.gpu.triton_kernels"), name)
+    out = "*i64" if name == "argmin_kernel" else "*fp32"
+    for constants, chosen in itertools.product(CONSTANTS[name], kernel.configs[-2:]):
+        fixed = constants | chosen.kwargs
+        types = dict.fromkeys(kernel.fn.arg_names, "i32")
+        types |= dict.fromkeys(FLOAT32 & types.keys(), "*fp32") | {"out": out}
+        types |= dict.fromkeys(fixed, "constexpr")
+        source = compiler.ASTSource(kernel.fn, signature=types, constexprs=fixed)
+        options = {"num_warps": chosen.num_warps, "enable_fp_fusion": True}
+        made = triton.compile(source, target=target, options=options)
+        assert f".entry {name}" in made.asm["ptx"]
+        assert made.metadata.shared <= multiprocessor("sm_90").shared
+
+
+@pytest.mark.gpu
+def test_every_case_on_a_real_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        device.find()
+    except device.NoGpuError as reason:
+        pytest.skip(str(reason))
+    assert command.rehearse("cuda") == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(GPU_CASES) + 1
+
+
+# -- what is counted -------------------------------------------------------------------------------
+
+
+def operations(case: Case) -> dict[str, float]:
+    """Instructions a pair, by pipe, of the operations that redcomp compiles for a GPU."""
+    text, aliases, reduction = formula_of(case)
+    lowering = Genred(text, aliases, axis=1, **reduction).lower(case.dtype, target="sm_90")
+    results = multiprocessor("sm_90").results
+    clocks = ideal(lowering.operations, lowering.dtype, "sm_90").clocks
+    return {name: clocks[name] * results[name] for name in ("fma", "alu", "xu")}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in GPU_CASES if row.work and not row.case.gradient],
+    ids=lambda row: row.name,
+)
+def test_work_is_what_is_compiled_or_less(row: GpuCase) -> None:
+    compiled = operations(row.case)
+    if row.name == "gaussian-D300":  # a loop over components, which is counted once
+        assert row.work == {"fma": 2 * 300 + 1, "xu": 1}
+        return
+    assert row.work.keys() <= compiled.keys()
+    assert all(count <= compiled[pipe] + 1e-9 for pipe, count in row.work.items())
+    if row.name in ("gaussian-1e6", "gaussian-D1", "gaussian-D16", "argmin", "wide-100"):
+        assert sum(row.work.values()) == pytest.approx(sum(compiled.values()))
+
+
+def test_shares_are_of_the_pipe_that_limits() -> None:
+    # 132 multiprocessors at 1.98 GHz, 16 exponentials a clock: 4.18e12 a second.
+    exponentials = 132 * 1.98e9 * 16
+    share = shares.of_formula(BY_NAME["gaussian-1e6"], exponentials / 2, H200)
+    assert share == shares.Share("xu", pytest.approx(0.5))
+    # Six multiply-adds and three selections or comparisons: nine of 128 issued a clock.
+    share = shares.of_formula(BY_NAME["argmin"], 132 * 1.98e9, H200)
+    assert share == shares.Share("issue", pytest.approx(9 / 128))
+    assert shares.of_formula(BY_NAME["gaussian-f64"], 1e12, H200) is None
+
+
+def test_pipes_are_busy_by_their_instructions() -> None:
+    own = Ceiling({"xu": 1 / 16, "fma": 8 / 128, "issue": 9 / 128})
+    found = shares.busy(own, 132 * 1.98e9 * 8, H200)
+    assert found == pytest.approx({"xu": 1 / 2, "fma": 1 / 2, "issue": 9 / 16})
+
+
+@pytest.mark.ptxas
+def test_the_code_of_a_gaussian_is_bounded_by_its_formula() -> None:
+    row = BY_NAME["gaussian-1e6"]
+    own = shares.of_code(row.case, "sm_90")
+    assert isinstance(own, Ceiling)
+    assert 10 < own.pairs <= 16
+    assert own.clocks["xu"] == pytest.approx(1 / 16)
+    assert shares.of_code(BY_NAME["gradients"].case, "sm_90") == "several kernels"
+
+
+# -- how it is timed -------------------------------------------------------------------------------
+
+
+def test_competitors_take_turns() -> None:
+    quick, slow = (lambda: ()), (lambda: ((),))
+    timer = MadeUp({quick: 1e-4, slow: 1.0})
+    times = interleaved({"quick": quick, "slow": slow}, 2, timer)
+    # 5 ms a sample are 50 calls, and 0.2 s a turn are 40 samples; a slow one has one of each.
+    assert {name: len(t) for name, t in times.items()} == {"quick": 80, "slow": 2}
+    plan, rounds = timer.calls[:4], timer.calls[4:]
+    assert plan == [(quick, 2), (quick, 1), (slow, 2), (slow, 1)]
+    turn = [(quick, 1)] + [(quick, 50)] * 40 + [(slow, 1)]
+    assert rounds == turn * 2
+
+
+def test_the_queue_of_launches_is_never_full() -> None:
+    tiny = lambda: ()
+    timer = MadeUp({tiny: 1e-9})
+    interleaved({"tiny": tiny}, 1, timer)
+    assert max(calls for _, calls in timer.calls) == MOST_CALLS
+
+
+def speed_of(seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> Results:
+    """The results of a case for which a right computation takes made-up times."""
+    row = BY_NAME["gaussian-1e4"].tiny
+    computations = {
+        name: dataclasses.replace(gpu_competitor("torch"), name=name).prepare(
+            row.case, tensors(inputs(row.case), "cpu")
+        )
+        for name in seconds
+    }
+    own = Ceiling({"fma": 7 / 128, "alu": 0, "fp64": 0, "xu": 1 / 16, "lsu": 0, "issue": 8 / 128})
+    monkeypatch.setattr(shares, "of_code", lambda case, target: own)
+    timer = MadeUp({computations[name]: time for name, time in seconds.items()})
+    results = Results("test", machine=MACHINE, device=dict(DEVICE))
+    competitors = [named(name, computation) for name, computation in computations.items()]
+    measure_speed(row, competitors, 3, Site("cpu", timer, H200), results)
+    return results
+
+
+def test_records_have_times_errors_and_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = speed_of({"redcomp": 0.5e-9, "KeOps": 2.0}, monkeypatch)
+    own, other = results.speed
+    assert (own["median_s"], other["median_s"]) == (0.5e-9, 2.0)
+    assert own["quartiles_s"] == [0.5e-9, 0.5e-9]
+    assert own["pairs_per_s"] == pytest.approx(37 * 45 / 0.5e-9)
+    assert 0 <= own["error"] < 1e-3
+    share = 37 * 45 / 0.5e-9 / (132 * 1.98e9 * 16)
+    assert own["limit"] == "xu"
+    assert own["share"] == pytest.approx(share)
+    assert own["busy"]["fma"] == pytest.approx(share * 7 / 8)
+    assert other["busy"] is None
+    assert other["share"] == pytest.approx(own["share"] * 0.25e-9)
+
+
+def test_what_one_raises_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = BY_NAME["gaussian-1e4"].tiny
+
+    def unable(case: Case, given: Sequence[Any]) -> Any:
+        raise UnsupportedError("not written")
+
+    def broken() -> Any:
+        raise RuntimeError("out of memory\nand more")
+
+    good = gpu_competitor("torch")
+    computation = good.prepare(row.case, tensors(inputs(row.case), "cpu"))
+    absent = Competitor("absent", "a_module_that_is_not_there", unable)
+    competitors = [
+        Competitor("unable", "torch", unable),
+        named("broken", broken),
+        absent,
+        named("torch", computation),
+    ]
+    results = Results("test")
+    measure_speed(row, competitors, 1, Site("cpu", MadeUp({computation: 1.0})), results)
+    assert [record["competitor"] for record in results.speed] == ["torch"]
+    reasons = {record["competitor"]: record["reason"] for record in results.skipped}
+    assert reasons == {
+        "unable": "not written",
+        "broken": "RuntimeError: out of memory",
+        "absent": "a_module_that_is_not_there is not installed",
+    }
+    assert [record["competitor"] for record in results.failures] == ["broken"]
+
+
+def test_launches_are_timed_on_the_host() -> None:
+    computation = gpu_competitor("torch").prepare(
+        LAUNCH_CASE.case, tensors(inputs(LAUNCH_CASE.case), "cpu")
+    )
+    timer = MadeUp({computation: 12e-6})
+    results = Results("test")
+    measure_launches([named("redcomp", computation)], Site("cpu", timer), results)
+    (record,) = results.launches
+    assert record["median_s"] == record["smallest_s"] == 12e-6
+    assert len(timer.calls) == LAUNCH_ROUNDS
+
+
+def test_first_calls_find_empty_caches_and_then_warm_ones() -> None:
+    seen: list[tuple[str, str, list[str]]] = []
+
+    def process(module: str, arguments: Sequence[str], caches: str) -> dict[str, Any]:
+        assert module == "benchmarks.gpu.worker"
+        seen.append((arguments[0], caches, os.listdir(caches)))
+        if arguments[0] == "KeOps":
+            raise WorkerError("no compiler")
+        Path(caches, "code").touch()
+        return {"competitor": arguments[0], "first_s": 0.3 / len(seen)}
+
+    results = Results("test")
+    rows = [
+        dataclasses.replace(gpu_competitor(name), module="torch")
+        for name in ("redcomp", "KeOps", "torch")
+    ]
+    measure_startup(rows, results, process)
+    assert [(name, files) for name, _, files in seen] == [
+        ("redcomp", []),
+        ("redcomp", ["code"]),
+        ("KeOps", []),
+    ]
+    assert seen[0][1] == seen[1][1]
+    assert [(r["caches"], r["first_s"]) for r in results.compile] == [
+        ("empty", 0.3),
+        ("warm", 0.15),
+    ]
+    assert results.failures == [
+        {"part": f"{STARTUP_CASE.name} (empty)", "competitor": "KeOps", "reason": "no compiler"}
+    ]
+
+
+def test_a_worker_calls_twice() -> None:
+    waits: list[int] = []
+    with driver.use(StandIn()) as gpu:
+        row = STARTUP_CASE.tiny
+        found = first_call(gpu_competitor("redcomp"), row, "cpu", lambda: waits.append(1))
+    assert {launch.kernel for launch in gpu.launches} >= {"redcomp_run"}
+    assert len(waits) == 3
+    assert found["competitor"] == "redcomp"
+    assert all(found[key] > 0 for key in ("import_s", "first_s", "later_s"))
+
+
+# -- what is reported ------------------------------------------------------------------------------
+
+MACHINE = dict.fromkeys(("cpu", "cores", "system", "python", "date"), "?") | {
+    "versions": {"redcomp": "1"}
+}
+DEVICE = {
+    "name": "Example GPU",
+    "target": "sm_90",
+    "processors": 132,
+    "cuda": "13.0",
+    "driver": "1.2.3",
+    "largest_clock": 1.98e9,
+}
+
+
+def passing() -> Results:
+    """Made-up results that meet every target, some of them exactly."""
+    results = Results("test")
+    times = {
+        "gaussian-1e6": (0.35, 0.525),
+        "gaussian-1e5": (0.004, 0.008),
+        "gaussian-1e4": (5e-5, 2e-4),
+        "gradients": (0.01, 0.03),
+        "gaussian-D64": (0.02, 0.05),
+    }
+    for case, pair in times.items():
+        for name, seconds in zip(("redcomp", "KeOps"), pair, strict=True):
+            results.speed.append({"case": case, "competitor": name, "median_s": seconds})
+    for name, caches, seconds in (
+        ("KeOps", "empty", 9.0),
+        ("redcomp", "warm", 0.1),
+        ("redcomp", "empty", 0.4),
+    ):
+        results.compile.append({"competitor": name, "caches": caches, "first_s": seconds})
+    for name, seconds in (("KeOps", 3e-5), ("redcomp", 15e-6)):
+        results.launches.append({"competitor": name, "median_s": seconds})
+    return results
+
+
+def test_targets_are_met_at_their_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    results = passing()
+    assert {verdict.word for verdict in verdicts(results)} == {"met"}
+    assert command.status(results, check=True) == 0
+    assert capsys.readouterr().out.count("met: ") == len(TARGETS)
+
+
+@pytest.mark.parametrize("position", range(len(TARGETS)), ids=lambda n: TARGETS[n].what)
+def test_each_target_can_be_missed(position: int) -> None:
+    results = passing()
+    target = TARGETS[position]
+    worse = {"median_s": 100.0, "first_s": 100.0}
+    for records in (results.speed, results.compile, results.launches):
+        for record in records:
+            is_ours = record["competitor"] == "redcomp" and record.get("caches") != "warm"
+            if is_ours and record.get("case", target.what) in target.what:
+                record.update({key: worse[key] for key in worse.keys() & record.keys()})
+    assert verdicts(results)[position].word == "missed"
+    assert command.status(results, check=True) == 1
+    assert command.status(results, check=False) == 0
+
+
+def test_targets_without_measurements_are_not_met() -> None:
+    results = passing()
+    results.speed = [r for r in results.speed if r["competitor"] != "KeOps"]
+    words = {verdict.target.what: verdict.word for verdict in verdicts(results)}
+    assert words["gradients: KeOps' time over redcomp's"] == "not measured"
+    assert words["gaussian-1e6: time"] == "met"
+    assert command.status(results, check=True) == 1
+    assert {verdict.word for verdict in verdicts(Results("empty"))} == {"not measured"}
+
+
+def test_targets_are_those_of_known_cases() -> None:
+    def named_case(target: Target) -> str:
+        return target.what.partition(":")[0]
+
+    cases = [named_case(target) for target in TARGETS if ":" in target.what]
+    assert len(cases) == 6
+    assert set(cases) <= BY_NAME.keys()
+
+
+def test_failures_of_redcomp_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    results = passing()
+    results.fail("argmin", "Triton", "RuntimeError: no")
+    assert command.status(results, check=True) == 0
+    results.fail("argmin", "redcomp", "wrong result: error 1.0")
+    assert command.status(results, check=False) == 1
+    assert "argmin, redcomp: wrong result: error 1.0" in capsys.readouterr().err
+
+
+def test_the_page_has_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    results = speed_of({"redcomp": 0.5e-9, "KeOps": 1e-9}, monkeypatch)
+    results.compile.append(
+        {"competitor": "redcomp", "caches": "empty"}
+        | {"import_s": 0.02, "first_s": 0.3, "later_s": 1e-5}
+    )
+    results.launches.append(
+        {"title": "`x`", "competitor": "redcomp", "median_s": 12e-6, "smallest_s": 11e-6}
+    )
+    results.skip("argkmin-10", "Triton", "no selection")
+    results.device.update(device.summary(SAMPLES))
+    page = report.markdown(results, "python -m benchmarks gpu")
+    for line in (
+        "Written by `python -m benchmarks gpu` on ?",
+        "The GPU: Example GPU, sm_90, 132 multiprocessors, CUDA 13.0 of PyTorch, driver 1.2.3",
+        "its clock was 1700 to 1980 MHz, with a median of 1900 MHz in 3 samples",
+        "| gaussian-1e4 | 0.0005 µs | 0.001 µs | 2 |",
+        "| gaussian-1e4 | MUFU | 80% | 40% |",
+        "| gaussian-1e4 | 0.0005 µs | 70% | 80% | 0% | 0% | 0% | 80% |",
+        "| redcomp | empty | 20 ms | 300 ms | 10 µs |",
+        "| redcomp | 12 µs | 11 µs |",
+        "| gaussian-1e4: KeOps' time over redcomp's | at least 2 | 2 | met |",
+        "| argkmin-10 | Triton | no selection |",
+    ):
+        assert line in page
+    json_path, markdown_path = write(results, tmp_path / "folder" / "h", page)
+    assert markdown_path.read_text(encoding="utf-8") == page
+    stored = json.loads(json_path.read_text(encoding="utf-8"))
+    assert stored["speed"][0]["busy"]["xu"] == pytest.approx(results.speed[0]["busy"]["xu"])
+    assert stored["device"]["clock_mhz"] == [1700, 1900, 1980]
+
+
+SAMPLES = (
+    "345, 30, 70.0, 0",
+    "1980, 40, 500.5, 100",
+    "1700, 55, 690.0, 99",
+    "1900, 50, 600.0, 98",
+    "[N/A], 50, 600.0, 98",
+    "1200, 50",
+)
+
+
+def test_clocks_are_those_under_load() -> None:
+    assert device.summary(SAMPLES) == {
+        "samples": 3,
+        "clock_mhz": [1700, 1900, 1980],
+        "hottest_c": 55,
+        "most_w": 690,
+    }
+    assert device.summary(SAMPLES[:1]) == {}
+
+
+def test_shares_need_a_clock() -> None:
+    gpu = device.gpu_of(DEVICE)
+    assert gpu is not None
+    assert gpu.pairs_per_second(1) == 132 * 1.98e9
+    assert device.gpu_of(DEVICE | {"largest_clock": None}) is None
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+def test_without_a_gpu_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert program.main(["gpu", "--check"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert "NVIDIA GPU was looked for" in line
+    assert torch.__version__ in line
+
+
+def test_competitors_and_cases_have_names_of_their_own() -> None:
+    assert len(BY_NAME) == len(GPU_CASES)
+    names = [row.name.lower() for row in GPU_COMPETITORS]
+    assert len(set(names)) == len(names)
+    with pytest.raises(ValueError, match="no competitor"):
+        gpu_competitor("nobody")
+
+
+@pytest.mark.parametrize("option", [["--cases", "x"], ["--only", "x"], ["--parts", "x"]])
+def test_unknown_names_are_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.main(["gpu", *option])
+    assert "unknown: x" in capsys.readouterr().err
