@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "redcomp", "llvmlite", "numpy", "cuda-python", "pykeops", "torch", "triton", "numba",
+    "redcomp", "llvmlite", "numpy", "cuda-bindings", "pykeops", "torch", "triton", "numba",
     "scikit-learn",
 )  # fmt: skip
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that wants an NVIDIA GPU, in one go: the tests marked gpu, NVIDIA's checkers of memory
-# and of races on every case of the benchmarks at a tiny size, and the benchmarks with their targets.
+# and of races on every case of the benchmarks at a small size, and the benchmarks with their targets.
 #
 #     scripts/gpu_check.sh [FOLDER] [OPTIONS OF python -m benchmarks gpu]
 #

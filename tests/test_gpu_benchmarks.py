@@ -5,6 +5,7 @@ What competitors compute is compared with the float64 reference of the cases; no
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import itertools
@@ -22,9 +23,10 @@ import torch
 from ptxsim.driver import StandIn
 
 from benchmarks import __main__ as program
-from benchmarks.cases import Case, inputs
+from benchmarks.cases import Case, Formula, inputs
 from benchmarks.competitors import Competitor, UnsupportedError, formula_of
 from benchmarks.gpu import command, device, report, shares
+from benchmarks.gpu import measure as measuring
 from benchmarks.gpu.cases import GPU_CASES, LAUNCH_CASE, STARTUP_CASE, GpuCase
 from benchmarks.gpu.competitors import GPU_COMPETITORS, gpu_competitor, tensors
 from benchmarks.gpu.measure import (
@@ -39,12 +41,13 @@ from benchmarks.gpu.targets import TARGETS, Target, verdicts
 from benchmarks.gpu.timing import MOST_CALLS, interleaved
 from benchmarks.gpu.worker import first_call
 from benchmarks.measure import Results, WorkerError
-from benchmarks.report import write
+from benchmarks.report import Table, write
 from redcomp.numpy import Genred
 from redcomp.ptx.ceiling import H200, Ceiling, ideal, multiprocessor
 from redcomp.runtime import driver
 
 by_case = pytest.mark.parametrize("row", GPU_CASES, ids=lambda row: row.name)
+TINY = (37, 45)  # split, and no multiple of anything
 BY_NAME = {row.name: row for row in GPU_CASES}
 
 
@@ -75,10 +78,16 @@ def small(row: GpuCase, name: str) -> Results:
     """The results after a competitor has computed a case at a tiny size."""
     results = Results("test")
     site = Site("cpu", MadeUp({}))
-    computations, errors = prepared(row.tiny, [gpu_competitor(name)], site, results)
+    computations, errors = prepared(row.at(*TINY), [gpu_competitor(name)], site, results)
     if computations:
         assert errors[gpu_competitor(name).name] <= row.case.tolerance
     return results
+
+
+def spoiled(name: str, formula: Formula) -> GpuCase:
+    """A case with another formula."""
+    row = BY_NAME[name]
+    return dataclasses.replace(row, case=dataclasses.replace(row.case, formula=formula))
 
 
 @by_case
@@ -107,19 +116,18 @@ def test_what_is_given_to_torch_compile_is_right(
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with g++ on the host")
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["gaussian-1e4", "gradients"])
 def test_torch_compile_compiles(name: str) -> None:
     assert not small(BY_NAME[name], "torch.compile").skipped
 
 
 @pytest.mark.parametrize("name", ["redcomp", "torch"])
-def test_wrong_results_are_failures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = BY_NAME["gaussian-1e4"]
-    wrong = dataclasses.replace(row.case.formula, terms=lambda x, y, b: b + 0 * x[..., :1])
-    other = dataclasses.replace(row, case=dataclasses.replace(row.case, formula=wrong))
+def test_wrong_results_are_failures(name: str) -> None:
+    terms = lambda x, y, b: b + 0 * x[..., :1]
+    wrong = dataclasses.replace(BY_NAME["gaussian-1e4"].case.formula, terms=terms)
     with driver.use(StandIn()):
-        results = small(other, name)
+        results = small(spoiled("gaussian-1e4", wrong), name)
     (failure,) = results.failures
     assert "wrong result" in failure["reason"]
 
@@ -180,8 +188,26 @@ def test_every_case_on_a_real_gpu(capsys: pytest.CaptureFixture[str]) -> None:
         device.find()
     except device.NoGpuError as reason:
         pytest.skip(str(reason))
-    assert command.rehearse("cuda") == 0
+    assert program.main(["gpu", "--rehearse"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(GPU_CASES) + 1
+
+
+def test_a_rehearsal_goes_on_after_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = dataclasses.replace(BY_NAME["argmin"].case.formula, terms=lambda x, y: x[..., :1] + y)
+    cases = (spoiled("argmin", wrong), BY_NAME["gaussian-D1"])
+    monkeypatch.setattr(command, "GPU_CASES", cases)
+    with driver.use(StandIn()):
+        assert command.rehearse(Site("cpu", MadeUp({})), *TINY) == 1
+    said = capsys.readouterr()
+    assert [line.partition(":")[0] for line in said.out.splitlines()] == [
+        row.at(*TINY).case.title for row in (BY_NAME["gaussian-D1"], LAUNCH_CASE)
+    ]
+    assert said.err.startswith("argmin, redcomp: ")
+    monkeypatch.setattr(command, "GPU_CASES", cases[1:])
+    with driver.use(StandIn()):
+        assert command.rehearse(Site("cpu", MadeUp({})), *TINY) == 0
 
 
 # -- what is counted -------------------------------------------------------------------------------
@@ -263,7 +289,7 @@ def test_the_queue_of_launches_is_never_full() -> None:
 
 def speed_of(seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> Results:
     """The results of a case for which a right computation takes made-up times."""
-    row = BY_NAME["gaussian-1e4"].tiny
+    row = BY_NAME["gaussian-1e4"].at(*TINY)
     computations = {
         name: dataclasses.replace(gpu_competitor("torch"), name=name).prepare(
             row.case, tensors(inputs(row.case), "cpu")
@@ -295,7 +321,7 @@ def test_records_have_times_errors_and_shares(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_one_raises_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = BY_NAME["gaussian-1e4"].tiny
+    row = BY_NAME["gaussian-1e4"].at(*TINY)
 
     def unable(case: Case, given: Sequence[Any]) -> Any:
         raise UnsupportedError("not written")
@@ -371,7 +397,7 @@ def test_first_calls_find_empty_caches_and_then_warm_ones() -> None:
 def test_a_worker_calls_twice() -> None:
     waits: list[int] = []
     with driver.use(StandIn()) as gpu:
-        row = STARTUP_CASE.tiny
+        row = STARTUP_CASE.at(*TINY)
         found = first_call(gpu_competitor("redcomp"), row, "cpu", lambda: waits.append(1))
     assert {launch.kernel for launch in gpu.launches} >= {"redcomp_run"}
     assert len(waits) == 3
@@ -540,6 +566,49 @@ def test_without_a_gpu_one_line_says_so(
     (line,) = captured.err.splitlines()
     assert "NVIDIA GPU was looked for" in line
     assert torch.__version__ in line
+
+
+class Seconds:
+    """A timer on which every call takes as long."""
+
+    def device(self, function: Any, calls: int) -> float:
+        for _ in range(calls):
+            function()
+        return 0.25
+
+    host = device
+
+
+def test_the_command_measures_shows_and_stores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[Table] = []
+    monkeypatch.setattr(command, "show", shown.extend)
+    cases = [BY_NAME[name].at(*TINY) for name in ("gaussian-1e4", "gradients", "gaussian-1e6")]
+    monkeypatch.setattr(command, "GPU_CASES", cases)
+    monkeypatch.setattr(measuring, "LAUNCH_CASE", LAUNCH_CASE.at(*TINY))
+    monkeypatch.setattr(measuring, "LAUNCH_CALLS", 1)
+    monkeypatch.setattr(command, "DEVICE", "cpu")
+    monkeypatch.setattr(command, "CudaTimer", Seconds)
+    monkeypatch.setattr(device, "find", lambda: StandIn().devices()[0])
+    monkeypatch.setattr(device, "describe", lambda found: DEVICE | {"name": found.name})
+    monkeypatch.setattr(device, "watched", lambda state: contextlib.nullcontext())
+    monkeypatch.setattr(shares, "of_code", lambda case, target: "not disassembled")
+    given = ["gpu", "--cases", "gaussian-1e4,gradients", "--only", "redcomp,torch"]
+    given += ["--parts", "speed,launches", "--rounds", "1", "--check"]
+    with driver.use(StandIn()) as gpu:
+        assert program.main([*given, "--output", str(tmp_path / "page")]) == 1
+    assert gpu.launches
+    titles = {table.title for table in shown}
+    assert {"Speed", "Share of the hardware's ceiling", "Targets", "Left out"} <= titles
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "| gaussian-1e4 | 250 ms | 250 ms | – |" in page
+    assert "| gradients | 250 ms | 250 ms | – |" in page
+    assert "gaussian-1e6 |" not in page
+    assert "host's time of a warm launch | at most 15 µs | 250 ms | missed" in page
+    assert "python -m benchmarks gpu --cases gaussian-1e4,gradients" in page
+    assert json.loads((tmp_path / "page.json").read_text("utf-8"))["device"]["name"] == "stand-in"
+    assert "missed: host's time of a warm launch, at most 15 µs, 250 ms" in capsys.readouterr().out
 
 
 def test_competitors_and_cases_have_names_of_their_own() -> None:

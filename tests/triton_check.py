@@ -5,8 +5,6 @@ Needs Triton, but no GPU; TRITON_INTERPRET=1 must be set.  Prints a line for eac
 
 from __future__ import annotations
 
-import dataclasses
-
 from triton.runtime.autotuner import Autotuner
 
 from benchmarks.cases import inputs, reference
@@ -16,7 +14,7 @@ from benchmarks.gpu.cases import GPU_CASES
 from benchmarks.gpu.competitors import gpu_competitor, tensors
 from benchmarks.measure import prepare
 
-COLUMNS = 300  # several tiles, and for few rows several parts
+ROWS, COLUMNS = 37, 300  # several tiles, and for few rows several parts
 
 
 def main() -> None:
@@ -25,7 +23,7 @@ def main() -> None:
         if isinstance(kernel, Autotuner):
             del kernel.configs[1:]  # nothing can be timed without a GPU
     for row in GPU_CASES:
-        case = dataclasses.replace(row.tiny.case, columns=COLUMNS)
+        case = row.at(ROWS, COLUMNS).case
         arrays = inputs(case)
         try:
             prepare(

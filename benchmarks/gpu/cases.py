@@ -41,15 +41,13 @@ class GpuCase:
     def name(self) -> str:
         return self.case.name
 
-    @property
-    def tiny(self) -> GpuCase:
-        """The same at a size that an interpreter of its kernels can do, split and uneven."""
-        rows, columns = min(self.case.rows, 37), 45
-        if self.case.kept is not None:
-            rows, columns = 2 * BLOCK, 3 * BLOCK
-        return dataclasses.replace(
-            self, case=dataclasses.replace(self.case, rows=rows, columns=columns)
-        )
+    def at(self, rows: int, columns: int) -> GpuCase:
+        """The same at another size; fewer rows if it has fewer, whole blocks if it is of blocks."""
+        case = self.case
+        if case.kept is not None:
+            rows, columns = (max(2, size // BLOCK) * BLOCK for size in (rows, columns))
+        sized = dataclasses.replace(case, rows=min(rows, case.rows), columns=columns)
+        return dataclasses.replace(self, case=sized)
 
 
 def _gaussian(name: str, dim: int, size: int, dtype: str = "float32") -> GpuCase:

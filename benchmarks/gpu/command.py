@@ -7,21 +7,28 @@ import sys
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.cases import inputs, reference
 from benchmarks.competitors import Competitor
 from benchmarks.gpu import device, report
 from benchmarks.gpu.cases import GPU_CASES, LAUNCH_CASE
-from benchmarks.gpu.competitors import GPU_COMPETITORS, REDCOMP, gpu_competitor, tensors
-from benchmarks.gpu.measure import Site, measure_launches, measure_speed, measure_startup
+from benchmarks.gpu.competitors import GPU_COMPETITORS, REDCOMP, gpu_competitor
+from benchmarks.gpu.measure import (
+    Site,
+    measure_launches,
+    measure_speed,
+    measure_startup,
+    prepared,
+)
 from benchmarks.gpu.targets import verdicts
 from benchmarks.gpu.timing import CudaTimer
-from benchmarks.measure import Results, prepare
+from benchmarks.measure import Results
 from benchmarks.options import subset
 from benchmarks.report import show, write
 
 NO_GPU = 2  # the exit status
 PARTS = ("speed", "startup", "launches")
 TITLE = "Benchmarks on a GPU"
+DEVICE = "cuda"  # PyTorch's name of the GPU in use
+REHEARSED = (700, 1500)  # several blocks, and tiles that are not full
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rehearse",
         action="store_true",
-        help="only compare redcomp's results with a reference, for every case at a tiny size",
+        help="only compare redcomp's results with a reference, for every case at a small size",
     )
     parser.set_defaults(run=run)
 
@@ -61,10 +68,10 @@ def run(options: argparse.Namespace, command: str) -> int:
         print(reason, file=sys.stderr)
         return NO_GPU
     if options.rehearse:
-        return rehearse("cuda")
+        return rehearse(Site(DEVICE, CudaTimer()), *REHEARSED)
     chosen = [gpu_competitor(name) for name in options.only]
     results = Results(TITLE, machine.describe(), device=device.describe(found))
-    site = Site("cuda", CudaTimer(), device.gpu_of(results.device))
+    site = Site(DEVICE, CudaTimer(), device.gpu_of(results.device))
     measure(options, chosen, site, results)
     show(report.tables(results))
     if options.output:
@@ -104,16 +111,12 @@ def status(results: Results, check: bool) -> int:
     return int(has_failed or any(verdict.word != "met" for verdict in found))
 
 
-def rehearse(where: str) -> int:
-    """Every case of redcomp at a tiny size, with a line for each; 0 if no result is wrong.
-
-    Raises WrongResultError.
-    """
+def rehearse(site: Site, rows: int, columns: int) -> int:
+    """Every case of redcomp at a small size, with a line for each; 0 if no result is wrong."""
+    results = Results(TITLE)
     for row in (*GPU_CASES, LAUNCH_CASE):
-        case = row.tiny.case
-        arrays = inputs(case)
-        expected = reference(case, arrays)
-        given = tensors(arrays, where)
-        _, error = prepare(gpu_competitor(REDCOMP), case, arrays, expected, given)
-        print(f"{row.name}: error {error:.0e}", flush=True)
-    return 0
+        sized = row.at(rows, columns)
+        _, errors = prepared(sized, [gpu_competitor(REDCOMP)], site, results)
+        if errors:
+            print(f"{sized.case.title}: error {errors[REDCOMP]:.0e}", flush=True)
+    return status(results, check=False)

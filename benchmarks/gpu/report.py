@@ -135,7 +135,8 @@ def _startup_table(records: list[Record]) -> Table:
     return Table(
         "A new formula",
         "Fresh process, with empty caches and then with what the first process left there; PyTorch "
-        "and the device have been started before. The first call builds and compiles.",
+        "and the device have been started before. The first call builds and compiles; Triton's "
+        "also tries its block shapes.",
         ("competitor", "caches", "import", "first call", "second call"),
         tuple(rows),
     )
