@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redcomp.ir import Nest
-from redcomp.llvm_backend.layout import ALIGNMENT, Record, variables_of
+from redcomp.llvm_backend.layout import ALIGNMENT, Record
 from redcomp.llvm_backend.schedule import SIZES
-from redcomp.ptx.schedule import PtxSchedule, is_short
+from redcomp.ptx.schedule import PtxSchedule
+from redcomp.ptx.slices import Slice, record_of, slices
 
 # The widest load from shared memory.
 VECTOR_BYTES = 16
@@ -74,17 +75,19 @@ class Layout:
     def __init__(self, nest: Nest, dtype: str, schedule: PtxSchedule) -> None:
         self.size = SIZES[dtype]
         definitions = [h.definition for h in nest.columns]
-        hoisted = {id(h.variable) for h in nest.columns}
-        read = [v for v in variables_of(nest.pairs, "j") if id(v) not in hoisted and is_short(v)]
-        read_ids = {id(v) for v in read}
-        self.prepared = [v for v in variables_of(definitions, "j") if is_short(v)]
-        staged = [v for v in self.prepared if id(v) not in read_ids]
-        self.long_columns = [v for v in variables_of(nest.pairs, "j") if not is_short(v)]
-        self.numbers = variables_of((*nest.pairs, *definitions), "column", "j_index")
-        made = [h.variable for h in nest.columns]
-        self.copied = read
-        self.columns = Record.of([*read, *self.numbers, *made])
-        self.staged = Record.of(staged)
+        made = [Slice(h.variable, 0, 1) for h in nest.columns]
+        made_ids = {id(part.variable) for part in made}
+        for_pairs = {id(part.variable) for part in slices(nest.pairs, "j")} - made_ids
+        raw = slices((*nest.pairs, *definitions), "j")
+        short = [p for p in raw if p.is_short and id(p.variable) not in made_ids]
+        numbers = slices((*nest.pairs, *definitions), "column", "j_index")
+        self.copied = [part for part in short if id(part.variable) in for_pairs]
+        self.staging = [part for part in short if id(part.variable) not in for_pairs]
+        self.prepared = {id(part.variable) for part in slices(definitions, "j")}
+        self.long_columns = [part.variable for part in slices(nest.pairs, "j") if not part.is_short]
+        self.numbers = [part.variable for part in numbers]
+        self.columns = record_of([*self.copied, *numbers, *made])
+        self.staged = record_of(self.staging)
         self.width = _padded(self.columns.width, schedule.cols, self.size)
         self.totals, self.others = Record.of(nest.totals), Record.of(nest.others)
         self.states = Record.of(state for state in nest.states if state.dim > 1)
@@ -98,7 +101,8 @@ class Layout:
         self.states_offset = 0 if is_few else _aligned(self.partial_bytes)
         states_bytes = schedule.block_rows * self.states.width * self.size
         self.rows_offset = self.states_offset + _aligned(states_bytes)
-        self.long_rows = Record.of(v for v in variables_of(nest.pairs, "i") if not is_short(v))
+        long_rows = (part for part in slices(nest.pairs, "i") if not part.is_short)
+        self.long_rows = Record.of(part.variable for part in long_rows)
         rows_bytes = schedule.block_rows * self.long_rows.width * self.size
         self.workspace_bytes = self.rows_offset + _aligned(rows_bytes)
 

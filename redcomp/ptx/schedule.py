@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redcomp.ir import I_BIT, J_BIT, Nest, Value, free_indices, topological
-from redcomp.llvm_backend.layout import variables_of
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import Target
 from redcomp.passes.expand import STRUCTURAL
 from redcomp.passes.partition import Part, partition
+from redcomp.ptx.slices import slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,6 @@ SHARED_BYTES = 32 * 1024
 # Words of a record at most that let the columns of a step begin where vectors can be loaded.
 _PADDING = 3
 _OF_COLUMNS = ("j", "j_index", "column")
-# Longer vectors, of 32-bit words, stay in global memory.
-LONGEST_IN_TILE = 64
 
 # One shared load serves all rows of a thread, and one end of the loop all columns of a step.
 ROWS = (4, 2, 1)
@@ -76,17 +74,19 @@ COLUMNS_OF_FOLDS = (16, 8, 4, 2, 1)
 _LONGEST_BODY = 1200
 _LONGEST_ADJUSTMENT = 400
 
-# Of 255 registers: what addresses, counters and temporaries take, and columns on their way.
+# Of 255 registers: what addresses, counters and temporaries take, and components of columns that
+# have been loaded: those that are used at once, and those that wait for the rest of a pair's value.
 # States that branches may change are there several times.
 _OVERHEAD = 24
-_COLUMNS_ON_THEIR_WAY = 48
+_EARLY_COLUMNS = 48
+_LATE_COLUMNS = 96
 _COPIES_OF_ADJUSTED = 3
-_MOST_REGISTERS = 205
+_MOST_REGISTERS = 216
 _REGISTER_FILE = 65536
 # How far the assembler's count may be from ours.  Told to fit fewer blocks than it would choose by
 # itself, it does not spill registers to fit more.
-_TOLERANCE = 1.25
-_MOST_RESIDENT = 5
+_TOLERANCE = 1.35
+_MOST_RESIDENT = 4
 # Warps that hide most latencies, with several independent pairs in each.
 _ENOUGH_WARPS = 16
 
@@ -151,11 +151,17 @@ class _Costs:
         self.special = sum(map(times, special))
         self.arithmetic = sum(map(times, operations)) - self.special
         self.arithmetic += sum(f.args[-1]["extent"] * times(f) for f in self.folds)
-        read = [v for v in values if v.op == "component" and not is_short(v.args[0])]
+        long = {id(p.variable) for p in slices(nest.pairs, "i", "j") if not p.is_short}
+        read = [v for v in values if v.op == "component" and id(v.args[0]) in long]
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words
         self.long_columns = sum(times(v) for v in read if v.dependence == J_BIT) * self.words
         self.of_row = self.words * (self._carried() + _components(nest, "i", "i_index"))
         self.of_column = self.words * _components(nest, *_OF_COLUMNS)
+        used = {id(arg): arg for step in nest.steps for arg in step.args if not arg.is_constant}
+        self.late_columns = self.words * sum(v.dependence == J_BIT for v in used.values())
+        self.held = self.words * sum(
+            v.dependence == I_BIT | J_BIT and v.op != "variable" for v in used.values()
+        )
         rare = topological(nest.adjusts, known={id(v) for v in values})
         self.adjustment = sum(v.op not in STRUCTURAL for v in rare)
 
@@ -180,9 +186,10 @@ class _Costs:
 
     def registers(self, rows: int, cols: int) -> int:
         """Of a thread, about."""
-        on_their_way = min(4 * self.of_column, _COLUMNS_ON_THEIR_WAY)
-        accumulators = rows * cols * len(self.folds) * self.words
-        return rows * self.of_row + accumulators + on_their_way + _OVERHEAD
+        early = min(cols * (self.of_column - self.late_columns), _EARLY_COLUMNS)
+        late = min(cols * self.late_columns, _LATE_COLUMNS)
+        pairs = rows * cols * (1 + len(self.folds)) * self.words
+        return rows * (self.of_row + self.held) + early + late + pairs + _OVERHEAD
 
     def of(self, rows: int, cols: int) -> float:
         """Clocks of a multiprocessor for a pair of each thread of a warp, about."""
@@ -202,20 +209,14 @@ class _Costs:
 
 def _components(nest: Nest, *kinds: str) -> int:
     """Scalars of these kinds that a step reads from registers or shared memory."""
-    return sum(v.dim for v in variables_of(nest.pairs, *kinds) if is_short(v))
-
-
-def is_short(variable: Value) -> bool:
-    """Whether a variable is kept close to the arithmetic, and not read from global memory."""
-    return variable.dim * SIZES[variable.dtype] <= LONGEST_IN_TILE * 4
+    return sum(part.count for part in slices(nest.pairs, *kinds) if part.is_short)
 
 
 def _tile(nest: Nest, dtype: str) -> int:
     """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory."""
     definitions = [h.definition for h in nest.columns]
-    read = {id(v): v.dim for v in variables_of(nest.pairs, *_OF_COLUMNS) if is_short(v)}
-    raw = {id(v): v.dim for v in variables_of(definitions, *_OF_COLUMNS) if is_short(v)}
-    staged = sum(dim for key, dim in raw.items() if key not in read)
-    words = 2 * (sum(read.values()) + _PADDING) + staged
+    for_pairs = {id(part.variable) for part in slices(nest.pairs, *_OF_COLUMNS)}
+    read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
+    words = 2 * _PADDING + sum((1 + (id(p.variable) in for_pairs)) * p.count for p in read)
     columns = min(MOST_COLUMNS, SHARED_BYTES // (words * SIZES[dtype]))
     return columns - columns % 8 or max(1, columns)

@@ -18,6 +18,7 @@ from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES
 from redcomp.ptx.layout import VECTOR_BYTES
 from redcomp.ptx.parts import GLOBAL, SHARED, KernelParts
+from redcomp.ptx.slices import Slice
 
 # Vectors of at most so many components are copied by one thread each: they share lines of memory.
 _OWN_COPY = 8
@@ -52,21 +53,21 @@ class Tile:
     def copy(self, first: str, count: str, buffer: str) -> None:
         """Start to copy the columns first, first + 1, ... into a buffer."""
         base = self._buffer(buffer)
-        short = [v for v in self._copied() if v.dim <= _OWN_COPY]
+        short = [part for part in self._copied() if part.count <= _OWN_COPY]
         if short:
             with self._own_columns(count) as column:
-                for variable in short:
-                    source, target = self._ends(variable, first, column, base)
-                    for k in range(variable.dim):
-                        self._copy_element(source, target, k, variable)
-        code, long = self.code, [v for v in self._copied() if v.dim > _OWN_COPY]
+                for part in short:
+                    source, target = self._ends(part, first, column, base)
+                    for k in range(part.count):
+                        self._copy_element(source, target, k, part.variable)
+        code, long = self.code, [part for part in self._copied() if part.count > _OWN_COPY]
         if long:
             warp, lane = (code.integer(op, self.parts.thread, _WARP) for op in ("udiv", "urem"))
             with code.loop(warp, count, self.parts.schedule.threads // _WARP) as column_loop:
-                for variable in long:
-                    source, target = self._ends(variable, first, column_loop.counter, base)
-                    with code.loop(lane, variable.dim, _WARP) as loop:
-                        self._copy_element(source, target, loop.counter, variable)
+                for part in long:
+                    source, target = self._ends(part, first, column_loop.counter, base)
+                    with code.loop(lane, part.count, _WARP) as loop:
+                        self._copy_element(source, target, loop.counter, part.variable)
 
     def prepare(self, first: str, count: str, buffer: str) -> None:
         """Wait for copies, and compute what depends on columns only."""
@@ -74,7 +75,8 @@ class Tile:
             self.parts.assembly("cp.async.wait_all;", "")
         if not (self.layout.numbers or self.parts.nest.columns):
             return
-        if any(v.dim > _OWN_COPY for v in self.layout.prepared):
+        prepared = self.layout.prepared
+        if any(p.count > _OWN_COPY and id(p.variable) in prepared for p in self._copied()):
             self.parts.barrier()
         base = self._buffer(buffer)
         with self._own_columns(count) as column:
@@ -84,8 +86,8 @@ class Tile:
                 self._store(record, variable, self.parts.number(value, variable))
             self._compute(record, column, number)
 
-    def _copied(self) -> list[Value]:
-        return [*self.layout.copied, *self.layout.staged.variables]
+    def _copied(self) -> list[Slice]:
+        return [*self.layout.copied, *self.layout.staging]
 
     def _compute(self, record: str, column: str, number: str) -> None:
         """Compute the hoisted values of a column from its raw ones."""
@@ -109,17 +111,17 @@ class Tile:
         with self.code.loop(self.parts.thread, count, self.parts.schedule.threads) as loop:
             yield loop.counter
 
-    def _ends(self, variable: Value, first: str, column: str, base: str) -> tuple[str, str]:
-        """Where a column's vector comes from, and where it goes."""
-        code, type_ = self.code, LLVM_TYPES[variable.dtype]
-        number = code.integer("add", first, column)
-        start = code.integer("mul", number, variable.dim)
-        source = code.at(self.parts.argument(variable), type_, start, space=GLOBAL)
+    def _ends(self, part: Slice, first: str, column: str, base: str) -> tuple[str, str]:
+        """Where a column's components come from, and where they go."""
+        code, variable = self.code, part.variable
+        vector = self.parts.vector(variable, code.integer("add", first, column))
+        source = code.at(vector, LLVM_TYPES[variable.dtype], part.first, space=GLOBAL)
         if id(variable) in self.layout.staged.offsets:
             record, offset = self._staged(column), self.layout.staged.offsets[id(variable)]
         else:
             record, offset = self._record(base, column), self.layout.columns.offsets[id(variable)]
-        return source, code.at(record, type_, offset, space=SHARED)
+        place = code.at(record, LLVM_TYPES[variable.dtype], offset + part.first, space=SHARED)
+        return source, place
 
     def _copy_element(self, source: str, target: str, k: int | str, variable: Value) -> None:
         code, type_, size = self.code, LLVM_TYPES[variable.dtype], SIZES[variable.dtype]
