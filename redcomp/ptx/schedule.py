@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -158,10 +159,20 @@ class _Costs:
         self.of_column = self.words * _components(nest, *_OF_COLUMNS)
         rare = topological(nest.adjusts, known={id(v) for v in values})
         self.adjustment = sum(v.op not in STRUCTURAL for v in rare)
+        self.waiting = self._waiting(values)
 
     def _carried(self) -> int:
         scalars = sum(state.dim == 1 for state in self.nest.states)
         return scalars * (_COPIES_OF_ADJUSTED if self.nest.guards else 1)
+
+    def _waiting(self, values: list[Value]) -> int:
+        """Registers for what a pair needs again later.
+
+        Such as components of a difference, which a gradient multiplies by a function of all of
+        them.
+        """
+        users = Counter(id(arg) for v in values for arg in {id(a): a for a in v.args}.values())
+        return self.words * sum(bool(v.dependence & J_BIT) and users[id(v)] > 1 for v in values)
 
     def blocks(self, few_rows: bool) -> Iterator[tuple[int, int]]:
         """The blocks that fit, or else the smallest."""
@@ -180,7 +191,9 @@ class _Costs:
 
     def registers(self, rows: int, cols: int) -> int:
         """Of a thread, about."""
-        on_their_way = min(4 * self.of_column, _COLUMNS_ON_THEIR_WAY)
+        # The assembler overlaps neighbouring columns.
+        waiting = self.waiting * min(cols, 2)
+        on_their_way = max(min(4 * self.of_column, _COLUMNS_ON_THEIR_WAY), waiting)
         accumulators = rows * cols * len(self.folds) * self.words
         return rows * self.of_row + accumulators + on_their_way + _OVERHEAD
 
