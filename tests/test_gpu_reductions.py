@@ -47,7 +47,7 @@ __all__ = [
     "test_products_of_vectors_count_zeros_for_each_component",
 ]
 
-machine = machines(one_in=60)
+machine = machines(one_in=150)
 few = sizes_at_most(test_reduction_gradients, "generic", 20)
 
 # Neither blocks (of 32 or 128 threads, of 1 to 4 rows each) nor tiles (of 16 to 256 columns) nor
