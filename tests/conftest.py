@@ -6,6 +6,7 @@ verified, and machine code is cached in a folder of this session's own.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import zlib
@@ -36,13 +37,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of a test marked `sampled(n)` one variant in n is run, always the same ones."""
+    """Of a test marked `sampled(n)` one variant in n is run, always the same ones.
+
+    Several such marks multiply.
+    """
     if config.getoption("--all"):
         return
     kept, left = [], []
     for item in items:
-        marker = item.get_closest_marker("sampled")
-        is_left = marker is not None and zlib.crc32(item.nodeid.encode()) % marker.args[0] > 0
+        one_in = math.prod(marker.args[0] for marker in item.iter_markers("sampled"))
+        is_left = zlib.crc32(item.nodeid.encode()) % one_in > 0
         (left if is_left else kept).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept

@@ -11,15 +11,16 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from ptxsim.driver import StandIn
 
-import redcomp.compile
 import redcomp.frontend.genred
 import redcomp.numpy
+import redcomp.ptx.schedule
 import redcomp.torch
 import redcomp.torch.genred
 from redcomp.compile import Options
@@ -52,14 +53,14 @@ STAND_INS: Mapping[str, Setup] = {
 }
 # CPU tensors and NumPy's arrays as they are, and tensors on the GPU.
 REAL = ("copies", "tensors")
+GPUS = tuple(pytest.param(name, marks=pytest.mark.gpu) for name in REAL)
 
 
 def machines(one_in: int = 1) -> Fixture:
     """A fixture that lets every test of a module compute on each setup, and on a GPU if it is
     there; of the tests on stand-ins `one_in` of so many is run."""
-    sampled, gpu = pytest.mark.sampled(one_in), pytest.mark.gpu
-    params = [pytest.param(name, marks=sampled) for name in STAND_INS]
-    params += [pytest.param(name, marks=gpu) for name in REAL]
+    sampled = pytest.mark.sampled(one_in)
+    params = [*(pytest.param(name, marks=sampled) for name in STAND_INS), *GPUS]
 
     @pytest.fixture(autouse=True, params=params)
     def machine(request: pytest.FixtureRequest) -> Iterator[None]:
@@ -67,6 +68,24 @@ def machines(one_in: int = 1) -> Fixture:
             yield
 
     return machine
+
+
+def sizes_at_most(module: ModuleType, name: str, most: int) -> Fixture:
+    """A fixture: on stand-ins a module's function of rows and columns gets fewer of them."""
+
+    @pytest.fixture(autouse=True)
+    def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        if request.node.callspec.params["machine"] in STAND_INS:
+            given = getattr(module, name)
+            monkeypatch.setattr(
+                module,
+                name,
+                lambda rows, columns, *rest, **options: given(
+                    min(rows, most), min(columns, most), *rest, **options
+                ),
+            )
+
+    return few
 
 
 @contextlib.contextmanager
@@ -113,12 +132,12 @@ def _need_gpu(machine: str) -> None:
 
 
 def _make_blocks_small(patch: pytest.MonkeyPatch) -> None:
-    choose = redcomp.compile.choose_ptx_schedule
+    choose = redcomp.ptx.schedule.choose_schedule
 
     def small(*args: Any, **options: Any) -> PtxSchedule:
         return replace(choose(*args, **options), threads=32, tile=16)
 
-    patch.setattr(redcomp.compile, "choose_ptx_schedule", small)
+    patch.setattr(redcomp.ptx.schedule, "choose_schedule", small)
 
 
 def _declining_fast_math(use_fast_math: bool | None = None, **others: Any) -> Options:
@@ -129,7 +148,12 @@ _call = redcomp.torch.genred.call
 
 
 def _call_on_device(
-    genred: Any, *args: Any, backend: str = "GPU", ranges: Any = None, out: Any = None, **others: Any
+    genred: Any,
+    *args: Any,
+    backend: str = "GPU",
+    ranges: Any = None,
+    out: Any = None,
+    **others: Any,
 ) -> Any:
     """The call with tensors on the GPU; results come back, and gradients go through both ways."""
     moved = (a.cuda() if isinstance(a, torch.Tensor) else a for a in args)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
+import test_reduction_gradients
 import torch
-from dense_reductions import Case, cases, grid
-from on_gpu import REAL, STAND_INS, machines
+from dense_reductions import DENSE, INF, Case, call, cases, grid
+from on_gpu import GPUS, REAL, STAND_INS, machines, sizes_at_most
 from test_reduction_gradients import (
     test_first_of_equal_extrema_gets_the_gradient,
     test_gradient_for_some_arguments_only,
@@ -17,16 +19,19 @@ from test_reduction_gradients import (
     test_products_of_vectors_count_zeros_for_each_component,
 )
 from test_reductions import (
+    SCALARS,
+    SPECIAL,
+    assert_close,
     check,
     test_columns_are_kept_for_each_component,
     test_kept_columns_pass_over_nan,
     test_long_vectors_have_a_place_for_each_component,
     test_no_columns_and_no_rows,
     test_nothing_but_minus_infinity,
-    test_special_values,
 )
 
 from redcomp.ops.reductions import REDUCTIONS
+from redcomp.torch import Genred
 
 __all__ = [
     "test_columns_are_kept_for_each_component",
@@ -40,25 +45,71 @@ __all__ = [
     "test_no_columns_and_no_rows",
     "test_nothing_but_minus_infinity",
     "test_products_of_vectors_count_zeros_for_each_component",
-    "test_special_values",
 ]
 
-machine = machines(one_in=40)
+machine = machines(one_in=150)
+few = sizes_at_most(test_reduction_gradients, "generic", 20)
 
 # Neither blocks (of 32 or 128 threads, of 1 to 4 rows each) nor tiles (of 16 to 256 columns) nor
 # steps (of up to 8) are whole.
 SIZES = [(1, 45), (70, 37)]
-ALL = list(itertools.product(cases(), (torch.float32, torch.float64), (1, 0)))
-KINDS = list(itertools.product(STAND_INS, (torch.float32, torch.float64), (1, 0)))
+DTYPES = (torch.float32, torch.float64)
+SETUPS = itertools.cycle([*itertools.product(STAND_INS, DTYPES, (1, 0)), ("splits", DTYPES[0], 1)])
 
 
-def check_values(case: Case, dtype: torch.dtype, axis: int) -> None:
+def each_once() -> list[Any]:
+    """Each reduction on a stand-in, in turns with all dtypes and axes, and in all ways on a GPU."""
+    found = [pytest.param(*next(SETUPS), case, id=str(case)) for case in cases()]
+    every = itertools.product(REAL, DTYPES, (1, 0), cases())
+    return found + [pytest.param(*one, marks=pytest.mark.gpu) for one in every]
+
+
+@pytest.mark.parametrize(("machine", "dtype", "axis", "case"), each_once(), indirect=["machine"])
+def test_values(dtype: torch.dtype, axis: int, case: Case) -> None:
     for rows, columns in SIZES:
         sizes = (rows, columns) if axis == 1 else (columns, rows)
         check(case, grid(*sizes, dtype, case.width), axis)
 
 
-def one_each() -> list[object]:
-    """Each reduction once, all setups, dtypes and axes in turns, as far as there is no GPU."""
-    turns = itertools.cycle((*KINDS, KINDS[0]))
-    return [pytest.param(*next(turns), case, id=str(case)) for case in cases()]
+@pytest.mark.parametrize("count", [3, 10, 30, 100])
+@pytest.mark.parametrize("name", ["kmin_argkmin", "kmax"])
+def test_lists_in_registers_and_in_memory(name: str, count: int) -> None:
+    case = Case(REDUCTIONS[name], count=count)
+    check(case, grid(40, 150, torch.float32), axis=1)
+
+
+@pytest.mark.parametrize("width", [3, 40])
+@pytest.mark.parametrize("name", ["softmax", "weighted_logsumexp", "max_sumshiftexpweight"])
+def test_wide_weights(name: str, width: int) -> None:
+    check(Case(REDUCTIONS[name], width=width), grid(40, 70, torch.float64, width), axis=1)
+
+
+@pytest.mark.parametrize("machine", ["stand-in", *GPUS], indirect=True)
+def test_a_list_beside_a_long_vector() -> None:
+    """Too many states for one kernel; a list must not be divided, since it changes as a whole."""
+    operation = Genred(
+        ["v", "y"], ["v = Vj(1)", "y = Vi(300)"], ["KMax_ArgKMax", "ArgMax"], 1, opt_arg=[10, None]
+    )
+    v, y = torch.arange(8.0, dtype=torch.float64)[:, None], torch.ones(2, 300).double()
+    (values, places), first = operation(v, y)
+    expected = [*range(7, -1, -1), -INF, -INF]
+    assert values.tolist() == [expected] * 2
+    assert places.tolist() == [[*range(7, -1, -1), 0, 0]] * 2
+    assert torch.equal(first, torch.zeros(2, 300, dtype=torch.int64))
+
+
+@pytest.mark.sampled(10)
+@pytest.mark.parametrize("case", SCALARS, ids=str)
+def test_special_values(case: Case) -> None:
+    """All triples of special terms, each an entry of a batch, alone and over several tiles."""
+    aliases = ("x = Vi(1)", "y = Vj(1)", "w = Vj(2)")[: 3 if case.width else 2]
+    operation = case.genred(1, "x + y", aliases, formula2="w" if case.width else None)
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    triples = torch.tensor(list(itertools.product(SPECIAL, repeat=3)), dtype=torch.float64)
+    for repeated in (1, 20):
+        y = triples.repeat(1, repeated)[..., None]
+        given = [torch.cat([y.isnan(), y.isinf()], -1).double() + 0.5] if case.width else []
+        dense = DENSE[case.row.name](y, given[0] if given else None, case.count)
+        for computed, right in zip(call(operation, zero, y, *given), dense, strict=True):
+            for entry, expected in zip(computed, right, strict=True):
+                assert_close(entry, expected[None], 1e-12)

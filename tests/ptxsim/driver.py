@@ -20,8 +20,9 @@ from redcomp.runtime.driver import Device, DeviceError
 
 _DEVICE_BITS = 40  # each device's memory has its own range of addresses
 
-# A text is parsed to be assembled and then to be loaded; modules are not changed by execution.
-_parse = functools.lru_cache(maxsize=16)(parse)
+# Modules are not changed by execution.  A parsed one takes a hundred times its text's memory, so
+# the latest are kept only.
+_parse = functools.lru_cache(maxsize=32)(parse)
 
 
 class Findings(AssertionError):  # noqa: N818 - a failure of the test, whose name says what it has
@@ -49,8 +50,12 @@ class _Loaded:
     """A module on a device, with the addresses of its variables."""
 
     device: Device
-    module: Module
+    code: str
     stored: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def module(self) -> Module:
+        return _parse(self.code)
 
 
 class StandIn:
@@ -105,7 +110,7 @@ class StandIn:
 
     def load(self, device: Device, code: bytes) -> int:
         """A module of code that `assemble` made; its variables get memory."""
-        loaded = _Loaded(device, _parse(code.decode()))
+        loaded = _Loaded(device, code.decode())
         for variable in loaded.module.stored_variables:
             memory = self._memory[device.number]
             region = memory.allocate(variable.size, variable.name, space=variable.space)
