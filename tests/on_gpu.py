@@ -129,7 +129,12 @@ _call = redcomp.torch.genred.call
 
 
 def _call_on_device(
-    genred: Any, *args: Any, backend: str = "GPU", ranges: Any = None, out: Any = None, **others: Any
+    genred: Any,
+    *args: Any,
+    backend: str = "GPU",
+    ranges: Any = None,
+    out: Any = None,
+    **others: Any,
 ) -> Any:
     """The call with tensors on the GPU; results come back, and gradients go through both ways."""
     moved = (a.cuda() if isinstance(a, torch.Tensor) else a for a in args)
