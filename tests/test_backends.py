@@ -119,7 +119,7 @@ def test_a_device_is_chosen_by_its_number(gpu: Recorder) -> None:
     assert gpu.used == [0, 1, 0]
 
 
-@pytest.mark.parametrize("device_id", [2, -2, None, "0"])
+@pytest.mark.parametrize("device_id", [2, -2])
 @pytest.mark.parametrize("library", [redcomp.numpy, redcomp.torch])
 def test_numbers_of_no_device(device_id: Any, library: Any) -> None:
     arrays = tensors(5, 7) if library is redcomp.torch else [t.numpy() for t in tensors(5, 7)]
@@ -160,8 +160,7 @@ def test_gpus_that_are_newer_than_all_known() -> None:
 
 def place(devices: list[str], backend: str = "auto", device_id: int = -1) -> Any:
     reduction = redcomp.torch.Genred(GAUSSIAN, ALIASES, axis=1).reduction
-    on: Any = [SimpleNamespace(device=torch.device(name)) for name in devices]
-    return place_of(reduction, on, backend, device_id)
+    return place_of(reduction, list(map(torch.device, devices)), backend, device_id)
 
 
 @pytest.mark.parametrize("backend", ["auto", "GPU", "GPU_1D_device"])
@@ -220,8 +219,8 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> ModelDriver:
     monkeypatch.setattr(driver, "_check", lambda *_: None)
     found = CudaTensors(driver, driver.devices()[0], torch.device("cpu"))
     monkeypatch.setattr(face, "place_of", lambda *_: found)
-    stream = SimpleNamespace(cuda_stream=77)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: stream)
+    streams = "_cuda_getCurrentRawStream"  # which PyTorch for the CPU lacks
+    monkeypatch.setattr(torch._C, streams, lambda number: 77 + number, raising=False)
     kernel = GpuKernel("x * y", (driver.kernel,))
     monkeypatch.setattr(GpuKernel, "__init__", lambda self, *_: self.__dict__.update(vars(kernel)))
     return driver

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from redcomp.errors import ArgumentError
 from redcomp.ptx.target import CAPABILITIES
 from redcomp.runtime.driver import Device, DeviceError, Driver, driver
@@ -32,6 +34,14 @@ def wants_gpu(backend: str) -> bool:
     raise ArgumentError(f"backend must be one of {known}, not {backend!r}")
 
 
+def device_number(device_id: object) -> int:
+    """A call's `device_id`; raises ArgumentError unless it is an integer."""
+    try:
+        return operator.index(device_id)  # type: ignore[arg-type]  # what is none raises
+    except TypeError:
+        raise ArgumentError(f"device_id must be an integer, not {device_id!r}") from None
+
+
 def find_device(driver: Driver, device_id: int) -> Device:
     """The device of that number.
 
@@ -39,7 +49,7 @@ def find_device(driver: Driver, device_id: int) -> Device:
     """
     devices = driver.devices()
     if device_id in range(len(devices)):
-        device = devices[int(device_id)]
+        device = devices[device_id]
         if device.capability >= OLDEST:
             return device
         raise DeviceError(

@@ -1,14 +1,19 @@
-"""What every call shares: checks of arguments, its sizes, and the launch of the kernel."""
+"""What every call shares: checks of arguments, its sizes, and the launch of the kernel.
+
+`prepare` keeps what follows from the shapes; a warm call looks it up and adds addresses.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
+from redcomp import config
 from redcomp.errors import ArgumentError
 from redcomp.frontend.integers import fits
 from redcomp.frontend.pair_reduction import HOST, PairReduction, Parameter
@@ -48,7 +53,7 @@ def check_integers(parameter: Parameter, low: int, high: int, dtype: str) -> Non
     )
 
 
-class Sizes(NamedTuple):  # made at each call, three times as fast as a dataclass
+class Sizes(NamedTuple):
     """What a call computes: rows of the result, columns reduced over, dimensions of the batch."""
 
     rows: int
@@ -60,19 +65,7 @@ class Sizes(NamedTuple):  # made at each call, three times as fast as a dataclas
         i, j = (self.rows, self.columns) if reduction.rows == "i" else (self.columns, self.rows)
         return {"i": i, "j": j}
 
-    def ranges(self, reduction: PairReduction, ranges: object) -> Ranges | None:
-        """A call's `ranges`, checked; raises ArgumentError."""
-        if ranges is None:
-            return None
-        counts = (self.rows, self.columns)
-        return read_ranges(ranges, *(counts if reduction.rows == "i" else counts[::-1]))
 
-    def blocks(self, reduction: PairReduction, ranges: Ranges | None) -> Blocks:
-        """The rows and columns of every entry that are visited."""
-        return whole(self.rows, self.columns) if ranges is None else ranges.blocks(reduction.rows)
-
-
-@functools.lru_cache(maxsize=1024)  # a tenth of a small call
 def sizes(reduction: PairReduction, shapes: tuple[Sequence[int], ...]) -> Sizes:
     """The sizes of a call whose arguments have these shapes; checks them all.
 
@@ -114,61 +107,86 @@ def _batch(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> tuple[i
     return batch
 
 
-def launch(
-    reduction: PairReduction,
-    dtype: str,
-    size: Sizes,
-    blocks: Blocks,
-    outputs: Sequence[int],
-    arguments: Sequence[int],
-    shapes: Sequence[Sequence[int]],
-    place: Place = None,
-) -> None:
-    """Compute the rows of the blocks; addresses of contiguous outputs and arguments of `shapes`."""
-    if not blocks.covered or 0 in size.batch:
-        return
-    offsets = _offsets(reduction, dtype, size, shapes) if size.batch else None
-    second_axis = size.columns if reduction.rows == "i" else size.rows
-    target = HOST if place is None else place.device.target
-    kernel = reduction.compiled(dtype, blocks.tallest, target)
-    if isinstance(kernel, HostKernel):
-        kernel(blocks, outputs, arguments, offsets, second_axis)
-    elif isinstance(place, Queue):
-        kernel(place, blocks, outputs, arguments, offsets, second_axis)
-    elif place is not None:
-        of_entry = _output_bytes(reduction, dtype, size)
-        output_bytes = (prod(size.batch) * bytes_ for bytes_ in of_entry)
-        argument_bytes = (prod(shape) * SIZES[dtype] for shape in shapes)
-        kernel.run_copied(
-            place,
-            blocks,
-            tuple(zip(outputs, output_bytes, strict=True)),
-            tuple(zip(arguments, argument_bytes, strict=True)),
-            offsets,
-            second_axis,
-            is_filled=blocks.covered < size.rows,
-        )
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """What follows from the shapes of a call's arguments and the dtype that it is computed in.
+
+    dtype    of the kernel: "f32" or "f64"
+    shapes   of the arguments
+    results  the shape of each result
+    dense    all rows, each with all columns
+    """
+
+    reduction: PairReduction
+    dtype: str
+    shapes: tuple[Sequence[int], ...]
+    size: Sizes
+    results: tuple[tuple[int, ...], ...]
+    dense: Blocks
+
+    def ranges(self, ranges: object) -> Ranges:
+        """`ranges` for these sizes, checked; raises ArgumentError."""
+        counts = self.size.by_kind(self.reduction)
+        return read_ranges(ranges, counts["i"], counts["j"])
+
+    def blocks(self, ranges: Ranges | None) -> Blocks:
+        """The rows and columns of every entry that are visited."""
+        return self.dense if ranges is None else ranges.blocks(self.reduction.rows)
+
+    def launch(
+        self, blocks: Blocks, outputs: Sequence[int], arguments: Sequence[int], place: Place = None
+    ) -> None:
+        """Compute the rows of the blocks; addresses of contiguous outputs and arguments."""
+        size, reduction = self.size, self.reduction
+        if not blocks.covered or 0 in size.batch:
+            return
+        offsets = self._offsets() if size.batch else None
+        second_axis = size.columns if reduction.rows == "i" else size.rows
+        target = config.target() or HOST if place is None else place.device.target
+        kernel = reduction.compiled(self.dtype, blocks.tallest, target)
+        if isinstance(kernel, HostKernel):
+            kernel(blocks, outputs, arguments, offsets, second_axis)
+        elif isinstance(place, Queue):
+            kernel(place, blocks, outputs, arguments, offsets, second_axis)
+        elif place is not None:
+            output_bytes = (prod(size.batch) * of_entry for of_entry in self._output_bytes())
+            argument_bytes = (prod(shape) * SIZES[self.dtype] for shape in self.shapes)
+            kernel.run_copied(
+                place,
+                blocks,
+                tuple(zip(outputs, output_bytes, strict=True)),
+                tuple(zip(arguments, argument_bytes, strict=True)),
+                offsets,
+                second_axis,
+                is_filled=blocks.covered < size.rows,
+            )
+        else:
+            raise config.ConfigError(f"REDCOMP_TARGET is {target!r}, which is not the host's")
+
+    def _output_bytes(self) -> list[int]:
+        """The bytes of each result, of one entry of the batch."""
+        return [
+            self.size.rows * result.dim * SIZES["i64" if result.kind == "index" else self.dtype]
+            for result in self.reduction.results
+        ]
+
+    def _offsets(self) -> Integers:
+        """(entries of the batch, outputs and arguments): bytes to the entry's part of the array."""
+        batch = self.size.batch
+        columns = [_entries(batch, batch, bytes_) for bytes_ in self._output_bytes()]
+        for parameter, shape in zip(self.reduction.parameters, self.shapes, strict=True):
+            axes = len(shape) - len(AXES[parameter.kind]) - 1
+            step = prod(shape[axes:]) * SIZES[self.dtype]
+            columns.append(_entries(tuple(shape[:axes]), batch, step))
+        return np.stack(columns, axis=1)
 
 
-def _output_bytes(reduction: PairReduction, dtype: str, size: Sizes) -> list[int]:
-    """The bytes of each result, of one entry of the batch."""
-    return [
-        size.rows * result.dim * SIZES["i64" if result.kind == "index" else dtype]
-        for result in reduction.results
-    ]
-
-
-def _offsets(
-    reduction: PairReduction, dtype: str, size: Sizes, shapes: Sequence[Sequence[int]]
-) -> Integers:
-    """(entries of the batch, outputs and arguments): bytes to the entry's part of the array."""
-    columns = [
-        _entries(size.batch, size.batch, bytes_) for bytes_ in _output_bytes(reduction, dtype, size)
-    ]
-    for parameter, shape in zip(reduction.parameters, shapes, strict=True):
-        axes = len(shape) - len(AXES[parameter.kind]) - 1
-        columns.append(_entries(tuple(shape[:axes]), size.batch, prod(shape[axes:]) * SIZES[dtype]))
-    return np.stack(columns, axis=1)
+@functools.lru_cache(maxsize=1024)
+def prepare(reduction: PairReduction, dtype: str, shapes: tuple[Sequence[int], ...]) -> Call:
+    """The call with arguments of these shapes; raises ArgumentError if they do not fit."""
+    size = sizes(reduction, shapes)
+    results = tuple((*size.batch, size.rows, result.dim) for result in reduction.results)
+    return Call(reduction, dtype, shapes, size, results, whole(size.rows, size.columns))
 
 
 def _entries(own: tuple[int, ...], batch: tuple[int, ...], step: int) -> Integers:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.backends import copies_on_gpu, wants_gpu
-from redcomp.frontend.calls import check_count, check_integers, launch, sizes
+from redcomp.frontend.backends import copies_on_gpu, device_number, wants_gpu
+from redcomp.frontend.calls import check_count, check_integers, prepare
 from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import PairReduction, Parameter
 
@@ -82,7 +82,7 @@ def call(
     out: _Array | None = None,
 ) -> Any:
     """What `Genred` does when it is called with arrays."""
-    is_on_gpu = backend != "auto" and wants_gpu(backend)
+    is_on_gpu, device_id = wants_gpu(backend), device_number(device_id)
     place = copies_on_gpu(backend, device_id) if is_on_gpu else None
     reduction = genred.reduction
     check_count(reduction, len(args))
@@ -90,11 +90,10 @@ def call(
         a if type(a) is np.ndarray else _as_array(a, reduction.parameters[n].name)
         for n, a in enumerate(args)
     ]
-    shapes = tuple(a.shape for a in arrays)
-    size = sizes(reduction, shapes)
-    blocks = size.blocks(reduction, size.ranges(reduction, ranges))
     dtype = _dtype(reduction, arrays)
     native, width = _COMPUTED[dtype], "f64" if dtype == "f64" else "f32"
+    prepared = prepare(reduction, width, tuple([a.shape for a in arrays]))
+    blocks = prepared.blocks(None if ranges is None else prepared.ranges(ranges))
     arrays = [
         a
         if a.dtype == native and not parameter.is_integer and _is_plain(a)
@@ -102,14 +101,14 @@ def call(
         for a, parameter in zip(arrays, reduction.parameters, strict=True)
     ]
     results = [
-        np.empty((*size.batch, size.rows, r.dim), np.int64 if r.kind == "index" else native)
-        for r in reduction.results
+        np.empty(shape, np.int64 if result.kind == "index" else native)
+        for shape, result in zip(prepared.results, reduction.results, strict=True)
     ]
-    if blocks.covered < size.rows:
+    if blocks.covered < prepared.size.rows:
         for result, description in zip(results, reduction.results, strict=True):
             result[:] = description.empty
     addresses, targets = list(map(_address, arrays)), list(map(_address, results))
-    launch(reduction, width, size, blocks, targets, addresses, shapes, place)
+    prepared.launch(blocks, targets, addresses, place)
     if genred.is_plain and dtype != "f16":
         arranged: Any = results[0]
     else:

@@ -40,6 +40,9 @@ class Driver(Protocol):
     Addresses, streams and handles are integers; stream 0 is the device's default stream.
     """
 
+    def __hash__(self) -> int:
+        """A driver is a key for what has been made for it."""
+
     @property
     def version(self) -> str:
         """Names the driver's release, which the machine code that it assembles depends on."""
@@ -89,6 +92,11 @@ _given: Driver | None = None
 def driver() -> Driver:
     """The driver in use, NVIDIA's unless another was given; raises DeviceError without a GPU."""
     return _given or _real()
+
+
+def given_driver() -> Driver | None:
+    """The driver that was given, None where it is NVIDIA's; needs no GPU."""
+    return _given
 
 
 @contextlib.contextmanager

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import ctypes
 import functools
 import json
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from redcomp.ptx.layout import JOB_WORD, JOB_WORDS, JOIN, RUN, Launch, kernel_name
+from redcomp.ptx.layout import JOB_WORD, JOIN, RUN, Launch, kernel_name
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.driver import Device, Driver
 from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
+from redcomp.runtime.words import words
 
 # The first axis of a grid: CUDA C++ Programming Guide, technical specifications.
 MOST_BLOCKS = 2**31 - 1
@@ -44,8 +45,7 @@ def _never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(NamedTuple):  # made at each call, three times as fast as a dataclass
     """A stream of a device, and where its kernels' temporaries come from.
 
     allocate     gives the address of so many bytes, and what holds them until it is dropped; what
@@ -223,21 +223,23 @@ class _Loaded:
             _recorded.append((grid.tables, uploaded))
         workspace, size = grid.temporaries
         address, holder = queue.allocate(workspace + size) if workspace + size else (0, None)
-        words = (ctypes.c_int64 * (len(JOB_WORDS) + len(outputs) + len(arguments)))(
-            *grid.words,
-            0 if uploaded is None else uploaded.address,
-            address + workspace,
-            grid.partials,
-            address,
-            second_axis,
-            *outputs,
-            *arguments,
+        job = words(
+            (
+                *grid.words,
+                0 if uploaded is None else uploaded.address,
+                address + workspace,
+                grid.partials,
+                address,
+                second_axis,
+                *outputs,
+                *arguments,
+            )
         )
         threads, stream = self._launch.threads, queue.stream
-        driver.launch(device, self.run, grid.blocks, threads, stream, words)
+        driver.launch(device, self.run, grid.blocks, threads, stream, job)
         if grid.join_blocks:
-            words[:_PLANNED] = list(grid.join_words)
-            driver.launch(device, self.join, grid.join_blocks, threads, stream, words)
+            job[:_PLANNED] = list(grid.join_words)
+            driver.launch(device, self.join, grid.join_blocks, threads, stream, job)
         del holder
 
     def _dense(self, rows: int, columns: int, entries: int) -> Grid:

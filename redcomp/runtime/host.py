@@ -14,6 +14,7 @@ from redcomp.llvm_backend.jit import Library
 from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, JOB_WORDS
 from redcomp.runtime import threads
 from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
+from redcomp.runtime.words import words
 
 # Enough tasks that an uneven machine is used well.
 TASKS = 16
@@ -98,7 +99,7 @@ class HostKernel:
         partials = None
         if plan.partials:
             partials = np.empty(entries * plan.partials * partial_bytes + ALIGNMENT, np.uint8)
-        words = [
+        values = [
             *first,
             partial_bytes,
             0 if partials is None else _aligned(partials.ctypes.data),
@@ -108,15 +109,15 @@ class HostKernel:
             *outputs,
             *arguments,
         ]
-        job = (ctypes.c_int64 * len(words))(*words)
+        job = words(values)
         address = ctypes.addressof(job)
         if offsets is None:
             job[_ENTRIES] = address + _POINTERS
         else:
-            pointers = offsets + np.array(words[len(JOB_WORDS) :], np.int64)
+            pointers = offsets + np.array(values[len(JOB_WORDS) :], np.int64)
             job[_ENTRIES] = pointers.ctypes.data
         run, size = self._run, self._scratch_bytes
-        workers = min(config.num_threads(), words[_TASKS]) if plan.is_shared else 1
+        workers = min(config.num_threads(), values[_TASKS]) if plan.is_shared else 1
         if workers == 1:
             run(address, _scratch.reserve(size))
         else:
@@ -129,9 +130,10 @@ class HostKernel:
 def _prepare(plan: Plan, entries: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The first words of a job, and what they are while totals are joined."""
 
-    def words(table: Integers) -> tuple[int, ...]:
+    def header(table: Integers) -> tuple[int, ...]:
         return 0, entries * len(table), len(table), table.ctypes.data
 
-    prepared = (*words(plan.tasks), plan.intervals.ctypes.data, plan.partials), words(plan.joins)
+    first = (*header(plan.tasks), plan.intervals.ctypes.data, plan.partials)
+    prepared = first, header(plan.joins)
     plan.prepared[_HOST] = prepared
     return prepared

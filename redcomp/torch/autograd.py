@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd.forward_ad import unpack_dual
+from torch._functorch.utils import unwrap_dead_wrappers
+from torch.autograd import forward_ad
 
-from redcomp.frontend.calls import AXES, launch, sizes
+from redcomp.frontend.calls import AXES, Call, prepare, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.frontend.ranges import Ranges
 from redcomp.frontend.tables import Read, without_reads
@@ -25,16 +28,120 @@ _PAIRS = 2**18
 Tensors = tuple[torch.Tensor, ...]
 
 
-def float_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
+def of_integers(default: torch.dtype) -> torch.dtype:
+    """What is computed in where all arguments are integers, for PyTorch's default dtype."""
+    return default if default in KERNEL_DTYPES else torch.float32
+
+
+def _float_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
     """The dtype of the arguments that are no integers; without any, PyTorch's for integers."""
-    of_integers = torch.get_default_dtype()
-    if of_integers not in KERNEL_DTYPES:
-        of_integers = torch.float32
-    return next((t.dtype for t in tensors if t.is_floating_point()), of_integers)
+    default = of_integers(torch.get_default_dtype())
+    return next((t.dtype for t in tensors if t.is_floating_point()), default)
+
+
+@dataclass(frozen=True, eq=False)
+class Computation:
+    """A reduction of tensors of known shapes on a device of PyTorch's, computed in a dtype."""
+
+    call: Call
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def reduction(self) -> PairReduction:
+        """What is computed."""
+        return self.call.reduction
+
+    def like(self, reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Computation:
+        """Another reduction, of other tensors on the same device, in the same dtype."""
+        shapes = tuple([t.shape for t in tensors])
+        return prepare_computation(reduction, shapes, self.dtype, self.device)
+
+    def __call__(
+        self, tensors: Sequence[torch.Tensor], ranges: Ranges | None, place: Place
+    ) -> Tensors:
+        """Run the kernel; autograd does not notice."""
+        call, device = self.call, self.device
+        blocks = call.blocks(ranges)
+        results = tuple([torch.empty(s, dtype=d, device=device) for s, d in self._empty])
+        if blocks.covered < call.size.rows:
+            for result, description in zip(results, self.reduction.results, strict=True):
+                _fill(result, description.empty)
+        packed = [t if t.is_contiguous() and not t.is_neg() else _packed(t) for t in tensors]
+        for n in self._integers:
+            packed[n] = packed[n].to(INTEGERS[self.dtype])
+        addresses = [t.data_ptr() for t in packed]
+        if 0 in addresses:
+            packed = [_with_memory(t) for t in packed]
+            addresses = [t.data_ptr() for t in packed]
+        on = place.queue() if isinstance(place, CudaTensors) else place
+        call.launch(blocks, [r.data_ptr() for r in results], addresses, on)
+        return results
+
+    @functools.cached_property
+    def _empty(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        """Shape and dtype of each result."""
+        return [
+            (shape, torch.int64 if result.kind == "index" else self.dtype)
+            for shape, result in zip(self.call.results, self.reduction.results, strict=True)
+        ]
+
+    @functools.cached_property
+    def _integers(self) -> list[int]:
+        """The positions of arguments that are integers."""
+        return [n for n, p in enumerate(self.reduction.parameters) if p.is_integer]
+
+    @functools.cached_property
+    def tables(self) -> list[int]:
+        """The positions of arguments that are parameters."""
+        return [n for n, p in enumerate(self.reduction.parameters) if p.kind == "parameter"]
+
+    @functools.cached_property
+    def values(self) -> list[int]:
+        """The results that are values."""
+        return [n for n, r in enumerate(self.reduction.results) if r.kind == "value"]
+
+    @functools.cached_property
+    def differentiable(self) -> list[bool]:
+        """Which results `_Reduce` differentiates: its extrema are constants."""
+        rows = self.reduction.rows_of_outputs
+        return [r.kind == "value" and not rows[r.output].places for r in self.reduction.results]
+
+    @functools.cached_property
+    def saved(self) -> list[int]:
+        """The results that derivatives are computed from."""
+        rows = self.reduction.rows_of_outputs
+        return [n for n, r in enumerate(self.reduction.results) if rows[r.output].saves]
+
+    @functools.cached_property
+    def placed(self) -> PairReduction:
+        """The reduction with the places of its extrema."""
+        return self.reduction.with_places()
+
+
+@functools.lru_cache(maxsize=1024)
+def prepare_computation(
+    reduction: PairReduction,
+    shapes: tuple[torch.Size, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Computation:
+    """The reduction of tensors of these shapes; raises ArgumentError if they do not fit."""
+    return Computation(prepare(reduction, KERNEL_DTYPES[dtype], shapes), dtype, device)
+
+
+def _packed(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor as machine code reads it."""
+    return tensor.resolve_neg().contiguous()
+
+
+def _with_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that has memory, as PyTorch's zeros among derivatives have not, if it needs any."""
+    return tensor if tensor.data_ptr() or not tensor.numel() else tensor.clone()
 
 
 def apply(
-    reduction: PairReduction,
+    computation: Computation,
     tensors: Sequence[torch.Tensor],
     ranges: Ranges | None,
     place: Place,
@@ -43,13 +150,24 @@ def apply(
 
     Through autograd only where somebody could ask for a gradient: it costs several calls.
     """
-    has_values = any(result.kind == "value" for result in reduction.results)
-    if not (has_values and _is_differentiated(tensors)):
-        return _compute(reduction, tensors, ranges, place)
-    reduction, tensors = _with_reads_given(reduction, tensors, place)
-    placed = reduction.with_places()
-    reduce: Callable[..., Tensors] = _Reduce.apply
-    results = list(reduce(placed, place, ranges, *tensors))
+    if not (computation.values and _is_differentiated(tensors)):
+        return computation(tensors, ranges, place)
+    if computation.tables:
+        computation, tensors = _with_reads_given(computation, tensors, place)
+    if computation.placed is computation.reduction:
+        return _Reduce.apply(computation, place, ranges, *tensors)
+    return _with_values_at_places(computation, tensors, ranges, place)
+
+
+def _with_values_at_places(
+    computation: Computation,
+    tensors: Sequence[torch.Tensor],
+    ranges: Ranges | None,
+    place: Place,
+) -> Tensors:
+    """All results of a reduction with extrema, whose gradients come from the pairs they are at."""
+    reduction, placed = computation.reduction, computation.placed
+    results = list(_Reduce.apply(computation.like(placed, tensors), place, ranges, *tensors))
     for output, row in enumerate(placed.rows_of_outputs):
         if row.places:
             value, at = (n for n, r in enumerate(placed.results) if r.output == output)
@@ -67,38 +185,39 @@ def apply(
 
 
 def _is_differentiated(tensors: Sequence[torch.Tensor]) -> bool:
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        return True
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor.requires_grad:
+                return True
     # Inside of torch.func, tensors may be wrappers without data, which only autograd takes off.
     if torch._C._are_functorch_transforms_active():
         return True
+    # Tangents are of a level of forward mode.
+    if forward_ad._current_level < 0:
+        return False
     return any(_tangent(t) is not None for t in tensors)
 
 
 def _tangent(tensor: torch.Tensor) -> torch.Tensor | None:
     tangent: torch.Tensor | None
-    _, tangent = unpack_dual(tensor)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+    _, tangent = forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
     return tangent
 
 
 def _with_reads_given(
-    reduction: PairReduction, tensors: Sequence[torch.Tensor], place: Place
-) -> tuple[PairReduction, Sequence[torch.Tensor]]:
-    """The reduction with PyTorch's own reads of the tables whose gradient is wanted."""
+    computation: Computation, tensors: Sequence[torch.Tensor], place: Place
+) -> tuple[Computation, Sequence[torch.Tensor]]:
+    """The computation with PyTorch's own reads of the tables whose gradient is wanted."""
     if torch._C._are_functorch_transforms_active():
-        return reduction, tensors  # there are no indices to be had; the kernel's own reads will do
-    tables = frozenset(
-        n
-        for n, (tensor, parameter) in enumerate(zip(tensors, reduction.parameters, strict=True))
-        if parameter.kind == "parameter" and tensor.requires_grad
-    )
-    without = without_reads(reduction, tables)
+        return computation, tensors  # there are no indices to be had; the kernel reads itself
+    tables = frozenset(n for n in computation.tables if tensors[n].requires_grad)
+    without = without_reads(computation.reduction, tables)
     if without is None:
-        return reduction, tensors
-    counts = sizes(reduction, tuple(t.shape for t in tensors)).by_kind(reduction)
+        return computation, tensors
+    counts = computation.call.size.by_kind(computation.reduction)
     given = [t.detach() if n in without.unread else t for n, t in enumerate(tensors)]
     given += [_read(read, tensors, counts, place) for read in without.reads]
-    return without.reduction, given
+    return computation.like(without.reduction, given), given
 
 
 def _read(
@@ -109,47 +228,16 @@ def _read(
     device = table.device
     arguments = [tensors[n].detach() for n in read.arguments]
     numbers = [torch.arange(counts[kind[0]], device=device)[:, None] for kind in read.numbers]
-    (places,) = _compute(read.index, [*arguments, *numbers], None, place, table.dtype)
+    given = [*arguments, *numbers]
+    shapes = tuple([t.shape for t in given])
+    compute = prepare_computation(read.index, shapes, table.dtype, device)
+    (places,) = compute(given, None, place)
     index, length = places.long(), table.shape[-1]
     batch = np.broadcast_shapes(table.shape[:-1], index.shape[:-2])
     entries = length * torch.arange(prod(batch), device=device).reshape(*batch, 1, 1)
     components = table.expand(*batch, length).reshape(-1)
     found = torch.where(index >= 0, components[index.clamp(min=0) + entries], 0.0)
     return found[..., 0] if read.kind == "parameter" else found
-
-
-def _compute(
-    reduction: PairReduction,
-    tensors: Sequence[torch.Tensor],
-    ranges: Ranges | None,
-    place: Place,
-    dtype: torch.dtype | None = None,
-) -> Tensors:
-    """Run the kernel, in the tensors' dtype unless another is given."""
-    shapes = tuple(t.shape for t in tensors)
-    size = sizes(reduction, shapes)
-    blocks = size.blocks(reduction, ranges)
-    dtype = dtype or float_dtype(tensors)
-    device = tensors[0].device
-    results = tuple(
-        torch.empty(
-            (*size.batch, size.rows, r.dim),
-            dtype=torch.int64 if r.kind == "index" else dtype,
-            device=device,
-        )
-        for r in reduction.results
-    )
-    if blocks.covered < size.rows:
-        for result, description in zip(results, reduction.results, strict=True):
-            _fill(result, description.empty)
-    packed = [
-        (t.to(INTEGERS[dtype]) if p.is_integer else t.detach()).contiguous()
-        for t, p in zip(tensors, reduction.parameters, strict=True)
-    ]
-    targets, addresses = [r.data_ptr() for r in results], [t.data_ptr() for t in packed]
-    queue = place.queue() if isinstance(place, CudaTensors) else place
-    launch(reduction, KERNEL_DTYPES[dtype], size, blocks, targets, addresses, shapes, queue)
-    return results
 
 
 def _fill(result: torch.Tensor, components: Sequence[float]) -> None:
@@ -164,24 +252,36 @@ def _fill(result: torch.Tensor, components: Sequence[float]) -> None:
 class _Reduce(torch.autograd.Function):
     """All results of a reduction; those of extrema are constants here (see `_values_at`)."""
 
+    @classmethod
+    def apply(cls, *args: Any) -> Tensors:
+        """The results, as `torch.autograd.Function.apply` gives them.
+
+        That binds arguments by their signature, which takes longer than all the rest of a call.
+        """
+        base: Any = super()
+        if not torch._C._are_functorch_transforms_active():
+            base, args = super(torch.autograd.Function, cls), unwrap_dead_wrappers(args)
+        results: Tensors = base.apply(*args)
+        return results
+
     @staticmethod
     def forward(
-        reduction: PairReduction, place: Place, ranges: Ranges | None, *tensors: torch.Tensor
+        computation: Computation, place: Place, ranges: Ranges | None, *tensors: torch.Tensor
     ) -> Tensors:
-        return _compute(reduction, tensors, ranges, place)
+        return computation(tensors, ranges, place)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        reduction: PairReduction
-        reduction, place, ranges, *tensors = inputs
-        ctx.reduction, ctx.place, ctx.ranges = reduction, place, ranges
+        computation: Computation
+        computation, ctx.place, ctx.ranges, *tensors = inputs
+        ctx.computation = computation
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(
-            *(t for t, is_one in zip(output, _differentiable(reduction), strict=True) if not is_one)
-        )
-        rows = reduction.rows_of_outputs
-        saved = (t for t, r in zip(output, reduction.results, strict=True) if rows[r.output].saves)
-        kept = (*tensors, *saved)
+        is_one = computation.differentiable
+        if not all(is_one):
+            ctx.mark_non_differentiable(
+                *[t for t, is_ in zip(output, is_one, strict=True) if not is_]
+            )
+        kept = (*tensors, *[output[n] for n in computation.saved])
         ctx.save_for_backward(*kept)
         ctx.save_for_forward(*kept)
 
@@ -189,58 +289,61 @@ class _Reduce(torch.autograd.Function):
     def jvp(
         ctx: Any, _: None, __: None, ___: None, *tangents: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
-        reduction: PairReduction = ctx.reduction
+        computation: Computation = ctx.computation
+        reduction, is_one = computation.reduction, computation.differentiable
         saved, count = ctx.saved_tensors, len(reduction.parameters)
         moving = tuple(n for n, t in enumerate(tangents) if t is not None)
         present = [t for t in tangents if t is not None]
-        if not moving or not any(_differentiable(reduction)):
+        if not moving or not any(is_one):
             return (None,) * len(reduction.results)
-        derived = reduction.differential(moving)
         arguments = (*saved[:count], *present, *saved[count:])
+        derived = computation.like(reduction.differential(moving), arguments)
         parts = iter(apply(derived, arguments, ctx.ranges, ctx.place))
-        return tuple(next(parts) if is_one else None for is_one in _differentiable(reduction))
+        return tuple(next(parts) if is_ else None for is_ in is_one)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        reduction: PairReduction = ctx.reduction
-        saved, count = ctx.saved_tensors, len(reduction.parameters)
-        tensors, results = saved[:count], saved[count:]
-        result: list[torch.Tensor | None] = [None] * len(tensors)
-        of_values = [
-            e for e, r in zip(cotangents, reduction.results, strict=True) if r.kind == "value"
-        ]
-        given = tuple(e is not None for e in of_values)
+        computation: Computation = ctx.computation
+        parameters = computation.reduction.parameters
+        saved, count = ctx.saved_tensors, len(parameters)
+        result: list[torch.Tensor | None] = [None] * count
+        of_values = [cotangents[n] for n in computation.values]
+        given = tuple([e is not None for e in of_values])
         present = [e for e in of_values if e is not None]
-        wanted = [n for n, needed in enumerate(ctx.needs_input_grad[3:]) if needed]
-        arguments = (*tensors, *present, *results)
-        for group in _groups(reduction, wanted) if present else ():
-            derived = reduction.gradient(group, given)
-            if reduction.parameters[group[0]].kind == "ij":
-                each = range(len(group))
-                parts = tuple(
-                    _at_all_pairs(derived, n, arguments, ctx.ranges, ctx.place) for n in each
-                )
+        if not present:
+            return (None, None, None, *result)
+        arguments = (*saved[:count], *present, *saved[count:])
+        for group, reduction in _sweeps(computation.reduction, ctx.needs_input_grad[3:], given):
+            parts: Sequence[torch.Tensor]
+            if parameters[group[0]].kind == "ij":
+                parts = [
+                    _at_all_pairs(reduction, n, arguments, ctx.ranges, ctx.place)
+                    for n in range(len(group))
+                ]
             else:
+                derived = computation.like(reduction, arguments)
                 parts = apply(derived, arguments, ctx.ranges, ctx.place)
             for position, part in zip(group, parts, strict=True):
-                is_parameter = reduction.parameters[position].kind == "parameter"
-                of_entries = part.sum(-2) if is_parameter else part
-                result[position] = of_entries.sum_to_size(tensors[position].shape)
+                of_entries = part.sum(-2) if parameters[position].kind == "parameter" else part
+                shape = saved[position].shape
+                is_whole = of_entries.shape == shape
+                result[position] = of_entries if is_whole else of_entries.sum_to_size(shape)
         return None, None, None, *result
 
 
-def _differentiable(reduction: PairReduction) -> list[bool]:
-    """Which results this function differentiates."""
-    rows = reduction.rows_of_outputs
-    return [r.kind == "value" and not rows[r.output].places for r in reduction.results]
+@functools.lru_cache(maxsize=1024)
+def _sweeps(
+    reduction: PairReduction, wanted: tuple[bool, ...], given: tuple[bool, ...]
+) -> list[tuple[tuple[int, ...], PairReduction]]:
+    """What gives the cotangents of the wanted arguments from those of the given results.
 
-
-def _groups(reduction: PairReduction, wanted: Sequence[int]) -> list[tuple[int, ...]]:
-    """Arguments whose gradients share a sweep: i-variables, j-variables with parameters, pairs'."""
-    sweeps = {"i": 0, "j": 1, "parameter": 1, "ij": 2}
-    of = {n: sweeps[reduction.parameters[n].kind] for n in wanted}
-    groups = (tuple(n for n in wanted if of[n] == sweep) for sweep in range(3))
-    return [group for group in groups if group]
+    Each sweep with the positions of its arguments: i-variables share one, j-variables with
+    parameters, and arrays of pairs.
+    """
+    number = {"i": 0, "j": 1, "parameter": 1, "ij": 2}
+    of = {n: number[p.kind] for n, p in enumerate(reduction.parameters) if wanted[n]}
+    groups = (tuple(n for n in of if of[n] == sweep) for sweep in range(3))
+    return [(group, reduction.gradient(group, given)) for group in groups if group]
 
 
 def _values_at(
@@ -320,7 +423,10 @@ def _at_pairs(
             index: tuple[Any, ...] = (..., *at, slice(None))
             given.append(tensor[index])
     given += [numbers[kind[0]][:, None] for kind in reduction.numbers]
-    (values,) = apply(reduction.pointwise(output, bool(entry)), given, None, place)
+    pointwise = reduction.pointwise(output, bool(entry))
+    shapes = tuple([t.shape for t in given])
+    compute = prepare_computation(pointwise, shapes, _float_dtype(given), i.device)
+    (values,) = apply(compute, given, None, place)
     return values
 
 

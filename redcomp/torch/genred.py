@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.calls import Sizes, check_count, check_integers, sizes
+from redcomp.frontend.backends import device_number, wants_gpu
+from redcomp.frontend.calls import check_count, check_integers, sizes
 from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import PairReduction, Parameter
-from redcomp.torch.autograd import INTEGERS, KERNEL_DTYPES, apply, float_dtype
-from redcomp.torch.places import on_host, place_of
+from redcomp.runtime.driver import Driver, given_driver
+from redcomp.torch.autograd import (
+    INTEGERS,
+    KERNEL_DTYPES,
+    Computation,
+    Tensors,
+    apply,
+    of_integers,
+    prepare_computation,
+)
+from redcomp.torch.places import Place, on_host, place_of
 
 __all__ = ["Genred"]
 
@@ -77,28 +89,101 @@ def call(
     out: torch.Tensor | None = None,
 ) -> Any:
     """What `Genred` does when it is called with tensors."""
-    reduction = genred.reduction
-    size = check(reduction, args)
-    place = place_of(reduction, args, backend, device_id)
-    dtype = float_dtype(args)
-    computed = dtype if dtype in KERNEL_DTYPES else torch.float32  # half precision is for storage
-    args = tuple(
-        _integers(tensor, parameter, computed) if parameter.is_integer else tensor.to(computed)
-        for tensor, parameter in zip(args, reduction.parameters, strict=True)
-    )
-    results = apply(reduction, args, size.ranges(reduction, on_host(ranges)), place)
-    stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
-    if not genred.is_plain or stored != computed:
-        arranged = genred.arranged(
+    # All that the call depends on, but for the tensors' values, their layout, and autograd.
+    described = tuple([(t.shape, t.dtype, t.device) for t in args if isinstance(t, torch.Tensor)])
+    if len(described) != len(args):
+        raise _no_tensor(genred.reduction, args)
+    wants_gpu(backend)
+    number, default = device_number(device_id), torch.get_default_dtype()
+    prepared = _prepare(genred, described, backend, number, given_driver(), default)
+    return prepared.run(args, ranges, out)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """What is known of a call before its tensors are.
+
+    is_given     whether the kernel reads the arguments as they are
+    stored       the dtype of results that are values
+    is_returned  whether the kernel's only result is returned as it is
+    """
+
+    genred: GenredBase
+    computation: Computation
+    place: Place
+    is_given: bool
+    stored: torch.dtype
+    is_returned: bool
+
+    def run(self, args: Tensors, ranges: Sequence[Any] | None, out: object) -> Any:
+        """The result for tensors such as the call has been prepared for."""
+        computation = self.computation
+        visited = None if ranges is None else computation.call.ranges(on_host(ranges))
+        tensors = args if self.is_given else self._converted(args)
+        results = apply(computation, tensors, visited, self.place)
+        arranged = results[0] if self.is_returned else self._arranged(results)
+        return arranged if out is None else _filled(out, arranged)
+
+    def _converted(self, args: Tensors) -> Tensors:
+        dtype = self.computation.dtype
+        return tuple(
+            _integers(tensor, parameter, dtype) if parameter.is_integer else tensor.to(dtype)
+            for tensor, parameter in zip(args, self.genred.reduction.parameters, strict=True)
+        )
+
+    def _arranged(self, results: Tensors) -> Any:
+        return self.genred.arranged(
             [
-                _as_stored(tensor, result.kind, stored)
-                for tensor, result in zip(results, reduction.results, strict=True)
+                _as_stored(tensor, result.kind, self.stored)
+                for tensor, result in zip(results, self.genred.reduction.results, strict=True)
             ],
             lambda parts: torch.stack(parts, -1),
         )
-    else:
-        arranged = results[0]
-    return arranged if out is None else _filled(out, arranged)
+
+
+@functools.lru_cache(maxsize=1024)
+def _prepare(
+    genred: GenredBase,
+    described: tuple[tuple[torch.Size, torch.dtype, torch.device], ...],
+    backend: str,
+    device_id: int,
+    _: Driver | None,
+    default: torch.dtype,
+) -> _Prepared:
+    """The call with arguments of these shapes, dtypes and devices; checks all of them.
+
+    Which driver was given and PyTorch's default dtype are asked for again here, and are arguments
+    because they count.
+    """
+    reduction = genred.reduction
+    check_count(reduction, len(described))
+    if not described:
+        raise ArgumentError("a formula without variables has no dtype")
+    shapes, dtypes, devices = zip(*described, strict=True)
+    sizes(reduction, shapes)
+    dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
+    place = place_of(reduction, devices, backend, device_id)
+    computed = dtype if dtype in KERNEL_DTYPES else torch.float32  # half precision is for storage
+    stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
+    return _Prepared(
+        genred,
+        prepare_computation(reduction, shapes, computed, devices[0]),
+        place,
+        is_given=all(
+            given == (INTEGERS[computed] if parameter.is_integer else computed)
+            for given, parameter in zip(dtypes, reduction.parameters, strict=True)
+        ),
+        stored=stored,
+        is_returned=genred.is_plain and stored == computed,
+    )
+
+
+def _no_tensor(reduction: PairReduction, args: Sequence[object]) -> ArgumentError:
+    """The error of a call with something else than tensors."""
+    check_count(reduction, len(args))
+    n, given = next((n, a) for n, a in enumerate(args) if not isinstance(a, torch.Tensor))
+    name, kind = reduction.parameters[n].name, type(given).__name__
+    return ArgumentError(f"argument {name!r} must be a tensor, not a {kind}")
 
 
 def _integers(tensor: torch.Tensor, parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
@@ -131,34 +216,24 @@ def _filled(out: object, result: Any) -> torch.Tensor:
     return out.copy_(result)
 
 
-def check(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Sizes:
-    """The call's sizes; checks types, dtypes and shapes of the arguments."""
-    check_count(reduction, len(tensors))
-    for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
-        if not isinstance(tensor, torch.Tensor):
-            kind = type(tensor).__name__
-            raise ArgumentError(f"argument {parameter.name!r} must be a tensor, not a {kind}")
-    size = sizes(reduction, tuple(t.shape for t in tensors))
-    first: tuple[torch.Tensor, str] | None = None
-    for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
+def _checked_dtype(reduction: PairReduction, dtypes: Sequence[torch.dtype]) -> torch.dtype | None:
+    """The dtype of the arguments that are no integers, if there are any; checks them all."""
+    first: tuple[torch.dtype, str] | None = None
+    for parameter, dtype in zip(reduction.parameters, dtypes, strict=True):
         name = parameter.name
         if parameter.is_integer:
-            if tensor.dtype not in _INTEGER_DTYPES:
-                raise ArgumentError(
-                    f"argument {name!r} has dtype {tensor.dtype}; its alias says integers"
-                )
+            if dtype not in _INTEGER_DTYPES:
+                raise ArgumentError(f"argument {name!r} has dtype {dtype}; its alias says integers")
             continue
-        if tensor.dtype not in _FLOATS:
+        if dtype not in _FLOATS:
             raise ArgumentError(
-                f"argument {name!r} has dtype {tensor.dtype}; "
+                f"argument {name!r} has dtype {dtype}; "
                 "expected torch.float32, float64, float16 or bfloat16"
             )
-        first = first or (tensor, name)
-        if tensor.dtype != first[0].dtype:
+        first = first or (dtype, name)
+        if dtype != first[0]:
             raise ArgumentError(
-                f"argument {name!r} has dtype {tensor.dtype}, but {first[1]!r} "
-                f"has {first[0].dtype}: all arguments must have the same"
+                f"argument {name!r} has dtype {dtype}, but {first[1]!r} "
+                f"has {first[0]}: all arguments must have the same"
             )
-    if not tensors:
-        raise ArgumentError("a formula without variables has no dtype")
-    return size
+    return first and first[0]

@@ -30,7 +30,8 @@ class CudaTensors:
 
     def queue(self) -> Queue:
         """PyTorch's current stream on the device, with PyTorch's memory for temporaries."""
-        stream: int = torch.cuda.current_stream(self.torch_device).cuda_stream
+        # What torch.cuda.current_stream wraps in an object; PyTorch's own kernels are queued so.
+        stream: int = torch._C._cuda_getCurrentRawStream(self.device.number)
         return Queue(self.driver, self.device, stream, self._allocate, self._is_recorded)
 
     def _allocate(self, size: int) -> tuple[int, torch.Tensor]:
@@ -47,18 +48,18 @@ Place = CudaTensors | Copies | None
 
 
 def place_of(
-    reduction: PairReduction, tensors: Sequence[torch.Tensor], backend: str, device_id: int
+    reduction: PairReduction, devices: Sequence[torch.device], backend: str, device_id: int
 ) -> Place:
-    """Where a call runs whose arguments are these tensors; checks that they are on one device.
+    """Where a call runs whose arguments are on these devices; checks that they are one.
 
     Raises ArgumentError, and DeviceError if the GPU cannot be used.
     """
-    is_gpu_wanted = backend != "auto" and wants_gpu(backend)
-    device, first = tensors[0].device, reduction.parameters[0].name
-    for tensor, parameter in zip(tensors, reduction.parameters, strict=True):
-        if tensor.device != device:
+    is_gpu_wanted = wants_gpu(backend)
+    device, first = devices[0], reduction.parameters[0].name
+    for other, parameter in zip(devices, reduction.parameters, strict=True):
+        if other != device:
             raise ArgumentError(
-                f"argument {parameter.name!r} is on {tensor.device}, but {first!r} is on {device}: "
+                f"argument {parameter.name!r} is on {other}, but {first!r} is on {device}: "
                 "all arguments must be on the same device"
             )
     if device.type == "cpu":
