@@ -20,6 +20,7 @@ from test_arrays import (
     test_third_derivative,
     torch_op,
 )
+from test_batch import test_every_reduction as test_every_reduction_of_a_batch
 from test_batch import (
     test_forward_derivatives,
     test_gradients_of_nothing,
@@ -32,7 +33,6 @@ from test_batch import (
     test_sums,
     test_systems_are_solved_entry_by_entry,
 )
-from test_batch import test_every_reduction as test_every_reduction_of_a_batch
 from test_forward_mode import (
     test_forward_over_forward,
     test_forward_over_reverse,
