@@ -11,25 +11,20 @@ extra.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from redcomp.compile import GpuLowering
 from redcomp.errors import RedcompError
-from redcomp.ir import topological
 from redcomp.numpy import Genred
-from redcomp.ptx.assemble import Resources, assemble, disassemble
-from redcomp.ptx.ceiling import H200, Ceiling, Occupancy, ceiling, ideal, occupancy
-from redcomp.ptx.sass import PairLoop, pair_loop
+from redcomp.ptx.assemble import version
+from redcomp.ptx.ceiling import H200
+from redcomp.ptx.costs import PIPES, Cost, clocks
 
 TARGETS = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
-KERNEL = "redcomp_run"
-PIPES = ("fma", "alu", "xu", "fp64", "lsu")
-
-_THREADS = re.compile(r"^\.(?:max|req)ntid (\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +48,19 @@ CASES = (
         Case(f"Gaussian, D = {dim}", GAUSSIAN, _points(dim, "b = Vj(1)"))
         for dim in (1, 3, 8, 16, 64)
     ),
-    Case("Gaussian of a width", "Exp(-g * SqDist(x, y)) * b", _points(3, "b = Vj(1)", "g = Pm(1)")),
-    Case("Laplacian", "Exp(-Sqrt(SqDist(x, y))) * b", _points(3, "b = Vj(1)")),
-    Case("LogSumExp", "-SqDist(x, y)", _points(3), {"reduction_op": "LogSumExp"}),
-    Case("ArgMin", "SqDist(x, y)", _points(3), {"reduction_op": "ArgMin"}),
-    Case("KMin, K = 10", "SqDist(x, y)", _points(3), {"reduction_op": "KMin", "opt_arg": 10}),
     Case(
-        "Gradient of the Gaussian",
+        "Gaussian of a width, D = 3",
+        "Exp(-g * SqDist(x, y)) * b",
+        _points(3, "b = Vj(1)", "g = Pm(1)"),
+    ),
+    Case("Laplacian, D = 3", "Exp(-Sqrt(SqDist(x, y))) * b", _points(3, "b = Vj(1)")),
+    Case("LogSumExp, D = 3", "-SqDist(x, y)", _points(3), {"reduction_op": "LogSumExp"}),
+    Case("ArgMin, D = 3", "SqDist(x, y)", _points(3), {"reduction_op": "ArgMin"}),
+    Case(
+        "KMin, K = 10, D = 3", "SqDist(x, y)", _points(3), {"reduction_op": "KMin", "opt_arg": 10}
+    ),
+    Case(
+        "Gradient of the Gaussian, D = 3",
         f"Grad({GAUSSIAN}, x, e)",
         _points(3, "b = Vj(1)", "e = Vi(1)"),
     ),
@@ -73,87 +74,54 @@ CASES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What is known of one kernel for one target.
-
-    pairs  of an iteration of the loop
-    best   the ceiling of the arithmetic alone; None where the operations are not those of an
-           iteration: some are for rare adjustments, or the loop is one over components
-    """
-
-    target: str
-    pairs: int
-    loop: PairLoop
-    resources: Resources
-    occupancy: Occupancy
-    reached: Ceiling
-    best: Ceiling | None
-
-
-def figures(ptx: str, target: str, pairs: int, best: Ceiling | None) -> Figures:
-    """The figures of PTX whose loop takes so many pairs at a time."""
-    assembled = assemble(ptx, target)
-    loop = pair_loop(disassemble(assembled.code), KERNEL)
-    threads = _THREADS.search(ptx)
-    if threads is None:
-        raise ValueError("the PTX does not say how many threads a block has")
-    taken = assembled.kernels[KERNEL]
-    return Figures(
-        target,
-        pairs,
-        loop,
-        taken,
-        occupancy(target, int(threads.group(1)), taken.registers, taken.shared),
-        ceiling(loop.work, len(loop.lines), pairs, target),
-        best,
-    )
-
-
-def compiled(case: Case, target: str) -> tuple[Figures, str]:
-    """A case's figures for a target, and its schedule."""
-    operation = Genred(case.formula, list(case.aliases), axis=1, **case.options)
-    lowering = operation.lower(case.dtype, target=target)
-    schedule = lowering.schedule
-    nest = lowering.nest
-    is_whole = not nest.guards and all(v.op != "fold" for v in topological(nest.pairs))
-    best = ideal(lowering.operations, lowering.dtype, target) if is_whole else None
-    made = figures(lowering.asm, target, schedule.rows * schedule.cols, best)
-    return made, f"{schedule.rows} x {schedule.cols}"
-
-
 HEADER = (
-    "target", "block", "registers", "spills", "stack", "shared", "warps",
+    "target", "block", "registers", "spills", "stack", "shared", "blocks", "warps",
     "instructions", *PIPES, "rest", "limit", "pairs", "share",
 )  # fmt: skip
 
 
-def cells(made: Figures, block: str) -> Iterator[str]:
-    """A row of the table."""
-    taken, pipes = made.resources, made.loop.pipes
-    rest = len(made.loop.lines) - sum(pipes[name] for name in PIPES)
-    yield from (made.target, block, str(taken.registers))
-    yield from map(str, (taken.spill_stores + taken.spill_loads, taken.stack_frame, taken.shared))
-    yield f"{made.occupancy.warps} ({made.occupancy.share:.0%})"
-    counts = [len(made.loop.lines), *(pipes[name] for name in PIPES), rest]
-    yield from (f"{count / made.pairs:.2f}" for count in counts)
-    yield from (made.reached.limit, f"{made.reached.pairs:.2f}")
-    yield "" if made.best is None else f"{made.reached.pairs / made.best.pairs:.0%}"
+def compiled(case: Case, target: str) -> GpuLowering:
+    """A case's compilation for a target."""
+    operation = Genred(case.formula, list(case.aliases), axis=1, **case.options)
+    lowering = operation.lower(case.dtype, target=target)
+    if not isinstance(lowering, GpuLowering):
+        raise TypeError(f"{target} is no GPU")
+    return lowering
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def rows(lowering: GpuLowering) -> Iterator[list[str]]:
+    """A row of the table for each kernel."""
+    best, costs = lowering.ideal, lowering.costs
+    share = f"{1 / clocks(costs) / best.pairs:.0%}" if best else ""
+    for planned, cost in zip(lowering.planned, costs, strict=True):
+        block = f"{planned.schedule.rows} x {planned.schedule.cols}"
+        yield [lowering.target.name, block, *cells(cost), share]
+
+
+def cells(cost: Cost) -> Iterator[str]:
+    """What one kernel takes, and does for a pair."""
+    taken, held = cost.resources, cost.occupancy
+    yield from map(str, (taken.registers, cost.loop.spills, taken.stack_frame, taken.shared))
+    yield from (str(held.blocks), f"{held.warps} ({held.share:.0%})")
+    yield from (f"{count:.2f}" for count in (cost.instructions, *cost.pipes.values()))
+    yield from (cost.reached.limit, f"{cost.reached.pairs:.2f}")
+
+
+def table(lines: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
-    lines = [HEADER, ["---"] * len(HEADER), *rows]
+    lines = [HEADER, ["---"] * len(HEADER), *lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 INTRODUCTION = f"""# Instructions of the kernels for GPUs
 
-Made by `make ptx-report`, without a GPU: PTX is assembled by `ptxas`, and the loop over pairs is
-found in what `nvdisasm` makes of it. Nothing here was measured.
+Made by `make ptx-report`, without a GPU: PTX is assembled by `ptxas` {{version}}, and the loop over
+pairs is found in what `nvdisasm` makes of it. Nothing here was measured. Other versions of `ptxas`
+give other registers, and now and then an instruction more or less; so does the one in a driver.
 
-- block: rows of a thread x columns of a step of the loop; spills and stack: bytes a thread; shared:
-  bytes a block; warps: that a multiprocessor holds at a time.
+- block: rows of a thread x columns of a step of the loop, a line for each kernel; spills: loads and
+  stores of the stack in the loop; stack: bytes a thread, of what is saved around the loop; shared:
+  bytes a block; blocks, warps: that a multiprocessor holds at a time.
 - instructions: of the loop a pair, on the way on which nothing is adjusted, then by pipe: fma
   (multiply-adds), alu (comparisons, selections, integers, logic), xu (exponentials and other
   approximations, conversions), fp64, lsu (loads and stores); the rest are branches and what is
@@ -164,7 +132,7 @@ found in what `nvdisasm` makes of it. Nothing here was measured.
   {H200.pairs_per_second(1) / 1e12:.3f}e12 pairs a second for each).
 - share: of what the arithmetic operations of the formula and of its reduction would allow alone.
   It is more than 100 % where the assembler merges some: a comparison and a selection are a minimum.
-  Where states are rarely adjusted, or the loop is one over components, there is none.
+  Where the loop is one over components, there is none.
 """
 
 
@@ -175,13 +143,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="cases with this in their name")
     parser.add_argument("--targets", default=",".join(TARGETS), help="targets, with commas")
     options = parser.parse_args(arguments)
-    parts = [INTRODUCTION]
+    parts = []
     try:
+        parts.append(INTRODUCTION.format(version=version()))
         for case in CASES:
             if options.only in case.name:
                 made = [compiled(case, target) for target in options.targets.split(",")]
-                rows = [list(cells(*row)) for row in made]
-                parts.append(f"## {case.name}\n\n`{case.formula}`\n\n{table(rows)}\n")
+                lines = [line for lowering in made for line in rows(lowering)]
+                parts.append(f"## {case.name}\n\n`{case.formula}`\n\n{table(lines)}\n")
     except RedcompError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from redcomp.errors import ArgumentError
 from redcomp.ir import Kernel, Nest
 from redcomp.numpy import Genred
 from redcomp.ops.reductions import USUAL_SPELLINGS
+from redcomp.ptx import assemble
+from redcomp.ptx.assemble import ToolError
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +131,98 @@ def test_fast_math_reaches_the_passes(capsys: Captured) -> None:
     assert "redcomp.exp2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("options", "is_fast"),
+    [
+        (["--target", "avx512"], False),
+        (["--target", "avx512", "--fast-math"], True),
+        (["--target", "avx512", "--no-fast-math"], False),
+        (["--target", "sm_90"], True),
+        (["--target", "sm_90", "--fast-math"], True),
+        (["--target", "sm_90", "--no-fast-math"], False),
+    ],
+)
+def test_fast_math_is_the_default_on_gpus_only(
+    capsys: Captured, options: list[str], is_fast: bool
+) -> None:
+    main(["show", GAUSSIAN, *ALIASES, *options, "--stage", "01-simplify"])
+    assert ("redcomp.exp2" in capsys.readouterr().out) == is_fast
+
+
+@pytest.mark.parametrize("target", ["sm_75", "sm_90", "sm_120"])
+def test_ptx_is_shown_without_a_gpu_or_its_tools(
+    target: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_tools(monkeypatch)
+    assert main(["show", GAUSSIAN, *ALIASES, "--target", target, "--stage", "ptx"]) == 0
+    out = capsys.readouterr().out
+    assert f".target {target}" in out
+    assert ".visible .entry redcomp_run(" in out
+
+
+def test_story_of_a_gpu_without_its_tools(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the last line is there, and that one says how to get it."""
+    hide_tools(monkeypatch)
+    assert main(["show", GAUSSIAN, *ALIASES, "--target", "sm_90"]) == 0
+    out = capsys.readouterr().out
+    assert "target     sm_90" in out
+    assert "schedule   128 threads of 4 rows a block, 8 columns a step" in out
+    assert "machine    unknown: ptxas was not found" in out
+    assert "pip install nvidia-cuda-nvcc" in out
+    lowering = Genred(GAUSSIAN, ALIASES, axis=1).lower("float32", "sm_90")
+    with pytest.raises(ToolError, match="pip install nvidia-cuda-nvcc"):
+        print(lowering.stats)
+
+
+@pytest.mark.ptxas
+def test_story_of_a_gpu(capsys: Captured) -> None:
+    assert main(["show", GAUSSIAN, *ALIASES, "--target", "sm_90"]) == 0
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("machine")]
+    instructions = float(line.split()[1])
+    assert 8 < instructions <= 8.6
+    assert "(7.0 fma" in line
+    assert "1.0 xu" in line
+    assert "no spills" in line
+    share = re.search(r"(\d+)% of what the arithmetic allows", line)
+    assert share
+    assert int(share[1]) == pytest.approx(100 * 8 / instructions, abs=1)
+
+
+def hide_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVIDIA's programs cannot be found."""
+    assemble.find_program.cache_clear()
+    monkeypatch.setattr(assemble.shutil, "which", lambda name: None)
+    monkeypatch.setattr(assemble, "_in_packages", lambda name, packages: iter(()))
+
+
+@pytest.fixture(autouse=True)
+def _tools_are_looked_for_again() -> Iterator[None]:
+    """Whatever a test hid is found by the next one."""
+    yield
+    assemble.find_program.cache_clear()
+
+
+def test_help_names_the_gpus(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["opt", "--help"])
+    shown = capsys.readouterr().out
+    assert [name for name in ("sm_70", "sm_90", "sm_120") if name not in shown] == []
+    assert "--no-fast-math" in shown
+
+
+def test_opt_for_a_gpu_uses_its_instructions(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "exponential.mlir"
+    exponential = ONCE.replace('"arith.divf"(%0, %0) : (f32, f32)', '"redcomp.exp2"(%0) : (f32)')
+    path.write_text(exponential)
+    main(["opt", str(path), "-p", "expand", "--target", "sm_90"])
+    assert "exp2_approx" in capsys.readouterr().out
+    main(["opt", str(path), "-p", "expand", "--target", "sm_90", "--no-fast-math"])
+    assert "exp2_approx" not in capsys.readouterr().out
+
+
 def test_opt_runs_the_passes_on_a_file(tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "twice.mlir"
     path.write_text(TWICE)
@@ -170,6 +266,8 @@ def test_opt_continues_with_a_nest(tmp_path: Path, capsys: Captured) -> None:
         (["show", "x", "x = Vi(1)", "--formula2", "x"], "formula2 means nothing"),
         (["show", "x", "x = Vi(1)", "--stage", "parse"], "unknown stage 'parse'"),
         (["show", "x", "x = Vi(1)", "--target", "vax"], "unknown host target 'vax'"),
+        (["show", "x", "x = Vi(1)", "--target", "sm_60"], "unknown GPU target 'sm_60'; known ones"),
+        (["opt", "text.mlir", "-p", "simplify", "--target", "sm_x"], "unknown GPU target 'sm_x'"),
         (["opt", "nowhere.mlir"], "redcomp: nowhere.mlir: No such file or directory\n"),
         (["opt", "text.mlir", "-p", "inline"], "unknown pass 'inline'"),
         (["opt", "text.mlir", "-p", "hoist"], "takes a nest of loops"),

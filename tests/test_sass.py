@@ -11,7 +11,7 @@ from ptx_samples import LOOPS, gaussian, loops, ptx_of
 
 from redcomp.errors import CompilerError
 from redcomp.ptx import assemble as assembler
-from redcomp.ptx.assemble import Resources, ToolError, assemble, disassemble
+from redcomp.ptx.assemble import Resources, ToolError, assemble, disassemble, version
 from redcomp.ptx.ceiling import (
     H200,
     MULTIPROCESSORS,
@@ -21,6 +21,7 @@ from redcomp.ptx.ceiling import (
     multiprocessor,
     occupancy,
 )
+from redcomp.ptx.costs import clocks, costs, description
 from redcomp.ptx.sass import PairLoop, pair_loop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -246,21 +247,32 @@ def test_occupancy(
 
 def test_targets_without_figures() -> None:
     assert set(TARGETS) <= set(MULTIPROCESSORS)
+    assert multiprocessor("sm_87") is MULTIPROCESSORS["sm_86"]
+    assert multiprocessor("sm_130") is MULTIPROCESSORS["sm_120"]
     with pytest.raises(CompilerError, match="no figures for the multiprocessors of 'sm_52'"):
         multiprocessor("sm_52")
 
 
 @pytest.mark.ptxas
-def test_report_of_the_sample() -> None:
-    """Its row has the figures that the counts above have; the share is 15.06 of 16 pairs."""
+def test_cost_of_the_sample() -> None:
+    """It has the figures that the counts above have; the share is 15.06 of 16 pairs."""
     best = ideal({"subtract": 3, "multiply": 1, "fma": 3, "exp2_approx": 1}, "f32", "sm_90")
-    ptx = ptx_of(gaussian(4, 4), "sm_90")
-    made = ptx_report.figures(ptx, "sm_90", 16, best)
-    row = dict(zip(ptx_report.HEADER, ptx_report.cells(made, "4 x 4"), strict=True))
-    assert row["target"] == "sm_90"
+    (cost,) = costs(ptx_of(gaussian(4, 4), "sm_90"), "sm_90", [(128, 16)])
+    row = dict(zip(ptx_report.HEADER[2:-1], ptx_report.cells(cost), strict=True))
     assert (row["spills"], row["stack"], row["shared"]) == ("0", "0", "2048")
     assert (row["fma"], row["xu"], row["lsu"], row["fp64"]) == ("7.00", "1.00", "0.25", "0.00")
-    share = 8 * 16 / len(made.loop.lines)
-    assert row["share"] == f"{share:.0%}"
+    assert sum(cost.pipes.values()) == pytest.approx(cost.instructions)
+    share = 8 * 16 / len(cost.loop.lines)
     assert row["pairs"] == f"{16 * share:.2f}"
+    told = description([cost], best)
+    assert told.startswith(f"{cost.instructions:.1f} instructions a pair (7.0 fma, ")
+    assert told.endswith(f"(limit: issue), {share:.0%} of what the arithmetic allows")
+    assert f"{cost.resources.registers} registers, no spills, " in told
+    assert "a component" in description([cost, cost], None)
+    assert clocks([cost, cost]) == pytest.approx(2 / (16 * share))
     assert ptx_report.table([list(row.values())]).count("\n") == 2
+
+
+@pytest.mark.ptxas
+def test_version_of_the_assembler() -> None:
+    assert re.fullmatch(r"\d+\.\d+", version())

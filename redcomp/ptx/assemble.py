@@ -29,6 +29,7 @@ _STACK = re.compile(
 )  # fmt: skip
 _REGISTERS = re.compile(r"Used (\d+) registers")
 _SHARED = re.compile(r"(\d+) bytes smem")
+_RELEASE = re.compile(r"release (\d+\.\d+)")
 _UNKNOWN_TARGET = re.compile(r"is not defined for option 'gpu-name'")
 
 
@@ -71,6 +72,15 @@ def assemble(ptx: str, target: str) -> Assembled:
         if done.returncode:
             raise CompilerError(f"ptxas refused the PTX for {target}:\n{log}")
         return Assembled(cubin.read_bytes(), dict(_resources(log)), log)
+
+
+def version() -> str:
+    """The release of the assembler, such as "13.0"."""
+    said = _run(PTXAS, "--version").stdout
+    found = _RELEASE.search(said)
+    if found is None:
+        raise ToolError(f"ptxas does not say which release it is:\n{said}")
+    return found.group(1)
 
 
 def disassemble(code: bytes) -> str:

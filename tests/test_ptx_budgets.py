@@ -1,0 +1,163 @@
+"""What a pair costs on GPUs, held to budgets: needs ptxas and nvdisasm (the "test" extra).
+
+`python tests/test_ptx_budgets.py` prints the table BUDGETS as the code is now.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from redcomp.compile import GpuLowering
+from redcomp.numpy import Genred
+from redcomp.ptx.assemble import version
+from redcomp.ptx.costs import Cost
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import ptx_report
+
+pytestmark = [pytest.mark.ptxas, pytest.mark.slow]
+
+TARGETS = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
+CASES = {case.name: case for case in ptx_report.CASES}
+
+
+class Budget(NamedTuple):
+    """Upper limits for a pair, on every target; of the loop's way on which nothing is adjusted.
+
+    instructions  of the loop, but for those that only wait for float64 units
+    fma, alu, xu, fp64  by pipe; `lsu` counts words, since a load of four takes four times as long
+    """
+
+    instructions: float
+    fma: float
+    alu: float
+    xu: float
+    fp64: float
+    lsu: float
+
+
+# Figures of ptxas 13; other versions may need a little more.
+BUDGETS = {
+    "Gaussian, D = 1": Budget(4.25, 3.00, 0.03, 1.00, 0.00, 0.50),
+    "Gaussian, D = 3": Budget(8.44, 7.00, 0.03, 1.00, 0.00, 1.00),
+    "Gaussian, D = 8": Budget(18.75, 17.00, 0.03, 1.00, 0.00, 2.25),
+    "Gaussian, D = 16": Budget(35.25, 33.00, 0.03, 1.00, 0.00, 4.25),
+    "Gaussian, D = 64": Budget(139.88, 130.00, 0.12, 1.00, 0.00, 32.50),
+    "Gaussian of a width, D = 3": Budget(9.44, 8.00, 0.03, 1.00, 0.00, 1.00),
+    "Laplacian, D = 3": Budget(9.44, 7.00, 0.03, 2.00, 0.00, 1.00),
+    "LogSumExp, D = 3": Budget(11.53, 9.00, 1.09, 1.00, 0.00, 0.75),
+    "ArgMin, D = 3": Budget(9.34, 6.03, 2.94, 0.00, 0.00, 1.00),
+    "KMin, K = 10, D = 3": Budget(8.50, 6.00, 1.25, 0.00, 0.00, 2.00),
+    "Gradient of the Gaussian, D = 3": Budget(12.44, 11.00, 0.03, 1.00, 0.00, 1.00),
+    "Softmax weights, D = 16": Budget(46.00, 35.00, 1.25, 1.00, 0.00, 32.00),
+    "Gaussian, D = 3, float64": Budget(43.56, 2.56, 13.00, 1.00, 26.00, 2.00),
+}
+TOLERANCE = 0.1
+
+
+def lowering(name: str, target: str) -> GpuLowering:
+    case = CASES[name]
+    operation = Genred(case.formula, list(case.aliases), axis=1, **case.options)
+    made = operation.lower(case.dtype, target=target)
+    assert isinstance(made, GpuLowering)
+    return made
+
+
+def measured(name: str, target: str) -> Budget:
+    """What all kernels together take."""
+
+    def taken(cost: Cost) -> list[float]:
+        loop = cost.loop
+        real = len(loop.lines) - loop.counts["NOP"]
+        pipes = [loop.work[pipe] for pipe in ("fma", "alu", "xu", "fp64", "lsu")]
+        return [count / cost.pairs for count in (real, *pipes)]
+
+    costs = map(taken, lowering(name, target).costs)
+    return Budget(*map(sum, zip(*costs, strict=True)))
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", BUDGETS)
+def test_pair_costs_no_more_than_its_budget(name: str, target: str) -> None:
+    found, budget = measured(name, target), BUDGETS[name]
+    exceeded = {
+        field: (value, limit)
+        for field, value, limit in zip(Budget._fields, found, budget, strict=True)
+        if value > limit + TOLERANCE
+    }
+    assert exceeded == {}, lowering(name, target).costs[0].loop
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "ptx.md"
+
+
+@pytest.mark.parametrize("target", ["sm_75", "sm_90"])
+@pytest.mark.parametrize("name", ["Gaussian, D = 3", "LogSumExp, D = 3", "ArgMin, D = 3"])
+def test_page_says_what_is_so(name: str, target: str) -> None:
+    """Its figures are those of one version of ptxas, and only with that one they are compared."""
+    page = PAGE.read_text("utf-8")
+    written = re.search(r"`ptxas` (\d+\.\d+)", page)
+    assert written
+    if written[1] != version():
+        pytest.skip(f"the page is about ptxas {written[1]}, this is {version()}")
+    section = page.split(f"## {name}\n")[1].split("\n## ")[0]
+    lines = [f"| {' | '.join(row)} |" for row in ptx_report.rows(lowering(name, target))]
+    assert lines
+    assert [line for line in lines if line not in section] == [], "run make ptx-report"
+
+
+def test_budgets_are_for_the_cases_of_the_report() -> None:
+    assert set(BUDGETS) == set(CASES)
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("Gaussian, D = 3", 8.6),
+        ("Gaussian of a width, D = 3", 9.6),
+        ("Gradient of the Gaussian, D = 3", 14.0),
+    ],
+)
+def test_what_was_aimed_at(name: str, most: float) -> None:
+    """The arithmetic alone needs 8, 9 and 12."""
+    made = lowering(name, "sm_90")
+    assert most - 1.6 <= made.stats.instructions <= most
+
+
+@pytest.mark.parametrize("name", ["LogSumExp, D = 3", "KMin, K = 10, D = 3"])
+def test_pair_that_changes_nothing_costs_one_comparison(name: str) -> None:
+    """And, for sums, one exponential; what asks whether any thread has one to adjust is shared."""
+    (cost,) = lowering(name, "sm_90").costs
+    counts = cost.loop.counts
+    comparisons = sum(n for text, n in counts.items() if text.startswith(("FSETP", "FMNMX")))
+    assert cost.pairs <= comparisons <= cost.pairs + 2
+    assert counts["MUFU.EX2"] == (cost.pairs if "Sum" in name else 0)
+    assert cost.loop.spills == 0
+
+
+def test_statistics_are_of_all_kernels() -> None:
+    """60 results a row are computed by several kernels, each of which has its own exponentials."""
+    aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(60)"]
+    made = Genred("Exp(-SqDist(x, y)) * b", aliases, axis=1).lower(target="sm_90")
+    assert isinstance(made, GpuLowering)
+    kernels = len(made.planned)
+    assert kernels > 1
+    assert made.stats.operations["fma"] == 60 + 2
+    total = sum(cost.instructions for cost in made.costs)
+    assert made.stats.instructions == pytest.approx(total)
+    assert sum(cost.pipes["xu"] for cost in made.costs) == pytest.approx(kernels)
+    assert total >= 60 + 7 * kernels
+
+
+if __name__ == "__main__":
+    for case_name in CASES:
+        most = [
+            max(values) for values in zip(*(measured(case_name, t) for t in TARGETS), strict=True)
+        ]
+        print(f'    "{case_name}": Budget({", ".join(f"{value:.2f}" for value in most)}),')
