@@ -240,6 +240,19 @@ def test_work_is_queued_on_the_current_stream(on_device: ModelDriver) -> None:
     }
 
 
+def test_the_stream_is_asked_for_at_each_call(
+    on_device: ModelDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = redcomp.torch.Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
+    x, y = torch.ones(20, 1, dtype=torch.float64), torch.ones(30, 1, dtype=torch.float64)
+    streams = iter([5, 6, 5])
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda _: next(streams))
+    for _ in range(3):
+        assert torch.equal(call(x, y), 30 * x)
+    used = [stream for name, _, _, stream, _ in on_device.launches if name == "redcomp_run"]
+    assert used == [5, 6, 5]
+
+
 def test_gradients_run_on_the_device_too(on_device: ModelDriver) -> None:
     call = redcomp.torch.Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
     x, y = torch.ones(20, 1, dtype=torch.float64), torch.ones(30, 1, dtype=torch.float64)
