@@ -76,11 +76,11 @@ _LONGEST_ADJUSTMENT = 400
 
 # Of 255 registers: what addresses, counters and temporaries take, and components of columns that
 # have been loaded: those that are used at once, and those that wait for the rest of a pair's value.
-# States that branches may change are there several times.
+# States that branches may change are there more than once.
 _OVERHEAD = 24
 _EARLY_COLUMNS = 48
 _LATE_COLUMNS = 96
-_COPIES_OF_ADJUSTED = 3
+_COPIES_OF_ADJUSTED = 2.5
 _MOST_REGISTERS = 216
 _REGISTER_FILE = 65536
 # How far the assembler's count may be from ours.  Told to fit fewer blocks than it would choose by
@@ -167,7 +167,7 @@ class _Costs:
 
     def _carried(self) -> int:
         scalars = sum(state.dim == 1 for state in self.nest.states)
-        return scalars * (_COPIES_OF_ADJUSTED if self.nest.guards else 1)
+        return int(scalars * _COPIES_OF_ADJUSTED) if self.nest.guards else scalars
 
     def blocks(self, few_rows: bool) -> Iterator[tuple[int, int]]:
         """The blocks that fit, or else the smallest."""
@@ -189,7 +189,10 @@ class _Costs:
         early = min(cols * (self.of_column - self.late_columns), _EARLY_COLUMNS)
         late = min(cols * self.late_columns, _LATE_COLUMNS)
         pairs = rows * cols * (1 + len(self.folds)) * self.words
-        return rows * (self.of_row + self.held) + early + late + pairs + _OVERHEAD
+        # The assembler overlaps neighbouring columns, and all whose components come from afar.
+        overlapping = cols if self.long_columns else min(cols, 2)
+        held = overlapping * self.held
+        return rows * (self.of_row + held) + early + late + pairs + _OVERHEAD
 
     def of(self, rows: int, cols: int) -> float:
         """Clocks of a multiprocessor for a pair of each thread of a warp, about."""
@@ -203,8 +206,11 @@ class _Costs:
             words * _WORD,
         )
         busy = max(pipes) + _INTERFERENCE * (sum(pipes) - max(pipes))
-        warps = _REGISTER_FILE // (32 * self.registers(rows, cols))
-        return busy * (1 + max(0, _ENOUGH_WARPS - warps) / (2 * _ENOUGH_WARPS))
+        registers = self.registers(rows, cols)
+        warps = _REGISTER_FILE // (32 * registers)
+        idle = max(0, _ENOUGH_WARPS - warps) / (2 * _ENOUGH_WARPS)
+        spilled = max(0, registers - _MOST_REGISTERS) / _OVERHEAD
+        return busy * (1 + idle + spilled)
 
 
 def _components(nest: Nest, *kinds: str) -> int:
