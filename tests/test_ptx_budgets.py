@@ -43,19 +43,19 @@ class Budget(NamedTuple):
 
 # Figures of ptxas 13; other versions may need a little more.
 BUDGETS = {
-    "Gaussian, D = 1": Budget(4.25, 3.00, 0.03, 1.00, 0.00, 0.50),
+    "Gaussian, D = 1": Budget(4.25, 3.00, 0.06, 1.00, 0.00, 0.50),
     "Gaussian, D = 3": Budget(8.44, 7.00, 0.03, 1.00, 0.00, 1.00),
-    "Gaussian, D = 8": Budget(18.75, 17.00, 0.03, 1.00, 0.00, 2.25),
-    "Gaussian, D = 16": Budget(35.25, 33.00, 0.03, 1.00, 0.00, 4.25),
+    "Gaussian, D = 8": Budget(18.94, 17.00, 0.06, 1.00, 0.00, 2.25),
+    "Gaussian, D = 16": Budget(36.50, 33.00, 0.25, 1.00, 0.00, 4.25),
     "Gaussian, D = 64": Budget(139.88, 130.00, 0.12, 1.00, 0.00, 32.50),
     "Gaussian of a width, D = 3": Budget(9.44, 8.00, 0.03, 1.00, 0.00, 1.00),
     "Laplacian, D = 3": Budget(9.44, 7.00, 0.03, 2.00, 0.00, 1.00),
-    "LogSumExp, D = 3": Budget(11.53, 9.00, 1.09, 1.00, 0.00, 0.75),
+    "LogSumExp, D = 3": Budget(11.59, 9.00, 1.16, 1.00, 0.00, 0.75),
     "ArgMin, D = 3": Budget(9.34, 6.03, 2.94, 0.00, 0.00, 1.00),
     "KMin, K = 10, D = 3": Budget(8.50, 6.00, 1.25, 0.00, 0.00, 2.00),
-    "Gradient of the Gaussian, D = 3": Budget(12.44, 11.00, 0.03, 1.00, 0.00, 1.00),
-    "Softmax weights, D = 16": Budget(46.00, 35.00, 1.25, 1.00, 0.00, 32.00),
-    "Gaussian, D = 3, float64": Budget(43.56, 2.56, 13.00, 1.00, 26.00, 2.00),
+    "Gradient of the Gaussian, D = 3": Budget(12.44, 11.00, 0.06, 1.00, 0.00, 1.00),
+    "Softmax weights, D = 16": Budget(46.00, 35.00, 2.50, 1.00, 0.00, 32.00),
+    "Gaussian, D = 3, float64": Budget(43.56, 2.56, 13.12, 1.00, 26.00, 2.00),
 }
 TOLERANCE = 0.1
 
@@ -117,17 +117,17 @@ def test_budgets_are_for_the_cases_of_the_report() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "most"),
+    ("name", "arithmetic", "most"),
     [
-        ("Gaussian, D = 3", 8.6),
-        ("Gaussian of a width, D = 3", 9.6),
-        ("Gradient of the Gaussian, D = 3", 14.0),
+        ("Gaussian, D = 3", 8, 8.6),
+        ("Gaussian of a width, D = 3", 9, 9.6),
+        ("Gradient of the Gaussian, D = 3", 12, 14.0),
     ],
 )
-def test_what_was_aimed_at(name: str, most: float) -> None:
-    """The arithmetic alone needs 8, 9 and 12."""
+def test_what_was_aimed_at(name: str, arithmetic: int, most: float) -> None:
+    """Operations of float32 and the exponential, counted by hand, and little around them."""
     made = lowering(name, "sm_90")
-    assert most - 1.6 <= made.stats.instructions <= most
+    assert arithmetic < made.stats.instructions <= most
 
 
 @pytest.mark.parametrize("name", ["LogSumExp, D = 3", "KMin, K = 10, D = 3"])
