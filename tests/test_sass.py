@@ -83,7 +83,7 @@ def test_cheapest_way_through_branches() -> None:
     assert loop.counts["FFMA"] == 1
     assert loop.pipes == {"control": 4, "lsu": 2, "alu": 1, "fma": 2, "uniform": 1}
     assert loop.work["lsu"] == 4 + 1
-    assert (loop.arithmetic, loop.shared_loads, loop.spills) == (2, 1, 1)
+    assert (loop.arithmetic, loop.fills_tile, loop.spills) == (2, False, 1)
 
 
 def test_kernel_without_a_loop_or_name() -> None:
@@ -111,7 +111,7 @@ def test_gaussian_costs_eight_instructions_a_pair_and_the_loop(
     loop, pairs = pair_loop(disassemble(assembled.code), "redcomp_run"), rows * cols
     assert (loop.pipes["fma"], loop.pipes["xu"]) == (7 * pairs, pairs)
     assert loop.counts["FADD"] == loop.counts["FFMA"] == 3 * pairs
-    assert loop.shared_loads == loop.pipes["lsu"] == cols
+    assert loop.pipes["lsu"] == cols
     assert loop.work["lsu"] == 4 * cols
     assert 0 < len(loop.lines) - 8 * pairs - cols <= 6
     assert 8.2 <= len(loop.lines) / pairs <= 8.9

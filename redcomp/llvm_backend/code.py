@@ -18,8 +18,9 @@ class Loop:
 
 @dataclass(slots=True)
 class Code:
-    """The body of one function."""
+    """The body of one function; all its loops have the same metadata, if any."""
 
+    loop_metadata: str = ""
     lines: list[str] = field(default_factory=list)
     declarations: dict[str, str] = field(default_factory=dict)
     block: str = "entry"
@@ -90,12 +91,11 @@ class Code:
         step: int | str,
         carried: list[tuple[str, str]] | None = None,
         index: str = "i64",
-        metadata: str = "",
     ) -> Iterator[Loop]:
         """for counter in range(start, stop, step); `carried` are (type, initial value) pairs.
 
         The body sets `following`.  After the loop the carried names hold the final values.  The
-        counter and its limits are integers of type `index`; `metadata` is the loop's.
+        counter and its limits are integers of type `index`.
         """
         carried = carried or []
         tag = self.fresh()[1:]
@@ -113,7 +113,7 @@ class Code:
         loop = Loop(counter, names, list(names))
         yield loop
         advanced = self.value(f"add nsw {index} {counter}, {step}")
-        self.line(f"br label %{head}{f', !llvm.loop {metadata}' if metadata else ''}")
+        self.line(f"br label %{head}{self.loop_metadata and f', !llvm.loop {self.loop_metadata}'}")
         latch = self.block
         self.lines[place] = (
             f"  {counter} = phi {index} [ {start}, %{before} ], [ {advanced}, %{latch} ]"

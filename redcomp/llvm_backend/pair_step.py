@@ -17,10 +17,6 @@ from redcomp.llvm_backend.components import (
 )
 from redcomp.llvm_backend.emit import Emitter
 
-# Totals that are in registers at once while a tile's states are merged into them: they are twice as
-# wide as the states, which are in registers too.
-_MERGED_AT_ONCE = 16
-
 
 class PairStep:
     """The reduction of a nest over the columns of a tile, for the rows of a step."""
@@ -63,7 +59,6 @@ class PairStep:
         states: list[list[str]],
         point_at: Callable[[str], None],
         index: str = "i64",
-        metadata: str = "",
     ) -> list[list[str]]:
         """The loop over columns, `cols` at a time; `point_at` aims the loaders at a column."""
         code, rows = self.code, self.emitter.rows
@@ -73,7 +68,7 @@ class PairStep:
             for type_, operands in zip(types, states, strict=True)
             for operand in operands
         ]
-        with code.loop(start, stop, cols, carried, index, metadata) as loop:
+        with code.loop(start, stop, cols, carried, index) as loop:
             self.emitter.cols = cols
             point_at(loop.counter)
             self.emitter.enter()
@@ -193,13 +188,9 @@ class PairStep:
         for n, operands in zip(self.scalar_states, states, strict=True):
             emitter.bind(nest.states[n], operands)
         scalars = [n for n, merge in enumerate(nest.merges) if merge.op != "map"]
-        emitter.emit(self._totals_of_others(scalars))  # before the first of them changes
-        at_once = max(1, _MERGED_AT_ONCE // emitter.rows)
-        for first in range(0, len(scalars), at_once):
-            some = scalars[first : first + at_once]
-            emitter.emit(nest.merges[n] for n in some)
-            for n in some:
-                self._store_totals(n, nest.merges[n], 0)
+        emitter.emit(nest.merges[n] for n in scalars)  # all before the first total changes
+        for n in scalars:
+            self._store_totals(n, nest.merges[n], 0)
         for counter, together in by_counter(nest.merges).items():
             emitter.emit(nest.merges[n].args[0] for n in together)
             with self.code.loop(0, counter["extent"], 1) as loop:
@@ -208,16 +199,6 @@ class PairStep:
                 for n in together:
                     self._store_totals(n, nest.merges[n].args[0], loop.counter)
                 emitter.leave_loop(counter)
-
-    def _totals_of_others(self, numbers: Sequence[int]) -> list[Value]:
-        """Totals that not only their own merges read."""
-        totals = {id(total): n for n, total in enumerate(self.nest.totals)}
-        return [
-            value
-            for n in numbers
-            for value in topological([self.nest.merges[n]])
-            if totals.get(id(value), n) != n and value.dim == 1
-        ]
 
     def _store_totals(self, n: int, value: Value, position: int | str) -> None:
         for row in range(self.emitter.rows):

@@ -17,6 +17,9 @@ from redcomp.ptx.schedule import PlannedPart
 
 GLOBAL, SHARED = 1, 3
 
+# Of all loops: the blocks of the schedule do what unrolling would, and the assembler would do it
+# once more, with another remainder.
+NO_UNROLLING = "!1"
 # Words of the job that are pointers.
 _POINTER_WORDS = ("table", "intervals", "entries", "partials", "workspace")
 # Arguments never change while a kernel runs, so they may be read through the read-only cache.
@@ -67,7 +70,7 @@ class KernelParts:
         self.layout = Layout(nest, dtype, schedule)
         self.free = free_indices(nest.roots)
         self.scalar, self.size = LLVM_TYPES[dtype], SIZES[dtype]
-        self.code = Code()
+        self.code = Code(NO_UNROLLING)
         self.thread = self._special("tid")
         self.entry = ""  # of the batch that the task belongs to
         self.arrays: list[str] = []  # pointers to outputs and arguments of the current entry

@@ -83,9 +83,9 @@ class PairLoop:
         return sum(bool(_ARITHMETIC.match(name)) for _, name, _, _ in map(_split, self.lines))
 
     @property
-    def shared_loads(self) -> int:
-        """Loads from shared memory."""
-        return sum(name in ("LDS", "LDSM") for _, name, _, _ in map(_split, self.lines))
+    def fills_tile(self) -> bool:
+        """Whether it writes to shared memory."""
+        return any(name in ("STS", "LDGSTS") for _, name, _, _ in map(_split, self.lines))
 
     @property
     def spills(self) -> int:
@@ -97,11 +97,11 @@ class PairLoop:
 
 
 def pair_loop(sass: str, kernel: str) -> PairLoop:
-    """The loop of a kernel that computes most of those that read shared memory.
+    """The loop of a kernel that computes most of those that write no shared memory.
 
-    Around it there are loops over tiles and tasks; beside it are loops that fill the tile, that
-    take the columns that remain, or that are rarely needed.  If it has a loop over components in
-    it, that one is its core.
+    Around it there are loops over tiles and tasks; beside it are loops that fill the tile, which
+    write there, that take the columns that remain, or that are rarely needed.  If it has a loop
+    over components in it, that one is its core.
     """
     blocks = dict(_blocks(_section(sass, kernel)))
     flow = ControlFlow(blocks, next(iter(blocks)))
@@ -112,7 +112,7 @@ def pair_loop(sass: str, kernel: str) -> PairLoop:
     ]
     if not bodies:
         raise ValueError(f"the machine code of {kernel} has no loop")
-    return max(bodies, key=lambda body: (body.shared_loads > 0, body.arithmetic))
+    return max(bodies, key=lambda body: (not body.fills_tile, body.arithmetic))
 
 
 def _section(sass: str, kernel: str) -> str:

@@ -20,7 +20,7 @@ from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
 from redcomp.ptx.layout import JOB_WORDS, JOIN, RUN, Launch, kernel_name
-from redcomp.ptx.parts import GLOBAL, KernelParts, ThreadMemory
+from redcomp.ptx.parts import GLOBAL, NO_UNROLLING, KernelParts, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.tile import Tile
 
@@ -28,9 +28,6 @@ from redcomp.ptx.tile import Tile
 # C++ Programming Guide, technical specifications.
 MOST_PARAMETER_BYTES = 4096
 MOST_SHARED_BYTES = 48 * 1024
-
-# The assembler would unroll short loops by itself, and count another remainder.
-NO_UNROLLING = "!1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +324,7 @@ class _RunKernel(_Kernel):
         step.emitter.enter()
         states = step.start()
         for start, stop, width in [("0", whole, cols), (whole, count, 1)][: min(cols, 2)]:
-            states = step.columns(start, stop, width, states, self._point_at, "i32", NO_UNROLLING)
+            states = step.columns(start, stop, width, states, self._point_at, "i32")
         step.merge(states)
         step.emitter.leave()
 
