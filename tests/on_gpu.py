@@ -56,11 +56,11 @@ REAL = ("copies", "tensors")
 GPUS = tuple(pytest.param(name, marks=pytest.mark.gpu) for name in REAL)
 
 
-def machines(one_in: int = 1) -> Fixture:
-    """A fixture that lets every test of a module compute on each setup, and on a GPU if it is
-    there; of the tests on stand-ins `one_in` of so many is run."""
-    sampled = pytest.mark.sampled(one_in)
-    params = [*(pytest.param(name, marks=sampled) for name in STAND_INS), *GPUS]
+def machines(variants: int = 1) -> Fixture:
+    """A fixture that lets every test of a module compute on each setup, and on a GPU if there is
+    one; so many variants of a test are run on stand-ins."""
+    few = pytest.mark.interpreted(variants)
+    params = [*(pytest.param(name, marks=few) for name in STAND_INS), *GPUS]
 
     @pytest.fixture(autouse=True, params=params)
     def machine(request: pytest.FixtureRequest) -> Iterator[None]:

@@ -53,7 +53,6 @@ from test_options import (
     test_weights_may_depend_on_rows,
 )
 from test_ranges import (
-    test_any_integers,
     test_every_entry_of_a_batch_has_the_same_ranges,
     test_every_reduction,
     test_first_of_equal_columns_wins_whatever_the_order_of_intervals,
@@ -61,17 +60,13 @@ from test_ranges import (
     test_the_neutral_element_is_exact_where_a_factor_is_infinite,
 )
 from test_ranges import test_forward_derivatives as test_forward_derivatives_of_blocks
-from test_ranges import test_gradients_to_second_order as test_gradients_of_blocks
 from test_solve import (
-    test_agrees_with_dense_solve,
     test_gradients_of_first_and_second_order,
     test_operators_that_mix_components,
 )
 
 __all__ = [
     "op",
-    "test_agrees_with_dense_solve",
-    "test_any_integers",
     "test_broadcast_arrays_and_aliasing",
     "test_compensated_sums_keep_what_plain_ones_lose",
     "test_compensated_vectors_and_gradients",
@@ -90,7 +85,6 @@ __all__ = [
     "test_gradients_go_to_all_formulas",
     "test_gradients_have_the_dtype_of_their_arguments",
     "test_gradients_in_a_batch",
-    "test_gradients_of_blocks",
     "test_gradients_of_empty_arrays",
     "test_gradients_of_first_and_second_order",
     "test_gradients_of_nothing",
@@ -119,7 +113,7 @@ __all__ = [
     "torch_op",
 ]
 
-machine = machines(one_in=250)
+machine = machines()
 few = sizes_at_most(test_batch, "arguments", 40)
 
 LONG = {
