@@ -76,6 +76,8 @@ __all__ = [
     "test_zeros_of_a_table_that_is_not_read_stay_zeros",
 ]
 
+pytestmark = pytest.mark.slow
+
 machine = machines()
 few = sizes_at_most(test_kinds, "arguments", 30)
 
@@ -83,8 +85,8 @@ TOGETHER = 6
 CASES = test_genred._cases(test_genred.SHORT)
 SETTINGS = [
     pytest.param(torch.float32, True, id="fast"),
-    pytest.param(torch.float32, False, id="f32", marks=pytest.mark.sampled(4)),
-    pytest.param(torch.float64, False, id="f64", marks=pytest.mark.sampled(4)),
+    pytest.param(torch.float32, False, id="f32", marks=pytest.mark.sampled(6)),
+    pytest.param(torch.float64, False, id="f64", marks=pytest.mark.sampled(6)),
 ]
 
 
