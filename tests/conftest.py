@@ -6,7 +6,6 @@ verified, and machine code is cached in a folder of this session's own.
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 import zlib
@@ -34,22 +33,41 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run sampled tests in full")
+    parser.addoption(
+        "--interpreted", action="store_true", help="run all interpreted tests, which takes hours"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of a test marked `sampled(n)` one variant in n is run, always the same ones.
-
-    Several such marks multiply.
-    """
-    if config.getoption("--all"):
-        return
-    kept, left = [], []
-    for item in items:
-        one_in = math.prod(marker.args[0] for marker in item.iter_markers("sampled"))
-        is_left = zlib.crc32(item.nodeid.encode()) % one_in > 0
-        (left if is_left else kept).append(item)
-    config.hook.pytest_deselected(items=left)
+    """Of tests marked `sampled` or `interpreted` only some are run, always the same ones."""
+    kept = items if config.getoption("--all") else [item for item in items if _is_sampled(item)]
+    if not config.getoption("--interpreted"):
+        kept = _with_few_interpreted(kept)
+    remaining = set(kept)
+    config.hook.pytest_deselected(items=[item for item in items if item not in remaining])
     items[:] = kept
+
+
+def _number(item: pytest.Item) -> int:
+    return zlib.crc32(item.nodeid.encode())
+
+
+def _is_sampled(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("sampled")
+    return marker is None or _number(item) % marker.args[0] == 0
+
+
+def _with_few_interpreted(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The tests without all but a few variants of each that is interpreted."""
+    variants: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("interpreted"):
+            variants.setdefault(item.nodeid.split("[")[0], []).append(item)
+    left: set[pytest.Item] = set()
+    for together in variants.values():
+        count = together[0].get_closest_marker("interpreted").args[0]
+        left |= set(sorted(together, key=_number)[count:])
+    return [item for item in items if item not in left]
 
 
 def pytest_unconfigure() -> None:

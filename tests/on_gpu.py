@@ -20,6 +20,7 @@ from ptxsim.driver import StandIn
 
 import redcomp.frontend.genred
 import redcomp.numpy
+import redcomp.numpy.genred
 import redcomp.ptx.schedule
 import redcomp.torch
 import redcomp.torch.genred
@@ -29,9 +30,11 @@ from redcomp.runtime import driver as drivers
 from redcomp.runtime.driver import DeviceError
 
 Fixture = Callable[..., Any]
-FACES = (
-    *(redcomp.numpy.Genred, redcomp.torch.Genred),
-    *(redcomp.numpy.KernelSolve, redcomp.torch.KernelSolve),
+# What takes the name of a backend.
+CALLS = (
+    *(redcomp.numpy.Genred.__call__, redcomp.torch.Genred.__call__),
+    *(redcomp.numpy.KernelSolve.__call__, redcomp.torch.KernelSolve.__call__),
+    *(redcomp.numpy.genred.call, redcomp.torch.genred.call),
 )
 
 
@@ -56,11 +59,11 @@ REAL = ("copies", "tensors")
 GPUS = tuple(pytest.param(name, marks=pytest.mark.gpu) for name in REAL)
 
 
-def machines(one_in: int = 1) -> Fixture:
-    """A fixture that lets every test of a module compute on each setup, and on a GPU if it is
-    there; of the tests on stand-ins `one_in` of so many is run."""
-    sampled = pytest.mark.sampled(one_in)
-    params = [*(pytest.param(name, marks=sampled) for name in STAND_INS), *GPUS]
+def machines(variants: int = 1) -> Fixture:
+    """A fixture that lets every test of a module compute on each setup, and on a GPU if there is
+    one; so many variants of a test are run on stand-ins."""
+    few = pytest.mark.interpreted(variants)
+    params = [*(pytest.param(name, marks=few) for name in STAND_INS), *GPUS]
 
     @pytest.fixture(autouse=True, params=params)
     def machine(request: pytest.FixtureRequest) -> Iterator[None]:
@@ -99,8 +102,8 @@ def on_gpu(machine: str) -> Iterator[None]:
                 _make_blocks_small(patch)
         else:
             _need_gpu(machine)
-        for face in FACES:
-            patch.setitem(face.__call__.__kwdefaults__, "backend", "GPU")
+        for call in CALLS:
+            patch.setitem(call.__kwdefaults__, "backend", "GPU")
         if machine == "tensors":
             patch.setattr(redcomp.torch.genred, "call", _call_on_device)
         patch.setattr(redcomp.frontend.genred, "Options", _declining_fast_math)

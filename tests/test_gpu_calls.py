@@ -41,7 +41,6 @@ from test_forward_mode import (
 )
 from test_options import (
     test_compensated_sums_keep_what_plain_ones_lose,
-    test_compensated_vectors_and_gradients,
     test_different_reductions_share_a_sweep,
     test_every_accumulation,
     test_gradients_go_to_all_formulas,
@@ -53,28 +52,17 @@ from test_options import (
     test_weights_may_depend_on_rows,
 )
 from test_ranges import (
-    test_any_integers,
     test_every_entry_of_a_batch_has_the_same_ranges,
     test_every_reduction,
     test_first_of_equal_columns_wins_whatever_the_order_of_intervals,
     test_gradients_in_a_batch,
     test_the_neutral_element_is_exact_where_a_factor_is_infinite,
 )
-from test_ranges import test_forward_derivatives as test_forward_derivatives_of_blocks
-from test_ranges import test_gradients_to_second_order as test_gradients_of_blocks
-from test_solve import (
-    test_agrees_with_dense_solve,
-    test_gradients_of_first_and_second_order,
-    test_operators_that_mix_components,
-)
 
 __all__ = [
     "op",
-    "test_agrees_with_dense_solve",
-    "test_any_integers",
     "test_broadcast_arrays_and_aliasing",
     "test_compensated_sums_keep_what_plain_ones_lose",
-    "test_compensated_vectors_and_gradients",
     "test_denormal_numbers_are_kept",
     "test_different_reductions_share_a_sweep",
     "test_every_accumulation",
@@ -84,15 +72,12 @@ __all__ = [
     "test_expanded_cotangent",
     "test_first_of_equal_columns_wins_whatever_the_order_of_intervals",
     "test_forward_derivatives",
-    "test_forward_derivatives_of_blocks",
     "test_forward_over_forward",
     "test_forward_over_reverse",
     "test_gradients_go_to_all_formulas",
     "test_gradients_have_the_dtype_of_their_arguments",
     "test_gradients_in_a_batch",
-    "test_gradients_of_blocks",
     "test_gradients_of_empty_arrays",
-    "test_gradients_of_first_and_second_order",
     "test_gradients_of_nothing",
     "test_gradients_of_strided_tensors",
     "test_gradients_to_second_order",
@@ -103,7 +88,6 @@ __all__ = [
     "test_no_rows_no_columns_no_entries",
     "test_numpy_gives_the_same",
     "test_one_kind_of_variable",
-    "test_operators_that_mix_components",
     "test_out_is_filled_and_returned",
     "test_parameters_differ_between_entries",
     "test_reverse_over_forward",
@@ -119,13 +103,15 @@ __all__ = [
     "torch_op",
 ]
 
-machine = machines(one_in=250)
+pytestmark = pytest.mark.slow
+
+machine = machines()
 few = sizes_at_most(test_batch, "arguments", 40)
 
 LONG = {
     "distances": ("Exp(-SqDist(x, y)*p/{d})*b", 1),
     "wide results": ("Exp(-Square(Elem(x, 0) - Elem(y, 1)))*y*p", 1),
-    "products": ("(x|y)*x/{d} + y*p", 1),
+    "products": ("(x|y)*x/{d} + y*p", 0),
 }
 
 

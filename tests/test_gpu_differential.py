@@ -10,7 +10,9 @@ from differential import check_case
 from on_gpu import GPUS, STAND_INS, on_gpu
 from random_cases import CASES_A_PROGRAM, ENTRIES, FEW_ENTRIES, program_text, random_case
 
-PROGRAMS = 15
+pytestmark = pytest.mark.slow
+
+PROGRAMS = 9
 SETUPS = [
     *(pytest.param(*pair) for pair in zip(range(PROGRAMS), PROGRAMS * [*STAND_INS], strict=False)),
     *(pytest.param(n, *gpu.values, marks=gpu.marks) for gpu in GPUS for n in range(10 * PROGRAMS)),

@@ -24,7 +24,6 @@ from test_reductions import (
     assert_close,
     check,
     test_columns_are_kept_for_each_component,
-    test_kept_columns_pass_over_nan,
     test_long_vectors_have_a_place_for_each_component,
     test_no_columns_and_no_rows,
     test_nothing_but_minus_infinity,
@@ -40,19 +39,20 @@ __all__ = [
     "test_gradients_of_no_pairs_are_zero",
     "test_gradients_of_one_pair",
     "test_gradients_to_second_order",
-    "test_kept_columns_pass_over_nan",
     "test_long_vectors_have_a_place_for_each_component",
     "test_no_columns_and_no_rows",
     "test_nothing_but_minus_infinity",
     "test_products_of_vectors_count_zeros_for_each_component",
 ]
 
-machine = machines(one_in=150)
+pytestmark = pytest.mark.slow
+
+machine = machines(variants=1)
 few = sizes_at_most(test_reduction_gradients, "generic", 20)
 
 # Neither blocks (of 32 or 128 threads, of 1 to 4 rows each) nor tiles (of 16 to 256 columns) nor
 # steps (of up to 8) are whole.
-SIZES = [(1, 45), (70, 37)]
+SIZES = [(1, 45), (70, 21)]
 DTYPES = (torch.float32, torch.float64)
 SETUPS = itertools.cycle([*itertools.product(STAND_INS, DTYPES, (1, 0)), ("splits", DTYPES[0], 1)])
 
@@ -75,13 +75,13 @@ def test_values(dtype: torch.dtype, axis: int, case: Case) -> None:
 @pytest.mark.parametrize("name", ["kmin_argkmin", "kmax"])
 def test_lists_in_registers_and_in_memory(name: str, count: int) -> None:
     case = Case(REDUCTIONS[name], count=count)
-    check(case, grid(40, 150, torch.float32), axis=1)
+    check(case, grid(3, 120, torch.float32), axis=1)
 
 
 @pytest.mark.parametrize("width", [3, 40])
 @pytest.mark.parametrize("name", ["softmax", "weighted_logsumexp", "max_sumshiftexpweight"])
 def test_wide_weights(name: str, width: int) -> None:
-    check(Case(REDUCTIONS[name], width=width), grid(40, 70, torch.float64, width), axis=1)
+    check(Case(REDUCTIONS[name], width=width), grid(20, 40, torch.float64, width), axis=1)
 
 
 @pytest.mark.parametrize("machine", ["stand-in", *GPUS], indirect=True)
@@ -98,7 +98,6 @@ def test_a_list_beside_a_long_vector() -> None:
     assert torch.equal(first, torch.zeros(2, 300, dtype=torch.int64))
 
 
-@pytest.mark.sampled(10)
 @pytest.mark.parametrize("case", SCALARS, ids=str)
 def test_special_values(case: Case) -> None:
     """All triples of special terms, each an entry of a batch, alone and over several tiles."""

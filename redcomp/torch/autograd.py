@@ -118,6 +118,11 @@ class Computation:
         """The reduction with the places of its extrema."""
         return self.reduction.with_places()
 
+    @functools.cached_property
+    def has_extrema(self) -> bool:
+        """Whether gradients of some results come from the pairs they are at."""
+        return any(row.places for row in self.placed.rows_of_outputs)
+
 
 @functools.lru_cache(maxsize=1024)
 def prepare_computation(
@@ -154,9 +159,9 @@ def apply(
         return computation(tensors, ranges, place)
     if computation.tables:
         computation, tensors = _with_reads_given(computation, tensors, place)
-    if computation.placed is computation.reduction:
-        return _Reduce.apply(computation, place, ranges, *tensors)
-    return _with_values_at_places(computation, tensors, ranges, place)
+    if computation.has_extrema:
+        return _with_values_at_places(computation, tensors, ranges, place)
+    return _Reduce.apply(computation, place, ranges, *tensors)
 
 
 def _with_values_at_places(
