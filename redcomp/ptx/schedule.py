@@ -189,8 +189,8 @@ class _Costs:
         early = min(cols * (self.of_column - self.late_columns), _EARLY_COLUMNS)
         late = min(cols * self.late_columns, _LATE_COLUMNS)
         pairs = rows * cols * (1 + len(self.folds)) * self.words
-        # The assembler overlaps neighbouring columns, and all whose components come from afar.
-        overlapping = cols if self.long_columns else min(cols, 2)
+        # The assembler overlaps neighbouring columns, and more if components come from afar.
+        overlapping = cols + 1 if self.long_columns else min(cols, 2)
         held = overlapping * self.held
         return rows * (self.of_row + held) + early + late + pairs + _OVERHEAD
 
