@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
 from differential import check_case
-from on_gpu import STAND_INS, gpus, on_gpu
+from on_gpu import REAL, STAND_INS, on_gpu
 from random_cases import CASES_A_PROGRAM, ENTRIES, FEW_ENTRIES, Case, program_text, random_case
 from smaller_cases import shrink
 
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backend", choices=("CPU", "GPU"), default="CPU")
     options = parser.parse_args(argv)
     began = time.monotonic()
-    machines = (HOST,) if options.backend == "CPU" else gpus()
+    machines = (HOST,) if options.backend == "CPU" else REAL or tuple(STAND_INS)
     fuzzer = Fuzzer(range(options.seed, options.seed + options.cases), machines)
     fuzzer.run(options.processes)
     print(f"{dict(fuzzer.counts)} in {time.monotonic() - began:.0f} s")

@@ -54,8 +54,18 @@ STAND_INS: Mapping[str, Setup] = {
     "small blocks": Setup(1, is_small=True),
     "splits": Setup(64, is_small=True),
 }
-# CPU tensors and NumPy's arrays as they are, and tensors on the GPU.
-REAL = ("copies", "tensors")
+
+
+def _real() -> tuple[str, ...]:
+    """On a GPU: copies of CPU tensors and NumPy's arrays, and tensors that are there."""
+    try:
+        drivers.driver()
+    except DeviceError:
+        return ()
+    return ("copies", "tensors") if torch.cuda.is_available() else ("copies",)
+
+
+REAL = _real()  # none without a GPU
 GPUS = tuple(pytest.param(name, marks=pytest.mark.gpu) for name in REAL)
 
 
@@ -100,8 +110,6 @@ def on_gpu(machine: str) -> Iterator[None]:
             stack.enter_context(drivers.use(_stand_in(setup.processors)))
             if setup.is_small:
                 _make_blocks_small(patch)
-        else:
-            _need_gpu(machine)
         for call in CALLS:
             patch.setitem(call.__kwdefaults__, "backend", "GPU")
         if machine == "tensors":
@@ -110,28 +118,10 @@ def on_gpu(machine: str) -> Iterator[None]:
         yield
 
 
-def gpus() -> tuple[str, ...]:
-    """What this machine can run: a real GPU if it has one, else what stands in for one."""
-    try:
-        drivers.driver()
-    except DeviceError:
-        return tuple(STAND_INS)
-    return REAL if torch.cuda.is_available() else REAL[:1]
-
-
 @functools.cache
 def _stand_in(processors: int) -> StandIn:
     # One for all tests, because kernels stay loaded for as long as the process lives.
     return StandIn(processors=processors)
-
-
-def _need_gpu(machine: str) -> None:
-    try:
-        drivers.driver()
-    except DeviceError as error:
-        pytest.skip(f"no GPU: {error}")
-    if machine == "tensors" and not torch.cuda.is_available():
-        pytest.skip("this PyTorch does not know the GPU")
 
 
 def _make_blocks_small(patch: pytest.MonkeyPatch) -> None:

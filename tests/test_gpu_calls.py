@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import test_batch
 import torch
@@ -59,6 +60,11 @@ from test_ranges import (
     test_the_neutral_element_is_exact_where_a_factor_is_infinite,
 )
 
+import redcomp
+import redcomp.numpy
+import redcomp.torch
+from redcomp.runtime.gpu import GpuKernel
+
 __all__ = [
     "op",
     "test_broadcast_arrays_and_aliasing",
@@ -107,6 +113,19 @@ pytestmark = pytest.mark.slow
 
 machine = machines()
 few = sizes_at_most(test_batch, "arguments", 40)
+
+
+def test_calls_that_name_no_backend_are_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all tests of GPUs rely on."""
+    launched: list[object] = []
+    run = GpuKernel.__call__
+    monkeypatch.setattr(GpuKernel, "__call__", lambda *a, **o: launched.append(run(*a, **o)))
+    aliases = ["x = Vi(1)", "y = Vj(1)"]
+    for face, ones in ((redcomp.numpy, np.ones), (redcomp.torch, torch.ones), (redcomp, np.ones)):
+        result = face.Genred("x*y", aliases, axis=1)(ones((2, 1)), ones((3, 1)))
+        assert result.tolist() == [[3.0], [3.0]]
+    assert len(launched) == 3
+
 
 LONG = {
     "distances": ("Exp(-SqDist(x, y)*p/{d})*b", 1),
