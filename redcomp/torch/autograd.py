@@ -114,9 +114,9 @@ class Computation:
         return [n for n, r in enumerate(self.reduction.results) if rows[r.output].saves]
 
     @functools.cached_property
-    def placed(self) -> PairReduction:
-        """The reduction with the places of its extrema."""
-        return self.reduction.with_places()
+    def has_extrema(self) -> bool:
+        """Whether there are values that depend on the pairs at some places only."""
+        return any(row.places for row in self.reduction.rows_of_outputs)
 
     @functools.cached_property
     def has_extrema(self) -> bool:
@@ -171,7 +171,8 @@ def _with_values_at_places(
     place: Place,
 ) -> Tensors:
     """All results of a reduction with extrema, whose gradients come from the pairs they are at."""
-    reduction, placed = computation.reduction, computation.placed
+    reduction = computation.reduction
+    placed = reduction.with_places()
     results = list(_Reduce.apply(computation.like(placed, tensors), place, ranges, *tensors))
     for output, row in enumerate(placed.rows_of_outputs):
         if row.places:
