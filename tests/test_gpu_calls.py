@@ -109,7 +109,8 @@ __all__ = [
     "torch_op",
 ]
 
-pytestmark = pytest.mark.slow
+# PyTorch's own forward mode warns when it is first used, as in `test_forward_mode`.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 machine = machines()
 few = sizes_at_most(test_batch, "arguments", 40)

@@ -84,8 +84,9 @@ class PairLoop:
 
     @property
     def fills_tile(self) -> bool:
-        """Whether it writes to shared memory."""
-        return any(name in ("STS", "LDGSTS") for _, name, _, _ in map(_split, self.lines))
+        """Whether it writes to shared memory, or waits until other threads have done so."""
+        names = ("STS", "LDGSTS", "BAR")
+        return any(name in names for _, name, _, _ in map(_split, self.lines))
 
     @property
     def spills(self) -> int:
@@ -97,11 +98,11 @@ class PairLoop:
 
 
 def pair_loop(sass: str, kernel: str) -> PairLoop:
-    """The loop of a kernel that computes most of those that write no shared memory.
+    """The loop of a kernel that computes most of those that do not fill the tile.
 
-    Around it there are loops over tiles and tasks; beside it are loops that fill the tile, which
-    write there, that take the columns that remain, or that are rarely needed.  If it has a loop
-    over components in it, that one is its core.
+    Around it there are loops over tiles and tasks; beside it are loops that fill the tile, that
+    take the columns that remain, or that are rarely needed.  If it has a loop over components in
+    it, that one is its core.
     """
     blocks = dict(_blocks(_section(sass, kernel)))
     flow = ControlFlow(blocks, next(iter(blocks)))
