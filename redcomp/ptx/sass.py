@@ -83,10 +83,9 @@ class PairLoop:
         return sum(bool(_ARITHMETIC.match(name)) for _, name, _, _ in map(_split, self.lines))
 
     @property
-    def fills_tile(self) -> bool:
-        """Whether it writes to shared memory, or waits until other threads have done so."""
-        names = ("STS", "LDGSTS", "BAR")
-        return any(name in names for _, name, _, _ in map(_split, self.lines))
+    def prepares_tiles(self) -> bool:
+        """Whether it writes to shared memory, or waits for the other threads that do."""
+        return any(name in ("STS", "LDGSTS", "BAR") for _, name, _, _ in map(_split, self.lines))
 
     @property
     def spills(self) -> int:
@@ -98,11 +97,12 @@ class PairLoop:
 
 
 def pair_loop(sass: str, kernel: str) -> PairLoop:
-    """The loop of a kernel that computes most of those that do not fill the tile.
+    """The loop of a kernel that computes most of those that prepare no tiles.
 
-    Around it there are loops over tiles and tasks; beside it are loops that fill the tile, that
-    take the columns that remain, or that are rarely needed.  If it has a loop over components in
-    it, that one is its core.
+    Around it there are loops over tiles, which merge totals and wait for them, and over tasks;
+    beside it are loops that fill the tile, which
+    write there, that take the columns that remain, or that are rarely needed.  If it has a loop
+    over components in it, that one is its core.
     """
     blocks = dict(_blocks(_section(sass, kernel)))
     flow = ControlFlow(blocks, next(iter(blocks)))
@@ -113,7 +113,7 @@ def pair_loop(sass: str, kernel: str) -> PairLoop:
     ]
     if not bodies:
         raise ValueError(f"the machine code of {kernel} has no loop")
-    return max(bodies, key=lambda body: (not body.fills_tile, body.arithmetic))
+    return max(bodies, key=lambda body: (not body.prepares_tiles, body.arithmetic))
 
 
 def _section(sass: str, kernel: str) -> str:
