@@ -115,13 +115,8 @@ class Computation:
 
     @functools.cached_property
     def has_extrema(self) -> bool:
-        """Whether there are values that depend on the pairs at some places only."""
-        return any(row.places for row in self.reduction.rows_of_outputs)
-
-    @functools.cached_property
-    def has_extrema(self) -> bool:
         """Whether gradients of some results come from the pairs they are at."""
-        return any(row.places for row in self.placed.rows_of_outputs)
+        return any(row.places for row in self.reduction.rows_of_outputs)
 
 
 @functools.lru_cache(maxsize=1024)
