@@ -99,10 +99,9 @@ class PairLoop:
 def pair_loop(sass: str, kernel: str) -> PairLoop:
     """The loop of a kernel that computes most of those that prepare no tiles.
 
-    Around it there are loops over tiles, which merge totals and wait for them, and over tasks;
-    beside it are loops that fill the tile, which
-    write there, that take the columns that remain, or that are rarely needed.  If it has a loop
-    over components in it, that one is its core.
+    Around it there are loops over tiles, which merge totals and wait for copies, and over tasks;
+    beside it are loops that fill the tile, that take the columns that remain, or that are rarely
+    needed.  If it has a loop over components in it, that one is its core.
     """
     blocks = dict(_blocks(_section(sass, kernel)))
     flow = ControlFlow(blocks, next(iter(blocks)))
