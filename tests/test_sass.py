@@ -86,6 +86,24 @@ def test_cheapest_way_through_branches() -> None:
     assert (loop.arithmetic, loop.fills_tile, loop.spills) == (2, False, 1)
 
 
+def test_loop_over_tiles_is_not_the_one_over_pairs() -> None:
+    """It may compute more, where totals are converted and merged; but its threads wait."""
+    tiles = """.L_x_7:
+        /*0200*/                   FADD R1, R1, R1 ;
+        /*0210*/                   F2F.F64.F32 R2, R1 ;
+        /*0220*/                   DADD R2, R2, R4 ;
+        /*0230*/                   BAR.SYNC 0x0 ;
+        /*0240*/               @P0 BRA `(.L_x_7) ;
+        /*0250*/                   EXIT ;
+"""
+    after = "        /*0100*/                   EXIT ;\n"
+    text = BRANCHES.replace(after, tiles)
+    assert text != BRANCHES
+    assert pair_loop(text, "redcomp_run").counts["FFMA"] == 1
+    unmarked = pair_loop(text.replace("BAR.SYNC 0x0", "NOP"), "redcomp_run")
+    assert unmarked.counts["DADD"] == 1
+
+
 def test_kernel_without_a_loop_or_name() -> None:
     straight = BRANCHES.replace("BRA.U !UP0, `(.L_x_0)", "NOP").replace("(.L_x_3)", "(.L_x_1)")
     with pytest.raises(ValueError, match="redcomp_run has no loop"):
