@@ -69,8 +69,10 @@ class Dumper:
                 self.text(stage, text)
         if self.level >= 1:
             _show(f"{self.name} {what}", "")
-        for stage, text in list(late().items())[: max(0, self.level - 2)]:
-            _show(f"{self.name} {stage}", text)
+        if self.level >= 3:
+            llvm, code = late().values()
+            for title, text in (("LLVM", llvm), ("machine code", code))[: self.level - 2]:
+                _show(f"{self.name} {title}", text)
 
 
 def _show(title: str, text: str) -> None:

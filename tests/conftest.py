@@ -64,9 +64,10 @@ def _with_few_interpreted(items: list[pytest.Item]) -> list[pytest.Item]:
         if item.get_closest_marker("interpreted"):
             variants.setdefault(item.nodeid.split("[")[0], []).append(item)
     left: set[pytest.Item] = set()
-    for together in variants.values():
-        count = together[0].get_closest_marker("interpreted").args[0]
-        left |= set(sorted(together, key=_number)[count:])
+    for name, together in variants.items():
+        count, one_test_in = together[0].get_closest_marker("interpreted").args
+        kept = 0 if zlib.crc32(name.encode()) % one_test_in else count
+        left |= set(sorted(together, key=_number)[kept:])
     return [item for item in items if item not in left]
 
 

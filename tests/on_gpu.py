@@ -69,10 +69,10 @@ REAL = _real()  # none without a GPU
 GPUS = tuple(pytest.param(name, marks=pytest.mark.gpu) for name in REAL)
 
 
-def machines(variants: int = 1) -> Fixture:
+def machines(variants: int = 1, one_test_in: int = 1) -> Fixture:
     """A fixture that lets every test of a module compute on each setup, and on a GPU if there is
-    one; so many variants of a test are run on stand-ins."""
-    few = pytest.mark.interpreted(variants)
+    one; so many variants of some tests are run on stand-ins."""
+    few = pytest.mark.interpreted(variants, one_test_in)
     params = [*(pytest.param(name, marks=few) for name in STAND_INS), *GPUS]
 
     @pytest.fixture(autouse=True, params=params)

@@ -12,7 +12,7 @@ from random_cases import CASES_A_PROGRAM, ENTRIES, FEW_ENTRIES, program_text, ra
 
 pytestmark = pytest.mark.slow
 
-PROGRAMS = 9
+PROGRAMS = 4
 SETUPS = [
     *(pytest.param(*pair) for pair in zip(range(PROGRAMS), PROGRAMS * [*STAND_INS], strict=False)),
     *(pytest.param(n, *gpu.values, marks=gpu.marks) for gpu in GPUS for n in range(10 * PROGRAMS)),

@@ -78,7 +78,7 @@ __all__ = [
 
 pytestmark = pytest.mark.slow
 
-machine = machines()
+machine = machines(one_test_in=3)
 few = sizes_at_most(test_kinds, "arguments", 30)
 
 TOGETHER = 6
