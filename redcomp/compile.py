@@ -25,7 +25,7 @@ from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
 from redcomp.llvm_backend.machine_code import LoopBody, pair_loop
 from redcomp.llvm_backend.schedule import Schedule, choose_schedule
-from redcomp.llvm_backend.target import Target, host_target
+from redcomp.llvm_backend.target import Target, check_runs_here, host_target
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.contract import contract
 from redcomp.passes.cse import cse
@@ -356,7 +356,8 @@ class HostLowering(Lowering[Schedule]):
         return jit.compile_object(self.module_text, self.target)
 
     def load(self) -> HostKernel:
-        """Compile, or fetch from a cache, and load."""
+        """Compile, or fetch from a cache, and load; raises CompilerError for another machine."""
+        check_runs_here(self.target)
         start = time.perf_counter()
         key = self.key()
         kernel = _loaded.get(key)

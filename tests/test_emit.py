@@ -431,3 +431,13 @@ if __name__ == "__main__":
         costs = [f"{lowering.stats.instructions:.2f}" for lowering in lowerings]
         costs += [str(lowering.pair_loop.spills) for lowering in lowerings]
         print(f'    "{case_name}": Budget({", ".join(costs)}),')
+
+
+def test_code_of_another_machine_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would end the process."""
+    foreign = "avx2" if host_target().name == "neon" else "neon"
+    monkeypatch.setenv("REDCOMP_TARGET", foreign)
+    x = np.ones((2, 1), np.float32)
+    operation = Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
+    with pytest.raises(CompilerError, match=f"'{foreign}' does not run here"):
+        operation(x, x)

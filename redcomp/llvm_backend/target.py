@@ -219,3 +219,22 @@ def _triple_for(architecture: str, host_triple: str) -> str:
         architecture == "aarch64" and host_triple.startswith("arm64")
     )
     return host_triple if same else f"{architecture}-unknown-linux-gnu"
+
+
+def check_runs_here(target: Target) -> None:
+    """Raise CompilerError if this machine cannot run the code: it would end the process."""
+    reason = _unsuited(target.triple, target.features)
+    if reason:
+        raise CompilerError(f"target {target.name!r} does not run here: this machine {reason}")
+
+
+@functools.cache
+def _unsuited(triple: str, features: str) -> str:
+    """Why this machine cannot run such code, or nothing."""
+    own, wanted = (name.split("-")[0] for name in (llvm.get_process_triple(), triple))
+    if own != wanted:
+        return f"is {own}, not {wanted}"
+    found = llvm.get_host_cpu_features()
+    asked = (feature[1:] for feature in features.split(",") if feature.startswith("+"))
+    missing = ", ".join(feature for feature in asked if not found.get(feature, False))
+    return missing and f"lacks {missing}"
