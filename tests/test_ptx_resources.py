@@ -98,7 +98,7 @@ def test_all_operations_are_there() -> None:
     assert max(max(case.dims, default=0) for case in long_cases()) == LONGEST
 
 
-@pytest.mark.sampled(150)
+@pytest.mark.sampled(400)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("case", OPERATION_CASES, ids=str)
@@ -122,7 +122,7 @@ def reduction_cases() -> Iterator[dense_reductions.Case]:
                     yield dense_reductions.Case(row, is_vector, count, width)
 
 
-@pytest.mark.sampled(60)
+@pytest.mark.sampled(150)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("case", list(reduction_cases()), ids=str)
@@ -138,7 +138,7 @@ def vectors_of(row: Reduction, dim: int) -> Genred:
     return Genred("(x - y) * b", aliases, reduction_op=name, axis=1, **scheme)
 
 
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(100)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("dim", [16, 64])
@@ -219,7 +219,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.sampled(120)
+@pytest.mark.sampled(300)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("dim", DIMENSIONS)
