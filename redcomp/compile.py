@@ -83,7 +83,11 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "cse": lambda p, c: cse(p),
     "factor": lambda p, c: factor(_kernel(p, "factor")),
     "scalarize": lambda p, c: _scalarized(_nest(p, "scalarize"), c.target),
-    "accumulate": lambda p, c: accumulate(_kernel(p, "accumulate"), c.options.accumulator),
+    "accumulate": lambda p, c: accumulate(
+        _kernel(p, "accumulate"),
+        c.options.accumulator,
+        use_fast_math=bool(c.options.use_fast_math),
+    ),
     "prescale": lambda p, c: _prescaled(p, c) if c.options.use_fast_math else p,
     "contract": lambda p, c: contract(p),
     "expand": lambda p, c: expand(p, c.target.primitives),

@@ -112,3 +112,24 @@ def test_special_values(case: Case) -> None:
         for computed, right in zip(call(operation, zero, y, *given), dense, strict=True):
             for entry, expected in zip(computed, right, strict=True):
                 assert_close(entry, expected[None], 1e-12)
+
+
+# Of float32: in fast math, shifts are scaled before they are subtracted.
+EXPONENTS = (-INF, -1.6e38, -300.0, 0.5, 88.0, 1.6e38, INF)
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "softmax"])
+def test_exponents_of_any_size(name: str) -> None:
+    """All triples, in each order, over several tiles; infinite ones have no mean."""
+    row = REDUCTIONS[name]
+    case = Case(row, width=2 if row.takes == "weights" else 0)
+    used = EXPONENTS[:-1] if case.width else EXPONENTS
+    aliases = ("x = Vi(1)", "y = Vj(1)", "w = Vj(2)")[: 3 if case.width else 2]
+    weights = "w" if case.width else None
+    operation = case.genred(1, "x + y", aliases, formula2=weights, use_fast_math=True)
+    triples = torch.tensor(list(itertools.product(used, repeat=3)))
+    y = triples.repeat(1, 20)[..., None]
+    given = [torch.cat([y.abs() < 1, y > 1], -1).float() + 0.5] if case.width else []
+    doubles = [tensor.double() for tensor in (y, *given)]
+    (right, *_) = DENSE[name](doubles[0], doubles[1] if given else None, 0)
+    assert_close(operation(torch.zeros(1, 1), y, *given)[:, 0], right, 1e-6)

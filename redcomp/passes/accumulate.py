@@ -40,7 +40,7 @@ class _Slot:
     others: tuple[Value, ...]
 
 
-def accumulate(kernel: Kernel, accumulator: str) -> Nest:
+def accumulate(kernel: Kernel, accumulator: str, *, use_fast_math: bool = False) -> Nest:
     """The nest of a kernel, nothing hoisted yet; totals are of dtype `accumulator`."""
     dtype = kernel.outputs[0].value.dtype
     columns = Columns(
@@ -48,7 +48,7 @@ def accumulate(kernel: Kernel, accumulator: str) -> Nest:
         _known(kernel, number_variable("j_index", dtype)),
     )
     tile = variable("tile", "tile", 0, Type(accumulator))
-    slots = list(_slots(kernel, accumulator))
+    slots = list(_slots(kernel, accumulator, use_fast_math))
     steps = [slot.row.step(slot.states, slot.output.value, columns) for slot in slots]
     merges = [_merges(slot, tile) for slot in slots]
     joins = [_joins(slot) for slot in slots]
@@ -82,10 +82,12 @@ def _known(kernel: Kernel, number: Value) -> Value:
     return next((v for v in kernel.params if v["kind"] == number["kind"]), number)
 
 
-def _slots(kernel: Kernel, accumulator: str) -> Iterator[_Slot]:
+def _slots(kernel: Kernel, accumulator: str, use_fast_math: bool) -> Iterator[_Slot]:
     first = 0
     for output in kernel.outputs:
         row, value = REDUCTIONS[output.reduction], output.value
+        if use_fast_math and row.fast is not None:
+            row = row.fast
         specs = row.states(value.dim, output.count)
         states = _variables("state", first, [Type(s.dtype(value.dtype), s.dim) for s in specs])
         wide = [Type(accumulator, spec.dim) for spec in specs]

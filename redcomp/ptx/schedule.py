@@ -76,16 +76,18 @@ _LONGEST_ADJUSTMENT = 400
 
 # Of 255 registers: what addresses, counters and temporaries take, and components of columns that
 # have been loaded: those that are used at once, and those that wait for the rest of a pair's value.
-# States that branches may change are there more than once.
+# States that others are adjusted by are there more than once.  Values that are the same for all
+# rows need no register of a thread while they are few; in pairs, registers cannot all be used.
 _OVERHEAD = 24
 _EARLY_COLUMNS = 48
 _LATE_COLUMNS = 96
-_COPIES_OF_ADJUSTED = 2.5
-_MOST_REGISTERS = 216
+_COPIES_OF_ADJUSTED = 1.5
+_UNIFORM_REGISTERS = {"f32": 60, "f64": 24}
+_MOST_REGISTERS = {"f32": 216, "f64": 208}
 _REGISTER_FILE = 65536
-# How far the assembler's count may be from ours.  Told to fit fewer blocks than it would choose by
-# itself, it does not spill registers to fit more.
-_TOLERANCE = 1.35
+# How far the assembler's count may be from ours, all uniform values included.  Told to fit fewer
+# blocks than it would choose by itself, it does not spill registers to fit more.
+_TOLERANCE = {"f32": 1.4, "f64": 2.0}
 _MOST_RESIDENT = 4
 # Warps that hide most latencies, with several independent pairs in each.
 _ENOUGH_WARPS = 16
@@ -128,7 +130,7 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
     """The cheapest schedule of a nest that fits."""
     costs = _Costs(nest, dtype, target)
     rows, cols = min(costs.blocks(few_rows), key=lambda block: costs.of(*block))
-    registers = _TOLERANCE * costs.registers(rows, cols)
+    registers = _TOLERANCE[dtype] * (costs.registers(rows, cols) + costs.uniform)
     resident = max(2, min(_MOST_RESIDENT, int(_REGISTER_FILE // (THREADS * registers))))
     return PtxSchedule(THREADS, rows, cols, _tile(nest, dtype), resident)
 
@@ -155,7 +157,10 @@ class _Costs:
         read = [v for v in values if v.op == "component" and id(v.args[0]) in long]
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words
         self.long_columns = sum(times(v) for v in read if v.dependence == J_BIT) * self.words
-        self.of_row = self.words * (self._carried() + _components(nest, "i", "i_index"))
+        kept = [v for v in _operands_of_pairs(values) if not free[id(v)]]
+        self.uniform = self.words * sum(v.dependence == 0 for v in kept)
+        of_row = sum(v.dependence == I_BIT for v in kept)
+        self.of_row = self.words * (self._carried() + of_row)
         self.of_column = self.words * _components(nest, *_OF_COLUMNS)
         used = {id(arg): arg for step in nest.steps for arg in step.args if not arg.is_constant}
         self.late_columns = self.words * sum(v.dependence == J_BIT for v in used.values())
@@ -166,8 +171,15 @@ class _Costs:
         self.adjustment = sum(v.op not in STRUCTURAL for v in rare)
 
     def _carried(self) -> int:
-        scalars = sum(state.dim == 1 for state in self.nest.states)
-        return int(scalars * _COPIES_OF_ADJUSTED) if self.nest.guards else scalars
+        """Scalar states, and copies of those that the next values of others are made from."""
+        states = {id(state) for state in self.nest.states if state.dim == 1}
+        read = {
+            id(value)
+            for state, adjust in zip(self.nest.states, self.nest.adjusts, strict=False)
+            for value in topological([adjust])
+            if value is not state
+        }
+        return len(states) + int(_COPIES_OF_ADJUSTED * len(states & read))
 
     def blocks(self, few_rows: bool) -> Iterator[tuple[int, int]]:
         """The blocks that fit, or else the smallest."""
@@ -179,25 +191,30 @@ class _Costs:
 
     def _fits(self, rows: int, cols: int) -> bool:
         return (
-            rows * cols * self.body <= _LONGEST_BODY
+            rows * cols * self.body * self.words <= _LONGEST_BODY
             and rows * cols * self.adjustment <= _LONGEST_ADJUSTMENT
-            and self.registers(rows, cols) <= _MOST_REGISTERS
+            and self.registers(rows, cols) <= _MOST_REGISTERS[self.dtype]
         )
 
     def registers(self, rows: int, cols: int) -> int:
         """Of a thread, about."""
-        early = min(cols * (self.of_column - self.late_columns), _EARLY_COLUMNS)
-        late = min(cols * self.late_columns, _LATE_COLUMNS)
+        early = min(cols * max(0, self.of_column - self.late_columns), _EARLY_COLUMNS)
+        late = min(cols * self.late_columns, _LATE_COLUMNS * self.words)
         pairs = rows * cols * (1 + len(self.folds)) * self.words
         # The assembler overlaps neighbouring columns, and more if components come from afar.
         overlapping = cols + 1 if self.long_columns else min(cols, 2)
         held = overlapping * self.held
-        return rows * (self.of_row + held) + early + late + pairs + _OVERHEAD
+        uniform = max(0, self.uniform - _UNIFORM_REGISTERS[self.dtype])
+        return uniform + rows * (self.of_row + held) + early + late + pairs + _OVERHEAD
 
     def of(self, rows: int, cols: int) -> float:
         """Clocks of a multiprocessor for a pair of each thread of a warp, about."""
-        words = (self.of_column + self.long_columns) / rows + self.long_rows / cols
-        loads = self.of_column / 4 / rows + self.long_columns / rows + self.long_rows / cols
+        registers = self.registers(rows, cols)
+        spilled = max(0, registers - _MOST_REGISTERS[self.dtype]) / (rows * cols)
+        words = (self.of_column + self.long_columns) / rows + self.long_rows / cols + spilled
+        loads = (
+            self.of_column / 4 / rows + self.long_columns / rows + self.long_rows / cols + spilled
+        )
         issued = self.arithmetic + self.special + loads + _LOOP_END / (rows * cols)
         pipes = (
             issued * _ARITHMETIC["f32"],
@@ -206,15 +223,25 @@ class _Costs:
             words * _WORD,
         )
         busy = max(pipes) + _INTERFERENCE * (sum(pipes) - max(pipes))
-        registers = self.registers(rows, cols)
         warps = _REGISTER_FILE // (32 * registers)
         idle = max(0, _ENOUGH_WARPS - warps) / (2 * _ENOUGH_WARPS)
-        spilled = max(0, registers - _MOST_REGISTERS) / _OVERHEAD
-        return busy * (1 + idle + spilled)
+        return busy * (1 + idle)
+
+
+def _operands_of_pairs(values: list[Value]) -> list[Value]:
+    """Scalars that do not change with the column, and that are read for each pair."""
+    found = {
+        id(arg): arg
+        for value in values
+        if value.dependence == I_BIT | J_BIT
+        for arg in value.args
+        if arg.dependence in (0, I_BIT) and arg.dim == 1 and not arg.is_constant
+    }
+    return list(found.values())
 
 
 def _components(nest: Nest, *kinds: str) -> int:
-    """Scalars of these kinds that a step reads from registers or shared memory."""
+    """Scalars of these kinds that a step reads from shared memory."""
     return sum(part.count for part in slices(nest.pairs, *kinds) if part.is_short)
 
 

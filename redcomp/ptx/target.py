@@ -22,7 +22,10 @@ TRIPLE = "nvptx64-nvidia-cuda"
 REGISTERS = 255
 # States of a row that leave enough registers for what else a pair needs, and the vectors that are
 # written out: results may be wide, since they are divided; lists cannot be.
-CARRIED: Mapping[str, tuple[int, ...]] = {"f32": (48, 24, 16), "f64": (24, 12, 8)}
+CARRIED: Mapping[str, tuple[int, ...]] = {
+    "f32": (72, 48, 24, 16),
+    "f64": (36, 24, 12, 8),
+}
 UNROLLING: Mapping[str, tuple[Unrolling, ...]] = {
     dtype: (
         Unrolling(operands, 256),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from redcomp.ir import (
@@ -26,10 +27,6 @@ from redcomp.ops.reductions.row import (
 )
 from redcomp.ops.table import apply
 
-# They carry a shift, the largest value so far, and sums of exp(value - shift) * weight.  A larger
-# value is rare: then the sums are adjusted to it.  The shift stays finite, so that there is no
-# difference of infinities: nothing but -inf sums to 0, and a +inf makes the sums infinite.
-
 
 def _scalar_and_weights(value: Value) -> tuple[Value, Value]:
     """The first component, and the others: the parts of a `concat`, without a selection of each."""
@@ -40,47 +37,63 @@ def _scalar_and_weights(value: Value) -> tuple[Value, Value]:
     return apply("elem", value, m=0), weights
 
 
-def _scalar(value: Value) -> Value:
-    """The value itself, or what comes before its weights."""
-    return value if value.dim == 1 else _scalar_and_weights(value)[0]
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """Sums of exponentials to a base, without overflow.
 
+    They carry a shift, the largest exponent so far, and sums of base**(exponent - shift) * weight.
+    A larger exponent is rare: then the sums are adjusted to it.  The shift stays finite, so that
+    there is no difference of infinities: nothing but -inf sums to 0, and a +inf makes the sums
+    infinite.
 
-def _exponentials_adjust(states: States, value: Value, columns: Columns) -> States:
-    shift, *sums = states
-    f = _scalar(value)
-    finite = elementwise("less_of", highest(f.dtype), f)
-    larger = elementwise("greater_of", finite, shift)
-    decay = apply("exp", shift - larger)
-    return larger, *(total * decay for total in sums)
+    exp, log   the functions of this base
+    logarithm  of the base
+    """
 
+    exp: str
+    log: str
+    logarithm: float
 
-def _exceeds_shift(states: States, value: Value) -> Value:
-    return compare("ogt", _scalar(value), states[0])
+    def _exponent(self, value: Value) -> Value:
+        """Of the base; equal values have equal ones, so that their difference is 0."""
+        f = value if value.dim == 1 else _scalar_and_weights(value)[0]
+        return f if self.logarithm == 1.0 else f * (1.0 / self.logarithm)
 
+    def exceeds_shift(self, states: States, value: Value) -> Value:
+        return compare("ogt", self._exponent(value), states[0])
 
-def _exponentials_step(states: States, value: Value, columns: Columns) -> States:
-    """States: the shift, the sum of exponentials, and (if there are weights) weighted sums."""
-    shift, total, *sums = states
-    term = apply("exp", _scalar(value) - shift)
-    if not sums:
-        return shift, total + term
-    _, weights = _scalar_and_weights(value)
-    return shift, total + term, elementwise("fma", term, weights, sums[0])
+    def adjust(self, states: States, value: Value, columns: Columns) -> States:
+        shift, *sums = states
+        exponent = self._exponent(value)
+        finite = elementwise("less_of", highest(exponent.dtype), exponent)
+        larger = elementwise("greater_of", finite, shift)
+        decay = apply(self.exp, shift - larger)
+        return larger, *(total * decay for total in sums)
 
+    def step(self, states: States, value: Value, columns: Columns) -> States:
+        """States: the shift, the sum, and (if there are weights) the weighted sums."""
+        shift, total, *sums = states
+        term = apply(self.exp, self._exponent(value) - shift)
+        if not sums:
+            return shift, total + term
+        _, weights = _scalar_and_weights(value)
+        return shift, total + term, elementwise("fma", term, weights, sums[0])
 
-def _exponentials_merge(a: States, b: States) -> States:
-    larger = elementwise("greater_of", b[0], a[0])
-    left, right = apply("exp", a[0] - larger), apply("exp", b[0] - larger)
-    return larger, *(old * left + new * right for old, new in zip(a[1:], b[1:], strict=True))
+    def merge(self, a: States, b: States) -> States:
+        larger = elementwise("greater_of", b[0], a[0])
+        left, right = apply(self.exp, a[0] - larger), apply(self.exp, b[0] - larger)
+        return larger, *(old * left + new * right for old, new in zip(a[1:], b[1:], strict=True))
 
+    def _natural(self, states: States, total: Value) -> Value:
+        """The natural logarithm of what a sum stands for."""
+        return (states[0] + apply(self.log, total)) * self.logarithm
 
-def _log_finish(states: States) -> tuple[Value, ...]:
-    return (states[0] + apply("log", states[-1]),)
+    def finish_logarithm(self, states: States) -> tuple[Value, ...]:
+        return (self._natural(states, states[-1]),)
 
-
-def _softmax_finish(states: States) -> tuple[Value, ...]:
-    shift, total, sums = states
-    return sums / total, shift + apply("log", total)
+    def finish_mean(self, states: States) -> tuple[Value, ...]:
+        _, total, sums = states
+        return sums / total, self._natural(states, total)
 
 
 def _share(f: Value, logarithm: Value) -> Value:
@@ -106,7 +119,8 @@ def _softmax_cotangent(value: Value, arrived: Arrived) -> Value:
     e, e_logarithm = arrived.cotangents
     if e is None:
         return apply("concat", share * arrived.cotangent, zero(weights.type))
-    slope = apply("scalprod", e, weights - mean)
+    # Apart, since the mean's product belongs to the row.
+    slope = apply("scalprod", e, weights) - apply("scalprod", e, mean)
     if e_logarithm is not None:
         slope = slope + e_logarithm
     return apply("concat", share * slope, share * e)
@@ -190,54 +204,65 @@ _SHIFTED = Reduction(
     differs="the gradient is that of both results (KeOps takes m for a constant)",
 )
 
+
+def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
+    """The rows that carry a shift."""
+    common = Reduction(
+        "",
+        (),
+        "",
+        (VALUE,),
+        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
+        step=base.step,
+        finish=base.finish_logarithm,
+        merge=base.merge,
+        guard=base.exceeds_shift,
+        adjust=base.adjust,
+        saves=True,
+    )
+    return (
+        replace(
+            common,
+            name="logsumexp",
+            spellings=("LogSumExp",),
+            doc="log of the sum of exponentials, without overflow; -inf for no columns",
+            states=lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0)),
+            cotangent=_logsumexp_cotangent,
+            weighted="weighted_logsumexp",
+            takes="scalar",
+            differs="-inf for no columns and for nothing but -inf (KeOps: NaN)",
+        ),
+        replace(
+            common,
+            name="weighted_logsumexp",
+            spellings=("LogSumExpWeight",),
+            doc="log of the sum of exp(formula) * formula2, without overflow; -inf for no columns",
+            cotangent=_weighted_logsumexp_cotangent,
+            takes="weights",
+            differs="the logarithm itself (KeOps returns the pair of Max_SumShiftExpWeight)",
+        ),
+        replace(
+            common,
+            name="softmax",
+            spellings=("SumSoftMaxWeight", "SoftMax"),
+            doc="sum of exp(formula) * formula2, over the sum of exp(formula); NaN for no columns",
+            results=(VALUE, Result(is_hidden=True)),
+            finish=base.finish_mean,
+            cotangent=_softmax_cotangent,
+            takes="weights",
+        ),
+    )
+
+
 EXPONENTIALS = (
-    Reduction(
-        "logsumexp",
-        ("LogSumExp",),
-        "log of the sum of exponentials, without overflow; -inf for no columns",
-        (VALUE,),
-        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0)),
-        step=_exponentials_step,
-        finish=_log_finish,
-        merge=_exponentials_merge,
-        guard=_exceeds_shift,
-        adjust=_exponentials_adjust,
-        cotangent=_logsumexp_cotangent,
-        saves=True,
-        weighted="weighted_logsumexp",
-        takes="scalar",
-        differs="-inf for no columns and for nothing but -inf (KeOps: NaN)",
-    ),
-    Reduction(
-        "weighted_logsumexp",
-        ("LogSumExpWeight",),
-        "log of the sum of exp(formula) * formula2, without overflow; -inf for no columns",
-        (VALUE,),
-        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
-        step=_exponentials_step,
-        finish=_log_finish,
-        merge=_exponentials_merge,
-        guard=_exceeds_shift,
-        adjust=_exponentials_adjust,
-        cotangent=_weighted_logsumexp_cotangent,
-        saves=True,
-        takes="weights",
-        differs="the logarithm itself (KeOps returns the pair of Max_SumShiftExpWeight)",
-    ),
-    Reduction(
-        "softmax",
-        ("SumSoftMaxWeight", "SoftMax"),
-        "sum of exp(formula) * formula2, over the sum of exp(formula); NaN for no columns",
-        (VALUE, Result(is_hidden=True)),
-        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
-        step=_exponentials_step,
-        finish=_softmax_finish,
-        merge=_exponentials_merge,
-        guard=_exceeds_shift,
-        adjust=_exponentials_adjust,
-        cotangent=_softmax_cotangent,
-        saves=True,
-        takes="weights",
+    *(
+        replace(row, fast=fast)
+        for row, fast in zip(
+            _sums_of_exponentials(_Base("exp", "log", 1.0)),
+            # Saves a multiplication a pair wherever the formula can take the scale in.
+            _sums_of_exponentials(_Base("exp2", "log2", math.log(2.0))),
+            strict=True,
+        )
     ),
     _SHIFTED,
     replace(

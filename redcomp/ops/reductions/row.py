@@ -112,6 +112,7 @@ class Reduction:
                 and its weights; "components": one reduction for each component
     keeps       whether it keeps `count` columns
     accumulates whether it adds terms up, so that the accumulation's options mean something
+    fast        the row to compute it by where rounding may change
     is_linear   whether a factor that depends on the row only can be taken out
     gradient    the gradient at special points, for the documentation
     differs     where and why it differs from KeOps, for the documentation
@@ -134,6 +135,7 @@ class Reduction:
     takes: Literal["vector", "scalar", "weights", "components"] = "vector"
     keeps: bool = False
     accumulates: bool = False
+    fast: Reduction | None = None
     is_linear: bool = False
     gradient: str = ""
     differs: str = ""
