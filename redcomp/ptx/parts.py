@@ -105,17 +105,15 @@ class KernelParts:
 
     @contextmanager
     def tasks(self) -> Iterator[str]:
-        """The loop over the tasks of a block; the number of a task within its entry."""
-        code = self.code
+        """The loop over the tasks of a block; the number of a task among those of all entries."""
         first, step = self._special("ctaid"), self._special("nctaid")
-        with code.loop(first, "%tasks", step) as task:
-            self.entry = code.integer("sdiv", task.counter, "%entry_tasks")
-            self._point_at_entry()
-            yield code.integer("srem", task.counter, "%entry_tasks")
+        with self.code.loop(first, "%tasks", step) as task:
+            yield task.counter
 
-    def _point_at_entry(self) -> None:
-        """Aim the pointers to arrays at the task's entry of the batch."""
+    def enter(self, number: str) -> str:
+        """Aim the pointers to arrays at a task's entry; the number of the task within it."""
         code = self.code
+        self.entry = code.integer("sdiv", number, "%entry_tasks")
         is_batch = code.value(f"icmp ne ptr addrspace({GLOBAL}) %entries, null")
         with code.when(is_batch, [("i64", "0")] * self.array_count) as offsets:
             first = code.integer("mul", self.entry, self.array_count)
@@ -123,6 +121,7 @@ class KernelParts:
         self.arrays = [
             code.at(f"%array{n}", "i8", offset, space=GLOBAL) for n, offset in enumerate(offsets)
         ]
+        return code.integer("srem", number, "%entry_tasks")
 
     def word_at(self, pointer: str, *offsets: str | int) -> str:
         """An element of a table of 64-bit words."""
@@ -197,6 +196,13 @@ class KernelParts:
         listed = ", ".join(operands)
         clobbered = f"{constraints},~{{memory}}".lstrip(",")
         self.code.line(f'call void asm sideeffect "{text}", "{clobbered}"({listed}) #1')
+
+    def forgotten(self, number: str) -> str:
+        """A number that LLVM and the assembler know nothing of: what follows is computed anew, and
+        needs no registers until then."""
+        return self.code.value(
+            f'call i64 asm sideeffect "mov.b64 $0, $1;", "=l,l"(i64 {number}) #1'
+        )
 
     def barrier(self) -> None:
         """Wait for all threads of the block."""

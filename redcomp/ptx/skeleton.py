@@ -221,12 +221,12 @@ class _RunKernel(_Kernel):
         """The kernel."""
         emitter = self.step.emitter
         with self.tasks() as number:
-            task = self.task(number)
+            task = self.task(self.enter(number))
             self.choose_rows(task.first, task.last)
             emitter.enter()
             self._prepare()
             self._reduce(task)
-            self._leave_totals(task)
+            self._leave_totals(self.task(self.enter(self.forgotten(number))))
             emitter.leave()
         return self.function(name)
 
@@ -371,7 +371,7 @@ class _JoinKernel(_Kernel):
     def text(self, name: str) -> str:
         """The kernel."""
         with self.tasks() as number:
-            task = self.task(number)
+            task = self.task(self.enter(number))
             self.choose_rows(task.first, task.last)
             totals = self.partial(self.layout.totals, task.start)
             following = self.code.integer("add", task.start, 1)
