@@ -460,6 +460,20 @@ def topological(roots: Iterable[Value], known: Container[int] = ()) -> Iterator[
         yield value
 
 
+def leaves_of(roots: Iterable[Value], numbers: Mapping[int, int]) -> dict[int, int]:
+    """For each reachable value (by `id`) which of some leaves it is made from: bit n for number n.
+
+    numbers   the leaves, by `id`
+    """
+    masks: dict[int, int] = {}
+    for value in topological(roots):
+        mask = 1 << numbers[id(value)] if id(value) in numbers else 0
+        for arg in value.args:
+            mask |= masks[id(arg)]
+        masks[id(value)] = mask
+    return masks
+
+
 def free_indices(roots: Iterable[Value]) -> dict[int, frozenset[tuple[int, int]]]:
     """For each reachable value (by `id`) the loops it is inside of, as (level, extent) pairs."""
     nothing: frozenset[tuple[int, int]] = frozenset()

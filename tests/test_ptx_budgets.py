@@ -46,16 +46,16 @@ BUDGETS = {
     "Gaussian, D = 1": Budget(4.25, 3.00, 0.06, 1.00, 0.00, 0.50),
     "Gaussian, D = 3": Budget(8.44, 7.00, 0.03, 1.00, 0.00, 1.00),
     "Gaussian, D = 8": Budget(18.94, 17.00, 0.06, 1.00, 0.00, 2.25),
-    "Gaussian, D = 16": Budget(36.50, 33.00, 0.25, 1.00, 0.00, 4.25),
+    "Gaussian, D = 16": Budget(36.25, 33.00, 0.25, 1.00, 0.00, 4.25),
     "Gaussian, D = 64": Budget(141.25, 130.00, 0.25, 1.00, 0.00, 32.50),
     "Gaussian of a width, D = 3": Budget(9.44, 8.00, 0.03, 1.00, 0.00, 1.00),
     "Laplacian, D = 3": Budget(9.44, 7.00, 0.03, 2.00, 0.00, 1.00),
-    "LogSumExp, D = 3": Budget(11.59, 9.00, 1.16, 1.00, 0.00, 0.75),
-    "ArgMin, D = 3": Budget(9.34, 6.03, 2.94, 0.00, 0.00, 1.00),
+    "LogSumExp, D = 3": Budget(10.59, 8.00, 1.16, 1.00, 0.00, 0.75),
+    "ArgMin, D = 3": Budget(9.31, 6.03, 2.97, 0.00, 0.00, 1.00),
     "KMin, K = 10, D = 3": Budget(8.50, 6.00, 1.25, 0.00, 0.00, 2.00),
-    "Gradient of the Gaussian, D = 3": Budget(12.44, 11.00, 0.06, 1.00, 0.00, 1.00),
-    "Softmax weights, D = 16": Budget(46.00, 35.00, 2.50, 1.00, 0.00, 32.00),
-    "Gaussian, D = 3, float64": Budget(44.62, 2.56, 13.25, 1.00, 26.00, 2.00),
+    "Gradient of the Gaussian, D = 3": Budget(12.50, 11.00, 0.12, 1.00, 0.00, 1.00),
+    "Softmax weights, D = 16": Budget(41.00, 34.00, 2.00, 1.00, 0.00, 8.00),
+    "Gaussian, D = 3, float64": Budget(44.62, 2.12, 13.25, 1.00, 26.00, 2.00),
 }
 TOLERANCE = 0.1
 

@@ -6,10 +6,10 @@ in common, such as the shift of a LogSumExp or the value of a kernel, each compu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from redcomp.ir import Nest, Value, from_elements, topological
+from redcomp.ir import Nest, Value, from_elements, leaves_of, topological
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,32 +103,39 @@ def _elements(nest: Nest) -> Iterator[_Element]:
 
 
 class _Needs:
-    """Which states a value needs, and the states that these need in turn."""
+    """Which states a value needs, and the states that these need in turn; sets are bit masks."""
 
     def __init__(self, nest: Nest) -> None:
-        self.nest = nest
         groups = (nest.states, nest.totals, nest.others)
-        self.numbers = {id(v): n for group in groups for n, v in enumerate(group)}
-        self.guards = [self._read([guard]) for guard in nest.guards]
+        numbers = {id(v): n for group in groups for n, v in enumerate(group)}
+        self.made_from = leaves_of(nest.roots, numbers)
+        self.guards = [self.made_from[id(guard)] for guard in nest.guards]
         rules = (nest.starts, nest.adjusts, nest.steps, nest.merges, nest.joins)
-        self.direct = [
-            self._read(rule[n] for rule in rules if rule) for n in range(len(nest.states))
-        ]
-
-    def _read(self, values: Iterable[Value]) -> frozenset[int]:
-        found = (self.numbers.get(id(value)) for value in topological(values))
-        return frozenset(n for n in found if n is not None)
+        self.direct = [0] * len(nest.states)
+        for rule in rules:
+            for n, value in enumerate(rule):
+                self.direct[n] |= self.made_from[id(value)]
 
     def of(self, value: Value) -> frozenset[int]:
         """The states that must be carried for a value of totals."""
-        needed: set[int] = set()
-        waiting = set(self._read([value]))
+        needed, waiting = 0, self.made_from[id(value)]
         while waiting:
             needed |= waiting
-            following = {m for n in waiting for m in self.direct[n]}
-            following |= {m for g in self.guards if g & waiting for m in g}
-            waiting = following - needed
-        return frozenset(needed)
+            following = 0
+            for n in _numbers(waiting):
+                following |= self.direct[n]
+            for guard in self.guards:
+                if guard & waiting:
+                    following |= guard
+            waiting = following & ~needed
+        return frozenset(_numbers(needed))
+
+
+def _numbers(mask: int) -> Iterator[int]:
+    """The numbers of the bits of a mask."""
+    while mask:
+        yield (mask & -mask).bit_length() - 1
+        mask &= mask - 1
 
 
 def _part(nest: Nest, group: _Unit) -> Part:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redcomp.ir import I_BIT, J_BIT, Nest, Value, free_indices, topological
+from redcomp.ir import I_BIT, J_BIT, Nest, Value, free_indices, leaves_of, topological
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import Target
 from redcomp.passes.expand import STRUCTURAL
@@ -112,10 +112,10 @@ def plan(
     rows.
     """
 
-    def planned(most: int) -> tuple[PlannedPart, ...]:
+    def planned(parts: tuple[Part, ...]) -> tuple[PlannedPart, ...]:
         return tuple(
             PlannedPart(part, given or choose_schedule(part.nest, dtype, target, few_rows))
-            for part in partition(nest, most)
+            for part in parts
         )
 
     def cost(parts: tuple[PlannedPart, ...]) -> float:
@@ -123,7 +123,9 @@ def plan(
             _Costs(p.part.nest, dtype, target).of(p.schedule.rows, p.schedule.cols) for p in parts
         )
 
-    return min((planned(most) for most in target.carried[dtype]), key=cost)
+    divisions = (partition(nest, most) for most in target.carried[dtype])
+    by_count = {len(parts): parts for parts in divisions}
+    return min(map(planned, by_count.values()), key=cost)
 
 
 def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = False) -> PtxSchedule:
@@ -172,14 +174,13 @@ class _Costs:
 
     def _carried(self) -> int:
         """Scalar states, and copies of those that the next values of others are made from."""
-        states = {id(state) for state in self.nest.states if state.dim == 1}
-        read = {
-            id(value)
-            for state, adjust in zip(self.nest.states, self.nest.adjusts, strict=False)
-            for value in topological([adjust])
-            if value is not state
-        }
-        return len(states) + int(_COPIES_OF_ADJUSTED * len(states & read))
+        adjusts = self.nest.adjusts
+        numbers = {id(s): n for n, s in enumerate(self.nest.states) if s.dim == 1}
+        made_from = leaves_of(adjusts, numbers)
+        read = 0
+        for n, adjust in enumerate(adjusts):
+            read |= made_from[id(adjust)] & ~(1 << n)
+        return len(numbers) + int(_COPIES_OF_ADJUSTED * read.bit_count())
 
     def blocks(self, few_rows: bool) -> Iterator[tuple[int, int]]:
         """The blocks that fit, or else the smallest."""
