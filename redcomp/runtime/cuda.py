@@ -122,9 +122,7 @@ class CudaDriver:
         """A kernel of a module."""
         with self._current(device):
             # Drivers that load lazily take the kernel's memory only now.
-            found = self._given_memory(
-                lambda: self._api.cuModuleGetFunction(module, name.encode())
-            )
+            found = self._given_memory(lambda: self._api.cuModuleGetFunction(module, name.encode()))
             return int(self._checked(found, f"finding the kernel {name}"))
 
     def resident_blocks(self, device: Device, function: int, threads: int) -> int:
