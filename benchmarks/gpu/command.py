@@ -83,9 +83,12 @@ def run(options: argparse.Namespace, command: str) -> int:
             return []
         return write(results, options.output, report.markdown(results, command))
 
-    measure(options, cases, chosen, site, results, store)
+    try:
+        measure(options, cases, chosen, site, results, store)
+    finally:
+        written = store()
     show(report.tables(results))
-    for path in store():
+    for path in written:
         print(f"wrote {path}")
     return status(results, options.check)
 
@@ -133,10 +136,13 @@ def status(results: Results, check: bool) -> int:
 
 def rehearse(cases: Sequence[GpuCase], site: Site, rows: int, columns: int) -> int:
     """Cases of redcomp, and a launch, at a small size, a line for each; 0 if none is wrong."""
-    results = Results(TITLE)
+    worst = 0
     for row in (*cases, LAUNCH_CASE):
+        results = Results(TITLE)
         sized = row.at(rows, columns)
         _, errors = prepared(sized, [gpu_competitor(REDCOMP)], site, results)
         if errors:
             print(f"{sized.case.title}: error {errors[REDCOMP]:.0e}", flush=True)
-    return status(results, check=False)
+        # At once, because after a fault of the GPU the next case cannot even begin.
+        worst = max(worst, status(results, check=False))
+    return worst

@@ -135,7 +135,9 @@ def give_back() -> None:
     import torch
 
     gc.collect()
-    torch.cuda.empty_cache()  # does nothing where no GPU is in use
+    # After a fault of the GPU it fails like all else: that is told of whoever caused the fault.
+    with contextlib.suppress(RuntimeError):
+        torch.cuda.empty_cache()  # does nothing where no GPU is in use
 
 
 def _is_number(text: str) -> bool:
