@@ -25,7 +25,7 @@ help:
 	@echo "make format    let ruff fix and format"
 	@echo "make bench     compare speed with other libraries (BENCH_SUITE=cpu or reductions, BENCH_ARGS=...)"
 	@echo "make ptx-report  count the instructions of the kernels for GPUs, without one"
-	@echo "make gpu-check  test and measure on an NVIDIA GPU (GPU_FOLDER=..., GPU_ARGS=...)"
+	@echo "make gpu-check  test and measure on an NVIDIA GPU (GPU_FOLDER=..., GPU_ARGS=\"STEP OPTIONS\")"
 	@echo "make accuracy  measure the error of the elementary functions"
 	@echo "make formulas  write the reference of the formula language"
 	@echo "make clean     remove the environment and what programs wrote"
@@ -59,7 +59,7 @@ ptx-report: $(VENV)/stamp-test
 	$(BIN)/python scripts/ptx_report.py --output docs/benchmarks/ptx.md $(PTX_REPORT_ARGS)
 
 gpu-check: $(VENV)/stamp-test $(VENV)/stamp-bench $(VENV)/stamp-cuda
-	PYTHON=$(BIN)/python scripts/gpu_check.sh $(GPU_FOLDER) $(GPU_ARGS)
+	PYTHON=$(BIN)/python FOLDER=$(GPU_FOLDER) scripts/gpu_check.sh $(GPU_ARGS)
 
 accuracy: $(VENV)/stamp-test
 	$(BIN)/python scripts/measure_ulp.py

@@ -246,7 +246,8 @@ def fresh_process(module: str, arguments: Sequence[str], caches: str) -> Record:
     """What a module measured in a process of its own, which keeps what it compiles in a folder."""
     environment = os.environ | {name: os.path.join(caches, name) for name in CACHE_VARIABLES}
     for name in CACHE_VARIABLES:
-        os.makedirs(environment[name], exist_ok=True)
+        # redcomp refuses a folder in which others may write, as some masks would let them.
+        os.makedirs(environment[name], mode=0o700, exist_ok=True)
     try:
         run = subprocess.run(
             [sys.executable, "-m", module, *arguments],

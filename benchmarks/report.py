@@ -220,13 +220,15 @@ def save(results: Results, prefix: Path, command: str) -> list[Path]:
 
 
 def write(results: Results, prefix: Path, text: str) -> list[Path]:
-    """Write PREFIX.json and PREFIX.md; their paths."""
+    """Write PREFIX.json and PREFIX.md; their paths.  At any time each is complete, or absent."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    written = [_beside(prefix, "json"), _beside(prefix, "md")]
     data = json.dumps(dataclasses.asdict(results), indent=1, ensure_ascii=False)
-    written[0].write_text(data + "\n", encoding="utf-8")
-    written[1].write_text(text, encoding="utf-8")
-    return written
+    contents = {_beside(prefix, "json"): data + "\n", _beside(prefix, "md"): text}
+    for path, content in contents.items():
+        new = path.with_name(f"{path.name}.new")
+        new.write_text(content, encoding="utf-8")
+        new.replace(path)
+    return list(contents)
 
 
 def _beside(prefix: Path, suffix: str) -> Path:

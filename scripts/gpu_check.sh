@@ -1,41 +1,72 @@
 #!/usr/bin/env bash
-# Everything that wants an NVIDIA GPU, in one go: the tests marked gpu, NVIDIA's checkers of memory
-# and of races on every case of the benchmarks at a small size, and the benchmarks with their targets.
+# Everything that wants an NVIDIA GPU, the shortest and most telling first:
 #
-#     scripts/gpu_check.sh [FOLDER] [OPTIONS OF python -m benchmarks gpu]
+#     tests       tests/test_gpu.py
+#     rehearsal   every case of the benchmarks at a small size, compared with a reference
+#     benchmarks  the benchmarks; without OPTIONS, the step fails where a target is missed
+#     memcheck    the rehearsal under NVIDIA's checker of memory
+#     racecheck   and under that of races
+#     more-tests  all other tests marked gpu, on eight processes
 #
-# Writes all that is said into FOLDER (by default gpu-check).  PYTHON is the interpreter to use.
+#     scripts/gpu_check.sh [STEP [OPTIONS]]
+#
+# Without a STEP all are run; OPTIONS are those of pytest or of `python -m benchmarks gpu`, and can
+# cut a step into parts (`memcheck --cases gradients`, `more-tests tests/test_gpu_formulas.py`).
+# What a step says is added to FOLDER/STEP.log (FOLDER: gpu-check).  PYTHON is the interpreter.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+STEPS=(tests rehearsal benchmarks memcheck racecheck more-tests)
 python=${PYTHON:-python3}
-folder=${1:-gpu-check}
-shift || true
-mkdir -p "$folder"
+folder=${FOLDER:-gpu-check}
 export PYTHONUNBUFFERED=1
 
-status=0
-step() {
-    local name=$1
+# Other versions of libraries than the ones that the tests are developed with have warnings of their
+# own, and so has pytest-benchmark beside pytest-xdist: none of them may fail a test here.
+pytest=("$python" -m pytest -m gpu -rs -W default -p no:cacheprovider -p no:benchmark)
+benchmarks=("$python" -m benchmarks gpu)
+
+# Failing API calls are not reported: cuda-bindings asks older drivers for functions that they lack,
+# and each such question would count as an error.  What redcomp asks for in vain, it raises itself.
+# PyTorch's pool of memory would hide what lies beyond an allocation.
+sanitized() {
+    local tool=$1
     shift
-    echo "== $name: $*"
-    "$@" 2>&1 | tee "$folder/$name.log" || { status=1; echo "== $name: failed"; }
+    if ! command -v compute-sanitizer >/dev/null; then
+        echo "compute-sanitizer is not installed: there is no $tool"
+        return
+    fi
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+        --report-api-errors no "${benchmarks[@]}" --rehearse "$@"
 }
 
-nvidia-smi >"$folder/nvidia-smi.log" 2>&1 || true
-step tests "$python" -m pytest -m gpu -rs -p no:cacheprovider
+run() {
+    local step=$1
+    shift
+    case $step in
+        tests) "${pytest[@]}" tests/test_gpu.py "$@" ;;
+        rehearsal) "${benchmarks[@]}" --rehearse "$@" ;;
+        # With options they may be a part of the benchmarks, which cannot meet all targets.
+        benchmarks) "${benchmarks[@]}" --output "$folder/gpu" "${@:---check}" ;;
+        memcheck | racecheck) sanitized "$step" "$@" ;;
+        more-tests) "${pytest[@]}" -n 8 --ignore tests/test_gpu.py "$@" ;;
+    esac
+}
 
-if command -v compute-sanitizer >/dev/null; then
-    # PyTorch's pool of memory would hide what lies beyond an allocation.
-    export PYTORCH_NO_CUDA_MEMORY_CACHING=1
-    for tool in memcheck racecheck; do
-        step "$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
-            "$python" -m benchmarks gpu --rehearse
-    done
-    unset PYTORCH_NO_CUDA_MEMORY_CACHING
-else
-    echo "== compute-sanitizer is not installed: memory and races are not checked"
+if [[ $# -gt 0 ]]; then
+    if [[ " ${STEPS[*]} " != *" $1 "* ]]; then
+        echo "no step $1; the steps are ${STEPS[*]}" >&2
+        exit 2
+    fi
+    STEPS=("$1")
+    shift
 fi
 
-step benchmarks "$python" -m benchmarks gpu --check --output "$folder/gpu" "$@"
+mkdir -p "$folder"
+nvidia-smi >"$folder/nvidia-smi.log" 2>&1 || true
+status=0
+for step in "${STEPS[@]}"; do
+    echo "== $step $*" | tee -a "$folder/$step.log"
+    run "$step" "$@" 2>&1 | tee -a "$folder/$step.log" || { status=1; echo "== $step: failed"; }
+done
 exit "$status"

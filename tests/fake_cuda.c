@@ -107,10 +107,12 @@ EXPORT int cuLinkComplete(void *linker, void **code, size_t *size) {
 }
 EXPORT int cuLinkDestroy(void *linker) { return SAY("destroy %p", linker), 0; }
 EXPORT int cuModuleLoadData(void **module, const void *code) {
+  if (is("memory")) return SAY("no memory"), OUT_OF_MEMORY;
   SAY("load in %p: %s", stack[depth], (const char *)code);
   return *module = (void *)0x5000000005, 0;
 }
 EXPORT int cuModuleGetFunction(void **function, void *module, const char *name) {
+  if (is("memory")) return SAY("no memory"), OUT_OF_MEMORY;
   SAY("function %s of %p", name, module);
   if (!strcmp(name, "missing")) return NOT_FOUND;
   return *function = (void *)0x6000000006, 0;
@@ -124,7 +126,7 @@ EXPORT int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *count, void *functio
 /* -- memory -- */
 
 EXPORT int cuMemAlloc(unsigned long long *address, size_t size) {
-  if (is("memory")) return OUT_OF_MEMORY;
+  if (is("memory")) return SAY("no memory"), OUT_OF_MEMORY;
   SAY("allocate %zu in %p", size, stack[depth]);
   return *address = (unsigned long long)malloc(size), 0;
 }

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import stat
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.cases import REDUCTION_CASES, SAMPLE, Array, Case, inputs, reference, sample
 from benchmarks.competitors import COMPETITORS, UnsupportedError, competitor
-from benchmarks.measure import Results, WrongResultError, largest_error, prepare
+from benchmarks.measure import (
+    CACHE_VARIABLES,
+    Results,
+    WrongResultError,
+    fresh_process,
+    largest_error,
+    prepare,
+)
 from benchmarks.report import markdown
 from benchmarks.suites import SUITES, Suite
 
@@ -84,6 +95,21 @@ def test_suites_are_complete(suite: Suite) -> None:
     assert len(set(names)) == len(names)
     known = {row.name for row in COMPETITORS}
     assert set(suite.competitors) <= known
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of files")
+def test_caches_of_fresh_processes_are_private_whatever_the_mask(tmp_path: Path) -> None:
+    """redcomp takes no code from a folder in which others may write."""
+    answer = tmp_path / "answer"
+    answer.write_text("7", encoding="utf-8")
+    before = os.umask(0o002)
+    try:
+        found = fresh_process("json.tool", [str(answer)], str(tmp_path))
+    finally:
+        os.umask(before)
+    assert found == 7
+    modes = {name: stat.S_IMODE((tmp_path / name).stat().st_mode) for name in CACHE_VARIABLES}
+    assert modes == dict.fromkeys(CACHE_VARIABLES, 0o700)
 
 
 def test_the_report_shows_ratios_errors_and_what_is_left_out() -> None:

@@ -212,6 +212,67 @@ def test_errors_say_what_failed_and_why(library: Path, mode: str) -> None:
     assert lines[-len(expected) - 1 :] == [*expected, "0"]
 
 
+POOL = """
+    import sys, types
+    def empty_cache():
+        print("emptied")
+        {body}
+    sys.modules["torch.cuda"] = types.SimpleNamespace(empty_cache=empty_cache)
+    try:
+        print(hex({ask}))
+    except DeviceError as error:
+        print("CUDA_ERROR_OUT_OF_MEMORY" in str(error))
+"""
+ASKED = {
+    "allocate": ("driver.allocate(first, 8) and 1", ["allocate 8 in 0x1000", "0x1"]),
+    "load": ("driver.load(first, b'code')", ["load in 0x1000: code", "0x5000000005"]),
+    "function": (
+        "driver.function(first, 5, 'run')",
+        ["function run of 0x5", "0x6000000006"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_memory_that_is_full_is_asked_for_again_without_the_pool_of_pytorch(
+    library: Path, name: str
+) -> None:
+    ask, expected = ASKED[name]
+    frees = "os.environ['FAKE_CUDA'] = '1'"
+    lines = run(library, POOL.format(ask=ask, body=frees), "memory")
+    assert lines == ["retain 0", "no memory", "emptied", *expected]
+
+
+@pytest.mark.parametrize("body", ["pass", "raise RuntimeError('no')"])
+def test_memory_that_stays_full_is_asked_for_twice(library: Path, body: str) -> None:
+    ask, _ = ASKED["allocate"]
+    lines = run(library, POOL.format(ask=ask, body=body), "memory")
+    assert lines == ["retain 0", "no memory", "emptied", "no memory", "True"]
+
+
+def test_the_pool_is_kept_at_other_errors_and_without_errors(library: Path) -> None:
+    ask, expected = ASKED["allocate"]
+    assert run(library, POOL.format(ask=ask, body="pass")) == ["retain 0", *expected]
+    missing = "driver.function(first, 5, 'missing')"
+    lines = run(library, POOL.format(ask=missing, body="pass"))
+    assert lines == ["retain 0", "function missing of 0x5", "False"]
+
+
+def test_pytorch_is_not_imported_when_memory_is_full(library: Path) -> None:
+    lines = run(
+        library,
+        """
+        import sys
+        try:
+            driver.allocate(first, 8)
+        except DeviceError:
+            print([name for name in sys.modules if name.startswith("torch")])
+        """,
+        "memory",
+    )
+    assert lines == ["retain 0", "no memory", "[]"]
+
+
 def test_a_forked_process_is_told_so(library: Path) -> None:
     lines = run(
         library,

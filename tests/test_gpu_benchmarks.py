@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,22 +194,18 @@ def test_every_case_on_a_real_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) == len(GPU_CASES) + 1
 
 
-def test_a_rehearsal_goes_on_after_a_failure(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rehearsal_goes_on_after_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     wrong = dataclasses.replace(BY_NAME["argmin"].case.formula, terms=lambda x, y: x[..., :1] + y)
-    cases = (spoiled("argmin", wrong), BY_NAME["gaussian-D1"])
-    monkeypatch.setattr(command, "GPU_CASES", cases)
+    cases = [spoiled("argmin", wrong), BY_NAME["gaussian-D1"]]
     with driver.use(StandIn()):
-        assert command.rehearse(Site("cpu", MadeUp({})), *TINY) == 1
+        assert command.rehearse(cases, Site("cpu", MadeUp({})), *TINY) == 1
     said = capsys.readouterr()
     assert [line.partition(":")[0] for line in said.out.splitlines()] == [
         row.at(*TINY).case.title for row in (BY_NAME["gaussian-D1"], LAUNCH_CASE)
     ]
     assert said.err.startswith("argmin, redcomp: ")
-    monkeypatch.setattr(command, "GPU_CASES", cases[1:])
     with driver.use(StandIn()):
-        assert command.rehearse(Site("cpu", MadeUp({})), *TINY) == 0
+        assert command.rehearse(cases[1:], Site("cpu", MadeUp({})), *TINY) == 0
 
 
 # -- what is counted -------------------------------------------------------------------------------
@@ -352,6 +348,51 @@ def test_what_one_raises_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatc
     assert [record["competitor"] for record in results.failures] == ["broken"]
 
 
+def test_memory_is_given_back_before_and_after_each_competitor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In PyTorch's pool redcomp could not use it."""
+    row = BY_NAME["gaussian-1e4"].at(*TINY)
+    said: list[str] = []
+
+    def dense(case: Case, given: Sequence[Any]) -> Any:
+        said.append("computes")
+        loop: list[Any] = [Held(said)]  # as closures are, which only a collection finds
+        loop.append(loop)
+        raise UnsupportedError("no")
+
+    class Held:
+        def __init__(self, said: list[str]) -> None:
+            self.said = said
+
+        def __del__(self) -> None:
+            self.said.append("gone")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: said.append("emptied"))
+    competitors = [Competitor(name, "torch", dense) for name in "ab"]
+    prepared(row, competitors, Site("cpu", MadeUp({})), Results("test"))
+    assert said == ["emptied", *["computes", "gone", "emptied"] * 2]
+
+
+def test_after_a_fault_of_the_gpu_it_is_known_who_caused_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fault(*_: Any) -> Any:
+        raise RuntimeError("illegal address")
+
+    def start(*_: Any) -> Any:
+        monkeypatch.setattr(measuring, "tensors", fault)
+        monkeypatch.setattr(torch.cuda, "empty_cache", fault)
+        fault()
+
+    monkeypatch.setattr(command, "gpu_competitor", lambda name: Competitor(name, "torch", start))
+    cases = [BY_NAME["gaussian-1e4"], BY_NAME["gradients"]]
+    with pytest.raises(RuntimeError, match="illegal"):
+        command.rehearse(cases, Site("cpu", MadeUp({})), *TINY)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["gaussian-1e4, redcomp: RuntimeError: illegal address"]
+
+
 def test_launches_are_timed_on_the_host() -> None:
     computation = gpu_competitor("torch").prepare(
         LAUNCH_CASE.case, tensors(inputs(LAUNCH_CASE.case), "cpu")
@@ -468,7 +509,8 @@ def test_each_target_can_be_missed(position: int) -> None:
     assert command.status(results, check=False) == 0
 
 
-def test_targets_without_measurements_are_not_met() -> None:
+def test_targets_without_measurements_are_not_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Competitor, "missing", lambda self: None)
     results = passing()
     results.speed = [r for r in results.speed if r["competitor"] != "KeOps"]
     words = {verdict.target.what: verdict.word for verdict in verdicts(results)}
@@ -476,6 +518,24 @@ def test_targets_without_measurements_are_not_met() -> None:
     assert words["gaussian-1e6: time"] == "met"
     assert command.status(results, check=True) == 1
     assert {verdict.word for verdict in verdicts(Results("empty"))} == {"not measured"}
+
+
+def test_targets_against_who_is_not_installed_are_not_missed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = lambda self: "not installed" if self.name == "KeOps" else None
+    monkeypatch.setattr(Competitor, "missing", absent)
+    results = passing()
+    for records in (results.speed, results.compile, results.launches):
+        records[:] = [r for r in records if r["competitor"] != "KeOps"]
+    assert command.status(results, check=True) == 0
+    said = capsys.readouterr().out
+    assert "not measured: gradients: KeOps' time over redcomp's, at least 3, –" in said
+    assert (said.count("not measured: "), said.count("\n")) == (5, len(TARGETS))
+    results.launches.clear()
+    assert command.status(results, check=True) == 1
+    results.launches.append({"competitor": "redcomp", "median_s": 1.0})
+    assert command.status(results, check=True) == 1
 
 
 def test_targets_are_those_of_known_cases() -> None:
@@ -581,11 +641,9 @@ class Seconds:
     host = device
 
 
-def test_the_command_measures_shows_and_stores(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shown: list[Table] = []
-    monkeypatch.setattr(command, "show", shown.extend)
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """Lets the command measure a stand-in for a GPU, with three cases at a tiny size."""
     cases = [BY_NAME[name].at(*TINY) for name in ("gaussian-1e4", "gradients", "gaussian-1e6")]
     monkeypatch.setattr(command, "GPU_CASES", cases)
     monkeypatch.setattr(measuring, "LAUNCH_CASE", LAUNCH_CASE.at(*TINY))
@@ -596,11 +654,22 @@ def test_the_command_measures_shows_and_stores(
     monkeypatch.setattr(device, "describe", lambda found: DEVICE | {"name": found.name})
     monkeypatch.setattr(device, "watched", lambda state: contextlib.nullcontext())
     monkeypatch.setattr(shares, "of_code", lambda case, target: "not disassembled")
+    with driver.use(StandIn()) as gpu:
+        yield gpu
+
+
+def test_the_command_measures_shows_and_stores(
+    stand_in: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown: list[Table] = []
+    monkeypatch.setattr(command, "show", shown.extend)
     given = ["gpu", "--cases", "gaussian-1e4,gradients", "--only", "redcomp,torch"]
     given += ["--parts", "speed,launches", "--rounds", "1", "--check"]
-    with driver.use(StandIn()) as gpu:
-        assert program.main([*given, "--output", str(tmp_path / "page")]) == 1
-    assert gpu.launches
+    assert program.main([*given, "--output", str(tmp_path / "page")]) == 1
+    assert stand_in.launches
     titles = {table.title for table in shown}
     assert {"Speed", "Share of the hardware's ceiling", "Targets", "Left out"} <= titles
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
@@ -611,6 +680,153 @@ def test_the_command_measures_shows_and_stores(
     assert "python -m benchmarks gpu --cases gaussian-1e4,gradients" in page
     assert json.loads((tmp_path / "page.json").read_text("utf-8"))["device"]["name"] == "stand-in"
     assert "missed: host's time of a warm launch, at most 15 µs, 250 ms" in capsys.readouterr().out
+
+
+def test_a_run_that_is_cut_short_has_stored_what_it_measured(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stored() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((tmp_path / "page.json").read_text("utf-8"))
+        return found
+
+    seen: list[tuple[int, int]] = []
+
+    def measured(row: GpuCase, *rest: Any) -> None:
+        seen.append((len(stored()["compile"]), len(stored()["speed"])))
+        if row.name == "gaussian-1e6":
+            rest[-1].skip(row.name, "torch", "noted last")
+            raise KeyboardInterrupt
+        measure_speed(row, *rest)
+
+    def started(chosen: Sequence[Competitor], results: Results) -> None:
+        results.compile.append(
+            {"competitor": chosen[0].name, "caches": "empty"}
+            | {"import_s": 0.02, "first_s": 0.3, "later_s": 1e-5}
+        )
+
+    monkeypatch.setattr(command, "measure_speed", measured)
+    monkeypatch.setattr(command, "measure_startup", started)
+    given = ["gpu", "--only", "redcomp,torch", "--rounds", "1"]
+    given += ["--cases", "gaussian-1e4,gradients,gaussian-1e6"]
+    with pytest.raises(KeyboardInterrupt):
+        program.main([*given, "--output", str(tmp_path / "page")])
+    assert seen == [(2, 0), (2, 2), (2, 4)]
+    assert {r["case"] for r in stored()["speed"]} == {"gaussian-1e4", "gradients"}
+    assert stored()["skipped"][-1]["reason"] == "noted last"
+    page = (tmp_path / "page.md").read_text("utf-8")
+    assert "| gradients | 250 ms | 250 ms | – |" in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.json", "page.md"]
+
+
+def test_what_is_stored_stays_whole_if_it_cannot_be_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    paths = write(Results("first"), tmp_path / "page", "first")
+    contents = [path.read_text("utf-8") for path in paths]
+
+    def cut_short(path: Path, text: str, **options: Any) -> None:
+        path.write_bytes(text.encode()[:5])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        write(Results("second"), tmp_path / "page", "second")
+    assert [path.read_text("utf-8") for path in paths] == contents
+
+
+def test_some_cases_can_be_rehearsed(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "REHEARSED", TINY)
+    assert program.main(["gpu", "--rehearse", "--cases", "gradients"]) == 0
+    titles = [row.at(*TINY).case.title for row in (BY_NAME["gradients"], LAUNCH_CASE)]
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(": error")[0] for line in said] == titles
+
+
+# -- the script that runs everything ---------------------------------------------------------------
+
+STEPS = ("tests", "rehearsal", "benchmarks", "memcheck", "racecheck", "more-tests")
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Any:
+    """Runs the script with programs that only say how they were called; some of them fail."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("needs bash")
+
+    def run(*arguments: str, failing: str = "none") -> tuple[int, list[str], str]:
+        for name in ("python", "compute-sanitizer", "nvidia-smi"):
+            path = tmp_path / name
+            path.write_text(f'#!{bash}\necho "{name} $*"\n[[ "$*" != *{failing}* ]]\n')
+            path.chmod(0o700)
+        done = subprocess.run(
+            [bash, str(Path(__file__).parents[1] / "scripts" / "gpu_check.sh"), *arguments],
+            env={
+                "PATH": os.pathsep.join([str(tmp_path), os.environ["PATH"]]),
+                "PYTHON": str(tmp_path / "python"),
+                "FOLDER": str(tmp_path / "folder"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = done.stdout.splitlines()
+        calls = [line for line in said if line.startswith(("python ", "compute-sanitizer "))]
+        return done.returncode, calls, done.stdout + done.stderr
+
+    return run
+
+
+def test_all_steps_are_run_the_shortest_first(check: Any, tmp_path: Path) -> None:
+    status, calls, said = check()
+    assert status == 0
+    assert [line[3:].strip() for line in said.splitlines() if line.startswith("== ")] == [*STEPS]
+    tests, rehearsal, benchmarks, memory, races, more = calls
+    for call in (tests, more):
+        assert call.startswith("python -m pytest -m gpu ")
+        assert " -W default " in call
+        assert " -p no:benchmark " in call
+    assert tests.endswith(" tests/test_gpu.py")
+    assert more.endswith(" -n 8 --ignore tests/test_gpu.py")
+    assert rehearsal == "python -m benchmarks gpu --rehearse"
+    assert benchmarks == f"python -m benchmarks gpu --output {tmp_path}/folder/gpu --check"
+    for call, tool in ((memory, "memcheck"), (races, "racecheck")):
+        options = f"--tool {tool} --error-exitcode 1 --report-api-errors no"
+        program = f"{tmp_path}/python -m benchmarks gpu --rehearse"
+        assert call == f"compute-sanitizer {options} {program}"
+    logs = {path.name for path in (tmp_path / "folder").iterdir()}
+    assert logs == {f"{name}.log" for name in (*STEPS, "nvidia-smi")}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_one_step_is_run_with_options_and_its_log_grows(
+    check: Any, tmp_path: Path, step: str
+) -> None:
+    for options in (["-k", "two words"], ["--more"]):
+        status, calls, _ = check(step, *options)
+        (call,) = calls
+        assert status == 0
+        assert call.endswith(" ".join(options))
+        assert "--check" not in call
+    log = (tmp_path / "folder" / f"{step}.log").read_text()
+    assert "two words" in log
+    assert "--more" in log
+
+
+def test_a_step_that_fails_does_not_stop_the_others(check: Any) -> None:
+    status, calls, said = check(failing="racecheck")
+    assert status == 1
+    assert len(calls) == len(STEPS)
+    assert [line for line in said.splitlines() if "failed" in line] == ["== racecheck: failed"]
+
+
+def test_unknown_steps_are_refused(check: Any) -> None:
+    status, calls, said = check("gpu-check")
+    assert status == 2
+    assert not calls
+    assert "no step gpu-check" in said
 
 
 def test_competitors_and_cases_have_names_of_their_own() -> None:

@@ -23,7 +23,7 @@ from redcomp.ptx.layout import Launch
 from redcomp.runtime import driver as drivers
 from redcomp.runtime import gpu
 from redcomp.runtime.driver import Device, DeviceError
-from redcomp.runtime.gpu import MOST_BLOCKS, Copies, GpuKernel, Queue
+from redcomp.runtime.gpu import MOST_BLOCKS, Copies, GpuKernel, Queue, Upload
 from redcomp.runtime.tasks import Blocks, whole
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -309,6 +309,41 @@ def test_tables_are_released_when_another_is_made() -> None:
     assert driver.calls["release"] == 3
 
 
+class Refusing(ModelDriver):
+    """Refuses to release some addresses; notes what it was asked to release."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[int] = set()
+        self.asked: list[int] = []
+
+    def release(self, device: Device, address: int) -> None:
+        self.asked.append(address)
+        if address in self.refused:
+            raise DeviceError(f"{address} is not released")
+        super().release(device, address)
+
+
+def test_what_cannot_be_released_yet_is_released_later() -> None:
+    """And does not stop the call that was about to copy a table of its own."""
+    driver = Refusing()
+    device = driver.devices()[0]
+    old = [Upload(driver, device, np.arange(n)) for n in (1, 2, 3)]
+    addresses = [upload.address for upload in old]
+    driver.refused = set(addresses[:2])
+    old.clear()
+    gc.collect()
+    kept = Upload(driver, device, np.arange(4))
+    assert sorted(driver.asked) == sorted(addresses)
+    assert driver.memory.keys() == {kept.address, *addresses[:2]}
+    driver.refused = {addresses[0]}
+    again = Upload(driver, device, np.arange(5))
+    assert driver.memory.keys() == {kept.address, again.address, addresses[0]}
+    driver.refused.clear()
+    last = Upload(driver, device, np.arange(6))
+    assert driver.memory.keys() == {kept.address, again.address, last.address}
+
+
 def test_what_a_recorded_call_points_to_stays() -> None:
     driver = ModelDriver()
     kernel, arena = GpuKernel("code", (driver.kernel,)), Arena(driver)
@@ -369,6 +404,28 @@ def test_memory_is_released_after_an_error() -> None:
             Copies(driver, driver.devices()[0]), whole(6, 10), sizes[:1], sizes[1:], None, 0, False
         )
     assert not driver.memory
+
+
+class Broken(Refusing):
+    """A fault shows when results are copied; from then on one address cannot be released."""
+
+    def copy_out(self, device: Device, target: int, source: int, size: int, stream: int) -> None:
+        self.refused = {min(self.memory)}
+        raise DeviceError("the kernel faulted")
+
+
+def test_the_first_error_is_told_and_all_memory_is_released_that_can_be() -> None:
+    driver = Broken()
+    out, x, y = problem(6, 10)
+    sizes = [(array.ctypes.data, array.nbytes) for array in (out, x, y)]
+    kernel, copies = GpuKernel("code", (driver.kernel,)), Copies(driver, driver.devices()[0])
+    with pytest.raises(DeviceError, match="the kernel faulted"):
+        kernel.run_copied(copies, whole(6, 10), sizes[:1], sizes[1:], None, 0, False)
+    assert driver.calls["allocate"] == len(driver.asked) == 3
+    assert driver.memory.keys() == driver.refused
+    driver.refused = set()
+    Upload(driver, driver.devices()[0], np.arange(1))
+    assert driver.calls["release"] == 3
 
 
 # -- which driver --

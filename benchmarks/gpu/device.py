@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import shutil
 import statistics
 import subprocess
@@ -127,6 +128,16 @@ def summary(lines: Sequence[str]) -> Record:
         "hottest_c": max(temperatures),
         "most_w": max(powers),
     }
+
+
+def give_back() -> None:
+    """Let go of the memory of tensors that are gone, which PyTorch would keep for itself."""
+    import torch
+
+    gc.collect()
+    # After a fault of the GPU it fails like all else: that is told of whoever caused the fault.
+    with contextlib.suppress(RuntimeError):
+        torch.cuda.empty_cache()  # does nothing where no GPU is in use
 
 
 def _is_number(text: str) -> bool:

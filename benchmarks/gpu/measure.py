@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.cases import inputs, reference
 from benchmarks.competitors import Competitor, Computation, UnsupportedError
-from benchmarks.gpu import shares
+from benchmarks.gpu import device, shares
 from benchmarks.gpu.cases import LAUNCH_CASE, STARTUP_CASE, GpuCase
 from benchmarks.gpu.competitors import REDCOMP, tensors
 from benchmarks.gpu.timing import Timer, interleaved
@@ -56,6 +56,8 @@ def prepared(
     given = tensors(arrays, site.device)
     computations: dict[str, Computation] = {}
     errors: dict[str, float] = {}
+    # What was measured before may have left a large part of the GPU's memory in PyTorch's pool.
+    device.give_back()
     for competitor in competitors:
         name = competitor.name
         try:
@@ -68,6 +70,7 @@ def prepared(
         # that must not cost those of the others.
         except Exception as failure:  # noqa: BLE001
             results.fail(row.name, name, _first_line(failure))
+        device.give_back()
     return computations, errors
 
 

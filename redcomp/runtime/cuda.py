@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from redcomp.runtime.driver import Device, DeviceError
@@ -114,12 +115,14 @@ class CudaDriver:
     def load(self, device: Device, code: bytes) -> int:
         """A module of machine code, loaded into the device's primary context."""
         with self._current(device):
-            return int(self._checked(self._api.cuModuleLoadData(code), "loading machine code"))
+            loaded = self._given_memory(lambda: self._api.cuModuleLoadData(code))
+            return int(self._checked(loaded, "loading machine code"))
 
     def function(self, device: Device, module: int, name: str) -> int:
         """A kernel of a module."""
         with self._current(device):
-            found = self._api.cuModuleGetFunction(module, name.encode())
+            # Drivers that load lazily take the kernel's memory only now.
+            found = self._given_memory(lambda: self._api.cuModuleGetFunction(module, name.encode()))
             return int(self._checked(found, f"finding the kernel {name}"))
 
     def resident_blocks(self, device: Device, function: int, threads: int) -> int:
@@ -134,7 +137,7 @@ class CudaDriver:
         """The address of `size` bytes of the device's memory."""
         with self._current(device):
             what = f"allocating {size} bytes on {device.name}"
-            return int(self._checked(self._api.cuMemAlloc(size), what))
+            return int(self._checked(self._given_memory(lambda: self._api.cuMemAlloc(size)), what))
 
     def release(self, device: Device, address: int) -> None:
         """Give memory back when all work queued so far is done with it."""
@@ -159,6 +162,21 @@ class CudaDriver:
             copied = self._api.cuMemcpyDtoHAsync(target, source, size, on)
             self._checked(copied, "copying from a GPU")
             self._checked(self._api.cuStreamSynchronize(on), "copying from a GPU")
+
+    def _given_memory(self, ask: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """What a call returns; it is repeated once if what lacks may be in PyTorch's pool.
+
+        PyTorch keeps the memory of tensors that are gone, and gives it back only when asked to.
+        """
+        result = ask()
+        # It has such a pool only if somebody has imported it; and may be being imported just now.
+        empty = getattr(sys.modules.get("torch.cuda"), "empty_cache", None)
+        if result[0] != self._api.CUresult.CUDA_ERROR_OUT_OF_MEMORY or empty is None:
+            return result
+        # What it raises says less than that the memory is full.
+        with contextlib.suppress(RuntimeError):
+            empty()
+        return ask()
 
     # -- execution ---------------------------------------------------------------------------------
 

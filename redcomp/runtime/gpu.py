@@ -20,7 +20,7 @@ import numpy as np
 
 from redcomp.ptx.layout import JOB_WORD, JOIN, RUN, Launch, kernel_name
 from redcomp.runtime.cache import default_cache
-from redcomp.runtime.driver import Device, Driver
+from redcomp.runtime.driver import Device, DeviceError, Driver
 from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
 from redcomp.runtime.words import words
 
@@ -80,17 +80,26 @@ class Upload:
 
 
 # Memory of uploads that are gone.  It is released when another one is made, because an object may
-# go at any time, and a graph that is just being recorded would not survive a release.
+# go at any time, and a graph that is just being recorded would not survive a release; or when other
+# memory is released.
 _dropped: collections.deque[tuple[Driver, Device, int]] = collections.deque()
 # What recorded calls point to, which may be repeated until the process ends.
 _recorded: list[object] = []
 
 
 def _release_dropped() -> None:
-    with contextlib.suppress(IndexError):  # when there is none left
-        while True:
+    """Try each once: what the driver does not release now, it may release later."""
+    for _ in range(len(_dropped)):
+        try:
             driver, device, address = _dropped.popleft()
+        except IndexError:  # another thread has taken it
+            return
+        try:
             driver.release(device, address)
+        except DeviceError:
+            # Not the caller's fault: the memory was another call's, and a fault of the device is
+            # reported by whatever the caller asks for next.
+            _dropped.append((driver, device, address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +338,9 @@ def _memory(driver: Driver, device: Device) -> Iterator[Allocate]:
     try:
         yield allocate
     finally:
-        for address in taken:
-            driver.release(device, address)
+        # Nothing is raised here, which would hide what the call itself has raised.
+        _dropped.extend((driver, device, address) for address in taken)
+        _release_dropped()
 
 
 _uploaded: collections.OrderedDict[tuple[Driver, int, bytes], Upload] = collections.OrderedDict()
