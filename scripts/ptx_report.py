@@ -65,10 +65,18 @@ CASES = (
         _points(3, "b = Vj(1)", "e = Vi(1)"),
     ),
     Case(
-        "Softmax weights, D = 16",
-        "x | y",
-        _points(16, "b = Vj(16)"),
-        {"reduction_op": "SumSoftMaxWeight", "formula2": "b"},
+        "Gradient of the Gaussian, D = 64",
+        f"Grad({GAUSSIAN}, x, e)",
+        _points(64, "b = Vj(1)", "e = Vi(1)"),
+    ),
+    *(
+        Case(
+            f"Softmax weights, D = {dim}",
+            "x | y",
+            _points(dim, f"b = Vj({dim})"),
+            {"reduction_op": "SumSoftMaxWeight", "formula2": "b"},
+        )
+        for dim in (16, 64)
     ),
     Case("Gaussian, D = 3, float64", GAUSSIAN, _points(3, "b = Vj(1)"), dtype="float64"),
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from test_ptx_resources import FORMULAS, gradients
 
 from redcomp.compile import GpuLowering
 from redcomp.numpy import Genred
@@ -54,7 +55,9 @@ BUDGETS = {
     "ArgMin, D = 3": Budget(9.31, 6.03, 2.97, 0.00, 0.00, 1.00),
     "KMin, K = 10, D = 3": Budget(8.50, 6.00, 1.25, 0.00, 0.00, 2.00),
     "Gradient of the Gaussian, D = 3": Budget(12.50, 11.00, 0.12, 1.00, 0.00, 1.00),
+    "Gradient of the Gaussian, D = 64": Budget(216.00, 194.00, 2.00, 1.00, 0.00, 65.00),
     "Softmax weights, D = 16": Budget(41.00, 34.00, 2.00, 1.00, 0.00, 8.00),
+    "Softmax weights, D = 64": Budget(172.00, 130.00, 3.00, 1.00, 0.00, 128.00),
     "Gaussian, D = 3, float64": Budget(44.62, 2.12, 13.25, 1.00, 26.00, 2.00),
 }
 TOLERANCE = 0.1
@@ -128,6 +131,14 @@ def test_what_was_aimed_at(name: str, arithmetic: int, most: float) -> None:
     """Operations of float32 and the exponential, counted by hand, and little around them."""
     made = lowering(name, "sm_90")
     assert arithmetic < made.stats.instructions <= most
+
+
+def test_gradient_of_a_softmax_meets_its_mean_once_a_row() -> None:
+    """Three products with vectors a pair: for the exponent, for the slope, for the gradient."""
+    dim = 16
+    in_rows = next(gradients(FORMULAS["attention"].reduction(dim)))
+    operations = in_rows.lower("f32", "sm_90").stats.operations
+    assert 3 * dim <= sum(operations.values()) <= 3 * dim + 6
 
 
 @pytest.mark.parametrize("name", ["LogSumExp, D = 3", "KMin, K = 10, D = 3"])
