@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,10 @@ from benchmarks.competitors import COMPETITORS
 from benchmarks.measure import Record, Results
 
 ABSENT = "–"
+ERRORS = (
+    "against float64 and relative to the largest value: of distances where places are wanted, of "
+    "the residual where a system is solved"
+)
 COLOURS = ("tab:red", "tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:pink", "0.5")
 
 
@@ -47,7 +51,7 @@ def tables(results: Results) -> list[Table]:
     """Every table that the results can fill."""
     made = (
         _speed_table(results.speed),
-        _error_table(results.speed),
+        errors_table(results.speed, _names(results.speed), ERRORS),
         _cases_table(results.speed),
         _compile_table(results.compile),
         _import_table(results.imports),
@@ -89,19 +93,14 @@ def _speed_table(records: list[Record]) -> Table:
     )
 
 
-def _error_table(records: list[Record]) -> Table:
-    names = _names(records)
+def errors_table(records: list[Record], names: Sequence[str], of_what: str) -> Table:
+    """The error of each competitor in each case."""
     rows = (
         (name, *(f"{row[n]['error']:.0e}" if n in row else ABSENT for n in names))
         for name, row in by_case(records).items()
     )
-    return Table(
-        "Errors",
-        "The largest error on a sample of outputs, against float64 and relative to the largest "
-        "value: of distances where places are wanted, of the residual where a system is solved.",
-        ("case", *names),
-        tuple(rows),
-    )
+    note = f"The largest error on a sample of outputs, {of_what}."
+    return Table("Errors", note, ("case", *names), tuple(rows))
 
 
 def _cases_table(records: list[Record]) -> Table:

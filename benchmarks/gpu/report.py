@@ -7,7 +7,21 @@ from collections.abc import Sequence
 from benchmarks.gpu.competitors import GPU_COMPETITORS, KEOPS, REDCOMP
 from benchmarks.gpu.targets import verdicts
 from benchmarks.measure import Record, Results
-from benchmarks.report import ABSENT, Table, by_case, duration, page, skipped_table, written_by
+from benchmarks.report import (
+    ABSENT,
+    Table,
+    by_case,
+    duration,
+    errors_table,
+    page,
+    skipped_table,
+    written_by,
+)
+
+ERRORS = (
+    "against float64 on the host and relative to the largest value: of distances where places are "
+    "wanted"
+)
 
 # Names of the pipes for readers who know the hardware.
 PIPES = {"fma": "FP32", "xu": "MUFU", "alu": "ALU", "fp64": "FP64", "lsu": "LSU", "issue": "issue"}
@@ -22,7 +36,7 @@ def tables(results: Results) -> list[Table]:
         _startup_table(results.compile),
         _launches_table(results.launches),
         _targets_table(results),
-        _errors_table(results.speed),
+        errors_table(results.speed, _names(results.speed), ERRORS),
         _cases_table(results.speed),
         skipped_table(results.skipped),
     )
@@ -156,21 +170,6 @@ def _launches_table(records: list[Record]) -> Table:
 def _targets_table(results: Results) -> Table:
     rows = tuple(verdict.cells for verdict in verdicts(results))
     return Table("Targets", "What redcomp is to reach.", ("what", "target", "found", ""), rows)
-
-
-def _errors_table(records: list[Record]) -> Table:
-    names = _names(records)
-    rows = (
-        (name, *(f"{row[n]['error']:.0e}" if n in row else ABSENT for n in names))
-        for name, row in by_case(records).items()
-    )
-    return Table(
-        "Errors",
-        "The largest error on a sample of outputs, against float64 on the host and relative to the "
-        "largest value: of distances where places are wanted.",
-        ("case", *names),
-        tuple(rows),
-    )
 
 
 def _cases_table(records: list[Record]) -> Table:
