@@ -20,8 +20,9 @@ from redcomp.passes.scalarize import Unrolling
 TRIPLE = "nvptx64-nvidia-cuda"
 # Of 32 bits, of one thread.
 REGISTERS = 255
-# States of a row that leave enough registers for what else a pair needs, and the vectors that are
-# written out: results may be wide, since they are divided; lists cannot be.
+# Most states of a row in a part: with a row and its results of 64 components, with fewer results,
+# and with registers left for more rows.  And the vectors that are written out: results may be wide,
+# since they are divided; lists cannot be.
 CARRIED: Mapping[str, tuple[int, ...]] = {
     "f32": (72, 48, 24, 16),
     "f64": (36, 24, 12, 8),

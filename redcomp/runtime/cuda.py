@@ -164,7 +164,7 @@ class CudaDriver:
             self._checked(self._api.cuStreamSynchronize(on), "copying from a GPU")
 
     def _given_memory(self, ask: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
-        """What a call returns; it is repeated once if what lacks may be in PyTorch's pool.
+        """What a call returns; it is repeated once if the memory may be in PyTorch's pool.
 
         PyTorch keeps the memory of tensors that are gone, and gives it back only when asked to.
         """
