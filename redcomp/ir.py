@@ -13,6 +13,7 @@ operations in `BINDERS` (`fold`, `map`) bind it: whatever depends on it is the b
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
@@ -131,9 +132,9 @@ class Value:
 
     def with_args(self, args: tuple[Value, ...]) -> Value:
         """The same operation on other arguments; itself if they are the same objects."""
-        if all(a is b for a, b in zip(args, self.args, strict=True)):
+        if args == self.args:  # values are compared by identity
             return self
-        return replace(self, args=args)
+        return Value(self.op, args, self.type, self.attrs, self.span)
 
     # Arithmetic on values builds the operations of the same name, so that the rules of the
     # operation tables read like formulas.  Numbers become constants of the other operand's dtype.
@@ -447,17 +448,19 @@ def topological(roots: Iterable[Value], known: Container[int] = ()) -> Iterator[
     Nothing is yielded or searched below a value whose `id` is `known`.
     """
     seen: set[int] = set()
-    stack: list[tuple[Value, int]] = [(root, 0) for root in reversed(tuple(roots))]
+    stack = list(roots)
+    stack.reverse()
     while stack:
-        value, position = stack.pop()
-        if id(value) in seen or id(value) in known:
-            continue
-        if position < len(value.args):
-            stack.append((value, position + 1))
-            stack.append((value.args[position], 0))
-            continue
-        seen.add(id(value))
-        yield value
+        value = stack[-1]
+        key = id(value)
+        if key not in seen and key not in known:
+            missing = [a for a in value.args if id(a) not in seen and id(a) not in known]
+            if missing:
+                stack += reversed(missing)
+                continue
+            seen.add(key)
+            yield value
+        stack.pop()
 
 
 def leaves_of(roots: Iterable[Value], numbers: Mapping[int, int]) -> dict[int, int]:
@@ -497,10 +500,13 @@ def loop_of(counter: Value) -> tuple[int, int]:
     return counter["level"], counter["extent"]
 
 
+_BITS = struct.Struct("d").pack
+
+
 def _key_attribute(item: tuple[str, Attribute]) -> object:
     name, value = item
     # 0.0 and -0.0 are different constants and NaN equals itself, so floats are compared by bits.
-    return (name, np.float64(value).tobytes()) if isinstance(value, float) else item
+    return (name, _BITS(value)) if isinstance(value, float) else item
 
 
 class Interner:
@@ -510,11 +516,13 @@ class Interner:
         self._known: dict[object, Value] = {}
 
     def __call__(self, value: Value) -> Value:
+        type_, attrs = value.type, value.attrs
         key = (
             value.op,
-            tuple(map(id, value.args)),
-            value.type,
-            tuple(map(_key_attribute, value.attrs)),
+            type_.dtype,
+            type_.dim,
+            tuple(map(_key_attribute, attrs)) if attrs else attrs,
+            *map(id, value.args),
         )
         return self._known.setdefault(key, value)
 
@@ -531,8 +539,11 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int,
     alive: list[Value] = []  # the dictionaries are keyed by id, so nothing in them may be freed
 
     def share(value: Value) -> Value:
+        known = interned.get(id(value))
+        if known is not None:
+            return known
         for part in topological([value], known=interned):
-            kept = intern(part.with_args(tuple(interned[id(a)] for a in part.args)))
+            kept = intern(part.with_args(tuple([interned[id(a)] for a in part.args])))
             interned[id(part)] = interned[id(kept)] = kept
             alive.append(part)
         return interned[id(value)]
@@ -542,12 +553,12 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int,
         if replacement is value:
             return value
         for part in list(topological([replacement], known=final)):
-            final[id(part)] = settle(share(part.with_args(tuple(final[id(a)] for a in part.args))))
+            final[id(part)] = settle(share(part.with_args(tuple([final[id(a)] for a in part.args]))))
         return final[id(replacement)]
 
     done: dict[int, Value] = {}
     for value in topological(roots):
-        shared = share(value.with_args(tuple(done[id(a)] for a in value.args)))
+        shared = share(value.with_args(tuple([done[id(a)] for a in value.args])))
         if id(shared) not in final:
             final[id(shared)] = settle(shared)
         done[id(value)] = final[id(shared)]

@@ -8,6 +8,7 @@ of lanes, the rest is uniform and becomes a vector only where it meets one.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -131,22 +132,20 @@ class Emitter:
 
     def emit(self, roots: Iterable[Value]) -> None:
         """Write everything that the roots need and that is not bound yet."""
+        known = set().union(*self.bound.maps)  # found faster than in a chain of scopes
         pending = [
             value
-            for value in topological(roots, known=self.bound)
+            for value in topological(roots, known)
             if self.free[id(value)] <= self.inside and not value.is_constant
         ]
         while pending:
-            waiting: list[Value] = []
+            waiting: dict[int, Value] = {}  # loops, and what needs their results
             for value in pending:
-                if value.op == "fold" or not self._is_ready(value.args):
-                    waiting.append(value)
+                if value.op == "fold" or not waiting.keys().isdisjoint(map(id, value.args)):
+                    waiting[id(value)] = value
                 else:
                     self._emit_value(value)
-            pending = self._emit_folds(waiting) if waiting else waiting
-
-    def _is_ready(self, args: Iterable[Value]) -> bool:
-        return all(arg.is_constant or id(arg) in self.bound for arg in args)
+            pending = self._emit_folds(list(waiting.values())) if waiting else []
 
     def _emit_value(self, value: Value) -> None:
         rows, cols = self._shape(value)
@@ -285,10 +284,7 @@ class Emitter:
 
     def _table(self, value: Value) -> str:
         """The entries of a lookup as a vector register, repeated to fill it."""
-        scalar, integer = LLVM_TYPES[value.dtype], value.args[0].dtype
-        entries = np.array(value["table"], NUMPY_DTYPES[integer]).view(value.type.numpy)
-        texts = [f"{scalar} {float_literal(float(e))}" for e in entries]
-        return f"<{', '.join(texts * (self.target.lanes(value.dtype) // len(texts)))}>"
+        return _table(value["table"], value.args[0].dtype, value.dtype, self.target.lanes(value.dtype))
 
     def intrinsic(self, op: str, dtype: str, lane: bool) -> str:
         """The overloaded name of an intrinsic."""
@@ -447,6 +443,16 @@ class Emitter:
         return held
 
 
+@functools.cache
+def _table(bits: tuple[int, ...], integer: str, dtype: str, lanes: int) -> str:
+    """Numbers, given by their bits, as a vector of so many lanes."""
+    scalar = LLVM_TYPES[dtype]
+    entries = np.array(bits, NUMPY_DTYPES[integer]).view(NUMPY_DTYPES[dtype])
+    texts = [f"{scalar} {float_literal(float(entry))}" for entry in entries]
+    return f"<{', '.join(texts * (lanes // len(texts)))}>"
+
+
+@functools.cache
 def _vector(lanes: int, dtype: str) -> str:
     """LLVM's name of a vector, or of a scalar for one lane."""
     scalar = LLVM_TYPES[dtype]

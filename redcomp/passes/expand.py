@@ -1,11 +1,17 @@
-"""expand: rewrite what a target cannot emit, until only its primitives are left."""
+"""expand: rewrite what a target cannot emit, until only its primitives are left.
+
+An operation's expansion depends on its types and attributes, never on what its operands are.  So it
+is worked out once, on variables, and copied for each value.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 from redcomp.errors import CompilerError
-from redcomp.ir import P, Value, rewrite, rewrite_program
+from redcomp.ir import Attribute, Interner, P, Type, Value, rewrite, topological, variable
 from redcomp.ops.table import OPERATIONS
 
 STRUCTURAL = frozenset(
@@ -15,12 +21,60 @@ STRUCTURAL = frozenset(
 
 def expand(program: P, primitives: Collection[str]) -> P:
     """A scalar program in terms of `primitives` (names of operations) and structural operations."""
-    return rewrite_program(program, lambda value: _expanded(value, primitives))
+    chosen, intern = frozenset(primitives), Interner()
+    done: dict[int, Value] = {}
+    for value in topological(program.roots):
+        args = tuple([done[id(arg)] for arg in value.args])
+        if value.op in STRUCTURAL:
+            done[id(value)] = value.with_args(args)
+        else:
+            types = tuple([arg.type for arg in args])
+            template = _template(value.op, types, value.type, value.attrs, chosen)
+            done[id(value)] = template.of(value, args, intern)
+    return program.map_roots(lambda root: done[id(root)])
 
 
 def expand_value(value: Value, primitives: Collection[str]) -> Value:
     """One operation and all that it needs, in terms of primitives."""
     return rewrite([value], lambda part: _expanded(part, primitives))[id(value)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """An operation on variables, expanded.
+
+    values  what the expansion computes, in order; the operands come first
+    result  None where the operation is a primitive
+    """
+
+    values: tuple[Value, ...]
+    result: Value | None
+
+    def of(self, value: Value, args: tuple[Value, ...], intern: Interner) -> Value:
+        """The expansion of such an operation on these operands; shares what another one has too."""
+        if self.result is None:
+            return value.with_args(args)
+        done: dict[int, Value] = dict(zip(map(id, self.values), args, strict=False))
+        for part in self.values[len(args) :]:
+            made = tuple([done[id(arg)] for arg in part.args])
+            done[id(part)] = intern(Value(part.op, made, part.type, part.attrs, value.span))
+        return done[id(self.result)]
+
+
+@functools.lru_cache(maxsize=4096)
+def _template(
+    op: str,
+    types: tuple[Type, ...],
+    type_: Type,
+    attrs: tuple[tuple[str, Attribute], ...],
+    primitives: frozenset[str],
+) -> _Template:
+    operands = tuple(variable("operand", "i", n, of) for n, of in enumerate(types))
+    value = Value(op, operands, type_, attrs)
+    result = expand_value(value, primitives)
+    if result.op == op and result.args == operands:
+        return _Template((), None)
+    return _Template(tuple(topological((*operands, result))), result)
 
 
 def emits(op: str, dtype: str, primitives: Collection[str]) -> bool:

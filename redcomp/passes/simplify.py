@@ -42,26 +42,30 @@ class Rule:
 
 def simplify(program: P, *, use_fast_math: bool = False) -> P:
     """Apply all (exact) rules to every value until none fits."""
-    rules: dict[str, list[Rule]] = {}
+    rules: dict[str, list[Callable[[Value], Value | None]]] = {}
     for rule in RULES:
         if rule.is_exact or use_fast_math:
             for op in rule.ops:
-                rules.setdefault(op, []).append(rule)
+                rules.setdefault(op, [_fold_constants]).append(rule.apply)
+    others = (_fold_constants,)
 
     def simplified(value: Value) -> Value:
-        candidates = (rule.apply(value) for rule in rules.get(value.op, ()))
-        folded = _fold_constants(value)
-        return folded or next((c for c in candidates if c is not None), value)
+        for rule in rules.get(value.op, others):
+            simpler = rule(value)
+            if simpler is not None:
+                return simpler
+        return value
 
     return rewrite_program(program, simplified)
 
 
 def _fold_constants(value: Value) -> Value | None:
     """Primitives of constants; other operations follow once they are expanded to primitives."""
+    for arg in value.args:
+        if arg.op != "constant":
+            return None
     row = OPERATIONS.get(value.op)
-    if row is None or not row.is_primitive or value.dim != 1:
-        return None
-    if not value.args or not all(arg.is_constant for arg in value.args):
+    if row is None or not row.is_primitive or value.dim != 1 or not value.args:
         return None
     operands = [np.array([arg["value"]], dtype=arg.type.numpy) for arg in value.args]
     with np.errstate(all="ignore"):
@@ -265,7 +269,10 @@ def _useless_clamp(value: Value) -> Value | None:
 
 def _broadcast_operand(value: Value) -> Value | None:
     """An elementwise operation repeats scalars by itself, if another operand has all components."""
-    if not any(arg.op == "broadcast" for arg in value.args):
+    for arg in value.args:
+        if arg.op == "broadcast":
+            break
+    else:
         return None
     narrow = tuple(a.args[0] if a.op == "broadcast" else a for a in value.args)
     if max(arg.dim for arg in narrow) == value.dim:
