@@ -29,7 +29,7 @@ from redcomp.llvm_backend.target import Target, check_runs_here, host_target
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.contract import contract
 from redcomp.passes.cse import cse
-from redcomp.passes.expand import STRUCTURAL, expand
+from redcomp.passes.expand import STRUCTURAL, expand, measure
 from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
@@ -95,8 +95,13 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "legal": lambda p, c: legal(p, c.target.primitives),
 }
 
-# Assemblers' time grows faster than a body, which is kept below this many values.
+# Assemblers' time grows faster than a body, which is kept below this many values; on hosts, where
+# it does not, below so many operations that it is compiled in about a second.
 LONGEST_BODY = 1500
+LONGEST_EXPANDED = 20_000
+# Loops inside of loops compute what they share anew, as in a network's layers.  Above so many times
+# the necessary operations, writing the vectors out is faster (benchmarks/schedules.py).
+MOST_REPETITIONS = 2.5
 
 # From a formula's kernel to what the code generator takes.
 PIPELINE = (
@@ -118,12 +123,20 @@ PIPELINE = (
 def _scalarized(nest: Nest, target: Target) -> Nest:
     """On scalars, with as much written out as the target's registers and patience allow."""
     *preferred, last = target.unrolling[nest.dtype]
-    most = max(target.carried.get(nest.dtype, (0,)))
     for unrolling in preferred:
         made = scalarize(nest, unrolling)
-        if all(_is_small(part, most) for part in partition(made, most)):
+        if _is_suited(made, target):
             return made
     return scalarize(nest, last)
+
+
+def _is_suited(nest: Nest, target: Target) -> bool:
+    """Whether bodies are short, and their states few enough or their loops without repetitions."""
+    if target.carried:
+        most = max(target.carried[nest.dtype])
+        return all(_is_small(part, most) for part in partition(nest, most))
+    size = measure(nest.pairs, target.primitives)
+    return size.written <= LONGEST_EXPANDED and size.done <= MOST_REPETITIONS * size.needed
 
 
 def _is_small(part: Part, most: int) -> bool:

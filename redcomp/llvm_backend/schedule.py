@@ -63,7 +63,7 @@ _BLOCKS: _Blocks = ((4, 2), (1, 2), (1, 1))
 _LOOP_BLOCKS_OF_A_ROW: _Blocks = ((1, 8), (1, 4), (1, 1))
 _BLOCKS_OF_A_ROW: _Blocks = ((1, 4), (1, 2), (1, 1))
 # A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
-_VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 1))
+_VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 4), (1, 2), (1, 1))
 # Where the states are rarely adjusted, branches keep the pairs apart: the first row is for states
 # that are stepped too, the second for those that only change then.
 _ADJUSTED_BLOCKS: _Blocks = ((1, 2), (1, 1))

@@ -7,11 +7,13 @@ is worked out once, on variables, and copied for each value.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from redcomp.errors import CompilerError
-from redcomp.ir import Attribute, Interner, P, Type, Value, rewrite, topological, variable
+from redcomp.ir import BINDERS, Attribute, Interner, P, Type, Value, free_indices, rewrite, topological, variable
 from redcomp.ops.table import OPERATIONS
 
 STRUCTURAL = frozenset(
@@ -34,6 +36,51 @@ def expand(program: P, primitives: Collection[str]) -> P:
     return program.map_roots(lambda root: done[id(root)])
 
 
+class Size(NamedTuple):
+    """Operations of a scalar program when it is expanded.
+
+    written  as they are listed, those of a loop once
+    needed   for a pair, if nothing were computed twice
+    done     for a pair
+    """
+
+    written: int
+    needed: int
+    done: int
+
+
+def measure(roots: Iterable[Value], primitives: Collection[str]) -> Size:
+    """How many operations there will be, without expanding anything."""
+    chosen, values = frozenset(primitives), list(topological(roots))
+    loops, times = free_indices(values), _times(values)
+    written = needed = done = 0
+    for value in values:
+        if value.op not in STRUCTURAL:
+            types = tuple([arg.type for arg in value.args])
+            size = _template(value.op, types, value.type, value.attrs, chosen).size
+            written += size
+            needed += size * math.prod(extent for _, extent in loops[id(value)])
+            done += size * times[id(value)]
+    return Size(written, needed, done)
+
+
+def _times(values: Sequence[Value]) -> dict[int, int]:
+    """How often each value is computed for a pair, in the loops that it is inside of.
+
+    What does not change in a loop is computed before it, unless it changes in one that is further
+    inside.
+    """
+    loops = free_indices(values)
+    around: dict[int, tuple[int, ...]] = {}  # the extents of the loops, outermost first
+    for user in reversed(values):
+        outside = around.get(id(user), ())
+        inside = (*outside, user.args[-1]["extent"]) if user.op in BINDERS else outside
+        for arg in user.args:
+            depth = max((level + 1 for level, _ in loops[id(arg)]), default=0)
+            around[id(arg)] = max(around.get(id(arg), ()), inside[:depth], key=math.prod)
+    return {id(value): math.prod(around.get(id(value), ())) for value in values}
+
+
 def expand_value(value: Value, primitives: Collection[str]) -> Value:
     """One operation and all that it needs, in terms of primitives."""
     return rewrite([value], lambda part: _expanded(part, primitives))[id(value)]
@@ -49,6 +96,11 @@ class _Template:
 
     values: tuple[Value, ...]
     result: Value | None
+
+    @property
+    def size(self) -> int:
+        """How many operations it has."""
+        return max(1, len(self.values))
 
     def of(self, value: Value, args: tuple[Value, ...], intern: Interner) -> Value:
         """The expansion of such an operation on these operands; shares what another one has too."""

@@ -29,11 +29,13 @@ class Unrolling:
     """Vectors of at most so many components are written out.
 
     operands  those that are computed
-    states    those that are carried from pair to pair
+    states    those that are carried from pair to pair and change with each
+    lists     those that are carried and change rarely
     """
 
     operands: int = UNROLLED
     states: int = UNROLLED
+    lists: int = UNROLLED
 
 
 T = TypeVar("T")
@@ -45,19 +47,27 @@ def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
     A state or total of a few components becomes as many scalar ones.
     """
     unrolling = unrolling or Unrolling()
+    limits = tuple(
+        unrolling.lists if step is state else unrolling.states
+        for state, step in zip(nest.states, nest.steps, strict=True)
+    )
+    longest = max(unrolling.states, unrolling.lists)
+    # Totals and others correspond to the states.
     groups = ("states", "totals", "others")
-    carried = {name: _split(getattr(nest, name), unrolling.states) for name in groups}
+    carried = {name: _split(getattr(nest, name), limits) for name in groups}
     parts = {k: v for parts in carried.values() for k, v in parts.items()}
-    scalarizer = _Scalarizer(parts, unrolling)
+    scalarizer = _Scalarizer(parts, unrolling.operands)
 
     def components(values: tuple[Value, ...]) -> tuple[Value, ...]:
-        return tuple(chain.from_iterable(map(scalarizer.components, values)))
+        """Of one value for each state, or of none."""
+        parts = (scalarizer.components(v, most) for v, most in zip(values, limits, strict=False))
+        return tuple(chain.from_iterable(parts))
 
     def following(values: tuple[Value, ...]) -> tuple[Value, ...]:
         """As `components`, but a state that stays as it is remains itself."""
         parts = (
-            carried["states"][id(v)] if v is state else scalarizer.components(v)
-            for v, state in zip(values, nest.states, strict=False)
+            carried["states"][id(v)] if v is state else scalarizer.components(v, most)
+            for v, state, most in zip(values, nest.states, limits, strict=False)
         )
         return tuple(chain.from_iterable(parts))
 
@@ -65,6 +75,7 @@ def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
         (number,) * len(parts)
         for number, parts in zip(nest.initial, carried["states"].values(), strict=True)
     )
+    guards = (scalarizer.components(guard, unrolling.states) for guard in nest.guards)
     return replace(
         nest,
         states=_flat(carried["states"]),
@@ -72,12 +83,12 @@ def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
         others=_flat(carried["others"]),
         initial=tuple(chain.from_iterable(initial)),
         starts=components(nest.starts),
-        guards=components(nest.guards),
+        guards=tuple(chain.from_iterable(guards)),
         adjusts=following(nest.adjusts),
         steps=following(nest.steps),
         merges=components(nest.merges),
         joins=components(nest.joins),
-        results=tuple(map(scalarizer.vector, nest.results)),
+        results=tuple(scalarizer.vector(result, longest) for result in nest.results),
     )
 
 
@@ -85,12 +96,12 @@ def _flat(parts: Mapping[int, tuple[Value, ...]]) -> tuple[Value, ...]:
     return tuple(chain.from_iterable(parts.values()))
 
 
-def _split(variables: tuple[Value, ...], unrolled: int) -> dict[int, tuple[Value, ...]]:
+def _split(variables: tuple[Value, ...], limits: tuple[int, ...]) -> dict[int, tuple[Value, ...]]:
     """What each variable, by `id`, becomes: scalars, or one long vector; numbered anew."""
     made: dict[int, tuple[Value, ...]] = {}
     count = 0
-    for old in variables:
-        parts = old.dim if old.dim <= unrolled else 1
+    for old, most in zip(variables, limits, strict=True):
+        parts = old.dim if old.dim <= most else 1
         type_ = ir.Type(old.dtype, old.dim // parts)
         stem = old["name"].rstrip("0123456789")
         made[id(old)] = tuple(
@@ -101,26 +112,30 @@ def _split(variables: tuple[Value, ...], unrolled: int) -> dict[int, tuple[Value
 
 
 class _Scalarizer:
-    """Memoised components, by value and position; `carried` says what variables become."""
+    """Memoised components, by value and position.
 
-    def __init__(self, carried: Mapping[int, tuple[Value, ...]], unrolling: Unrolling) -> None:
-        self._carried, self._unrolling = carried, unrolling
+    carried   what variables become
+    unrolled  operands of at most so many components are written out
+    """
+
+    def __init__(self, carried: Mapping[int, tuple[Value, ...]], unrolled: int) -> None:
+        self._carried, self._unrolled = carried, unrolled
         self._known: dict[tuple[int, object], Value] = {}
         self._alive: list[Value] = []
         self._intern = ir.Interner()
         self._interned: set[int] = set()
         self._level = 0
 
-    def components(self, value: Value) -> tuple[Value, ...]:
-        """The components of a value, or one loop over many of them."""
-        if value.dim > self._unrolling.states:
-            return (self.vector(value),)
+    def components(self, value: Value, most: int) -> tuple[Value, ...]:
+        """The components of a value, or one loop over more than `most` of them."""
+        if value.dim > most:
+            return (self.vector(value, most),)
         return tuple(self.element(value, k) for k in range(value.dim))
 
-    def vector(self, value: Value) -> Value:
-        """All components of a value, as one."""
-        if value.dim <= self._unrolling.states:
-            return from_elements(self.components(value))
+    def vector(self, value: Value, most: int) -> Value:
+        """All components of a value, as one; at most so many are written out."""
+        if value.dim <= most:
+            return from_elements(self.components(value, most))
         counter = self._intern(ir.index(value.dim, self._level))
         return vector_map(self._inside(counter, lambda k: self.element(value, k)), counter)
 
@@ -151,7 +166,7 @@ class _Scalarizer:
         extent: int,
     ) -> Value:
         """See `redcomp.ops.access.Access`."""
-        if extent > self._unrolling.operands:
+        if extent > self._unrolled:
             return self._loop(combine, initial, operands, extent)
         state = initial
         for k in range(extent):

@@ -28,14 +28,11 @@ CARRIED: Mapping[str, tuple[int, ...]] = {
     "f64": (36, 24, 12, 8),
 }
 UNROLLING: Mapping[str, tuple[Unrolling, ...]] = {
-    dtype: (
-        Unrolling(operands, 256),
-        Unrolling(16, 256),
-        Unrolling(operands, 16),
-        Unrolling(16, 16),
-        Unrolling(16, 4),
+    dtype: tuple(
+        Unrolling(operands, carried, carried)
+        for operands, carried in ((most, 256), (16, 256), (most, 16), (16, 16), (16, 4))
     )
-    for dtype, operands in (("f32", 64), ("f64", 32))
+    for dtype, most in (("f32", 64), ("f64", 32))
 }
 
 
