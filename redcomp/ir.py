@@ -553,7 +553,9 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int,
         if replacement is value:
             return value
         for part in list(topological([replacement], known=final)):
-            final[id(part)] = settle(share(part.with_args(tuple([final[id(a)] for a in part.args]))))
+            final[id(part)] = settle(
+                share(part.with_args(tuple([final[id(a)] for a in part.args])))
+            )
         return final[id(replacement)]
 
     done: dict[int, Value] = {}

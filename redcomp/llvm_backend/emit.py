@@ -284,7 +284,9 @@ class Emitter:
 
     def _table(self, value: Value) -> str:
         """The entries of a lookup as a vector register, repeated to fill it."""
-        return _table(value["table"], value.args[0].dtype, value.dtype, self.target.lanes(value.dtype))
+        return _table(
+            value["table"], value.args[0].dtype, value.dtype, self.target.lanes(value.dtype)
+        )
 
     def intrinsic(self, op: str, dtype: str, lane: bool) -> str:
         """The overloaded name of an intrinsic."""

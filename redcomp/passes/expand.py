@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from redcomp.errors import CompilerError
-from redcomp.ir import BINDERS, Attribute, Interner, P, Type, Value, free_indices, rewrite, topological, variable
+from redcomp.ir import (
+    BINDERS,
+    Attribute,
+    Interner,
+    P,
+    Type,
+    Value,
+    free_indices,
+    rewrite,
+    topological,
+    variable,
+)
 from redcomp.ops.table import OPERATIONS
 
 STRUCTURAL = frozenset(

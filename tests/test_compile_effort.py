@@ -1,0 +1,79 @@
+"""The work of a compilation grows as its formula does, and vectors do not multiply it: no backend.
+
+What is counted is calls of functions, since times are different on each machine.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from redcomp import compile as compiler
+from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.numpy import Genred
+
+Formula = Callable[[int], str]
+
+# A formula of n terms, factors or levels.
+GROWING: dict[str, Formula] = {
+    "sum of Gaussians": lambda n: "+".join(f"Exp(-IntCst({k + 1})*SqDist(x,y))" for k in range(n)),
+    "nested sines": lambda n: n * "Sin(" + "(x|y)" + n * ")",
+    "product": lambda n: "*".join(n * ["(x|y)"]),
+    "alternating": lambda n: n * "(Sqrt(Abs(" + "(x|y)" + n * "))+1)",
+}
+
+# Each is to be compiled as soon as a long vector's: a few loops instead of many operations.
+OF_A_VECTOR = {
+    "gradient of a power": "Powf(Sum(Powf(Abs(x-y),p)),Inv(p))",
+    "gradient of a quadratic form": "SymSqNorm(A,x-y)",
+    "gradient of a Matern kernel": "(1+Norm2(x-y))*Exp(-Norm2(x-y))",
+}
+
+
+def reduction_of(formula: str, dim: int = 3) -> PairReduction:
+    declared = {"x": f"Vi({dim})", "y": f"Vj({dim})", "p": "Pm(1)", "A": f"Pm({dim * dim})"}
+    aliases = [f"{name}={kind}" for name, kind in declared.items() if name in formula]
+    return Genred(formula, aliases, axis=1).reduction
+
+
+def calls_of(reduction: PairReduction, target: str) -> int:
+    """How many functions are called from the kernel to LLVM's text."""
+    count = 0
+
+    def counted(frame: object, event: str, arg: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    kernel = reduction.kernel("f32")
+    lowering = compiler.lower(kernel, "f32", target)
+    sys.setprofile(counted)
+    try:
+        assert lowering.module_text
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("name", GROWING)
+def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
+    def calls(n: int) -> int:
+        reduction = reduction_of(GROWING[name](n))
+        for _ in range(order):
+            reduction = reduction.gradient((0,), (True,))
+        return calls_of(reduction, "avx512")
+
+    calls(3)  # what is worked out once a process
+    assert calls(60) < 2.2 * calls(30)
+
+
+@pytest.mark.parametrize("name", OF_A_VECTOR)
+def test_vectors_of_9_to_16_components_cost_no_more_than_long_ones(name: str) -> None:
+    def calls(dim: int) -> int:
+        gradient = reduction_of(OF_A_VECTOR[name], dim).gradient((0,), (True,))
+        return calls_of(gradient.gradient((0,), (True,)), "avx512")
+
+    calls(40)
+    assert max(calls(9), calls(16)) < 1.2 * calls(40)
