@@ -84,7 +84,8 @@ class Layout:
         self.copied = [part for part in short if id(part.variable) in for_pairs]
         self.staging = [part for part in short if id(part.variable) not in for_pairs]
         self.prepared = {id(part.variable) for part in slices(definitions, "j")}
-        self.long_columns = [part.variable for part in slices(nest.pairs, "j") if not part.is_short]
+        long = (part.variable for part in raw if not part.is_short)
+        self.long_columns = [variable for variable in long if id(variable) in for_pairs]
         self.numbers = [part.variable for part in numbers]
         self.columns = record_of([*self.copied, *numbers, *made])
         self.staged = record_of(self.staging)
