@@ -132,7 +132,10 @@ LONG = {
     "distances": ("Exp(-SqDist(x, y)*p/{d})*b", 1),
     "wide results": ("Exp(-Square(Elem(x, 0) - Elem(y, 1)))*y*p", 1),
     "products": ("(x|y)*x/{d} + y*p", 0),
-    "whole columns, and a component for pairs": ("Exp(-SqNorm2(y)/{d})*Elem(y, 1)*Elem(x, 0)", 1),
+    "a part for pairs, all for columns": (
+        "Exp(Elem(x, 0) - SqNorm2(y)/{d} - Square(Elem(x, 1)))*y",
+        0,
+    ),
 }
 
 
