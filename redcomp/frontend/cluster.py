@@ -1,8 +1,8 @@
 """Clusters of points and block-sparse reductions, on NumPy arrays and PyTorch tensors alike.
 
 What the libraries spell differently stands in a `Library`; the mathematics stands here, once.
-Labels, counts and ranges are int64, and sums are float64, so nothing depends on the number of
-points, and no two cells get the same label.
+Counts and ranges are int64, and sums are float64, so nothing depends on the number of points, and
+no two cells get the same label.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Library:
     is_integer    whether an array holds integers
     to_int64, to_float64, as_type_of   conversions
     like          (value, array) to the value as an array of the array's dtype and device
+    first_corner  points (M, D) to where their cells start on each axis
+    to_labels     numbers of cells to the library's integers for labels
     order         the stable order of integers
     segment_sums  (values (M, D), labels (M,), count) to (count, D): sums over equal labels
     """
@@ -39,6 +41,8 @@ class Library:
     to_float64: Callable[[Array], Array]
     as_type_of: Callable[[Array, Array], Array]
     like: Callable[[object, Array], Array]
+    first_corner: Callable[[Array], Array | float]
+    to_labels: Callable[[Array], Array]
     order: Callable[[Array], Array]
     segment_sums: Callable[[Array, Array, int], Array]
 
@@ -60,11 +64,11 @@ def grid_cluster(library: Library, x: Array, size: object) -> Array:
     if not bool(((sides > 0) & xp.isfinite(sides)).all()):
         raise ArgumentError("size must be positive and finite")
     if x.shape[0] == 0:
-        return xp.bincount(library.to_int64(x[:, :1].reshape(-1)))
+        return library.to_labels(xp.bincount(library.to_int64(x[:, :1].reshape(-1))))
     if not bool(xp.isfinite(x).all()):
         raise ArgumentError("x must be finite: it has NaN or infinity")
     x = library.as_type_of(x, x)  # differences of integers could overflow
-    cells = xp.floor((x - xp.amin(x, axis=0)) / sides)
+    cells = xp.floor((x - library.first_corner(x)) / sides)
     if not bool(xp.isfinite(cells).all()):
         raise ArgumentError("size is too small for the extent of x: cells cannot be numbered")
     labels = library.to_int64(0 * cells[:, 0])
@@ -73,7 +77,7 @@ def grid_cluster(library: Library, x: Array, size: object) -> Array:
         place = xp.unique(cells[:, k], return_inverse=True)[1].reshape(-1)
         key = labels * (int(place.max()) + 1) + place
         labels = xp.unique(key, return_inverse=True)[1].reshape(-1)
-    return labels
+    return library.to_labels(labels)
 
 
 def sort_clusters(library: Library, x: Any, lab: Array) -> tuple[Any, Array]:

@@ -39,6 +39,8 @@ _LIBRARY = shared.Library(
     to_float64=lambda a: np.asarray(a, np.float64),
     as_type_of=lambda a, x: np.asarray(a, _float_dtype(x)),
     like=lambda value, x: np.asarray(value, _float_dtype(x)),
+    first_corner=lambda _: 0.0,
+    to_labels=lambda a: a,
     order=lambda a: np.argsort(a, kind="stable"),
     segment_sums=_segment_sums,
 )
@@ -47,8 +49,8 @@ _LIBRARY = shared.Library(
 def grid_cluster(x: _Array, size: float | _Array) -> _Array:
     """Labels of the points (M, D) by the cubic cell of side `size` (a number, or D numbers).
 
-    Cells start at the smallest coordinate on each axis.  Returns (M,) int64, from 0 to C - 1, in
-    the lexicographic order of the C cells that have points.
+    Cells start at 0 on each axis, as those of `pykeops.numpy` do.  Returns (M,) int64, from 0 to
+    C - 1, in the lexicographic order of the C cells that have points.
     """
     with np.errstate(over="ignore"):  # cells that cannot be numbered become an error
         labels: _Array = shared.grid_cluster(_LIBRARY, x, size)

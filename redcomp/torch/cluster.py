@@ -33,6 +33,11 @@ def _segment_sums(values: _Tensor, labels: _Tensor, count: int) -> _Tensor:
     return values.new_zeros(count, values.shape[1]).index_add(0, labels, values)
 
 
+def _to_labels(numbers: _Tensor) -> _Tensor:
+    """int32, unless there are more points than it has numbers."""
+    return numbers.to(torch.int32) if len(numbers) <= 2**31 else numbers
+
+
 _LIBRARY = shared.Library(
     xp=torch,
     array_type=torch.Tensor,
@@ -42,6 +47,8 @@ _LIBRARY = shared.Library(
     to_float64=lambda a: a.to(torch.float64),
     as_type_of=lambda a, x: a.to(_float_dtype(x)),
     like=lambda value, x: torch.as_tensor(value, dtype=_float_dtype(x), device=x.device),
+    first_corner=lambda x: x.amin(0),
+    to_labels=_to_labels,
     order=lambda a: torch.argsort(a, stable=True),
     segment_sums=_segment_sums,
 )
@@ -51,8 +58,8 @@ _LIBRARY = shared.Library(
 def grid_cluster(x: _Tensor, size: float | _Tensor) -> _Tensor:
     """Labels of the points (M, D) by the cubic cell of side `size` (a number, or D numbers).
 
-    Cells start at the smallest coordinate on each axis.  Returns (M,) int64, from 0 to C - 1, in
-    the lexicographic order of the C cells that have points.
+    Cells start at the smallest coordinate on each axis, as those of `pykeops.torch` do.  Returns
+    (M,) int32, from 0 to C - 1, in the lexicographic order of the C cells that have points.
     """
     labels: _Tensor = shared.grid_cluster(_LIBRARY, x, size)
     return labels
