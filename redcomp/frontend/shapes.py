@@ -7,11 +7,13 @@
 
 The dots are the axes of a batch, which broadcast.  Where a shape can be read in two ways:
 
-1. A `Vi(1)` or `Vj(1)` has its full shape if the last axis is 1 and the one before it is the number
-   of rows that the other variables of its index have; else its last axis is missing.
-2. k is the largest number of batch axes of the variables of pairs in their full shapes (without
-   any, of those that lack an axis).  Who lacks an axis has at most k batch axes.
-3. A `Pm(D)` with k + 2 axes whose last but one is 1 drops that one, and one that ends in (D, 1)
+1. A `Vi(1)` or `Vj(1)` is short if its last axis is not 1, and has its full shape if that is 1,
+   unless the axis before is not the number of rows that other variables of its index have.
+2. If the first i-variable or the first j-variable is short in a batch, so is every `Vi(1)` or
+   `Vj(1)` with as many axes whose number of rows is 1 or is not known from another variable.
+3. k is the largest number of batch axes of the variables of pairs in full shape and of the first
+   i- and j-variable.  Whoever lacks an axis has at most k.
+4. A `Pm(D)` with k + 2 axes whose last but one is 1 drops that one, and one that ends in (D, 1)
    drops the last.
 
 What fits none of this is left as it is, and `calls.sizes` says what is wrong with it.
@@ -22,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -56,42 +58,45 @@ def prepare_read(reduction: PairReduction, dtype: str, shapes: tuple[Shape, ...]
 
 def _read_pairs(parameters: Sequence[Parameter], shapes: list[Shape]) -> int:
     """Give the variables of pairs their full shapes; the number of batch axes."""
-    rows: dict[str, int] = {}
-    short, full_axes = [], []
-    # Those that can have one shape only tell first how many rows there are.
-    for n in sorted(_of_pairs(parameters), key=lambda n: _may_be_short(parameters[n])):
-        axes, shape = AXES[parameters[n].kind], shapes[n]
-        own = shape[-1 - len(axes) : -1]
-        if _may_be_short(parameters[n]) and not _is_full(shape, rows.get(axes)):
-            short.append(n)
-        elif len(own) == len(axes):
-            full_axes.append(len(shape) - len(axes) - 1)
-            for axis, count in zip(axes, own, strict=True):
-                rows.setdefault(axis, count)
-    batch_axes = max(full_axes or [len(shapes[n]) - 1 for n in short] or [0])
-    for n in short:
-        if _is_short(shapes[n], rows.get(parameters[n].kind), batch_axes):
+    is_full = _are_full(parameters, shapes)
+    firsts = _firsts(parameters)
+    batch_axes = 0
+    for n, has_all in is_full.items():
+        if has_all or n in firsts:
+            own = len(AXES[parameters[n].kind]) + has_all
+            batch_axes = max(batch_axes, len(shapes[n]) - own)
+    for n, has_all in is_full.items():
+        if not has_all and 1 <= len(shapes[n]) <= batch_axes + 1:
             shapes[n] = (*shapes[n], 1)
-    return max(batch_axes, 0)
+    return batch_axes
 
 
-def _of_pairs(parameters: Sequence[Parameter]) -> Iterable[int]:
-    return (n for n, parameter in enumerate(parameters) if parameter.kind != "parameter")
+def _are_full(parameters: Sequence[Parameter], shapes: Sequence[Shape]) -> dict[int, bool]:
+    """Whether each variable of pairs has all of its axes, or else lacks the last one."""
+    pairs = [n for n, parameter in enumerate(parameters) if parameter.kind != "parameter"]
+    scalars = [n for n in pairs if parameters[n].dim == 1 and len(AXES[parameters[n].kind]) == 1]
+    unclear = [n for n in scalars if len(shapes[n]) > 1 and shapes[n][-1] == 1]
+    is_full = {n: n not in scalars for n in pairs}
+    rows: dict[str, int] = {}
+    for n in (n for n in pairs if n not in unclear):
+        axes = AXES[parameters[n].kind]
+        before = shapes[n][:-1] if is_full[n] else shapes[n]
+        for axis, count in zip(axes, before[-len(axes) :], strict=False):
+            rows.setdefault(axis, count)
+    in_batch = {len(shapes[n]) for n in _firsts(parameters) if not is_full[n] and n not in unclear}
+    for n in unclear:
+        kind, shape = parameters[n].kind, shapes[n]
+        is_alike = len(shape) in in_batch and rows.get(kind, 1) == 1
+        is_full[n] = not is_alike and (shape[-2] == 1 or rows.get(kind) != 1)
+        if is_full[n]:
+            rows.setdefault(kind, shape[-2])
+    return is_full
 
 
-def _may_be_short(parameter: Parameter) -> bool:
-    return parameter.dim == 1 and len(AXES[parameter.kind]) == 1
-
-
-def _is_full(shape: Shape, rows: int | None) -> bool:
-    """Whether a scalar of each row has its last axis, where others have so many rows."""
-    return len(shape) >= 2 and shape[-1] == 1 and rows in (None, shape[-2])
-
-
-def _is_short(shape: Shape, rows: int | None, batch_axes: int) -> bool:
-    """Whether a scalar of each row that is not full lacks its last axis, and no more is wrong."""
-    is_last_rows = len(shape) == 1 or shape[-1:] != (1,) or rows == 1
-    return 1 <= len(shape) <= batch_axes + 1 and is_last_rows
+def _firsts(parameters: Sequence[Parameter]) -> set[int]:
+    """The positions of the first i-variable and of the first j-variable."""
+    kinds = [parameter.kind for parameter in parameters]
+    return {kinds.index(kind) for kind in AXES if kind in kinds and len(AXES[kind]) == 1}
 
 
 def _of_parameter(dim: int, shape: Shape, batch_axes: int) -> Shape:
