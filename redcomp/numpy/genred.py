@@ -41,7 +41,7 @@ class Genred(GenredBase):
 
     def __call__(
         self,
-        *args: _Array,
+        *args: _Array | float,
         backend: str = "auto",
         device_id: int = -1,
         ranges: Sequence[Any] | None = None,
@@ -79,7 +79,7 @@ class Genred(GenredBase):
 
 def call(
     genred: GenredBase,
-    *args: _Array,
+    *args: _Array | float,
     backend: str = "auto",
     device_id: int = -1,
     ranges: Sequence[Any] | None = None,
@@ -90,16 +90,16 @@ def call(
     place = copies_on_gpu(backend, device_id) if is_on_gpu else None
     reduction = genred.reduction
     check_count(reduction, len(args))
-    arrays = args if {*map(type, args)} == _PLAIN else as_arrays(reduction, args)
-    dtype = _dtype(reduction, arrays)
+    given: Any = args if {*map(type, args)} == _PLAIN else as_arrays(reduction, args)
+    dtype = _dtype(reduction, given)
     native, width = _COMPUTED[dtype], "f64" if dtype == "f64" else "f32"
-    prepared = prepare_read(reduction, width, tuple([a.shape for a in arrays]))
+    prepared = prepare_read(reduction, width, tuple([a.shape for a in given]))
     blocks = prepared.blocks(None if ranges is None else prepared.ranges(ranges))
     arrays = [
         a
         if a.dtype == native and not parameter.is_integer and _is_plain(a)
         else _packed(a, parameter, width)
-        for a, parameter in zip(arrays, reduction.parameters, strict=True)
+        for a, parameter in zip(given, reduction.parameters, strict=True)
     ]
     results = [
         np.empty(shape, np.int64 if result.kind == "index" else native)

@@ -50,7 +50,7 @@ class KernelSolve(KernelSolveBase):
 
     def __call__(
         self,
-        *args: _Array,
+        *args: _Array | float,
         backend: str = "auto",
         device_id: int = -1,
         alpha: float | _Array = 1e-10,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,7 @@ _FLOATS = {
     torch.float16: "f16",
     torch.bfloat16: "bf16",
 }
+_LARGEST = {dtype: torch.finfo(dtype).max for dtype in _FLOATS}
 _INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _STORED = {name: dtype for dtype, name in _FLOATS.items()}
 
@@ -44,7 +46,7 @@ class Genred(GenredBase):
 
     def __call__(
         self,
-        *args: torch.Tensor,
+        *args: torch.Tensor | float,
         backend: str = "auto",
         device_id: int = -1,
         ranges: Sequence[Any] | None = None,
@@ -85,7 +87,7 @@ class Genred(GenredBase):
 
 def call(
     genred: GenredBase,
-    *args: torch.Tensor,
+    *args: torch.Tensor | float,
     backend: str = "auto",
     device_id: int = -1,
     ranges: Sequence[Any] | None = None,
@@ -93,14 +95,15 @@ def call(
 ) -> Any:
     """What `Genred` does when it is called with tensors."""
     # All that the call depends on, but for the tensors' values, their layout, and autograd.
+    tensors: Any = args
     described = tuple([(t.shape, t.dtype, t.device) for t in args if isinstance(t, torch.Tensor)])
     if len(described) != len(args):
-        args = as_tensors(genred.reduction, args)
-        described = tuple([(t.shape, t.dtype, t.device) for t in args])
+        tensors = as_tensors(genred.reduction, args)
+        described = tuple([(t.shape, t.dtype, t.device) for t in tensors])
     wants_gpu(backend)
     number, default = device_number(device_id), torch.get_default_dtype()
     prepared = _prepare(genred, described, backend, number, given_driver(), default)
-    return prepared.run(args, ranges, out)
+    return prepared.run(tensors, ranges, out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +140,9 @@ class _Prepared:
             for tensor, parameter in zip(args, parameters, strict=True)
         )
         # Autograd gives gradients back in the shapes that the arguments came in.
-        return tuple(t.reshape(s) for t, s in zip(converted, self.shapes, strict=True))
+        return tuple(
+            t if t.shape == s else t.reshape(s) for t, s in zip(converted, self.shapes, strict=True)
+        )
 
     def _arranged(self, results: Tensors) -> Any:
         return self.genred.arranged(
@@ -211,7 +216,7 @@ def _as_tensor(
     if not isinstance(value, NUMBERS):
         name, kind = parameter.name, type(value).__name__
         raise ArgumentError(f"argument {name!r} must be a tensor, not a {kind}")
-    made = number(parameter, value, torch.finfo(dtype).max)
+    made = number(parameter, value, _LARGEST.get(dtype, math.inf))
     return torch.tensor(made, dtype=torch.int64 if parameter.is_integer else dtype, device=device)
 
 

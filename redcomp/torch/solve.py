@@ -49,7 +49,7 @@ class KernelSolve(KernelSolveBase):
 
     def __call__(
         self,
-        *args: torch.Tensor,
+        *args: torch.Tensor | float,
         backend: str = "auto",
         device_id: int = -1,
         alpha: float | torch.Tensor = 1e-10,
