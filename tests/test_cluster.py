@@ -285,6 +285,18 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "text": ("grid_cluster", (np.zeros((3, 2)), "big"), "size must be a number"),
     "tiny size": ("grid_cluster", (np.array([[0.0], [1e300]]), 1e-300), "size is too small"),
     "float labels": ("cluster_ranges", (np.zeros(3),), "lab must hold integers"),
+    "large": ("cluster_ranges", (np.array([0, 2**31]),), "lab must be below 16,777,216"),
+    "no counts": ("cluster_ranges", (np.zeros(3, int), [3]), "Nlab must be of type"),
+    "no totals": (
+        "cluster_centroids",
+        (np.zeros((2, 1)), np.zeros(2, int), None, np.ones(2), 2.0),
+        "weights_c must be of type",
+    ),
+    "least weight": (
+        "cluster_ranges_centroids",
+        (np.zeros((2, 1)), np.zeros(2, int), np.ones(2), "1"),
+        "min_weight must be a number",
+    ),
     "negative": ("cluster_ranges", (np.array([0, -1]),), "lab must not be negative"),
     "matrix": ("cluster_ranges", (np.zeros((2, 2), int),), r"lab must have shape \(M,\)"),
     "counts": ("cluster_ranges", (np.zeros(3, int), np.ones((3, 1), int)), "Nlab must have"),
@@ -332,6 +344,35 @@ def test_wrong_arguments_are_named(face: str, name: str) -> None:
         getattr(FACES[face], function)(*converted)
 
 
+NO_NUMBERS = {
+    "numpy": [np.zeros((3, 2), complex), np.zeros((3, 2), "M8[s]"), np.full((3, 2), None)],
+    "torch": [
+        *(torch.zeros(3, 2, dtype=torch.complex64), torch.zeros(3, 2, device="meta")),
+        torch.zeros(3, 2).to_sparse(),
+    ],
+}
+
+
+def test_arrays_hold_real_numbers(face: str) -> None:
+    library, labels = FACES[face], given_to(face, [0, 0, 1])
+    x, ranges = given_to(face, np.zeros((3, 2))), given_to(face, [[0, 2], [2, 3]])
+    for a in NO_NUMBERS[face]:
+        for function, args, name in (
+            (library.grid_cluster, (a, 1.0), "x"),
+            (library.grid_cluster, (x, a), "size"),
+            (library.sort_clusters, (x, a), "lab"),
+            (library.cluster_ranges, (a,), "lab"),
+            (library.cluster_ranges, (labels, a), "Nlab"),
+            (library.cluster_centroids, (a, labels), "x"),
+            (library.cluster_centroids, (x, labels, a), "Nlab"),
+            (library.cluster_ranges_centroids, (x, labels, a), "weights"),
+            (library.from_matrix, (a, ranges, a), "ranges_i"),
+            (library.from_matrix, (ranges, ranges, a), "keep"),
+        ):
+            with pytest.raises(ArgumentError, match=f"{name} must hold real numbers, densely"):
+                function(*args)
+
+
 def test_the_other_library_s_arrays_are_named() -> None:
     with pytest.raises(ArgumentError, match="x must be of type Tensor, not ndarray"):
         redcomp.torch.cluster.grid_cluster(np.zeros((3, 2)), 1.0)  # type: ignore[arg-type]
@@ -339,5 +380,6 @@ def test_the_other_library_s_arrays_are_named() -> None:
         redcomp.numpy.cluster.grid_cluster(torch.zeros(3, 2), 1.0)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="must be of type ndarray"):
         redcomp.numpy.cluster.sort_clusters([[1.0]], np.zeros(1, int))
-    with pytest.raises(ArgumentError, match="ranges must have 6 arrays"):
-        redcomp.numpy.cluster.swap_axes((1, 2))
+    for wrong in ((1, 2), 3, 1.5, "abcdef", np.zeros((6, 2)), {}):
+        with pytest.raises(ArgumentError, match="ranges must be a tuple of 6 arrays"):
+            redcomp.numpy.cluster.swap_axes(wrong)  # type: ignore[arg-type]

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from shape_programs import PROGRAMS, arguments, given_as
 
 import redcomp
 import redcomp.numpy
 import redcomp.torch
 from redcomp.errors import ArgumentError
+from redcomp.frontend.shapes import full_shapes
 
 pytestmark = pytest.mark.slow
 
@@ -63,16 +66,14 @@ def test_results(name: str, face: str) -> None:
     program = PROGRAMS[name]
     op = program.made(FACES[face])
     wrong = []
-    for given, full in taken(name):
+    for came, full in taken(name):
         values = arguments(program, full)
-        args = [
-            given_as(v, s, as_array=face == "numpy") for v, s in zip(values, given, strict=True)
-        ]
+        args = [given_as(v, s, as_array=face == "numpy") for v, s in zip(values, came, strict=True)]
         expected = program.dense(*values)
-        if program.unknown and given[-1] != list(full[-1]):
+        if program.unknown and came[-1] != list(full[-1]):
             expected = expected[..., 0]  # a solution has the form of b
         if not close(op(*args), expected):
-            wrong.append(given)
+            wrong.append(came)
     assert not wrong
 
 
@@ -80,17 +81,17 @@ def test_results(name: str, face: str) -> None:
 def test_gradients_have_the_shapes_of_arguments(name: str) -> None:
     program = PROGRAMS[name]
     op, wrong = program.made(redcomp.torch), []
-    for given, full in taken(name):
+    for came, full in taken(name):
         values = arguments(program, full)
         gradients = []
         for function in (lambda *a: op(*a).flatten(), of_given(program.dense, full)):
-            leaves = leaves_of(values, given)
+            leaves = leaves_of(values, came)
             result = function(*leaves)
             weights = torch.linspace(-1, 2, result.numel(), dtype=torch.float64)
             wanted = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
             gradients.append(torch.autograd.grad((result * weights).sum(), wanted))
         if not all(map(close, *gradients)):
-            wrong.append(given)
+            wrong.append(came)
     assert not wrong
 
 
@@ -99,16 +100,16 @@ def test_gradients_have_the_shapes_of_arguments(name: str) -> None:
 def test_tangents_have_the_shapes_of_arguments(name: str) -> None:
     program = PROGRAMS[name]
     op, wrong = program.made(redcomp.torch), []
-    for given, full in taken(name):
-        if None in given:
+    for came, full in taken(name):
+        if None in came:
             continue  # a number has no tangent
         values = arguments(program, full)
-        point = tuple(given_as(v, s) for v, s in zip(values, given, strict=True))
+        point = tuple(given_as(v, s) for v, s in zip(values, came, strict=True))
         along = tuple(torch.cos(3 * p) for p in point)
         _, ours = torch.func.jvp(lambda *a: op(*a).flatten(), point, along)
         _, expected = torch.func.jvp(of_given(program.dense, full), point, along)
         if not close(ours, expected):
-            wrong.append(given)
+            wrong.append(came)
     assert not wrong
 
 
@@ -162,6 +163,45 @@ def test_errors_say_which_shapes_are_taken(change: dict[str, Any], message: str)
     shapes = {"x": (5, 2), "y": (4, 2), "b": (4, 1), "c": (5, 1), "p": (1,), "q": (2,)}
     with pytest.raises(ArgumentError, match=message):
         program.made(redcomp.numpy)(*map(np.ones, {**shapes, **change}.values()))
+
+
+BATCH = st.lists(st.sampled_from([1, 2, 3]), max_size=3).map(tuple)
+
+
+@given(BATCH, st.integers(0, 3), st.integers(0, 3), st.data())
+def test_full_shapes_are_read_as_they_are(batch: Any, m: int, n: int, data: Any) -> None:
+    """Whatever the batch, of which each argument may have less, as NumPy broadcasts."""
+
+    def own() -> tuple[int, ...]:
+        some = batch[data.draw(st.integers(0, len(batch))) :]
+        return tuple(data.draw(st.sampled_from([1, size])) for size in some)
+
+    x, y, b, c = (*own(), m, 2), (*own(), n, 2), (*own(), n, 1), (*own(), m, 1)
+    axes = max(len(shape) - 2 for shape in (x, y, b, c))
+    p, q = ((*own()[-axes or 3 :], dim) for dim in (1, 2))
+    given_shapes = (x, y, b, c, p, q)
+    assert full_shapes(POINTS, given_shapes) == given_shapes
+
+
+@given(BATCH, st.integers(0, 3), st.integers(0, 3), st.sampled_from(["row", "column", "short"]))
+def test_shorter_shapes_stand_for_full_ones(batch: Any, m: int, n: int, form: str) -> None:
+    """In any batch, with any number of rows, one too, since others tell it."""
+    own = ((m, 2), (n, 2), (n, 1), (m, 1), (1,), (2,))
+    full = x, y, b, c, p, q = tuple((*batch, *axes) for axes in own)
+    shapes = {
+        "row": (x, y, b, c, (*batch, 1, 1), (*batch, 1, 2)),
+        "column": (x, y, b, c, (*batch, 1, 1), (*batch, 2, 1)),
+        "short": (x, y, b[:-1], c[:-1], p, q),
+    }[form]
+    read = full_shapes(POINTS, shapes)
+    # The one exception: (..., 1, 1) beside one row can be a full shape with an axis less.
+    unclear = {k for k in (2, 3) if form == "short" and shapes[k][-2:] == (1, 1)}
+    assert [s for k, s in enumerate(read) if k not in unclear] == [
+        s for k, s in enumerate(full) if k not in unclear
+    ]
+
+
+POINTS = redcomp.numpy.Genred(PROGRAMS["points"].formula, PROGRAMS["points"].aliases).reduction
 
 
 # -- numbers ---------------------------------------------------------------------------------------

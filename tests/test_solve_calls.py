@@ -108,6 +108,47 @@ def test_tolerances_are_numbers(face: str, value: Any, name: str) -> None:
         solved(face, op, *sample(), **{name: value})
 
 
+# Options that are wrong, and what the error says.
+WRONG: dict[str, tuple[list[Any], str]] = {
+    "alpha": ([None, "1", {}, 1j, np.array([1j]), np.array(["a"]), torch.zeros(1).to_sparse(),
+               torch.zeros(1, device="meta"), torch.tensor(1j)], "alpha must be"),
+    "precondition": ([None, 1, "yes", np.ones(2), torch.ones(2)], "precondition must be True or"),
+    "return_info": ([None, 1, "yes", np.ones(2), torch.ones(2)], "return_info must be True or"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("face", FACES)
+def test_wrong_options_are_named(face: str, name: str) -> None:
+    values, message = WRONG[name]
+    op = FACES[face].KernelSolve(GAUSS, ALIASES, "a", axis=1)
+    x, b = sample()
+    given: list[Any] = [x, x, b, np.array([1.5])]
+    if face == "torch":
+        given = [torch.tensor(a) for a in given]
+    for value in values:
+        with pytest.raises(ArgumentError, match=message):
+            op(*given, **{name: value})
+
+
+@pytest.mark.parametrize("unknown", [None, 3, ["a"], np.zeros(2), b"a"])
+def test_the_unknown_has_a_name(unknown: Any) -> None:
+    with pytest.raises(ArgumentError, match="varinvalias must be the name of a variable"):
+        redcomp.numpy.KernelSolve(GAUSS, ALIASES, unknown, axis=1)
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_alpha_keeps_its_digits(face: str) -> None:
+    """A Python float is float64, whatever PyTorch's default is."""
+    x, b = sample()
+    op = FACES[face].KernelSolve("0*SqDist(x,y)*p*a", ALIASES, "a", axis=1)
+    given: list[Any] = [x, x, b, np.array([1.5])]
+    if face == "torch":
+        given = [torch.tensor(a) for a in given]
+    for alpha in (0.1, np.float64(0.1), [0.1], np.full((ROWS, 1), 0.1)):
+        np.testing.assert_allclose(np.asarray(op(*given, alpha=alpha)), b / 0.1, rtol=1e-14)
+
+
 # -- derivatives of gradients ----------------------------------------------------------------------
 
 

@@ -50,6 +50,7 @@ class Settings:
         for name, value in (("rtol", self.rtol), ("eps", 0.0 if self.eps is None else self.eps)):
             if not (_is_real(value) and 0 <= value < math.inf):
                 raise ArgumentError(f"{name} must be a number of at least 0, not {value!r}")
+        require_truth("precondition", self.precondition)
         most = self.maxiter
         if most is not None and not (_is_real(most) and most >= 1 and most % 1 == 0):
             raise ArgumentError(
@@ -135,6 +136,9 @@ class KernelSolveBase:
 
     def _find(self, text: str) -> int:
         """The position of the unknown among the arguments."""
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise ArgumentError(f"varinvalias must be the name of a variable, not of type {kind}")
         parameters = self.genred.reduction.parameters
         for alias in parse_aliases(self.aliases):
             if alias.name == text.strip():
@@ -288,6 +292,12 @@ def _spelled(alias: Alias, rows: Kind) -> str:
     kind = alias.kind if alias.kind == "parameter" else rows
     what = spell(kind, alias.position, alias.dim, alias.is_integer)
     return what if alias.name is None else f"{alias.name} = {what}"
+
+
+def require_truth(name: str, value: object) -> None:
+    """Raise ArgumentError unless an option is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ArgumentError(f"{name} must be True or False, not {value!r}")
 
 
 def _is_real(value: object) -> bool:

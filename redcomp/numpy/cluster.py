@@ -34,6 +34,7 @@ _LIBRARY = shared.Library(
     xp=np,
     array_type=np.ndarray,
     truth=np.dtype(np.bool_),
+    is_real=lambda a: a.dtype.kind in "biuf",
     is_integer=lambda a: np.issubdtype(a.dtype, np.integer),
     to_int64=lambda a: np.asarray(a, np.int64),
     to_float64=lambda a: np.asarray(a, np.float64),
@@ -68,7 +69,8 @@ def sort_clusters(x: Any, lab: _Array) -> tuple[Any, _Array]:
 def cluster_ranges(lab: _Array, Nlab: _Array | None = None) -> _Array:
     """(C, 2) int64: the half-open interval of each cluster among the sorted points.
 
-    Nlab: the number of points of each cluster, if it is known already.
+    Nlab: the number of points of each cluster, if it is known already.  Labels are below 2^24, or
+    below the number of points if that is larger; a label without points has an empty interval.
     """
     result: _Array = shared.cluster_ranges(_LIBRARY, lab, Nlab)
     return result

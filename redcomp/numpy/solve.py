@@ -10,7 +10,8 @@ import numpy as np
 from redcomp.errors import ArgumentError
 from redcomp.frontend.calls import check_count
 from redcomp.frontend.conjugate_gradients import SolveInfo
-from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
+from redcomp.frontend.kernel_solve import KernelSolveBase, Settings, require_truth
+from redcomp.frontend.shapes import Shape
 from redcomp.numpy.genred import Genred, as_arrays
 
 __all__ = ["KernelSolve"]
@@ -85,6 +86,7 @@ class KernelSolve(KernelSolveBase):
         """
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
         settings = Settings(eps, rtol, maxiter, precondition, options)
+        require_truth("return_info", return_info)
         reduction = self.genred.reduction
         check_count(reduction, len(args))
         arrays = as_arrays(reduction, args)
@@ -92,14 +94,29 @@ class KernelSolve(KernelSolveBase):
         arrays = [a.reshape(shape) for a, shape in zip(arrays, shapes.full, strict=True)]
         b = _native_float(arrays[self.position], self.unknown.name)
         arrays[self.position] = np.broadcast_to(b, shapes.b)
-        try:
-            shift = np.broadcast_to(np.asarray(alpha, np.float64), shapes.solution)
-        except ValueError:
-            raise ArgumentError(f"alpha must broadcast to b's shape {shapes.solution}") from None
+        shift = _shift(alpha, shapes.solution)
         with np.errstate(all="ignore"):  # NaN and infinity become a SolverError
             solution, info = self._solve(np, arrays, shift.reshape(shapes.b), settings)
         solution = solution.reshape(shapes.solution)
         return (solution, info) if return_info else solution
+
+
+def _shift(alpha: object, shape: Shape) -> _Array:
+    """alpha in float64 with the solution's shape."""
+    try:
+        given = np.asarray(alpha)
+        shift = given.astype(np.float64) if given.dtype.kind in "biuf" else None
+    except (TypeError, ValueError, RuntimeError):
+        shift = None
+    if shift is None:
+        kind = type(alpha).__name__
+        raise ArgumentError(f"alpha must be a number or an array of numbers, not of type {kind}")
+    try:
+        return np.broadcast_to(shift, shape)
+    except ValueError:
+        raise ArgumentError(
+            f"alpha must broadcast to b's shape {shape}; it has shape {shift.shape}"
+        ) from None
 
 
 def _native_float(array: _Array, name: str) -> _Array:

@@ -21,6 +21,10 @@ __all__ = [
 _Tensor = torch.Tensor
 
 
+def _is_real(a: _Tensor) -> bool:
+    return a.layout == torch.strided and a.device.type != "meta" and not a.is_complex()
+
+
 def _is_integer(a: _Tensor) -> bool:
     return not (a.is_floating_point() or a.is_complex() or a.dtype == torch.bool)
 
@@ -42,6 +46,7 @@ _LIBRARY = shared.Library(
     xp=torch,
     array_type=torch.Tensor,
     truth=torch.bool,
+    is_real=_is_real,
     is_integer=_is_integer,
     to_int64=lambda a: a.to(torch.int64),
     to_float64=lambda a: a.to(torch.float64),
@@ -76,7 +81,8 @@ def sort_clusters(x: Any, lab: _Tensor) -> tuple[Any, _Tensor]:
 def cluster_ranges(lab: _Tensor, Nlab: _Tensor | None = None) -> _Tensor:
     """(C, 2) int64: the half-open interval of each cluster among the sorted points.
 
-    Nlab: the number of points of each cluster, if it is known already.
+    Nlab: the number of points of each cluster, if it is known already.  Labels are below 2^24, or
+    below the number of points if that is larger; a label without points has an empty interval.
     """
     result: _Tensor = shared.cluster_ranges(_LIBRARY, lab, Nlab)
     return result

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.conjugate_gradients import SolveInfo
-from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
+from redcomp.frontend.kernel_solve import KernelSolveBase, Settings, require_truth
 from redcomp.frontend.shapes import Shape
 from redcomp.torch.genred import Genred, as_tensors
 
@@ -89,6 +90,7 @@ class KernelSolve(KernelSolveBase):
         """
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
         settings = Settings(eps, rtol, maxiter, precondition, options)
+        require_truth("return_info", return_info)
         reduction, position = self.genred.reduction, self.position
         tensors = as_tensors(reduction, args)
         shapes = self._read([t.shape for t in tensors])
@@ -105,7 +107,17 @@ class KernelSolve(KernelSolveBase):
 
 def _shift(alpha: float | torch.Tensor, shape: Shape, device: torch.device) -> torch.Tensor:
     """alpha in float64 with the solution's shape, differentiable if it is a tensor."""
-    shift = torch.as_tensor(alpha, dtype=torch.float64, device=device)
+    try:
+        is_array = isinstance(alpha, (torch.Tensor, np.ndarray))  # others have no dtype to look at
+        given = torch.as_tensor(alpha, dtype=None if is_array else torch.float64, device=device)
+        if given.layout != torch.strided or given.device.type == "meta" or given.is_complex():
+            raise TypeError
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(alpha).__name__
+        raise ArgumentError(
+            f"alpha must be a number or a dense tensor of real numbers; it is of type {kind}"
+        ) from None
+    shift = given.to(torch.float64)
     try:
         return shift.expand(shape)
     except RuntimeError:
