@@ -58,6 +58,9 @@ def test_the_table_is_large_and_agrees_with_keops() -> None:
     assert len(same) >= 200
     assert {case["program"] for case in same} == set(PROGRAMS)
     assert len(REFUSED) >= 20
+    for case in TAKEN:
+        values = arguments(PROGRAMS[case["program"]], [tuple(shape) for shape in case["full"]])
+        assert list(PROGRAMS[case["program"]].dense(*values).shape) == case["result"]
 
 
 @pytest.mark.parametrize("face", FACES)
