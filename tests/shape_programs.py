@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,7 +29,6 @@ class Program:
     axis: int = 1
     unknown: str | None = None
     constructor: str = "Genred"
-    sizes: tuple[str, ...] = field(default=("M", "N"))
 
     @property
     def aliases(self) -> list[str]:
