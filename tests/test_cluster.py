@@ -40,11 +40,15 @@ def same(result: Any, expected: Any, **tolerance: float) -> None:
         np.testing.assert_array_equal(result, expected)
 
 
-def cell_labels(x: Array, size: Any) -> Array:
-    """The place of each point's cell among the sorted cells."""
-    cells = [tuple(row) for row in np.floor((x - x.min(axis=0)) / np.asarray(size, x.dtype))]
+LABELS = {"numpy": np.int64, "torch": np.int32}
+
+
+def cell_labels(face: str, x: Array, size: Any) -> Array:
+    """The place of each point's cell among the sorted cells, as KeOps' libraries count them."""
+    start = 0 if face == "numpy" else x.min(axis=0)
+    cells = [tuple(row) for row in np.floor((x - start) / np.asarray(size, x.dtype))]
     places = {cell: place for place, cell in enumerate(sorted(set(cells)))}
-    return np.array([places[cell] for cell in cells], dtype=np.int64)
+    return np.array([places[cell] for cell in cells], dtype=LABELS[face])
 
 
 # -- grid_cluster ----------------------------------------------------------------------------------
@@ -56,9 +60,9 @@ def test_grid(face: str, D: int, dtype: Any) -> None:
     x = np.random.default_rng(D).uniform(-3, 3, (300, D)).astype(dtype)
     sides = np.random.default_rng(0).uniform(0.5, 3, D).astype(dtype)
     for size in (1.5, 3, list(map(float, sides))):
-        same(FACES[face].grid_cluster(given_to(face, x), size), cell_labels(x, size))
+        same(FACES[face].grid_cluster(given_to(face, x), size), cell_labels(face, x, size))
     labels = FACES[face].grid_cluster(given_to(face, x), given_to(face, sides))
-    same(labels, cell_labels(x, sides))
+    same(labels, cell_labels(face, x, sides))
 
 
 def test_grid_tells_apart_cells_that_are_far_from_each_other(face: str) -> None:
@@ -68,13 +72,39 @@ def test_grid_tells_apart_cells_that_are_far_from_each_other(face: str) -> None:
     )
     labels = np.asarray(FACES[face].grid_cluster(given_to(face, x), 1.0))
     assert len(set(labels.tolist())) == 6
-    same(labels, cell_labels(x, 1.0))
+    same(labels, cell_labels(face, x, 1.0))
 
 
 def test_grid_of_integers_and_of_nothing(face: str) -> None:
     x = np.array([[-100, 3], [100, 3], [-90, 3]], dtype=np.int8)
-    same(FACES[face].grid_cluster(given_to(face, x), 20), np.array([0, 1, 0]))
-    same(FACES[face].grid_cluster(given_to(face, np.zeros((0, 2))), 20), np.zeros(0, np.int64))
+    labels = np.array([0, 1, 0], LABELS[face])
+    same(FACES[face].grid_cluster(given_to(face, x), 20), labels)
+    same(FACES[face].grid_cluster(given_to(face, np.zeros((0, 2))), 20), labels[:0])
+
+
+# Points, a size, and the labels that pykeops 2.3 gives for NumPy, where cells start at 0, and for
+# PyTorch, where they start at the smallest number.
+CELLS_OF_KEOPS = (
+    ([[-0.75], [-0.25], [0.25], [0.75], [1.25]], 0.6, [0, 1, 2, 3, 4], [0, 0, 1, 2, 3]),
+    (
+        [
+            *([-1.2, -0.46, -2.83], [-2.25, 1.02, 0.88], [0.69, -0.7, 2.98]),
+            *([2.89, 1.11, 0.9], [1.13, -0.67, -2.19], [1.33, 0.15, -1.14]),
+        ],
+        1.5,
+        [1, 0, 3, 5, 2, 4],
+        [0, 1, 2, 5, 3, 4],
+    ),
+)
+
+
+@pytest.mark.parametrize(("points", "size", "of_numpy", "of_torch"), CELLS_OF_KEOPS)
+def test_cells_start_where_those_of_keops_do(
+    points: Array, size: float, of_numpy: list[int], of_torch: list[int]
+) -> None:
+    for face, expected in (("numpy", of_numpy), ("torch", of_torch)):
+        found = FACES[face].grid_cluster(given_to(face, points), size)
+        same(found, np.array(expected, LABELS[face]))
 
 
 @given(
@@ -88,7 +118,7 @@ def test_grid_of_integers_and_of_nothing(face: str) -> None:
 def test_grid_of_any_points(points: list[list[float]], size: float) -> None:
     x = np.array(points)
     for face in FACES:
-        same(FACES[face].grid_cluster(given_to(face, x), size), cell_labels(x, size))
+        same(FACES[face].grid_cluster(given_to(face, x), size), cell_labels(face, x, size))
 
 
 # -- sorting, ranges, centroids --------------------------------------------------------------------
@@ -255,6 +285,18 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "text": ("grid_cluster", (np.zeros((3, 2)), "big"), "size must be a number"),
     "tiny size": ("grid_cluster", (np.array([[0.0], [1e300]]), 1e-300), "size is too small"),
     "float labels": ("cluster_ranges", (np.zeros(3),), "lab must hold integers"),
+    "large": ("cluster_ranges", (np.array([0, 2**31]),), "lab must be below 16,777,216"),
+    "no counts": ("cluster_ranges", (np.zeros(3, int), [3]), "Nlab must be of type"),
+    "no totals": (
+        "cluster_centroids",
+        (np.zeros((2, 1)), np.zeros(2, int), None, np.ones(2), 2.0),
+        "weights_c must be of type",
+    ),
+    "least weight": (
+        "cluster_ranges_centroids",
+        (np.zeros((2, 1)), np.zeros(2, int), np.ones(2), "1"),
+        "min_weight must be a number",
+    ),
     "negative": ("cluster_ranges", (np.array([0, -1]),), "lab must not be negative"),
     "matrix": ("cluster_ranges", (np.zeros((2, 2), int),), r"lab must have shape \(M,\)"),
     "counts": ("cluster_ranges", (np.zeros(3, int), np.ones((3, 1), int)), "Nlab must have"),
@@ -302,6 +344,35 @@ def test_wrong_arguments_are_named(face: str, name: str) -> None:
         getattr(FACES[face], function)(*converted)
 
 
+NO_NUMBERS = {
+    "numpy": [np.zeros((3, 2), complex), np.zeros((3, 2), "M8[s]"), np.full((3, 2), None)],
+    "torch": [
+        *(torch.zeros(3, 2, dtype=torch.complex64), torch.zeros(3, 2, device="meta")),
+        torch.zeros(3, 2).to_sparse(),
+    ],
+}
+
+
+def test_arrays_hold_real_numbers(face: str) -> None:
+    library, labels = FACES[face], given_to(face, [0, 0, 1])
+    x, ranges = given_to(face, np.zeros((3, 2))), given_to(face, [[0, 2], [2, 3]])
+    for a in NO_NUMBERS[face]:
+        for function, args, name in (
+            (library.grid_cluster, (a, 1.0), "x"),
+            (library.grid_cluster, (x, a), "size"),
+            (library.sort_clusters, (x, a), "lab"),
+            (library.cluster_ranges, (a,), "lab"),
+            (library.cluster_ranges, (labels, a), "Nlab"),
+            (library.cluster_centroids, (a, labels), "x"),
+            (library.cluster_centroids, (x, labels, a), "Nlab"),
+            (library.cluster_ranges_centroids, (x, labels, a), "weights"),
+            (library.from_matrix, (a, ranges, a), "ranges_i"),
+            (library.from_matrix, (ranges, ranges, a), "keep"),
+        ):
+            with pytest.raises(ArgumentError, match=f"{name} must hold real numbers, densely"):
+                function(*args)
+
+
 def test_the_other_library_s_arrays_are_named() -> None:
     with pytest.raises(ArgumentError, match="x must be of type Tensor, not ndarray"):
         redcomp.torch.cluster.grid_cluster(np.zeros((3, 2)), 1.0)  # type: ignore[arg-type]
@@ -309,5 +380,6 @@ def test_the_other_library_s_arrays_are_named() -> None:
         redcomp.numpy.cluster.grid_cluster(torch.zeros(3, 2), 1.0)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="must be of type ndarray"):
         redcomp.numpy.cluster.sort_clusters([[1.0]], np.zeros(1, int))
-    with pytest.raises(ArgumentError, match="ranges must have 6 arrays"):
-        redcomp.numpy.cluster.swap_axes((1, 2))
+    for wrong in ((1, 2), 3, 1.5, "abcdef", np.zeros((6, 2)), {}):
+        with pytest.raises(ArgumentError, match="ranges must be a tuple of 6 arrays"):
+            redcomp.numpy.cluster.swap_axes(wrong)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ def torch_op() -> redcomp.torch.Genred:
 # What replaces which argument of x, y, b, g; what the message must say.
 WRONG: dict[str, tuple[int, Any, str]] = {
     "too-few-axes": (1, lambda a: a[:, 0], "'y'.*\\(N, 3\\)"),
-    "parameter-without-axes": (3, lambda a: a[0], "'g'"),
+    "several-parameters": (3, lambda a: a.repeat(5), "'g'.*\\(1,\\).*\\(5,\\)"),
     "dimension": (0, lambda a: a[:, :2], "'x'.*\\(M, 3\\)"),
     "transposed": (1, lambda a: a.T, "'y'.*\\(N, 3\\)"),
     "number-of-columns": (2, lambda a: a[:-1], "'b'.*44.*'y'.*45"),
@@ -45,7 +45,11 @@ WRONG: dict[str, tuple[int, Any, str]] = {
     "booleans": (3, lambda a: a > 0, "'g'.*bool"),
     "list": (0, lambda a: a.tolist(), "'x'.*list"),
     "none": (1, lambda a: None, "'y'.*None"),
-    "number": (3, lambda a: 1.0, "'g'.*float"),
+    "number": (2, lambda a: 1.0, "'b' is a number.*Pm"),
+    "number-of-a-row": (0, lambda a: np.float32(1), "'x' is a number.*Pm"),
+    "complex-number": (3, lambda a: 1j, "'g'.*complex"),
+    "large-number": (3, lambda a: 1e39, "'g' is a number above 3.403e\\+38"),
+    "huge-number": (3, lambda a: -(10**400), "'g' is a number above 3.403e\\+38"),
 }
 
 
@@ -56,8 +60,6 @@ def test_wrong_arguments_are_named(face, wrong, op, torch_op):
     arrays: list[Any] = list(sample())
     arrays[position] = replace(arrays[position])
     if face == "torch":
-        if isinstance(arrays[position], np.float32):
-            pytest.skip("the same as a number")
         arrays = [torch.tensor(a) if isinstance(a, np.ndarray) else a for a in arrays]
     with pytest.raises(ArgumentError, match=message):
         (op if face == "numpy" else torch_op)(*arrays)

@@ -28,7 +28,19 @@ from redcomp.runtime.tasks import Blocks, Integers, whole
 Place = Queue | Copies | None
 
 _ONE = (1, "")
-_SHAPES = {"i": "(M, {})", "j": "(N, {})", "ij": "(M, N, {})", "parameter": "({},)"}
+# The shapes that a variable of dimension 1, and of another one, may have (see `shapes`).
+_SHAPES_OF_SCALARS = {
+    "i": "(M, 1) or (M,)",
+    "j": "(N, 1) or (N,)",
+    "ij": "(M, N, 1)",
+    "parameter": "(1,), () or (1, 1)",
+}
+_SHAPES = {
+    "i": "(M, {D})",
+    "j": "(N, {D})",
+    "ij": "(M, N, {D})",
+    "parameter": "({D},), (1, {D}) or ({D}, 1)",
+}
 # What the axes count that are before the components and after those of the batch.
 AXES: Mapping[str, str] = {"i": "i", "j": "j", "ij": "ij", "parameter": ""}
 
@@ -67,7 +79,7 @@ class Sizes(NamedTuple):
 
 
 def sizes(reduction: PairReduction, shapes: tuple[Sequence[int], ...]) -> Sizes:
-    """The sizes of a call whose arguments have these shapes; checks them all.
+    """The sizes of a call whose arguments have these full shapes; checks them all.
 
     An index without any variable has size 1.  Raises ArgumentError.
     """
@@ -112,7 +124,7 @@ class Call:
     """What follows from the shapes of a call's arguments and the dtype that it is computed in.
 
     dtype    of the kernel: "f32" or "f64"
-    shapes   of the arguments
+    shapes   of the arguments, in full
     results  the shape of each result
     dense    all rows, each with all columns
     """
@@ -183,7 +195,7 @@ class Call:
 
 @functools.lru_cache(maxsize=1024)
 def prepare(reduction: PairReduction, dtype: str, shapes: tuple[Sequence[int], ...]) -> Call:
-    """The call with arguments of these shapes; raises ArgumentError if they do not fit."""
+    """The call with arguments of these full shapes; raises ArgumentError if they do not fit."""
     size = sizes(reduction, shapes)
     results = tuple((*size.batch, size.rows, result.dim) for result in reduction.results)
     return Call(reduction, dtype, shapes, size, results, whole(size.rows, size.columns))
@@ -196,7 +208,8 @@ def _entries(own: tuple[int, ...], batch: tuple[int, ...], step: int) -> Integer
 
 
 def _shape_message(parameter: Parameter, shape: Sequence[int]) -> str:
-    expected = _SHAPES[parameter.kind].format(parameter.dim)
+    table = _SHAPES_OF_SCALARS if parameter.dim == 1 else _SHAPES
+    expected = table[parameter.kind].format(D=parameter.dim)
     return (
         f"argument {parameter.name!r} must have shape {expected}, as its alias says, after any "
         f"dimensions of a batch; it has shape {tuple(shape)}"

@@ -1,12 +1,13 @@
 """Clusters of points and block-sparse reductions, on NumPy arrays and PyTorch tensors alike.
 
 What the libraries spell differently stands in a `Library`; the mathematics stands here, once.
-Labels, counts and ranges are int64, and sums are float64, so nothing depends on the number of
-points, and no two cells get the same label.
+Counts and ranges are int64, and sums are float64, so nothing depends on the number of points, and
+no two cells get the same label.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from redcomp.errors import ArgumentError
 
 Array = Any
+# Labels may be as large as this even if there are fewer points, so that clusters may be empty.
+MANY_CLUSTERS = 2**24
 Ranges = tuple[Array, Array, Array, Array, Array, Array]
 
 
@@ -24,9 +27,12 @@ class Library:
     xp            the module
     array_type    its arrays
     truth         its dtype of booleans
-    is_integer    whether an array holds integers
+    is_real       whether an array holds real numbers, and has them at hand
+    is_integer    whether it holds integers
     to_int64, to_float64, as_type_of   conversions
     like          (value, array) to the value as an array of the array's dtype and device
+    first_corner  points (M, D) to where their cells start on each axis
+    to_labels     numbers of cells to the library's integers for labels
     order         the stable order of integers
     segment_sums  (values (M, D), labels (M,), count) to (count, D): sums over equal labels
     """
@@ -34,11 +40,14 @@ class Library:
     xp: Any
     array_type: Any
     truth: object
+    is_real: Callable[[Array], bool]
     is_integer: Callable[[Array], bool]
     to_int64: Callable[[Array], Array]
     to_float64: Callable[[Array], Array]
     as_type_of: Callable[[Array, Array], Array]
     like: Callable[[object, Array], Array]
+    first_corner: Callable[[Array], Array | float]
+    to_labels: Callable[[Array], Array]
     order: Callable[[Array], Array]
     segment_sums: Callable[[Array, Array, int], Array]
 
@@ -47,9 +56,11 @@ def grid_cluster(library: Library, x: Array, size: object) -> Array:
     """The label of each point's cubic cell; cells are numbered in lexicographic order."""
     xp = library.xp
     _require_array(library, x, "x", 2)
+    if isinstance(size, library.array_type):
+        _require_array(library, size, "size")
     try:
         sides = library.like(size, x)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise ArgumentError(
             f"size must be a number or {x.shape[1]} numbers, not {size!r}"
         ) from None
@@ -60,11 +71,11 @@ def grid_cluster(library: Library, x: Array, size: object) -> Array:
     if not bool(((sides > 0) & xp.isfinite(sides)).all()):
         raise ArgumentError("size must be positive and finite")
     if x.shape[0] == 0:
-        return xp.bincount(library.to_int64(x[:, :1].reshape(-1)))
+        return library.to_labels(xp.bincount(library.to_int64(x[:, :1].reshape(-1))))
     if not bool(xp.isfinite(x).all()):
         raise ArgumentError("x must be finite: it has NaN or infinity")
     x = library.as_type_of(x, x)  # differences of integers could overflow
-    cells = xp.floor((x - xp.amin(x, axis=0)) / sides)
+    cells = xp.floor((x - library.first_corner(x)) / sides)
     if not bool(xp.isfinite(cells).all()):
         raise ArgumentError("size is too small for the extent of x: cells cannot be numbered")
     labels = library.to_int64(0 * cells[:, 0])
@@ -73,7 +84,7 @@ def grid_cluster(library: Library, x: Array, size: object) -> Array:
         place = xp.unique(cells[:, k], return_inverse=True)[1].reshape(-1)
         key = labels * (int(place.max()) + 1) + place
         labels = xp.unique(key, return_inverse=True)[1].reshape(-1)
-    return labels
+    return library.to_labels(labels)
 
 
 def sort_clusters(library: Library, x: Any, lab: Array) -> tuple[Any, Array]:
@@ -82,9 +93,7 @@ def sort_clusters(library: Library, x: Any, lab: Array) -> tuple[Any, Array]:
     order = library.order(labels)
 
     def moved(array: Array) -> Array:
-        if not isinstance(array, library.array_type):
-            expected, got = library.array_type.__name__, type(array).__name__
-            raise ArgumentError(f"x must be of type {expected}, or several of them, not {got}")
+        _require_type(library, array, "x, or each array in it,")
         _require_rows(array, "x", labels)
         return array[order]
 
@@ -97,8 +106,8 @@ def cluster_ranges(library: Library, lab: Array, counts: Array | None) -> Array:
     """(C, 2): where each cluster starts and ends among the sorted points."""
     if counts is None:
         counts = _counts(library, _labels(library, lab))
-    elif not isinstance(counts, library.array_type) or len(counts.shape) != 1:
-        raise ArgumentError("Nlab must have one number of points for each cluster")
+    else:
+        _require_array(library, counts, "Nlab", 1)
     ends = library.to_int64(counts).cumsum(axis=0)
     return library.xp.stack((ends - library.to_int64(counts), ends), axis=1)
 
@@ -118,7 +127,10 @@ def cluster_centroids(
     counted = _counts(library, labels)
     number = counted.shape[0]
     for name, given in (("Nlab", counts), ("weights_c", totals)):
-        if given is not None and given.reshape(-1).shape[0] != number:
+        if given is None:
+            continue
+        _require_array(library, given, name)
+        if given.reshape(-1).shape[0] != number:
             raise ArgumentError(f"{name} has {given.reshape(-1).shape[0]} numbers, not {number}")
     if not bool((counted > 0).all()):
         raise ArgumentError("lab leaves a cluster without points: number clusters from 0 to C - 1")
@@ -145,6 +157,8 @@ def cluster_ranges_centroids(
     if weights is None:
         centroids = cluster_centroids(library, x, lab, None, None, None)
         return ranges, centroids, library.as_type_of(counts, x)
+    if not isinstance(min_weight, (int, float)) or not 0 <= min_weight < math.inf:
+        raise ArgumentError(f"min_weight must be a number of at least 0, not {min_weight!r}")
     heavy = _weights(library, weights, labels).clip(min=min_weight)
     totals = library.segment_sums(heavy, labels, counts.shape[0]).reshape(-1)
     centroids = cluster_centroids(library, x, lab, None, heavy, totals)
@@ -159,7 +173,8 @@ def from_matrix(library: Library, ranges_i: Array, ranges_j: Array, keep: Array)
     )
     xp = library.xp
     expected = (ranges_i.shape[0], ranges_j.shape[0])
-    if not isinstance(keep, library.array_type) or keep.dtype != library.truth:
+    _require_array(library, keep, "keep")
+    if keep.dtype != library.truth:
         raise ArgumentError("keep must be an array of booleans")
     if tuple(keep.shape) != expected:
         raise ArgumentError(f"keep must have shape {expected}, as the ranges; not {keep.shape}")
@@ -174,8 +189,8 @@ def swap_axes(ranges: Sequence[Array] | None) -> Ranges | None:
     """`ranges` with i and j exchanged; None stays None."""
     if ranges is None:
         return None
-    if len(ranges) != 6:
-        raise ArgumentError(f"ranges must have 6 arrays, not {len(ranges)}")
+    if not isinstance(ranges, (tuple, list)) or len(ranges) != 6:
+        raise ArgumentError(f"ranges must be a tuple of 6 arrays, not {ranges!r}")
     first, second, third, fourth, fifth, sixth = ranges
     return fourth, fifth, sixth, first, second, third
 
@@ -183,12 +198,20 @@ def swap_axes(ranges: Sequence[Array] | None) -> Ranges | None:
 # -- arguments -------------------------------------------------------------------------------------
 
 
-def _require_array(library: Library, array: Any, name: str, axes: int) -> None:
-    expected = library.array_type.__name__
+def _require_type(library: Library, array: Any, name: str) -> None:
     if not isinstance(array, library.array_type):
-        raise ArgumentError(f"{name} must be of type {expected}, not {type(array).__name__}")
-    if len(array.shape) != axes:
-        raise ArgumentError(f"{name} must have {axes} axes; its shape is {tuple(array.shape)}")
+        expected, got = library.array_type.__name__, type(array).__name__
+        raise ArgumentError(f"{name} must be of type {expected}, not {got}")
+
+
+def _require_array(library: Library, array: Any, name: str, axes: int | None = None) -> None:
+    """An array of real numbers, with so many axes if that matters."""
+    _require_type(library, array, name)
+    if not library.is_real(array):
+        raise ArgumentError(f"{name} must hold real numbers, densely; its dtype is {array.dtype}")
+    if axes not in (None, len(array.shape)):
+        what = "1 axis" if axes == 1 else f"{axes} axes"
+        raise ArgumentError(f"{name} must have {what}; its shape is {tuple(array.shape)}")
 
 
 def _require_rows(array: Array, name: str, labels: Array) -> None:
@@ -200,13 +223,17 @@ def _require_rows(array: Array, name: str, labels: Array) -> None:
 
 def _labels(library: Library, lab: Any) -> Array:
     """Labels of shape (M,) or (M, 1) in int64."""
-    if not isinstance(lab, library.array_type) or not library.is_integer(lab):
-        raise ArgumentError(f"lab must hold integers and be of type {library.array_type.__name__}")
+    _require_array(library, lab, "lab")
+    if not library.is_integer(lab):
+        raise ArgumentError(f"lab must hold integers; its dtype is {lab.dtype}")
     if len(lab.shape) != 1 and tuple(lab.shape[1:]) != (1,):
         raise ArgumentError(f"lab must have shape (M,), not {tuple(lab.shape)}")
     labels = library.to_int64(lab.reshape(-1))
     if bool((labels < 0).any()):
         raise ArgumentError("lab must not be negative")
+    most = max(MANY_CLUSTERS, labels.shape[0])
+    if bool((labels >= most).any()):  # each label below the largest one takes memory
+        raise ArgumentError(f"lab must be below {most:,}: number clusters from 0 to C - 1")
     return labels
 
 
@@ -216,8 +243,7 @@ def _counts(library: Library, labels: Array) -> Array:
 
 def _weights(library: Library, weights: Any, labels: Array) -> Array:
     """Weights of shape (M, 1) in float64."""
-    if not isinstance(weights, library.array_type):
-        raise ArgumentError(f"weights must be of type {library.array_type.__name__}")
+    _require_array(library, weights, "weights")
     column = library.to_float64(weights.reshape(-1, 1))
     _require_rows(column, "weights", labels)
     if not bool((column >= 0).all()):

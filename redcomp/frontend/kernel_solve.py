@@ -6,13 +6,13 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
 from redcomp.frontend.aliases import Alias, parse_alias, parse_aliases, spell
-from redcomp.frontend.calls import AXES, check_count
+from redcomp.frontend.calls import AXES
 from redcomp.frontend.conjugate_gradients import (
     Array,
     SolveInfo,
@@ -22,6 +22,7 @@ from redcomp.frontend.conjugate_gradients import (
 )
 from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import Parameter
+from redcomp.frontend.shapes import Shape, full_shapes
 from redcomp.ir import Kind
 from redcomp.passes.linear import acts_componentwise, is_linear
 
@@ -29,31 +30,44 @@ from redcomp.passes.linear import acts_componentwise, is_linear
 # nobody wants to wait for more than some thousands of sweeps over all pairs.
 STEPS_PER_UNKNOWN = 10
 MOST_STEPS = 10_000
+# The root mean square of a residual that counts as none, as in KeOps.
+EPS = 1e-6
+# A residual of so much of b, but for rounding, is that of zero.
+ALL_OF_B = 1 - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a call of `KernelSolve` asks for, beside the arguments; `options` go to Genred."""
 
-    eps: float
+    eps: float | None
     rtol: float
     maxiter: int | None
     precondition: bool
     options: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        for name, value in (("eps", self.eps), ("rtol", self.rtol)):
-            if not 0 <= value < math.inf:
+        for name, value in (("rtol", self.rtol), ("eps", 0.0 if self.eps is None else self.eps)):
+            if not (_is_real(value) and 0 <= value < math.inf):
                 raise ArgumentError(f"{name} must be a number of at least 0, not {value!r}")
-        if self.maxiter is not None and (self.maxiter < 1 or self.maxiter % 1):
+        require_truth("precondition", self.precondition)
+        most = self.maxiter
+        if most is not None and not (_is_real(most) and most >= 1 and most % 1 == 0):
             raise ArgumentError(
-                f"maxiter must be a whole number of at least 1, or None, not {self.maxiter!r}"
+                f"maxiter must be a whole number of at least 1, or None, not {most!r}"
             )
+
+    @property
+    def absolute(self) -> float:
+        """The bound of a residual's root mean square; by default none beside a relative one."""
+        if self.eps is not None:
+            return self.eps
+        return 0.0 if self.rtol else EPS
 
     def stopping(self, unknowns: int) -> Stopping:
         """The rule for a system of so many unknowns."""
         most = min(STEPS_PER_UNKNOWN * unknowns, MOST_STEPS)
-        return Stopping(self.eps, self.rtol, int(self.maxiter or max(most, 1)))
+        return Stopping(self.absolute, self.rtol, int(self.maxiter or max(most, 1)))
 
     @property
     def for_gradients(self) -> Settings:
@@ -61,9 +75,16 @@ class Settings:
 
         Cotangents have the scale of a loss, often far below any absolute eps.
         """
-        return Settings(
-            0.0, max(self.eps, self.rtol), self.maxiter, self.precondition, self.options
-        )
+        relative = max(self.absolute, self.rtol)
+        return Settings(0.0, relative, self.maxiter, self.precondition, self.options)
+
+
+class Shapes(NamedTuple):
+    """The shapes of a call: the arguments' in full, the system's b in full, and the solution's."""
+
+    full: tuple[Shape, ...]
+    b: Shape
+    solution: Shape
 
 
 class KernelSolveBase:
@@ -115,6 +136,9 @@ class KernelSolveBase:
 
     def _find(self, text: str) -> int:
         """The position of the unknown among the arguments."""
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise ArgumentError(f"varinvalias must be the name of a variable, not of type {kind}")
         parameters = self.genred.reduction.parameters
         for alias in parse_aliases(self.aliases):
             if alias.name == text.strip():
@@ -170,44 +194,35 @@ class KernelSolveBase:
 
     # -- calls -------------------------------------------------------------------------------------
 
-    def _check(self, args: Sequence[Any], array_type: Any) -> None:
+    def _read(self, shapes: Sequence[Sequence[int]]) -> Shapes:
         """What must hold before there is arithmetic on the arguments; Genred checks the rest."""
-        parameters = self.genred.reduction.parameters
-        check_count(self.genred.reduction, len(args))
+        reduction = self.genred.reduction
+        given = tuple(map(tuple, shapes))
+        full = full_shapes(reduction, given)
         sizes: dict[int, str] = {}
-        for parameter, arg in zip(parameters, args, strict=True):
-            if not isinstance(arg, array_type):
-                expected, got = array_type.__name__, type(arg).__name__
-                raise ArgumentError(
-                    f"argument {parameter.name!r} must be of type {expected}, not {got}"
-                )
+        leading = []
+        for parameter, shape in zip(reduction.parameters, full, strict=True):
             axes = len(AXES[parameter.kind])
-            for size in arg.shape[-1 - axes : -1] if len(arg.shape) > axes else ():
+            leading.append(shape[: -1 - axes])
+            for size in shape[-1 - axes : -1] if len(shape) > axes else ():
                 sizes.setdefault(size, parameter.name)
         if len(sizes) > 1:
             (m, first), (n, second) = list(sizes.items())[:2]
             raise ArgumentError(
                 f"the system is not square: argument {first!r} has {m} rows, {second!r} has {n}"
             )
-        shape = tuple(args[self.position].shape)
-        if len(shape) < 2 or shape[-1] != self.unknown.dim:
+        own = full[self.position]
+        if len(own) < 2 or own[-1] != self.unknown.dim:
             raise ArgumentError(
                 f"argument {self.unknown.name!r} must have shape (N, {self.unknown.dim}), "
-                f"as its alias says; it has shape {shape}"
+                f"as its alias says; it has shape {own}"
             )
-
-    def _leading(self, args: Sequence[Any]) -> tuple[int, ...]:
-        """The batch dimensions of the result."""
-        parameters = self.genred.reduction.parameters
-        shapes = [
-            tuple(arg.shape[: -1 - len(AXES[parameter.kind])])
-            for parameter, arg in zip(parameters, args, strict=True)
-        ]
         try:
-            return np.broadcast_shapes(*shapes)
+            b = (*np.broadcast_shapes(*leading), *own[-2:])
         except ValueError:
-            listed = ", ".join(str(tuple(arg.shape)) for arg in args)
+            listed = ", ".join(map(str, given))
             raise ArgumentError(f"the batch dimensions do not fit: {listed}") from None
+        return Shapes(full, b, b[:-1] if len(given[self.position]) < len(own) else b)
 
     def _solve(
         self, xp: Any, args: Sequence[Array], alpha: Array, settings: Settings
@@ -221,7 +236,7 @@ class KernelSolveBase:
         stopping = settings.stopping(math.prod(b.shape[axis] for axis in axes))
         wide = xp.asarray(b, dtype=xp.float64)
         solution, info = conjugate_gradients(system, wide, stopping)
-        if not info.converged:
+        if not info.converged or info.relative_residual >= ALL_OF_B:
             _warn(info, stopping)
         return xp.asarray(solution, dtype=b.dtype), info
 
@@ -279,7 +294,25 @@ def _spelled(alias: Alias, rows: Kind) -> str:
     return what if alias.name is None else f"{alias.name} = {what}"
 
 
+def require_truth(name: str, value: object) -> None:
+    """Raise ArgumentError unless an option is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ArgumentError(f"{name} must be True or False, not {value!r}")
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating))
+
+
 def _warn(info: SolveInfo, stopping: Stopping) -> None:
+    if info.converged:
+        warnings.warn(
+            "the answer of KernelSolve is no better than zero, because b is below "
+            f"eps={stopping.eps:g}, which is absolute; rtol=1e-6 is relative to b",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+        return
     if info.iterations >= stopping.maxiter:
         why, remedy = "maxiter was reached", "raise maxiter, alpha or eps"
     else:

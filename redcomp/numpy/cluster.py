@@ -34,11 +34,14 @@ _LIBRARY = shared.Library(
     xp=np,
     array_type=np.ndarray,
     truth=np.dtype(np.bool_),
+    is_real=lambda a: a.dtype.kind in "biuf",
     is_integer=lambda a: np.issubdtype(a.dtype, np.integer),
     to_int64=lambda a: np.asarray(a, np.int64),
     to_float64=lambda a: np.asarray(a, np.float64),
     as_type_of=lambda a, x: np.asarray(a, _float_dtype(x)),
     like=lambda value, x: np.asarray(value, _float_dtype(x)),
+    first_corner=lambda _: 0.0,
+    to_labels=lambda a: a,
     order=lambda a: np.argsort(a, kind="stable"),
     segment_sums=_segment_sums,
 )
@@ -47,8 +50,8 @@ _LIBRARY = shared.Library(
 def grid_cluster(x: _Array, size: float | _Array) -> _Array:
     """Labels of the points (M, D) by the cubic cell of side `size` (a number, or D numbers).
 
-    Cells start at the smallest coordinate on each axis.  Returns (M,) int64, from 0 to C - 1, in
-    the lexicographic order of the C cells that have points.
+    Cells start at 0 on each axis, as those of `pykeops.numpy` do.  Returns (M,) int64, from 0 to
+    C - 1, in the lexicographic order of the C cells that have points.
     """
     with np.errstate(over="ignore"):  # cells that cannot be numbered become an error
         labels: _Array = shared.grid_cluster(_LIBRARY, x, size)
@@ -66,7 +69,8 @@ def sort_clusters(x: Any, lab: _Array) -> tuple[Any, _Array]:
 def cluster_ranges(lab: _Array, Nlab: _Array | None = None) -> _Array:
     """(C, 2) int64: the half-open interval of each cluster among the sorted points.
 
-    Nlab: the number of points of each cluster, if it is known already.
+    Nlab: the number of points of each cluster, if it is known already.  Labels are below 2^24, or
+    below the number of points if that is larger; a label without points has an empty interval.
     """
     result: _Array = shared.cluster_ranges(_LIBRARY, lab, Nlab)
     return result

@@ -10,13 +10,15 @@ import numpy as np
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.backends import copies_on_gpu, device_number, wants_gpu
-from redcomp.frontend.calls import check_count, check_integers, prepare
+from redcomp.frontend.calls import check_count, check_integers
 from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import PairReduction, Parameter
+from redcomp.frontend.shapes import NUMBERS, number, prepare_read
 
 __all__ = ["Genred"]
 
 _Array = np.ndarray[Any, np.dtype[Any]]
+_PLAIN = {np.ndarray}
 
 # dtypes by identity first: the native ones are singletons, and `np.dtype.__eq__` is slow.
 _FLOATS = {
@@ -39,7 +41,7 @@ class Genred(GenredBase):
 
     def __call__(
         self,
-        *args: _Array,
+        *args: _Array | float,
         backend: str = "auto",
         device_id: int = -1,
         ranges: Sequence[Any] | None = None,
@@ -49,6 +51,8 @@ class Genred(GenredBase):
 
         i-variables have shape (M, D), j-variables (N, D), arrays of pairs (M, N, D), parameters
         (D,), with D as declared; all float32, all float64, or all float16 (computed in float32).
+        Variables of dimension 1 may lack the last axis, parameters may have shape (1, D) or (D, 1),
+        and a Pm(1) may be a number (see docs/formulas.md).
         Integers may have any integer dtype or be truth values, and without other arguments the
         computation is in float64.  Any strides and byte order are accepted.  The result has shape
         (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension (see
@@ -75,7 +79,7 @@ class Genred(GenredBase):
 
 def call(
     genred: GenredBase,
-    *args: _Array,
+    *args: _Array | float,
     backend: str = "auto",
     device_id: int = -1,
     ranges: Sequence[Any] | None = None,
@@ -86,19 +90,16 @@ def call(
     place = copies_on_gpu(backend, device_id) if is_on_gpu else None
     reduction = genred.reduction
     check_count(reduction, len(args))
-    arrays = [
-        a if type(a) is np.ndarray else _as_array(a, reduction.parameters[n].name)
-        for n, a in enumerate(args)
-    ]
-    dtype = _dtype(reduction, arrays)
+    given: Any = args if {*map(type, args)} == _PLAIN else as_arrays(reduction, args)
+    dtype = _dtype(reduction, given)
     native, width = _COMPUTED[dtype], "f64" if dtype == "f64" else "f32"
-    prepared = prepare(reduction, width, tuple([a.shape for a in arrays]))
+    prepared = prepare_read(reduction, width, tuple([a.shape for a in given]))
     blocks = prepared.blocks(None if ranges is None else prepared.ranges(ranges))
     arrays = [
         a
         if a.dtype == native and not parameter.is_integer and _is_plain(a)
         else _packed(a, parameter, width)
-        for a, parameter in zip(arrays, reduction.parameters, strict=True)
+        for a, parameter in zip(given, reduction.parameters, strict=True)
     ]
     results = [
         np.empty(shape, np.int64 if result.kind == "index" else native)
@@ -158,7 +159,7 @@ def _filled(out: object, result: Any) -> _Array:
     return out
 
 
-def _dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
+def _dtype(reduction: PairReduction, arrays: Sequence[_Array]) -> str:
     """The common dtype of the arguments that are no integers."""
     found = {
         a.dtype
@@ -172,7 +173,7 @@ def _dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
     return _unusual_dtype(reduction, arrays)
 
 
-def _unusual_dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
+def _unusual_dtype(reduction: PairReduction, arrays: Sequence[_Array]) -> str:
     """Byte-swapped floats are fine; mixed or other dtypes are errors."""
     first: tuple[str, Parameter, _Array] | None = None
     for parameter, array in zip(reduction.parameters, arrays, strict=True):
@@ -193,6 +194,23 @@ def _unusual_dtype(reduction: PairReduction, arrays: list[_Array]) -> str:
     if not arrays:
         raise ArgumentError("a formula without variables has no dtype")
     return "f64" if first is None else first[0]  # NumPy's float for integers
+
+
+def as_arrays(reduction: PairReduction, args: Sequence[object]) -> list[_Array]:
+    """The arguments as arrays; numbers get the dtype of the others."""
+    floats = (a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype.kind == "f")
+    dtype = next(floats, np.dtype(np.float64))
+    return [
+        _number(value, parameter, dtype)
+        if isinstance(value, NUMBERS)
+        else _as_array(value, parameter.name)
+        for value, parameter in zip(args, reduction.parameters, strict=True)
+    ]
+
+
+def _number(value: Any, parameter: Parameter, dtype: np.dtype[Any]) -> _Array:
+    made = number(parameter, value, float(np.finfo(dtype).max))
+    return np.asarray(made, np.int64 if parameter.is_integer else dtype)
 
 
 def _as_array(value: object, name: str) -> _Array:

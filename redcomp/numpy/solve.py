@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from redcomp.errors import ArgumentError
+from redcomp.frontend.calls import check_count
 from redcomp.frontend.conjugate_gradients import SolveInfo
-from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
-from redcomp.numpy.genred import Genred
+from redcomp.frontend.kernel_solve import KernelSolveBase, Settings, require_truth
+from redcomp.frontend.shapes import Shape
+from redcomp.numpy.genred import Genred, as_arrays
 
 __all__ = ["KernelSolve"]
 
@@ -20,13 +23,39 @@ class KernelSolve(KernelSolveBase):
     __doc__ = KernelSolveBase.__doc__
     genred_class = Genred
 
+    def __init__(
+        self,
+        formula: str,
+        aliases: Sequence[str],
+        varinvalias: str,
+        axis: int = 0,
+        dtype: object = None,
+        opt_arg: object = None,
+        dtype_acc: str = "auto",
+        use_double_acc: bool = False,
+        sum_scheme: str = "auto",
+        enable_chunks: bool = True,
+        rec_multVar_highdim: bool | int | None = None,
+        use_fast_math: bool | None = None,
+    ) -> None:
+        options = {
+            "dtype": dtype,
+            "dtype_acc": dtype_acc,
+            "use_double_acc": use_double_acc,
+            "sum_scheme": sum_scheme,
+            "enable_chunks": enable_chunks,
+            "rec_multVar_highdim": rec_multVar_highdim,
+            "use_fast_math": use_fast_math,
+        }
+        super().__init__(formula, aliases, varinvalias, axis, **options)
+
     def __call__(
         self,
-        *args: _Array,
+        *args: _Array | float,
         backend: str = "auto",
         device_id: int = -1,
         alpha: float | _Array = 1e-10,
-        eps: float = 1e-6,
+        eps: float | None = None,
         ranges: Any = None,
         rtol: float = 0.0,
         maxiter: int | None = None,
@@ -35,9 +64,12 @@ class KernelSolve(KernelSolveBase):
     ) -> _Array | tuple[_Array, SolveInfo]:
         """Solve (alpha Id + K) a = b; b stands in the place of the unknown, and a has its shape.
 
+        Arguments may have the shapes that they may have for Genred.
+
         alpha         a number, or an array that broadcasts to b's shape: (M, 1) has one a row
-        eps           stop when the root mean square of b - (alpha Id + K) a is at most eps, ...
-        rtol          ... or its norm at most rtol times that of b
+        eps           stop when the root mean square of b - (alpha Id + K) a is at most eps ...
+        rtol          ... or its norm is at most rtol times that of b; eps is 1e-6 by default, as in
+                      KeOps, or 0 if there is a rtol
         maxiter       the most iterations; by default 10 an unknown, at most 10,000
         precondition  divide by the diagonal of alpha Id + K, which makes rows of different scales
                       converge alike
@@ -47,24 +79,44 @@ class KernelSolve(KernelSolveBase):
         their own, each with its own steps and its own end; other formulas give one system.
 
         Warns with ConvergenceWarning if the residual is larger than asked for and than rounding
-        explains (a backward error of some units in the last place); the result is then the last
-        iterate.  Raises SolverError (an ArithmeticError) if alpha Id + K is not positive definite,
-        or on NaN and infinity, and ArgumentError (a ValueError) for wrong arguments.
+        explains (a backward error of some units in the last place), the result being the last
+        iterate; and if the result is no better than zero, because b is below eps.  Raises
+        SolverError (an ArithmeticError) if alpha Id + K is not positive definite, or on NaN and
+        infinity, and ArgumentError (a ValueError) for wrong arguments.
         """
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
         settings = Settings(eps, rtol, maxiter, precondition, options)
-        self._check(args, np.ndarray)
-        given = args[self.position]
-        shape = (*self._leading(args), *given.shape[-2:])
-        b = np.broadcast_to(_native_float(given, self.unknown.name), shape)
-        args = (*args[: self.position], b, *args[self.position + 1 :])
-        try:
-            shift = np.broadcast_to(np.asarray(alpha, np.float64), shape)
-        except ValueError:
-            raise ArgumentError(f"alpha must broadcast to b's shape {shape}") from None
+        require_truth("return_info", return_info)
+        reduction = self.genred.reduction
+        check_count(reduction, len(args))
+        arrays = as_arrays(reduction, args)
+        shapes = self._read([a.shape for a in arrays])
+        arrays = [a.reshape(shape) for a, shape in zip(arrays, shapes.full, strict=True)]
+        b = _native_float(arrays[self.position], self.unknown.name)
+        arrays[self.position] = np.broadcast_to(b, shapes.b)
+        shift = _shift(alpha, shapes.solution)
         with np.errstate(all="ignore"):  # NaN and infinity become a SolverError
-            solution, info = self._solve(np, args, shift, settings)
+            solution, info = self._solve(np, arrays, shift.reshape(shapes.b), settings)
+        solution = solution.reshape(shapes.solution)
         return (solution, info) if return_info else solution
+
+
+def _shift(alpha: object, shape: Shape) -> _Array:
+    """alpha in float64 with the solution's shape."""
+    try:
+        given = np.asarray(alpha)
+        shift = given.astype(np.float64) if given.dtype.kind in "biuf" else None
+    except (TypeError, ValueError, RuntimeError):
+        shift = None
+    if shift is None:
+        kind = type(alpha).__name__
+        raise ArgumentError(f"alpha must be a number or an array of numbers, not of type {kind}")
+    try:
+        return np.broadcast_to(shift, shape)
+    except ValueError:
+        raise ArgumentError(
+            f"alpha must broadcast to b's shape {shape}; it has shape {shift.shape}"
+        ) from None
 
 
 def _native_float(array: _Array, name: str) -> _Array:

@@ -122,7 +122,7 @@ class Computation:
 @functools.lru_cache(maxsize=1024)
 def prepare_computation(
     reduction: PairReduction,
-    shapes: tuple[torch.Size, ...],
+    shapes: tuple[tuple[int, ...], ...],
     dtype: torch.dtype,
     device: torch.device,
 ) -> Computation:

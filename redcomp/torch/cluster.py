@@ -21,6 +21,10 @@ __all__ = [
 _Tensor = torch.Tensor
 
 
+def _is_real(a: _Tensor) -> bool:
+    return a.layout == torch.strided and a.device.type != "meta" and not a.is_complex()
+
+
 def _is_integer(a: _Tensor) -> bool:
     return not (a.is_floating_point() or a.is_complex() or a.dtype == torch.bool)
 
@@ -33,15 +37,23 @@ def _segment_sums(values: _Tensor, labels: _Tensor, count: int) -> _Tensor:
     return values.new_zeros(count, values.shape[1]).index_add(0, labels, values)
 
 
+def _to_labels(numbers: _Tensor) -> _Tensor:
+    """int32, unless there are more points than it has numbers."""
+    return numbers.to(torch.int32) if len(numbers) <= 2**31 else numbers
+
+
 _LIBRARY = shared.Library(
     xp=torch,
     array_type=torch.Tensor,
     truth=torch.bool,
+    is_real=_is_real,
     is_integer=_is_integer,
     to_int64=lambda a: a.to(torch.int64),
     to_float64=lambda a: a.to(torch.float64),
     as_type_of=lambda a, x: a.to(_float_dtype(x)),
     like=lambda value, x: torch.as_tensor(value, dtype=_float_dtype(x), device=x.device),
+    first_corner=lambda x: x.amin(0),
+    to_labels=_to_labels,
     order=lambda a: torch.argsort(a, stable=True),
     segment_sums=_segment_sums,
 )
@@ -51,8 +63,8 @@ _LIBRARY = shared.Library(
 def grid_cluster(x: _Tensor, size: float | _Tensor) -> _Tensor:
     """Labels of the points (M, D) by the cubic cell of side `size` (a number, or D numbers).
 
-    Cells start at the smallest coordinate on each axis.  Returns (M,) int64, from 0 to C - 1, in
-    the lexicographic order of the C cells that have points.
+    Cells start at the smallest coordinate on each axis, as those of `pykeops.torch` do.  Returns
+    (M,) int32, from 0 to C - 1, in the lexicographic order of the C cells that have points.
     """
     labels: _Tensor = shared.grid_cluster(_LIBRARY, x, size)
     return labels
@@ -69,7 +81,8 @@ def sort_clusters(x: Any, lab: _Tensor) -> tuple[Any, _Tensor]:
 def cluster_ranges(lab: _Tensor, Nlab: _Tensor | None = None) -> _Tensor:
     """(C, 2) int64: the half-open interval of each cluster among the sorted points.
 
-    Nlab: the number of points of each cluster, if it is known already.
+    Nlab: the number of points of each cluster, if it is known already.  Labels are below 2^24, or
+    below the number of points if that is larger; a label without points has an empty interval.
     """
     result: _Tensor = shared.cluster_ranges(_LIBRARY, lab, Nlab)
     return result

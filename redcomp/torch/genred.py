@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from redcomp.frontend.backends import device_number, wants_gpu
 from redcomp.frontend.calls import check_count, check_integers, sizes
 from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import PairReduction, Parameter
+from redcomp.frontend.shapes import NUMBERS, Shape, full_shapes, number
 from redcomp.runtime.driver import Driver, given_driver
 from redcomp.torch.autograd import (
     INTEGERS,
@@ -34,6 +36,7 @@ _FLOATS = {
     torch.float16: "f16",
     torch.bfloat16: "bf16",
 }
+_LARGEST = {dtype: torch.finfo(dtype).max for dtype in _FLOATS}
 _INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _STORED = {name: dtype for dtype, name in _FLOATS.items()}
 
@@ -43,7 +46,7 @@ class Genred(GenredBase):
 
     def __call__(
         self,
-        *args: torch.Tensor,
+        *args: torch.Tensor | float,
         backend: str = "auto",
         device_id: int = -1,
         ranges: Sequence[Any] | None = None,
@@ -55,6 +58,8 @@ class Genred(GenredBase):
         (D,), with D as declared; all of one dtype: float32, float64, or float16 or bfloat16
         (computed in float32).  Integers may have any integer dtype or be truth values, and without
         other arguments the computation is in PyTorch's default dtype.  Any strides are accepted.
+        Variables of dimension 1 may lack the last axis, parameters may have shape (1, D) or (D, 1),
+        and a Pm(1) may be a number (see docs/formulas.md); gradients have the argument's shape.
         The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension
         (see docs/formulas.md for other reductions than sums).  `out`, a tensor of the result's
         shape and dtype, is filled and returned.
@@ -82,7 +87,7 @@ class Genred(GenredBase):
 
 def call(
     genred: GenredBase,
-    *args: torch.Tensor,
+    *args: torch.Tensor | float,
     backend: str = "auto",
     device_id: int = -1,
     ranges: Sequence[Any] | None = None,
@@ -90,19 +95,22 @@ def call(
 ) -> Any:
     """What `Genred` does when it is called with tensors."""
     # All that the call depends on, but for the tensors' values, their layout, and autograd.
+    tensors: Any = args
     described = tuple([(t.shape, t.dtype, t.device) for t in args if isinstance(t, torch.Tensor)])
     if len(described) != len(args):
-        raise _no_tensor(genred.reduction, args)
+        tensors = as_tensors(genred.reduction, args)
+        described = tuple([(t.shape, t.dtype, t.device) for t in tensors])
     wants_gpu(backend)
     number, default = device_number(device_id), torch.get_default_dtype()
     prepared = _prepare(genred, described, backend, number, given_driver(), default)
-    return prepared.run(args, ranges, out)
+    return prepared.run(tensors, ranges, out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Prepared:
     """What is known of a call before its tensors are.
 
+    shapes       of the arguments, in full
     is_given     whether the kernel reads the arguments as they are
     stored       the dtype of results that are values
     is_returned  whether the kernel's only result is returned as it is
@@ -111,6 +119,7 @@ class _Prepared:
     genred: GenredBase
     computation: Computation
     place: Place
+    shapes: tuple[Shape, ...]
     is_given: bool
     stored: torch.dtype
     is_returned: bool
@@ -125,10 +134,14 @@ class _Prepared:
         return arranged if out is None else _filled(out, arranged)
 
     def _converted(self, args: Tensors) -> Tensors:
-        dtype = self.computation.dtype
-        return tuple(
+        dtype, parameters = self.computation.dtype, self.genred.reduction.parameters
+        converted = (
             _integers(tensor, parameter, dtype) if parameter.is_integer else tensor.to(dtype)
-            for tensor, parameter in zip(args, self.genred.reduction.parameters, strict=True)
+            for tensor, parameter in zip(args, parameters, strict=True)
+        )
+        # Autograd gives gradients back in the shapes that the arguments came in.
+        return tuple(
+            t if t.shape == s else t.reshape(s) for t, s in zip(converted, self.shapes, strict=True)
         )
 
     def _arranged(self, results: Tensors) -> Any:
@@ -159,7 +172,8 @@ def _prepare(
     check_count(reduction, len(described))
     if not described:
         raise ArgumentError("a formula without variables has no dtype")
-    shapes, dtypes, devices = zip(*described, strict=True)
+    given_shapes, dtypes, devices = zip(*described, strict=True)
+    shapes = full_shapes(reduction, given_shapes)
     sizes(reduction, shapes)
     dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
     place = place_of(reduction, devices, backend, device_id)
@@ -169,7 +183,9 @@ def _prepare(
         genred,
         prepare_computation(reduction, shapes, computed, devices[0]),
         place,
-        is_given=all(
+        shapes,
+        is_given=shapes == given_shapes
+        and all(
             given == (INTEGERS[computed] if parameter.is_integer else computed)
             for given, parameter in zip(dtypes, reduction.parameters, strict=True)
         ),
@@ -178,12 +194,30 @@ def _prepare(
     )
 
 
-def _no_tensor(reduction: PairReduction, args: Sequence[object]) -> ArgumentError:
-    """The error of a call with something else than tensors."""
+def as_tensors(reduction: PairReduction, args: Sequence[object]) -> Tensors:
+    """The arguments as tensors; numbers get the dtype and the device of the others."""
     check_count(reduction, len(args))
-    n, given = next((n, a) for n, a in enumerate(args) if not isinstance(a, torch.Tensor))
-    name, kind = reduction.parameters[n].name, type(given).__name__
-    return ArgumentError(f"argument {name!r} must be a tensor, not a {kind}")
+    tensors = [a for a in args if isinstance(a, torch.Tensor)]
+    device = tensors[0].device if tensors else None
+    floats = (t.dtype for t in tensors if t.is_floating_point())
+    dtype = next(floats, of_integers(torch.get_default_dtype()))
+    return tuple(
+        _as_tensor(value, parameter, dtype, device)
+        for value, parameter in zip(args, reduction.parameters, strict=True)
+    )
+
+
+def _as_tensor(
+    value: object, parameter: Parameter, dtype: torch.dtype, device: torch.device | None
+) -> torch.Tensor:
+    """An argument that is a tensor or a number."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if not isinstance(value, NUMBERS):
+        name, kind = parameter.name, type(value).__name__
+        raise ArgumentError(f"argument {name!r} must be a tensor, not a {kind}")
+    made = number(parameter, value, _LARGEST.get(dtype, math.inf))
+    return torch.tensor(made, dtype=torch.int64 if parameter.is_integer else dtype, device=device)
 
 
 def _integers(tensor: torch.Tensor, parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.conjugate_gradients import SolveInfo
-from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
-from redcomp.torch.genred import Genred
+from redcomp.frontend.kernel_solve import KernelSolveBase, Settings, require_truth
+from redcomp.frontend.shapes import Shape
+from redcomp.torch.genred import Genred, as_tensors
 
 __all__ = ["KernelSolve"]
 
@@ -19,13 +21,40 @@ class KernelSolve(KernelSolveBase):
     __doc__ = KernelSolveBase.__doc__
     genred_class = Genred
 
+    def __init__(
+        self,
+        formula: str,
+        aliases: Sequence[str],
+        varinvalias: str,
+        axis: int = 0,
+        dtype_acc: str = "auto",
+        use_double_acc: bool = False,
+        sum_scheme: str = "auto",
+        enable_chunks: bool = True,
+        rec_multVar_highdim: bool | int | None = None,
+        dtype: object = None,
+        cuda_type: object = None,
+        use_fast_math: bool | None = None,
+    ) -> None:
+        options = {
+            "dtype": dtype,
+            "cuda_type": cuda_type,
+            "dtype_acc": dtype_acc,
+            "use_double_acc": use_double_acc,
+            "sum_scheme": sum_scheme,
+            "enable_chunks": enable_chunks,
+            "rec_multVar_highdim": rec_multVar_highdim,
+            "use_fast_math": use_fast_math,
+        }
+        super().__init__(formula, aliases, varinvalias, axis, **options)
+
     def __call__(
         self,
-        *args: torch.Tensor,
+        *args: torch.Tensor | float,
         backend: str = "auto",
         device_id: int = -1,
         alpha: float | torch.Tensor = 1e-10,
-        eps: float = 1e-6,
+        eps: float | None = None,
         ranges: Any = None,
         rtol: float = 0.0,
         maxiter: int | None = None,
@@ -34,9 +63,12 @@ class KernelSolve(KernelSolveBase):
     ) -> torch.Tensor | tuple[torch.Tensor, SolveInfo]:
         """Solve (alpha Id + K) a = b; b stands in the place of the unknown, and a has its shape.
 
+        Arguments may have the shapes that they may have for Genred.
+
         alpha         a number, or a tensor that broadcasts to b's shape: (M, 1) has one a row
-        eps           stop when the root mean square of b - (alpha Id + K) a is at most eps, ...
-        rtol          ... or its norm at most rtol times that of b
+        eps           stop when the root mean square of b - (alpha Id + K) a is at most eps ...
+        rtol          ... or its norm is at most rtol times that of b; eps is 1e-6 by default, as in
+                      KeOps, or 0 if there is a rtol
         maxiter       the most iterations; by default 10 an unknown, at most 10,000
         precondition  divide by the diagonal of alpha Id + K, which makes rows of different scales
                       converge alike
@@ -47,59 +79,82 @@ class KernelSolve(KernelSolveBase):
 
         Differentiable in all arguments and in alpha, to any order, by implicit differentiation: a
         backward pass solves the same system for the cotangent (K is symmetric), to the relative
-        tolerance max(eps, rtol).
+        tolerance max(eps, rtol).  Only K's values are taken to be symmetric: derivatives of the
+        gradient in x count what x does in K, and in its transpose, where y is another tensor.
 
         Warns with ConvergenceWarning if the residual is larger than asked for and than rounding
-        explains (a backward error of some units in the last place); the result is then the last
-        iterate.  Raises SolverError (an ArithmeticError) if alpha Id + K is not positive definite,
-        or on NaN and infinity, and ArgumentError (a ValueError) for wrong arguments.
+        explains (a backward error of some units in the last place), the result being the last
+        iterate; and if the result is no better than zero, because b is below eps.  Raises
+        SolverError (an ArithmeticError) if alpha Id + K is not positive definite, or on NaN and
+        infinity, and ArgumentError (a ValueError) for wrong arguments.
         """
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
         settings = Settings(eps, rtol, maxiter, precondition, options)
-        self._check(args, torch.Tensor)
-        given = args[self.position]
-        if not given.is_floating_point():
-            name = self.unknown.name
-            raise ArgumentError(f"argument {name!r} has dtype {given.dtype}; expected a float")
-        b = given.expand(*self._leading(args), *given.shape[-2:])
-        args = (*args[: self.position], b, *args[self.position + 1 :])
-        solution, info = _solve(self, settings, args, _shift(alpha, b))
+        require_truth("return_info", return_info)
+        reduction, position = self.genred.reduction, self.position
+        tensors = as_tensors(reduction, args)
+        shapes = self._read([t.shape for t in tensors])
+        if not tensors[position].is_floating_point():
+            name, dtype = self.unknown.name, tensors[position].dtype
+            raise ArgumentError(f"argument {name!r} has dtype {dtype}; expected a float")
+        full = [t.reshape(shape) for t, shape in zip(tensors, shapes.full, strict=True)]
+        b = full[position] = full[position].expand(shapes.b)
+        shift = _shift(alpha, shapes.solution, b.device).reshape(shapes.b)
+        solution, info = _solve(self, settings, full, shift)
+        solution = solution.reshape(shapes.solution)
         return (solution, info) if return_info else solution
 
 
-def _shift(alpha: float | torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """alpha in float64 with b's shape, differentiable if it is a tensor."""
-    shift = torch.as_tensor(alpha, dtype=torch.float64, device=b.device)
+def _shift(alpha: float | torch.Tensor, shape: Shape, device: torch.device) -> torch.Tensor:
+    """alpha in float64 with the solution's shape, differentiable if it is a tensor."""
     try:
-        return shift.expand(b.shape)
+        is_array = isinstance(alpha, (torch.Tensor, np.ndarray))  # others have no dtype to look at
+        given = torch.as_tensor(alpha, dtype=None if is_array else torch.float64, device=device)
+        if given.layout != torch.strided or given.device.type == "meta" or given.is_complex():
+            raise TypeError
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(alpha).__name__
+        raise ArgumentError(
+            f"alpha must be a number or a dense tensor of real numbers; it is of type {kind}"
+        ) from None
+    shift = given.to(torch.float64)
+    try:
+        return shift.expand(shape)
     except RuntimeError:
-        shape = tuple(b.shape)
         raise ArgumentError(
             f"alpha must broadcast to b's shape {shape}; it has shape {tuple(shift.shape)}"
         ) from None
 
 
 def _solve(
-    solver: KernelSolve, settings: Settings, args: Sequence[torch.Tensor], alpha: torch.Tensor
+    solver: KernelSolve,
+    settings: Settings,
+    args: Sequence[torch.Tensor],
+    alpha: torch.Tensor,
+    is_transposed: bool = False,
 ) -> tuple[torch.Tensor, SolveInfo]:
     apply: Callable[..., tuple[torch.Tensor, SolveInfo]] = _Solve.apply
-    return apply(solver, settings, alpha, *args)
+    return apply(solver, settings, is_transposed, alpha, *args)
 
 
 class _Solve(torch.autograd.Function):
-    """a = (alpha Id + K)^-1 b; its backward is made of the same solve and of reductions."""
+    """a = (alpha Id + K)^-1 b, or with the transpose of K, which has the same values.
+
+    Its backward is made of such a solve, with the other of the two, and of reductions.
+    """
 
     @staticmethod
     def forward(
         ctx: Any,
         solver: KernelSolve,
         settings: Settings,
+        is_transposed: bool,
         alpha: torch.Tensor,
         *args: torch.Tensor,
     ) -> tuple[torch.Tensor, SolveInfo]:
         plain = [arg.detach() for arg in args]
         solution, info = solver._solve(torch, plain, alpha.detach(), settings)
-        ctx.solver, ctx.settings = solver, settings
+        ctx.solver, ctx.settings, ctx.is_transposed = solver, settings, is_transposed
         ctx.save_for_backward(alpha, *args, solution)
         return solution, info
 
@@ -109,20 +164,24 @@ class _Solve(torch.autograd.Function):
         settings: Settings = ctx.settings
         alpha, *args, solution = ctx.saved_tensors
         position = solver.position
-        right = [cotangent if n == position else arg for n, arg in enumerate(args)]
-        adjoint, _info = _solve(solver, settings.for_gradients, right, alpha)
-        needs_alpha, *needs = ctx.needs_input_grad[2:]
+        system = [cotangent if n == position else arg for n, arg in enumerate(args)]
+        adjoint, _info = _solve(
+            solver, settings.for_gradients, system, alpha, is_transposed=not ctx.is_transposed
+        )
+        needs_alpha, *needs = ctx.needs_input_grad[3:]
         wanted = [n for n, needed in enumerate(needs) if needed and n != position]
         gradients: list[torch.Tensor | None] = [None] * len(args)
         if needs[position]:
             gradients[position] = adjoint
-        arguments = [solution if n == position else arg for n, arg in enumerate(args)]
+        # What depends on K is -<left, K right>.
+        left, right = (solution, adjoint) if ctx.is_transposed else (adjoint, solution)
+        arguments = [right if n == position else arg for n, arg in enumerate(args)]
         for n, part in zip(
-            wanted, _pulled_back(solver, settings, arguments, wanted, -adjoint), strict=True
+            wanted, _pulled_back(solver, settings, arguments, wanted, -left), strict=True
         ):
             gradients[n] = part
         of_alpha = -(adjoint * solution).to(alpha.dtype) if needs_alpha else None
-        return None, None, of_alpha, *gradients
+        return None, None, None, of_alpha, *gradients
 
 
 def _pulled_back(
