@@ -1,0 +1,46 @@
+"""Which column stands for all of them: the first, or the last one if that is nearer to 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from redcomp.ir import Value
+from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.target import LLVM_TYPES
+
+# Up to so many components are added up without a loop.
+_UNROLLED = 8
+
+
+def is_last_nearer(
+    code: Code, variable: Value, first: str, last: str, load: Callable[[str, int | str], str]
+) -> str:
+    """Whether the vector `last` is nearer to 0 than `first`, but not 0, as what fills up arrays is.
+
+    So a single column far away from all others stands for none, nor does one that is not finite.
+    `load` gives a component at a pointer.
+    """
+    if not variable.type.is_float:
+        return "false"
+    type_ = LLVM_TYPES[variable.dtype]
+
+    def added(total: str, vector: str, position: int | str) -> str:
+        component = load(vector, position)
+        size = code.call(type_, f"llvm.fabs.{variable.dtype}", [type_], [component])
+        return code.value(f"fadd {type_} {total}, {size}")
+
+    def size(vector: str) -> str:
+        total = "0.0"
+        if variable.dim > _UNROLLED:
+            with code.loop(0, variable.dim, 1, [(type_, total)]) as loop:
+                loop.following = [added(loop.carried[0], vector, loop.counter)]
+            return loop.carried[0]
+        for position in range(variable.dim):
+            total = added(total, vector, position)
+        return total
+
+    of_first, of_last = size(first), size(last)
+    # The first comparison holds for NaN, the second does not.
+    is_nearer = code.value(f"fcmp ult {type_} {of_last}, {of_first}")
+    is_away = code.value(f"fcmp ogt {type_} {of_last}, 0.0")
+    return code.value(f"and i1 {is_nearer}, {is_away}")
