@@ -1,4 +1,4 @@
-"""Which column stands for all of them: the first, or the last one if that is nearer to 0."""
+"""Which column stands for all of them: the first or the last one, whichever is nearer to 0."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _UNROLLED = 8
 def is_last_nearer(
     code: Code, variable: Value, first: str, last: str, load: Callable[[str, int | str], str]
 ) -> str:
-    """Whether the vector `last` is nearer to 0 than `first`, but not 0, as what fills up arrays is.
+    """Whether the vector `last` is nearer to 0 than `first`.
 
-    So a single column far away from all others stands for none, nor does one that is not finite.
-    `load` gives a component at a pointer.
+    Zeros do not count, for they often fill up arrays.  So neither they nor a column that is far away
+    from all others, or not finite, stand for the others.  `load` gives a component at a pointer.
     """
     if not variable.type.is_float:
         return "false"
@@ -40,7 +40,9 @@ def is_last_nearer(
         return total
 
     of_first, of_last = size(first), size(last)
-    # The first comparison holds for NaN, the second does not.
-    is_nearer = code.value(f"fcmp ult {type_} {of_last}, {of_first}")
-    is_away = code.value(f"fcmp ogt {type_} {of_last}, 0.0")
-    return code.value(f"and i1 {is_nearer}, {is_away}")
+    # The first comparison holds for NaN, the last does not.
+    is_less = code.value(f"fcmp ult {type_} {of_last}, {of_first}")
+    is_only = code.value(f"fcmp oeq {type_} {of_first}, 0.0")
+    is_nearer = code.value(f"or i1 {is_less}, {is_only}")
+    is_there = code.value(f"fcmp ogt {type_} {of_last}, 0.0")
+    return code.value(f"and i1 {is_nearer}, {is_there}")
