@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from redcomp import config
+from redcomp.llvm_backend.target import host_target
 from redcomp.numpy import Genred
+from redcomp.runtime.driver import driver
 
 Array = np.ndarray[Any, Any]
 
+MACHINES = ("host", "gpu", "stand-in")
 OFFSETS = (0.0, 1.0, 1e2, 1e4, 1e6)
 # Coefficients of the squared distance, and the widths of the cloud for each.
 CLOUDS: Mapping[float, tuple[float, ...]] = {1.0: (1.0, 30.0, 1e3), 3e4: (0.01, 1.0, 1e3)}
@@ -44,14 +51,24 @@ class Formula:
 GAUSSIAN = "Exp(-{c} * SqDist(x, y)) * b"
 FORMULAS = (
     Formula("Gaussian", GAUSSIAN),
-    Formula("its gradient", f"Grad({GAUSSIAN}, x, e)"),
+    Formula("gradient of the Gaussian", f"Grad({GAUSSIAN}, x, e)"),
     Formula("Gaussian with a parameter", "Exp(-g * SqDist(x, y)) * b"),
     Formula("LogSumExp of the exponent", "-{c} * SqDist(x, y)", "LogSumExp"),
     Formula("Laplacian", "Exp(-{k} * Sqrt(SqDist(x, y))) * b"),
-    Formula("its gradient in y", "Grad(Exp(-{k} * Sqrt(SqDist(x, y))) * b, x, e)"),
+    Formula("gradient of the Laplacian", "Grad(Exp(-{k} * Sqrt(SqDist(x, y))) * b, x, e)"),
     Formula("Cauchy", "b / (1 + {c} * SqDist(x, y))"),
     Formula("absolute differences", "Exp(-{k} * Sum(Abs(x - y))) * b"),
 )
+
+
+def formulas() -> list[str]:
+    """The lines of a table of the formulas."""
+    lines = ["| formula | |", "|---|---|"]
+    for f in FORMULAS:
+        text = f.text.format(c="c", k="k").replace("|", "\\|")
+        reduction = "" if f.reduction == "Sum" else f"{f.reduction} of "
+        lines.append(f"| {f.name} | {reduction}`{text}` |")
+    return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +118,45 @@ def measure(
     for width, a, b, c in zip(
         widths, *(np.split(array, len(widths)) for array in (exact, fast, expected)), strict=True
     ):
-        of_exact, of_fast = _relative(a, c), _relative(b, c)
-        yield Errors(formula.name, coefficient, width, float(of_exact.max()), tuple(of_fast.tolist()))
+        of_exact, of_fast = (tuple(_relative(found, c).tolist()) for found in (a, b))
+        yield Errors(formula.name, coefficient, width, max(of_exact), of_fast)
 
 
 def _relative(found: Array, expected: Array) -> Array:
-    """The largest error of each entry, relative to its largest result."""
+    """The largest error of each entry, relative to its largest result, if this is not tiny."""
     largest = np.maximum(np.abs(expected).max(axis=(1, 2)), 1e-30)
     error: Array = np.abs(found - expected).max(axis=(1, 2)) / largest
-    return error
+    return np.where(error < 1e-12, 0.0, error)
+
+
+def table(machine: str) -> tuple[str, list[str]]:
+    """What the machine is called, and the lines of its table."""
+    heads = ["formula", "c", "width", "exact", *(f"at {offset:,.0f}" for offset in OFFSETS)]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    with _calls_on(machine) as (name, options):
+        for formula in FORMULAS:
+            for coefficient, widths in CLOUDS.items():
+                for e in measure(formula, coefficient, widths, **options):
+                    errors = [f"{error:.1e}" if error else "0" for error in (e.exact, *e.fast)]
+                    cells = [e.formula, f"{coefficient:,.0f}", f"{e.width:g}", *errors]
+                    lines.append(f"| {' | '.join(cells)} |")
+    return name, lines
+
+
+@contextlib.contextmanager
+def _calls_on(machine: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """What a machine is called, and the options of calls that are computed there."""
+    if machine == "host":
+        name = host_target(config.target()).name
+        yield f"The host ({name})", {"backend": "CPU"}
+    elif machine == "gpu":
+        yield driver().devices()[0].name, {"backend": "GPU"}
+    else:
+        sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+        from on_gpu import on_gpu
+
+        with on_gpu("stand-in"):
+            yield (
+                "Kernels for GPUs, interpreted (approximate instructions round once)",
+                {"backend": "GPU"},
+            )

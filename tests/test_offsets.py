@@ -159,9 +159,7 @@ def test_padding_by_zeros_is_no_origin() -> None:
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
-def test_ways_to_write_differences(
-    formula: str, expected: Callable[[Array, Array], Array]
-) -> None:
+def test_ways_to_write_differences(formula: str, expected: Callable[[Array, Array], Array]) -> None:
     x, y = points(30, 1), points(40, 1, seed=1)
     aliases = ["x = Vi(1)", "y = Vj(1)"]
     parameters = []

@@ -17,8 +17,9 @@ def is_last_nearer(
 ) -> str:
     """Whether the vector `last` is nearer to 0 than `first`.
 
-    Zeros do not count, for they often fill up arrays.  So neither they nor a column that is far away
-    from all others, or not finite, stand for the others.  `load` gives a component at a pointer.
+    Zeros do not count, for they often fill up arrays.  So neither they nor a column that is not
+    finite, or far away from all others, stand for the others.  `load` gives a component at a
+    pointer.
     """
     if not variable.type.is_float:
         return "false"
