@@ -108,7 +108,9 @@ class Tile:
 
         loader = by_kind(j=load, parameter=parts.parameter, j_sample=sample)
         emitter = parts.emitter(loader, J_BIT)
-        for h in parts.nest.columns:
+        if not samples:
+            emitter.emit(h.definition for h in parts.nest.columns)
+        for h in parts.nest.columns:  # where there are samples, few of their components at a time
             emitter.emit([h.definition])
             self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
 
