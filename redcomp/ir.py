@@ -21,21 +21,34 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 
 Kind = Literal[
-    "i", "j", "ij", "ji", "parameter", "i_index", "j_index", "column", "tile", "state", "total"
+    "i",
+    "j",
+    "ij",
+    "ji",
+    "parameter",
+    "j_sample",
+    "i_index",
+    "j_index",
+    "column",
+    "tile",
+    "state",
+    "total",
 ]
 Attribute = int | float | str | tuple[int, ...]
 
 I_BIT, J_BIT = 1, 2
 # `ij` and `ji` have a vector for each pair, in an array with the rows or the columns on its first
-# axis.  `i_index` and `j_index` are the numbers of the row and of the column, integers; `column` is
-# the number of a column within its tile, a float, and `tile` that of the tile's first column.  A
-# reduction's state changes with every pair; its total is one a row.
+# axis.  A `j_sample` is what the `j` of its position is in one column, the same for all rows and
+# columns of an entry of the batch.  `i_index` and `j_index` are the numbers of the row and of the
+# column, integers; `column` is the number of a column within its tile, a float, and `tile` that of
+# the tile's first column.  A reduction's state changes with every pair; its total is one a row.
 KIND_BITS: Mapping[Kind, int] = {
     "i": I_BIT,
     "j": J_BIT,
     "ij": I_BIT | J_BIT,
     "ji": I_BIT | J_BIT,
     "parameter": 0,
+    "j_sample": 0,
     "i_index": I_BIT,
     "j_index": J_BIT,
     "column": J_BIT,
@@ -43,6 +56,9 @@ KIND_BITS: Mapping[Kind, int] = {
     "state": I_BIT | J_BIT,
     "total": I_BIT,
 }
+
+# What calls pass arrays for.
+ARGUMENT_KINDS: tuple[Kind, ...] = ("i", "j", "ij", "ji", "parameter")
 
 FLOATS = ("f32", "f64")
 NUMPY_DTYPES: Mapping[str, type[np.generic]] = {
@@ -339,6 +355,10 @@ class Kernel:
         scales = tuple(o.scale for o in self.outputs if o.scale is not None)
         return tuple(o.value for o in self.outputs) + scales
 
+    def with_params(self, params: tuple[Value, ...]) -> Kernel:
+        """The kernel with other parameters."""
+        return replace(self, params=params)
+
     def map_roots(self, function: Callable[[Value], Value]) -> Kernel:
         """The kernel with each root replaced."""
         outputs = tuple(
@@ -409,6 +429,10 @@ class Nest:
         ends = self.merges + self.joins + self.results
         return self.starts + self.pairs + ends + tuple(h.definition for h in hoisted)
 
+    def with_params(self, params: tuple[Value, ...]) -> Nest:
+        """The nest with other parameters."""
+        return replace(self, params=params)
+
     def map_roots(self, function: Callable[[Value], Value]) -> Nest:
         """The nest with each root replaced."""
 
@@ -434,7 +458,12 @@ class Program(Protocol):
     """What a pass rewrites: a kernel, or the nest of loops that it has become."""
 
     @property
+    def params(self) -> tuple[Value, ...]: ...
+
+    @property
     def roots(self) -> tuple[Value, ...]: ...
+
+    def with_params(self: P, params: tuple[Value, ...]) -> P: ...
 
     def map_roots(self: P, function: Callable[[Value], Value]) -> P: ...
 

@@ -1,17 +1,22 @@
-"""Measure the errors of elementary functions under fast math on GPUs; write docs/fast-math.md.
+"""Measure the errors of fast math; write docs/fast-math.md and the tables it is made of.
 
-    python scripts/measure_fast_math.py                 some minutes
-    python scripts/measure_fast_math.py --output - exp  print the table of some functions
+    python scripts/measure_fast_math.py functions           on GPUs, without one; some minutes
+    python scripts/measure_fast_math.py offsets             on the host, some seconds
+    python scripts/measure_fast_math.py offsets --on gpu    on a GPU, less than 40 s
+    python scripts/measure_fast_math.py offsets --on stand-in        kernels for GPUs, interpreted
+    python scripts/measure_fast_math.py functions --print exp        only print a table
 
-No GPU is needed.  The functions are what GPUs compute, operation by operation, in NumPy; each
-approximate instruction's exact result is moved by the largest error that NVIDIA documents for it
-(`redcomp.ops.approximate.ERRORS`), up or down at random, and rounded.  The reference is float64.
+Elementary functions are what GPUs compute, operation by operation, in NumPy; each approximate
+instruction's exact result is moved by the largest error that NVIDIA documents for it
+(`redcomp.ops.approximate.ERRORS`), up or down at random, and rounded.  Offsets are those of points
+from 0 in whole calls (`offset_errors.py`).  References are in float64.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import offset_errors
 
 from redcomp.interpret import interpret
 from redcomp.ir import Type, variable
@@ -28,6 +34,7 @@ from redcomp.passes.expand import expand_value
 from redcomp.ptx.target import APPROXIMATE, gpu_target
 
 PAGE = Path(__file__).parents[1] / "docs" / "fast-math.md"
+TABLES = PAGE.with_suffix(".json")
 TEMPLATE = Path(__file__).parent / "fast-math.md.in"
 CHUNK = 1 << 17
 
@@ -142,8 +149,8 @@ def measure(op: str, count: int) -> Measurement:
     return worst
 
 
-def table(measurements: Sequence[Measurement]) -> str:
-    """The measurements as a table of the page."""
+def table(measurements: Sequence[Measurement]) -> list[str]:
+    """The measurements as the lines of a table of the page."""
     lines = [
         "| function | where | error | relative to | at | points |",
         "|---|---|---|---|---|---|",
@@ -155,22 +162,44 @@ def table(measurements: Sequence[Measurement]) -> str:
         at = ", ".join(f"{x:.7g}" for x in m.at)
         cells = [row.spelling, intervals, f"2^{math.log2(m.error):.1f}", divisor, at]
         lines.append(f"| {' | '.join(cells)} | {m.count:,} |")
-    return "\n".join(lines)
+    return lines
+
+
+def page(tables: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """The page with these tables: that of functions, and that of offsets for each machine."""
+    template = TEMPLATE.read_text(encoding="utf-8")
+    template = template.replace("$formulas", "\n".join(offset_errors.formulas()))
+    for part, by_machine in tables.items():
+        titled = ("\n".join([f"{name}:\n", *lines]) for name, lines in by_machine.items())
+        template = template.replace(f"${part}", "\n\n".join(titled))
+    return template
+
+
+def keep(part: str, machine: str, lines: Sequence[str]) -> None:
+    """Store a table, and write the page anew."""
+    tables = json.loads(TABLES.read_text(encoding="utf-8"))
+    tables[part][machine] = list(lines)
+    TABLES.write_text(json.dumps(tables, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    PAGE.write_text(page(tables), encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and write the page."""
+    """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("functions", "offsets"))
     parser.add_argument("ops", nargs="*", default=list(RANGES), help="functions (default: all)")
     parser.add_argument("--points", type=int, default=1 << 22, help="points of each function")
-    parser.add_argument("--output", default=str(PAGE), help="a file, or - for the terminal")
+    parser.add_argument("--on", choices=offset_errors.MACHINES, default="host")
+    parser.add_argument("--print", action="store_true", help="write no file")
     options = parser.parse_args(arguments)
-    text = table([measure(op, options.points) for op in options.ops])
-    if options.output == "-":
-        print(text)
+    if options.part == "functions":
+        machine = "Elementary functions"
+        lines = table([measure(op, options.points) for op in options.ops])
     else:
-        template = TEMPLATE.read_text(encoding="utf-8")
-        Path(options.output).write_text(template.replace("$table", text), encoding="utf-8")
+        machine, lines = offset_errors.table(options.on)
+    print("\n".join([f"{machine}:", *lines]))
+    if not options.print:
+        keep(options.part, machine, lines)
     return 0
 
 

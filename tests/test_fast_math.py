@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 import re
 import sys
@@ -287,6 +288,12 @@ STEPS = {"mod", "round"}
 def stated() -> dict[str, float]:
     text = (ROOT / "docs" / "fast-math.md").read_text(encoding="utf-8")
     return {found[1]: float(found[2]) for found in LINE.finditer(text)}
+
+
+def test_page_is_made_of_the_stored_tables() -> None:
+    tables = json.loads(measure_fast_math.TABLES.read_text(encoding="utf-8"))
+    page = measure_fast_math.PAGE.read_text(encoding="utf-8")
+    assert page == measure_fast_math.page(tables), "run scripts/measure_fast_math.py offsets"
 
 
 def test_page_has_every_function_that_becomes_approximate() -> None:

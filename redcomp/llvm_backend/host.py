@@ -85,23 +85,31 @@ class _Skeleton(HostParts):
     # -- rows and columns --------------------------------------------------------------------------
 
     def _pack_rows(self) -> str:
-        """rows(pointers, rows, first, last, blocks): pack and prepare `blocks` vectors of rows."""
+        """rows(pointers, last_column, rows, first, last, blocks): pack and prepare `blocks` vectors
+        of rows."""
         code = Code()
         definitions = [h.definition for h in self.nest.rows]
-        parameters = self.parameters(code, definitions)
+        parameters, samples = self.parameters(code, definitions), self.samples(code, definitions)
         width = self.layout.rows.width
         with code.loop(0, "%blocks", 1) as block:
             offset = code.integer("mul", block.counter, width * self.lanes)
             lanes = self.lanes_at(self.layout.rows, code.at("%rows", self.scalar, offset))
             first = code.integer("add", "%first", code.integer("mul", block.counter, self.lanes))
             self.pack(code, lanes, self.layout.raw_rows, first)
-            load = by_kind(i=lambda v, k, row, col: lanes.load(code, v, k), parameter=parameters)
+            load = by_kind(
+                i=lambda v, k, row, col: lanes.load(code, v, k),
+                parameter=parameters,
+                j_sample=samples,
+            )
             self._compute(self.emitter(code, load, I_BIT), self.nest.rows, lanes)
-        parameters_text = "ptr %pointers, ptr %rows, i64 %first, i64 %last, i64 %blocks"
+        parameters_text = (
+            "ptr %pointers, i64 %last_column, ptr %rows, i64 %first, i64 %last, i64 %blocks"
+        )
         return self.function("rows", parameters_text, code)
 
     def _pack_columns(self) -> str:
-        """columns(pointers, columns, lanes, first, count): pack records of columns first, ..."""
+        """columns(pointers, last_column, columns, lanes, first, count): pack records of columns
+        first, ..."""
         code = Code()
         width = self.layout.columns.width
         sources = [(v, self.argument(code, v)) for v in self.layout.raw_columns]
@@ -118,22 +126,27 @@ class _Skeleton(HostParts):
                 self.store_number(code, variable, number, target)
         if self.nest.columns:
             self._hoist_columns(code)
-        return self.function(
-            "columns", "ptr %pointers, ptr %columns, ptr %lanes, i64 %first, i64 %count", code
+        parameters_text = (
+            "ptr %pointers, i64 %last_column, ptr %columns, ptr %lanes, i64 %first, i64 %count"
         )
+        return self.function("columns", parameters_text, code)
 
     def _hoist_columns(self, code: Code) -> None:
         """Compute what depends on j only, a vector of columns at a time, transposed."""
         record = self.layout.columns
         definitions = [h.definition for h in self.nest.columns]
-        parameters = self.parameters(code, definitions)
+        parameters, samples = self.parameters(code, definitions), self.samples(code, definitions)
         lanes = self.lanes_at(record, "%lanes")
         needed = variables_of(definitions, "j", "j_index")
         with code.loop(0, "%count", self.lanes) as group:
             offset = code.integer("mul", group.counter, record.width)
             first = code.at("%columns", self.scalar, offset)
             self._transpose(code, lanes, first, needed, into_lanes=True)
-            load = by_kind(j=lambda v, k, row, col: lanes.load(code, v, k), parameter=parameters)
+            load = by_kind(
+                j=lambda v, k, row, col: lanes.load(code, v, k),
+                parameter=parameters,
+                j_sample=samples,
+            )
             self._compute(self.emitter(code, load, J_BIT), self.nest.columns, lanes)
             made = [h.variable for h in self.nest.columns]
             self._transpose(code, lanes, first, made, into_lanes=False)
@@ -269,8 +282,8 @@ class _Skeleton(HostParts):
         own, shared = self.part(code, "totals"), self._partial(code, task, task.partial)
         totals = code.value(f"select i1 {is_whole}, ptr {own}, ptr {shared}")
         code.line(
-            f"call void @rows(ptr {task.pointers}, ptr {self.part(code, 'rows')}, "
-            f"i64 {task.first}, i64 {task.last}, i64 {blocks})"
+            f"call void @rows(ptr {task.pointers}, i64 {self.word(code, 'last_column')}, "
+            f"ptr {self.part(code, 'rows')}, i64 {task.first}, i64 {task.last}, i64 {blocks})"
         )
         self._start_totals(code, totals, blocks)
         intervals = self.pointer(code, "intervals")
@@ -290,17 +303,19 @@ class _Skeleton(HostParts):
         rows, columns = self.part(code, "rows"), self.part(code, "columns")
         lanes, states = self.part(code, "column_lanes"), self.part(code, "states")
         given, second_axis = self.part(code, "pairs"), self.word(code, "second_axis")
+        last_column = self.word(code, "last_column")
         with code.loop(start, stop, self.schedule.tile) as tile:
             left = code.integer("sub", stop, tile.counter)
             count = code.smaller(self.schedule.tile, left)
             code.line(
-                f"call void @columns(ptr {task.pointers}, ptr {columns}, ptr {lanes}, "
-                f"i64 {tile.counter}, i64 {count})"
+                f"call void @columns(ptr {task.pointers}, i64 {last_column}, ptr {columns}, "
+                f"ptr {lanes}, i64 {tile.counter}, i64 {count})"
             )
             code.line(
-                f"call void @pairs(ptr {task.pointers}, ptr {rows}, ptr {columns}, ptr {totals}, "
-                f"ptr {states}, ptr {given}, i64 {task.first}, i64 {task.last}, "
-                f"i64 {second_axis}, i64 {blocks}, i64 {tile.counter}, i64 {count})"
+                f"call void @pairs(ptr {task.pointers}, i64 {last_column}, ptr {rows}, "
+                f"ptr {columns}, ptr {totals}, ptr {states}, ptr {given}, i64 {task.first}, "
+                f"i64 {task.last}, i64 {second_axis}, i64 {blocks}, i64 {tile.counter}, "
+                f"i64 {count})"
             )
 
     def _start_totals(self, code: Code, pointer: str, blocks: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from redcomp.ir import Nest, Value, free_indices
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, Layout, Record, variables_of
+from redcomp.llvm_backend.samples import is_last_nearer
 from redcomp.llvm_backend.schedule import SIZES, Schedule
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
 
@@ -98,12 +100,27 @@ class HostParts:
             if id(v) not in hoisted
         }
 
-        def load(variable: Value, position: int | str, row: int, col: int) -> str:
-            scalar = LLVM_TYPES[variable.dtype]
-            pointer = code.at(pointers[id(variable)], scalar, position)
-            return code.load(scalar, pointer, self.size)
+        return lambda variable, position, row, col: self._component(
+            code, variable, pointers[id(variable)], position
+        )
 
-        return load
+    def samples(self, code: Code, roots: Sequence[Value]) -> Loader:
+        """Reads what the roots need of the column that stands for all."""
+        chosen: dict[int, str] = {}
+        for variable in variables_of(roots, "j_sample"):
+            first, scalar = self.argument(code, variable), LLVM_TYPES[variable.dtype]
+            last = code.at(first, scalar, code.integer("mul", "%last_column", variable.dim))
+            load = functools.partial(self._component, code, variable)
+            is_last = is_last_nearer(code, variable, first, last, load)
+            pointer = code.value(f"select i1 {is_last}, ptr {last}, ptr {first}")
+            chosen[id(variable)] = pointer
+        return lambda variable, position, row, col: self._component(
+            code, variable, chosen[id(variable)], position
+        )
+
+    def _component(self, code: Code, variable: Value, vector: str, position: int | str) -> str:
+        scalar = LLVM_TYPES[variable.dtype]
+        return code.load(scalar, code.at(vector, scalar, position), self.size)
 
     def emitter(self, code: Code, load: Loader, lane_bit: int, rows: int = 1) -> Emitter:
         return Emitter(code, self.target, self.lanes, self.free, load, lane_bit=lane_bit, rows=rows)

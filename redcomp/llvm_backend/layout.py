@@ -16,6 +16,7 @@ JOB_WORDS = (
     "table",  # pointer to the records of one entry's tasks
     "intervals",  # pointer to pairs of columns: the first one, and the one after the last
     "entry_partials",  # tasks of one entry that leave their totals to be joined
+    "last_column",  # the number of the last column of all intervals
     "partial_bytes",  # of the totals of one task
     "partials",  # pointer to the totals that are to be joined; unused without any
     "entry_bytes",  # of a row of pointers

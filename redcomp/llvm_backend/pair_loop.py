@@ -28,6 +28,7 @@ class PairLoop(PairStep):
             ij=self.given.load,
             tile=self._load_tile,
             parameter=parts.parameters(code, roots),
+            j_sample=parts.samples(code, roots),
             total=lambda v, k, row, col: self.totals.load(self.code, v, k, row),
             state=lambda v, k, row, col: self.states.load(self.code, v, k, row),
         )
@@ -84,8 +85,9 @@ class PairLoop(PairStep):
             self.emitter.leave()
         pairs = self.parts.function(
             "pairs",
-            "ptr noalias %pointers, ptr noalias %rows, ptr noalias %columns, ptr noalias %totals, "
-            f"ptr noalias %states, {PARAMETERS}, i64 %blocks, i64 %first, i64 %count",
+            "ptr noalias %pointers, i64 %last_column, ptr noalias %rows, ptr noalias %columns, "
+            f"ptr noalias %totals, ptr noalias %states, {PARAMETERS}, i64 %blocks, i64 %first, "
+            "i64 %count",
             code,
         )
         return pairs if self.pending is None else f"{self.pending.functions()}\n{pairs}"

@@ -46,7 +46,7 @@ def hoist(nest: Nest, *, hoists_vectors: bool = True) -> Nest:
     for value in topological(nest.pairs):
         args = tuple(hoister.operand(value, arg, done[id(arg)]) for arg in value.args)
         done[id(value)] = value.with_args(args)
-    return replace(
+    made = replace(
         nest,
         guards=tuple(done[id(guard)] for guard in nest.guards),
         adjusts=tuple(done[id(adjust)] for adjust in nest.adjusts),
@@ -54,6 +54,18 @@ def hoist(nest: Nest, *, hoists_vectors: bool = True) -> Nest:
         uniform=tuple(hoister.hoisted["uniform"]),
         rows=tuple(hoister.hoisted["row"]),
         columns=tuple(hoister.hoisted["column"]),
+    )
+    return without_unused(made)
+
+
+def without_unused(nest: Nest) -> Nest:
+    """The nest without hoisted values that no pair needs."""
+    read = {id(value) for value in topological(nest.pairs)}
+    return replace(
+        nest,
+        uniform=tuple(h for h in nest.uniform if id(h.variable) in read),
+        rows=tuple(h for h in nest.rows if id(h.variable) in read),
+        columns=tuple(h for h in nest.columns if id(h.variable) in read),
     )
 
 

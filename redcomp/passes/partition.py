@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from redcomp.ir import Nest, Value, from_elements, leaves_of, topological
+from redcomp.passes.hoist import without_unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ def _part(nest: Nest, group: _Unit) -> Part:
         joins=chosen(nest.joins),
         results=results,
     )
-    return Part(_without_unused(part), tuple(places))
+    return Part(without_unused(part), tuple(places))
 
 
 def _runs(elements: list[_Element]) -> Iterator[list[_Element]]:
@@ -179,14 +180,3 @@ def _runs(elements: list[_Element]) -> Iterator[list[_Element]]:
             run = []
         run.append(element)
     yield run
-
-
-def _without_unused(nest: Nest) -> Nest:
-    """The nest without hoisted values that no pair needs."""
-    read = {id(value) for value in topological(nest.pairs)}
-    return replace(
-        nest,
-        uniform=tuple(h for h in nest.uniform if id(h.variable) in read),
-        rows=tuple(h for h in nest.rows if id(h.variable) in read),
-        columns=tuple(h for h in nest.columns if id(h.variable) in read),
-    )

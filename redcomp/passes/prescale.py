@@ -9,6 +9,10 @@ values that do not change with the pair.  A square takes the root of a positive 
 does a constant enter a square root as its square.  Where some value on the way has another user, or
 where a leaf changes with the pair, the multiplication stays.
 
+The rounding of products must not show where their sum cancels.  What a sum of two values of pairs
+adds up has been rounded before, so to round it once more costs no more than a small factor.  But a
+difference of data is nearly exact: both of its sides first move to a common origin (`origin`).
+
 For fast math only: rounding differs, and so does overflow.  It runs before `contract`, which would
 hide the products, and before `hoist`, which it works for.  Loops over components are left alone:
 there a coefficient costs one multiplication a loop, and a scaled vector would cost memory.
@@ -33,6 +37,7 @@ from redcomp.ir import (
     topological,
 )
 from redcomp.passes.expand import emits
+from redcomp.passes.origin import moved
 
 _PAIR = I_BIT | J_BIT
 _PRODUCTS = frozenset({"multiply", "divide", "negate"})
@@ -53,7 +58,13 @@ def prescale(program: P, primitives: Collection[str], *, negates_operands: bool 
     instructions can negate their operands.
     """
     prescaler = _Prescaler(program.roots, primitives, 0 if negates_operands else 1)
-    return program.map_roots(lambda root: prescaler.done[id(root)])
+    made = program.map_roots(lambda root: prescaler.done[id(root)])
+    samples = {
+        (value.attrs, value.type): value
+        for value in topological(made.roots)
+        if value.op == "variable" and value["kind"] == "j_sample"
+    }
+    return made.with_params((*made.params, *samples.values())) if samples else made
 
 
 @dataclass(slots=True)
@@ -213,12 +224,28 @@ class _Prescaler:
         made = None if rule is None else rule(self, value, k, depth - 1)
         return None if made is None else self._keep(made)
 
-    def _into_all(self, value: Value, k: Value, depth: int) -> Value | None:
-        """Sums, and functions that are homogeneous for positive factors."""
-        if value.op in _HOMOGENEOUS and not _is_positive(k):
-            return None
+    def _into_homogeneous(self, value: Value, k: Value, depth: int) -> Value | None:
+        return self._into_all(value, value.args, k, depth) if _is_positive(k) else None
+
+    def _into_sum(self, value: Value, k: Value, depth: int) -> Value | None:
+        """Sums and differences, whose sides are moved where they may be exact."""
+        sides: tuple[Value, ...] | None = value.args
+        if not _is_power_of_two(k):
+            if any(_is_selection(arg) for arg in value.args):
+                return None
+            if all(arg.dependence != _PAIR for arg in value.args):
+                sides = moved(value)
+        return None if sides is None else self._into_all(value, sides, k, depth)
+
+    def _into_negation(self, value: Value, k: Value, depth: int) -> Value | None:
+        return self._into_all(value, value.args, k, depth)
+
+    def _into_all(
+        self, value: Value, operands: tuple[Value, ...], k: Value, depth: int
+    ) -> Value | None:
+        """The operation on operands each of which has taken in the coefficient."""
         args = []
-        for arg in value.args:
+        for arg in operands:
             pushed = self._pushed(arg, k, depth)
             if pushed is None:
                 return None
@@ -267,7 +294,9 @@ class _Prescaler:
 
 _Rule = Callable[[_Prescaler, Value, Value, int], Value | None]
 _RULES: Mapping[str, _Rule] = {
-    **dict.fromkeys(("negate", "add", "subtract", *_HOMOGENEOUS), _Prescaler._into_all),
+    **dict.fromkeys(("add", "subtract"), _Prescaler._into_sum),
+    **dict.fromkeys(_HOMOGENEOUS, _Prescaler._into_homogeneous),
+    "negate": _Prescaler._into_negation,
     "multiply": _Prescaler._into_multiply,
     "fma": _Prescaler._into_fma,
     "square": _Prescaler._into_square,
@@ -290,6 +319,24 @@ def _joined(known: Value | None, value: Value, is_divisor: bool) -> Value:
     if known is None:
         return 1.0 / value if is_divisor else value
     return known / value if is_divisor else known * value
+
+
+def _is_selection(value: Value) -> bool:
+    """Whether the value of a pair is one that belongs to its row or column, but for its sign."""
+    stack, seen = [value] if value.dependence == _PAIR else [], set()
+    while stack:
+        part = stack.pop()
+        if part.dependence != _PAIR:
+            return True
+        if id(part) not in seen and (part.op == "negate" or part.op in _HOMOGENEOUS):
+            stack.extend(part.args)
+        seen.add(id(part))
+    return False
+
+
+def _is_power_of_two(k: Value) -> bool:
+    """Whether products with it are not rounded (but for subnormal ones)."""
+    return k.is_constant and abs(math.frexp(k["value"])[0]) == 0.5
 
 
 def _is_one(value: Value) -> bool:

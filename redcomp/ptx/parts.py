@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from redcomp.ir import I_BIT, Value, free_indices
+from redcomp.ir import ARGUMENT_KINDS, I_BIT, Value, free_indices
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.layout import Record
+from redcomp.llvm_backend.samples import is_last_nearer
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
 from redcomp.ptx.layout import JOB_WORDS, Layout
@@ -75,9 +77,8 @@ class KernelParts:
         self.entry = ""  # of the batch that the task belongs to
         self.arrays: list[str] = []  # pointers to outputs and arguments of the current entry
         self.rows: list[str] = []  # numbers of the thread's rows, none beyond the last one
-        self.array_count = outputs + sum(
-            v["kind"] not in ("i_index", "j_index", "column", "tile") for v in nest.params
-        )
+        self.samples: dict[int, str] = {}  # the column that stands for all, by position
+        self.array_count = outputs + sum(v["kind"] in ARGUMENT_KINDS for v in nest.params)
 
     def _special(self, name: str) -> str:
         """A special register of the first dimension, as 64 bits."""
@@ -177,6 +178,23 @@ class KernelParts:
     def parameter(self, variable: Value, position: int | str, row: int, col: int) -> str:
         """Loads a component of a parameter."""
         return self.component(variable, self.argument(variable), position)
+
+    def choose_samples(self) -> None:
+        """Find the column of the entry that stands for all."""
+        for variable in self.nest.params:
+            if variable["kind"] != "j_sample":
+                continue
+            final = self.code.integer("sub", "%columns", 1)
+            first, last = (self.vector(variable, number) for number in ("0", final))
+            load = functools.partial(self.component, variable)
+            is_last = is_last_nearer(self.code, variable, first, last, load)
+            number = self.code.value(f"select i1 {is_last}, i64 {final}, i64 0")
+            self.samples[variable["position"]] = number
+
+    def sample(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """Loads a component of the column that stands for all."""
+        number = self.samples[variable["position"]]
+        return self.component(variable, self.vector(variable, number), position)
 
     def row(self, variable: Value, position: int | str, row: int, col: int) -> str:
         """Loads a component of what belongs to a row, or its number."""

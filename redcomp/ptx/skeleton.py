@@ -198,6 +198,7 @@ class _RunKernel(_Kernel):
             ij=self._pair,
             tile=lambda v, k, row, col: self.number(self.first, v),
             parameter=self.parameter,
+            j_sample=self.sample,
             total=lambda v, k, row, col: self.totals.load(code, v, k, row),
             state=lambda v, k, row, col: self.step.states.load(code, v, k, row),
         )
@@ -243,6 +244,7 @@ class _RunKernel(_Kernel):
         """What does not change from pair to pair, and the first totals."""
         emitter, nest = self.step.emitter, self.nest
         self._copy_long_rows()
+        self.choose_samples()
         for hoisted in (nest.uniform, nest.rows):
             emitter.emit(h.definition for h in hoisted)
             for h in hoisted:

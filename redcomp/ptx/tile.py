@@ -93,6 +93,8 @@ class Tile:
         """Compute the hoisted values of a column from its raw ones."""
         parts, layout = self.parts, self.layout
         staged = self._staged(column) if layout.staged.width else ""
+        # What is read of the sample takes no registers until it is read for the next tile.
+        samples = {place: parts.forgotten(n) for place, n in parts.samples.items()}
 
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
             for pointer, kept in ((record, layout.columns), (staged, layout.staged)):
@@ -100,9 +102,16 @@ class Tile:
                     return self._load(pointer, variable, position, kept.offsets[id(variable)])
             return parts.component(variable, parts.vector(variable, number), position)
 
-        emitter = parts.emitter(by_kind(j=load, parameter=parts.parameter), J_BIT)
-        emitter.emit(h.definition for h in parts.nest.columns)
-        for h in parts.nest.columns:
+        def sample(variable: Value, position: int | str, row: int, col: int) -> str:
+            vector = parts.vector(variable, samples[variable["position"]])
+            return parts.component(variable, vector, position)
+
+        loader = by_kind(j=load, parameter=parts.parameter, j_sample=sample)
+        emitter = parts.emitter(loader, J_BIT)
+        if not samples:
+            emitter.emit(h.definition for h in parts.nest.columns)
+        for h in parts.nest.columns:  # where there are samples, few of their components at a time
+            emitter.emit([h.definition])
             self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
 
     @contextmanager

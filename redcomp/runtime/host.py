@@ -133,7 +133,8 @@ def _prepare(plan: Plan, entries: int) -> tuple[tuple[int, ...], tuple[int, ...]
     def header(table: Integers) -> tuple[int, ...]:
         return 0, entries * len(table), len(table), table.ctypes.data
 
-    first = (*header(plan.tasks), plan.intervals.ctypes.data, plan.partials)
+    last_column = int(plan.intervals.max()) - 1
+    first = (*header(plan.tasks), plan.intervals.ctypes.data, plan.partials, last_column)
     prepared = first, header(plan.joins)
     plan.prepared[_HOST] = prepared
     return prepared

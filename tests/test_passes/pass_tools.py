@@ -136,9 +136,17 @@ def results_of(kernel: Kernel, arrays: Mapping[str, Array]) -> list[Array]:
     return results
 
 
+def with_samples(params: Iterable[Value], arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays, and those of the columns that stand for all: the first ones."""
+    params = tuple(params)
+    names = {param["position"]: param["name"] for param in params if param["kind"] == "j"}
+    samples = {p["name"]: names[p["position"]] for p in params if p["kind"] == "j_sample"}
+    return {**arrays, **{sample: arrays[name][:, :1] for sample, name in samples.items()}}
+
+
 def run_nest(nest: Nest, arrays: Mapping[str, Array], columns: int, tile: int) -> list[Array]:
     """The results of a nest, by its definition: tile after tile, column after column."""
-    known = dict(arrays)
+    known = with_samples(nest.params, arrays)
     for hoisted in nest.uniform + nest.rows + nest.columns:
         (known[hoisted.variable["name"]],) = interpret([hoisted.definition], known)
     by_column = {v["name"] for v in variables_of(nest.roots) if v["kind"] == "j"}

@@ -9,10 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ir_samples import kernel_of
-from pass_tools import PRIMITIVES, kernel_text, random_variables, variables_of
+from pass_tools import (
+    PRIMITIVES,
+    kernel_text,
+    random_variables,
+    variables_of,
+    with_samples,
+)
 
 from redcomp.interpret import interpret
-from redcomp.ir import I_BIT, J_BIT, Kernel, Output, Type, Value, constant, topological, variable
+from redcomp.ir import (
+    I_BIT,
+    J_BIT,
+    Kernel,
+    Output,
+    Type,
+    Value,
+    constant,
+    convert,
+    topological,
+    variable,
+)
 from redcomp.ops.table import apply
 from redcomp.passes.cse import cse
 from redcomp.passes.prescale import prescale
@@ -26,12 +43,40 @@ SQUARE = """
 """
 
 
-def check(body: str, result: str, after: str, new_result: str, *, negates: bool = True) -> None:
+def check(
+    body: str, result: str, after: str, new_result: str, *, negates: bool = True, sample: str = ""
+) -> None:
+    """`sample` is the variable of columns that an origin is made of."""
     before = kernel_text(PARAMS, body, f"%{result}: f32")
     expected = kernel_text(PARAMS, after, f"%{new_result}: f32")
+    if sample:
+        expected = with_sample(expected, sample)
     found = prescale(parse_kernel(before), PRIMITIVES, negates_operands=negates)
     verify(found)
     assert print_kernel(found) == expected
+
+
+def with_sample(text: str, name: str) -> str:
+    """The text of a kernel that has one argument more, the sample of a variable."""
+    position = [part.split()[0] for part in PARAMS.split(", ")].index(name)
+    for before, after in (
+        ("):\n", f", %{name}_sample: f32):\n"),
+        ('"], names', '", "j_sample"], names'),
+        ('"], positions', f'", "{name}.sample"], positions'),
+        (">, reductions", f", {position}>, reductions"),
+    ):
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    return text
+
+
+# The origin, a component of the sample, unless this is no number or its square is out of range.
+ORIGIN = """
+%0 = "math.absf"(%y_sample) : (f32) -> f32
+%1 = "arith.constant"() {value = 9.22337204e+18 : f32} : () -> f32
+%2 = "arith.cmpf"(%0, %1) {predicate = 4 : i64} : (f32, f32) -> i1
+%3 = "arith.constant"() {value = 0.0 : f32} : () -> f32
+%4 = "arith.select"(%2, %y_sample, %3) : (i1, f32, f32) -> f32"""
 
 
 def unchanged(body: str, result: str, *, negates: bool = True) -> None:
@@ -49,6 +94,27 @@ GAUSSIAN = """
 
 def test_constant_enters_a_square_as_its_root() -> None:
     check(
+        GAUSSIAN.replace("-4.0", "-9.0"),
+        "4",
+        ORIGIN
+        + """
+%5 = "arith.subf"(%x, %4) : (f32, f32) -> f32
+%6 = "arith.constant"() {value = 3.0 : f32} : () -> f32
+%7 = "arith.mulf"(%5, %6) : (f32, f32) -> f32
+%8 = "arith.subf"(%y, %4) : (f32, f32) -> f32
+%9 = "arith.mulf"(%8, %6) : (f32, f32) -> f32
+%10 = "arith.subf"(%7, %9) : (f32, f32) -> f32
+%11 = "redcomp.square"(%10) : (f32) -> f32
+%12 = "arith.negf"(%11) : (f32) -> f32
+%13 = "redcomp.exp2"(%12) : (f32) -> f32
+""",
+        "13",
+        sample="y",
+    )
+
+
+def test_power_of_two_is_exact_and_needs_no_origin() -> None:
+    check(
         GAUSSIAN,
         "4",
         """
@@ -64,6 +130,77 @@ def test_constant_enters_a_square_as_its_root() -> None:
     )
 
 
+def test_sides_of_a_sum_move_apart() -> None:
+    check(
+        """
+        %0 = "arith.addf"(%y, %x) : (f32, f32) -> f32
+        %1 = "arith.mulf"(%0, %p) : (f32, f32) -> f32
+        """,
+        "1",
+        ORIGIN
+        + """
+%5 = "arith.subf"(%y, %4) : (f32, f32) -> f32
+%6 = "arith.mulf"(%5, %p) : (f32, f32) -> f32
+%7 = "arith.addf"(%x, %4) : (f32, f32) -> f32
+%8 = "arith.mulf"(%7, %p) : (f32, f32) -> f32
+%9 = "arith.addf"(%6, %8) : (f32, f32) -> f32
+""",
+        "9",
+        sample="y",
+    )
+
+
+def test_origin_is_what_the_whole_side_is_in_one_column() -> None:
+    check(
+        """
+        %0 = "arith.addf"(%y, %p) : (f32, f32) -> f32
+        %1 = "arith.subf"(%x, %0) : (f32, f32) -> f32
+        %2 = "arith.constant"() {value = 3.0 : f32} : () -> f32
+        %3 = "arith.mulf"(%1, %2) : (f32, f32) -> f32
+        """,
+        "3",
+        """
+        %0 = "arith.addf"(%y_sample, %p) : (f32, f32) -> f32
+        %1 = "math.absf"(%0) : (f32) -> f32
+        %2 = "arith.constant"() {value = 9.22337204e+18 : f32} : () -> f32
+        %3 = "arith.cmpf"(%1, %2) {predicate = 4 : i64} : (f32, f32) -> i1
+        %4 = "arith.constant"() {value = 0.0 : f32} : () -> f32
+        %5 = "arith.select"(%3, %0, %4) : (i1, f32, f32) -> f32
+        %6 = "arith.subf"(%x, %5) : (f32, f32) -> f32
+        %7 = "arith.constant"() {value = 3.0 : f32} : () -> f32
+        %8 = "arith.mulf"(%6, %7) : (f32, f32) -> f32
+        %9 = "arith.addf"(%y, %p) : (f32, f32) -> f32
+        %10 = "arith.subf"(%9, %5) : (f32, f32) -> f32
+        %11 = "arith.mulf"(%10, %7) : (f32, f32) -> f32
+        %12 = "arith.subf"(%8, %11) : (f32, f32) -> f32
+        """,
+        "12",
+        sample="y",
+    )
+
+
+TRIPLED = """
+%{1} = "arith.constant"() {{value = 3.0 : f32}} : () -> f32
+%{2} = "arith.mulf"(%{0}, %{1}) : (f32, f32) -> f32
+"""
+
+
+@pytest.mark.parametrize("op", ["maximum", "less_of"])
+def test_differences_of_extrema_of_both_sides_stay(op: str) -> None:
+    """They may be exact, and have no sides: an overlap min(x, y) - max(b, x), for example."""
+    body = f"""
+%0 = "redcomp.{op}"(%x, %y) : (f32, f32) -> f32
+%1 = "arith.negf"(%0) : (f32) -> f32
+%2 = "arith.subf"(%b, %1) : (f32, f32) -> f32"""
+    unchanged(body + TRIPLED.format(2, 3, 4), "4")
+
+
+def test_difference_with_the_number_of_a_column_stays() -> None:
+    x, n = variable("x", "i", 0, Type("f32")), variable("n", "j_index", 0, Type("i32"))
+    kernel = kernel_of(3.0 * (x - convert(n, "f32")))
+    assert print_kernel(prescale(kernel, PRIMITIVES)) == print_kernel(kernel)
+
+
 def test_negation_that_costs_as_much_is_not_worth_it() -> None:
     unchanged(GAUSSIAN, "4", negates=False)
 
@@ -74,12 +211,12 @@ def test_constant_in_a_square_root_is_squared() -> None:
         %0 = "arith.subf"(%x, %y) : (f32, f32) -> f32
         %1 = "arith.mulf"(%0, %0) : (f32, f32) -> f32
         %2 = "math.sqrt"(%1) : (f32) -> f32
-        %3 = "arith.constant"() {value = 3.0 : f32} : () -> f32
+        %3 = "arith.constant"() {value = 4.0 : f32} : () -> f32
         %4 = "arith.mulf"(%3, %2) : (f32, f32) -> f32
         """,
         "4",
         """
-        %0 = "arith.constant"() {value = 3.0 : f32} : () -> f32
+        %0 = "arith.constant"() {value = 4.0 : f32} : () -> f32
         %1 = "arith.mulf"(%x, %0) : (f32, f32) -> f32
         %2 = "arith.mulf"(%y, %0) : (f32, f32) -> f32
         %3 = "arith.subf"(%1, %2) : (f32, f32) -> f32
@@ -281,11 +418,12 @@ def test_random_values_stay_the_same(value: Value, negates: bool, seed: int) -> 
     verify(made)
     arrays = random_variables(params, np.random.default_rng(seed))
     positive = {name: np.abs(array) + 0.1 for name, array in arrays.items()}
-    (before,), (after,) = interpret(kernel.roots, arrays), interpret(made.roots, arrays)
+    (before,) = interpret(kernel.roots, arrays)
+    (after,) = interpret(made.roots, with_samples(made.params, arrays))
     (scale,) = interpret([majorant(kernel.roots[0])], positive)
     assert np.all(np.abs(after - before) <= 1e-12 * (scale + 1.0))
     assert costs(made) <= costs(kernel)
-    assert {v["name"] for v in variables_of(made.roots)} <= set(LEAVES)
+    assert {v["name"].removesuffix(".sample") for v in variables_of(made.roots)} <= set(LEAVES)
 
 
 def costs(kernel: Kernel) -> int:

@@ -1,0 +1,52 @@
+"""origin: move what depends on rows and what depends on columns to a common origin.
+
+    x_i - y_j = (x_i - o) - (y_j - o)        x_i + y_j = (x_i + o) + (y_j - o)
+
+A difference of neighbours far from 0 is exact; that of their multiples is not, because each of them
+has been rounded.  Where o is a point of the data, x_i - o and y_j - o are exact too, and no larger
+than the data are wide: so are the errors of their multiples.
+
+The origin is what the side of columns is in one column.  Where this is no number or its square is
+out of range, it is 0: then nothing is moved.
+"""
+
+from __future__ import annotations
+
+from redcomp.ir import J_BIT, Value, compare, constant, elementwise, select, topological, variable
+
+# Origins are below the root of the largest number, so that nothing overflows for being moved.
+_LIMITS = {"f32": 2.0**63, "f64": 2.0**511}
+
+
+def moved(total: Value) -> tuple[Value, Value] | None:
+    """The operands of a sum or a difference, one of rows and one of columns, from their origin.
+
+    None where the side of columns depends on more than j-variables and parameters.
+    """
+    a, b = total.args
+    of_columns = b if b.dependence == J_BIT else a
+    sample = _in_one_column(of_columns)
+    if sample is None:
+        return None
+    limit = constant(_LIMITS[sample.dtype], sample.dtype)
+    # The comparison does not hold for NaN.
+    origin = select(compare("olt", elementwise("abs", sample), limit), sample, 0.0)
+    if total.op == "subtract":
+        return a - origin, b - origin
+    return (a + origin, b - origin) if of_columns is b else (a - origin, b + origin)
+
+
+def _in_one_column(value: Value) -> Value | None:
+    """What the value is in the column that stands for all."""
+    done: dict[int, Value] = {}
+    for part in topological([value]):
+        if part.op != "variable":
+            done[id(part)] = part.with_args(tuple(done[id(arg)] for arg in part.args))
+        elif part["kind"] == "j":
+            name, position = f"{part['name']}.sample", part["position"]
+            done[id(part)] = variable(name, "j_sample", position, part.type)
+        elif part["kind"] == "parameter":
+            done[id(part)] = part
+        else:
+            return None
+    return done[id(value)]
