@@ -17,6 +17,7 @@ from redcomp.frontend.calls import AXES, Call, prepare, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.frontend.ranges import Ranges
 from redcomp.frontend.tables import Read, without_reads
+from redcomp.torch.dynamo import untraced
 from redcomp.torch.places import CudaTensors, Place
 
 KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
@@ -250,6 +251,7 @@ def _fill(result: torch.Tensor, components: Sequence[float]) -> None:
             result[..., n] = component
 
 
+@untraced
 class _Reduce(torch.autograd.Function):
     """All results of a reduction; those of extrema are constants here (see `_values_at`)."""
 
@@ -431,6 +433,7 @@ def _at_pairs(
     return values
 
 
+@untraced
 class _SameValue(torch.autograd.Function):
     """The first tensor, with the derivatives of the second, which equals it but for rounding."""
 

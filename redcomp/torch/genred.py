@@ -24,6 +24,7 @@ from redcomp.torch.autograd import (
     of_integers,
     prepare_computation,
 )
+from redcomp.torch.dynamo import untraced
 from redcomp.torch.places import Place, on_host, place_of
 
 __all__ = ["Genred"]
@@ -38,8 +39,10 @@ _INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32
 _STORED = {name: dtype for dtype, name in _FLOATS.items()}
 
 
+@untraced
 class Genred(GenredBase):
     __doc__ = GenredBase.__doc__
+    __init__ = untraced(GenredBase.__init__)
 
     def __call__(
         self,
@@ -80,6 +83,7 @@ class Genred(GenredBase):
         return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
 
 
+@untraced
 def call(
     genred: GenredBase,
     *args: torch.Tensor,

@@ -10,14 +10,17 @@ import torch
 from redcomp.errors import ArgumentError
 from redcomp.frontend.conjugate_gradients import SolveInfo
 from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
+from redcomp.torch.dynamo import untraced
 from redcomp.torch.genred import Genred
 
 __all__ = ["KernelSolve"]
 
 
+@untraced
 class KernelSolve(KernelSolveBase):
     __doc__ = KernelSolveBase.__doc__
     genred_class = Genred
+    __init__ = untraced(KernelSolveBase.__init__)
 
     def __call__(
         self,
@@ -86,6 +89,7 @@ def _solve(
     return apply(solver, settings, alpha, *args)
 
 
+@untraced
 class _Solve(torch.autograd.Function):
     """a = (alpha Id + K)^-1 b; its backward is made of the same solve and of reductions."""
 
