@@ -25,6 +25,7 @@ from redcomp.torch.autograd import (
     prepare_computation,
 )
 from redcomp.torch.dynamo import untraced
+from redcomp.torch.mapped import unwrapped
 from redcomp.torch.places import Place, on_host, place_of
 
 __all__ = ["Genred"]
@@ -193,7 +194,7 @@ def _no_tensor(reduction: PairReduction, args: Sequence[object]) -> ArgumentErro
 def _integers(tensor: torch.Tensor, parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
     """An argument as the integers of a computation in the dtype."""
     if tensor.dtype == torch.int64 != INTEGERS[dtype] and tensor.numel():
-        low, high = tensor.aminmax()
+        low, high = unwrapped(tensor).aminmax()
         check_integers(parameter, int(low), int(high), KERNEL_DTYPES[dtype])
     return tensor.to(INTEGERS[dtype])
 
@@ -217,7 +218,10 @@ def _filled(out: object, result: Any) -> torch.Tensor:
             f"{result.device}; it has shape {tuple(out.shape)} and dtype {out.dtype} on "
             f"{out.device}"
         )
-    return out.copy_(result)
+    try:
+        return out.copy_(result)
+    except RuntimeError as error:
+        raise ArgumentError(f"out cannot hold the result: {error}") from None
 
 
 def _checked_dtype(reduction: PairReduction, dtypes: Sequence[torch.dtype]) -> torch.dtype | None:
