@@ -18,7 +18,8 @@ from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.frontend.ranges import Ranges
 from redcomp.frontend.tables import Read, without_reads
 from redcomp.torch.dynamo import untraced
-from redcomp.torch.mapped import by_vmap, with_mapped_first
+from redcomp.torch.mapped import by_vmap, check_transform, with_mapped_first
+from redcomp.torch.memory import check_memory, check_nothing_records
 from redcomp.torch.pairs import at_pairs, at_places
 from redcomp.torch.places import CudaTensors, Place
 
@@ -64,21 +65,29 @@ class Computation:
         self, tensors: Sequence[torch.Tensor], ranges: Ranges | None, place: Place
     ) -> Tensors:
         """Run the kernel; autograd does not notice."""
+        check_nothing_records()
         call, device = self.call, self.device
         blocks = call.blocks(ranges)
         results = tuple([torch.empty(s, dtype=d, device=device) for s, d in self._empty])
         if blocks.covered < call.size.rows:
             for result, description in zip(results, self.reduction.results, strict=True):
                 _fill(result, description.empty)
-        packed = [t if t.is_contiguous() and not t.is_neg() else _packed(t) for t in tensors]
-        for n in self._integers:
-            packed[n] = packed[n].to(INTEGERS[self.dtype])
-        addresses = [t.data_ptr() for t in packed]
-        if 0 in addresses:
-            packed = [_with_memory(t) for t in packed]
+        try:
+            packed = [t if t.is_contiguous() and not t.is_neg() else _packed(t) for t in tensors]
+            for n in self._integers:
+                packed[n] = packed[n].to(INTEGERS[self.dtype])
+            addresses = [t.data_ptr() for t in packed]
+            outputs = [r.data_ptr() for r in results]
+        except RuntimeError:
+            check_memory(self.reduction, tensors, results)
+            raise
+        if 0 in addresses or 0 in outputs:
+            # PyTorch's zeros among derivatives have no memory.
+            packed = [t.clone() if t._is_zerotensor() else t for t in packed]
+            check_memory(self.reduction, packed, results)
             addresses = [t.data_ptr() for t in packed]
         on = place.queue() if isinstance(place, CudaTensors) else place
-        call.launch(blocks, [r.data_ptr() for r in results], addresses, on)
+        call.launch(blocks, outputs, addresses, on)
         return results
 
     @functools.cached_property
@@ -136,11 +145,6 @@ def prepare_computation(
 def _packed(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor as machine code reads it."""
     return tensor.resolve_neg().contiguous()
-
-
-def _with_memory(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that has memory, as PyTorch's zeros among derivatives have not, if it needs any."""
-    return tensor if tensor.data_ptr() or not tensor.numel() else tensor.clone()
 
 
 def apply(
@@ -261,7 +265,9 @@ class _Reduce(torch.autograd.Function):
         That binds arguments by their signature, which takes longer than all the rest of a call.
         """
         base: Any = super()
-        if not torch._C._are_functorch_transforms_active():
+        if torch._C._are_functorch_transforms_active():
+            check_transform()
+        else:
             base, args = super(torch.autograd.Function, cls), unwrap_dead_wrappers(args)
         results: Tensors = base.apply(*args)
         return results

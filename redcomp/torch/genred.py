@@ -11,7 +11,7 @@ import torch
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.backends import device_number, wants_gpu
-from redcomp.frontend.calls import check_count, check_integers, sizes
+from redcomp.frontend.calls import check_integers, sizes
 from redcomp.frontend.genred import GenredBase
 from redcomp.frontend.pair_reduction import PairReduction, Parameter
 from redcomp.runtime.driver import Driver, given_driver
@@ -26,6 +26,13 @@ from redcomp.torch.autograd import (
 )
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.mapped import unwrapped
+from redcomp.torch.memory import (
+    Description,
+    check_described,
+    check_nothing_records,
+    check_plain,
+    describe,
+)
 from redcomp.torch.places import Place, on_host, place_of
 
 __all__ = ["Genred"]
@@ -95,12 +102,14 @@ def call(
 ) -> Any:
     """What `Genred` does when it is called with tensors."""
     # All that the call depends on, but for the tensors' values, their layout, and autograd.
-    described = tuple([(t.shape, t.dtype, t.device) for t in args if isinstance(t, torch.Tensor)])
-    if len(described) != len(args):
-        raise _no_tensor(genred.reduction, args)
+    described = describe(genred.reduction, args)
     wants_gpu(backend)
     number, default = device_number(device_id), torch.get_default_dtype()
-    prepared = _prepare(genred, described, backend, number, given_driver(), default)
+    try:
+        prepared = _prepare(genred, described, backend, number, given_driver(), default)
+    except TypeError:  # sizes that are symbols have no hash
+        check_described(genred.reduction, described)
+        raise
     return prepared.run(args, ranges, out)
 
 
@@ -130,6 +139,7 @@ class _Prepared:
         return arranged if out is None else _filled(out, arranged)
 
     def _converted(self, args: Tensors) -> Tensors:
+        check_nothing_records()
         dtype = self.computation.dtype
         return tuple(
             _integers(tensor, parameter, dtype) if parameter.is_integer else tensor.to(dtype)
@@ -149,22 +159,22 @@ class _Prepared:
 @functools.lru_cache(maxsize=1024)
 def _prepare(
     genred: GenredBase,
-    described: tuple[tuple[torch.Size, torch.dtype, torch.device], ...],
+    described: tuple[Description, ...],
     backend: str,
     device_id: int,
     _: Driver | None,
     default: torch.dtype,
 ) -> _Prepared:
-    """The call with arguments of these shapes, dtypes and devices; checks all of them.
+    """The call with arguments of these classes, shapes, dtypes and devices; checks all of them.
 
     Which driver was given and PyTorch's default dtype are asked for again here, and are arguments
     because they count.
     """
     reduction = genred.reduction
-    check_count(reduction, len(described))
+    check_described(reduction, described)
     if not described:
         raise ArgumentError("a formula without variables has no dtype")
-    shapes, dtypes, devices = zip(*described, strict=True)
+    _, shapes, dtypes, devices, _ = zip(*described, strict=True)
     sizes(reduction, shapes)
     dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
     place = place_of(reduction, devices, backend, device_id)
@@ -181,14 +191,6 @@ def _prepare(
         stored=stored,
         is_returned=genred.is_plain and stored == computed,
     )
-
-
-def _no_tensor(reduction: PairReduction, args: Sequence[object]) -> ArgumentError:
-    """The error of a call with something else than tensors."""
-    check_count(reduction, len(args))
-    n, given = next((n, a) for n, a in enumerate(args) if not isinstance(a, torch.Tensor))
-    name, kind = reduction.parameters[n].name, type(given).__name__
-    return ArgumentError(f"argument {name!r} must be a tensor, not a {kind}")
 
 
 def _integers(tensor: torch.Tensor, parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
@@ -212,6 +214,7 @@ def _filled(out: object, result: Any) -> torch.Tensor:
         raise ArgumentError("out is for one result, and this reduction has several")
     if not isinstance(out, torch.Tensor):
         raise ArgumentError(f"out must be a tensor; it is of type {type(out).__name__}")
+    check_plain("out", out)
     if out.shape != result.shape or out.dtype != result.dtype or out.device != result.device:
         raise ArgumentError(
             f"out must have shape {tuple(result.shape)} and dtype {result.dtype} on "

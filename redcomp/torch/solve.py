@@ -12,6 +12,7 @@ from redcomp.frontend.conjugate_gradients import SolveInfo
 from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.genred import Genred
+from redcomp.torch.memory import check_described, check_nothing_records, check_plain, describe
 
 __all__ = ["KernelSolve"]
 
@@ -59,6 +60,9 @@ class KernelSolve(KernelSolveBase):
         """
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
         settings = Settings(eps, rtol, maxiter, precondition, options)
+        reduction = self.genred.reduction
+        check_described(reduction, describe(reduction, args))
+        check_nothing_records()
         self._check(args, torch.Tensor)
         given = args[self.position]
         if not given.is_floating_point():
@@ -72,6 +76,8 @@ class KernelSolve(KernelSolveBase):
 
 def _shift(alpha: float | torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """alpha in float64 with b's shape, differentiable if it is a tensor."""
+    if isinstance(alpha, torch.Tensor):
+        check_plain("alpha", alpha)
     shift = torch.as_tensor(alpha, dtype=torch.float64, device=b.device)
     try:
         return shift.expand(b.shape)
