@@ -19,7 +19,7 @@ from redcomp.frontend.ranges import Ranges
 from redcomp.frontend.tables import Read, without_reads
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.mapped import by_vmap, check_transform, with_mapped_first
-from redcomp.torch.memory import check_memory, check_nothing_records
+from redcomp.torch.memory import check_memory, check_nothing_records, check_plain
 from redcomp.torch.pairs import at_pairs, at_places
 from redcomp.torch.places import CudaTensors, Place
 
@@ -230,6 +230,7 @@ def _read(
 ) -> torch.Tensor:
     """The components of a table at the indices, 0 where there is none."""
     table = tensors[read.table]
+    check_plain("the table of a lookup", table)
     device = table.device
     arguments = [tensors[n].detach() for n in read.arguments]
     numbers = [torch.arange(counts[kind[0]], device=device)[:, None] for kind in read.numbers]

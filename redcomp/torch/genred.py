@@ -28,8 +28,8 @@ from redcomp.torch.dynamo import untraced
 from redcomp.torch.mapped import unwrapped
 from redcomp.torch.memory import (
     Description,
+    check_arguments,
     check_described,
-    check_nothing_records,
     check_plain,
     describe,
 )
@@ -139,7 +139,7 @@ class _Prepared:
         return arranged if out is None else _filled(out, arranged)
 
     def _converted(self, args: Tensors) -> Tensors:
-        check_nothing_records()
+        check_arguments(self.genred.reduction, args)
         dtype = self.computation.dtype
         return tuple(
             _integers(tensor, parameter, dtype) if parameter.is_integer else tensor.to(dtype)
@@ -174,7 +174,7 @@ def _prepare(
     check_described(reduction, described)
     if not described:
         raise ArgumentError("a formula without variables has no dtype")
-    _, shapes, dtypes, devices, _ = zip(*described, strict=True)
+    _, shapes, dtypes, devices = zip(*described, strict=True)
     sizes(reduction, shapes)
     dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
     place = place_of(reduction, devices, backend, device_id)

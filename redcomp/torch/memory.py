@@ -15,17 +15,18 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.calls import check_count
 from redcomp.frontend.pair_reduction import PairReduction
 
-# What is known of a tensor before its values are: class, shape, dtype, device and layout.
-Description = tuple[type, torch.Size, torch.dtype, torch.device, torch.layout]
+# What is known of a tensor before its values are: class, shape, dtype and device.
+Description = tuple[type, torch.Size, torch.dtype, torch.device]
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _MODES = torch._C._TorchDispatchModeKey
+_tracing_state, _count_modes = torch._C._get_tracing_state, torch._C._len_torch_dispatch_stack
 
 
 def describe(reduction: PairReduction, args: Sequence[torch.Tensor]) -> tuple[Description, ...]:
     """The arguments' descriptions; raises ArgumentError for what is no tensor or has no shape."""
     try:
-        return tuple([(type(t), t.shape, t.dtype, t.device, t.layout) for t in args])
+        return tuple([(type(t), t.shape, t.dtype, t.device) for t in args])
     except (AttributeError, RuntimeError) as error:
         check_count(reduction, len(args))
         for parameter, argument in zip(reduction.parameters, args, strict=True):
@@ -42,22 +43,32 @@ def describe(reduction: PairReduction, args: Sequence[torch.Tensor]) -> tuple[De
 
 
 def check_described(reduction: PairReduction, described: Sequence[Description]) -> None:
-    """Raise ArgumentError unless there is a dense tensor for each variable."""
+    """Raise ArgumentError unless there is a tensor with memory of its own for each variable."""
     check_count(reduction, len(described))
-    for parameter, (kind, _, _, _, layout) in zip(reduction.parameters, described, strict=True):
-        name = f"argument {parameter.name!r}"
-        _check_class(name, kind)
-        _check_layout(name, layout)
+    for parameter, (kind, *_) in zip(reduction.parameters, described, strict=True):
+        _check_class(f"argument {parameter.name!r}", kind)
 
 
 def check_plain(name: str, tensor: torch.Tensor) -> None:
     """Raise ArgumentError unless a tensor that errors call by this name has values in memory."""
     _check_class(name, type(tensor))
-    _check_layout(name, tensor.layout)
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+    if tensor.layout != torch.strided:
+        raise ArgumentError(
+            f"{name} has layout {tensor.layout}; expected a dense tensor: use .to_dense()"
+        )
+    tensor = torch._C._functorch.unwrap_if_dead(tensor)
+    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    if is_wrapped and torch._C._are_functorch_transforms_active():
         return
     if not torch._C._has_storage(tensor) or _bytes(tensor) > tensor.untyped_storage().nbytes():
         raise ArgumentError(f"{name} has no memory for its values, or less than they take")
+
+
+def check_arguments(reduction: PairReduction, args: Sequence[torch.Tensor]) -> None:
+    """Raise ArgumentError unless PyTorch can compute with the arguments' values."""
+    check_nothing_records()
+    for parameter, arg in zip(reduction.parameters, args, strict=True):
+        check_plain(f"argument {parameter.name!r}", arg)
 
 
 def check_memory(
@@ -81,9 +92,9 @@ def check_nothing_records() -> None:
 
     A trace would compute without it, and a mode may give out tensors without values.
     """
-    if torch._C._get_tracing_state() is not None:
+    if _tracing_state() is not None:
         raise _recorded("torch.jit.trace")
-    if torch._C._len_torch_dispatch_stack() or _symbolic_trace._is_fx_tracing_flag:
+    if _count_modes() or _symbolic_trace._is_fx_tracing_flag:
         for key in (_MODES.FAKE, _MODES.PROXY, _MODES.FUNCTIONAL):
             before = torch._ops._get_dispatch_mode_pre_dispatch
             mode = torch._C._get_dispatch_mode(key) or (key != _MODES.FAKE and before(key))
@@ -109,11 +120,6 @@ def _check_class(name: str, kind: type) -> None:
             f"{name} is a {kind.__name__}, which has no values in memory of its own: give a plain "
             "tensor"
         )
-
-
-def _check_layout(name: str, layout: torch.layout) -> None:
-    if layout != torch.strided:
-        raise ArgumentError(f"{name} has layout {layout}; expected a dense one: use .to_dense()")
 
 
 def _bytes(tensor: torch.Tensor) -> int:

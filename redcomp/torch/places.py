@@ -114,6 +114,9 @@ def on_host(ranges: Sequence[Any] | None) -> Sequence[Any] | None:
             return [unwrapped(tensor).cpu().numpy() for tensor in ranges]
     if all(tensor.device.type == "cpu" for tensor in ranges):
         return ranges
+    for n, tensor in enumerate(ranges):
+        if tensor.device.type not in ("cpu", "cuda"):
+            raise ArgumentError(f"ranges[{n}] is on {tensor.device}, where it cannot be read")
     if any(tensor.is_inference() for tensor in ranges):  # these do not tell when they change
         return tuple(tensor.cpu() for tensor in ranges)
     for known in tuple(_moved):

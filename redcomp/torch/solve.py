@@ -12,7 +12,7 @@ from redcomp.frontend.conjugate_gradients import SolveInfo
 from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.genred import Genred
-from redcomp.torch.memory import check_described, check_nothing_records, check_plain, describe
+from redcomp.torch.memory import check_arguments, check_described, check_plain, describe
 
 __all__ = ["KernelSolve"]
 
@@ -62,7 +62,7 @@ class KernelSolve(KernelSolveBase):
         settings = Settings(eps, rtol, maxiter, precondition, options)
         reduction = self.genred.reduction
         check_described(reduction, describe(reduction, args))
-        check_nothing_records()
+        check_arguments(reduction, args)
         self._check(args, torch.Tensor)
         given = args[self.position]
         if not given.is_floating_point():
