@@ -12,7 +12,7 @@ from torch.autograd.functional import jacobian as autograd_jacobian
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from redcomp.errors import ArgumentError
-from redcomp.torch import Genred
+from redcomp.torch import Genred, KernelSolve
 
 # PyTorch's forward mode, about itself.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
@@ -281,6 +281,20 @@ def test_extrema_of_rows_without_columns() -> None:
     assert (vmap(grad(lambda x: (ours(x, none) / 2**9).sum()))(batch) == 0).all()
 
 
+@every_program
+def test_transforms_that_are_over(name: str) -> None:
+    """What they have recorded is differentiated by plain autograd."""
+
+    def again(function: Function) -> Any:
+        moved = [t.requires_grad_() for t in arguments()]
+        value, pull = torch.func.vjp(total(function), *moved)
+        gradients = pull(torch.ones_like(value))
+        norm = sum((g**2).sum() for g in gradients)
+        return torch.autograd.grad(value + norm, moved)
+
+    check(name, again)
+
+
 # -- per-sample gradients --
 
 
@@ -339,3 +353,37 @@ def test_ranges_and_out() -> None:
     torch.testing.assert_close(out, ((x[:, :, None] - y[:, None]) ** 2).sum(-1).sum(-1)[..., None])
     with pytest.raises(ArgumentError, match="out cannot hold the result"):
         vmap(lambda x, y: call(x, y, out=out[0]))(x, y)
+
+
+# -- KernelSolve --
+
+
+def test_solves() -> None:
+    solve = KernelSolve("Exp(-SqDist(x, y)) * b", ALIASES[:3], "b", axis=1)
+
+    def ours(x: Tensor, b: Tensor, alpha: Tensor) -> Any:
+        return solve(x, x, b, alpha=alpha, eps=1e-13)
+
+    def dense(x: Tensor, b: Tensor, alpha: Tensor) -> Tensor:
+        kernel = torch.exp(-squares(x, x, torch.ones(1, dtype=x.dtype)))
+        return torch.linalg.solve(kernel + torch.diag_embed(alpha[..., 0]), b)
+
+    def both(transformed: Callable[[Function], Any]) -> None:
+        torch.testing.assert_close(transformed(ours), transformed(dense), rtol=1e-6, atol=1e-8)
+
+    x, _, b, *_ = arguments(B)
+    b = torch.cat([b, b], -2)[:, :M]
+    alpha = b.cos() + 0.5
+    given, wanted = (x, b, alpha), (0, 1, 2)
+    one = (x[0], b[0], alpha[0])
+    both(lambda f: vmap(f)(*given))
+    both(lambda f: vmap(f, (0, None, None))(x, *one[1:]))
+    both(lambda f: vmap(f, (None, -1, None))(one[0], b.movedim(0, -1), one[2]))
+    both(lambda f: vmap(f, (None, None, 1))(*one[:2], alpha.movedim(0, 1)))
+    both(lambda f: vmap(grad(total(f), wanted))(*given))
+    both(lambda f: grad(total(vmap(f)), wanted)(*given))
+    both(lambda f: jacrev(f, wanted)(*one))
+    both(lambda f: jacrev(jacrev(total(f)), wanted)(*one))
+    both(lambda f: autograd_hessian(total(f), one, vectorize=True))
+    with pytest.raises(ArgumentError, match="KernelSolve has no forward mode"):
+        hessian(total(ours))(*one)

@@ -304,11 +304,12 @@ class _Reduce(torch.autograd.Function):
         *tensors: torch.Tensor,
     ) -> tuple[Tensors, int]:
         # A batch has any number of axes, so the mapped one is one more.
-        tensors = with_mapped_first(computation.reduction.parameters, tensors, in_dims[3:])
-        computation = computation.like(computation.reduction, tensors)
+        given: Sequence[torch.Tensor]
+        given = with_mapped_first(computation.reduction.parameters, tensors, in_dims[3:])
+        computation = computation.like(computation.reduction, given)
         if computation.tables:
-            computation, tensors = _with_reads_given(computation, tensors, place)
-        return _Reduce.apply(computation, place, ranges, *tensors), 0
+            computation, given = _with_reads_given(computation, given, place)
+        return _Reduce.apply(computation, place, ranges, *given), 0
 
     @staticmethod
     def jvp(
@@ -322,7 +323,7 @@ class _Reduce(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, ...]:
         computation: Computation = ctx.computation
         reduction, is_one = computation.reduction, computation.differentiable
-        saved, count = ctx.saved_tensors, len(reduction.parameters)
+        saved, count = _saved(ctx), len(reduction.parameters)
         moving = tuple(n for n, t in enumerate(tangents) if t is not None)
         present = [t for t in tangents if t is not None]
         if not moving or not any(is_one):
@@ -345,7 +346,7 @@ class _Reduce(torch.autograd.Function):
     def _pulled_back(ctx: Any, *cotangents: torch.Tensor | None) -> list[torch.Tensor | None]:
         computation: Computation = ctx.computation
         parameters = computation.reduction.parameters
-        saved, count = ctx.saved_tensors, len(parameters)
+        saved, count = _saved(ctx), len(parameters)
         result: list[torch.Tensor | None] = [None] * count
         of_values = [cotangents[n] for n in computation.values]
         given = tuple([e is not None for e in of_values])
@@ -369,6 +370,12 @@ class _Reduce(torch.autograd.Function):
                 is_whole = of_entries.shape == shape
                 result[position] = of_entries if is_whole else of_entries.sum_to_size(shape)
         return result
+
+
+def _saved(ctx: Any) -> Tensors:
+    """What has been saved; transforms of torch.func that are over have left wrappers around it."""
+    saved: Tensors = unwrap_dead_wrappers(ctx.saved_tensors)
+    return saved
 
 
 @functools.lru_cache(maxsize=1024)

@@ -174,7 +174,7 @@ def _prepare(
     check_described(reduction, described)
     if not described:
         raise ArgumentError("a formula without variables has no dtype")
-    _, shapes, dtypes, devices = zip(*described, strict=True)
+    _classes, shapes, dtypes, devices = zip(*described, strict=True)
     sizes(reduction, shapes)
     dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
     place = place_of(reduction, devices, backend, device_id)

@@ -62,6 +62,11 @@ def _first(tensor: torch.Tensor, axis: int, missing: int) -> torch.Tensor:
     return moved.reshape(len(moved), *(1,) * missing, *moved.shape[1:])
 
 
+def whole(tensor: torch.Tensor, axis: int | None, count: int) -> torch.Tensor:
+    """A tensor with its mapped axis first, repeated so many times if it has none."""
+    return tensor.expand(count, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
+
+
 def by_vmap(
     function: Callable[..., Sequence[torch.Tensor | None]], tensors: Sequence[torch.Tensor | None]
 ) -> tuple[torch.Tensor | None, ...]:
@@ -72,7 +77,7 @@ def by_vmap(
     has no rules for operators of others.
     """
     is_older = torch._C._functorch.is_legacy_batchedtensor
-    mapped = [n for n, t in enumerate(tensors) if t is not None and is_older(t)]
+    mapped = {n: t for n, t in enumerate(tensors) if t is not None and is_older(t)}
     if not mapped:
         return tuple(function(*tensors))
     level = torch._C._vmapmode_increment_nesting() - 1
@@ -90,7 +95,7 @@ def by_vmap(
         return tuple(r for r in results if r is not None)
 
     # The size of what is mapped already is not asked for.
-    plain = [torch._remove_batch_dim(tensors[n], level, 1, 0) for n in mapped]
+    plain = [torch._remove_batch_dim(t, level, 1, 0) for t in mapped.values()]
     parts = torch.vmap(tensors_only)(*plain)
     results: list[torch.Tensor | None] = [None] * count
     for n, part in zip(present, parts, strict=True):

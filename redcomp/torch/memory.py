@@ -37,7 +37,7 @@ def describe(reduction: PairReduction, args: Sequence[torch.Tensor]) -> tuple[De
                     f"{name} is a nested tensor: pad it with .to_padded_tensor(), or give one "
                     "tensor and `ranges`"
                 ) from None
-            if isinstance(argument, torch.nn.parameter.UninitializedTensorMixin):
+            if torch.nn.parameter.is_lazy(argument):
                 raise ArgumentError(f"{name} has no shape: {error}") from None
         raise
 
@@ -97,8 +97,10 @@ def check_nothing_records() -> None:
     if _count_modes() or _symbolic_trace._is_fx_tracing_flag:
         for key in (_MODES.FAKE, _MODES.PROXY, _MODES.FUNCTIONAL):
             before = torch._ops._get_dispatch_mode_pre_dispatch
-            mode = torch._C._get_dispatch_mode(key) or (key != _MODES.FAKE and before(key))
-            if mode:
+            mode: object = torch._C._get_dispatch_mode(key)
+            if mode is None and key != _MODES.FAKE:
+                mode = before(key)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+            if mode is not None:
                 raise _recorded(type(mode).__name__)
 
 
@@ -128,4 +130,4 @@ def _bytes(tensor: torch.Tensor) -> int:
         return 0
     sizes = zip(tensor.shape, tensor.stride(), strict=True)
     last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
-    return (last + 1) * tensor.element_size()
+    return int(last + 1) * tensor.element_size()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch._functorch.utils import unwrap_dead_wrappers
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.conjugate_gradients import SolveInfo
 from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.genred import Genred
+from redcomp.torch.mapped import by_vmap, whole, with_mapped_first
 from redcomp.torch.memory import check_arguments, check_described, check_plain, describe
 
 __all__ = ["KernelSolve"]
@@ -101,23 +104,52 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        solver: KernelSolve, settings: Settings, alpha: torch.Tensor, *args: torch.Tensor
+    ) -> tuple[torch.Tensor, SolveInfo]:
+        plain = [arg.detach() for arg in args]
+        return solver._solve(torch, plain, alpha.detach(), settings)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, SolveInfo]
+    ) -> None:
+        ctx.solver, ctx.settings, alpha, *args = inputs
+        solution, _info = output
+        ctx.save_for_backward(alpha, *args, solution)
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
         solver: KernelSolve,
         settings: Settings,
         alpha: torch.Tensor,
         *args: torch.Tensor,
-    ) -> tuple[torch.Tensor, SolveInfo]:
-        plain = [arg.detach() for arg in args]
-        solution, info = solver._solve(torch, plain, alpha.detach(), settings)
-        ctx.solver, ctx.settings = solver, settings
-        ctx.save_for_backward(alpha, *args, solution)
-        return solution, info
+    ) -> tuple[tuple[torch.Tensor, SolveInfo], tuple[int, None]]:
+        # A batch has any number of axes, so the mapped one is one more; b and alpha have it whole.
+        position, axes = solver.position, in_dims[3:]
+        given = list(with_mapped_first(solver.genred.reduction.parameters, args, axes))
+        given[position] = whole(args[position], axes[position], info.batch_size)
+        alpha = whole(alpha, in_dims[2], info.batch_size)
+        return _solve(solver, settings, given, alpha), (0, None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: torch.Tensor | None) -> None:
+        raise ArgumentError(
+            "KernelSolve has no forward mode: take torch.func.jacrev instead of jacfwd, and "
+            "jacrev(jacrev(f)) instead of hessian(f)"
+        )
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
+        return None, None, *by_vmap(functools.partial(_Solve._cotangents, ctx), [cotangent])
+
+    @staticmethod
+    def _cotangents(ctx: Any, cotangent: torch.Tensor | None) -> list[torch.Tensor | None]:
+        assert cotangent is not None
         solver: KernelSolve = ctx.solver
         settings: Settings = ctx.settings
-        alpha, *args, solution = ctx.saved_tensors
+        alpha, *args, solution = unwrap_dead_wrappers(ctx.saved_tensors)
         position = solver.position
         right = [cotangent if n == position else arg for n, arg in enumerate(args)]
         adjoint, _info = _solve(solver, settings.for_gradients, right, alpha)
@@ -132,7 +164,7 @@ class _Solve(torch.autograd.Function):
         ):
             gradients[n] = part
         of_alpha = -(adjoint * solution).to(alpha.dtype) if needs_alpha else None
-        return None, None, of_alpha, *gradients
+        return [of_alpha, *gradients]
 
 
 def _pulled_back(
@@ -141,18 +173,22 @@ def _pulled_back(
     args: Sequence[torch.Tensor],
     wanted: Sequence[int],
     cotangent: torch.Tensor,
-) -> Sequence[torch.Tensor | None]:
-    """Partial derivatives of <cotangent, K(args)>, differentiable again if somebody records that.
+) -> Sequence[torch.Tensor]:
+    """Partial derivatives of <cotangent, K(args)>, differentiable again.
 
-    Views stand for the arguments, because the solution among them depends on them as well, and
-    that dependence is not meant.
+    Those of torch.func are partial indeed: the solution among the arguments depends on the others
+    as well, and that dependence is not meant.
     """
     if not wanted:
         return ()
     genred: Any = solver.genred
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        views = [arg.view_as(arg) if again else arg.detach() for arg in args]
-        sources = [views[n] if again else views[n].requires_grad_() for n in wanted]
-        product = genred(*views, **settings.options)
-    return torch.autograd.grad(product, sources, cotangent, create_graph=again, allow_unused=True)
+
+    def product(*sources: torch.Tensor) -> Any:
+        given = list(args)
+        for n, source in zip(wanted, sources, strict=True):
+            given[n] = source
+        return genred(*given, **settings.options)
+
+    _, pull = torch.func.vjp(product, *[args[n] for n in wanted])
+    gradients: Sequence[torch.Tensor] = pull(cotangent)
+    return gradients
