@@ -164,6 +164,7 @@ def test_vmap_with_gradients(name: str) -> None:
 
 
 @every_program
+@pytest.mark.sampled(2)
 def test_jacobians(name: str) -> None:
     given = arguments()
     wanted = tuple(range(5))
@@ -172,6 +173,7 @@ def test_jacobians(name: str) -> None:
 
 
 @every_program
+@pytest.mark.sampled(2)
 def test_hessians(name: str) -> None:
     given = arguments()
     check(name, lambda f: hessian(total(f), (0, 3))(*given))
@@ -185,6 +187,7 @@ def test_a_batch_of_hessians_and_a_third_derivative() -> None:
 
 
 @every_program
+@pytest.mark.sampled(2)
 def test_the_older_vmap(name: str) -> None:
     """What `torch.autograd` maps cotangents and tangents with."""
     given = tuple(arguments())
@@ -282,6 +285,7 @@ def test_extrema_of_rows_without_columns() -> None:
 
 
 @every_program
+@pytest.mark.sampled(2)
 def test_transforms_that_are_over(name: str) -> None:
     """What they have recorded is differentiated by plain autograd."""
 

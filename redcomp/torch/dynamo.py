@@ -33,7 +33,8 @@ def _mark(method: Any) -> None:
     # So Dynamo does not trace it into the graph of a caller, ...
     function._torchdynamo_disable = True
     function._torchdynamo_disable_msg = "redcomp compiles reductions itself"
-    # ... nor as a frame of its own when a caller whose graph ends there calls it.
-    skip = eval_frame._FrameAction.SKIP
-    strategy = eval_frame._FrameExecStrategy(skip, skip)
-    eval_frame.set_code_exec_strategy(function.__code__, strategy)
+    # ... nor as a frame of its own when a caller whose graph ends there calls it (PyTorch 2.7).
+    if hasattr(eval_frame, "_FrameExecStrategy"):
+        skip = eval_frame._FrameAction.SKIP
+        strategy = eval_frame._FrameExecStrategy(skip, skip)
+        eval_frame.set_code_exec_strategy(function.__code__, strategy)

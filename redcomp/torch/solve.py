@@ -189,6 +189,6 @@ def _pulled_back(
             given[n] = source
         return genred(*given, **settings.options)
 
-    _, pull = torch.func.vjp(product, *[args[n] for n in wanted])
+    pull = torch.func.vjp(product, *[args[n] for n in wanted])[1]
     gradients: Sequence[torch.Tensor] = pull(cotangent)
     return gradients
