@@ -81,12 +81,15 @@ class Genred(GenredBase):
         there on PyTorch's current stream.  "GPU" (or "GPU_1D", "GPU_2D", and so on, as KeOps calls
         its own) computes CPU tensors with copies on GPU number `device_id`, or else the first one.
         Gradients are computed where the result was.  On a GPU a call waits for nothing, but for the
-        check that int64 values fit into the int32 of a float32 call, and for the places of extrema
-        in gradients.  Autocast changes nothing: the arguments' dtype counts, and float32 stays
-        float32.
+        check that int64 values fit into the int32 of a float32 call.  Autocast changes nothing: the
+        arguments' dtype counts, and float32 stays float32.
 
-        Raises ArgumentError (a ValueError) that names the argument, and DeviceError (a
-        RuntimeError) where there is no GPU, or where it fails.
+        torch.vmap, jacrev, jacfwd and hessian of torch.func map over it, but not over `ranges`.
+        torch.compile breaks its graph there and goes on behind it.
+
+        Raises ArgumentError (a ValueError) that names the argument, such as a tensor that is sparse
+        or has no values in memory, and DeviceError (a RuntimeError) where there is no GPU, or where
+        it fails.
         """
         return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
 

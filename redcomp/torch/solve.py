@@ -54,7 +54,7 @@ class KernelSolve(KernelSolveBase):
 
         Differentiable in all arguments and in alpha, to any order, by implicit differentiation: a
         backward pass solves the same system for the cotangent (K is symmetric), to the relative
-        tolerance max(eps, rtol).
+        tolerance max(eps, rtol).  torch.vmap and jacrev map over it; forward mode is refused.
 
         Warns with ConvergenceWarning if the residual is larger than asked for and than rounding
         explains (a backward error of some units in the last place); the result is then the last
