@@ -12,6 +12,7 @@ from torch.autograd.functional import jacobian as autograd_jacobian
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from redcomp.errors import ArgumentError
+from redcomp.ops.reductions import REDUCTIONS_BY_SPELLING
 from redcomp.torch import Genred, KernelSolve
 
 # PyTorch's forward mode, about itself.
@@ -391,3 +392,38 @@ def test_solves() -> None:
     both(lambda f: autograd_hessian(total(f), one, vectorize=True))
     with pytest.raises(ArgumentError, match="KernelSolve has no forward mode"):
         hessian(total(ours))(*one)
+
+
+# -- all reductions --
+
+
+@pytest.mark.sampled(6)
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("spelling", REDUCTIONS_BY_SPELLING)
+def test_entries_are_what_single_calls_give(spelling: str, axis: int) -> None:
+    row = REDUCTIONS_BY_SPELLING[spelling]
+    formula = "p * x * Sin(y) + y" if row.takes == "vector" else "SqDist(p * x, y)"
+    call = Genred(
+        formula,
+        [*ALIASES[:2], "p = Pm(1)"],
+        spelling,
+        axis=axis,
+        opt_arg=2 if row.keeps else None,
+        formula2="x * y" if row.takes == "weights" else None,
+    )
+
+    def results(*args: Tensor) -> tuple[Tensor, ...]:
+        found = call(*args)
+        return found if isinstance(found, tuple) else (found,)
+
+    def loss(*args: Tensor) -> Any:
+        return (results(*args)[0] ** 2).sum()
+
+    x, y, _, p, _ = arguments(B)
+    functions: list[Function] = [results]
+    if row.has_gradient:
+        functions.append(grad(loss, (0, 1, 2)))
+    for function in functions:
+        single = [function(x[n], y[n], p[n]) for n in range(B)]
+        expected = tuple(torch.stack(entries) for entries in zip(*single, strict=True))
+        torch.testing.assert_close(vmap(function)(x, y, p), expected)
