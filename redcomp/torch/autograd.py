@@ -13,10 +13,14 @@ import torch
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
-from redcomp.frontend.calls import AXES, Call, prepare, sizes
+from redcomp.frontend.calls import Call, prepare, sizes
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.frontend.ranges import Ranges
 from redcomp.frontend.tables import Read, without_reads
+from redcomp.torch.dynamo import untraced
+from redcomp.torch.mapped import by_vmap, check_transform, with_mapped_first
+from redcomp.torch.memory import check_memory, check_nothing_records, check_plain
+from redcomp.torch.pairs import at_pairs, at_places
 from redcomp.torch.places import CudaTensors, Place
 
 KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
@@ -61,21 +65,29 @@ class Computation:
         self, tensors: Sequence[torch.Tensor], ranges: Ranges | None, place: Place
     ) -> Tensors:
         """Run the kernel; autograd does not notice."""
+        check_nothing_records()
         call, device = self.call, self.device
         blocks = call.blocks(ranges)
         results = tuple([torch.empty(s, dtype=d, device=device) for s, d in self._empty])
         if blocks.covered < call.size.rows:
             for result, description in zip(results, self.reduction.results, strict=True):
                 _fill(result, description.empty)
-        packed = [t if t.is_contiguous() and not t.is_neg() else _packed(t) for t in tensors]
-        for n in self._integers:
-            packed[n] = packed[n].to(INTEGERS[self.dtype])
-        addresses = [t.data_ptr() for t in packed]
-        if 0 in addresses:
-            packed = [_with_memory(t) for t in packed]
+        try:
+            packed = [t if t.is_contiguous() and not t.is_neg() else _packed(t) for t in tensors]
+            for n in self._integers:
+                packed[n] = packed[n].to(INTEGERS[self.dtype])
+            addresses = [t.data_ptr() for t in packed]
+            outputs = [r.data_ptr() for r in results]
+        except RuntimeError:
+            check_memory(self.reduction, tensors, results)
+            raise
+        if 0 in addresses or 0 in outputs:
+            # PyTorch's zeros among derivatives have no memory.
+            packed = [t.clone() if t._is_zerotensor() else t for t in packed]
+            check_memory(self.reduction, packed, results)
             addresses = [t.data_ptr() for t in packed]
         on = place.queue() if isinstance(place, CudaTensors) else place
-        call.launch(blocks, [r.data_ptr() for r in results], addresses, on)
+        call.launch(blocks, outputs, addresses, on)
         return results
 
     @functools.cached_property
@@ -135,11 +147,6 @@ def _packed(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.resolve_neg().contiguous()
 
 
-def _with_memory(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that has memory, as PyTorch's zeros among derivatives have not, if it needs any."""
-    return tensor if tensor.data_ptr() or not tensor.numel() else tensor.clone()
-
-
 def apply(
     computation: Computation,
     tensors: Sequence[torch.Tensor],
@@ -150,7 +157,7 @@ def apply(
 
     Through autograd only where somebody could ask for a gradient: it costs several calls.
     """
-    if not (computation.values and _is_differentiated(tensors)):
+    if not _is_recorded(computation, tensors):
         return computation(tensors, ranges, place)
     if computation.tables:
         computation, tensors = _with_reads_given(computation, tensors, place)
@@ -168,15 +175,12 @@ def _with_values_at_places(
     """All results of a reduction with extrema, whose gradients come from the pairs they are at."""
     reduction = computation.reduction
     placed = reduction.with_places()
-    results = list(_Reduce.apply(computation.like(placed, tensors), place, ranges, *tensors))
+    computation = computation.like(placed, tensors)
+    results = list(_Reduce.apply(computation, place, ranges, *tensors))
     for output, row in enumerate(placed.rows_of_outputs):
         if row.places:
             value, at = (n for n, r in enumerate(placed.results) if r.output == output)
-            # Where there was no column there is a neutral value, which depends on nothing.
-            is_there = results[value] != placed.results[value].empty[0]
-            there = is_there.nonzero(as_tuple=True)
-            at_pairs = _values_at(placed, output, tensors, results[at], there, place)
-            known = results[value].index_put(there, at_pairs)
+            known = _known(computation, output, tensors, results[value], results[at], place)
             results[value] = _same_value(results[value], known)
     # A row with places has all the results of the row without them, and then the places.
     counts = [len(row.results) for row in reduction.rows_of_outputs]
@@ -185,14 +189,16 @@ def _with_values_at_places(
     return tuple(t for tensors, count in zip(own, counts, strict=True) for t in tensors[:count])
 
 
-def _is_differentiated(tensors: Sequence[torch.Tensor]) -> bool:
+def _is_recorded(computation: Computation, tensors: Sequence[torch.Tensor]) -> bool:
+    # Inside of torch.func, tensors may be wrappers without data, which only autograd takes off.
+    if torch._C._are_functorch_transforms_active():
+        return True
+    if not computation.values:
+        return False
     if torch.is_grad_enabled():
         for tensor in tensors:
             if tensor.requires_grad:
                 return True
-    # Inside of torch.func, tensors may be wrappers without data, which only autograd takes off.
-    if torch._C._are_functorch_transforms_active():
-        return True
     # Tangents are of a level of forward mode.
     if forward_ad._current_level < 0:
         return False
@@ -209,8 +215,6 @@ def _with_reads_given(
     computation: Computation, tensors: Sequence[torch.Tensor], place: Place
 ) -> tuple[Computation, Sequence[torch.Tensor]]:
     """The computation with PyTorch's own reads of the tables whose gradient is wanted."""
-    if torch._C._are_functorch_transforms_active():
-        return computation, tensors  # there are no indices to be had; the kernel reads itself
     tables = frozenset(n for n in computation.tables if tensors[n].requires_grad)
     without = without_reads(computation.reduction, tables)
     if without is None:
@@ -226,13 +230,14 @@ def _read(
 ) -> torch.Tensor:
     """The components of a table at the indices, 0 where there is none."""
     table = tensors[read.table]
+    check_plain("the table of a lookup", table)
     device = table.device
     arguments = [tensors[n].detach() for n in read.arguments]
     numbers = [torch.arange(counts[kind[0]], device=device)[:, None] for kind in read.numbers]
     given = [*arguments, *numbers]
     shapes = tuple([t.shape for t in given])
     compute = prepare_computation(read.index, shapes, table.dtype, device)
-    (places,) = compute(given, None, place)
+    (places,) = apply(compute, given, None, place)
     index, length = places.long(), table.shape[-1]
     batch = np.broadcast_shapes(table.shape[:-1], index.shape[:-2])
     entries = length * torch.arange(prod(batch), device=device).reshape(*batch, 1, 1)
@@ -250,6 +255,7 @@ def _fill(result: torch.Tensor, components: Sequence[float]) -> None:
             result[..., n] = component
 
 
+@untraced
 class _Reduce(torch.autograd.Function):
     """All results of a reduction; those of extrema are constants here (see `_values_at`)."""
 
@@ -260,7 +266,9 @@ class _Reduce(torch.autograd.Function):
         That binds arguments by their signature, which takes longer than all the rest of a call.
         """
         base: Any = super()
-        if not torch._C._are_functorch_transforms_active():
+        if torch._C._are_functorch_transforms_active():
+            check_transform()
+        else:
             base, args = super(torch.autograd.Function, cls), unwrap_dead_wrappers(args)
         results: Tensors = base.apply(*args)
         return results
@@ -287,12 +295,35 @@ class _Reduce(torch.autograd.Function):
         ctx.save_for_forward(*kept)
 
     @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        computation: Computation,
+        place: Place,
+        ranges: Ranges | None,
+        *tensors: torch.Tensor,
+    ) -> tuple[Tensors, int]:
+        # A batch has any number of axes, so the mapped one is one more.
+        given: Sequence[torch.Tensor]
+        given = with_mapped_first(computation.reduction.parameters, tensors, in_dims[3:])
+        computation = computation.like(computation.reduction, given)
+        if computation.tables:
+            computation, given = _with_reads_given(computation, given, place)
+        return _Reduce.apply(computation, place, ranges, *given), 0
+
+    @staticmethod
     def jvp(
         ctx: Any, _: None, __: None, ___: None, *tangents: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
+        return by_vmap(functools.partial(_Reduce._pushed_forward, ctx), tangents)
+
+    @staticmethod
+    def _pushed_forward(
+        ctx: Any, *tangents: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, ...]:
         computation: Computation = ctx.computation
         reduction, is_one = computation.reduction, computation.differentiable
-        saved, count = ctx.saved_tensors, len(reduction.parameters)
+        saved, count = _saved(ctx), len(reduction.parameters)
         moving = tuple(n for n, t in enumerate(tangents) if t is not None)
         present = [t for t in tangents if t is not None]
         if not moving or not any(is_one):
@@ -304,15 +335,24 @@ class _Reduce(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        return (
+            None,
+            None,
+            None,
+            *by_vmap(functools.partial(_Reduce._pulled_back, ctx), cotangents),
+        )
+
+    @staticmethod
+    def _pulled_back(ctx: Any, *cotangents: torch.Tensor | None) -> list[torch.Tensor | None]:
         computation: Computation = ctx.computation
         parameters = computation.reduction.parameters
-        saved, count = ctx.saved_tensors, len(parameters)
+        saved, count = _saved(ctx), len(parameters)
         result: list[torch.Tensor | None] = [None] * count
         of_values = [cotangents[n] for n in computation.values]
         given = tuple([e is not None for e in of_values])
         present = [e for e in of_values if e is not None]
         if not present:
-            return (None, None, None, *result)
+            return result
         arguments = (*saved[:count], *present, *saved[count:])
         for group, reduction in _sweeps(computation.reduction, ctx.needs_input_grad[3:], given):
             parts: Sequence[torch.Tensor]
@@ -329,7 +369,13 @@ class _Reduce(torch.autograd.Function):
                 shape = saved[position].shape
                 is_whole = of_entries.shape == shape
                 result[position] = of_entries if is_whole else of_entries.sum_to_size(shape)
-        return None, None, None, *result
+        return result
+
+
+def _saved(ctx: Any) -> Tensors:
+    """What has been saved; transforms of torch.func that are over have left wrappers around it."""
+    saved: Tensors = unwrap_dead_wrappers(ctx.saved_tensors)
+    return saved
 
 
 @functools.lru_cache(maxsize=1024)
@@ -347,25 +393,32 @@ def _sweeps(
     return [(group, reduction.gradient(group, given)) for group in groups if group]
 
 
-def _values_at(
-    reduction: PairReduction,
+def _known(
+    computation: Computation,
     output: int,
     tensors: Sequence[torch.Tensor],
+    values: torch.Tensor,
     places: torch.Tensor,
-    known: Tensors,
     place: Place,
 ) -> torch.Tensor:
-    """What an output reduces, at the columns that entries of `places` name; `known` says which.
+    """The values of an output, (..., rows, E), from what it reduces at the columns `places`.
 
     An extremum depends on these pairs alone, so they are all that its gradient has to look at.
     """
-    *entry, spread, which = known
-    chosen, batch = places[known], places.shape[:-2]
-    i, j = (spread, chosen) if reduction.rows == "i" else (chosen, spread)
-    values = _at_pairs(reduction, output, tensors, i, j, place, entry, batch)
+    reduction = computation.reduction
+    # Where there was no column there is a neutral value, which depends on nothing.
+    neutral = next(r.empty[0] for r in reduction.results if r.output == output)
+    is_there = values != neutral
+    if not computation.call.size.columns:
+        places, is_there = places[..., :0, :], is_there[..., :0, :]
+    given = at_places(reduction, tensors, places, is_there)
+    at = _pointwise(reduction, output, given, place, spreads_parameters=True)
+    at = at.reshape(*places.shape, at.shape[-1])
     # Each component of a vector has a place of its own.
-    component = which[:, None] if values.shape[1] > 1 else torch.zeros_like(which)[:, None]
-    return values.gather(1, component)[:, 0]
+    at = at.diagonal(dim1=-2, dim2=-1) if at.shape[-1] > 1 else at[..., 0]
+    if not computation.call.size.columns:
+        return torch.cat([at, values], -2)
+    return torch.where(is_there, at, values)
 
 
 def _at_all_pairs(
@@ -391,7 +444,7 @@ def _at_all_pairs(
     for first in range(0, max(1, len(visited)), _PAIRS):
         some = visited[first : first + _PAIRS]
         i, j = some // max(1, columns), some % max(1, columns)
-        parts.append(_at_pairs(reduction, output, tensors, i, j, place))
+        parts.append(_pointwise(reduction, output, at_pairs(reduction, tensors, i, j), place))
     values = torch.cat(parts, -2)
     if ranges is not None:
         shape = (*values.shape[:-2], rows * columns, values.shape[-1])
@@ -399,40 +452,25 @@ def _at_all_pairs(
     return values.reshape(*values.shape[:-2], rows, columns, values.shape[-1])
 
 
-def _at_pairs(
+def _pointwise(
     reduction: PairReduction,
     output: int,
-    tensors: Sequence[torch.Tensor],
-    i: torch.Tensor,
-    j: torch.Tensor,
+    given: Sequence[torch.Tensor],
     place: Place,
-    entry: Sequence[torch.Tensor] = (),
-    batch: Sequence[int] = (),
+    spreads_parameters: bool = False,
 ) -> torch.Tensor:
-    """What an output reduces, at pairs given by their numbers: (..., pairs, E).
-
-    The pairs are those of each entry of a batch, unless `entry` names the entry of each pair.
-    """
-    numbers = {"i": i, "j": j}
-    given = []
-    for tensor, parameter in zip(tensors, reduction.parameters, strict=True):
-        axes = AXES[parameter.kind]
-        at = tuple(numbers[axis] for axis in axes)
-        if entry:
-            given.append(tensor.expand(*batch, *tensor.shape[-1 - len(axes) :])[(*entry, *at)])
-        else:
-            index: tuple[Any, ...] = (..., *at, slice(None))
-            given.append(tensor[index])
-    given += [numbers[kind[0]][:, None] for kind in reduction.numbers]
-    pointwise = reduction.pointwise(output, bool(entry))
+    """What an output reduces, at pairs whose arguments are rows: (..., pairs, E)."""
+    pointwise = reduction.pointwise(output, spreads_parameters)
     shapes = tuple([t.shape for t in given])
-    compute = prepare_computation(pointwise, shapes, _float_dtype(given), i.device)
+    compute = prepare_computation(pointwise, shapes, _float_dtype(given), given[0].device)
     (values,) = apply(compute, given, None, place)
     return values
 
 
 class _SameValue(torch.autograd.Function):
     """The first tensor, with the derivatives of the second, which equals it but for rounding."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(value: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from redcomp.frontend import cluster as shared
+from redcomp.torch.dynamo import untraced
 
 __all__ = [
     "cluster_centroids",
@@ -59,6 +60,7 @@ _LIBRARY = shared.Library(
 )
 
 
+@untraced
 @torch.no_grad()
 def grid_cluster(x: _Tensor, size: float | _Tensor) -> _Tensor:
     """Labels of the points (M, D) by the cubic cell of side `size` (a number, or D numbers).
@@ -70,6 +72,7 @@ def grid_cluster(x: _Tensor, size: float | _Tensor) -> _Tensor:
     return labels
 
 
+@untraced
 def sort_clusters(x: Any, lab: _Tensor) -> tuple[Any, _Tensor]:
     """Points and labels sorted by label; points of one label keep their order.
 
@@ -78,6 +81,7 @@ def sort_clusters(x: Any, lab: _Tensor) -> tuple[Any, _Tensor]:
     return shared.sort_clusters(_LIBRARY, x, lab)
 
 
+@untraced
 def cluster_ranges(lab: _Tensor, Nlab: _Tensor | None = None) -> _Tensor:
     """(C, 2) int64: the half-open interval of each cluster among the sorted points.
 
@@ -88,6 +92,7 @@ def cluster_ranges(lab: _Tensor, Nlab: _Tensor | None = None) -> _Tensor:
     return result
 
 
+@untraced
 def cluster_centroids(
     x: _Tensor,
     lab: _Tensor,
@@ -103,6 +108,7 @@ def cluster_centroids(
     return result
 
 
+@untraced
 def cluster_ranges_centroids(
     x: _Tensor, lab: _Tensor, weights: _Tensor | None = None, min_weight: float = 1e-9
 ) -> tuple[_Tensor, _Tensor, _Tensor]:
@@ -113,6 +119,7 @@ def cluster_ranges_centroids(
     return shared.cluster_ranges_centroids(_LIBRARY, x, lab, weights, min_weight)
 
 
+@untraced
 def from_matrix(
     ranges_i: _Tensor, ranges_j: _Tensor, keep: _Tensor
 ) -> tuple[_Tensor, _Tensor, _Tensor, _Tensor, _Tensor, _Tensor]:
@@ -124,4 +131,4 @@ def from_matrix(
     return shared.from_matrix(_LIBRARY, ranges_i, ranges_j, keep)
 
 
-swap_axes = shared.swap_axes
+swap_axes = untraced(shared.swap_axes)

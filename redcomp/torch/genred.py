@@ -26,6 +26,15 @@ from redcomp.torch.autograd import (
     of_integers,
     prepare_computation,
 )
+from redcomp.torch.dynamo import untraced
+from redcomp.torch.mapped import unwrapped
+from redcomp.torch.memory import (
+    Description,
+    check_arguments,
+    check_described,
+    check_plain,
+    describe,
+)
 from redcomp.torch.places import Place, on_host, place_of
 
 __all__ = ["Genred"]
@@ -41,8 +50,10 @@ _INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32
 _STORED = {name: dtype for dtype, name in _FLOATS.items()}
 
 
+@untraced
 class Genred(GenredBase):
     __doc__ = GenredBase.__doc__
+    __init__ = untraced(GenredBase.__init__)
 
     def __call__(
         self,
@@ -75,16 +86,20 @@ class Genred(GenredBase):
         there on PyTorch's current stream.  "GPU" (or "GPU_1D", "GPU_2D", and so on, as KeOps calls
         its own) computes CPU tensors with copies on GPU number `device_id`, or else the first one.
         Gradients are computed where the result was.  On a GPU a call waits for nothing, but for the
-        check that int64 values fit into the int32 of a float32 call, and for the places of extrema
-        in gradients.  Autocast changes nothing: the arguments' dtype counts, and float32 stays
-        float32.
+        check that int64 values fit into the int32 of a float32 call.  Autocast changes nothing: the
+        arguments' dtype counts, and float32 stays float32.
 
-        Raises ArgumentError (a ValueError) that names the argument, and DeviceError (a
-        RuntimeError) where there is no GPU, or where it fails.
+        torch.vmap, jacrev, jacfwd and hessian of torch.func map over it, but not over `ranges`.
+        torch.compile breaks its graph there and goes on behind it.
+
+        Raises ArgumentError (a ValueError) that names the argument, such as a tensor that is sparse
+        or has no values in memory, and DeviceError (a RuntimeError) where there is no GPU, or where
+        it fails.
         """
         return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
 
 
+@untraced
 def call(
     genred: GenredBase,
     *args: torch.Tensor | float,
@@ -96,13 +111,18 @@ def call(
     """What `Genred` does when it is called with tensors."""
     # All that the call depends on, but for the tensors' values, their layout, and autograd.
     tensors: Any = args
-    described = tuple([(t.shape, t.dtype, t.device) for t in args if isinstance(t, torch.Tensor)])
-    if len(described) != len(args):
-        tensors = as_tensors(genred.reduction, args)
-        described = tuple([(t.shape, t.dtype, t.device) for t in tensors])
+    for arg in args:
+        if not isinstance(arg, torch.Tensor):
+            tensors = as_tensors(genred.reduction, args)
+            break
+    described = describe(genred.reduction, tensors)
     wants_gpu(backend)
     number, default = device_number(device_id), torch.get_default_dtype()
-    prepared = _prepare(genred, described, backend, number, given_driver(), default)
+    try:
+        prepared = _prepare(genred, described, backend, number, given_driver(), default)
+    except TypeError:  # sizes that are symbols have no hash
+        check_described(genred.reduction, described)
+        raise
     return prepared.run(tensors, ranges, out)
 
 
@@ -134,6 +154,7 @@ class _Prepared:
         return arranged if out is None else _filled(out, arranged)
 
     def _converted(self, args: Tensors) -> Tensors:
+        check_arguments(self.genred.reduction, args)
         dtype, parameters = self.computation.dtype, self.genred.reduction.parameters
         converted = (
             _integers(tensor, parameter, dtype) if parameter.is_integer else tensor.to(dtype)
@@ -157,22 +178,22 @@ class _Prepared:
 @functools.lru_cache(maxsize=1024)
 def _prepare(
     genred: GenredBase,
-    described: tuple[tuple[torch.Size, torch.dtype, torch.device], ...],
+    described: tuple[Description, ...],
     backend: str,
     device_id: int,
     _: Driver | None,
     default: torch.dtype,
 ) -> _Prepared:
-    """The call with arguments of these shapes, dtypes and devices; checks all of them.
+    """The call with arguments of these classes, shapes, dtypes and devices; checks all of them.
 
     Which driver was given and PyTorch's default dtype are asked for again here, and are arguments
     because they count.
     """
     reduction = genred.reduction
-    check_count(reduction, len(described))
+    check_described(reduction, described)
     if not described:
         raise ArgumentError("a formula without variables has no dtype")
-    given_shapes, dtypes, devices = zip(*described, strict=True)
+    _classes, given_shapes, dtypes, devices = zip(*described, strict=True)
     shapes = full_shapes(reduction, given_shapes)
     sizes(reduction, shapes)
     dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
@@ -223,7 +244,7 @@ def _as_tensor(
 def _integers(tensor: torch.Tensor, parameter: Parameter, dtype: torch.dtype) -> torch.Tensor:
     """An argument as the integers of a computation in the dtype."""
     if tensor.dtype == torch.int64 != INTEGERS[dtype] and tensor.numel():
-        low, high = tensor.aminmax()
+        low, high = unwrapped(tensor).aminmax()
         check_integers(parameter, int(low), int(high), KERNEL_DTYPES[dtype])
     return tensor.to(INTEGERS[dtype])
 
@@ -241,13 +262,17 @@ def _filled(out: object, result: Any) -> torch.Tensor:
         raise ArgumentError("out is for one result, and this reduction has several")
     if not isinstance(out, torch.Tensor):
         raise ArgumentError(f"out must be a tensor; it is of type {type(out).__name__}")
+    check_plain("out", out)
     if out.shape != result.shape or out.dtype != result.dtype or out.device != result.device:
         raise ArgumentError(
             f"out must have shape {tuple(result.shape)} and dtype {result.dtype} on "
             f"{result.device}; it has shape {tuple(out.shape)} and dtype {out.dtype} on "
             f"{out.device}"
         )
-    return out.copy_(result)
+    try:
+        return out.copy_(result)
+    except RuntimeError as error:
+        raise ArgumentError(f"out cannot hold the result: {error}") from None
 
 
 def _checked_dtype(reduction: PairReduction, dtypes: Sequence[torch.dtype]) -> torch.dtype | None:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.backends import ANY_DEVICE, copies_on_gpu, find_device, wants_gpu
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.runtime.driver import Device, DeviceError, Driver, driver
 from redcomp.runtime.gpu import Copies, Queue
+from redcomp.torch.mapped import is_mapped, unwrapped
 
 # Copies of the latest ranges on GPUs, so that a loop over the same ones waits for nothing.
 _KEPT = 8
@@ -105,8 +107,16 @@ def on_host(ranges: Sequence[Any] | None) -> Sequence[Any] | None:
         isinstance(array, torch.Tensor) for array in ranges
     ):
         return ranges
+    if torch._C._are_functorch_transforms_active():
+        if any(is_mapped(tensor) for tensor in ranges):
+            raise ArgumentError("ranges cannot be mapped by vmap: all entries have the same ones")
+        with temporarily_clear_interpreter_stack():  # it would wrap what NumPy is to read
+            return [unwrapped(tensor).cpu().numpy() for tensor in ranges]
     if all(tensor.device.type == "cpu" for tensor in ranges):
         return ranges
+    for n, tensor in enumerate(ranges):
+        if tensor.device.type not in ("cpu", "cuda"):
+            raise ArgumentError(f"ranges[{n}] is on {tensor.device}, where it cannot be read")
     if any(tensor.is_inference() for tensor in ranges):  # these do not tell when they change
         return tuple(tensor.cpu() for tensor in ranges)
     for known in tuple(_moved):

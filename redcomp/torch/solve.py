@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch._functorch.utils import unwrap_dead_wrappers
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.conjugate_gradients import SolveInfo
 from redcomp.frontend.kernel_solve import KernelSolveBase, Settings, require_truth
 from redcomp.frontend.shapes import Shape
+from redcomp.torch.dynamo import untraced
 from redcomp.torch.genred import Genred, as_tensors
+from redcomp.torch.mapped import by_vmap, whole, with_mapped_first
+from redcomp.torch.memory import check_arguments, check_described, check_plain, describe
 
 __all__ = ["KernelSolve"]
 
 
+@untraced
 class KernelSolve(KernelSolveBase):
     __doc__ = KernelSolveBase.__doc__
     genred_class = Genred
 
+    @untraced
     def __init__(
         self,
         formula: str,
@@ -81,6 +88,7 @@ class KernelSolve(KernelSolveBase):
         backward pass solves the same system for the cotangent (K is symmetric), to the relative
         tolerance max(eps, rtol).  Only K's values are taken to be symmetric: derivatives of the
         gradient in x count what x does in K, and in its transpose, where y is another tensor.
+        torch.vmap and jacrev map over it; forward mode is refused.
 
         Warns with ConvergenceWarning if the residual is larger than asked for and than rounding
         explains (a backward error of some units in the last place), the result being the last
@@ -93,6 +101,8 @@ class KernelSolve(KernelSolveBase):
         require_truth("return_info", return_info)
         reduction, position = self.genred.reduction, self.position
         tensors = as_tensors(reduction, args)
+        check_described(reduction, describe(reduction, tensors))
+        check_arguments(reduction, tensors)
         shapes = self._read([t.shape for t in tensors])
         if not tensors[position].is_floating_point():
             name, dtype = self.unknown.name, tensors[position].dtype
@@ -107,10 +117,12 @@ class KernelSolve(KernelSolveBase):
 
 def _shift(alpha: float | torch.Tensor, shape: Shape, device: torch.device) -> torch.Tensor:
     """alpha in float64 with the solution's shape, differentiable if it is a tensor."""
+    if isinstance(alpha, torch.Tensor):
+        check_plain("alpha", alpha)
     try:
         is_array = isinstance(alpha, (torch.Tensor, np.ndarray))  # others have no dtype to look at
         given = torch.as_tensor(alpha, dtype=None if is_array else torch.float64, device=device)
-        if given.layout != torch.strided or given.device.type == "meta" or given.is_complex():
+        if given.device.type == "meta" or given.is_complex():
             raise TypeError
     except (TypeError, ValueError, RuntimeError):
         kind = type(alpha).__name__
@@ -137,6 +149,7 @@ def _solve(
     return apply(solver, settings, is_transposed, alpha, *args)
 
 
+@untraced
 class _Solve(torch.autograd.Function):
     """a = (alpha Id + K)^-1 b, or with the transpose of K, which has the same values.
 
@@ -145,7 +158,6 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
         solver: KernelSolve,
         settings: Settings,
         is_transposed: bool,
@@ -153,16 +165,50 @@ class _Solve(torch.autograd.Function):
         *args: torch.Tensor,
     ) -> tuple[torch.Tensor, SolveInfo]:
         plain = [arg.detach() for arg in args]
-        solution, info = solver._solve(torch, plain, alpha.detach(), settings)
-        ctx.solver, ctx.settings, ctx.is_transposed = solver, settings, is_transposed
+        return solver._solve(torch, plain, alpha.detach(), settings)
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, SolveInfo]
+    ) -> None:
+        ctx.solver, ctx.settings, ctx.is_transposed, alpha, *args = inputs
+        solution, _info = output
         ctx.save_for_backward(alpha, *args, solution)
-        return solution, info
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        solver: KernelSolve,
+        settings: Settings,
+        is_transposed: bool,
+        alpha: torch.Tensor,
+        *args: torch.Tensor,
+    ) -> tuple[tuple[torch.Tensor, SolveInfo], tuple[int, None]]:
+        # A batch has any number of axes, so the mapped one is one more; b and alpha have it whole.
+        position, axes = solver.position, in_dims[4:]
+        given = list(with_mapped_first(solver.genred.reduction.parameters, args, axes))
+        given[position] = whole(args[position], axes[position], info.batch_size)
+        alpha = whole(alpha, in_dims[3], info.batch_size)
+        return _solve(solver, settings, given, alpha, is_transposed), (0, None)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: torch.Tensor | None) -> None:
+        raise ArgumentError(
+            "KernelSolve has no forward mode: take torch.func.jacrev instead of jacfwd, and "
+            "jacrev(jacrev(f)) instead of hessian(f)"
+        )
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
+        return None, None, None, *by_vmap(functools.partial(_Solve._cotangents, ctx), [cotangent])
+
+    @staticmethod
+    def _cotangents(ctx: Any, cotangent: torch.Tensor | None) -> list[torch.Tensor | None]:
+        assert cotangent is not None
         solver: KernelSolve = ctx.solver
         settings: Settings = ctx.settings
-        alpha, *args, solution = ctx.saved_tensors
+        alpha, *args, solution = unwrap_dead_wrappers(ctx.saved_tensors)
         position = solver.position
         system = [cotangent if n == position else arg for n, arg in enumerate(args)]
         adjoint, _info = _solve(
@@ -181,7 +227,7 @@ class _Solve(torch.autograd.Function):
         ):
             gradients[n] = part
         of_alpha = -(adjoint * solution).to(alpha.dtype) if needs_alpha else None
-        return None, None, None, of_alpha, *gradients
+        return [of_alpha, *gradients]
 
 
 def _pulled_back(
@@ -190,18 +236,22 @@ def _pulled_back(
     args: Sequence[torch.Tensor],
     wanted: Sequence[int],
     cotangent: torch.Tensor,
-) -> Sequence[torch.Tensor | None]:
-    """Partial derivatives of <cotangent, K(args)>, differentiable again if somebody records that.
+) -> Sequence[torch.Tensor]:
+    """Partial derivatives of <cotangent, K(args)>, differentiable again.
 
-    Views stand for the arguments, because the solution among them depends on them as well, and
-    that dependence is not meant.
+    Those of torch.func are partial indeed: the solution among the arguments depends on the others
+    as well, and that dependence is not meant.
     """
     if not wanted:
         return ()
     genred: Any = solver.genred
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        views = [arg.view_as(arg) if again else arg.detach() for arg in args]
-        sources = [views[n] if again else views[n].requires_grad_() for n in wanted]
-        product = genred(*views, **settings.options)
-    return torch.autograd.grad(product, sources, cotangent, create_graph=again, allow_unused=True)
+
+    def product(*sources: torch.Tensor) -> Any:
+        given = list(args)
+        for n, source in zip(wanted, sources, strict=True):
+            given[n] = source
+        return genred(*given, **settings.options)
+
+    pull = torch.func.vjp(product, *[args[n] for n in wanted])[1]
+    gradients: Sequence[torch.Tensor] = pull(cotangent)
+    return gradients

@@ -1,0 +1,40 @@
+"""What `torch.compile` calls as it is: its tracer, Dynamo, breaks the graph around such functions.
+
+`torch.compiler.disable` does the same, but importing it loads all of Dynamo, which takes seconds,
+and it puts a wrapper around every call.  Here a function is marked once, and calls cost nothing.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any, TypeVar
+
+from torch._C._dynamo import eval_frame
+
+T = TypeVar("T")
+
+
+def untraced(target: T) -> T:
+    """A function, a method, or a class with its own methods, which are called as they are.
+
+    Dynamo neither traces nor compiles them, nor what they call.
+    """
+    if isinstance(target, type):
+        for member in vars(target).values():
+            if isinstance(member, (FunctionType, staticmethod, classmethod)):
+                _mark(member)
+    else:
+        _mark(target)
+    return target
+
+
+def _mark(method: Any) -> None:
+    function = getattr(method, "__func__", method)
+    # So Dynamo does not trace it into the graph of a caller, ...
+    function._torchdynamo_disable = True
+    function._torchdynamo_disable_msg = "redcomp compiles reductions itself"
+    # ... nor as a frame of its own when a caller whose graph ends there calls it (PyTorch 2.7).
+    if hasattr(eval_frame, "_FrameExecStrategy"):
+        skip = eval_frame._FrameAction.SKIP
+        strategy = eval_frame._FrameExecStrategy(skip, skip)
+        eval_frame.set_code_exec_strategy(function.__code__, strategy)

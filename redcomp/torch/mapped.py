@@ -1,0 +1,103 @@
+"""What `torch.vmap` maps over: one more axis of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from redcomp.errors import ArgumentError
+from redcomp.frontend.calls import AXES
+from redcomp.frontend.pair_reduction import Parameter
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+def check_transform() -> None:
+    """Raise ArgumentError under a transform of torch.func that reductions have no rule for."""
+    transform = torch._C._functorch.peek_interpreter_stack()
+    if transform.key() == torch._C._functorch.TransformType.Functionalize:
+        raise ArgumentError(
+            "torch.func.functionalize knows PyTorch's operators only, so a reduction of redcomp "
+            "cannot be computed under it: call it before or after"
+        )
+
+
+def unwrapped(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor that has the values, without what the transforms of torch.func wrap around it."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def is_mapped(tensor: torch.Tensor) -> bool:
+    """Whether torch.vmap maps over an axis of the tensor."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if torch._C._functorch.is_batchedtensor(tensor):
+            return True
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return False
+
+
+def with_mapped_first(
+    parameters: Sequence[Parameter], tensors: Sequence[torch.Tensor], axes: Sequence[int | None]
+) -> Tensors:
+    """Arguments whose mapped axis, if they have one, is the first of the whole call's batch."""
+    counts = [
+        tensor.dim() - 1 - len(AXES[parameter.kind]) - (axis is not None)
+        for parameter, tensor, axis in zip(parameters, tensors, axes, strict=True)
+    ]
+    batch = max(counts)
+    return tuple(
+        [
+            tensor if axis is None else _first(tensor, axis, batch - count)
+            for tensor, axis, count in zip(tensors, axes, counts, strict=True)
+        ]
+    )
+
+
+def _first(tensor: torch.Tensor, axis: int, missing: int) -> torch.Tensor:
+    """The tensor with one of its axes first, before axes that the batch has and it has not."""
+    moved = tensor.movedim(axis, 0)
+    return moved.reshape(len(moved), *(1,) * missing, *moved.shape[1:])
+
+
+def whole(tensor: torch.Tensor, axis: int | None, count: int) -> torch.Tensor:
+    """A tensor with its mapped axis first, repeated so many times if it has none."""
+    return tensor.expand(count, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
+
+
+def by_vmap(
+    function: Callable[..., Sequence[torch.Tensor | None]], tensors: Sequence[torch.Tensor | None]
+) -> tuple[torch.Tensor | None, ...]:
+    """function(*tensors), whose results are tensors or None.
+
+    Where PyTorch's older vmap maps the tensors, as for `is_grads_batched=True` and
+    `torch.autograd.functional.jacobian(vectorize=True)`, `torch.vmap` does instead: the older one
+    has no rules for operators of others.
+    """
+    is_older = torch._C._functorch.is_legacy_batchedtensor
+    mapped = {n: t for n, t in enumerate(tensors) if t is not None and is_older(t)}
+    if not mapped:
+        return tuple(function(*tensors))
+    level = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    present: list[int] = []
+    count = 0
+
+    def tensors_only(*entries: torch.Tensor) -> Tensors:
+        nonlocal count
+        given = list(tensors)
+        for n, entry in zip(mapped, entries, strict=True):
+            given[n] = entry
+        results = function(*given)
+        count, present[:] = len(results), [n for n, r in enumerate(results) if r is not None]
+        return tuple(r for r in results if r is not None)
+
+    # The size of what is mapped already is not asked for.
+    plain = [torch._remove_batch_dim(t, level, 1, 0) for t in mapped.values()]
+    parts = torch.vmap(tensors_only)(*plain)
+    results: list[torch.Tensor | None] = [None] * count
+    for n, part in zip(present, parts, strict=True):
+        results[n] = torch._add_batch_dim(part, 0, level)
+    return tuple(results)

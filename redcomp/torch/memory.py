@@ -1,0 +1,133 @@
+"""Which tensors have values in memory that machine code can read, and errors for all others.
+
+A call describes its arguments anyway, and a kernel's addresses are at hand anyway: so what a warm
+call pays is a look at whether PyTorch records operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.fx import _symbolic_trace
+
+from redcomp.errors import ArgumentError
+from redcomp.frontend.calls import check_count
+from redcomp.frontend.pair_reduction import PairReduction
+
+# What is known of a tensor before its values are: class, shape, dtype and device.
+Description = tuple[type, torch.Size, torch.dtype, torch.device]
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+_MODES = torch._C._TorchDispatchModeKey
+_tracing_state, _count_modes = torch._C._get_tracing_state, torch._C._len_torch_dispatch_stack
+
+
+def describe(reduction: PairReduction, args: Sequence[torch.Tensor]) -> tuple[Description, ...]:
+    """The arguments' descriptions; raises ArgumentError for what is no tensor or has no shape."""
+    try:
+        return tuple([(type(t), t.shape, t.dtype, t.device) for t in args])
+    except (AttributeError, RuntimeError) as error:
+        check_count(reduction, len(args))
+        for parameter, argument in zip(reduction.parameters, args, strict=True):
+            name = f"argument {parameter.name!r}"
+            _check_class(name, type(argument))
+            if argument.is_nested:
+                raise ArgumentError(
+                    f"{name} is a nested tensor: pad it with .to_padded_tensor(), or give one "
+                    "tensor and `ranges`"
+                ) from None
+            if torch.nn.parameter.is_lazy(argument):
+                raise ArgumentError(f"{name} has no shape: {error}") from None
+        raise
+
+
+def check_described(reduction: PairReduction, described: Sequence[Description]) -> None:
+    """Raise ArgumentError unless there is a tensor with memory of its own for each variable."""
+    check_count(reduction, len(described))
+    for parameter, (kind, *_) in zip(reduction.parameters, described, strict=True):
+        _check_class(f"argument {parameter.name!r}", kind)
+
+
+def check_plain(name: str, tensor: torch.Tensor) -> None:
+    """Raise ArgumentError unless a tensor that errors call by this name has values in memory."""
+    _check_class(name, type(tensor))
+    if tensor.layout != torch.strided:
+        raise ArgumentError(
+            f"{name} has layout {tensor.layout}; expected a dense tensor: use .to_dense()"
+        )
+    tensor = torch._C._functorch.unwrap_if_dead(tensor)
+    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    if is_wrapped and torch._C._are_functorch_transforms_active():
+        return
+    if not torch._C._has_storage(tensor) or _bytes(tensor) > tensor.untyped_storage().nbytes():
+        raise ArgumentError(f"{name} has no memory for its values, or less than they take")
+
+
+def check_arguments(reduction: PairReduction, args: Sequence[torch.Tensor]) -> None:
+    """Raise ArgumentError unless PyTorch can compute with the arguments' values."""
+    check_nothing_records()
+    for parameter, arg in zip(reduction.parameters, args, strict=True):
+        check_plain(f"argument {parameter.name!r}", arg)
+
+
+def check_memory(
+    reduction: PairReduction, tensors: Sequence[torch.Tensor], results: Sequence[torch.Tensor]
+) -> None:
+    """Raise ArgumentError unless a kernel's arguments and results are in memory."""
+    named = [
+        (f"argument {p.name!r}", t) for p, t in zip(reduction.parameters, tensors, strict=True)
+    ]
+    named += [("what PyTorch gives for a result", t) for t in results]
+    for name, tensor in named:
+        check_plain(name, tensor)
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or not (
+            tensor.data_ptr() or _bytes(tensor) == 0
+        ):
+            raise ArgumentError(f"{name} has no memory: it stands for a tensor without values")
+
+
+def check_nothing_records() -> None:
+    """Raise ArgumentError where PyTorch records operators: a kernel is none of them.
+
+    A trace would compute without it, and a mode may give out tensors without values.
+    """
+    if _tracing_state() is not None:
+        raise _recorded("torch.jit.trace")
+    if _count_modes() or _symbolic_trace._is_fx_tracing_flag:
+        for key in (_MODES.FAKE, _MODES.PROXY, _MODES.FUNCTIONAL):
+            before = torch._ops._get_dispatch_mode_pre_dispatch
+            mode: object = torch._C._get_dispatch_mode(key)
+            if mode is None and key != _MODES.FAKE:
+                mode = before(key)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+            if mode is not None:
+                raise _recorded(type(mode).__name__)
+
+
+def _recorded(what: str) -> ArgumentError:
+    return ArgumentError(
+        f"{what} knows PyTorch's operators only, so a reduction of redcomp cannot be computed "
+        "under it: call it before or after (torch.compile does that by itself)"
+    )
+
+
+def _check_class(name: str, kind: type) -> None:
+    if kind in _PLAIN:
+        return
+    if not issubclass(kind, torch.Tensor):
+        raise ArgumentError(f"{name} must be a tensor, not a {kind.__name__}")
+    # Such a class decides itself what its values are.
+    if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        raise ArgumentError(
+            f"{name} is a {kind.__name__}, which has no values in memory of its own: give a plain "
+            "tensor"
+        )
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    """How long a storage must be for all entries of a tensor."""
+    if not tensor.numel() or tensor._is_zerotensor():
+        return 0
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
+    return int(last + 1) * tensor.element_size()

@@ -1,0 +1,239 @@
+"""Programs that torch.compile compiles around reductions: needs the CPU's backend and PyTorch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+import redcomp
+import redcomp.torch
+import redcomp.torch.cluster as clusters
+
+Tensor = torch.Tensor
+
+pytestmark = [
+    # Where a graph breaks, Dynamo itself looks at .grad of the tensors at hand.
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+    # Inductor itself uses what PyTorch has deprecated.
+    pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning"),
+]
+
+FORMULA, ALIASES = "Exp(-SqDist(x, y)) * b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"]
+
+smooth = redcomp.torch.Genred(FORMULA, ALIASES, axis=1)
+smooth_of_any = redcomp.Genred(FORMULA, ALIASES, axis=1)
+smooth_by_name = redcomp.torch.generic_sum(FORMULA, "a = Vi(2)", *ALIASES)
+nearest = redcomp.torch.Genred("SqDist(x, y)", ALIASES[:2], "Min", axis=1)
+softmax = redcomp.torch.Genred("-SqDist(x, y)", ALIASES, "SumSoftMaxWeight", 1, formula2="b")
+solve = redcomp.torch.KernelSolve(FORMULA, ALIASES, "b", axis=1)
+
+
+def kernel(x: Tensor, y: Tensor) -> Tensor:
+    return torch.exp(-((x[..., :, None, :] - y[..., None, :, :]) ** 2).sum(-1))
+
+
+def dense(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
+    return kernel(x, y) @ b
+
+
+def dense_softmax(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
+    return torch.softmax(torch.log(kernel(x, y)), -1) @ b
+
+
+def dense_nearest(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
+    return -torch.log(kernel(x, y)).max(-1, keepdim=True).values + 0 * b.sum()
+
+
+def solved(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
+    result: Tensor = solve(x, x, b, alpha=0.5, eps=1e-13)
+    return result + 0 * y.sum()
+
+
+def dense_solved(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
+    identity = torch.eye(len(x), dtype=x.dtype)
+    return torch.linalg.solve(kernel(x, x) + 0.5 * identity, b) + 0 * y.sum()
+
+
+def made_inside(x: Tensor, y: Tensor, b: Tensor) -> Any:
+    return redcomp.torch.Genred(FORMULA, ALIASES, axis=1)(x, y, b)
+
+
+def made_by_name_inside(x: Tensor, y: Tensor, b: Tensor) -> Any:
+    return redcomp.torch.generic_sum(FORMULA, "a = Vi(2)", *ALIASES)(x, y, b)
+
+
+def by_clusters(x: Tensor, y: Tensor, b: Tensor) -> Any:
+    x, order = clusters.sort_clusters(x, torch.arange(len(x)).flip(0))
+    ranges = clusters.cluster_ranges(order)
+    whole = torch.tensor([[0, len(y)]])
+    keep = torch.ones(len(ranges), 1, dtype=torch.bool)
+    return smooth(x, y, b, ranges=clusters.from_matrix(ranges, whole, keep)).flip(0)
+
+
+PROGRAMS: list[tuple[Callable[..., Any], Callable[..., Tensor]]] = [
+    (smooth, dense),
+    (smooth_of_any, dense),
+    (smooth_by_name, dense),
+    (made_inside, dense),
+    (made_by_name_inside, dense),
+    (by_clusters, dense),
+    (softmax, dense_softmax),
+    (lambda x, y, b: nearest(x, y) + 0 * b.sum(), dense_nearest),
+    (solved, dense_solved),
+]
+NAMES = ["Genred", "any", "by name", "inside", "by name inside", "clusters", "softmax", "min",
+         "solve"]  # fmt: skip
+
+
+def arguments(count: int, requires_grad: bool = False) -> list[Tensor]:
+    random = torch.Generator().manual_seed(count)
+    shapes = [(count, 3), (count, 3), (count, 2)]
+    return [
+        torch.rand(*shape, generator=random, dtype=torch.float64).requires_grad_(requires_grad)
+        for shape in shapes
+    ]
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def check_values(
+    program: Any, reference: Any, backend: str, sizes: Sequence[int] = (5,), **options: Any
+) -> None:
+    """Values and gradients of a program between other operations, for some numbers of points."""
+
+    def around(call: Any) -> Any:
+        return lambda x, y, b: (call(2 * x, y.sin(), b) ** 2).sin().sum() + b.sum()
+
+    compiled = torch.compile(around(program), backend=backend, **options)
+    for count in sizes:
+        given = arguments(count)
+        torch.testing.assert_close(compiled(*given), around(reference)(*given))
+        results = []
+        for function in (compiled, around(reference)):
+            moved = arguments(count, requires_grad=True)
+            total = function(*moved)
+            results.append((total, *torch.autograd.grad(total, moved, allow_unused=True)))
+        for ours, expected in zip(*results, strict=True):
+            ours = torch.zeros_like(expected) if ours is None else ours
+            torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(("program", "reference"), PROGRAMS, ids=NAMES)
+def test_values_and_gradients(program: Any, reference: Any) -> None:
+    check_values(program, reference, "eager")
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_dynamic_shapes(dynamic: bool) -> None:
+    check_values(smooth, dense, "aot_eager", (5, 7, 4), dynamic=dynamic)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
+@pytest.mark.slow
+def test_inductor() -> None:
+    x, y, b = arguments(5)
+    x.requires_grad_()
+    total = torch.compile(lambda x: smooth(2 * x, y, b).sum())(x)
+    torch.testing.assert_close(total, dense(2 * x, y, b).sum())
+    (expected,) = torch.autograd.grad(dense(2 * x, y, b).sum(), x)
+    torch.testing.assert_close(torch.autograd.grad(total, x)[0], expected)
+
+
+def test_the_graph_breaks_once_and_says_why() -> None:
+    explained = torch._dynamo.explain(lambda x, y, b: smooth(2 * x, y, b) + 1)(*arguments(4))
+    assert explained.graph_break_count == 1
+    assert explained.graph_count == 2
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="redcomp compiles reductions itself"):
+        torch.compile(smooth, backend="eager", fullgraph=True)(*arguments(4))
+
+
+def test_gradients_inside_of_the_program() -> None:
+    def descent(call: Any) -> Any:
+        def step(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
+            x = x.detach().requires_grad_()
+            (call(x, y, b) ** 2).sum().backward()
+            (of_y,) = torch.autograd.grad((call(x, y, b) ** 2).sum(), y)
+            assert x.grad is not None
+            return x - x.grad + of_y
+
+        return step
+
+    given = arguments(5, requires_grad=True)
+    compiled = torch.compile(descent(smooth), backend="aot_eager")
+    torch.testing.assert_close(compiled(*given), descent(dense)(*given))
+
+
+class Model(torch.nn.Module):
+    """Points on scaled axes."""
+
+    def __init__(self, call: Any) -> None:
+        super().__init__()
+        self.call = call
+        self.scales = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+    def forward(self, x: Tensor, y: Tensor, b: Tensor) -> Any:
+        return torch.relu(self.call(x * self.scales, y * self.scales, b))
+
+
+def test_a_training_loop() -> None:
+    trained = []
+    for call in (smooth, dense):
+        model = Model(call)
+        run = torch.compile(model, backend="aot_eager") if call is smooth else model
+        optimiser = torch.optim.SGD(model.parameters(), 0.01)
+        for count in (4, 5, 6, 6, 6):
+            optimiser.zero_grad()
+            run(*arguments(count)).sum().backward()
+            optimiser.step()
+        trained.append(model.scales.detach())
+    torch.testing.assert_close(*trained)
+
+
+def test_many_reductions_through_one_program() -> None:
+    """More than Dynamo keeps versions of a function."""
+    program = torch.compile(lambda call, x: call(2 * x) + 1, backend="aot_eager")
+    (x, *_) = arguments(4)
+    for factor in range(12):
+        call = redcomp.torch.Genred(f"{factor} * x", ["x = Vi(3)"], axis=1)
+        torch.testing.assert_close(program(call, x), 2 * factor * x + 1)
+
+
+FRESH = """
+import sys
+import torch, redcomp.torch
+
+def made():
+    return redcomp.torch.Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
+
+def check(call, requires_grad):
+    x = torch.ones(3, 1, requires_grad=requires_grad)
+    result = torch.compile(lambda x: call(x + 1, y).sum(), backend="eager")(x)
+    assert result.item() == 48
+    if requires_grad:
+        assert torch.autograd.grad(result, x)[0].flatten().tolist() == [8.0] * 3
+
+y = torch.full((4, 1), 2.0)
+known = made()
+known(y, y)
+known(y.clone().requires_grad_(), y).sum().backward()
+assert "torch._dynamo" not in sys.modules, "neither importing nor calling redcomp may load Dynamo"
+for requires_grad in (True, False):
+    check(made(), requires_grad)
+    check(known, requires_grad)
+"""
+
+
+def test_in_a_fresh_process() -> None:
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()

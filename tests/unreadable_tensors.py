@@ -1,0 +1,182 @@
+"""What a reduction cannot read, one entry a kind; run as a script it prints what each one meets.
+
+A process of its own, because what is read where there is no memory ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
+from torch._vmap_internals import _vmap
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.masked import masked_tensor
+from torch.testing._internal.logging_tensor import LoggingTensor
+from torch.testing._internal.two_tensor import TwoTensor, TwoTensorMode
+
+from redcomp.torch import Genred, KernelSolve
+
+ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
+call = Genred("Exp(-SqDist(x, y)) * b", ALIASES, axis=1)
+nearest = Genred("SqDist(x, y) + b", ALIASES, "Min", axis=1)
+solve = KernelSolve("Exp(-SqDist(x, y)) * b", ALIASES, "b", axis=1)
+
+x, y, b = torch.rand(5, 3), torch.rand(5, 3), torch.rand(5, 1)
+halves = [t.half() for t in (x, y, b)]
+fake = FakeTensorMode(allow_non_fake_inputs=True)
+symbols = FakeTensorMode(shape_env=torch.fx.experimental.symbolic_shapes.ShapeEnv())
+moved, weights = x.clone().requires_grad_(), b.clone().requires_grad_()
+result = call(moved, y, b)
+
+
+def shortened(tensor: torch.Tensor, length: int = 0) -> torch.Tensor:
+    """A tensor whose storage has been taken away, as some schemes of sharding do."""
+    copied = tensor.clone()
+    copied.untyped_storage().resize_(length)
+    return copied
+
+
+def leaked() -> Any:
+    kept: list[torch.Tensor] = []
+    torch.vmap(lambda t: (kept.append(t), t)[1])(torch.stack([x, x]))
+    return kept[0]
+
+
+# What stands for x, and what the error says of it.
+ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
+    "FakeTensor": (lambda: fake.from_tensor(x), "'x' is a FakeTensor"),
+    "FakeTensor of symbols": (lambda: symbols.from_tensor(x), "'x' is a FakeTensor"),
+    "its parameter": (lambda: torch.nn.Parameter(fake.from_tensor(x)), "'x' is a FakeTensor"),
+    "functional": (lambda: torch._to_functional_tensor(x), "'x' has no memory"),
+    "TwoTensor": (lambda: TwoTensor(x, x), "'x' is a TwoTensor"),
+    "its parameter too": (lambda: torch.nn.Parameter(TwoTensor(x, x)), "'x' is a TwoTensor"),
+    "LoggingTensor": (lambda: LoggingTensor(x), "'x' is a LoggingTensor"),
+    "masked": (lambda: masked_tensor(x, x > 0.5), "'x' is a MaskedTensor"),
+    "emptied": (lambda: shortened(x), "'x' has no memory"),
+    "leaked out of vmap": (leaked, "'x' has no memory"),
+    "sparse": (x.to_sparse, "'x' has layout torch.sparse_coo"),
+    "sparse rows": (x.to_sparse_csr, "'x' has layout torch.sparse_csr"),
+    "mkldnn": (x.to_mkldnn, "'x' has layout torch._mkldnn"),
+    "nested": (lambda: torch.nested.nested_tensor([x, x]), "'x' is a nested tensor"),
+    "jagged": (
+        lambda: torch.nested.nested_tensor([x, x], layout=torch.jagged),
+        "'x' is a NestedTensor",
+    ),
+    "quantized": (
+        lambda: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),
+        "'x' has dtype torch.qint8",
+    ),
+    "complex": (lambda: x.to(torch.complex64), "'x' has dtype torch.complex64"),
+    "on meta": (lambda: x.to("meta"), "on meta"),
+    "without a shape": (torch.nn.UninitializedParameter, "'x' has no shape"),
+    "no tensor": (x.numpy, "'x' must be a tensor, not a ndarray"),
+}
+
+# Whole programs.
+PROGRAMS: dict[str, tuple[Callable[[], Any], str]] = {
+    "jit.trace": (lambda: torch.jit.trace(lambda x: call(x, y, b), (x,)), "torch.jit.trace knows"),
+    "make_fx": (lambda: make_fx(lambda x: call(x, y, b))(x), "ProxyTorchDispatchMode knows"),
+    "before dispatch": (
+        lambda: make_fx(lambda x: call(x, y, b), pre_dispatch=True)(x),
+        "ProxyTorchDispatchMode knows",
+    ),
+    "fake make_fx": (
+        lambda: make_fx(lambda x: call(x, y, b), tracing_mode="fake")(x),
+        "'x' is a FakeTensor",
+    ),
+    "symbolic make_fx": (
+        lambda: make_fx(lambda x: call(x, y, b), tracing_mode="symbolic")(x),
+        "'x' is a FakeTensor",
+    ),
+    "make_fx of a gradient": (
+        lambda: make_fx(torch.func.grad(lambda x: nearest(x, y, b).sum()))(x),
+        "ProxyTorchDispatchMode knows",
+    ),
+    "make_fx of a backward": (
+        lambda: make_fx(lambda e: torch.autograd.grad(result, moved, e, retain_graph=True))(b),
+        "ProxyTorchDispatchMode knows",
+    ),
+    "symbolic_trace": (
+        lambda: torch.fx.symbolic_trace(lambda x: call(x, y, b)),
+        "'x' must be a tensor, not a Proxy",
+    ),
+    "functionalize": (
+        lambda: torch.func.functionalize(lambda x: call(x, y, b))(x),
+        "torch.func.functionalize knows",
+    ),
+    "the older vmap": (lambda: _vmap(lambda x: call(x, y, b))(torch.stack([x, x])), "'x' has no"),
+    "out is fake": (lambda: call(x, y, b, out=fake.from_tensor(b)), "out is a FakeTensor"),
+    "out is emptied": (lambda: call(x, y, b, out=shortened(b)), "out has no memory"),
+    "out is too short": (lambda: call(x, y, b, out=shortened(b, 4)), "out has no memory"),
+    "out is sparse": (lambda: call(x, y, b, out=b.to_sparse()), "out has layout"),
+    "out is expanded": (lambda: call(x, y, b, out=b[:1].expand(5, 1)), "out cannot hold"),
+    "a sparse cotangent": (
+        lambda: torch.autograd.grad(result, moved, b.to_sparse(), retain_graph=True),
+        "'cotangent0' has layout",
+    ),
+    "a fake cotangent": (
+        lambda: torch.autograd.grad(result, moved, fake.from_tensor(b), retain_graph=True),
+        "'cotangent0' is a FakeTensor",
+    ),
+    "fake ranges": (lambda: call(x, y, b, ranges=[fake.from_tensor(x)] * 6), "ranges[0]"),
+    "ranges on meta": (lambda: call(x, y, b, ranges=[x.to("meta")] * 6), "ranges[0]"),
+    "alpha is fake": (lambda: solve(x, x, b, alpha=fake.from_tensor(b)), "alpha is a FakeTensor"),
+}
+
+# Modes, under which a call is made.
+MODES: dict[str, tuple[Callable[[], Any], str]] = {
+    "FakeTensorMode": (lambda: fake, "FakeTensorMode knows"),
+    "FunctionalTensorMode": (FunctionalTensorMode, "FunctionalTensorMode knows"),
+    "TwoTensorMode": (TwoTensorMode, "is a TwoTensor"),
+}
+
+
+def cases() -> Iterator[tuple[str, Callable[[], Any], str]]:
+    """Name, program and what its error says."""
+    for name, (make, message) in ARGUMENTS.items():
+        yield f"{name}: call", lambda make=make: call(make(), y, b), message
+        yield f"{name}: min", lambda make=make: nearest(make(), y, weights), message
+        yield f"{name}: solve", lambda make=make: solve(make(), x, b), message
+    for name, (program, message) in PROGRAMS.items():
+        yield name, program, message
+    for name, (mode, message) in MODES.items():
+        for what, compute in {
+            "call": lambda: call(x, y, b),
+            "half": lambda: call(*halves),
+            "gradient": lambda: call(moved, y, b),
+            "min": lambda: nearest(moved, y, b),
+        }.items():
+            yield (
+                f"{name}: {what}",
+                lambda mode=mode, compute=compute: under(mode(), compute),
+                message,
+            )
+    yield "a functional argument", functional, "'x' is a FunctionalTensor"
+
+
+def functional() -> Any:
+    with FunctionalTensorMode():
+        return call(FunctionalTensor.to_functional(x), y, b)
+
+
+def under(mode: contextlib.AbstractContextManager[Any], compute: Callable[[], Any]) -> Any:
+    with mode:
+        return compute()
+
+
+def outcome(program: Callable[[], Any]) -> str:
+    try:
+        return f"a result: {program()}"
+    except Exception as error:  # noqa: BLE001  # whatever it is, the test is told
+        return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    for name, program, _ in cases():
+        print(name, outcome(program).splitlines()[0], sep="\t", flush=True)
