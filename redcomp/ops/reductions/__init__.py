@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from redcomp.ops.reductions.exponentials import EXPONENTIALS
 from redcomp.ops.reductions.extrema import EXTREMA
-from redcomp.ops.reductions.row import Arrived, Columns, Reduction, Result, State
+from redcomp.ops.reductions.row import Arrived, Columns, Reduction, Result, ResultKind, State
 from redcomp.ops.reductions.sums import PRODUCTS, SUMS
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Columns",
     "Reduction",
     "Result",
+    "ResultKind",
     "State",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from redcomp.ops.table import ShapeError
 
 INF = float("inf")
 
+ResultKind = Literal["value", "constant", "index", "truth"]
 States = tuple[Value, ...]
 Cotangents = tuple[Value | None, ...]
 
@@ -61,16 +62,14 @@ class State:
 class Result:
     """One result of a reduction.
 
-    kind       "value", the only one that can be differentiated; "index" (of a column, int64);
-               "count" (a number of columns, as a float); or "truth"
-    is_hidden  computed for the gradient's sake only
+    kind  "value", the only one that can be differentiated; "constant", a float that derivatives
+          take for one; "index" (of a column, int64); or "truth"
     """
 
-    kind: Literal["value", "index", "count", "truth"] = "value"
-    is_hidden: bool = False
+    kind: ResultKind = "value"
 
 
-VALUE, INDEX = Result(), Result("index")
+VALUE, CONSTANT, INDEX = Result(), Result("constant"), Result("index")
 
 
 class Arrived(NamedTuple):
@@ -107,6 +106,7 @@ class Reduction:
     cotangent   (values, what arrived) to the values' cotangent for each pair
     saves       whether `cotangent` reads the results
     places      the name of the row that also says where the values are, from which gradients follow
+    kept        the name of the row that also gives what derivatives need, which has the `cotangent`
     weighted    the name of the row that takes weights too
     takes       "vector": each component is reduced; "scalar": only dimension 1; "weights": a scalar
                 and its weights; "components": one reduction for each component
@@ -131,6 +131,7 @@ class Reduction:
     cotangent: Callable[[Value, Arrived], Value] | None = None
     saves: bool = False
     places: str = ""
+    kept: str = ""
     weighted: str = ""
     takes: Literal["vector", "scalar", "weights", "components"] = "vector"
     keeps: bool = False
@@ -148,7 +149,12 @@ class Reduction:
     @property
     def has_gradient(self) -> bool:
         """Whether its results can be differentiated."""
-        return self.cotangent is not None or bool(self.places)
+        return self.cotangent is not None or bool(self.places or self.kept)
+
+    @property
+    def for_derivatives(self) -> str:
+        """The name of the row that is computed where results are differentiated."""
+        return self.places or self.kept or self.name
 
     def check(self, dim: int) -> None:
         """Raise ShapeError if a formula of this dimension cannot be reduced."""
@@ -171,6 +177,24 @@ class Reduction:
         if (count > 0) != self.keeps or count < 0:
             return f"keeps {count} columns by {self.name!r}"
         return ""
+
+
+def with_kept(row: Reduction) -> tuple[Reduction, Reduction]:
+    """A row of one result, and the given one, whose further results are for derivatives only.
+
+    The given one is never replaced by a faster one: derivatives repeat what it has computed, to the
+    last bit.
+    """
+    kept = replace(row, name=f"{row.name}_kept", spellings=(), weighted="", fast=None)
+    visible = replace(
+        row,
+        results=row.results[:1],
+        finish=lambda states: row.finish(states)[:1],
+        cotangent=None,
+        saves=False,
+        kept=kept.name,
+    )
+    return visible, kept
 
 
 def value_states(initial: float) -> Callable[[int, int], tuple[State, ...]]:

@@ -14,6 +14,7 @@ from redcomp.ir import (
     select,
 )
 from redcomp.ops.reductions.row import (
+    CONSTANT,
     VALUE,
     Arrived,
     Columns,
@@ -25,6 +26,7 @@ from redcomp.ops.reductions.row import (
     add_states,
     same_states,
     value_states,
+    with_kept,
 )
 from redcomp.ops.table import apply
 
@@ -58,6 +60,12 @@ def _mean_step(states: States, value: Value, columns: Columns) -> States:
     return states[0] + value, states[1] + 1.0
 
 
+def _mean_cotangent(value: Value, arrived: Arrived) -> Value:
+    """A mean over no columns is NaN, but it depends on nothing."""
+    count = arrived.results[1]
+    return arrived.cotangent / select(compare("oeq", count, 0.0), 1.0, count)
+
+
 def _norm_cotangent(value: Value, arrived: Arrived) -> Value:
     (norm,) = arrived.results
     slope = select(compare("oeq", norm, 0.0), 0.0, value / norm)
@@ -74,18 +82,20 @@ SUMS = (
         step=_compensated_step,
         finish=lambda states: (states[0] - states[1],),
     ),
-    Reduction(
-        "mean",
-        ("Mean",),
-        "mean over the columns; NaN for none",
-        (VALUE, Result("count", is_hidden=True)),
-        lambda dim, count: (State(dim, 0.0), State(1, 0.0)),
-        step=_mean_step,
-        finish=lambda states: (states[0] / states[1], states[1]),
-        merge=add_states,
-        cotangent=lambda value, arrived: arrived.cotangent / arrived.results[1],
-        saves=True,
-        differs="new",
+    *with_kept(
+        Reduction(
+            "mean",
+            ("Mean",),
+            "mean over the columns; NaN for none",
+            (VALUE, CONSTANT),
+            lambda dim, count: (State(dim, 0.0), State(1, 0.0)),
+            step=_mean_step,
+            finish=lambda states: (states[0] / states[1], states[1]),
+            merge=add_states,
+            cotangent=_mean_cotangent,
+            saves=True,
+            differs="new",
+        )
     ),
     Reduction(
         "norm",
@@ -170,19 +180,21 @@ def _truth(name: str, doc: str, is_all: bool) -> Reduction:
 
 
 PRODUCTS = (
-    Reduction(
-        "prod",
-        ("Prod",),
-        "product over the columns; 1 for none",
-        (VALUE, Result(is_hidden=True), Result(is_hidden=True), Result("count", is_hidden=True)),
-        lambda dim, count: (State(dim, 1.0), State(dim, 0.0)),
-        step=_prod_step,
-        finish=_prod_finish,
-        merge=lambda a, b: (a[0] * b[0], a[1] + b[1]),
-        cotangent=_prod_cotangent,
-        saves=True,
-        gradient="exact also where values are 0, to second order",
-        differs="new",
+    *with_kept(
+        Reduction(
+            "prod",
+            ("Prod",),
+            "product over the columns; 1 for none",
+            (VALUE, VALUE, VALUE, CONSTANT),
+            lambda dim, count: (State(dim, 1.0), State(dim, 0.0)),
+            step=_prod_step,
+            finish=_prod_finish,
+            merge=lambda a, b: (a[0] * b[0], a[1] + b[1]),
+            cotangent=_prod_cotangent,
+            saves=True,
+            gradient="exact also where values are 0, to second order",
+            differs="new",
+        )
     ),
     _truth("any", "whether any value is not 0, as NaN is not; false for no columns", is_all=False),
     _truth("all", "whether no value is 0; true for no columns", is_all=True),
