@@ -193,6 +193,7 @@ def with_kept(row: Reduction) -> tuple[Reduction, Reduction]:
         cotangent=None,
         saves=False,
         kept=kept.name,
+        fast=None if row.fast is None else with_kept(row.fast)[0],
     )
     return visible, kept
 
