@@ -226,10 +226,10 @@ class PairReduction:
 
 
 def _empty_results(output: Output) -> list[tuple[int, tuple[float, ...]]]:
-    """Dimension and value of each result over no columns."""
+    """Dimension and value of each result over no columns, a value that every dtype has."""
     row = REDUCTIONS[output.reduction]
     states = tuple(
-        broadcast(constant(state.first("f64"), "f64"), state.dim)
+        broadcast(constant(state.first("f32"), "f64"), state.dim)
         for state in row.states(output.value.dim, output.count)
     )
     finished = row.finish(states)

@@ -28,6 +28,7 @@ from redcomp.ops.reductions.row import (
     State,
     States,
     highest,
+    lowest,
     with_kept,
 )
 from redcomp.ops.table import apply
@@ -245,7 +246,7 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
         (),
         "",
         (VALUE, CONSTANT, VALUE),
-        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
+        lambda dim, count: (State(1, lowest, resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
         step=base.step,
         finish=base.finish_logarithm,
         merge=base.merge,
@@ -259,7 +260,7 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
             name="logsumexp",
             spellings=("LogSumExp",),
             doc="log of the sum of exponentials, without overflow; -inf for no columns",
-            states=lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0)),
+            states=lambda dim, count: (State(1, lowest, resumes=True), State(1, 0.0)),
             cotangent=_logsumexp_cotangent,
             weighted="weighted_logsumexp",
             takes="scalar",

@@ -33,25 +33,29 @@ def highest(dtype: str) -> float:
     return float(np.finfo(dtype.replace("f", "float")).max)
 
 
+def lowest(dtype: str) -> float:
+    """The lowest finite number."""
+    return -highest(dtype)
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What a reduction carries from column to column.
 
     dim      its number of components
-    initial  its value before the first column: the neutral element, or "lowest", the dtype's lowest
-             finite number
+    initial  its value before the first column, the neutral element; or that for a dtype
     kind     "value", "column" (the number of a column within its tile) or "index" (in the call)
     resumes  whether a tile of columns starts from the total of those before it
     """
 
     dim: int
-    initial: float | Literal["lowest"]
+    initial: float | Callable[[str], float]
     kind: Literal["value", "column", "index"] = "value"
     resumes: bool = False
 
     def first(self, dtype: str) -> float:
         """Its initial value in a dtype."""
-        return -highest(dtype) if self.initial == "lowest" else self.initial
+        return self.initial(dtype) if callable(self.initial) else self.initial
 
     def dtype(self, of_values: str) -> str:
         """Its dtype, given that of the reduced values."""

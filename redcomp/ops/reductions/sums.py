@@ -11,6 +11,7 @@ from redcomp.ir import (
 )
 from redcomp.ops.reductions.row import (
     CONSTANT,
+    INF,
     VALUE,
     Arrived,
     Columns,
@@ -60,10 +61,43 @@ def _mean_cotangent(value: Value, arrived: Arrived) -> Value:
     return arrived.cotangent / select(compare("oeq", count, 0.0), 1.0, count)
 
 
+# Squares overflow and underflow where the norm does not.  So there are sums of squares of the
+# values, of the values divided by a scale, and of those multiplied by it; each of them is right in
+# a third of the range.
+
+
+def _scale(dtype: str) -> float:
+    """A power of two: over 256 columns, the squares of the largest numbers divided by it add up to
+    a finite number."""
+    return float(2.0**70) if dtype == "f32" else float(2.0**560)
+
+
+def _norm_states(dim: int, count: int) -> tuple[State, ...]:
+    """The scale, and the sums for large, usual and small values."""
+    return State(1, _scale), State(dim, 0.0), State(dim, 0.0), State(dim, 0.0)
+
+
+def _norm_step(states: States, value: Value, columns: Columns) -> States:
+    scale = _scale(value.dtype)
+    scaled = (value * (1.0 / scale), value, value * scale)
+    sums = (total + x * x for total, x in zip(states[1:], scaled, strict=True))
+    return states[0], *sums
+
+
+def _norm_finish(states: States) -> tuple[Value, ...]:
+    scale, of_large, plain, of_small = states
+    roots = [apply("sqrt", total) for total in (of_large, plain, of_small)]
+    is_large = compare("oge", plain, INF)
+    is_small = compare("olt", plain, 1.0 / scale)
+    usual = select(is_large, roots[0] * scale, roots[1])
+    return (select(is_small, roots[2] / scale, usual),)
+
+
 def _norm_cotangent(value: Value, arrived: Arrived) -> Value:
     (norm,) = arrived.results
-    slope = select(compare("oeq", norm, 0.0), 0.0, value / norm)
-    return slope * arrived.cotangent
+    is_zero = compare("oeq", norm, 0.0)
+    slope = value / select(is_zero, 1.0, norm)
+    return select(is_zero, 0.0, slope) * arrived.cotangent
 
 
 SUMS = (
@@ -96,10 +130,10 @@ SUMS = (
         ("Norm",),
         "square root of the sum of squares, of each component; 0 for no columns",
         (VALUE,),
-        value_states(0.0),
-        step=lambda states, value, columns: (states[0] + value * value,),
-        finish=lambda states: (apply("sqrt", states[0]),),
-        merge=add_states,
+        _norm_states,
+        step=_norm_step,
+        finish=_norm_finish,
+        merge=lambda a, b: (a[0], *add_states(a[1:], b[1:])),
         cotangent=_norm_cotangent,
         saves=True,
         gradient="0 where the norm is 0",
