@@ -1,4 +1,4 @@
-"""Derivatives of products, norms and means at the ends of the range: needs the CPU and PyTorch.
+"""Derivatives of products, norms, means and solutions at the ends of the range: CPU and PyTorch.
 
 What is compared with is computed with fractions, or densely in float64.
 """
@@ -14,7 +14,7 @@ import torch
 from dense_reductions import DENSE
 from on_gpu import on_gpu
 
-from redcomp.torch import Genred
+from redcomp.torch import Genred, KernelSolve
 
 # PyTorch's forward mode warns about PyTorch's own scripts.
 pytestmark = [
@@ -231,6 +231,31 @@ def test_means_of_nothing_depend_on_nothing() -> None:
     check(mixed(mean[:2], leaves, 2), mixed(dense, leaves, 2), 1e-14)
     for g in torch.autograd.grad(operation(x, y[:0], p[:, 0]).sum(), (x, p)):
         assert (g == 0).all()
+
+
+# -- solutions -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
+@pytest.mark.parametrize("dtype", [F32, F64], ids=["f32", "f64"])
+def test_derivatives_of_solutions_of_any_size(dtype: torch.dtype, scale: float) -> None:
+    """They reuse the solution, to first and second order, each of them relative to its size."""
+    solve = KernelSolve("Exp(-SqDist(x, y)) * b", [*PAIRS, "b = Vj(1)"], "b", axis=1)
+    generator = torch.Generator().manual_seed(0)
+    x, b, e = (torch.randn(30, 1, generator=generator, dtype=F64) for _ in range(3))
+    found = []
+    for of, rtol in ((dtype, 1e-7 if dtype == F32 else 1e-13), (F64, 0.0)):
+        leaves = [t.to(dtype).to(of).requires_grad_() for t in (x, scale * b)]
+        if rtol:
+            solution = solve(leaves[0], *leaves, alpha=1.0, eps=0.0, rtol=rtol)
+        else:
+            kernel = torch.exp(-((leaves[0] - leaves[0].T) ** 2))
+            solution = torch.linalg.solve(torch.eye(30, dtype=F64) + kernel, leaves[1])
+        first = torch.autograd.grad(solution, leaves, e.to(of), create_graph=True)
+        mixture = (first[0] * e.to(of)).sum() / scale + (first[1] * e.to(of)).sum()
+        found.append([*first, *torch.autograd.grad(mixture, leaves)])
+    for a, right in zip(*found, strict=True):
+        assert (a.double() - right).abs().max() <= 100 * EPS[dtype] * right.abs().max()
 
 
 # -- GPUs ------------------------------------------------------------------------------------------
