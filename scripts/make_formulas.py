@@ -227,7 +227,7 @@ def _shapes(row: Reduction) -> list[str]:
     return [
         f"(R, {LETTERS[result.dim]}){DTYPES[result.kind]}"
         for result in made.reduction.results
-        if not result.is_hidden and result.output == 0
+        if result.output == 0
     ]
 
 

@@ -139,12 +139,29 @@ def waiting() -> None:
             print(f"{count} columns, {pending} pairs kept: {min(times) * 1e3:.0f} ms")
 
 
+def kept() -> None:
+    """0016: instructions of a pair on a GPU for values, values to be differentiated, gradients."""
+    weights = {"formula2": "v"}
+    for name, options in (("LogSumExp", {}), ("LogSumExp", weights), ("SumSoftMaxWeight", weights),
+                          ("Prod", {}), ("Norm", {})):  # fmt: skip
+        aliases = ["x = Vi(3)", "y = Vj(3)", *(["v = Vj(2)"] if options else [])]
+        asked = Genred("-SqDist(x, y)", aliases, name, axis=1, **options).reduction
+        full = asked.for_derivatives()
+        values = (n for n, result in enumerate(full.results) if result.kind == "value")
+        given = tuple(n in asked.positions_in_kept() for n in values)
+        others = tuple(range(1, len(aliases)))
+        sweeps = (full.gradient(group, given) for group in ((0,), others))
+        found = [r.lower("f32", "sm_90").stats.instructions for r in (asked, full, *sweeps)]
+        print(name, *options.values(), *(f"{instructions:.2f}" for instructions in found))
+
+
 MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0001": accumulators,
     "0002": loops,
     "0004": stages,
     "0005": contraction,
     "0012": waiting,
+    "0016": kept,
 }
 
 

@@ -118,6 +118,10 @@ DENSE: Mapping[str, Dense] = {
     ),
 }
 
+# Rows that a call can ask for; the others are for derivatives only.
+KEPT = {row.kept for row in REDUCTIONS.values()}
+ASKED = [row for row in REDUCTIONS.values() if row.name not in KEPT]
+
 # Rows that `reduction_op` can name.
 ROWS = [row for row in REDUCTIONS.values() if row.spellings]
 
@@ -183,7 +187,7 @@ class Case(NamedTuple):
 def cases() -> list[Case]:
     """Each row with a scalar formula, and with a vector if it takes one."""
     found = []
-    for row in REDUCTIONS.values():
+    for row in ASKED:
         count, width = 4 if row.keeps else 0, 2 if row.takes == "weights" else 0
         vectors = (False,) if row.takes in ("scalar", "weights") else (False, True)
         found += [Case(row, is_vector, count, width) for is_vector in vectors]

@@ -14,7 +14,7 @@ from redcomp.compile import GpuLowering
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.numpy import Genred
 from redcomp.ops import OPERATIONS, SPELLINGS
-from redcomp.ops.reductions import REDUCTIONS, Reduction
+from redcomp.ops.reductions import Reduction
 from redcomp.ptx.assemble import assemble
 from redcomp.ptx.layout import JOIN, RUN, kernel_name
 
@@ -101,7 +101,7 @@ WIDTHS = (2, 16, 64)
 
 def reduction_cases() -> Iterator[dense_reductions.Case]:
     """Each reduction with all it takes: vectors, numbers of columns to keep, widths of weights."""
-    for row in REDUCTIONS.values():
+    for row in dense_reductions.ASKED:
         is_scalar = row.takes in ("scalar", "weights")
         for is_vector in (False,) if is_scalar else (False, True):
             for count in COUNTS if row.keeps else (0,):
@@ -130,7 +130,7 @@ def vectors_of(row: Reduction, dim: int) -> Genred:
 @of_dtypes
 @pytest.mark.parametrize("dim", [16, 64])
 @pytest.mark.parametrize(
-    "row", [r for r in REDUCTIONS.values() if r.takes == "vector"], ids=lambda r: r.name
+    "row", [r for r in dense_reductions.ASKED if r.takes == "vector"], ids=lambda r: r.name
 )
 def test_reduction_of_vectors_does_not_spill(
     row: Reduction, dim: int, dtype: str, target: str
@@ -176,9 +176,9 @@ DIMENSIONS = (1, 3, 8, 16, 32, 64)
 
 def gradients(reduction: PairReduction) -> Iterator[PairReduction]:
     """What a backward pass runs: the gradients of the i-variables, and those of all others."""
-    reduction = reduction.with_places()
-    values = [result for result in reduction.results if result.kind == "value"]
-    given = tuple(not result.is_hidden for result in values)
+    asked, reduction = reduction.positions_in_kept(), reduction.for_derivatives()
+    values = (n for n, result in enumerate(reduction.results) if result.kind == "value")
+    given = tuple(n in asked for n in values)
     kinds = [parameter.kind for parameter in reduction.parameters]
     for is_rows in (True, False):
         group = tuple(n for n, kind in enumerate(kinds) if (kind == "i") == is_rows)

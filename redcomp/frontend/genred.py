@@ -124,7 +124,7 @@ class GenredBase:
                 [
                     array
                     for array, result in zip(results, self.reduction.results, strict=True)
-                    if result.output == output and not result.is_hidden
+                    if result.output == output
                 ]
                 for output in itertools.islice(outputs, parts)
             ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.llvm_backend.schedule import FEW_ROWS
-from redcomp.ops.reductions import REDUCTIONS, Arrived, Reduction
+from redcomp.ops.reductions import REDUCTIONS, Arrived, Reduction, ResultKind
 from redcomp.ops.table import ShapeError, apply
 from redcomp.passes.grad import gradients, reverse
 from redcomp.passes.jvp import jvp
@@ -63,8 +63,7 @@ class Result:
 
     output: int
     dim: int
-    kind: Literal["value", "index", "count", "truth"]
-    is_hidden: bool
+    kind: ResultKind
     empty: tuple[float, ...]
 
 
@@ -109,7 +108,7 @@ class PairReduction:
             for v in arguments_of(kernel)
         )
         self.results = tuple(
-            Result(n, dim, result.kind, result.is_hidden, empty)
+            Result(n, dim, result.kind, empty)
             for n, output in enumerate(kernel.outputs)
             for (dim, empty), result in zip(
                 _empty_results(output), REDUCTIONS[output.reduction].results, strict=True
@@ -169,12 +168,22 @@ class PairReduction:
         """
         return self.derive(DifferentialSource(self, positions), self.rows)
 
-    def with_places(self) -> PairReduction:
-        """The same reduction, its extrema with their places; itself if it has all of them."""
-        names = [row.places or row.name for row in self.rows_of_outputs]
-        if names == [row.name for row in self.rows_of_outputs]:
+    def for_derivatives(self) -> PairReduction:
+        """The same reduction with further results of its outputs, which derivatives need.
+
+        Extrema have their places, sums of exponentials what they are relative to, and so on;
+        itself if it has all of that.
+        """
+        if all(row.for_derivatives == row.name for row in self.rows_of_outputs):
             return self
-        return self.derive(PlacesSource(self), self.rows)
+        return self.derive(KeptSource(self), self.rows)
+
+    def positions_in_kept(self) -> tuple[int, ...]:
+        """The positions of its results among those of `for_derivatives()`."""
+        kept = self.for_derivatives().results
+        own = ([n for n, r in enumerate(kept) if r.output == k] for k in itertools.count())
+        counts = (len(row.results) for row in self.rows_of_outputs)
+        return tuple(n for count, among in zip(counts, own, strict=False) for n in among[:count])
 
     def pointwise(self, output: int, spreads_parameters: bool = False) -> PairReduction:
         """The value that an output reduces, at pairs that are given one by one, as rows.
@@ -217,10 +226,10 @@ class PairReduction:
 
 
 def _empty_results(output: Output) -> list[tuple[int, tuple[float, ...]]]:
-    """Dimension and value of each result over no columns."""
+    """Dimension and value of each result over no columns, a value that every dtype has."""
     row = REDUCTIONS[output.reduction]
     states = tuple(
-        broadcast(constant(state.first("f64"), "f64"), state.dim)
+        broadcast(constant(state.first("f32"), "f64"), state.dim)
         for state in row.states(output.value.dim, output.count)
     )
     finished = row.finish(states)
@@ -371,15 +380,15 @@ class DifferentialSource:
 
 
 @dataclass(frozen=True, slots=True)
-class PlacesSource:
-    """A reduction whose extrema also say where they are."""
+class KeptSource:
+    """A reduction that also gives what its derivatives need."""
 
     parent: PairReduction
 
     def kernel(self, dtype: str) -> Kernel:
         kernel = self.parent.untransposed(dtype)
         outputs = (
-            replace(output, reduction=REDUCTIONS[output.reduction].places or output.reduction)
+            replace(output, reduction=REDUCTIONS[output.reduction].for_derivatives)
             for output in kernel.outputs
         )
         return Kernel(kernel.params, tuple(outputs))

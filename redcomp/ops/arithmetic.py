@@ -279,6 +279,15 @@ register(
         domain=PAIR,
     ),
     Operation(
+        "excess",
+        2,
+        "f - g of f and g as they are rounded: nothing is fused with it, no factor moved into it",
+        np.subtract,
+        partials=(lambda f, g, out: 1.0, lambda f, g, out: -1.0),
+        expand=lambda f, g: f - g,
+        domain=PAIR,
+    ),
+    Operation(
         "multiply",
         2,
         "f * g",

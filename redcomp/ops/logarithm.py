@@ -14,6 +14,7 @@ from redcomp.ops.expansions import (
     LOG2_E,
     at_least,
     bits,
+    copy_sign,
     format_of,
     integer_to_float,
     magnitude,
@@ -66,6 +67,21 @@ def split(x: Value) -> tuple[Value, Value]:
     m, exponent = _split_normal(select(small, x * 2.0**power, x))
     zero = constant(0.0, x.dtype)
     return m, integer_to_float(exponent, x.dtype) - select(small, float(power), zero)
+
+
+def parts(x: Value) -> tuple[Value, Value]:
+    """m in [1/2, 1) with the sign of x, and the integer e, a float, with x = m * 2**e.
+
+    Zeros, infinities and NaN are themselves with e = 0.
+    """
+    a = magnitude(x)
+    m, exponent = split(a)
+    is_large = compare("oge", m, 1.0)
+    is_number = compare("ogt", a, 0.0) & compare("olt", a, inf)
+    return (
+        select(is_number, copy_sign(select(is_large, 0.5 * m, m), x), x),
+        select(is_number, select(is_large, exponent + 1.0, exponent), 0.0),
+    )
 
 
 def _log_tail(f: Value) -> Value:

@@ -389,6 +389,22 @@ register(
         expand=lambda f: at_least(f, 0.0),
         gradient="1 at 0",
     ),
+    Operation(
+        "mantissa",
+        1,
+        "m of f = m * 2**e, |m| in [1/2, 1); f itself where it is 0, infinite or NaN",
+        lambda f: np.frexp(f)[0],
+        expand=lambda f: logarithm.parts(f)[0],
+        domain=SIGNED,
+    ),
+    Operation(
+        "exponent",
+        1,
+        "the integer e of f = m * 2**e, |m| in [1/2, 1); 0 where f is 0, infinite or NaN",
+        lambda f: np.where(np.isfinite(f), np.frexp(f)[1], 0).astype(f.dtype),
+        expand=lambda f: logarithm.parts(f)[1],
+        domain=SIGNED,
+    ),
     _function(
         "floor",
         "Floor",

@@ -130,6 +130,17 @@ class Computation:
         """Whether there are values that depend on the pairs at some places only."""
         return any(row.places for row in self.reduction.rows_of_outputs)
 
+    @functools.cached_property
+    def for_derivatives(self) -> Computation:
+        """The computation that also gives what derivatives need."""
+        kept = self.reduction.for_derivatives()
+        return prepare_computation(kept, self.call.shapes, self.dtype, self.device)
+
+    @functools.cached_property
+    def positions_in_kept(self) -> tuple[int, ...]:
+        """The positions of the results among those of `for_derivatives`."""
+        return self.reduction.positions_in_kept()
+
 
 @functools.lru_cache(maxsize=1024)
 def prepare_computation(
@@ -161,32 +172,26 @@ def apply(
         return computation(tensors, ranges, place)
     if computation.tables:
         computation, tensors = _with_reads_given(computation, tensors, place)
-    if computation.has_extrema:
-        return _with_values_at_places(computation, tensors, ranges, place)
-    return _Reduce.apply(computation, place, ranges, *tensors)
+    kept = computation.for_derivatives
+    results: Tensors = _Reduce.apply(kept, place, ranges, *tensors)
+    if kept.has_extrema:
+        results = _with_values_at_places(kept, results, tensors, place)
+    if kept is computation:
+        return results
+    return tuple([results[n] for n in computation.positions_in_kept])
 
 
 def _with_values_at_places(
-    computation: Computation,
-    tensors: Sequence[torch.Tensor],
-    ranges: Ranges | None,
-    place: Place,
+    computation: Computation, known: Tensors, tensors: Sequence[torch.Tensor], place: Place
 ) -> Tensors:
-    """All results of a reduction with extrema, whose gradients come from the pairs they are at."""
-    reduction = computation.reduction
-    placed = reduction.with_places()
-    computation = computation.like(placed, tensors)
-    results = list(_Reduce.apply(computation, place, ranges, *tensors))
-    for output, row in enumerate(placed.rows_of_outputs):
+    """The known results, the gradients of extrema coming from the pairs they are at."""
+    reduction, results = computation.reduction, list(known)
+    for output, row in enumerate(reduction.rows_of_outputs):
         if row.places:
-            value, at = (n for n, r in enumerate(placed.results) if r.output == output)
-            known = _known(computation, output, tensors, results[value], results[at], place)
-            results[value] = _same_value(results[value], known)
-    # A row with places has all the results of the row without them, and then the places.
-    counts = [len(row.results) for row in reduction.rows_of_outputs]
-    own = [[t for t, r in zip(results, placed.results, strict=True) if r.output == n]
-           for n in range(len(counts))]  # fmt: skip
-    return tuple(t for tensors, count in zip(own, counts, strict=True) for t in tensors[:count])
+            value, at = (n for n, r in enumerate(reduction.results) if r.output == output)
+            at_pairs = _known(computation, output, tensors, results[value], results[at], place)
+            results[value] = _same_value(results[value], at_pairs)
+    return tuple(results)
 
 
 def _is_recorded(computation: Computation, tensors: Sequence[torch.Tensor]) -> bool:

@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from redcomp.ops.reductions.exponentials import EXPONENTIALS
 from redcomp.ops.reductions.extrema import EXTREMA
-from redcomp.ops.reductions.row import Arrived, Columns, Reduction, Result, State
-from redcomp.ops.reductions.sums import PRODUCTS, SUMS
+from redcomp.ops.reductions.products import PRODUCTS
+from redcomp.ops.reductions.row import Arrived, Columns, Reduction, Result, ResultKind, State
+from redcomp.ops.reductions.sums import SUMS
 
 __all__ = [
     "REDUCTIONS",
@@ -22,6 +23,7 @@ __all__ = [
     "Columns",
     "Reduction",
     "Result",
+    "ResultKind",
     "State",
 ]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+import operator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,15 +18,18 @@ from redcomp.ir import (
     zero,
 )
 from redcomp.ops.reductions.row import (
+    CONSTANT,
+    INDEX,
     INF,
     VALUE,
     Arrived,
     Columns,
     Reduction,
-    Result,
     State,
     States,
     highest,
+    lowest,
+    with_kept,
 )
 from redcomp.ops.table import apply
 
@@ -89,41 +95,69 @@ class _Base:
         return (states[0] + apply(self.log, total)) * self.logarithm
 
     def finish_logarithm(self, states: States) -> tuple[Value, ...]:
-        return (self._natural(states, states[-1]),)
+        """The logarithm, and the shift and the total that it is made of."""
+        shift, *_, total = states
+        return self._natural(states, total), shift, total
 
     def finish_mean(self, states: States) -> tuple[Value, ...]:
-        _, total, sums = states
-        return sums / total, self._natural(states, total)
+        shift, total, sums = states
+        return sums / total, shift, total
 
 
-def _share(f: Value, logarithm: Value) -> Value:
-    """exp(f - logarithm); 0 where all values are -inf, so that there is no share anywhere."""
-    is_nothing = compare("oeq", logarithm, -INF)
-    return select(is_nothing, 0.0, apply("exp", f - logarithm))
+# What derivatives keep of the forward pass is the shift and the total, not the logarithm, whose
+# rounding would be a relative error of all weights, as large as the logarithm.  The shift counts as
+# a constant: with another one the total would be another, but the weights would not.
+
+
+class _Weight(NamedTuple):
+    """exp(f - shift) of a pair, and 1 / total of its row: the factors of its weight.
+
+    There is no weight anywhere where the total is 0, as when all values are -inf.
+    """
+
+    term: Value
+    inverse: Value
+
+
+def _weight(f: Value, shift: Value, total: Value) -> _Weight:
+    is_nothing = compare("oeq", total, 0.0)
+    inverse = select(is_nothing, 0.0, 1.0 / select(is_nothing, 1.0, total))
+    return _Weight(apply("exp", elementwise("excess", f, shift)), inverse)
+
+
+def _plus(a: Value | None, b: Value | None) -> Value:
+    """The sum of what there is."""
+    return functools.reduce(operator.add, (part for part in (a, b) if part is not None))
+
+
+def _logarithm_slope(f: Value, arrived: Arrived) -> Value:
+    """The cotangent of what exp(f) is multiplied by, for the logarithm of a sum and its total."""
+    e, _, e_total = arrived.cotangents
+    term, inverse = _weight(f, *arrived.results[1:])
+    return term * _plus(None if e is None else e * inverse, e_total)
 
 
 def _logsumexp_cotangent(value: Value, arrived: Arrived) -> Value:
-    return _share(value, arrived.results[0]) * arrived.cotangent
+    return _logarithm_slope(value, arrived)
 
 
 def _weighted_logsumexp_cotangent(value: Value, arrived: Arrived) -> Value:
     f, weights = _scalar_and_weights(value)
-    share = _share(f, arrived.results[0]) * arrived.cotangent
-    return apply("concat", apply("scalprod", share, weights), share)
+    slope = _logarithm_slope(f, arrived)
+    return apply("concat", apply("scalprod", slope, weights), slope)
 
 
 def _softmax_cotangent(value: Value, arrived: Arrived) -> Value:
     f, weights = _scalar_and_weights(value)
-    mean, logarithm = arrived.results
-    share = _share(f, logarithm)
-    e, e_logarithm = arrived.cotangents
+    mean, shift, total = arrived.results
+    term, inverse = _weight(f, shift, total)
+    e, _, e_total = arrived.cotangents
     if e is None:
-        return apply("concat", share * arrived.cotangent, zero(weights.type))
+        return apply("concat", term * _plus(None, e_total), zero(weights.type))
+    scaled = e * inverse
     # Apart, since the mean's product belongs to the row.
-    slope = apply("scalprod", e, weights) - apply("scalprod", e, mean)
-    if e_logarithm is not None:
-        slope = slope + e_logarithm
-    return apply("concat", share * slope, share * e)
+    slope = apply("scalprod", scaled, weights) - apply("scalprod", scaled, mean)
+    return apply("concat", term * _plus(slope, e_total), term * scaled)
 
 
 # The largest value itself, which may be infinite, and the sum relative to it: where two values are
@@ -180,7 +214,7 @@ def _shifted_cotangent(value: Value, arrived: Arrived) -> Value:
     # A value that equals the largest one changes its term too, unless both are infinite.
     is_infinite = compare("oeq", elementwise("abs", largest), INF)
     no_gap = compare("oeq", f, largest) & is_infinite
-    term = apply("exp", select(no_gap, 0.0, f - largest))
+    term = apply("exp", select(no_gap, 0.0, elementwise("excess", f, largest)))
     through_largest = is_largest * (e_largest - apply("scalprod", e_sums, sums))
     if weights is None:
         return e_sums * term + through_largest
@@ -192,7 +226,7 @@ _SHIFTED = Reduction(
     "max_sumshiftexp",
     ("Max_SumShiftExp", "MaxSumShiftExp"),
     "the largest value m, and the sum of exp(value - m); -inf and 0 for no columns",
-    (VALUE, Result("index", is_hidden=True)),
+    (VALUE, INDEX),
     _shifted_states,
     step=_shifted_step,
     finish=lambda states: (apply("concat", states[0], states[2]), states[1]),
@@ -211,8 +245,8 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
         "",
         (),
         "",
-        (VALUE,),
-        lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
+        (VALUE, CONSTANT, VALUE),
+        lambda dim, count: (State(1, lowest, resumes=True), State(1, 0.0), State(dim - 1, 0.0)),
         step=base.step,
         finish=base.finish_logarithm,
         merge=base.merge,
@@ -226,7 +260,7 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
             name="logsumexp",
             spellings=("LogSumExp",),
             doc="log of the sum of exponentials, without overflow; -inf for no columns",
-            states=lambda dim, count: (State(1, "lowest", resumes=True), State(1, 0.0)),
+            states=lambda dim, count: (State(1, lowest, resumes=True), State(1, 0.0)),
             cotangent=_logsumexp_cotangent,
             weighted="weighted_logsumexp",
             takes="scalar",
@@ -246,7 +280,6 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
             name="softmax",
             spellings=("SumSoftMaxWeight", "SoftMax"),
             doc="sum of exp(formula) * formula2, over the sum of exp(formula); NaN for no columns",
-            results=(VALUE, Result(is_hidden=True)),
             finish=base.finish_mean,
             cotangent=_softmax_cotangent,
             takes="weights",
@@ -254,24 +287,25 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
     )
 
 
-EXPONENTIALS = (
-    *(
-        replace(row, fast=fast)
-        for row, fast in zip(
-            _sums_of_exponentials(_Base("exp", "log", 1.0)),
-            # Saves a multiplication a pair wherever the formula can take the scale in.
-            _sums_of_exponentials(_Base("exp2", "log2", math.log(2.0))),
-            strict=True,
-        )
-    ),
+_SHIFTED_WEIGHTS = replace(
     _SHIFTED,
-    replace(
-        _SHIFTED,
-        name="max_sumshiftexpweight",
-        spellings=("Max_SumShiftExpWeight", "MaxSumShiftExpWeight"),
-        doc="the largest value m, and the sum of exp(value - m) * formula2; "
-        "-inf and 0 for no columns",
-        weighted="",
-        takes="weights",
-    ),
+    name="max_sumshiftexpweight",
+    spellings=("Max_SumShiftExpWeight", "MaxSumShiftExpWeight"),
+    doc="the largest value m, and the sum of exp(value - m) * formula2; -inf and 0 for no columns",
+    weighted="",
+    takes="weights",
+)
+
+_WITH_SHIFT = (
+    replace(row, fast=fast)
+    for row, fast in zip(
+        _sums_of_exponentials(_Base("exp", "log", 1.0)),
+        # Saves a multiplication a pair wherever the formula can take the scale in.
+        _sums_of_exponentials(_Base("exp2", "log2", math.log(2.0))),
+        strict=True,
+    )
+)
+
+EXPONENTIALS = tuple(
+    itertools.chain.from_iterable(map(with_kept, (*_WITH_SHIFT, _SHIFTED, _SHIFTED_WEIGHTS)))
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from redcomp.ops.table import ShapeError
 
 INF = float("inf")
 
+ResultKind = Literal["value", "constant", "index", "truth"]
 States = tuple[Value, ...]
 Cotangents = tuple[Value | None, ...]
 
@@ -32,25 +33,29 @@ def highest(dtype: str) -> float:
     return float(np.finfo(dtype.replace("f", "float")).max)
 
 
+def lowest(dtype: str) -> float:
+    """The lowest finite number."""
+    return -highest(dtype)
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What a reduction carries from column to column.
 
     dim      its number of components
-    initial  its value before the first column: the neutral element, or "lowest", the dtype's lowest
-             finite number
+    initial  its value before the first column, the neutral element; or that for a dtype
     kind     "value", "column" (the number of a column within its tile) or "index" (in the call)
     resumes  whether a tile of columns starts from the total of those before it
     """
 
     dim: int
-    initial: float | Literal["lowest"]
+    initial: float | Callable[[str], float]
     kind: Literal["value", "column", "index"] = "value"
     resumes: bool = False
 
     def first(self, dtype: str) -> float:
         """Its initial value in a dtype."""
-        return -highest(dtype) if self.initial == "lowest" else self.initial
+        return self.initial(dtype) if callable(self.initial) else self.initial
 
     def dtype(self, of_values: str) -> str:
         """Its dtype, given that of the reduced values."""
@@ -61,16 +66,14 @@ class State:
 class Result:
     """One result of a reduction.
 
-    kind       "value", the only one that can be differentiated; "index" (of a column, int64);
-               "count" (a number of columns, as a float); or "truth"
-    is_hidden  computed for the gradient's sake only
+    kind  "value", the only one that can be differentiated; "constant", a float that derivatives
+          take for one; "index" (of a column, int64); or "truth"
     """
 
-    kind: Literal["value", "index", "count", "truth"] = "value"
-    is_hidden: bool = False
+    kind: ResultKind = "value"
 
 
-VALUE, INDEX = Result(), Result("index")
+VALUE, CONSTANT, INDEX = Result(), Result("constant"), Result("index")
 
 
 class Arrived(NamedTuple):
@@ -107,6 +110,7 @@ class Reduction:
     cotangent   (values, what arrived) to the values' cotangent for each pair
     saves       whether `cotangent` reads the results
     places      the name of the row that also says where the values are, from which gradients follow
+    kept        the name of the row that also gives what derivatives need, which has the `cotangent`
     weighted    the name of the row that takes weights too
     takes       "vector": each component is reduced; "scalar": only dimension 1; "weights": a scalar
                 and its weights; "components": one reduction for each component
@@ -131,6 +135,7 @@ class Reduction:
     cotangent: Callable[[Value, Arrived], Value] | None = None
     saves: bool = False
     places: str = ""
+    kept: str = ""
     weighted: str = ""
     takes: Literal["vector", "scalar", "weights", "components"] = "vector"
     keeps: bool = False
@@ -148,7 +153,12 @@ class Reduction:
     @property
     def has_gradient(self) -> bool:
         """Whether its results can be differentiated."""
-        return self.cotangent is not None or bool(self.places)
+        return self.cotangent is not None or bool(self.places or self.kept)
+
+    @property
+    def for_derivatives(self) -> str:
+        """The name of the row that is computed where results are differentiated."""
+        return self.places or self.kept or self.name
 
     def check(self, dim: int) -> None:
         """Raise ShapeError if a formula of this dimension cannot be reduced."""
@@ -171,6 +181,25 @@ class Reduction:
         if (count > 0) != self.keeps or count < 0:
             return f"keeps {count} columns by {self.name!r}"
         return ""
+
+
+def with_kept(row: Reduction) -> tuple[Reduction, Reduction]:
+    """A row of one result, and the given one, whose further results are for derivatives only.
+
+    The given one is never replaced by a faster one: derivatives repeat what it has computed, to the
+    last bit.
+    """
+    kept = replace(row, name=f"{row.name}_kept", spellings=(), weighted="", fast=None)
+    visible = replace(
+        row,
+        results=row.results[:1],
+        finish=lambda states: row.finish(states)[:1],
+        cotangent=None,
+        saves=False,
+        kept=kept.name,
+        fast=None if row.fast is None else with_kept(row.fast)[0],
+    )
+    return visible, kept
 
 
 def value_states(initial: float) -> Callable[[int, int], tuple[State, ...]]:

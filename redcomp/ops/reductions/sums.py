@@ -1,30 +1,27 @@
-"""Sums, means and norms; products and truth values."""
+"""Sums, means and norms."""
 
 from __future__ import annotations
 
-import functools
-import operator
 from dataclasses import replace
 
 from redcomp.ir import (
     Value,
     compare,
-    elementwise,
-    indicator,
     select,
 )
 from redcomp.ops.reductions.row import (
+    CONSTANT,
+    INF,
     VALUE,
     Arrived,
     Columns,
-    Cotangents,
     Reduction,
-    Result,
     State,
     States,
     add_states,
     same_states,
     value_states,
+    with_kept,
 )
 from redcomp.ops.table import apply
 
@@ -58,10 +55,49 @@ def _mean_step(states: States, value: Value, columns: Columns) -> States:
     return states[0] + value, states[1] + 1.0
 
 
+def _mean_cotangent(value: Value, arrived: Arrived) -> Value:
+    """A mean over no columns is NaN, but it depends on nothing."""
+    count = arrived.results[1]
+    return arrived.cotangent / select(compare("oeq", count, 0.0), 1.0, count)
+
+
+# Squares overflow and underflow where the norm does not.  So there are sums of squares of the
+# values, of the values divided by a scale, and of those multiplied by it; each of them is right in
+# a third of the range.
+
+
+def _scale(dtype: str) -> float:
+    """A power of two: over 256 columns, the squares of the largest numbers divided by it add up to
+    a finite number."""
+    return float(2.0**70) if dtype == "f32" else float(2.0**560)
+
+
+def _norm_states(dim: int, count: int) -> tuple[State, ...]:
+    """The scale, and the sums for large, usual and small values."""
+    return State(1, _scale), State(dim, 0.0), State(dim, 0.0), State(dim, 0.0)
+
+
+def _norm_step(states: States, value: Value, columns: Columns) -> States:
+    scale = _scale(value.dtype)
+    scaled = (value * (1.0 / scale), value, value * scale)
+    sums = (total + x * x for total, x in zip(states[1:], scaled, strict=True))
+    return states[0], *sums
+
+
+def _norm_finish(states: States) -> tuple[Value, ...]:
+    scale, of_large, plain, of_small = states
+    roots = [apply("sqrt", total) for total in (of_large, plain, of_small)]
+    is_large = compare("oge", plain, INF)
+    is_small = compare("olt", plain, 1.0 / scale)
+    usual = select(is_large, roots[0] * scale, roots[1])
+    return (select(is_small, roots[2] / scale, usual),)
+
+
 def _norm_cotangent(value: Value, arrived: Arrived) -> Value:
     (norm,) = arrived.results
-    slope = select(compare("oeq", norm, 0.0), 0.0, value / norm)
-    return slope * arrived.cotangent
+    is_zero = compare("oeq", norm, 0.0)
+    slope = value / select(is_zero, 1.0, norm)
+    return select(is_zero, 0.0, slope) * arrived.cotangent
 
 
 SUMS = (
@@ -74,116 +110,33 @@ SUMS = (
         step=_compensated_step,
         finish=lambda states: (states[0] - states[1],),
     ),
-    Reduction(
-        "mean",
-        ("Mean",),
-        "mean over the columns; NaN for none",
-        (VALUE, Result("count", is_hidden=True)),
-        lambda dim, count: (State(dim, 0.0), State(1, 0.0)),
-        step=_mean_step,
-        finish=lambda states: (states[0] / states[1], states[1]),
-        merge=add_states,
-        cotangent=lambda value, arrived: arrived.cotangent / arrived.results[1],
-        saves=True,
-        differs="new",
+    *with_kept(
+        Reduction(
+            "mean",
+            ("Mean",),
+            "mean over the columns; NaN for none",
+            (VALUE, CONSTANT),
+            lambda dim, count: (State(dim, 0.0), State(1, 0.0)),
+            step=_mean_step,
+            finish=lambda states: (states[0] / states[1], states[1]),
+            merge=add_states,
+            cotangent=_mean_cotangent,
+            saves=True,
+            differs="new",
+        )
     ),
     Reduction(
         "norm",
         ("Norm",),
         "square root of the sum of squares, of each component; 0 for no columns",
         (VALUE,),
-        value_states(0.0),
-        step=lambda states, value, columns: (states[0] + value * value,),
-        finish=lambda states: (apply("sqrt", states[0]),),
-        merge=add_states,
+        _norm_states,
+        step=_norm_step,
+        finish=_norm_finish,
+        merge=lambda a, b: (a[0], *add_states(a[1:], b[1:])),
         cotangent=_norm_cotangent,
         saves=True,
         gradient="0 where the norm is 0",
         differs="new",
     ),
-)
-
-# -- products and truth values ---------------------------------------------------------------------
-
-
-def _prod_step(states: States, value: Value, columns: Columns) -> States:
-    is_zero = compare("oeq", value, 0.0)
-    return (
-        states[0] * select(is_zero, 1.0, value),
-        states[1] + indicator(is_zero, value.dtype),
-    )
-
-
-def _prod_finish(states: States) -> tuple[Value, ...]:
-    """Product, product of the others than zeros, sum of the zeros, their number.
-
-    The sum is 0, of course; it is there for its derivative.
-    """
-    others, zeros = states
-    product = select(compare("ogt", zeros, 0.0), others * 0.0, others)
-    return product, others, zeros * 0.0, zeros
-
-
-def _prod_cotangent(value: Value, arrived: Arrived) -> Value:
-    """A value's slope is the product of the others, whichever of them are 0.
-
-    It is written so that its own derivative is right too: with two zeros, each one's slope is
-    proportional to the other one.
-    """
-    product, others, sum_of_zeros, zeros = arrived.results
-    is_zero = compare("oeq", value, 0.0)
-    divisor = select(is_zero, 1.0, value)
-    of_two = select(compare("oeq", zeros, 2.0), others * (sum_of_zeros - value), 0.0)
-    of_zero = select(compare("oeq", zeros, 1.0), others, of_two)
-    slopes = (
-        select(is_zero, of_zero, product / divisor),
-        select(is_zero, 0.0, others / divisor),
-        indicator(is_zero, value.dtype),
-    )
-    return _total_of(slopes, arrived.cotangents)
-
-
-def _total_of(slopes: States, cotangents: Cotangents) -> Value:
-    """The sum of slope times cotangent, of those that there are."""
-    terms = [slope * e for slope, e in zip(slopes, cotangents, strict=False) if e is not None]
-    return functools.reduce(operator.add, terms)
-
-
-def _truth(name: str, doc: str, is_all: bool) -> Reduction:
-    neutral = 1.0 if is_all else 0.0
-
-    def step(states: States, value: Value, columns: Columns) -> States:
-        decides = compare("oeq" if is_all else "une", value, 0.0)
-        return (select(decides, 1.0 - neutral, states[0]),)
-
-    return Reduction(
-        name,
-        (name.capitalize(),),
-        doc,
-        (Result("truth"),),
-        value_states(neutral),
-        step=step,
-        finish=same_states,
-        merge=lambda a, b: (elementwise("less_of" if is_all else "greater_of", b[0], a[0]),),
-        differs="new",
-    )
-
-
-PRODUCTS = (
-    Reduction(
-        "prod",
-        ("Prod",),
-        "product over the columns; 1 for none",
-        (VALUE, Result(is_hidden=True), Result(is_hidden=True), Result("count", is_hidden=True)),
-        lambda dim, count: (State(dim, 1.0), State(dim, 0.0)),
-        step=_prod_step,
-        finish=_prod_finish,
-        merge=lambda a, b: (a[0] * b[0], a[1] + b[1]),
-        cotangent=_prod_cotangent,
-        saves=True,
-        gradient="exact also where values are 0, to second order",
-        differs="new",
-    ),
-    _truth("any", "whether any value is not 0, as NaN is not; false for no columns", is_all=False),
-    _truth("all", "whether no value is 0; true for no columns", is_all=True),
 )
