@@ -171,9 +171,10 @@ class Supports:
         """A derivative that a rule has made from that of `e`; what it multiplied by may select."""
         self._keep(e.value, None)
         support = self.of(part)
-        if support is None or support.rest is None:
+        if support is None:
             return Guarded(part, e.guard, e.guard is None)
-        return Guarded(support.rest, e.guard).where(support.guard)
+        rest = constant(1.0, part.dtype) if support.rest is None else support.rest
+        return Guarded(rest, e.guard).where(support.guard)
 
     def of(self, factor: Value) -> Support | None:
         """The support of a factor, None if it is not seen to have one."""

@@ -125,5 +125,5 @@ class _Sweep:
 def _unit(one: Value, dim: int, place: int) -> Guarded:
     if dim == 1:
         return Guarded(one)
-    is_there = constant(True, "i1")
-    return Guarded(*(apply("elem_t", v, n=dim, m=place) for v in (one, is_there)))
+    unit, is_there = (apply("elem_t", v, n=dim, m=place) for v in (one, constant(True, "i1")))
+    return Guarded(unit, is_there)

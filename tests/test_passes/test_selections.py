@@ -7,7 +7,7 @@ the operation alone, by PyTorch in float64, at the pairs that are kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from reference import Variable, terms
 from redcomp.frontend.aliases import parse_aliases
 from redcomp.frontend.lower import lower_formula
 from redcomp.interpret import interpret
-from redcomp.ir import Kernel, Output, Value, variable
+from redcomp.ir import Kernel, Output, Value, constant, variable
 from redcomp.ops import SPELLINGS
 from redcomp.ops.table import Array
 from redcomp.passes.grad import gradients
@@ -198,3 +198,69 @@ def test_derivatives_are_those_of_the_kept_pairs(case: Case) -> None:
         points = with_directions(points_of(case), case, value.dim)
         wanted = expected(formula, case, points)
         assert_same(found(value, operands, points.arrays), wanted, f"{name}: {formula}")
+
+
+# -- selection by values, and of components --
+
+
+def first_largest(values: Array) -> Array:
+    return np.arange(values.shape[-1]) == np.argmax(values, axis=-1)[:, None]
+
+
+# What an operation's components decide, and which of them are kept.
+CHOICES: Mapping[str, Callable[[Array], Array]] = {
+    "Minimum({f},1)": lambda v: v <= 1,
+    "Minimum(1,{f})": lambda v: v < 1,
+    "Maximum({f},-1)": lambda v: v >= -1,
+    "Clamp({f},-1,1)": lambda v: (v >= -1) & (v <= 1),
+    "ClampInt({f},-1,1)": lambda v: (v >= -1) & (v <= 1),
+    "ReLU({f})": lambda v: v >= 0,
+    "Square(ReLU(-{f}))": lambda v: v <= 0,
+    "Max({f})": first_largest,
+    "Min({f})": lambda v: first_largest(-v),
+    "Elem({f},1)": lambda v: np.arange(v.shape[-1]) == 1 + np.zeros_like(v),
+    "Sum(Extract({f},1,2))": lambda v: np.arange(v.shape[-1]) >= 1 + np.zeros_like(v),
+    "OneHot(1,3)*{f}": lambda v: np.arange(v.shape[-1]) == 1 + np.zeros_like(v),
+    "IfElse({f}-1,1,{f})": lambda v: v - 1 < 0,
+}
+
+
+# Places are no selections: what arguments have elsewhere still has to be a number.
+PLACES = ("Elem", "Sum(Extract")
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(
+    "case",
+    [c for c in CASES if SPELLINGS[c.spelling].elementwise and set(c.dims) == {3}],
+    ids=str,
+)
+def test_components_that_are_dropped_have_no_derivative(case: Case) -> None:
+    names = [f"u{n}" for n in range(len(case.dims))]
+    operation = call(case, names)
+    bare, own = lowered(operation, case)
+    everywhere = points_of(case).arrays
+    (values,) = interpret([bare], everywhere)
+    is_number = ~np.isnan(values).any(-1)
+    is_finite = is_number & np.all([np.isfinite(everywhere[name]).all(-1) for name in names], 0)
+    one = constant(1.0, "f64")
+    for formula, keeps in CHOICES.items():
+        at = is_finite if formula.startswith(PLACES) else is_number
+        value, operands = lowered(formula.format(f=operation), case)
+        tangents = [variable(f"t{n}", "i", 91 + n, v.type) for n, v in enumerate(operands)]
+        arrays = {name: array[at] for name, array in everywhere.items()}
+        arrays |= {t["name"]: np.ones((at.sum(), t.dim)) for t in tangents}
+        is_kept = keeps(values[at])
+        slopes = gradients(value, operands, one)
+        *found, along = interpret([*slopes, jvp(value, operands, tangents)], arrays)
+        for slope in found:
+            assert (np.broadcast_to(slope, is_kept.shape)[~is_kept] == 0).all(), formula
+        is_dropped = ~is_kept if along.shape[-1] == 3 else ~is_kept.any(-1, keepdims=True)
+        assert (np.broadcast_to(along, is_dropped.shape)[is_dropped] == 0).all(), formula
+        if not formula.startswith("Square"):
+            for slope, wanted in zip(
+                found, interpret(gradients(bare, own, one), arrays), strict=True
+            ):
+                pair = (np.broadcast_to(a, is_kept.shape)[:GOOD] for a in (slope, wanted))
+                actual, expect = (a[is_kept[:GOOD]] for a in pair)
+                np.testing.assert_allclose(actual, expect, rtol=1e-12, err_msg=formula)
