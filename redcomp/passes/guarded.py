@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from redcomp.errors import CompilerError
+from redcomp.interpret import interpret
 from redcomp.ir import Type, Value, broadcast, constant, select, topological
 from redcomp.ops.table import OPERATIONS, apply
 
@@ -87,7 +88,11 @@ def negation(condition: Value) -> Value:
 
 def _join(a: Value | None, b: Value | None) -> Value | None:
     """Where one of two guards holds."""
-    return None if a is None or b is None else a | b
+    if a is None or b is None:
+        return None
+    joined = a | b
+    covers_all = _is_of_places(joined) and bool(interpret([joined], {})[0].all())
+    return None if covers_all else joined
 
 
 def _any(guard: Value) -> Value | None:

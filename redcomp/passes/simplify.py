@@ -255,7 +255,10 @@ def _negated_truth(value: Value) -> Value | None:
 
 def _plus_selected(value: Value) -> Value | None:
     """x + select(c, y, -0) = select(c, x + y, x): where y is a product, the sum takes it in."""
-    for x, term in (value.args, value.args[::-1]):
+    left, right = value.args
+    if left.op == right.op == "select" and left.args[0] is right.args[0]:
+        return _sum_of_choices(left, right)
+    for x, term in ((left, right), (right, left)):
         if term.op == "select" and term.type.is_float:
             condition, a, b = term.args
             if _is(b, -0.0):
@@ -263,6 +266,17 @@ def _plus_selected(value: Value) -> Value | None:
             if _is(a, -0.0):
                 return select(condition, x, x + b)
     return None
+
+
+def _sum_of_choices(left: Value, right: Value) -> Value | None:
+    """Of two selections by one condition, if one of the terms is -0 in either case."""
+    condition, *terms = left.args
+    sums = []
+    for a, b in zip(terms, right.args[1:], strict=True):
+        if not _is(a, -0.0) and not _is(b, -0.0):
+            return None
+        sums.append(b if _is(a, -0.0) else a)
+    return select(condition, *sums) if left.dim == right.dim else None
 
 
 def _truth_of_both(value: Value) -> Value | None:

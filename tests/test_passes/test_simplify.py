@@ -67,6 +67,12 @@ def same(x: Value, op: str) -> Value:
     return elementwise(op, x, x)
 
 
+def choices(
+    condition: Value, first: tuple[Value | float, ...], second: tuple[Value | float, ...]
+) -> Value:
+    return select(condition, *first) + select(condition, *second)
+
+
 def exp(x: Value) -> Value:
     return apply("exp", x)
 
@@ -159,6 +165,8 @@ EXAMPLES: Mapping[str, tuple[Build, ...]] = {
     "x + select(c, y, -0) = select(c, x + y, x)": (
         lambda x, y: x + select(compare("olt", x, y), y, -0.0),
         lambda x, y: select(compare("olt", x, y), -0.0, y) + x,
+        lambda x, y: choices(compare("olt", x, y), (x, -0.0), (-0.0, y)),
+        lambda x, y: choices(compare("olt", x, y), (-0.0, y), (x, -0.0)),
     ),
     "max(-x, c) = -min(x, -c)": (
         lambda x, y: at_least(-x, -0.5),
