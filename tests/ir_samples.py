@@ -95,7 +95,7 @@ def rows() -> list[Operation]:
 def samples(row: Operation) -> list[Value]:
     """The operation on scalars, on vectors and on a mix, as far as its shape rule allows."""
     same = {(dim,) * row.arity for dim in (1, 2, 3)}
-    dtype = "i32" if row.mlir[1] and not row.mlir[0] else "f32"
+    dtype = "i32" if row.mlir[1] and not row.mlir[0] else (*row.dtypes, "f32")[0]
     found = list_samples(row, dtype)
     if found:
         return found

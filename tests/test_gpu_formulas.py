@@ -38,6 +38,7 @@ from test_kinds import (
     test_zeros_of_a_table_that_is_not_read_stay_zeros,
 )
 from test_linear_operators import test_compiled_operator
+from test_selections import test_guards_of_components, test_programs_that_drop_pairs
 from test_tensors import (
     test_alignments,
     test_clamped_splines_sum_to_one_and_repeated_knots_do_no_harm,
@@ -60,6 +61,7 @@ __all__ = [
     "test_derivative_at_special_points",
     "test_every_reduction_of_every_kind",
     "test_formulas_of_programs",
+    "test_guards_of_components",
     "test_forward_mode",
     "test_indices_are_rounded_and_never_leave_the_table",
     "test_integers_are_exact_beyond_what_float32_holds",
@@ -67,6 +69,7 @@ __all__ = [
     "test_one_table_read_in_several_ways",
     "test_operation_agrees_with_reference",
     "test_program_is_that_of_numpy",
+    "test_programs_that_drop_pairs",
     "test_splines",
     "test_sums_and_their_derivatives",
     "test_tensors",

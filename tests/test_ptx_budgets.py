@@ -133,6 +133,22 @@ def test_what_was_aimed_at(name: str, arithmetic: int, most: float) -> None:
     assert arithmetic < made.stats.instructions <= most
 
 
+@pytest.mark.parametrize(
+    ("formula", "dim", "most"),
+    [
+        ("IfElse(SqDist(x,y)-0.001, 1/SqDist(x,y), 0)", 3, 15.5),
+        ("IfElse(SqDist(x,y)-0.001, 4*(Pow(SqDist(x,y),-6)-Pow(SqDist(x,y),-3)), 0)", 3, 30.0),
+        ("IfElse(1-SqDist(x,y), Exp(-SqDist(x,y)), 0)", 64, 220.0),
+        ("ReLU(x|y)", 3, 8.0),
+    ],
+)
+def test_a_guard_is_a_predicate_of_instructions(formula: str, dim: int, most: float) -> None:
+    """Gradients of what selects cost no more than those of products with zeros did."""
+    operation = Genred(formula, [f"x=Vi({dim})", f"y=Vj({dim})"], axis=1)
+    in_rows = operation.reduction.gradient((0,), (True,)).lower("f32", "sm_90")
+    assert in_rows.stats.instructions <= most
+
+
 def test_gradient_of_a_softmax_meets_its_mean_once_a_row() -> None:
     """Three products with vectors a pair: for the exponent, for the slope, for the gradient."""
     dim = 16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -78,6 +78,8 @@ def vector_row(
     gradient: str = "",
     differs: str = "",
     domain: Domain | None = None,
+    moves: Literal["", "all", "some"] = "",
+    selection: Callable[..., Value] | None = None,
 ) -> Operation:
     return Operation(
         name,
@@ -91,6 +93,8 @@ def vector_row(
         elementwise=False,
         element=element,
         pullback=pullback,
+        moves=moves,
+        selection=selection,
         domain=domain or Domain(VECTOR.intervals * arity),
         ulp=8.0,
         gradient=gradient,

@@ -35,6 +35,11 @@ PREDICATES: dict[str, Any] = {
     "ogt": np.greater,
     "oge": np.greater_equal,
     "uno": lambda a, b: np.isnan(a) | np.isnan(b),
+    # Of floats: true where an operand is NaN.
+    "ult": lambda a, b: ~(a >= b),
+    "ule": lambda a, b: ~(a > b),
+    "ugt": lambda a, b: ~(a <= b),
+    "uge": lambda a, b: ~(a < b),
     "eq": np.equal,
     "ne": np.not_equal,
     "slt": np.less,
@@ -42,6 +47,18 @@ PREDICATES: dict[str, Any] = {
     "sgt": np.greater,
     "sge": np.greater_equal,
 }
+_OPPOSITES = (
+    ("oeq", "une"),
+    ("olt", "uge"),
+    ("ole", "ugt"),
+    ("ogt", "ule"),
+    ("oge", "ult"),
+    ("eq", "ne"),
+    ("slt", "sge"),
+    ("sle", "sgt"),
+)
+# The predicate that holds where one does not.
+OPPOSITES: dict[str, str] = dict(_OPPOSITES) | {b: a for a, b in _OPPOSITES}
 
 
 def _chosen(condition: Array, a: Array, b: Array) -> Array:
@@ -204,7 +221,7 @@ register(
         2,
         "a where a > b, else b",
         lambda a, b: _chosen(a > b, a, b),
-        expand=lambda a, b: select(compare("ogt", a, b), a, b),
+        selection=lambda a, b: select(compare("ogt", a, b), a, b),
         domain=PAIR,
     ),
     Operation(
@@ -212,7 +229,7 @@ register(
         2,
         "a where a < b, else b",
         lambda a, b: _chosen(a < b, a, b),
-        expand=lambda a, b: select(compare("olt", a, b), a, b),
+        selection=lambda a, b: select(compare("olt", a, b), a, b),
         domain=PAIR,
     ),
     _primitive("convert", 1, _convert, ("", ""), "the same number in another dtype"),
@@ -403,12 +420,6 @@ register(
 )
 
 
-def _if_else_pullback(e: Value, out: Value) -> tuple[Value | None, ...]:
-    # A cotangent that is infinite or NaN must not reach the branch that was not taken: no products.
-    taken = compare("oge", out.args[0], 0.0)
-    return None, select(taken, e, 0.0), select(taken, 0.0, e)
-
-
 def _truth(name: str, spelling: str, predicate: str, symbol: str) -> Operation:
     function = PREDICATES[predicate]
     return Operation(
@@ -418,8 +429,7 @@ def _truth(name: str, spelling: str, predicate: str, symbol: str) -> Operation:
         lambda f, g: function(f, g).astype(f.dtype),
         spelling,
         "Comparison and selection",
-        partials=(None, None),
-        expand=lambda f, g: indicator(compare(predicate, f, g), f.dtype),
+        selection=lambda f, g: indicator(compare(predicate, f, g), f.dtype),
         domain=PAIR,
         gradient="0",
     )
@@ -437,8 +447,7 @@ register(
         lambda f, a, b: _chosen(f >= 0, a, b),
         "IfElse",
         "Comparison and selection",
-        pullback=_if_else_pullback,
-        expand=lambda f, a, b: select(compare("oge", f, 0.0), a, b),
+        selection=lambda f, a, b: select(compare("oge", f, 0.0), a, b),
         domain=Domain(((-4.0, 4.0),) * 3, (0.0,)),
         gradient="nothing through f",
         differs="gradients of scalar operands are right (KeOps: an error or a wrong value)",

@@ -124,6 +124,7 @@ def _part(part: int, name: str, spelling: str, word: str) -> Operation:
         elementwise=False,
         element=lambda access, value, k: access.element(value.args[0], _place(k, part)),
         pullback=pullback,
+        moves="some",
         domain=Domain((NUMBER,)),
     )
 
@@ -141,6 +142,7 @@ register(
         elementwise=False,
         element=_element,
         pullback=lambda e, value: (_real(e), _imag(e)),
+        moves="all",
         domain=Domain((NUMBER, NUMBER)),
     ),
 )

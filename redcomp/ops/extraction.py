@@ -99,6 +99,10 @@ def _one_hot_element(access: Access, value: Value, k: Position) -> Value:
     return indicator(compare("oeq", place, access.position(k, f.dtype)), f.dtype)
 
 
+def _one_hot_selection(f: Value, *, n: int) -> Value:
+    return indicator(compare("une", apply("one_hot", f, n=n), 0.0), f.dtype)
+
+
 register(
     vector_row(
         "elem",
@@ -111,6 +115,7 @@ register(
         lambda e, value: (apply("elem_t", e, n=value.args[0].dim, m=value["m"]),),
         ("m",),
         differs="a negative m is an error (KeOps reads past the vector)",
+        moves="some",
     ),
     vector_row(
         "elem_t",
@@ -122,6 +127,7 @@ register(
         lambda access, value, k: _inside(access, value.args[0], value["m"], k),
         lambda e, value: (apply("elem", e, m=value["m"]),),
         ("n", "m"),
+        moves="all",
     ),
     vector_row(
         "extract",
@@ -133,6 +139,7 @@ register(
         lambda access, value, k: access.element(value.args[0], shifted(k, value["start"])),
         lambda e, value: (apply("extract_t", e, start=value["start"], n=value.args[0].dim),),
         ("start", "length"),
+        moves="some",
     ),
     vector_row(
         "extract_t",
@@ -144,6 +151,7 @@ register(
         lambda access, value, k: _inside(access, value.args[0], value["start"], k),
         lambda e, value: (_extract(e, value["start"], value.args[0].dim),),
         ("start", "n"),
+        moves="all",
     ),
     vector_row(
         "concat",
@@ -158,6 +166,7 @@ register(
             _extract(e, value.args[0].dim, value.args[1].dim),
         ),
         domain=VECTORS,
+        moves="all",
     ),
     vector_row(
         "reverse",
@@ -168,6 +177,7 @@ register(
         same_dimension,
         lambda access, value, k: access.element(value.args[0], (value.dim - 1) - k),
         lambda e, value: (apply("reverse", e),),
+        moves="all",
     ),
     vector_row(
         "one_hot",
@@ -177,8 +187,9 @@ register(
         _evaluate_one_hot,
         _one_hot_shape,
         _one_hot_element,
-        lambda e, value: (None,),
+        None,
         ("n",),
+        selection=_one_hot_selection,
         gradient="0",
         differs="a place outside the vector gives zeros (KeOps writes past it)",
         domain=Domain(((0.0, 3.0),)),
@@ -255,6 +266,7 @@ register(
             None,
         ),
         gradient="0 for the index",
+        moves="some",
     ),
     vector_row(
         "scatter",
@@ -267,6 +279,7 @@ register(
         lambda e, value: (apply("gather", e, value.args[1]), None),
         ("n",),
         gradient="0 for the index",
+        moves="all",
     ),
 )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp.ir import Value, compare, constant, indicator, select
+from redcomp.ir import Value, compare, constant, select
 from redcomp.ops import (
     approximate,
     error_function,
@@ -376,8 +376,7 @@ register(
         "Step",
         "0 where f < 0, else 1 (also where f is NaN)",
         lambda f: np.where(f < 0, 0, 1).astype(f.dtype),
-        partials=(None,),
-        expand=rounding.expand_step,
+        selection=rounding.expand_step,
         gradient="0",
     ),
     _function(
@@ -385,8 +384,7 @@ register(
         "ReLU",
         "0 where f < 0, else f",
         lambda f: np.where(f < 0, 0, f).astype(f.dtype),
-        partials=(lambda f, out: apply("step", f),),
-        expand=lambda f: at_least(f, 0.0),
+        selection=lambda f: at_least(f, 0.0),
         gradient="1 at 0",
     ),
     Operation(
@@ -433,7 +431,7 @@ register(
         "the smaller of f and g; NaN if one of them is",
         np.minimum,
         arity=2,
-        partials=rounding.prefer_first("olt"),
+        selection=lambda f, g: select(compare("olt", g, f), g, f),
         expand=rounding.expand_minimum,
         domain=PAIR,
         gradient="that of f where f = g",
@@ -445,7 +443,7 @@ register(
         "the larger of f and g; NaN if one of them is",
         np.maximum,
         arity=2,
-        partials=rounding.prefer_first("ogt"),
+        selection=lambda f, g: select(compare("ogt", g, f), g, f),
         expand=rounding.expand_maximum,
         domain=PAIR,
         gradient="that of f where f = g",
@@ -457,11 +455,7 @@ register(
         "a where x < a, else b where x > b, else x",
         rounding.clamp,
         arity=3,
-        partials=(
-            lambda x, a, b, out: rounding.inside(x, a, b),
-            lambda x, a, b, out: indicator(compare("olt", x, a), x.dtype),
-            lambda x, a, b, out: rounding.above(x, a, b),
-        ),
+        selection=rounding.choose_limit,
         expand=rounding.expand_clamp,
         domain=TRIPLE,
         gradient="to x on the closed interval [a, b], else to the limit that is taken",
@@ -474,7 +468,7 @@ register(
         "m where x < m, else n where x > n, else x, for integers m and n",
         lambda x, *, m, n: rounding.clamp(x, m, n),
         parameters=("m", "n"),
-        partials=(lambda x, out, *, m, n: apply("diffclampint", x, m=m, n=n),),
+        selection=lambda x, *, m, n: rounding.choose_limit(x, float(m), float(n)),
         expand=lambda x, *, m, n: rounding.expand_clamp(x, float(m), float(n)),
         gradient="1 on the closed interval [m, n], else 0",
         operands=("x",),
@@ -485,8 +479,7 @@ register(
         "1 on the closed interval [m, n], else 0, for integers m and n",
         lambda x, *, m, n: ((x >= m) & (x <= n)).astype(x.dtype),
         parameters=("m", "n"),
-        partials=(None,),
-        expand=lambda x, *, m, n: rounding.inside(x, float(m), float(n)),
+        selection=lambda x, *, m, n: rounding.inside(x, float(m), float(n)),
         gradient="0",
         operands=("x",),
     ),

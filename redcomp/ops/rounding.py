@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,16 +42,15 @@ def expand_clamp(x: Value, a: Value | float, b: Value | float) -> Value:
     return select(compare("olt", x, a), a, select(compare("ogt", x, b), b, x))
 
 
+def choose_limit(x: Value, a: Value | float, b: Value | float) -> Value:
+    """As `clamp` where x is a number."""
+    return select(compare("oge", x, a), select(compare("ole", x, b), x, b), a)
+
+
 def inside(x: Value, a: Value | float, b: Value | float) -> Value:
     """1 on the closed interval [a, b], else 0."""
     zero = constant(0.0, x.dtype)
     return select(compare("oge", x, a), indicator(compare("ole", x, b), x.dtype), zero)
-
-
-def above(x: Value, a: Value, b: Value) -> Value:
-    """1 where clamping takes b, else 0."""
-    zero = constant(0.0, x.dtype)
-    return select(compare("olt", x, a), zero, indicator(compare("ogt", x, b), x.dtype))
 
 
 def expand_sign(f: Value) -> Value:
@@ -76,15 +74,3 @@ def expand_minimum(f: Value, g: Value) -> Value:
 def expand_maximum(f: Value, g: Value) -> Value:
     """The larger operand; NaN if one is."""
     return select(compare("uno", g, g), g, select(compare("ogt", g, f), g, f))
-
-
-def prefer_first(predicate: str) -> tuple[Callable[..., Value], Callable[..., Value]]:
-    """The partial derivatives of a minimum or maximum: a tie goes to the first operand."""
-
-    def second(f: Value, g: Value, out: Value) -> Value:
-        return indicator(compare(predicate, g, f), f.dtype)
-
-    def first(f: Value, g: Value, out: Value) -> Value:
-        return 1.0 - second(f, g, out)
-
-    return first, second

@@ -65,8 +65,13 @@ class Operation:
                 partial derivative (a value or a number), or None for zero everywhere
     pullback    instead of partials: (cotangent, value) to one cotangent an operand (None: zero);
                 one with more components than its operand is summed over them
+    moves       whether the pullback only moves components to places of the operand, so that it can
+                move truth values too: to "all" of the places, or to "some"
+    selection   instead of partials, for operations that only choose among their operands and
+                constants: the choice in terms of `select` (operands to value), whose derivative is
+                theirs; it need not be right where an operand is NaN
     expand      scalar elementwise operations: rewritten with simpler operations (operands to
-                value); None for a primitive, which back ends emit
+                value), by default the selection; None for a primitive, which back ends emit
     fallback    likewise, for a primitive that some targets cannot emit
     variants    expansions that are better on targets that have a certain primitive
     fast        faster expansions of larger errors, on targets that have a certain primitive; even
@@ -92,6 +97,8 @@ class Operation:
     elementwise: bool = True
     partials: tuple[Callable[..., Value | float] | None, ...] = ()
     pullback: Callable[[Value, Value], tuple[Value | None, ...]] | None = None
+    moves: Literal["", "all", "some"] = ""
+    selection: Callable[..., Value] | None = None
     expand: Callable[..., Value] | None = None
     fallback: Callable[..., Value] | None = None
     variants: Mapping[str, Callable[..., Value]] = field(default_factory=dict)
@@ -105,6 +112,10 @@ class Operation:
     gradient: str = ""
     differs: str = ""
     operands: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.expand is None:
+            object.__setattr__(self, "expand", self.selection)
 
     @property
     def is_primitive(self) -> bool:

@@ -71,6 +71,7 @@ register(
         one_component,
         _sum_element,
         lambda e, value: (broadcast(e, value.args[0].dim),),
+        moves="all",
     ),
     vector_row(
         "sum_t",
@@ -82,6 +83,7 @@ register(
         lambda access, value, k: access.element(value.args[0], 0),
         lambda e, value: (e,),
         ("n",),
+        moves="all",
     ),
     vector_row(
         "scalprod",
@@ -270,7 +272,8 @@ def _extrema(name: str, spelling: str, predicate: str) -> tuple[Operation, Opera
 
     def pullback(e: Value, value: Value) -> tuple[Value | None, ...]:
         (f,) = value.args
-        return (apply("one_hot", apply(f"arg{name}", f), n=f.dim) * e,)
+        is_there = compare("une", apply("one_hot", apply(f"arg{name}", f), n=f.dim), 0.0)
+        return (select(is_there, e, 0.0),)
 
     return (
         vector_row(
@@ -298,4 +301,19 @@ def _extrema(name: str, spelling: str, predicate: str) -> tuple[Operation, Opera
     )
 
 
-register(*_extrema("max", "Max", "ogt"), *_extrema("min", "Min", "olt"))
+register(
+    *_extrema("max", "Max", "ogt"),
+    *_extrema("min", "Min", "olt"),
+    Operation(
+        "any_of",
+        1,
+        "whether any component holds, of truth values",
+        lambda f: f.any(axis=-1, keepdims=True),
+        shape=one_component,
+        elementwise=False,
+        element=lambda access, value, k: access.fold(
+            "or", None, lambda n: (access.element(value.args[0], n),), value.args[0].dim
+        ),
+        dtypes=("i1",),
+    ),
+)

@@ -1,8 +1,11 @@
 """grad: reverse-mode differentiation, IR to IR, of any order.
 
 Each operation contributes its row's rule: partial derivatives for elementwise operations, a
-pullback for the others.  The rules are those of the mathematical functions, never of their
-approximations.
+pullback for the others, the choice for those that select.  The rules are those of the
+mathematical functions, never of their approximations.
+
+Selections select derivatives: a branch that is not taken gets a cotangent of nothing, which is zero
+whatever it is multiplied by (see `redcomp.passes.guarded`).
 """
 
 from __future__ import annotations
@@ -10,8 +13,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 
 from redcomp.errors import CompilerError
-from redcomp.ir import Type, Value, broadcast, select, topological, zero
-from redcomp.ops.table import OPERATIONS, Operation, apply
+from redcomp.ir import Value, broadcast, constant, topological, zero
+from redcomp.ops.table import OPERATIONS, Operation
+from redcomp.passes.guarded import Guarded, Supports, negation, selection
+
+Cotangents = tuple[Guarded | None, ...]
 
 
 def gradient(output: Value, wrt: Value, cotangent: Value) -> Value:
@@ -27,14 +33,26 @@ def gradients(output: Value, wrt: tuple[Value, ...], cotangent: Value) -> tuple[
     return reverse(((output, cotangent),), wrt)
 
 
-def reverse(
-    seeds: Iterable[tuple[Value, Value]], wrt: tuple[Value, ...], known: Container[int] = ()
-) -> tuple[Value, ...]:
-    """The cotangents of `wrt`, given those of several outputs, as (output, cotangent) pairs.
+def reverse(seeds: Iterable[tuple[Value, Value]], wrt: tuple[Value, ...]) -> tuple[Value, ...]:
+    """The cotangents of `wrt`, given those of several outputs, as (output, cotangent) pairs."""
+    guarded = ((output, Guarded(cotangent)) for output, cotangent in seeds)
+    found = sweep(guarded, wrt, Supports())
+    return tuple(
+        zero(v.type) if e is None else e.settled() for v, e in zip(wrt, found, strict=True)
+    )
 
-    Nothing is searched below a value whose `id` is `known`: promise that `wrt` is not there.
+
+def sweep(
+    seeds: Iterable[tuple[Value, Guarded]],
+    wrt: tuple[Value, ...],
+    supports: Supports,
+    known: Container[int] = (),
+) -> Cotangents:
+    """As `reverse`, with guards; None for what the outputs do not depend on.
+
+    Nothing is searched below a value whose `id` is `known`.
     """
-    cotangents: dict[int, Value] = {}
+    cotangents: dict[int, Guarded] = {}
     outputs = []
     for output, cotangent in seeds:
         outputs.append(output)
@@ -45,30 +63,28 @@ def reverse(
         arriving = cotangents.get(id(value))
         if arriving is None or id(value) not in active:
             continue
-        for arg, part in zip(value.args, pull_back(arriving, value, active), strict=True):
+        pulled = pull_back(arriving, value, active, supports)
+        for arg, part in zip(value.args, pulled, strict=True):
             if part is not None and id(arg) in active:
                 _accumulate(cotangents, arg, part)
-    return tuple(
-        cotangents[id(v)] if id(v) in cotangents and id(v) in active else zero(v.type) for v in wrt
-    )
+    return tuple(cotangents.get(id(v)) for v in wrt)
 
 
-def _accumulate(cotangents: dict[int, Value], value: Value, part: Value) -> None:
-    part = fit(part, value.type)
+def _accumulate(cotangents: dict[int, Guarded], value: Value, part: Guarded) -> None:
+    part = part.fit(value.type)
     known = cotangents.get(id(value))
-    cotangents[id(value)] = part if known is None else known + part
+    cotangents[id(value)] = part if known is None else known.plus(part)
 
 
 def _depending_on(order: Iterable[Value], wrt: tuple[Value, ...]) -> set[int]:
-    wanted = {id(v) for v in wrt}
-    active: set[int] = set()
+    active = {id(v) for v in wrt}
     for value in order:
-        if id(value) in wanted or any(id(arg) in active for arg in value.args):
+        if any(id(arg) in active for arg in value.args):
             active.add(id(value))
     return active
 
 
-def pull_back(e: Value, value: Value, active: Container[int]) -> tuple[Value | None, ...]:
+def pull_back(e: Guarded, value: Value, active: Container[int], supports: Supports) -> Cotangents:
     """One cotangent an argument, given the value's own: None where it is zero, or not `active`.
 
     It is linear in `e`.  One with more or fewer components than its argument still has to `fit`.
@@ -77,39 +93,63 @@ def pull_back(e: Value, value: Value, active: Container[int]) -> tuple[Value | N
         return ()
     if value.op == "broadcast":
         return (e,)
-    if value.op == "select":  # pullbacks select between cotangents; these are differentiable again
+    if value.op == "select":
         condition = value.args[0]
-        return None, select(condition, e, 0.0), select(condition, 0.0, e)
+        return None, e.where(condition), e.where(negation(condition))
     row = OPERATIONS[value.op]
+    if row.selection is not None:
+        return _through_selection(e, value, active, supports)
     if row.pullback is not None:
-        return row.pullback(e, value)
+        return _by_rule(e, value, row, supports)
     if len(row.partials) != len(value.args):
         raise CompilerError(f"operation {value.op!r} has no derivative rule")
     attrs = dict(value.attrs)
     return tuple(
-        _product(e, row, position, value, attrs) if id(arg) in active else None
+        _product(e, row, position, value, attrs, supports) if id(arg) in active else None
         for position, arg in enumerate(value.args)
     )
 
 
+def _through_selection(
+    e: Guarded, value: Value, active: Container[int], supports: Supports
+) -> Cotangents:
+    """The cotangents of the arguments among which a row selects; all of an argument's at once."""
+    wrt = tuple({id(arg): arg for arg in value.args if id(arg) in active}.values())
+    below = {id(arg) for arg in value.args}
+    found = sweep(((selection(value), e),), wrt, supports, below)
+    pulled = {id(arg): part for arg, part in zip(wrt, found, strict=True)}
+    return tuple(pulled.pop(id(arg), None) for arg in value.args)
+
+
+def _by_rule(e: Guarded, value: Value, row: Operation, supports: Supports) -> Cotangents:
+    assert row.pullback is not None
+    if not row.moves:
+        e = e.with_scalar_guard()
+        parts = row.pullback(e.value, value)
+        return tuple(None if part is None else supports.split(e, part) for part in parts)
+    guards: tuple[Value | None, ...] = (e.guard,) * len(value.args)
+    if row.moves == "some" or (e.guard is not None and e.guard.dim > 1):
+        guard = constant(True, "i1") if e.guard is None else e.guard
+        guards = row.pullback(broadcast(guard, value.dim), value)
+    return tuple(
+        None if part is None else Guarded(part, guard, e.is_settled)
+        for part, guard in zip(row.pullback(e.value, value), guards, strict=True)
+    )
+
+
 def _product(
-    e: Value, row: Operation, position: int, value: Value, attrs: Mapping[str, object]
-) -> Value | None:
+    e: Guarded,
+    row: Operation,
+    position: int,
+    value: Value,
+    attrs: Mapping[str, object],
+    supports: Supports,
+) -> Guarded | None:
     rule = row.partials[position]
     if rule is None:
         return None
     partial = rule(*value.args, value, **attrs)
-    if isinstance(partial, Value):
-        return e * partial
-    if partial == 1.0:
-        return e
-    return -e if partial == -1.0 else e * partial
-
-
-def fit(cotangent: Value, wanted: Type) -> Value:
-    """Sum a cotangent over components that were broadcast, or repeat a scalar one."""
-    if cotangent.dim == wanted.dim:
-        return cotangent
-    if wanted.dim == 1:
-        return apply("sum", cotangent)
-    return broadcast(cotangent, wanted.dim)
+    # Where a rule selects, it chooses between limits of one derivative: that is no guard.
+    if isinstance(partial, Value) and partial.op == "select" and partial not in value.args:
+        return supports.times(e, partial, is_guard=False)
+    return supports.times(e, partial)

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redcomp.ir import Value, topological, variable, zero
-from redcomp.passes.grad import fit, pull_back, reverse
+from redcomp.passes.grad import pull_back, sweep
+from redcomp.passes.guarded import Guarded, Supports
+
+Tangents = Sequence[Guarded | None]
 
 
 def jvp(output: Value, wrt: Sequence[Value], tangents: Sequence[Value]) -> Value:
@@ -19,30 +22,32 @@ def jvp(output: Value, wrt: Sequence[Value], tangents: Sequence[Value]) -> Value
     A scalar tangent serves all components of its variable; those of a variable that comes twice
     add up.
     """
-    known: dict[int, Value] = {}
-    for v, tangent in zip(wrt, tangents, strict=True):
-        tangent = fit(tangent, v.type)
-        known[id(v)] = known[id(v)] + tangent if id(v) in known else tangent
+    known: dict[int, Guarded] = {}
+    supports = Supports()
+    for v, t in zip(wrt, tangents, strict=True):
+        tangent = Guarded(t).fit(v.type)
+        known[id(v)] = known[id(v)].plus(tangent) if id(v) in known else tangent
     for value in topological([output]):
         if id(value) not in known:
-            moved = push_forward(value, [known.get(id(arg)) for arg in value.args])
+            moved = push_forward(value, [known.get(id(arg)) for arg in value.args], supports)
             if moved is not None:
                 known[id(value)] = moved
-    return known.get(id(output)) or zero(output.type)
+    moved = known.get(id(output))
+    return zero(output.type) if moved is None else moved.settled()
 
 
-def push_forward(value: Value, tangents: Sequence[Value | None]) -> Value | None:
+def push_forward(value: Value, tangents: Tangents, supports: Supports) -> Guarded | None:
     """The tangent of one operation's result, given those of its arguments (None: zero)."""
     moving = {id(arg) for arg, t in zip(value.args, tangents, strict=True) if t is not None}
     if not moving or not value.type.is_float:
         return None
     e = variable("cotangent", "parameter", 0, value.type)
-    pulled = pull_back(e, value, moving)
+    pulled = pull_back(Guarded(e), value, moving, supports)
     seeds = [
-        (fit(part, arg.type), tangent)
+        (part.fit(arg.type).settled(), tangent)
         for arg, part, tangent in zip(value.args, pulled, tangents, strict=True)
         if part is not None and tangent is not None
     ]
     if not seeds:
         return None
-    return reverse(seeds, (e,), known={id(value), *map(id, value.args)})[0]
+    return sweep(seeds, (e,), supports, known={id(value), *map(id, value.args)})[0]

@@ -23,6 +23,7 @@ import numpy as np
 from redcomp.interpret import interpret
 from redcomp.ir import Attribute, Kernel, Output, Type, Value, topological, variable
 from redcomp.ops.table import OPERATIONS, Array
+from redcomp.passes.guarded import Guarded, Supports
 from redcomp.passes.jvp import push_forward
 from redcomp.passes.simplify import simplify
 
@@ -77,12 +78,16 @@ def _is_linear_operation(
         return False
     arguments = tuple(_stand_in(f"a{n}", type_) for n, type_ in enumerate(types))
     tangents = [
-        _stand_in(f"t{n}", type_) if n in positions else None for n, type_ in enumerate(types)
+        Guarded(_stand_in(f"t{n}", type_)) if n in positions else None
+        for n, type_ in enumerate(types)
     ]
     value = Value(op, arguments, replace(result, dtype="f64"), attrs)
-    derivative = push_forward(value, tangents)
+    pushed = push_forward(value, tangents, Supports())
     moving = {id(arguments[n]) for n in positions}
-    if derivative is None or any(id(part) in moving for part in topological([derivative])):
+    if pushed is None:
+        return False
+    derivative = pushed.settled()
+    if any(id(part) in moving for part in topological([derivative])):
         return False
     arrays = {v["name"]: _sample(op, n, v.type) for n, v in enumerate(arguments)}
     arrays |= {f"t{n}": arrays[f"a{n}"] for n in positions}

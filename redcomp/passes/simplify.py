@@ -24,6 +24,7 @@ from redcomp.ir import (
     rewrite_program,
     select,
 )
+from redcomp.ops.arithmetic import OPPOSITES
 from redcomp.ops.table import OPERATIONS, apply
 from redcomp.passes.sign import is_nonnegative, is_nonpositive
 
@@ -235,6 +236,81 @@ def _decided(value: Value) -> Value | None:
     return a if a is b and a.dim == value.dim else None
 
 
+def _negated_choice(value: Value) -> Value | None:
+    """Where the condition is a negated one, the branches change places."""
+    condition, a, b = value.args
+    return select(condition.args[0], b, a) if _is_negation(condition) else None
+
+
+def _is_negation(value: Value) -> bool:
+    return value.dtype == "i1" and value.op == "xor" and _is(value.args[1], True)
+
+
+def _negated_truth(value: Value) -> Value | None:
+    (a, _) = value.args
+    if not _is_negation(value):
+        return None
+    if _is_negation(a):
+        return a.args[0]
+    if a.op == "compare" and a["predicate"] in OPPOSITES and a.dim == value.dim:
+        return compare(OPPOSITES[a["predicate"]], *a.args)
+    return None
+
+
+def _plus_selected(value: Value) -> Value | None:
+    """x + select(c, y, -0) = select(c, x + y, x): where y is a product, the sum takes it in."""
+    left, right = value.args
+    if left.op == right.op == "select" and left.args[0] is right.args[0]:
+        return _sum_of_choices(left, right)
+    for x, term in ((left, right), (right, left)):
+        if term.op == "select" and term.type.is_float:
+            condition, a, b = term.args
+            if _is(b, -0.0):
+                return select(condition, x + a, x)
+            if _is(a, -0.0):
+                return select(condition, x, x + b)
+    return None
+
+
+def _sum_of_choices(left: Value, right: Value) -> Value | None:
+    """Of two selections by one condition, if one of the terms is -0 in either case."""
+    condition, *terms = left.args
+    sums = []
+    for a, b in zip(terms, right.args[1:], strict=True):
+        if not _is(a, -0.0) and not _is(b, -0.0):
+            return None
+        sums.append(b if _is(a, -0.0) else a)
+    return select(condition, *sums) if left.dim == right.dim else None
+
+
+def _truth_of_both(value: Value) -> Value | None:
+    """a & a = a and a | a = a; one of the two that is a constant decides, or has no effect."""
+    a, b = value.args
+    if value.dtype != "i1":
+        return None
+    for known, other in ((a, b), (b, a)):
+        if known.is_constant:
+            decides = bool(known["value"]) == (value.op == "or")
+            return broadcast(known, value.dim) if decides else _as_wide_as(other, value)
+    return _as_wide_as(a, value) if a is b else None
+
+
+def _truth_of_choice(value: Value) -> Value | None:
+    """A comparison of one of two constants with a third is known for each."""
+    chosen, number = value.args
+    if chosen.op != "select" or not number.is_constant:
+        return None
+    condition, *branches = chosen.args
+    if not all(branch.is_constant for branch in branches):
+        return None
+    a, b = (_fold_constants(value.with_args((branch, number))) for branch in branches)
+    if a is None or b is None:
+        return None
+    if bool(a["value"]) == bool(b["value"]):
+        return broadcast(a, value.dim)
+    return _as_wide_as(condition if a["value"] else condition ^ True, value)
+
+
 def _clamp_of(value: Value) -> tuple[str, Value, float] | None:
     """(predicate, x, limit) of select(compare(predicate, x, limit), limit, x)."""
     condition, limit, x = value.args
@@ -355,6 +431,11 @@ RULES: tuple[Rule, ...] = (
     Rule(("pow",), "small powers", _small_power),
     Rule(("elem", "extract"), "components of a part", _part_of_concat),
     Rule(("select",), "decided selections", _decided),
+    Rule(("select",), "negated conditions", _negated_choice),
+    Rule(("add",), "x + select(c, y, -0) = select(c, x + y, x)", _plus_selected),
+    Rule(("xor",), "negated comparisons", _negated_truth),
+    Rule(("and", "or"), "decided truth values", _truth_of_both),
+    Rule(("compare",), "comparisons of constants that are selected", _truth_of_choice),
     Rule(("select",), "max(-x, c) = -min(x, -c)", _clamp_of_negated),
     Rule(("select",), "clamps that cannot act", _useless_clamp),
     Rule(("add",), "x + 0 = x", _plus_zero, is_exact=False),

@@ -9,14 +9,13 @@ operation that mixes components otherwise (Concat, a product with a matrix) cost
 from __future__ import annotations
 
 import functools
-import operator
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from redcomp.ir import Type, Value, broadcast, constant, topological, zero
 from redcomp.ops.table import OPERATIONS, ShapeError, apply
-from redcomp.passes.grad import fit, pull_back
-from redcomp.passes.jvp import jvp, push_forward
+from redcomp.passes.grad import pull_back
+from redcomp.passes.guarded import Guarded, Supports
+from redcomp.passes.jvp import Tangents, jvp, push_forward
 
 # How many operations may be differentiated, one counted anew for each direction.
 MAX_STEPS = 20_000
@@ -26,12 +25,12 @@ MAX_STEPS = 20_000
 class _Jacobian:
     """diag(diagonal) + sum of outer(direction, weights), weights (the key) by their `id`."""
 
-    diagonal: Value | None = None
-    outers: dict[int, tuple[Value, Value]] = field(default_factory=dict)
+    diagonal: Guarded | None = None
+    outers: dict[int, tuple[Guarded, Guarded]] = field(default_factory=dict)
 
-    def add(self, direction: Value, weights: Value) -> None:
+    def add(self, direction: Guarded, weights: Guarded) -> None:
         known = self.outers.get(id(weights))
-        total = direction if known is None else known[0] + direction
+        total = direction if known is None else known[0].plus(direction)
         self.outers[id(weights)] = (total, weights)
 
 
@@ -45,10 +44,11 @@ def trace(output: Value, wrt: Value, weights: Value) -> Value:
         return jvp(output, (wrt,), (weights,))
     jacobian = _Sweep(wrt).run(output)
     terms = [] if jacobian.diagonal is None else [jacobian.diagonal]
-    terms += [direction * factors for direction, factors in jacobian.outers.values()]
+    terms += [direction.times(factors) for direction, factors in jacobian.outers.values()]
     if not terms:
         return zero(Type(output.dtype))
-    return apply("sum", fit(weights, wrt.type) * functools.reduce(operator.add, terms))
+    weighted = Guarded(weights).fit(wrt.type).times(functools.reduce(Guarded.plus, terms))
+    return weighted.fit(Type(output.dtype)).settled()
 
 
 class _Sweep:
@@ -57,8 +57,9 @@ class _Sweep:
     def __init__(self, wrt: Value) -> None:
         self.wrt, self.steps = wrt, 0
         self.one = constant(1.0, wrt.dtype)
-        self.units: dict[int, Value] = {}
-        self.known = {id(wrt): _Jacobian(broadcast(self.one, wrt.dim))}
+        self.supports = Supports()
+        self.units: dict[int, Guarded] = {}
+        self.known = {id(wrt): _Jacobian(Guarded(broadcast(self.one, wrt.dim)))}
 
     def run(self, output: Value) -> _Jacobian:
         for value in topological([output]):
@@ -82,7 +83,7 @@ class _Sweep:
                 result.add(direction, weights)
         return result
 
-    def mix(self, value: Value, diagonals: Sequence[Value | None], result: _Jacobian) -> None:
+    def mix(self, value: Value, diagonals: Tangents, result: _Jacobian) -> None:
         """Add the derivatives along diagonals that the operation takes apart, as outer products."""
         if value.dim <= self.wrt.dim:
             for row in range(value.dim):
@@ -94,25 +95,25 @@ class _Sweep:
         for column in range(self.wrt.dim):
             # The same object for every operation, so that their outer products merge.
             unit = self.units.setdefault(column, _unit(self.one, self.wrt.dim, column))
-            tangents = [None if d is None else d * unit for d in diagonals]
+            tangents = [None if d is None else d.times(unit) for d in diagonals]
             direction = self.push(value, tangents)
             if direction is not None:
                 result.add(direction, unit)
 
-    def push(self, value: Value, tangents: Sequence[Value | None]) -> Value | None:
+    def push(self, value: Value, tangents: Tangents) -> Guarded | None:
         self.count()
-        return push_forward(value, tangents)
+        return push_forward(value, tangents, self.supports)
 
-    def pull(self, e: Value, value: Value, diagonals: Sequence[Value | None]) -> Value | None:
+    def pull(self, e: Guarded, value: Value, diagonals: Tangents) -> Guarded | None:
         """One row of the result's Jacobian."""
         self.count()
         moving = {id(a) for a, d in zip(value.args, diagonals, strict=True) if d is not None}
-        row: Value | None = None
-        parts = pull_back(e, value, moving)
+        row: Guarded | None = None
+        parts = pull_back(e, value, moving, self.supports)
         for arg, diagonal, part in zip(value.args, diagonals, parts, strict=True):
             if diagonal is not None and part is not None:
-                entry = fit(part, arg.type) * diagonal
-                row = entry if row is None else row + entry
+                entry = part.fit(arg.type).times(diagonal)
+                row = entry if row is None else row.plus(entry)
         return row
 
     def count(self) -> None:
@@ -121,5 +122,8 @@ class _Sweep:
             raise ShapeError(f"the derivative takes more than {MAX_STEPS:,} operations")
 
 
-def _unit(one: Value, dim: int, place: int) -> Value:
-    return one if dim == 1 else apply("elem_t", one, n=dim, m=place)
+def _unit(one: Value, dim: int, place: int) -> Guarded:
+    if dim == 1:
+        return Guarded(one)
+    unit, is_there = (apply("elem_t", v, n=dim, m=place) for v in (one, constant(True, "i1")))
+    return Guarded(unit, is_there)

@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pass_tools import kernel_text, random_variables, results_of
 
-from redcomp.ir import J_BIT, Kernel, Output, Type, Value, broadcast, variable
+from redcomp.ir import (
+    J_BIT,
+    Kernel,
+    Output,
+    Type,
+    Value,
+    broadcast,
+    compare,
+    constant,
+    select,
+    variable,
+)
 from redcomp.ops.table import apply
 from redcomp.passes.factor import factor
 from redcomp.text import parse_kernel, print_kernel
@@ -145,3 +156,43 @@ def test_random_products_keep_their_sums(value: Value, seed: int) -> None:
     (before,), (after,) = results_of(kernel, arrays), results_of(factored, arrays)
     scale = np.abs(before).max() + 1.0
     np.testing.assert_allclose(np.broadcast_to(after, before.shape), before, atol=1e-4 * scale)
+
+
+# -- selections --
+
+C = compare("ogt", X, Y)
+ROW = compare("ogt", X, 0.0)
+
+
+@pytest.mark.parametrize("nothing_first", [False, True])
+@pytest.mark.parametrize(
+    ("condition", "product", "has_scale"),
+    [
+        (C, 2.0 * Y, True),
+        (C, V * Y * 2.0, True),
+        (C, X * Y, False),
+        (C, Y / X, False),
+        (C, Y * float("inf"), False),
+        (ROW, X * Y, True),
+        (ROW, 2.0 * Y / X, True),
+    ],
+)
+def test_what_leaves_a_selection_meets_no_zero(
+    condition: Value, product: Value, has_scale: bool, nothing_first: bool
+) -> None:
+    """Of what it guards only constants leave it, and all else with a condition of the row."""
+    nothing = constant(-0.0, "f32")
+    value = select(condition, product, nothing)
+    if nothing_first:
+        value = select(condition ^ True, nothing, product)
+    before = Kernel((X, Y, P, V, W), (Output(value),))
+    after = factor(before)
+    verify(after)
+    assert (after.outputs[0].scale is not None) == has_scale
+    # A row that is kept has a number: how infinite terms add up is not what this is about.
+    x = np.array([0.0, -np.inf, np.nan, 3.0, -2.0, np.inf if condition is C else 1.0])
+    arrays = random_variables(before.params, np.random.default_rng(0), rows=len(x))
+    arrays["x"] = x.astype(np.float32)[:, None, None]
+    with np.errstate(invalid="ignore"):
+        expected, found = results_of(before, arrays), results_of(after, arrays)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)

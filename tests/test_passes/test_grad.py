@@ -14,7 +14,7 @@ from pass_tools import Array, kernel_text
 
 from redcomp.errors import CompilerError
 from redcomp.interpret import interpret
-from redcomp.ir import Kernel, Output, Type, Value, broadcast, elementwise, variable
+from redcomp.ir import Kernel, Output, Type, Value, broadcast, elementwise, topological, variable
 from redcomp.ops.table import OPERATIONS, Operation, ShapeError, apply
 from redcomp.passes.grad import gradient, gradients
 from redcomp.text import parse_kernel, print_kernel
@@ -295,6 +295,48 @@ def test_gradient_in_text() -> None:
         """,
         "%3: f32",
     )
+
+
+def test_gradient_of_a_selection_in_text() -> None:
+    """One selection at the end, whose other branch changes no sum."""
+    text = kernel_text(
+        "x i f32, y j f32, e i f32",
+        """
+        %0 = "arith.cmpf"(%x, %y) {predicate = 2 : i64} : (f32, f32) -> i1
+        %1 = "redcomp.log"(%x) : (f32) -> f32
+        %2 = "arith.constant"() {value = 0.0 : f32} : () -> f32
+        %3 = "arith.select"(%0, %1, %2) : (i1, f32, f32) -> f32
+        """,
+        "%3: f32",
+    )
+    kernel = parse_kernel(text)
+    x, _, e = kernel.params
+    (output,) = kernel.outputs
+    found = print_kernel(Kernel(kernel.params, (Output(gradient(output.value, x, e)),)))
+    assert found == kernel_text(
+        "x i f32, y j f32, e i f32",
+        """
+        %0 = "arith.cmpf"(%x, %y) {predicate = 2 : i64} : (f32, f32) -> i1
+        %1 = "arith.constant"() {value = 1.0 : f32} : () -> f32
+        %2 = "arith.divf"(%1, %x) : (f32, f32) -> f32
+        %3 = "arith.mulf"(%e, %2) : (f32, f32) -> f32
+        %4 = "arith.constant"() {value = 0x80000000 : f32} : () -> f32
+        %5 = "arith.select"(%0, %3, %4) : (i1, f32, f32) -> f32
+        """,
+        "%5: f32",
+    )
+
+
+def test_both_branches_of_a_selection_are_one_selection() -> None:
+    value = apply("if_else", E, apply("log", X), apply("exp", X * X))
+    parts = list(topological([gradient(value, X, X)]))
+    assert [part.op for part in parts].count("select") == 1
+
+
+def test_terms_behind_one_guard_are_selected_together() -> None:
+    guard = apply("if_else", E, apply("log", X) * V, V * 0.0)
+    parts = list(topological([gradient(apply("scalprod", guard, V), X, E)]))
+    assert [part.op for part in parts].count("select") == 1
 
 
 def evaluate_at_one(value: Value) -> list[float]:

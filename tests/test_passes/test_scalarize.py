@@ -11,7 +11,18 @@ from ir_samples import kernel_of, list_samples, operand_dtype
 from pass_tools import kernel_text, random_variables, same_bits
 
 from redcomp.interpret import interpret
-from redcomp.ir import Kernel, Nest, Output, Type, Value, elementwise, topological, variable
+from redcomp.ir import (
+    Kernel,
+    Nest,
+    Output,
+    Type,
+    Value,
+    compare,
+    elementwise,
+    indicator,
+    topological,
+    variable,
+)
 from redcomp.ops.table import OPERATIONS, Operation, ShapeError, apply
 from redcomp.passes.cse import cse
 from redcomp.passes.scalarize import UNROLLED, scalarize
@@ -117,6 +128,8 @@ def applied(row: Operation, dim: int) -> Value | None:
                     variable(f"a{k}", "i", k, Type(operand_dtype(row, k, "f64"), d))
                     for k, d in enumerate(dims)
                 )
+                if row.dtypes == ("i1",):
+                    args = tuple(compare("ogt", arg, 1.5) for arg in args)
                 try:
                     return apply(row.name, *args, **dict(zip(row.parameters, numbers, strict=True)))
                 except ShapeError:
@@ -147,7 +160,7 @@ def test_operation_with_lists_is_its_components(value: Value) -> None:
 
 
 def assert_scalar_form_agrees(value: Value) -> None:
-    kernel = kernel_of(value * 1.0)
+    kernel = kernel_of(value * 1.0 if value.type.is_float else indicator(value, "f64"))
     scalar = scalar_kernel(kernel)
     verify(scalar)
     arrays = random_variables(kernel.params, np.random.default_rng(0))

@@ -31,6 +31,7 @@ from redcomp.ir import (
     constant,
     elementwise,
     fma,
+    indicator,
     select,
     topological,
     variable,
@@ -56,6 +57,20 @@ def at_least(x: Value, limit: float) -> Value:
 
 def negated(x: Value) -> Value:
     return -x
+
+
+def negation(x: Value) -> Value:
+    return x ^ True
+
+
+def same(x: Value, op: str) -> Value:
+    return elementwise(op, x, x)
+
+
+def choices(
+    condition: Value, first: tuple[Value | float, ...], second: tuple[Value | float, ...]
+) -> Value:
+    return select(condition, *first) + select(condition, *second)
 
 
 def exp(x: Value) -> Value:
@@ -124,6 +139,35 @@ EXAMPLES: Mapping[str, tuple[Build, ...]] = {
         lambda x, y: select(constant(False, "i1"), x, y),
         lambda x, y: select(compare("olt", x, y), x, x),
     ),
+    "negated conditions": (
+        lambda x, y: select(negation(compare("olt", x, y) & compare("ogt", x, 1.0)), x, y),
+    ),
+    "negated comparisons": (
+        *(
+            lambda x, y, p=predicate: negation(compare(p, x, y))  # type: ignore[misc]
+            for predicate in ("oeq", "une", "olt", "ole", "ogt", "oge", "ult", "ule", "ugt", "uge")
+        ),
+        lambda x, y: negation(negation(compare("olt", x, y) | compare("ogt", x, 1.0))),
+    ),
+    "decided truth values": (
+        lambda x, y: compare("olt", x, y) & True,
+        lambda x, y: compare("olt", x, y) & False,
+        lambda x, y: constant(True, "i1") | compare("olt", x, y),
+        lambda x, y: constant(False, "i1") | compare("olt", x, y),
+        lambda x, y: same(compare("olt", x, y), "and"),
+        lambda x, y: same(compare("olt", x, y), "or"),
+    ),
+    "comparisons of constants that are selected": (
+        lambda x, y: compare("une", indicator(compare("olt", x, y), x.dtype), 0.0),
+        lambda x, y: compare("oeq", indicator(compare("olt", x, y), x.dtype), 0.0),
+        lambda x, y: compare("ogt", indicator(compare("olt", x, y), x.dtype), -1.0),
+    ),
+    "x + select(c, y, -0) = select(c, x + y, x)": (
+        lambda x, y: x + select(compare("olt", x, y), y, -0.0),
+        lambda x, y: select(compare("olt", x, y), -0.0, y) + x,
+        lambda x, y: choices(compare("olt", x, y), (x, -0.0), (-0.0, y)),
+        lambda x, y: choices(compare("olt", x, y), (-0.0, y), (x, -0.0)),
+    ),
     "max(-x, c) = -min(x, -c)": (
         lambda x, y: at_least(-x, -0.5),
         lambda x, y: at_least(-x, 0.0),
@@ -161,6 +205,8 @@ COUNTEREXAMPLES: tuple[Build, ...] = (
     lambda x, y: at_most(apply("square", x), 3.0),
     lambda x, y: at_least(apply("square", x) * y, 0.0),
     lambda x, y: x * y + 1.0,
+    lambda x, y: x + select(compare("olt", x, y), y, 0.0),
+    lambda x, y: compare("ogt", select(compare("olt", x, y), x, 0.0), 1.0),
 )
 
 
