@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import llvmlite
 
 from redcomp import config
+from redcomp.concurrency import Latest, once
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
 from redcomp.ir import Kernel, Nest, Value, topological
@@ -307,11 +309,12 @@ class Lowering(Generic[S]):
             },
         )
 
-    def key(self) -> str:
-        """All that the code depends on."""
+    def key(self) -> bytes:
+        """A digest of all that the code depends on."""
         target, text = self.target, self.module_text
         compiler = [llvmlite.__version__, *target.llvm_passes, *target.llvm_options]
-        return json.dumps([*compiler, target.triple, target.cpu, target.features, text])
+        described = json.dumps([*compiler, target.triple, target.cpu, target.features])
+        return hashlib.sha256(f"{described}\n{text}".encode()).digest()
 
 
 class HostLowering(Lowering[Schedule]):
@@ -363,10 +366,9 @@ class HostLowering(Lowering[Schedule]):
         """Compile, or fetch from a cache, and load; raises CompilerError for another machine."""
         check_runs_here(self.target)
         start = time.perf_counter()
-        key = self.key()
-        kernel = _loaded.get(key)
-        if kernel is not None:
-            return kernel
+        return once(_on_host, self.key(), lambda: self._loaded(start))
+
+    def _loaded(self, start: float) -> HostKernel:
         code, was_cached = self.object_code()
         module, schedule = self.module, self.schedule
         kernel = HostKernel(
@@ -379,7 +381,6 @@ class HostLowering(Lowering[Schedule]):
             total_bytes=module.total_bytes,
             can_split=bool(self.nest.joins),
         )
-        kernel = _loaded.setdefault(key, kernel)
         self.report(time.perf_counter() - start, was_cached)
         return kernel
 
@@ -454,19 +455,21 @@ class GpuLowering(Lowering[PtxSchedule]):
     def load(self) -> GpuKernel:
         """Compile, or fetch from a cache; devices get the code when they first run it."""
         start = time.perf_counter()
-        key = self.key()
-        known = _on_gpus.get(key)
-        if known is not None:
-            return known
+        return once(_on_gpus, self.key(), lambda: self._loaded(start))
+
+    def _loaded(self, start: float) -> GpuKernel:
         code, was_cached = self.object_code()
-        kernel = _on_gpus.setdefault(key, GpuKernel(code.decode(), self.module.launches))
+        kernel = GpuKernel(code.decode(), self.module.launches)
         self.report(time.perf_counter() - start, was_cached)
         return kernel
 
 
-# Loaded kernels of this process.  They are small, and code cannot be unloaded while it may run.
-_loaded: dict[str, HostKernel] = {}
-_on_gpus: dict[str, GpuKernel] = {}
+# Kernels that are kept though no reduction holds them: they are likely to be asked for again.
+KEPT_KERNELS = 64
+
+# Loaded kernels of this process, by their keys.
+_on_host: Latest[bytes, HostKernel] = Latest(KEPT_KERNELS)
+_on_gpus: Latest[bytes, GpuKernel] = Latest(KEPT_KERNELS)
 
 
 def lower(

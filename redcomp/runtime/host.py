@@ -13,7 +13,7 @@ from redcomp.llvm_backend.host import JOIN, RUN
 from redcomp.llvm_backend.jit import Library
 from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, JOB_WORDS
 from redcomp.runtime import threads
-from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
+from redcomp.runtime.tasks import Blocks, Integers, Plan, grain
 from redcomp.runtime.words import words
 
 # Enough tasks that an uneven machine is used well.
@@ -75,7 +75,7 @@ class HostKernel:
         self._run = _FUNCTION(library.address(RUN))
         self._join = _FUNCTION(library.address(JOIN))
         alone = SHARED_OPERATIONS // max(1, operations)
-        self.grain = Grain(lanes * rows, lanes * chunk, TASKS, SPLIT_COLUMNS, alone, can_split)
+        self.grain = grain(lanes * rows, lanes * chunk, TASKS, SPLIT_COLUMNS, alone, can_split)
         self._lanes, self._scratch_bytes, self._total_bytes = lanes, scratch_bytes, total_bytes
 
     def __call__(

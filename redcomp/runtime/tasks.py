@@ -40,6 +40,12 @@ class Grain:
     can_split: bool = True
 
 
+# Grains are compared by identity, which is fast; kernels that are alike share one, and so plans.
+grain = functools.lru_cache(maxsize=256)(Grain)
+# Plans that blocks keep: blocks may outlive many kernels.
+_PLANS = 64
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """A task table, which every entry of a batch shares.
@@ -72,7 +78,7 @@ class Blocks:
     intervals  (intervals, 2): first column, and the one after the last; within a block ascending
                and disjoint, none of them empty
 
-    Plans are kept as long as the blocks.
+    Plans of the latest calls are kept as long as the blocks.
     """
 
     rows: Integers
@@ -110,6 +116,8 @@ class Blocks:
         key = (entries, grain)
         plan = self._plans.get(key)
         if plan is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
             plan = self._plans[key] = _make_plan(self, entries, grain)
         return plan
 

@@ -14,7 +14,7 @@ from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
 from redcomp.frontend.calls import AXES, Call, prepare, sizes
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.pair_reduction import PairReduction, remembered
 from redcomp.frontend.ranges import Ranges
 from redcomp.frontend.tables import Read, without_reads
 from redcomp.torch.places import CudaTensors, Place
@@ -119,7 +119,7 @@ class Computation:
         return any(row.places for row in self.reduction.rows_of_outputs)
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered
 def prepare_computation(
     reduction: PairReduction,
     shapes: tuple[torch.Size, ...],
@@ -332,7 +332,7 @@ class _Reduce(torch.autograd.Function):
         return None, None, None, *result
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered
 def _sweeps(
     reduction: PairReduction, wanted: tuple[bool, ...], given: tuple[bool, ...]
 ) -> list[tuple[tuple[int, ...], PairReduction]]:

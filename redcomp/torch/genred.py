@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.backends import device_number, wants_gpu
 from redcomp.frontend.calls import check_count, check_integers, sizes
 from redcomp.frontend.genred import GenredBase
-from redcomp.frontend.pair_reduction import PairReduction, Parameter
+from redcomp.frontend.pair_reduction import PairReduction, Parameter, remembered
 from redcomp.runtime.driver import Driver, given_driver
 from redcomp.torch.autograd import (
     INTEGERS,
@@ -95,7 +94,9 @@ def call(
         raise _no_tensor(genred.reduction, args)
     wants_gpu(backend)
     number, default = device_number(device_id), torch.get_default_dtype()
-    prepared = _prepare(genred, described, backend, number, given_driver(), default)
+    prepared = _prepare(
+        genred.reduction, genred, described, backend, number, given_driver(), default
+    )
     return prepared.run(args, ranges, out)
 
 
@@ -141,8 +142,9 @@ class _Prepared:
         )
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered
 def _prepare(
+    reduction: PairReduction,
     genred: GenredBase,
     described: tuple[tuple[torch.Size, torch.dtype, torch.device], ...],
     backend: str,
@@ -155,7 +157,6 @@ def _prepare(
     Which driver was given and PyTorch's default dtype are asked for again here, and are arguments
     because they count.
     """
-    reduction = genred.reduction
     check_count(reduction, len(described))
     if not described:
         raise ArgumentError("a formula without variables has no dtype")
