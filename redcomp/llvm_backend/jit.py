@@ -41,14 +41,36 @@ def _switch_on(option: str) -> None:
     llvm.set_option("redcomp", option)
 
 
-@functools.lru_cache(maxsize=32)
-def _machine(triple: str, cpu: str, features: str, options: tuple[str, ...]) -> Any:
-    _initialize()
-    for option in options:
-        _switch_on(option)
-    return llvm.Target.from_triple(triple).create_target_machine(
-        cpu=cpu, features=features, opt=2, reloc="pic", codemodel="small"
-    )
+class _Tools:
+    """What compiles for a target.  It is kept: llvmlite frees little of a builder or its passes."""
+
+    def __init__(
+        self,
+        triple: str,
+        cpu: str,
+        features: str,
+        options: tuple[str, ...],
+        passes: tuple[str, ...],
+    ) -> None:
+        _initialize()
+        for option in options:
+            _switch_on(option)
+        self.machine = llvm.Target.from_triple(triple).create_target_machine(
+            cpu=cpu, features=features, opt=2, reloc="pic", codemodel="small"
+        )
+        self._builder = llvm.create_pass_builder(
+            self.machine, llvm.create_pipeline_tuning_options()
+        )
+        self._passes = llvm.create_new_module_pass_manager()
+        for name in passes:
+            getattr(self._passes, f"add_{name}_pass")()
+
+    def optimize(self, module: Any) -> None:
+        module.data_layout = str(self.machine.target_data)
+        self._passes.run(module, self._builder)
+
+
+_tools = functools.lru_cache(maxsize=32)(_Tools)
 
 
 def _of_optimized(text: str, target: Target, read: Callable[[Any, Any], T]) -> T:
@@ -64,15 +86,12 @@ def _of_optimized(text: str, target: Target, read: Callable[[Any, Any], T]) -> T
 @contextlib.contextmanager
 def _optimized(text: str, target: Target) -> Iterator[tuple[Any, Any]]:
     """In a context of its own: LLVM keeps every type and constant as long as the context."""
-    machine = _machine(target.triple, target.cpu, target.features, target.llvm_options)
+    tools = _tools(
+        target.triple, target.cpu, target.features, target.llvm_options, target.llvm_passes
+    )
     with llvm.create_context() as context, _parsed(text, context) as module:
-        module.data_layout = str(machine.target_data)
-        builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
-        passes = llvm.create_new_module_pass_manager()
-        for name in target.llvm_passes:
-            getattr(passes, f"add_{name}_pass")()
-        passes.run(module, builder)
-        yield module, machine
+        tools.optimize(module)
+        yield module, tools.machine
 
 
 def _parsed(text: str, context: Any) -> Any:
