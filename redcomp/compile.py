@@ -376,6 +376,7 @@ class HostLowering(Lowering[Schedule]):
             lanes=schedule.lanes,
             rows=schedule.rows,
             chunk=schedule.chunk,
+            tile=schedule.tile,
             operations=sum(self.operations.values()),
             scratch_bytes=module.scratch_bytes,
             total_bytes=module.total_bytes,

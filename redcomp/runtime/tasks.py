@@ -42,6 +42,8 @@ class Grain:
 
 # Grains are compared by identity, which is fast; kernels that are alike share one, and so plans.
 grain = functools.lru_cache(maxsize=256)(Grain)
+# A call is long from so many times the pairs that are divided: there, waking a thread costs little.
+_LONG = 10
 # Plans that blocks keep: blocks may outlive many kernels.
 _PLANS = 64
 
@@ -51,6 +53,7 @@ class Plan:
     """A task table, which every entry of a batch shares.
 
     is_shared   whether the call is divided
+    is_long     whether it may take so long that somebody interrupts it
     rows        that a task holds at most
     partials    the tasks of an entry that leave their totals to be joined
     tasks       (tasks, words): a record each, of `TASK_WORDS`
@@ -60,6 +63,7 @@ class Plan:
     """
 
     is_shared: bool
+    is_long: bool
     rows: int
     partials: int
     tasks: Integers
@@ -134,7 +138,8 @@ def _make_plan(blocks: Blocks, entries: int, grain: Grain) -> Plan:
     """Cut the blocks, which every entry of the batch has, into tasks."""
     heights, widths = blocks.heights, blocks.widths
     rows = blocks.covered * entries
-    is_shared = int(heights @ widths) * entries > grain.pairs_alone
+    pairs = int(heights @ widths) * entries
+    is_shared = pairs > grain.pairs_alone
     wanted = -(-rows // grain.tasks) if is_shared else rows
     chunk_rows = min(grain.chunk, max(grain.step, -(-wanted // grain.step) * grain.step))
     chunks = -(-heights // chunk_rows)
@@ -171,7 +176,8 @@ def _make_plan(blocks: Blocks, entries: int, grain: Grain) -> Plan:
     )
     # The longest first, so that no thread begins one when the others have finished.
     tasks = tasks[np.argsort(-(heights * (widths // splits))[block], kind="stable")]
-    return Plan(is_shared, chunk_rows, int(is_partial.sum()), tasks, intervals, joins)
+    is_long = pairs > _LONG * grain.pairs_alone
+    return Plan(is_shared, is_long, chunk_rows, int(is_partial.sum()), tasks, intervals, joins)
 
 
 def _split_columns(blocks: Blocks, widths: Integers, splits: Integers) -> tuple[Integers, Integers]:
