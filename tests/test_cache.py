@@ -78,7 +78,7 @@ def test_a_second_store_replaces_the_first(cache):
 
 def test_a_new_format_misses_without_removing(cache, monkeypatch):
     path = entry(cache)
-    monkeypatch.setattr(module, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(module, "FORMAT_VERSION", module.FORMAT_VERSION + 1)
     assert cache.load("key") is None
     assert path.exists()
 
