@@ -255,6 +255,17 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "text": ("grid_cluster", (np.zeros((3, 2)), "big"), "size must be a number"),
     "tiny size": ("grid_cluster", (np.array([[0.0], [1e300]]), 1e-300), "size is too small"),
     "float labels": ("cluster_ranges", (np.zeros(3),), "lab must hold integers"),
+    "huge": ("cluster_ranges", (np.array([0, 2**31]),), "lab has the label 2147483648, but"),
+    "huge centroids": (
+        "cluster_centroids",
+        (np.ones((2, 1)), np.array([2**40, 0])),
+        "lab has the label 1099511627776, but there are only 2 points",
+    ),
+    "huge ranges and centroids": (
+        "cluster_ranges_centroids",
+        (np.ones((2, 1)), np.array([2**62, 0])),
+        "lab has the label",
+    ),
     "negative": ("cluster_ranges", (np.array([0, -1]),), "lab must not be negative"),
     "matrix": ("cluster_ranges", (np.zeros((2, 2), int),), r"lab must have shape \(M,\)"),
     "counts": ("cluster_ranges", (np.zeros(3, int), np.ones((3, 1), int)), "Nlab must have"),

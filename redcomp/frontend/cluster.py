@@ -43,6 +43,10 @@ class Library:
     segment_sums: Callable[[Array, Array, int], Array]
 
 
+# Clusters may be without points, but arrays that have a place for each are not to fill the memory.
+MOST_EMPTY = 2**20
+
+
 def grid_cluster(library: Library, x: Array, size: object) -> Array:
     """The label of each point's cubic cell; cells are numbered in lexicographic order."""
     xp = library.xp
@@ -211,6 +215,14 @@ def _labels(library: Library, lab: Any) -> Array:
 
 
 def _counts(library: Library, labels: Array) -> Array:
+    """The number of points with each label from 0 to the largest."""
+    points = labels.shape[0]
+    largest = int(labels.max()) if points else 0
+    if largest >= points + MOST_EMPTY:
+        raise ArgumentError(
+            f"lab has the label {largest}, but there are only {points} points: number clusters "
+            "from 0 to C - 1"
+        )
     return library.to_int64(library.xp.bincount(labels))
 
 
