@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import time
@@ -19,7 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import llvmlite
 
 from redcomp import config
-from redcomp.concurrency import Latest, once
+from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
 from redcomp.ir import Kernel, Nest, Value, topological
@@ -211,7 +210,7 @@ class Lowering(Generic[S]):
         self.given_schedule, self.few_rows = schedule, few_rows
         self.dumper = Dumper.from_settings(kernel, f"{target.name} {options}")
 
-    @functools.cached_property
+    @cached_property
     def programs(self) -> list[tuple[str, Program]]:
         """The program after each pass, by the stage's name."""
         context = Context(self.target, self.options)
@@ -228,7 +227,7 @@ class Lowering(Generic[S]):
         """The legal, hoisted nest of loops."""
         return _nest(self.programs[-1][1], "the code generator")
 
-    @functools.cached_property
+    @cached_property
     def schedule(self) -> S:
         """The layout of the loops: the one that was asked for or the one that is chosen."""
         return self.choose_schedule() if self.given_schedule is None else self.given_schedule
@@ -256,17 +255,17 @@ class Lowering(Generic[S]):
         rows, cols = self.block
         return f"{stage}.{rows}x{cols}.{suffix}"
 
-    @functools.cached_property
+    @cached_property
     def llvm(self) -> str:
         """The LLVM module after LLVM's optimiser."""
         return jit.optimized_llvm(self.module_text, self.target)
 
-    @functools.cached_property
+    @cached_property
     def asm(self) -> str:
         """The target's assembly: of the host, or PTX."""
         return jit.assembly(self.module_text, self.target)
 
-    @functools.cached_property
+    @cached_property
     def stages(self) -> dict[str, str]:
         """Every stage's text, in order."""
         texts = {name: print_program(program) for name, program in self.programs}
@@ -277,7 +276,7 @@ class Lowering(Generic[S]):
             self.file_name(*self.ASSEMBLY): self.asm,
         }
 
-    @functools.cached_property
+    @cached_property
     def operations(self) -> Mapping[str, int]:
         """Arithmetic operations of the IR a pair, by name."""
         return _operations(self.nest.pairs)
@@ -329,7 +328,7 @@ class HostLowering(Lowering[Schedule]):
     def block(self) -> tuple[int, int]:
         return self.schedule.rows, self.schedule.cols
 
-    @functools.cached_property
+    @cached_property
     def module(self) -> HostModule:
         """The LLVM module and the memory it needs."""
         module = host_module(self.nest, self.dtype, self.target, self.schedule)
@@ -394,7 +393,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     def choose_schedule(self) -> PtxSchedule:
         return self.planned[0].schedule
 
-    @functools.cached_property
+    @cached_property
     def planned(self) -> tuple[PlannedPart, ...]:
         """The parts that results are computed in, and their schedules."""
         return plan(self.nest, self.dtype, self.target, self.few_rows, self.given_schedule)
@@ -403,7 +402,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     def block(self) -> tuple[int, int]:
         return self.schedule.rows, self.schedule.cols
 
-    @functools.cached_property
+    @cached_property
     def module(self) -> PtxModule:
         """The LLVM module and the memory it needs."""
         module = ptx_module(self.planned, len(self.nest.results), self.dtype, self.target)
@@ -414,7 +413,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     def module_text(self) -> str:
         return self.module.text
 
-    @functools.cached_property
+    @cached_property
     def costs(self) -> tuple[Cost, ...]:
         """What the kernel of each part costs; needs NVIDIA's assembler and disassembler."""
         schedules = [planned.schedule for planned in self.planned]

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -81,6 +81,30 @@ def _start(function: Callable[[], None]) -> bool:
     except (RuntimeError, MemoryError, ValueError):
         return False
     return True
+
+
+class cached_property(Generic[T]):  # noqa: N801 (named as what it stands for)
+    """`functools.cached_property` without the lock that it has before Python 3.12.
+
+    All instances share that one, so compilations would wait for each other, and a fork may find it
+    held by a thread that the child has not.
+    """
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        self.function, self.__doc__ = function, function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> cached_property[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> cached_property[T] | T:
+        if instance is None:
+            return self
+        value: T = vars(instance).setdefault(self.name, self.function(instance))
+        return value
 
 
 class Known(Protocol[K_contra, T]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -13,6 +12,7 @@ import torch
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
+from redcomp.concurrency import cached_property
 from redcomp.frontend.calls import AXES, Call, prepare, sizes
 from redcomp.frontend.pair_reduction import PairReduction, remembered
 from redcomp.frontend.ranges import Ranges
@@ -78,7 +78,7 @@ class Computation:
         call.launch(blocks, [r.data_ptr() for r in results], addresses, on)
         return results
 
-    @functools.cached_property
+    @cached_property
     def _empty(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
         """Shape and dtype of each result."""
         return [
@@ -86,34 +86,34 @@ class Computation:
             for shape, result in zip(self.call.results, self.reduction.results, strict=True)
         ]
 
-    @functools.cached_property
+    @cached_property
     def _integers(self) -> list[int]:
         """The positions of arguments that are integers."""
         return [n for n, p in enumerate(self.reduction.parameters) if p.is_integer]
 
-    @functools.cached_property
+    @cached_property
     def tables(self) -> list[int]:
         """The positions of arguments that are parameters."""
         return [n for n, p in enumerate(self.reduction.parameters) if p.kind == "parameter"]
 
-    @functools.cached_property
+    @cached_property
     def values(self) -> list[int]:
         """The results that are values."""
         return [n for n, r in enumerate(self.reduction.results) if r.kind == "value"]
 
-    @functools.cached_property
+    @cached_property
     def differentiable(self) -> list[bool]:
         """Which results `_Reduce` differentiates: its extrema are constants."""
         rows = self.reduction.rows_of_outputs
         return [r.kind == "value" and not rows[r.output].places for r in self.reduction.results]
 
-    @functools.cached_property
+    @cached_property
     def saved(self) -> list[int]:
         """The results that derivatives are computed from."""
         rows = self.reduction.rows_of_outputs
         return [n for n, r in enumerate(self.reduction.results) if rows[r.output].saves]
 
-    @functools.cached_property
+    @cached_property
     def has_extrema(self) -> bool:
         """Whether there are values that depend on the pairs at some places only."""
         return any(row.places for row in self.reduction.rows_of_outputs)
