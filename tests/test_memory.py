@@ -68,7 +68,9 @@ print((resident() - before) / count, (mappings() - mapped) / count, resident() /
         pytest.param("numpy", 80, 70, id="150 formulas"),
         pytest.param("torch", 40, 30, id="70 formulas with gradients"),
         pytest.param("numpy", 300, 3000, marks=pytest.mark.sampled(2**40), id="3,000 formulas"),
-        pytest.param("torch", 200, 1500, marks=pytest.mark.sampled(2**40), id="1,500 formulas with gradients"),
+        pytest.param(
+            "torch", 200, 1500, marks=pytest.mark.sampled(2**40), id="1,500 formulas with gradients"
+        ),
     ],
 )
 def test_distinct_formulas_leave_no_memory(library: str, warm: int, count: int) -> None:

@@ -236,7 +236,7 @@ def remembered(
     """
 
     @functools.wraps(function)
-    def look_up(reduction: PairReduction, *rest: P.args, **options: P.kwargs) -> R:
+    def look_up(reduction: PairReduction, /, *rest: P.args, **options: P.kwargs) -> R:
         known = reduction._remembered.get(function)
         if known is None:
             own = functools.partial(function, reduction)
