@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-import functools
+import hashlib
 import json
 import time
 from collections import Counter
@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import llvmlite
 
 from redcomp import config
+from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
 from redcomp.ir import Kernel, Nest, Value, topological
@@ -222,7 +223,7 @@ class Lowering(Generic[S]):
         self.given_schedule, self.few_rows = schedule, few_rows
         self.dumper = Dumper.from_settings(kernel, f"{target.name} {options}")
 
-    @functools.cached_property
+    @cached_property
     def programs(self) -> list[tuple[str, Program]]:
         """The program after each pass, by the stage's name."""
         context = Context(self.target, self.options)
@@ -239,7 +240,7 @@ class Lowering(Generic[S]):
         """The legal, hoisted nest of loops."""
         return _nest(self.programs[-1][1], "the code generator")
 
-    @functools.cached_property
+    @cached_property
     def schedule(self) -> S:
         """The layout of the loops: the one that was asked for or the one that is chosen."""
         return self.choose_schedule() if self.given_schedule is None else self.given_schedule
@@ -267,17 +268,17 @@ class Lowering(Generic[S]):
         rows, cols = self.block
         return f"{stage}.{rows}x{cols}.{suffix}"
 
-    @functools.cached_property
+    @cached_property
     def llvm(self) -> str:
         """The LLVM module after LLVM's optimiser."""
         return jit.optimized_llvm(self.module_text, self.target)
 
-    @functools.cached_property
+    @cached_property
     def asm(self) -> str:
         """The target's assembly: of the host, or PTX."""
         return jit.assembly(self.module_text, self.target)
 
-    @functools.cached_property
+    @cached_property
     def stages(self) -> dict[str, str]:
         """Every stage's text, in order."""
         texts = {name: print_program(program) for name, program in self.programs}
@@ -288,7 +289,7 @@ class Lowering(Generic[S]):
             self.file_name(*self.ASSEMBLY): self.asm,
         }
 
-    @functools.cached_property
+    @cached_property
     def operations(self) -> Mapping[str, int]:
         """Arithmetic operations of the IR a pair, by name."""
         return _operations(self.nest.pairs)
@@ -320,11 +321,12 @@ class Lowering(Generic[S]):
             },
         )
 
-    def key(self) -> str:
-        """All that the code depends on."""
+    def key(self) -> bytes:
+        """A digest of all that the code depends on."""
         target, text = self.target, self.module_text
         compiler = [llvmlite.__version__, *target.llvm_passes, *target.llvm_options]
-        return json.dumps([*compiler, target.triple, target.cpu, target.features, text])
+        described = json.dumps([*compiler, target.triple, target.cpu, target.features])
+        return hashlib.sha256(f"{described}\n{text}".encode()).digest()
 
 
 class HostLowering(Lowering[Schedule]):
@@ -339,7 +341,7 @@ class HostLowering(Lowering[Schedule]):
     def block(self) -> tuple[int, int]:
         return self.schedule.rows, self.schedule.cols
 
-    @functools.cached_property
+    @cached_property
     def module(self) -> HostModule:
         """The LLVM module and the memory it needs."""
         module = host_module(self.nest, self.dtype, self.target, self.schedule)
@@ -376,10 +378,9 @@ class HostLowering(Lowering[Schedule]):
         """Compile, or fetch from a cache, and load; raises CompilerError for another machine."""
         check_runs_here(self.target)
         start = time.perf_counter()
-        key = self.key()
-        kernel = _loaded.get(key)
-        if kernel is not None:
-            return kernel
+        return once(_on_host, self.key(), lambda: self._loaded(start))
+
+    def _loaded(self, start: float) -> HostKernel:
         code, was_cached = self.object_code()
         module, schedule = self.module, self.schedule
         kernel = HostKernel(
@@ -387,12 +388,12 @@ class HostLowering(Lowering[Schedule]):
             lanes=schedule.lanes,
             rows=schedule.rows,
             chunk=schedule.chunk,
+            tile=schedule.tile,
             operations=sum(self.operations.values()),
             scratch_bytes=module.scratch_bytes,
             total_bytes=module.total_bytes,
             can_split=bool(self.nest.joins),
         )
-        kernel = _loaded.setdefault(key, kernel)
         self.report(time.perf_counter() - start, was_cached)
         return kernel
 
@@ -405,7 +406,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     def choose_schedule(self) -> PtxSchedule:
         return self.planned[0].schedule
 
-    @functools.cached_property
+    @cached_property
     def planned(self) -> tuple[PlannedPart, ...]:
         """The parts that results are computed in, and their schedules."""
         return plan(self.nest, self.dtype, self.target, self.few_rows, self.given_schedule)
@@ -414,7 +415,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     def block(self) -> tuple[int, int]:
         return self.schedule.rows, self.schedule.cols
 
-    @functools.cached_property
+    @cached_property
     def module(self) -> PtxModule:
         """The LLVM module and the memory it needs."""
         module = ptx_module(self.planned, len(self.nest.results), self.dtype, self.target)
@@ -425,7 +426,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     def module_text(self) -> str:
         return self.module.text
 
-    @functools.cached_property
+    @cached_property
     def costs(self) -> tuple[Cost, ...]:
         """What the kernel of each part costs; needs NVIDIA's assembler and disassembler."""
         schedules = [planned.schedule for planned in self.planned]
@@ -467,19 +468,21 @@ class GpuLowering(Lowering[PtxSchedule]):
     def load(self) -> GpuKernel:
         """Compile, or fetch from a cache; devices get the code when they first run it."""
         start = time.perf_counter()
-        key = self.key()
-        known = _on_gpus.get(key)
-        if known is not None:
-            return known
+        return once(_on_gpus, self.key(), lambda: self._loaded(start))
+
+    def _loaded(self, start: float) -> GpuKernel:
         code, was_cached = self.object_code()
-        kernel = _on_gpus.setdefault(key, GpuKernel(code.decode(), self.module.launches))
+        kernel = GpuKernel(code.decode(), self.module.launches)
         self.report(time.perf_counter() - start, was_cached)
         return kernel
 
 
-# Loaded kernels of this process.  They are small, and code cannot be unloaded while it may run.
-_loaded: dict[str, HostKernel] = {}
-_on_gpus: dict[str, GpuKernel] = {}
+# Kernels that are kept though no reduction holds them: they are likely to be asked for again.
+KEPT_KERNELS = 64
+
+# Loaded kernels of this process, by their keys.
+_on_host: Latest[bytes, HostKernel] = Latest(KEPT_KERNELS)
+_on_gpus: Latest[bytes, GpuKernel] = Latest(KEPT_KERNELS)
 
 
 def lower(

@@ -8,11 +8,15 @@
 | REDCOMP_OVERRIDE    | directory: read edited stages from it | none                               |
 | REDCOMP_CACHE_DIR   | directory of the disk cache;          | the user's cache directory, below  |
 |                     | empty, 0 or off: no disk cache        |                                    |
+| REDCOMP_DATA_DIR    | directory of the key that signs the   | the user's data directory, below   |
+|                     | disk cache's entries                  |                                    |
 | REDCOMP_VERIFY      | 1: check the IR after every pass      | 0                                  |
 | REDCOMP_TARGET      | host target: sse2, avx2, avx512, neon | empty: the machine it runs on      |
 
 The user's cache directory is $XDG_CACHE_HOME/redcomp or ~/.cache/redcomp, on macOS
-~/Library/Caches/redcomp, on Windows %LOCALAPPDATA%\\redcomp.
+~/Library/Caches/redcomp, on Windows %LOCALAPPDATA%\\redcomp.  The user's data directory is
+$XDG_DATA_HOME/redcomp or ~/.local/share/redcomp, on macOS ~/Library/Application Support/redcomp, on
+Windows %APPDATA%\\redcomp.
 
 Except for REDCOMP_CACHE_DIR an empty value counts as unset.  A value that cannot be understood
 raises `ConfigError`, which names the variable.
@@ -71,6 +75,12 @@ def cache_directory() -> Path | None:
     return None if raw.strip().lower() in ("", "0", "off") else _directory(raw)
 
 
+def data_directory() -> Path | None:
+    """REDCOMP_DATA_DIR: where this user's signing key is; None if homeless."""
+    raw = os.environ.get("REDCOMP_DATA_DIR")
+    return _directory(raw) if raw else default_data_directory(sys.platform, os.environ)
+
+
 def verify() -> bool:
     """REDCOMP_VERIFY: whether the IR is verified after every pass."""
     raw = os.environ.get("REDCOMP_VERIFY")
@@ -94,12 +104,26 @@ def default_cache_directory(platform: str, environ: Mapping[str, str]) -> Path |
     elif platform == "darwin":
         base = os.path.expanduser("~/Library/Caches")
     else:
-        base = environ.get("XDG_CACHE_HOME", "")
-        # "All paths set in these environment variables must be absolute.  If an implementation
-        # encounters a relative path [...] it should [...] ignore it": XDG base directories, 0.8.
-        if not os.path.isabs(base):
-            base = os.path.expanduser("~/.cache")
+        base = _xdg(environ.get("XDG_CACHE_HOME", ""), "~/.cache")
     return None if base.startswith("~") else Path(base, "redcomp")
+
+
+def default_data_directory(platform: str, environ: Mapping[str, str]) -> Path | None:
+    """The platform's place for a user's data; None if the user has no home directory."""
+    if platform == "win32":
+        base = environ.get("APPDATA") or os.path.expanduser(r"~\AppData\Roaming")
+    elif platform == "darwin":
+        base = os.path.expanduser("~/Library/Application Support")
+    else:
+        base = _xdg(environ.get("XDG_DATA_HOME", ""), "~/.local/share")
+    return None if base.startswith("~") else Path(base, "redcomp")
+
+
+def _xdg(given: str, default: str) -> str:
+    """ "All paths set in these environment variables must be absolute.  If an implementation
+    encounters a relative path [...] it should [...] ignore it": XDG base directories, 0.8.
+    """
+    return given if os.path.isabs(given) else os.path.expanduser(default)
 
 
 @functools.lru_cache(maxsize=32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,12 @@ from pathlib import Path
 from redcomp import config
 from redcomp.ir import Kernel, Nest
 from redcomp.text import parse_kernel, parse_nest, print_program
+from redcomp.trust import COMMON_FLAGS, check_directory, read_file
 from redcomp.verify import verify
+
+# In bytes.
+LONGEST_STAGE = 2**28
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | COMMON_FLAGS
 
 
 class Dumper:
@@ -50,13 +56,10 @@ class Dumper:
         if not self.name:
             return text
         if self.override:
-            edited = self.override / self.name / stage
-            if edited.is_file():
-                text = edited.read_text()
+            edited = _edited(self.override, self.name, stage)
+            text = text if edited is None else edited
         if self.dump:
-            path = self.dump / self.name / stage
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            _write(self.dump, self.name, stage, text)
         return text
 
     def compiled(self, what: str, late: Callable[[], Mapping[str, str]]) -> None:
@@ -73,6 +76,32 @@ class Dumper:
             llvm, code = late().values()
             for title, text in (("LLVM", llvm), ("machine code", code))[: self.level - 2]:
                 _show(f"{self.name} {title}", text)
+
+
+def _edited(directory: Path, name: str, stage: str) -> str | None:
+    """An edited stage, which will be run: so nobody else may have written it."""
+    path = directory / name / stage
+    try:
+        for folder in (directory, path.parent):
+            check_directory(folder)
+        return read_file(path, LONGEST_STAGE).decode().replace("\r\n", "\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise config.ConfigError(f"REDCOMP_OVERRIDE: {error}") from None
+
+
+def _write(directory: Path, name: str, stage: str, text: str) -> None:
+    """Write a stage; not through a link, with which somebody else could choose the file."""
+    path = directory / name / stage
+    try:
+        for folder in (directory, path.parent):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            check_directory(folder)
+        with open(os.open(path, _WRITE, 0o666), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise config.ConfigError(f"REDCOMP_DUMP: {error}") from None
 
 
 def _show(title: str, text: str) -> None:

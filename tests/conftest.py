@@ -1,7 +1,8 @@
 """Settings of every test: no backend needed.
 
 The environment is set when this file is imported, so before any test imports redcomp: every pass is
-verified, and machine code is cached in a folder of this session's own.
+verified, and machine code is cached in a folder of this session's own,
+with a key of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, settings
 _CACHE = tempfile.TemporaryDirectory(prefix="redcomp-tests-")
 os.environ["REDCOMP_VERIFY"] = "1"
 os.environ["REDCOMP_CACHE_DIR"] = _CACHE.name
+os.environ["REDCOMP_DATA_DIR"] = os.path.join(_CACHE.name, "data")
 
 # Compiling makes the first example of a test slow, so no example has a deadline.  In continuous
 # integration the same examples are drawn each time; elsewhere each run draws new ones.

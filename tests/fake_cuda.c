@@ -111,6 +111,7 @@ EXPORT int cuModuleLoadData(void **module, const void *code) {
   SAY("load in %p: %s", stack[depth], (const char *)code);
   return *module = (void *)0x5000000005, 0;
 }
+EXPORT int cuModuleUnload(void *module) { return SAY("unload %p", module), 0; }
 EXPORT int cuModuleGetFunction(void **function, void *module, const char *name) {
   if (is("memory")) return SAY("no memory"), OUT_OF_MEMORY;
   SAY("function %s of %p", name, module);

@@ -43,6 +43,7 @@ class ModelDriver:
         self.launches: list[tuple[str, int, int, int, dict[str, int]]] = []
         self.memory: dict[int, Any] = {}
         self.visits: collections.Counter[tuple[int, int, int]] = collections.Counter()
+        self.modules: set[int] = set()
         self._handles = itertools.count(1)
         self._functions: dict[int, str] = {}
 
@@ -56,7 +57,12 @@ class ModelDriver:
     def load(self, device: Device, code: bytes) -> int:
         self.calls["load"] += 1
         assert code.startswith(device.target.encode())
-        return next(self._handles)
+        self.modules.add(handle := next(self._handles))
+        return handle
+
+    def unload(self, device: Device, module: int) -> None:
+        self.calls["unload"] += 1
+        self.modules.remove(module)
 
     def function(self, device: Device, module: int, name: str) -> int:
         handle = next(self._handles)

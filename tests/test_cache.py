@@ -9,17 +9,15 @@ import os
 import stat
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from cache_files import entry, files, posix, reports
 
 from redcomp import config
 from redcomp.runtime import cache as module
 from redcomp.runtime.cache import DiskCache, default_cache
 
 pytestmark = pytest.mark.slow
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX ownership and modes")
 
 
 @pytest.fixture(autouse=True)
@@ -30,21 +28,6 @@ def warnings_on(monkeypatch):
 @pytest.fixture
 def cache(tmp_path) -> DiskCache:
     return DiskCache(tmp_path / "nested" / "cache")
-
-
-def files(cache: DiskCache) -> list[Path]:
-    return sorted(cache.directory.iterdir()) if cache.directory.exists() else []
-
-
-def entry(cache: DiskCache, key: str = "key", data: bytes = b"data") -> Path:
-    """The file of a stored entry, the only file."""
-    cache.store(key, data)
-    (path,) = files(cache)
-    return path
-
-
-def reports(caplog) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == "redcomp"]
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 5000])
@@ -78,7 +61,7 @@ def test_a_second_store_replaces_the_first(cache):
 
 def test_a_new_format_misses_without_removing(cache, monkeypatch):
     path = entry(cache)
-    monkeypatch.setattr(module, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(module, "FORMAT_VERSION", module.FORMAT_VERSION + 1)
     assert cache.load("key") is None
     assert path.exists()
 
@@ -426,3 +409,62 @@ def test_no_home_is_no_cache(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     assert default_cache() is None
+
+
+# -- entries that no store of ours has made --------------------------------------------------------
+
+
+AN_HOUR = 3600
+
+
+@pytest.mark.parametrize("ahead", [2 * AN_HOUR, 400 * 24 * AN_HOUR])
+def test_entries_from_the_future_do_not_starve_new_ones(cache, ahead):
+    cache.limit = 3 * (module.HEADER.size + 100)
+    for k in range(3):
+        cache.store(str(k), bytes(100))
+    for path in files(cache):
+        os.utime(path, (time.time() + ahead,) * 2)
+    for key in "abc":
+        cache.store(key, bytes(100))
+    cache.prune()
+    assert [key for key in "012abc" if cache.load(key) is not None] == ["a", "b", "c"]
+
+
+def test_a_temporary_file_from_the_future_is_removed(cache):
+    entry(cache)
+    path = cache.directory / f"a{module.TEMPORARY_SUFFIX}"
+    path.write_bytes(b"")
+    os.utime(path, (time.time() + 400 * 24 * AN_HOUR,) * 2)
+    cache.prune()
+    assert not path.exists()
+
+
+@posix
+def test_a_huge_sparse_entry_is_a_miss_and_is_replaced(cache, caplog):
+    path = entry(cache)
+    os.truncate(path, 2**43)
+    assert cache.load("key") is None
+    assert "more than" in reports(caplog)[0]
+    cache.store("key", b"new")
+    assert cache.load("key") == b"new"
+
+
+@posix
+def test_a_huge_sparse_entry_does_not_push_others_out(cache):
+    huge = entry(cache, "huge")
+    os.truncate(huge, 2**43)
+    cache.store("key", b"data")
+    cache.prune()
+    assert not huge.exists()
+    assert cache.load("key") == b"data"
+
+
+def test_the_number_of_entries_is_bounded(cache, monkeypatch):
+    monkeypatch.setattr(module, "STORES_PER_PRUNE", 4)
+    cache.entries = 10
+    for k in range(60):
+        cache.store(str(k), b"")
+        assert len(files(cache)) <= 10 + 4
+    cache.prune()
+    assert len(files(cache)) == 10
+    assert cache.load("59") == b""

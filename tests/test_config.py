@@ -144,3 +144,30 @@ def test_default_cache_directories(monkeypatch, platform, environ, expected):
 def test_without_a_home_there_is_no_cache_directory(monkeypatch, platform):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does without a home
     assert config.default_cache_directory(platform, {}) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="HOME is the home directory on POSIX only")
+@pytest.mark.parametrize(
+    ("platform", "environ", "expected"),
+    [
+        ("linux", {"XDG_DATA_HOME": "/data"}, "/data/redcomp"),
+        ("linux", {}, "/home/ada/.local/share/redcomp"),
+        ("linux", {"XDG_DATA_HOME": "relative"}, "/home/ada/.local/share/redcomp"),
+        ("darwin", {}, "/home/ada/Library/Application Support/redcomp"),
+        ("win32", {"APPDATA": "/roaming"}, "/roaming/redcomp"),
+    ],
+)
+def test_default_data_directories(monkeypatch, platform, environ, expected):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert config.default_data_directory(platform, environ) == Path(expected)
+    assert config.default_cache_directory(platform, environ) != Path(expected)
+
+
+def test_the_data_directory_can_be_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("REDCOMP_DATA_DIR", str(tmp_path))
+    assert config.data_directory() == tmp_path
+    monkeypatch.setenv("REDCOMP_DATA_DIR", "")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does without a home
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("APPDATA", raising=False)
+    assert config.data_directory() is None

@@ -83,6 +83,7 @@ def test_code_is_assembled_and_loaded_in_the_context_of_its_device(library: Path
         module = driver.load(second, code)
         function = driver.function(second, module, "redcomp_run")
         print(code, hex(module), hex(function), driver.resident_blocks(second, function, 128))
+        driver.unload(second, module)
         """,
     )
     assert lines == [
@@ -94,6 +95,8 @@ def test_code_is_assembled_and_loaded_in_the_context_of_its_device(library: Path
         "function redcomp_run of 0x5000000005",
         "occupancy of 0x6000000006 with 128 threads, 0 bytes",
         "b'cubin of some PTX' 0x5000000005 0x6000000006 5",
+        "synchronize in 0x1001",
+        "unload 0x5000000005",
     ]
 
 

@@ -361,6 +361,29 @@ def test_what_a_recorded_call_points_to_stays() -> None:
     gpu._recorded.clear()
 
 
+def test_modules_of_kernels_that_are_gone_are_unloaded_when_another_one_is_loaded() -> None:
+    driver = ModelDriver()
+    arena, arrays = Arena(driver), problem(12, 10)
+    for _ in range(5):
+        run(GpuKernel("code", (driver.kernel,)), arena, whole(12, 10), arrays)
+        gc.collect()
+    assert (driver.calls["load"], driver.calls["unload"], len(driver.modules)) == (5, 4, 1)
+
+
+def test_the_module_of_a_recorded_call_stays() -> None:
+    driver = ModelDriver()
+    arena, arrays = Arena(driver), problem(12, 10)
+    recording = Queue(driver, driver.devices()[0], 5, arena.allocate, lambda: True)
+    addresses = [driver.adopt(array) for array in arrays]
+    kernel = GpuKernel("code", (driver.kernel,))
+    kernel(recording, whole(12, 10), addresses[:1], addresses[1:])
+    del kernel
+    gc.collect()
+    run(GpuKernel("code", (driver.kernel,)), arena, whole(12, 10), arrays)
+    assert driver.calls["unload"] == 0
+    gpu._recorded.clear()
+
+
 def test_offsets_of_the_latest_batches_are_kept() -> None:
     driver = ModelDriver()
     kernel, arena = GpuKernel("code", (driver.kernel,)), Arena(driver)

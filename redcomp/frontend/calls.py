@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -16,7 +15,7 @@ import numpy as np
 from redcomp import config
 from redcomp.errors import ArgumentError
 from redcomp.frontend.integers import fits
-from redcomp.frontend.pair_reduction import HOST, PairReduction, Parameter
+from redcomp.frontend.pair_reduction import HOST, PairReduction, Parameter, remembered
 from redcomp.frontend.ranges import Ranges, read_ranges
 from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES
 from redcomp.llvm_backend.schedule import SIZES
@@ -193,7 +192,7 @@ class Call:
         return np.stack(columns, axis=1)
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered
 def prepare(reduction: PairReduction, dtype: str, shapes: tuple[Sequence[int], ...]) -> Call:
     """The call with arguments of these full shapes; raises ArgumentError if they do not fit."""
     size = sizes(reduction, shapes)

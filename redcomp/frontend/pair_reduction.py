@@ -6,14 +6,16 @@ that are its gradients.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from redcomp.compile import GpuLowering, HostLowering, Options, lower
+from redcomp.concurrency import once
 from redcomp.errors import FormulaError
 from redcomp.frontend.aliases import Alias
 from redcomp.frontend.lower import lower_formulas
@@ -100,6 +102,9 @@ class PairReduction:
         default_factory=dict, repr=False
     )
     _derived: dict[Source, PairReduction] = field(default_factory=dict, repr=False)
+    _remembered: dict[Callable[..., Any], Callable[..., Any]] = field(
+        default_factory=dict, repr=False
+    )
 
     def __post_init__(self) -> None:
         kernel = self.untransposed("f64")  # the wider one: numbers that float32 lacks are fine
@@ -221,8 +226,35 @@ class PairReduction:
         key = (dtype, rows <= FEW_ROWS, target)
         kernel = self._compiled.get(key)
         if kernel is None:
-            kernel = self._compiled[key] = self.lower(dtype, target, key[1]).load()
+            kernel = once(self._compiled, key, lambda: self.lower(dtype, target, key[1]).load())
         return kernel
+
+
+R = TypeVar("R")
+P = ParamSpec("P")
+# Results of a function that a reduction keeps, of calls with different other arguments.
+_REMEMBERED = 128
+
+
+def remembered(
+    function: Callable[Concatenate[PairReduction, P], R],
+) -> Callable[Concatenate[PairReduction, P], R]:
+    """The function, its latest results kept by the reduction, as long as that lives.
+
+    A cache of the function's own would hold reductions, and their machine code, that nobody needs.
+    """
+
+    @functools.wraps(function)
+    def look_up(reduction: PairReduction, /, *rest: P.args, **options: P.kwargs) -> R:
+        known = reduction._remembered.get(function)
+        if known is None:
+            own = functools.partial(function, reduction)
+            known = functools.lru_cache(maxsize=_REMEMBERED)(own)
+            known = reduction._remembered.setdefault(function, known)
+        result: R = known(*rest, **options)
+        return result
+
+    return look_up
 
 
 def _empty_results(output: Output) -> list[tuple[int, tuple[float, ...]]]:

@@ -22,7 +22,6 @@ What fits none of this is left as it is, and `calls.sizes` says what is wrong wi
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +30,7 @@ import numpy as np
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.calls import AXES, Call, check_integers, prepare
-from redcomp.frontend.pair_reduction import PairReduction, Parameter
+from redcomp.frontend.pair_reduction import PairReduction, Parameter, remembered
 
 Shape = tuple[int, ...]
 
@@ -39,7 +38,7 @@ Number = int | float | np.integer[Any] | np.floating[Any] | np.bool_
 NUMBERS = (int, float, np.integer, np.floating, np.bool_)
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered
 def full_shapes(reduction: PairReduction, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
     """The full shapes that the arguments of a call are read with, one for each."""
     read = [tuple(shape) for shape in shapes]
@@ -50,7 +49,7 @@ def full_shapes(reduction: PairReduction, shapes: tuple[Shape, ...]) -> tuple[Sh
     return tuple(read)
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered
 def prepare_read(reduction: PairReduction, dtype: str, shapes: tuple[Shape, ...]) -> Call:
     """The call with arguments of these shapes, as they are read; raises ArgumentError."""
     return prepare(reduction, dtype, full_shapes(reduction, shapes))

@@ -7,7 +7,6 @@ row.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 from redcomp.frontend.pair_reduction import (
@@ -17,6 +16,7 @@ from redcomp.frontend.pair_reduction import (
     arguments_of,
     numbers_of,
     pointwise_kernel,
+    remembered,
 )
 from redcomp.ir import (
     I_BIT,
@@ -64,7 +64,7 @@ class WithoutReads:
     unread: frozenset[int]
 
 
-@functools.lru_cache(maxsize=256)
+@remembered
 def without_reads(reduction: PairReduction, tables: frozenset[int]) -> WithoutReads | None:
     """The reduction without its reads of the tables at some positions; None if there are none."""
     kernel = reduction.untransposed("f64")

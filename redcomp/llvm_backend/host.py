@@ -17,7 +17,7 @@ from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.host_parts import HostParts, Lanes
-from redcomp.llvm_backend.layout import ALIGNMENT, TASK_WORD, TASK_WORDS, variables_of
+from redcomp.llvm_backend.layout import ALIGNMENT, STOPPED, TASK_WORD, TASK_WORDS, variables_of
 from redcomp.llvm_backend.pair_loop import PairLoop
 from redcomp.llvm_backend.schedule import SIZES, Schedule
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
@@ -305,6 +305,7 @@ class _Skeleton(HostParts):
         given, second_axis = self.part(code, "pairs"), self.word(code, "second_axis")
         last_column = self.word(code, "last_column")
         with code.loop(start, stop, self.schedule.tile) as tile:
+            self._end_if_stopped(code)
             left = code.integer("sub", stop, tile.counter)
             count = code.smaller(self.schedule.tile, left)
             code.line(
@@ -317,6 +318,14 @@ class _Skeleton(HostParts):
                 f"i64 {task.last}, i64 {second_axis}, i64 {blocks}, i64 {tile.counter}, "
                 f"i64 {count})"
             )
+
+    def _end_if_stopped(self, code: Code) -> None:
+        """Leave the task, with its results undefined, if the caller has stopped the job."""
+        number = code.value("load atomic i64, ptr %job monotonic, align 8")
+        is_stopped = code.value(f"icmp sge i64 {number}, {STOPPED}")
+        go_on = code.fresh()[1:]
+        code.line(f"br i1 {is_stopped}, label %next, label %{go_on}")
+        code.label(go_on)
 
     def _start_totals(self, code: Code, pointer: str, blocks: str) -> None:
         """Set the totals of all rows to the reduction's neutral element."""

@@ -1,22 +1,31 @@
-"""LLVM text to machine code: optimise, emit an object, load it into the process."""
+"""LLVM text to machine code: optimise, emit an object, load it into the process.
+
+LLVM is entered by one thread at a time, on a deep stack, since its passes recurse as deeply as a
+formula is long.  A fork waits until no thread is inside: the child would find locks of LLVM's and
+llvmlite's held by threads that it does not have.
+"""
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
-import itertools
 import os
 import threading
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
 
+from redcomp.concurrency import on_deep_stack
 from redcomp.errors import CompilerError
 from redcomp.llvm_backend.target import Target
 
-# LLVM's optimiser and its JIT are not safe to be entered by several threads at once.
-_lock = threading.Lock()
-_LIBRARY_NUMBERS = itertools.count()
+T = TypeVar("T")
+
+# LLVM's optimiser and its JIT are not safe to be entered by several threads at once.  Reentrant,
+# so that a fork within a call of ours, by a finalizer, is no deadlock.
+_lock = threading.RLock()
 
 
 @functools.cache
@@ -32,77 +41,134 @@ def _switch_on(option: str) -> None:
     llvm.set_option("redcomp", option)
 
 
-@functools.lru_cache(maxsize=32)
-def _machine(triple: str, cpu: str, features: str, options: tuple[str, ...]) -> Any:
-    _initialize()
-    for option in options:
-        _switch_on(option)
-    return llvm.Target.from_triple(triple).create_target_machine(
-        cpu=cpu, features=features, opt=2, reloc="pic", codemodel="small"
+class _Tools:
+    """What compiles for a target.  It is kept: llvmlite frees little of a builder or its passes."""
+
+    def __init__(
+        self,
+        triple: str,
+        cpu: str,
+        features: str,
+        options: tuple[str, ...],
+        passes: tuple[str, ...],
+    ) -> None:
+        _initialize()
+        for option in options:
+            _switch_on(option)
+        self.machine = llvm.Target.from_triple(triple).create_target_machine(
+            cpu=cpu, features=features, opt=2, reloc="pic", codemodel="small"
+        )
+        self._builder = llvm.create_pass_builder(
+            self.machine, llvm.create_pipeline_tuning_options()
+        )
+        self._passes = llvm.create_new_module_pass_manager()
+        for name in passes:
+            getattr(self._passes, f"add_{name}_pass")()
+
+    def optimize(self, module: Any) -> None:
+        module.data_layout = str(self.machine.target_data)
+        self._passes.run(module, self._builder)
+
+
+_tools = functools.lru_cache(maxsize=32)(_Tools)
+
+
+def _of_optimized(text: str, target: Target, read: Callable[[Any, Any], T]) -> T:
+    """What `read` takes from the optimised module and the target's machine."""
+
+    def compute() -> T:
+        with _lock, _optimized(text, target) as (module, machine):
+            return read(module, machine)
+
+    return on_deep_stack(compute)
+
+
+@contextlib.contextmanager
+def _optimized(text: str, target: Target) -> Iterator[tuple[Any, Any]]:
+    """In a context of its own: LLVM keeps every type and constant as long as the context."""
+    tools = _tools(
+        target.triple, target.cpu, target.features, target.llvm_options, target.llvm_passes
     )
+    with llvm.create_context() as context, _parsed(text, context) as module:
+        tools.optimize(module)
+        yield module, tools.machine
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """What LLVM made of a module: its text after optimisation and the object file."""
-
-    llvm: str
-    code: bytes
-
-
-def _optimized(text: str, target: Target) -> tuple[Any, Any]:
-    machine = _machine(target.triple, target.cpu, target.features, target.llvm_options)
+def _parsed(text: str, context: Any) -> Any:
     try:
-        module = llvm.parse_assembly(text)
+        module = llvm.parse_assembly(text, context)
         module.verify()
     except RuntimeError as error:
         raise CompilerError(f"LLVM refused the generated module: {error}") from error
-    module.data_layout = str(machine.target_data)
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
-    passes = llvm.create_new_module_pass_manager()
-    for name in target.llvm_passes:
-        getattr(passes, f"add_{name}_pass")()
-    passes.run(module, builder)
-    return module, machine
+    return module
 
 
 def compile_object(text: str, target: Target) -> bytes:
     """The object file of a module."""
-    with _lock:
-        module, machine = _optimized(text, target)
-        return bytes(machine.emit_object(module))
+    return _of_optimized(text, target, lambda module, machine: bytes(machine.emit_object(module)))
 
 
 def optimized_llvm(text: str, target: Target) -> str:
     """A module's text after LLVM's optimiser, for reading."""
-    with _lock:
-        return str(_optimized(text, target)[0])
+    return _of_optimized(text, target, lambda module, machine: str(module))
 
 
 def assembly(text: str, target: Target) -> str:
     """A module's assembly, for reading."""
-    with _lock:
-        module, machine = _optimized(text, target)
-        return str(machine.emit_assembly(module))
+    return _of_optimized(text, target, lambda module, machine: str(machine.emit_assembly(module)))
+
+
+# -- loading ---------------------------------------------------------------------------------------
 
 
 class Library:
     """An object file loaded into the process; its code lives as long as this does."""
 
     def __init__(self, code: bytes, symbols: tuple[str, ...]) -> None:
-        builder = llvm.JITLibraryBuilder().add_object_img(code)
-        for symbol in symbols:
-            builder = builder.export_symbol(symbol)
-        with _lock:
-            self._tracker = builder.link(_jit(), f"redcomp.{next(_LIBRARY_NUMBERS)}")
+        self._loaded = on_deep_stack(lambda: _link(code, symbols))
+
+    def __del__(self) -> None:
+        if hasattr(self, "_loaded"):
+            _dropped.append(self._loaded)
 
     def address(self, symbol: str) -> int:
         """The address of an exported function."""
-        return int(self._tracker[symbol])
+        return int(self._loaded[0][symbol])
 
 
-@functools.cache
-def _jit() -> Any:
+# LLVM keeps a few kilobytes of each library until its JIT goes, so each JIT has only so many.
+_LIBRARIES_OF_A_JIT = 32
+
+# Libraries that are gone, each with its JIT.  They are unloaded when another one is loaded: an
+# object may go at any time, in any thread, which is not to wait for LLVM.
+_dropped: collections.deque[tuple[Any, Any]] = collections.deque()
+_jit: tuple[Any, int] | None = None  # the one that takes the next library, and how many it has
+
+
+def _link(code: bytes, symbols: tuple[str, ...]) -> tuple[Any, Any]:
+    """An object's resources and the JIT that they belong to."""
+    global _jit
+    with _lock:
+        unload()
+        jit, count = _jit or (_new_jit(), 0)
+        builder = llvm.JITLibraryBuilder().add_object_img(code)
+        for symbol in symbols:
+            builder = builder.export_symbol(symbol)
+        made = builder.link(jit, f"redcomp.{count}")
+        _jit = (jit, count + 1) if count + 1 < _LIBRARIES_OF_A_JIT else None
+    return made, jit
+
+
+def unload() -> None:
+    """Give back the memory of libraries that are gone."""
+    with _lock:
+        while _dropped:
+            resources, jit = _dropped.popleft()
+            resources.close()
+            del resources, jit
+
+
+def _new_jit() -> Any:
     _initialize()
     machine = llvm.Target.from_default_triple().create_target_machine(
         opt=2, reloc="pic", codemodel="small", jit=True
@@ -110,11 +176,23 @@ def _jit() -> Any:
     return llvm.create_lljit_compiler(machine, use_jit_link=False, suppress_errors=True)
 
 
-def _forget_lock() -> None:
-    """After a fork: whoever held the lock is not in the child and will never release it."""
-    global _lock
-    _lock = threading.Lock()
+# -- forks -----------------------------------------------------------------------------------------
+
+# llvmlite's own lock, which it has for every call; its other users may hold it as well.
+_llvmlite_lock = getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext())
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    _llvmlite_lock.__enter__()
+
+
+def _after_fork() -> None:
+    _llvmlite_lock.__exit__(None, None, None)
+    _lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_lock)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )

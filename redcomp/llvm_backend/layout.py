@@ -10,7 +10,7 @@ from redcomp.llvm_backend.schedule import SIZES, Schedule, pending_entries
 
 # The job: an array of 64-bit words that the caller fills in.
 JOB_WORDS = (
-    "next_task",  # taken and incremented atomically
+    "next_task",  # taken and incremented atomically; from `STOPPED` on, tasks end early
     "tasks",  # of all entries of the batch
     "entry_tasks",  # of one entry: the same for each
     "table",  # pointer to the records of one entry's tasks
@@ -23,6 +23,7 @@ JOB_WORDS = (
     "entries",  # pointer to a row of pointers for each entry: its outputs, then its arguments
     "second_axis",  # vectors on the second axis of arrays of pairs
 )
+STOPPED = 2**62
 JOB_WORD = {name: n for n, name in enumerate(JOB_WORDS)}
 
 # A record of the task table.  A task that joins others has partials where those have intervals.

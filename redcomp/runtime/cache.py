@@ -1,9 +1,9 @@
 """A content-addressed cache of compiled objects on disk.
 
-An entry is found by the SHA-256 of its key, so the key must name everything that the object depends
+An entry is found by a digest of its key, so the key must name everything that the object depends
 on: the kernel's text, the target, the versions of the compiler.  Objects are machine code that the
-process will run; so what another user could have written is never read, and what the checksum does
-not confirm is never returned.
+process will run; so what another user could have written is never read, and what is not signed by
+this user's own key, which is kept outside of the cache, is never returned (see `signing`).
 
 The cache only ever saves time.  Whatever goes wrong with the disk is a miss, reported once through
 the logger "redcomp" if REDCOMP_DEBUG is at least 1, and no exception.
@@ -16,65 +16,64 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
+import hmac
 import itertools
 import logging
 import os
-import secrets
-import stat
 import struct
-import sys
 import time
 from pathlib import Path
 
 from redcomp import config
+from redcomp.runtime.signing import signing_key, write_whole
+from redcomp.trust import check_directory, read_file
 
-MAGIC, FORMAT_VERSION = b"redcomp\0", 1
-# magic, format version, SHA-256 of the payload, digest of the key; the payload follows.
+MAGIC, FORMAT_VERSION = b"redcomp\0", 2
+# magic, format version, signature, digest of the key; the payload follows.
 HEADER = struct.Struct("<8sI32s32s")
 
 # Unlikely in a directory that also holds something else: pruning deletes by these suffixes.
 SUFFIX, TEMPORARY_SUFFIX = ".redcomp", ".redcomp-new"
-DEFAULT_LIMIT = 256 * 2**20
+DEFAULT_LIMIT, DEFAULT_ENTRIES = 256 * 2**20, 8192
 STORES_PER_PRUNE = 64
-ABANDONED_AFTER_NS = 3600 * 10**9
-
-# Flags that a platform lacks do nothing.  O_NONBLOCK: no waiting for the writer of a named pipe.
-_COMMON_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_READ = os.O_RDONLY | _COMMON_FLAGS | getattr(os, "O_NONBLOCK", 0)
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _COMMON_FLAGS
+AN_HOUR_NS = 3600 * 10**9
 
 _logger = logging.getLogger("redcomp")
 
 
-class UntrustedError(OSError):
-    """A file or directory of the cache that somebody else could have written."""
-
-
 class DiskCache:
-    """A directory of entries, bounded to about `limit` bytes by dropping the least recently used.
+    """A directory of signed entries, the least recently used of which are dropped.
+
+    limit    the bytes of all entries, about
+    entries  the number of entries, about
 
     Its methods may be called from any thread, and raise nothing on account of the file system.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> None:
-        self.directory, self.limit = Path(directory), limit
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        limit: int = DEFAULT_LIMIT,
+        entries: int = DEFAULT_ENTRIES,
+    ) -> None:
+        self.directory, self.limit, self.entries = Path(directory), limit, entries
         self._stores = itertools.count()
         self._reported = False
 
     def load(self, key: bytes | str) -> bytes | None:
         """The data stored under `key`, or None; a damaged entry is removed."""
-        digest = _digest(key)
-        path = self._path(digest)
         try:
-            self._check_directory()
-            contents = _read(path)
+            secret = signing_key()
+            digest = _digest(secret, key)
+            path = self._path(digest)
+            check_directory(self.directory)
+            contents = read_file(path, HEADER.size + self.limit)
         except FileNotFoundError:
             return None
         except OSError as error:
             self._report(error)
             return None
-        data = _unpack(contents, digest)
+        data = _unpack(contents, secret, digest)
         with contextlib.suppress(OSError):
             if data is None:
                 os.unlink(path)
@@ -86,11 +85,13 @@ class DiskCache:
         """Keep `data` under `key`, in place of what was there, if the disk lets us."""
         if len(data) > self.limit:
             return
-        digest = _digest(key)
         try:
+            secret = signing_key()
+            digest = _digest(secret, key)
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
-            self._check_directory()
-            self._write(self._path(digest), _header(data, digest) + data)
+            check_directory(self.directory)
+            contents = _header(data, secret, digest) + data
+            write_whole(self._path(digest), contents, TEMPORARY_SUFFIX)
         except OSError as error:
             self._report(error)
             return
@@ -99,45 +100,41 @@ class DiskCache:
             self.prune()
 
     def prune(self) -> None:
-        """Remove least recently used entries beyond the limit, and files of killed processes."""
+        """Remove least recently used entries beyond the limits, and files of killed processes."""
         entries: list[tuple[int, int, str]] = []
+        now = time.time_ns()
         try:
-            self._check_directory()
+            check_directory(self.directory)
             with os.scandir(self.directory) as files:
                 for file in files:
                     if file.name.endswith((SUFFIX, TEMPORARY_SUFFIX)):
                         status = file.stat(follow_symlinks=False)
-                        entries.append((status.st_mtime_ns, status.st_size, file.path))
+                        # Else what a wrong clock has dated would never be the oldest.
+                        is_past = status.st_mtime_ns < now + AN_HOUR_NS
+                        last_use = status.st_mtime_ns if is_past else 0
+                        entries.append((last_use, status.st_size, file.path))
         except OSError as error:  # most likely another process that prunes as well
             self._report(error)
             return
         excess = sum(size for _, size, _ in entries) - self.limit
-        abandoned = time.time_ns() - ABANDONED_AFTER_NS
-        for last_use, size, path in sorted(entries):
-            temporary = path.endswith(TEMPORARY_SUFFIX)
-            if (last_use < abandoned) if temporary else (excess > 0):
+        surplus = len(entries) - self.entries
+        for last_use, size, path in sorted(entries, key=self._order):
+            if path.endswith(TEMPORARY_SUFFIX):
+                is_dropped = last_use < now - AN_HOUR_NS
+            else:
+                is_dropped = excess > 0 or surplus > 0
+            if is_dropped:
                 with contextlib.suppress(OSError):
                     os.unlink(path)
-                excess -= size
+                excess, surplus = excess - size, surplus - 1
+
+    def _order(self, entry: tuple[int, int, str]) -> tuple[bool, int]:
+        """What is too long to have been stored goes first, so that nothing makes room for it."""
+        last_use, size, _ = entry
+        return size <= HEADER.size + self.limit, last_use
 
     def _path(self, digest: bytes) -> Path:
         return self.directory / (digest.hex() + SUFFIX)
-
-    def _check_directory(self) -> None:
-        _check_trusted(os.lstat(self.directory), stat.S_IFDIR, self.directory)
-
-    def _write(self, path: Path, contents: bytes) -> None:
-        # Not synchronised to the disk: what a power failure truncates, the checksum finds.
-        temporary = path.with_name(f"{path.stem}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
-        descriptor = os.open(temporary, _CREATE, 0o600)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(contents)
-            os.replace(temporary, path)
-        except BaseException:  # an interrupt too must leave nothing behind
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
 
     def _report(self, error: OSError) -> None:
         if not self._reported and config.debug() >= 1:
@@ -156,36 +153,22 @@ def _cache_in(directory: Path) -> DiskCache:
     return DiskCache(directory)
 
 
-def _digest(key: bytes | str) -> bytes:
-    """Includes the format's version: versions in one directory do not undo each other's work."""
+def _digest(secret: bytes, key: bytes | str) -> bytes:
+    """What an entry is found by, which is another one for each user's key.
+
+    It includes the format's version: versions in one directory do not undo each other's work.
+    """
     key = key.encode() if isinstance(key, str) else key
-    return hashlib.sha256(b"%s%d\0%s" % (MAGIC, FORMAT_VERSION, key)).digest()
+    return hmac.digest(secret, b"%s%d\0%s" % (MAGIC, FORMAT_VERSION, key), "sha256")
 
 
-def _header(data: bytes, digest: bytes) -> bytes:
-    return HEADER.pack(MAGIC, FORMAT_VERSION, hashlib.sha256(data).digest(), digest)
+def _header(data: bytes, secret: bytes, digest: bytes) -> bytes:
+    signature = hmac.digest(secret, digest + data, "sha256")
+    return HEADER.pack(MAGIC, FORMAT_VERSION, signature, digest)
 
 
-def _unpack(contents: bytes, digest: bytes) -> bytes | None:
+def _unpack(contents: bytes, secret: bytes, digest: bytes) -> bytes | None:
     """The payload; None if the contents are not what `store` writes under this digest."""
     data = contents[HEADER.size :]
-    return data if contents[: HEADER.size] == _header(data, digest) else None
-
-
-def _read(path: Path) -> bytes:
-    with open(os.open(path, _READ), "rb") as file:
-        # The status of the open file: the name may stand for another one by now.
-        _check_trusted(os.fstat(file.fileno()), stat.S_IFREG, path)
-        return file.read()
-
-
-def _check_trusted(status: os.stat_result, kind: int, path: Path) -> None:
-    if stat.S_IFMT(status.st_mode) != kind:
-        expected = "directory" if kind == stat.S_IFDIR else "regular file"
-        raise UntrustedError(f"{path} is not a {expected}")
-    if sys.platform == "win32":  # profiles are private by access control lists, which stat hides
-        return
-    if status.st_uid != os.geteuid():
-        raise UntrustedError(f"{path} belongs to user {status.st_uid}, not {os.geteuid()}")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UntrustedError(f"{path} can be written by others: mode {status.st_mode & 0o7777:o}")
+    is_signed = hmac.compare_digest(contents[: HEADER.size], _header(data, secret, digest))
+    return data if is_signed else None

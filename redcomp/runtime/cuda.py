@@ -118,6 +118,12 @@ class CudaDriver:
             loaded = self._given_memory(lambda: self._api.cuModuleLoadData(code))
             return int(self._checked(loaded, "loading machine code"))
 
+    def unload(self, device: Device, module: int) -> None:
+        """Give a module's memory back when all work queued so far is done with it."""
+        with self._current(device):
+            self._checked(self._api.cuCtxSynchronize(), "waiting for a GPU")
+            self._checked(self._api.cuModuleUnload(module), "unloading machine code")
+
     def function(self, device: Device, module: int, name: str) -> int:
         """A kernel of a module."""
         with self._current(device):

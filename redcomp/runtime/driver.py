@@ -56,6 +56,9 @@ class Driver(Protocol):
     def load(self, device: Device, code: bytes) -> int:
         """A module of machine code, loaded into the device's primary context."""
 
+    def unload(self, device: Device, module: int) -> None:
+        """Give a module's memory back when all work queued so far is done with it."""
+
     def function(self, device: Device, module: int, name: str) -> int:
         """A kernel of a module."""
 

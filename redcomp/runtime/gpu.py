@@ -74,32 +74,37 @@ class Upload:
     def __init__(self, driver: Driver, device: Device, table: Integers) -> None:
         _release_dropped()
         self.address = driver.allocate(device, max(1, table.nbytes))
-        weakref.finalize(self, _dropped.append, (driver, device, self.address)).atexit = False
+        _drop_with(self, functools.partial(driver.release, device, self.address))
         if table.nbytes:
             driver.copy_in(device, self.address, table.ctypes.data, table.nbytes, 0)
 
 
-# Memory of uploads that are gone.  It is released when another one is made, because an object may
-# go at any time, and a graph that is just being recorded would not survive a release; or when other
-# memory is released.
-_dropped: collections.deque[tuple[Driver, Device, int]] = collections.deque()
+# What gives back memory of uploads and modules that are gone.  It is called when another one is
+# made, because an object may go at any time, and a graph that is just being recorded would not
+# survive a release; or when other memory is released.
+_dropped: collections.deque[Callable[[], None]] = collections.deque()
 # What recorded calls point to, which may be repeated until the process ends.
 _recorded: list[object] = []
+
+
+def _drop_with(owner: object, release: Callable[[], None]) -> None:
+    """Let memory be given back some time after its owner has gone."""
+    weakref.finalize(owner, _dropped.append, release).atexit = False
 
 
 def _release_dropped() -> None:
     """Try each once: what the driver does not release now, it may release later."""
     for _ in range(len(_dropped)):
         try:
-            driver, device, address = _dropped.popleft()
+            release = _dropped.popleft()
         except IndexError:  # another thread has taken it
             return
         try:
-            driver.release(device, address)
+            release()
         except DeviceError:
             # Not the caller's fault: the memory was another call's, and a fault of the device is
             # reported by whatever the caller asks for next.
-            _dropped.append((driver, device, address))
+            _dropped.append(release)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,8 @@ class GpuKernel:
         """
         driver, device = queue.driver, queue.device
         parts = self._loaded.get((driver, device.number)) or self._load(driver, device)
+        if queue.is_recorded():
+            _recorded.append(self)  # a graph has its kernels' code
         for loaded in parts:
             loaded.queue(queue, blocks, outputs, arguments, offsets, second_axis)
 
@@ -181,7 +188,9 @@ class GpuKernel:
         with self._lock:
             key = driver, device.number
             if key not in self._loaded:
+                _release_dropped()
                 module = driver.load(device, _assembled(driver, device, self.ptx))
+                _drop_with(self, functools.partial(driver.unload, device, module))
                 self._loaded[key] = tuple(
                     _Loaded(driver, device, module, number, launch)
                     for number, launch in enumerate(self.launches)
@@ -339,7 +348,7 @@ def _memory(driver: Driver, device: Device) -> Iterator[Allocate]:
         yield allocate
     finally:
         # Nothing is raised here, which would hide what the call itself has raised.
-        _dropped.extend((driver, device, address) for address in taken)
+        _dropped.extend(functools.partial(driver.release, device, address) for address in taken)
         _release_dropped()
 
 

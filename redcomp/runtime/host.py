@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from redcomp import config
 from redcomp.llvm_backend.host import JOIN, RUN
 from redcomp.llvm_backend.jit import Library
-from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, JOB_WORDS
+from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, JOB_WORDS, STOPPED
 from redcomp.runtime import threads
-from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
+from redcomp.runtime.tasks import Blocks, Integers, Plan, grain
 from redcomp.runtime.words import words
 
 # Enough tasks that an uneven machine is used well.
@@ -23,30 +23,38 @@ SPLIT_COLUMNS = 2048
 # Waking another thread takes tens of microseconds.  Below this many operations, which one thread
 # does in about 0.2 ms, a call is one task or a few, and stays in its thread.
 SHARED_OPERATIONS = 20_000_000
+# Between two tiles it is noticed that a call has been stopped, so a tile is at most so much work,
+# which takes a hundredth of a second, and some hundredths where operations are slow.
+TILE_OPERATIONS = 1_000_000_000
 
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
-_TASKS, _ENTRIES = JOB_WORD["tasks"], JOB_WORD["entries"]
+_NEXT_TASK, _TASKS, _ENTRIES = (JOB_WORD[word] for word in ("next_task", "tasks", "entries"))
 _POINTERS = 8 * len(JOB_WORDS)  # where pointers follow the job's words: one row, without a batch
 
+
+# Of scratch memory, for each thread.  Fresh memory costs nothing beside a call that needs more.
+KEPT_BYTES = 4 * 2**20
 
 _HOST = "host"
 
 
 class _Scratch(threading.local):
-    """Each thread's scratch memory, kept between calls."""
+    """Each thread's scratch memory, kept between calls unless it is large."""
 
     def __init__(self) -> None:
         self.size = 0
-        self.memory: np.ndarray[tuple[int], np.dtype[np.uint8]] | None = None
         self.address = 0
+        self.memory: np.ndarray[tuple[int], np.dtype[np.uint8]] | None = None
 
-    def reserve(self, size: int) -> int:
-        """The address of at least `size` aligned bytes."""
+    def run(self, function: Callable[[int, int], object], job: int, size: int) -> None:
+        """Call a function of machine code with a job and at least `size` aligned bytes."""
+        address = self.address
         if size > self.size:
-            self.memory = np.empty(size + ALIGNMENT, np.uint8)
-            self.address = _aligned(self.memory.ctypes.data)
-            self.size = size
-        return self.address
+            memory = np.empty(size + ALIGNMENT, np.uint8)
+            address = _aligned(memory.ctypes.data)
+            if size <= KEPT_BYTES:
+                self.memory, self.address, self.size = memory, address, size
+        function(job, address)
 
 
 def _aligned(address: int) -> int:
@@ -66,6 +74,7 @@ class HostKernel:
         lanes: int,
         rows: int,
         chunk: int,
+        tile: int,
         operations: int,
         scratch_bytes: int,
         total_bytes: int,
@@ -75,7 +84,9 @@ class HostKernel:
         self._run = _FUNCTION(library.address(RUN))
         self._join = _FUNCTION(library.address(JOIN))
         alone = SHARED_OPERATIONS // max(1, operations)
-        self.grain = Grain(lanes * rows, lanes * chunk, TASKS, SPLIT_COLUMNS, alone, can_split)
+        step = lanes * rows
+        steps = min(lanes * chunk, TILE_OPERATIONS // (tile * max(1, operations))) // step
+        self.grain = grain(step, step * max(1, steps), TASKS, SPLIT_COLUMNS, alone, can_split)
         self._lanes, self._scratch_bytes, self._total_bytes = lanes, scratch_bytes, total_bytes
 
     def __call__(
@@ -91,6 +102,8 @@ class HostKernel:
         In a batch every entry has the same blocks.  `offsets` has a row for each entry: the bytes
         from each of the addresses, outputs first, to the entry's own array.  Arrays of pairs have
         `second_axis` vectors on their second axis.
+
+        Ctrl-C ends a call early.  Then outputs hold anything.
         """
         entries = 1 if offsets is None else len(offsets)
         plan = blocks.plan(entries, self.grain)
@@ -117,14 +130,22 @@ class HostKernel:
             pointers = offsets + np.array(values[len(JOB_WORDS) :], np.int64)
             job[_ENTRIES] = pointers.ctypes.data
         run, size = self._run, self._scratch_bytes
-        workers = min(config.num_threads(), values[_TASKS]) if plan.is_shared else 1
-        if workers == 1:
-            run(address, _scratch.reserve(size))
+        if plan.is_shared:
+            workers = min(config.num_threads(), values[_TASKS])
+
+            def stop() -> None:
+                job[_NEXT_TASK] = STOPPED
+
+            threads.run(
+                lambda k: _scratch.run(run, address, size),
+                workers,
+                stop if plan.is_long else None,
+            )
         else:
-            threads.run(lambda k: run(address, _scratch.reserve(size)), workers)
+            _scratch.run(run, address, size)
         if partials is not None:
             job[: len(join_words)] = list(join_words)
-            self._join(address, _scratch.reserve(size))
+            _scratch.run(self._join, address, size)
 
 
 def _prepare(plan: Plan, entries: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

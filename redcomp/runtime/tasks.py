@@ -40,11 +40,20 @@ class Grain:
     can_split: bool = True
 
 
+# Grains are compared by identity, which is fast; kernels that are alike share one, and so plans.
+grain = functools.lru_cache(maxsize=256)(Grain)
+# A call is long from so many times the pairs that are divided: there, waking a thread costs little.
+_LONG = 10
+# Plans that blocks keep: blocks may outlive many kernels.
+_PLANS = 64
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """A task table, which every entry of a batch shares.
 
     is_shared   whether the call is divided
+    is_long     whether it may take so long that somebody interrupts it
     rows        that a task holds at most
     partials    the tasks of an entry that leave their totals to be joined
     tasks       (tasks, words): a record each, of `TASK_WORDS`
@@ -54,6 +63,7 @@ class Plan:
     """
 
     is_shared: bool
+    is_long: bool
     rows: int
     partials: int
     tasks: Integers
@@ -72,7 +82,7 @@ class Blocks:
     intervals  (intervals, 2): first column, and the one after the last; within a block ascending
                and disjoint, none of them empty
 
-    Plans are kept as long as the blocks.
+    Plans of the latest calls are kept as long as the blocks.
     """
 
     rows: Integers
@@ -110,6 +120,8 @@ class Blocks:
         key = (entries, grain)
         plan = self._plans.get(key)
         if plan is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
             plan = self._plans[key] = _make_plan(self, entries, grain)
         return plan
 
@@ -126,7 +138,8 @@ def _make_plan(blocks: Blocks, entries: int, grain: Grain) -> Plan:
     """Cut the blocks, which every entry of the batch has, into tasks."""
     heights, widths = blocks.heights, blocks.widths
     rows = blocks.covered * entries
-    is_shared = int(heights @ widths) * entries > grain.pairs_alone
+    pairs = int(heights @ widths) * entries
+    is_shared = pairs > grain.pairs_alone
     wanted = -(-rows // grain.tasks) if is_shared else rows
     chunk_rows = min(grain.chunk, max(grain.step, -(-wanted // grain.step) * grain.step))
     chunks = -(-heights // chunk_rows)
@@ -163,7 +176,8 @@ def _make_plan(blocks: Blocks, entries: int, grain: Grain) -> Plan:
     )
     # The longest first, so that no thread begins one when the others have finished.
     tasks = tasks[np.argsort(-(heights * (widths // splits))[block], kind="stable")]
-    return Plan(is_shared, chunk_rows, int(is_partial.sum()), tasks, intervals, joins)
+    is_long = pairs > _LONG * grain.pairs_alone
+    return Plan(is_shared, is_long, chunk_rows, int(is_partial.sum()), tasks, intervals, joins)
 
 
 def _split_columns(blocks: Blocks, widths: Integers, splits: Integers) -> tuple[Integers, Integers]:
@@ -175,7 +189,8 @@ def _split_columns(blocks: Blocks, widths: Integers, splits: Integers) -> tuple[
     begins = np.cumsum(lengths) - lengths
     split_widths = (-(-widths // splits)).repeat(splits)
     cuts = (np.cumsum(widths) - widths).repeat(splits) + split_widths * _count_within(splits)
-    points = np.union1d(begins, cuts)
+    points = np.sort(np.concatenate((begins, cuts)))
+    points = points[np.diff(points, prepend=-1) > 0]
     whole = np.searchsorted(begins, points, side="right") - 1
     first = blocks.intervals[whole, 0] + points - begins[whole]
     length = np.diff(points, append=lengths.sum())

@@ -13,46 +13,74 @@ done with its own k takes any k that no worker has begun, then waits only for th
   running calls, so if all workers are busy elsewhere it does all of its job itself;
 - it does not matter how many workers there are, or whether any could be started.
 
+Python handles signals in its main thread, between two steps of a program, so not while that thread
+is in machine code.  Therefore long jobs of the main thread, which can be stopped, are all left to
+workers, of which one is free or is started; the main thread waits, which an interrupt ends.
+
 The board and the counters have one lock, held for about a microsecond at a time.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 
 _local = threading.local()
+# On Windows, waiting does not notice interrupts.
+_LOOK_SECONDS = 0.05
 
 
-def run(function: Callable[[int], object], workers: int) -> None:
+def run(
+    function: Callable[[int], object],
+    workers: int,
+    stop: Callable[[], object] | None = None,
+) -> None:
     """Call `function(k)` for each k in range(workers); return when all calls have returned.
 
     k = 0 runs in the calling thread.  Called within a worker, all calls run one after the other in
     that worker.  If a call raises, no further ones begin, and the first exception is raised here
     after the running ones have returned.  An interrupt (Ctrl-C) waits for them as well: nobody
     writes to the caller's memory once `run` has ended.  `function` must not fork.
+
+    `stop` makes running calls return early, and is called if something has been raised.  Where it
+    is given, no call runs in the main thread, so that an interrupt is noticed at once.
     """
-    if workers <= 1 or getattr(_local, "is_worker", False):
+    if getattr(_local, "is_worker", False) or (workers <= 1 and stop is None):
         for k in range(workers):
             function(k)
     else:
-        _pool.run(_Job(function, workers))
+        is_left = stop is not None and threading.current_thread() is threading.main_thread()
+        _pool.run(_Job(function, workers, stop or _nothing, is_left))
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Job:
-    """One call of `run`; all but `function` belongs to the pool's lock."""
+    """One call of `run`; all but the first four belongs to the pool's lock.
 
-    __slots__ = ("closed", "done", "error", "finished", "function", "remaining", "running")
+    is_left  whether all calls are left to workers
+    """
 
-    def __init__(self, function: Callable[[int], object], workers: int) -> None:
-        self.function = function
-        self.remaining = list(range(workers - 1, 0, -1))  # not begun; the next one is at the end
+    __slots__ = ("done", "error", "finished", "function", "is_left", "remaining", "running", "stop")
+
+    def __init__(
+        self,
+        function: Callable[[int], object],
+        workers: int,
+        stop: Callable[[], object],
+        is_left: bool,
+    ) -> None:
+        self.function, self.stop, self.is_left = function, stop, is_left
+        # Calls not begun; the next one is at the end.
+        self.remaining = list(range(workers - 1, -1 if is_left else 0, -1))
         self.running = 0  # calls begun and not ended by workers
         self.error: BaseException | None = None  # the first one raised in a worker
-        self.closed = False  # no further calls begin
         self.finished = False
-        self.done = threading.Lock()  # released when a closed job stops running
+        self.done = threading.Lock()  # released when none remains and workers run none any more
         self.done.acquire()
 
 
@@ -68,13 +96,19 @@ class _Pool:
         failure: BaseException | None = None
         try:
             self.post(job)
-            job.function(0)
-            while k := self.take(job):
+            if not job.is_left:
+                job.function(0)
+            elif self.size and not sys.is_finalizing():
+                while not job.done.acquire(timeout=_LOOK_SECONDS):
+                    pass
+            while (k := self.take(job)) is not None:
                 job.function(k)
         except BaseException as error:  # noqa: BLE001 (raised below)
             failure = error
         while not job.finished:
             try:
+                if failure is not None:
+                    job.stop()
                 self.close(job)
             except BaseException as error:  # noqa: BLE001 (raised below)
                 failure = error
@@ -91,11 +125,13 @@ class _Pool:
         helpers = len(job.remaining)
         with self.lock:
             self.grow(helpers)
+            sleeping = [wake for wake in self.asleep if wake.locked()]
+            if job.is_left and not sleeping:
+                self.grow(self.size + 1)
             self.board.append(job)
             # Workers leave the list themselves, so that an interrupt here cannot lose one for good.
-            for wake in self.asleep[:helpers]:
-                if wake.locked():
-                    wake.release()
+            for wake in sleeping[:helpers]:
+                wake.release()
 
     def grow(self, size: int) -> None:
         while self.size < size:
@@ -108,16 +144,15 @@ class _Pool:
                 self.size -= 1
                 return
 
-    def take(self, job: _Job) -> int:
-        """The number of a call that the job's own caller now makes; 0 if none remains."""
+    def take(self, job: _Job) -> int | None:
+        """The number of a call that the job's own caller now makes; None if none remains."""
         with self.lock:
-            return job.remaining.pop() if job.remaining else 0
+            return job.remaining.pop() if job.remaining else None
 
     def close(self, job: _Job) -> None:
         """Begin no further calls of the job, and wait for those that run.  May be repeated."""
         with self.lock:
             self.cancel(job)
-            job.closed = True
             running = job.running
         if running:
             job.done.acquire()
@@ -168,7 +203,7 @@ class _Pool:
                 job.error = job.error or error
                 self.cancel(job)
             job.running -= 1
-            if job.closed and not job.running:
+            if not job.remaining and not job.running:
                 job.done.release()
 
 

@@ -13,8 +13,9 @@ import torch
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
+from redcomp.concurrency import cached_property
 from redcomp.frontend.calls import Call, prepare, sizes
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.pair_reduction import PairReduction, remembered
 from redcomp.frontend.ranges import Ranges
 from redcomp.frontend.tables import Read, without_reads
 from redcomp.torch.dynamo import untraced
@@ -90,7 +91,7 @@ class Computation:
         call.launch(blocks, outputs, addresses, on)
         return results
 
-    @functools.cached_property
+    @cached_property
     def _empty(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
         """Shape and dtype of each result."""
         return [
@@ -98,54 +99,54 @@ class Computation:
             for shape, result in zip(self.call.results, self.reduction.results, strict=True)
         ]
 
-    @functools.cached_property
+    @cached_property
     def _integers(self) -> list[int]:
         """The positions of arguments that are integers."""
         return [n for n, p in enumerate(self.reduction.parameters) if p.is_integer]
 
-    @functools.cached_property
+    @cached_property
     def tables(self) -> list[int]:
         """The positions of arguments that are parameters."""
         return [n for n, p in enumerate(self.reduction.parameters) if p.kind == "parameter"]
 
-    @functools.cached_property
+    @cached_property
     def values(self) -> list[int]:
         """The results that are values."""
         return [n for n, r in enumerate(self.reduction.results) if r.kind == "value"]
 
-    @functools.cached_property
+    @cached_property
     def differentiable(self) -> list[bool]:
         """Which results `_Reduce` differentiates: its extrema are constants."""
         rows = self.reduction.rows_of_outputs
         return [r.kind == "value" and not rows[r.output].places for r in self.reduction.results]
 
-    @functools.cached_property
+    @cached_property
     def saved(self) -> list[int]:
         """The results that derivatives are computed from."""
         rows = self.reduction.rows_of_outputs
         return [n for n, r in enumerate(self.reduction.results) if rows[r.output].saves]
 
-    @functools.cached_property
+    @cached_property
     def has_extrema(self) -> bool:
         """Whether there are values that depend on the pairs at some places only."""
         return any(row.places for row in self.reduction.rows_of_outputs)
 
-    @functools.cached_property
+    @cached_property
     def for_derivatives(self) -> Computation:
         """The computation that also gives what derivatives need."""
         kept = self.reduction.for_derivatives()
         return prepare_computation(kept, self.call.shapes, self.dtype, self.device)
 
-    @functools.cached_property
+    @cached_property
     def positions_in_kept(self) -> tuple[int, ...]:
         """The positions of the results among those of `for_derivatives`."""
         return self.reduction.positions_in_kept()
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered
 def prepare_computation(
     reduction: PairReduction,
-    shapes: tuple[tuple[int, ...], ...],
+    shapes: tuple[Sequence[int], ...],
     dtype: torch.dtype,
     device: torch.device,
 ) -> Computation:
@@ -383,7 +384,7 @@ def _saved(ctx: Any) -> Tensors:
     return saved
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered
 def _sweeps(
     reduction: PairReduction, wanted: tuple[bool, ...], given: tuple[bool, ...]
 ) -> list[tuple[tuple[int, ...], PairReduction]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.backends import device_number, wants_gpu
 from redcomp.frontend.calls import check_count, check_integers, sizes
 from redcomp.frontend.genred import GenredBase
-from redcomp.frontend.pair_reduction import PairReduction, Parameter
+from redcomp.frontend.pair_reduction import PairReduction, Parameter, remembered
 from redcomp.frontend.shapes import NUMBERS, Shape, full_shapes, number
 from redcomp.runtime.driver import Driver, given_driver
 from redcomp.torch.autograd import (
@@ -118,10 +117,11 @@ def call(
     described = describe(genred.reduction, tensors)
     wants_gpu(backend)
     number, default = device_number(device_id), torch.get_default_dtype()
+    reduction = genred.reduction
     try:
-        prepared = _prepare(genred, described, backend, number, given_driver(), default)
+        prepared = _prepare(reduction, genred, described, backend, number, given_driver(), default)
     except TypeError:  # sizes that are symbols have no hash
-        check_described(genred.reduction, described)
+        check_described(reduction, described)
         raise
     return prepared.run(tensors, ranges, out)
 
@@ -175,8 +175,9 @@ class _Prepared:
         )
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered
 def _prepare(
+    reduction: PairReduction,
     genred: GenredBase,
     described: tuple[Description, ...],
     backend: str,
@@ -189,7 +190,6 @@ def _prepare(
     Which driver was given and PyTorch's default dtype are asked for again here, and are arguments
     because they count.
     """
-    reduction = genred.reduction
     check_described(reduction, described)
     if not described:
         raise ArgumentError("a formula without variables has no dtype")

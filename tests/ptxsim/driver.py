@@ -122,6 +122,16 @@ class StandIn:
         self._modules[handle] = loaded
         return handle
 
+    def unload(self, device: Device, module: int) -> None:
+        """Forget a module; its kernels can be launched no more."""
+        loaded = self._modules.pop(module)
+        for base in loaded.stored.values():
+            self._of_modules.remove(base)
+            self.release(device, base)
+        self._functions = {
+            handle: found for handle, found in self._functions.items() if found[0] is not loaded
+        }
+
     def function(self, device: Device, module: int, name: str) -> int:
         """A kernel of a module."""
         loaded = self._modules[module]
