@@ -72,9 +72,10 @@ BASE_PRIMITIVES = (
 )  # fmt: skip
 
 
-# The module is in SSA form and its schedule is decided, so few passes are worth their time; see
-# docs/decisions/0007-llvm-passes.md.
-LLVM_PASSES = ("loop_rotate", "new_gvn", "instruction_combine")
+# The module is in SSA form, its schedule is decided and nothing in it is written twice, so few
+# passes are worth their time; see docs/decisions/0007-llvm-passes.md.  LLVM may assert, which ends
+# the process: see docs/decisions/0015-no-value-numbering-in-llvm.md.
+LLVM_PASSES = ("loop_rotate", "instruction_combine")
 
 # Stands for a lookup's table in the arguments of a native instruction.
 TABLE = "table"
