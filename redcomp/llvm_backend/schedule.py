@@ -12,7 +12,7 @@ from redcomp.ir import (
     Kind,
     Nest,
     Value,
-    free_indices,
+    read_in_loops,
     topological,
 )
 from redcomp.llvm_backend.target import Target
@@ -116,15 +116,21 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
 def pending_entries(nest: Nest) -> list[Value]:
     """What adjustments read of a pair, if that and vectors of states are all that they read.
 
-    Then they can wait.
+    Then they can wait, unless only constants are read: then nothing tells that a place is empty.
+    Truth values are made again from what they compare.
     """
     elements = [adjust.args[0] for adjust in nest.adjusts if adjust.op == "map"]
     if len(elements) < len(nest.states) or any(map(operator.is_not, nest.steps, nest.states)):
         return []
-    free = free_indices(elements)
-    inner = [value for value in topological(elements) if free[id(value)]]
-    read = {id(arg): arg for v in inner for arg in v.args if not free[id(arg)]}
-    return [v for v in read.values() if v.dependence and not any(v is s for s in nest.states)]
+    states = {id(state) for state in nest.states}
+    waiting, found = read_in_loops(elements), dict[int, Value]()
+    while waiting:
+        value = waiting.pop()
+        if value.dtype == "i1":
+            waiting += value.args
+        elif not value.is_constant and id(value) not in states:
+            found[id(value)] = value
+    return list(found.values()) if any(v.type.is_float for v in found.values()) else []
 
 
 def _tile(nest: Nest, dtype: str, block_rows: int) -> int:

@@ -35,6 +35,7 @@ PREDICATES: dict[str, Any] = {
     "ogt": np.greater,
     "oge": np.greater_equal,
     "uno": lambda a, b: np.isnan(a) | np.isnan(b),
+    "ult": lambda a, b: ~np.greater_equal(a, b),
     "eq": np.equal,
     "ne": np.not_equal,
     "slt": np.less,
@@ -89,6 +90,11 @@ def _lookup_by_selection(a: Value, *, dtype: str, table: tuple[int, ...]) -> Val
         entries = [select(is_odd, odd, even) for even, odd in pairs]
         bit *= 2
     return entries[0]
+
+
+def _converted_back(e: Value, source: Value) -> Value | None:
+    """The cotangent in the dtype of what was converted; integers have none."""
+    return convert(e, source.dtype) if e.type.is_float and source.type.is_float else None
 
 
 def _shift(function: Any) -> Any:
@@ -215,7 +221,13 @@ register(
         expand=lambda a, b: select(compare("olt", a, b), a, b),
         domain=PAIR,
     ),
-    _primitive("convert", 1, _convert, ("", ""), "the same number in another dtype"),
+    Operation(
+        "convert",
+        1,
+        "the same number in another dtype",
+        _convert,
+        pullback=lambda e, value: (_converted_back(e, value.args[0]),),
+    ),
     _primitive(
         "round_even",
         1,

@@ -38,6 +38,17 @@ class Unrolling:
 
 T = TypeVar("T")
 
+# Rules ask for components from within rules.  Deeper than this they start from the bottom instead.
+_DEEPEST = 40
+
+
+class _WantedFirst(Exception):  # noqa: N818  it is no error
+    """A component that is to be computed first, and the loops around it."""
+
+    def __init__(self, vector: Value, place: Position, level: int) -> None:
+        super().__init__(vector, place, level)
+        self.vector, self.place, self.level = vector, place, level
+
 
 def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
     """The same nest on scalars; what stays a vector ends in `from_elements` or `map`.
@@ -110,6 +121,7 @@ class _Scalarizer:
         self._intern = ir.Interner()
         self._interned: set[int] = set()
         self._level = 0
+        self._depth = 0
 
     def components(self, value: Value) -> tuple[Value, ...]:
         """The components of a value, or one loop over many of them."""
@@ -127,21 +139,43 @@ class _Scalarizer:
     def element(self, vector: Value, position: Position) -> Value:
         """One component of a value; keeps its own stack, so that chains may have any length."""
         place = self._place(vector, position)
-        stack = [(vector, place)]
+        key = self._key(vector, place)
+        if key not in self._known:
+            if self._depth == _DEEPEST:
+                raise _WantedFirst(vector, place, self._level)
+            self._depth += 1
+            try:
+                self._compute(vector, place)
+            finally:
+                self._depth -= 1
+        return self._known[key]
+
+    def _compute(self, vector: Value, place: Position) -> None:
+        stack = [(vector, place, self._level)]
         while stack:
-            value, place = stack[-1]
+            value, place, level = stack[-1]
             key = self._key(value, place)
-            if key in self._known:
-                stack.pop()
-                continue
-            missing = self._missing(value, place)
+            missing = () if key in self._known else self._missing(value, place)
             if missing:
-                stack.extend(missing)
+                stack += [(arg, at, level) for arg, at in missing]
                 continue
-            self._known[key] = self._make(value, place)
-            self._alive.append(value)
+            if key not in self._known:
+                try:
+                    self._known[key] = self._at_level(level, value, place)
+                except _WantedFirst as first:
+                    if self._depth > 1:
+                        raise
+                    stack.append((first.vector, first.place, first.level))
+                    continue
+                self._alive.append(value)
             stack.pop()
-        return self._known[self._key(vector, self._place(vector, position))]
+
+    def _at_level(self, level: int, value: Value, place: Position) -> Value:
+        outer, self._level = self._level, level
+        try:
+            return self._make(value, place)
+        finally:
+            self._level = outer
 
     def fold(
         self,
