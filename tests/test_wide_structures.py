@@ -97,7 +97,7 @@ CHAINS = {
     "difference": ("x" + "-y" * 1500, lambda x, y: x - 1500 * y.T),
     "gradient through maxima": (
         "Grad(" + "Max(Concat(" * 95 + "y" + ",x))" * 95 + ",y,IntCst(1))",
-        lambda x, y: (y.T >= x) * 1.0,
+        lambda x, y: (x <= y.T) * 1.0,
     ),
 }
 
