@@ -19,7 +19,7 @@ import llvmlite
 
 from redcomp import config
 from redcomp.dump import Dumper
-from redcomp.errors import CompilerError
+from redcomp.errors import CompilerError, SizeError
 from redcomp.ir import Kernel, Nest, Value, topological
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
@@ -33,7 +33,7 @@ from redcomp.passes.expand import STRUCTURAL, expand
 from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
-from redcomp.passes.partition import Part, partition
+from redcomp.passes.limits import check_lines, check_states, check_values, is_short
 from redcomp.passes.prescale import prescale
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
@@ -95,9 +95,6 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "legal": lambda p, c: legal(p, c.target.primitives),
 }
 
-# Assemblers' time grows faster than a body, which is kept below this many values.
-LONGEST_BODY = 1500
-
 # From a formula's kernel to what the code generator takes.
 PIPELINE = (
     "simplify",
@@ -117,17 +114,19 @@ PIPELINE = (
 
 def _scalarized(nest: Nest, target: Target) -> Nest:
     """On scalars, with as much written out as the target's registers and patience allow."""
+    check_states(len(nest.states))
     *preferred, last = target.unrolling[nest.dtype]
     most = max(target.carried.get(nest.dtype, (0,)))
     for unrolling in preferred:
-        made = scalarize(nest, unrolling)
-        if all(_is_small(part, most) for part in partition(made, most)):
+        try:
+            made = scalarize(nest, unrolling)
+        except SizeError:
+            continue
+        if is_short(made, most):
             return made
-    return scalarize(nest, last)
-
-
-def _is_small(part: Part, most: int) -> bool:
-    return part.carried <= most and sum(1 for _ in topological(part.nest.pairs)) <= LONGEST_BODY
+    made = scalarize(nest, last)
+    check_states(len(made.states))
+    return made
 
 
 def _prescaled(program: Program, context: Context) -> Program:
@@ -153,6 +152,7 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
         if name not in PASSES:
             raise CompilerError(f"unknown pass {name!r}; known ones: {', '.join(PASSES)}")
         program = PASSES[name](program, context)
+        check_values(sum(1 for _ in topological(program.roots)))
         if config.verify():
             verify(program)
     return program
@@ -331,6 +331,7 @@ class HostLowering(Lowering[Schedule]):
         """The LLVM module and the memory it needs."""
         module = host_module(self.nest, self.dtype, self.target, self.schedule)
         text = self.dumper.text(self.file_name("20-module", "ll"), module.text)
+        check_lines(text)
         return replace(module, text=text)
 
     @property
@@ -339,14 +340,19 @@ class HostLowering(Lowering[Schedule]):
 
     @property
     def pair_loop(self) -> LoopBody:
-        """The innermost loop of the assembly, see `redcomp.llvm_backend.machine_code`."""
+        """The innermost loop of the assembly, see `redcomp.llvm_backend.machine_code`.
+
+        Of the first of several, where there are more states than one pair loop carries.
+        """
         return pair_loop(self.asm)
 
     @property
     def stats(self) -> Statistics:
         """What a pair costs."""
         rows, cols = self.block
-        return Statistics(self.operations, self.pair_loop.vector_instructions / (rows * cols))
+        loops = [pair_loop(self.asm, number) for number in range(self.module.loops)]
+        instructions = sum(loop.vector_instructions for loop in loops)
+        return Statistics(self.operations, instructions / (rows * cols))
 
     @property
     def machine(self) -> str:
@@ -406,6 +412,7 @@ class GpuLowering(Lowering[PtxSchedule]):
         """The LLVM module and the memory it needs."""
         module = ptx_module(self.planned, len(self.nest.results), self.dtype, self.target)
         text = self.dumper.text(self.file_name("20-module", "ll"), module.text)
+        check_lines(text)
         return replace(module, text=text)
 
     @property

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pytest
 
+from redcomp.errors import SizeError
 from redcomp.ir import Type, convert, variable
 from redcomp.numpy import Genred
 from redcomp.passes.grad import gradient
@@ -110,6 +111,63 @@ def test_formulas_may_be_long(name: str) -> None:
     total = values.sum(axis=1 if "x" in formula else 0, keepdims=True)
     result = Genred(formula, ["x=Vi(1)", "y=Vj(1)"], axis=1)(x, y)
     np.testing.assert_allclose(result, np.broadcast_to(total, result.shape), rtol=1e-9)
+
+
+# -- wide results ----------------------------------------------------------------------------------
+# LLVM used to end the process over some of them.
+
+
+def smallest_places(terms: np.ndarray, count: int) -> np.ndarray:
+    """(rows, count, components), ties by number."""
+    return np.argsort(terms, axis=1, kind="stable")[:, :count]
+
+
+@pytest.mark.parametrize(("dim", "count"), [(98, 17), (100, 10), (100, 2), (30, 16), (12, 40)])
+def test_lists_of_many_components(dim: int, count: int) -> None:
+    rng = np.random.default_rng(0)
+    x, y = (rng.integers(-9, 9, (n, dim)).astype("float32") for n in (19, 60))
+    aliases = [f"x=Vi({dim})", f"y=Vj({dim})"]
+    result = Genred("x-y", aliases, "ArgKMin", axis=1, opt_arg=count)(x, y)
+    np.testing.assert_array_equal(result, smallest_places(x[:, None] - y, count))
+
+
+@pytest.mark.parametrize("reduction", ["Sum", "Max_ArgMax", "LogSumExp"])
+@pytest.mark.parametrize("dim", [1, 20])
+def test_lists_of_many_formulas(dim: int, reduction: str) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(19, dim)), rng.normal(size=(30, dim))
+    is_scalar = reduction == "LogSumExp"
+    formulas = [f"Sum(x-y)*{k}" if is_scalar else f"x*{k}-y" for k in range(98)]
+    results = Genred(formulas, [f"x=Vi({dim})", f"y=Vj({dim})"], reduction, axis=1)(x, y)
+    for k in (0, 1, 50, 97):
+        terms = x[:, None] * k - y
+        if reduction == "Sum":
+            np.testing.assert_allclose(results[k], terms.sum(1), rtol=1e-9, atol=1e-9)
+        elif is_scalar:
+            sums = k * (x[:, None] - y).sum(-1)
+            np.testing.assert_allclose(results[k][:, 0], np.logaddexp.reduce(sums, axis=1))
+        else:
+            np.testing.assert_allclose(results[k][0], terms.max(1))
+            np.testing.assert_array_equal(results[k][1], terms.argmax(1))
+
+
+SINES = "*".join(f"Sin(x*{k}-y)" for k in range(900))
+
+
+@pytest.mark.parametrize(
+    ("target", "formula", "dim", "options"),
+    [
+        ("host", "x-y", 1000, {"reduction_op": "ArgKMin", "opt_arg": 10}),
+        ("sm_90", "x-y", 1000, {"reduction_op": "KMax", "opt_arg": 100}),
+        ("host", SINES, 2, {}),
+    ],
+)
+def test_what_takes_too_long_is_refused(
+    target: str, formula: str, dim: int, options: dict[str, object]
+) -> None:
+    operation = Genred(formula, [f"x=Vi({dim})", f"y=Vj({dim})"], axis=1, **options)
+    with pytest.raises(SizeError, match="divide them"):
+        operation.lower("f32", target=target).module_text  # noqa: B018
 
 
 # -- single rows -----------------------------------------------------------------------------------

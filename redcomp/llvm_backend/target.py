@@ -89,7 +89,8 @@ class Native:
     arguments: tuple[int | str, ...]
 
 
-_UNROLLING = dict.fromkeys(FLOATS, (Unrolling(),))
+# Where thousands of values would be written out, all states that are vectors are in memory.
+_UNROLLING = dict.fromkeys(FLOATS, (Unrolling(), Unrolling(states=1)))
 
 
 @dataclass(frozen=True, slots=True)

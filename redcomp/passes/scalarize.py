@@ -18,6 +18,7 @@ from redcomp.errors import CompilerError
 from redcomp.ir import Nest, Value, component, from_elements, vector_map
 from redcomp.ops.access import Position
 from redcomp.ops.table import OPERATIONS
+from redcomp.passes.limits import check_values
 
 # Above this many components a loop replaces straight-line code, unless a target says otherwise: the
 # accumulators of a wider result would not fit into the 16 or 32 vector registers that a host has.
@@ -168,6 +169,7 @@ class _Scalarizer:
                     stack.append((first.vector, first.place, first.level))
                     continue
                 self._alive.append(value)
+                check_values(len(self._known))
             stack.pop()
 
     def _at_level(self, level: int, value: Value, place: Position) -> Value:
