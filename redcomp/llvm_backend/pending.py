@@ -11,7 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from redcomp.ir import I_BIT, Nest, Value, constant, free_indices, topological, variable
+from redcomp.ir import (
+    I_BIT,
+    Nest,
+    Type,
+    Value,
+    component,
+    free_indices,
+    select,
+    topological,
+    variable,
+    vector_map,
+)
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_counter, by_kind
 from redcomp.llvm_backend.emit import Emitter
@@ -26,7 +37,7 @@ FLUSH = "flush"
 class Pending:
     """The memory of pairs that wait: slots of entries, each a vector of lanes, and their counts.
 
-    An entry that is no number passes no guard, so these stand for slots that are not in use.
+    A lane adjusts its states for as many slots as its count says.
     """
 
     def __init__(self, parts: HostParts, nest: Nest, number: str) -> None:
@@ -97,7 +108,7 @@ class Pending:
         """flush(states, pending)."""
         code, parts = Code(), self.parts
         memory = parts.lanes_at(parts.layout.states, "%states")
-        nest, entries = self._with_entries_of_lanes()
+        nest, entries, used = self._with_entries_of_lanes()
         load = by_kind(state=lambda v, k, row, col: memory.load(code, v, k, row))
         free = free_indices(nest.adjusts)
         emitter = Emitter(code, parts.target, self.lanes, free, load, lane_bit=I_BIT)
@@ -112,7 +123,8 @@ class Pending:
             for n, entry in enumerate(entries):
                 place = self._slot(code, "%pending", slot.counter, n)
                 kept = code.load(self._vector(entry), place, parts.size)
-                emitter.bind(entry, [self._or_nothing(emitter, entry, is_used, kept)])
+                emitter.bind(entry, [kept])
+            emitter.bind(used, [is_used])
             for counter, together in by_counter(nest.adjusts).items():
                 adjust_vectors(emitter, memory, nest, counter, together)
             emitter.leave()
@@ -120,25 +132,23 @@ class Pending:
         parameters = "ptr noalias %states, ptr noalias %pending"
         return parts.function(f"{FLUSH}{self.number}", parameters, code)
 
-    def _with_entries_of_lanes(self) -> tuple[Nest, list[Value]]:
-        """The adjustments as functions of entries that all differ from lane to lane."""
+    def _with_entries_of_lanes(self) -> tuple[Nest, list[Value], Value]:
+        """The adjustments as functions of entries that all differ from lane to lane.
+
+        They are made in the lanes that use a slot, as the last value says.
+        """
         entries = [
             variable(f"entry{n}", "i", n, entry.type) for n, entry in enumerate(self.entries)
         ]
         done = {id(entry): made for entry, made in zip(self.entries, entries, strict=True)}
         for value in topological(self.nest.adjusts, known=tuple(done)):
             done[id(value)] = value.with_args(tuple(done[id(arg)] for arg in value.args))
-        adjusts = tuple(done[id(adjust)] for adjust in self.nest.adjusts)
-        return replace(self.nest, adjusts=adjusts), entries
-
-    def _or_nothing(self, emitter: Emitter, entry: Value, is_used: str, kept: str) -> str:
-        """An entry of the lanes that use a slot, and what passes no guard in the others."""
-        if not entry.type.is_float:
-            return kept
-        nothing = emitter.operand(constant(float("nan"), entry.dtype), 0, 0, True)
-        vector = self._vector(entry)
-        truths = emitter.type_of("i1", True)
-        return emitter.code.value(f"select {truths} {is_used}, {vector} {kept}, {vector} {nothing}")
+        used = variable("used", "i", len(entries), Type("i1"))
+        adjusts = []
+        for adjust, state in zip(self.nest.adjusts, self.nest.states, strict=True):
+            element, counter = done[id(adjust)].args
+            adjusts.append(vector_map(select(used, element, component(state, counter)), counter))
+        return replace(self.nest, adjusts=tuple(adjusts)), entries, used
 
     def _forget(self, code: Code, memory: str) -> None:
         """Set the counts to zero."""
