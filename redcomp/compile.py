@@ -20,7 +20,7 @@ import llvmlite
 from redcomp import config
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
-from redcomp.errors import CompilerError
+from redcomp.errors import CompilerError, SizeError
 from redcomp.ir import Kernel, Nest, Value, topological
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
@@ -30,11 +30,11 @@ from redcomp.llvm_backend.target import Target, check_runs_here, host_target
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.contract import contract
 from redcomp.passes.cse import cse
-from redcomp.passes.expand import STRUCTURAL, expand, measure
+from redcomp.passes.expand import STRUCTURAL, expand
 from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
-from redcomp.passes.partition import Part, partition
+from redcomp.passes.limits import check_lines, check_states, check_values, is_short
 from redcomp.passes.prescale import prescale
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
@@ -96,14 +96,6 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "legal": lambda p, c: legal(p, c.target.primitives),
 }
 
-# Assemblers' time grows faster than a body, which is kept below this many values; on hosts, where
-# it does not, below so many operations that it is compiled in about a second.
-LONGEST_BODY = 1500
-LONGEST_EXPANDED = 20_000
-# Loops inside of loops compute what they share anew, as in a network's layers.  Above so many times
-# the necessary operations, writing the vectors out is faster (benchmarks/schedules.py).
-MOST_REPETITIONS = 2.5
-
 # From a formula's kernel to what the code generator takes.
 PIPELINE = (
     "simplify",
@@ -123,25 +115,19 @@ PIPELINE = (
 
 def _scalarized(nest: Nest, target: Target) -> Nest:
     """On scalars, with as much written out as the target's registers and patience allow."""
+    check_states(len(nest.states))
     *preferred, last = target.unrolling[nest.dtype]
+    most = max(target.carried.get(nest.dtype, (0,)))
     for unrolling in preferred:
-        made = scalarize(nest, unrolling)
-        if _is_suited(made, target):
+        try:
+            made = scalarize(nest, unrolling)
+        except SizeError:
+            continue
+        if is_short(made, most, target.primitives):
             return made
-    return scalarize(nest, last)
-
-
-def _is_suited(nest: Nest, target: Target) -> bool:
-    """Whether bodies are short, and their states few enough or their loops without repetitions."""
-    if target.carried:
-        most = max(target.carried[nest.dtype])
-        return all(_is_small(part, most) for part in partition(nest, most))
-    size = measure(nest.pairs, target.primitives)
-    return size.written <= LONGEST_EXPANDED and size.done <= MOST_REPETITIONS * size.needed
-
-
-def _is_small(part: Part, most: int) -> bool:
-    return part.carried <= most and sum(1 for _ in topological(part.nest.pairs)) <= LONGEST_BODY
+    made = scalarize(nest, last)
+    check_states(len(made.states))
+    return made
 
 
 def _prescaled(program: Program, context: Context) -> Program:
@@ -167,6 +153,7 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
         if name not in PASSES:
             raise CompilerError(f"unknown pass {name!r}; known ones: {', '.join(PASSES)}")
         program = PASSES[name](program, context)
+        check_values(sum(1 for _ in topological(program.roots)))
         if config.verify():
             verify(program)
     return program
@@ -346,6 +333,7 @@ class HostLowering(Lowering[Schedule]):
         """The LLVM module and the memory it needs."""
         module = host_module(self.nest, self.dtype, self.target, self.schedule)
         text = self.dumper.text(self.file_name("20-module", "ll"), module.text)
+        check_lines(text)
         return replace(module, text=text)
 
     @property
@@ -354,14 +342,19 @@ class HostLowering(Lowering[Schedule]):
 
     @property
     def pair_loop(self) -> LoopBody:
-        """The innermost loop of the assembly, see `redcomp.llvm_backend.machine_code`."""
+        """The innermost loop of the assembly, see `redcomp.llvm_backend.machine_code`.
+
+        Of the first of several, where there are more states than one pair loop carries.
+        """
         return pair_loop(self.asm)
 
     @property
     def stats(self) -> Statistics:
         """What a pair costs."""
         rows, cols = self.block
-        return Statistics(self.operations, self.pair_loop.vector_instructions / (rows * cols))
+        loops = [pair_loop(self.asm, number) for number in range(self.module.loops)]
+        instructions = sum(loop.vector_instructions for loop in loops)
+        return Statistics(self.operations, instructions / (rows * cols))
 
     @property
     def machine(self) -> str:
@@ -420,6 +413,7 @@ class GpuLowering(Lowering[PtxSchedule]):
         """The LLVM module and the memory it needs."""
         module = ptx_module(self.planned, len(self.nest.results), self.dtype, self.target)
         text = self.dumper.text(self.file_name("20-module", "ll"), module.text)
+        check_lines(text)
         return replace(module, text=text)
 
     @property

@@ -15,6 +15,10 @@ class FormulaError(RedcompError, ValueError):
         super().__init__(message + _caret(formula, start, stop) if formula else message)
 
 
+class SizeError(FormulaError):
+    """Formulas that take too much time and memory to compile."""
+
+
 class ArgumentError(RedcompError, ValueError):
     """An argument of a call with the wrong count, shape, dtype or device."""
 

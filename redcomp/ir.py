@@ -524,6 +524,18 @@ def free_indices(roots: Iterable[Value]) -> dict[int, frozenset[tuple[int, int]]
     return free
 
 
+def read_in_loops(elements: Iterable[Value]) -> list[Value]:
+    """What elements of vectors take from outside of the loops that they are computed in.
+
+    What is outside is not looked into: a fold there has loops of its own.
+    """
+    roots = tuple(elements)
+    free = free_indices(roots)
+    outside = {number for number, loops in free.items() if not loops}
+    inner = topological(roots, known=outside)
+    return list({id(a): a for v in inner for a in v.args if id(a) in outside}.values())
+
+
 def loop_of(counter: Value) -> tuple[int, int]:
     """What tells loops apart: the nesting level and the extent."""
     return counter["level"], counter["extent"]

@@ -4,6 +4,9 @@
     python scripts/fuzz.py --cases 1 --seed 4711      one case again
     python scripts/fuzz.py --backend GPU              smaller ones on a GPU; without one its code is
                                                       interpreted, and what it does is checked
+    python scripts/fuzz.py --structures               dimensions, lists, sizes, not operations
+    python scripts/fuzz.py --branches                 which branches of the schedules and skeletons
+                                                      cases of structure do not take
 
 A case that fails is made smaller and printed as a program.  A process that dies or hangs is a
 failure of its case too, and another one goes on.  The exit code is 1 if anything failed.
@@ -26,15 +29,32 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+import random_structures
 import torch
+from branches import Branches
 from differential import check_case
 from on_gpu import REAL, STAND_INS, on_gpu
 from random_cases import CASES_A_PROGRAM, ENTRIES, FEW_ENTRIES, Case, program_text, random_case
+from random_structures import (
+    CASES_A_STRUCTURE,
+    StructureCase,
+    check_structure,
+    compiled,
+    random_structure,
+)
 from smaller_cases import shrink
 
+import redcomp
+from redcomp.errors import SizeError
+
 HOST = "the host"
+SCHEDULES_AND_SKELETONS = (
+    *("llvm_backend/schedule.py", "llvm_backend/host.py", "llvm_backend/pair_loop.py"),
+    *("llvm_backend/pair_step.py", "llvm_backend/pending.py"),
+    *("ptx/schedule.py", "ptx/skeleton.py"),
+)
 HANGS_AFTER = 300.0  # seconds
-SHARE = 20 * CASES_A_PROGRAM  # consecutive cases that a process takes at a time
+SHARE = 5 * CASES_A_STRUCTURE  # consecutive cases that a process takes at a time
 
 
 def failure(case: Case, machine: str) -> str | None:
@@ -59,16 +79,20 @@ def report(case: Case, machine: str, message: str) -> str:
 
 
 def case_on(seed: int, machine: str) -> Case:
-    """The case of a number, small where it is interpreted."""
+    """The case of a number, small where it is interpreted; those of structure are negative."""
+    if seed < 0:
+        sizes = (random_structures.FEW_ENTRIES,) if machine in STAND_INS else ()
+        return random_structure(-1 - seed, *sizes)
     return random_case(seed, FEW_ENTRIES if machine in STAND_INS else ENTRIES)
 
 
 def check_on(case: Case, machine: str) -> bool:
     """Whether a case says anything that a machine computes; raises where it is wrong."""
+    check = check_structure if isinstance(case, StructureCase) else check_case
     if machine == HOST:
-        return check_case(case)
+        return check(case)
     with on_gpu(machine):
-        return check_case(case)
+        return check(case)
 
 
 def work(connection: Connection, machines: Sequence[str]) -> None:
@@ -179,6 +203,27 @@ class Fuzzer:
             print(f"{done} cases, {self.counts['failed']} failed", file=sys.stderr, flush=True)
 
 
+def report_branches(seeds: range) -> int:
+    """Check two cases of each program here, and print the branches that none has taken.
+
+    On GPUs nothing is run: their code is written.
+    """
+    folder = Path(redcomp.__file__).parent
+    branches = Branches(folder / name for name in SCHEDULES_AND_SKELETONS)
+    with branches.traced():
+        for seed in seeds[:: CASES_A_STRUCTURE // 2]:
+            case = random_structure(seed)
+            check_structure(case)
+            for target in ("sm_75", "sm_90"):
+                with contextlib.suppress(SizeError):
+                    _ = compiled(case.program).lower(target=target).module_text
+    found = branches.found()
+    missed = [str(branch) for branch, is_taken in found.items() if not is_taken]
+    print("\n".join(missed))
+    print(f"{len(found) - len(missed)} of {len(found)} branches are taken in {len(seeds)} cases")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the cases that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -186,10 +231,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="number of the first case")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--backend", choices=("CPU", "GPU"), default="CPU")
+    parser.add_argument("--structures", action="store_true", help="draw dimensions and sizes")
+    parser.add_argument("--branches", action="store_true", help="which branches are taken")
     options = parser.parse_args(argv)
     began = time.monotonic()
     machines = (HOST,) if options.backend == "CPU" else REAL or tuple(STAND_INS)
-    fuzzer = Fuzzer(range(options.seed, options.seed + options.cases), machines)
+    seeds = range(options.seed, options.seed + options.cases)
+    if options.branches:
+        return report_branches(seeds)
+    if options.structures:
+        seeds = range(-1 - seeds.start, -1 - seeds.stop, -1)
+    fuzzer = Fuzzer(seeds, machines)
     fuzzer.run(options.processes)
     print(f"{dict(fuzzer.counts)} in {time.monotonic() - began:.0f} s")
     return 1 if fuzzer.counts["failed"] else 0

@@ -26,14 +26,19 @@ VECTOR = "b * (x - y) - p"
 WEIGHTS = "w * (1 + Square(Elem(x, 0)))"
 
 
-def smallest(terms: Tensor, count: int) -> Results:
-    """The first columns of each component in a stable order, padded with infinity."""
-    known = terms.detach().nan_to_num(INF, INF, -INF)
+def smallest(terms: Tensor, count: int, has_infinity: bool = True) -> Results:
+    """The first columns of each component in a stable order, padded with infinity.
+
+    NaN, which a sort puts last, stands for no column, and so does infinity without `has_infinity`.
+    """
     if terms.shape[1] < count:
-        filling = terms.new_full((terms.shape[0], count - terms.shape[1], terms.shape[2]), INF)
-        known, terms = torch.cat([known, filling], 1), torch.cat([terms, filling], 1)
+        filling = terms.new_full((terms.shape[0], count - terms.shape[1], terms.shape[2]), NAN)
+        terms = torch.cat([terms, filling], 1)
+    known = terms.detach()
+    if not has_infinity:
+        known = torch.where(known == INF, NAN, known)
     order = known.argsort(dim=1, stable=True)[:, :count]
-    is_there = known.gather(1, order) < INF
+    is_there = ~known.gather(1, order).isnan()
     values = torch.where(is_there, terms.gather(1, order), INF)
     return values, torch.where(is_there, order, 0)
 
@@ -42,7 +47,7 @@ def extremum(sign: float, *kept: int) -> Dense:
     """One column: values and places, of which `kept` says which are results."""
 
     def meaning(terms: Tensor, weights: Tensor | None, count: int) -> Results:
-        values, places = smallest(sign * terms, 1)
+        values, places = smallest(sign * terms, 1, has_infinity=False)
         return tuple((sign * values[:, 0], places[:, 0])[n] for n in kept)
 
     return meaning

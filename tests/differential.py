@@ -99,7 +99,8 @@ class Reference:
         evaluate: Dense = lambda leaves: [self.terms(reduced.formula, self.spread(leaves))]
         (exact,), (noise,) = exact_and_noise(evaluate, tensors)
         is_largest = selection is None or selection.is_largest
-        places = winners(exact, self.axis, self.mask, reduced.count, is_largest)
+        is_list = selection is not None and selection.takes_count
+        places = winners(exact, self.axis, self.mask, reduced.count, is_largest, is_list)
         pairs = arranged(exact, self.axis, self.mask)
         largest = float(exact.abs().max()) if exact.numel() else 0.0
         dtype = torch.float64 if self.program.dtype == torch.float64 else torch.float32

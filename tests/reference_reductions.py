@@ -76,16 +76,24 @@ def reduce_pairs(
     return (REDUCTIONS[name](pairs),)
 
 
-def winners(terms: Tensor, axis: int, mask: Tensor | None, count: int, is_largest: bool) -> Tensor:
+def winners(
+    terms: Tensor,
+    axis: int,
+    mask: Tensor | None,
+    count: int,
+    is_largest: bool,
+    has_infinity: bool = False,
+) -> Tensor:
     """The places of the first `count` terms in their order, the first of equal ones first.
 
-    NaN never wins; neither does what is as bad as nothing: +inf for the smallest.
+    NaN, which a sort puts last, never wins.  Unless `has_infinity`, neither does what is as bad as
+    nothing: +inf for the smallest.
     """
     pairs = arranged(terms, axis, mask)
     known = -pairs.terms.detach() if is_largest else pairs.terms.detach()
-    known = torch.where(pairs.mask & ~known.isnan(), known, INFINITY)
+    known = torch.where(pairs.mask & (has_infinity | (known < INFINITY)), known, torch.nan)
     values, places = known.sort(dim=-2, stable=True)
-    places = torch.where(values < INFINITY, places, NOTHING)
+    places = torch.where(values.isnan(), NOTHING, places)
     missing = max(count - places.shape[-2], 0)
     padded = torch.nn.functional.pad(places, (0, 0, 0, missing), value=NOTHING)
     return padded[..., :count, :]

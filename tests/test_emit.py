@@ -274,7 +274,7 @@ def test_pair_that_changes_nothing_costs_one_comparison(name: str) -> None:
     body = lowering.pair_loop
     block = lowering.schedule.rows * lowering.schedule.cols
     exponentials = 0 if "minima" in name else block
-    assert body.counts["vcmpltps"] == block
+    assert sum(n for name, n in body.counts.items() if name.startswith("vcmp")) == block
     assert body.counts["vscalefps"] == exponentials
     assert body.counts["vminps"] + body.counts["vmaxps"] <= 2 * exponentials
     assert body.counts["vblendmps"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,15 +17,24 @@ class Loop:
     following: list[str]
 
 
+# Instructions whose results depend on more than their text.
+_IMPURE = ("load", "phi", "call", "atomicrmw")
+
+
 @dataclass(slots=True)
 class Code:
-    """The body of one function; all its loops have the same metadata, if any."""
+    """The body of one function; all its loops have the same metadata, if any.
+
+    An instruction whose result is at hand is not written again: that of a block which is always on
+    the way to this one.
+    """
 
     loop_metadata: str = ""
     lines: list[str] = field(default_factory=list)
     declarations: dict[str, str] = field(default_factory=dict)
     block: str = "entry"
     _names: int = 0
+    _known: ChainMap[str, str] = field(default_factory=ChainMap)  # results by instruction
 
     def fresh(self) -> str:
         """A name for a value."""
@@ -32,9 +42,14 @@ class Code:
         return f"%v{self._names}"
 
     def value(self, text: str) -> str:
-        """Append an instruction; the name of its result."""
+        """Append an instruction, unless its result is at hand; the name of its result."""
+        known = self._known.get(text)
+        if known is not None:
+            return known
         name = self.fresh()
         self.lines.append(f"  {name} = {text}")
+        if not text.startswith(_IMPURE):
+            self._known[text] = name
         return name
 
     def line(self, text: str) -> None:
@@ -111,6 +126,7 @@ class Code:
         self.line(f"br i1 {inside}, label %{body}, label %{done}")
         self.label(body)
         loop = Loop(counter, names, list(names))
+        self._known = self._known.new_child()
         yield loop
         advanced = self.value(f"add nsw {index} {counter}, {step}")
         self.line(f"br label %{head}{self.loop_metadata and f', !llvm.loop {self.loop_metadata}'}")
@@ -123,6 +139,7 @@ class Code:
             self.lines[place + 1 + n] = (
                 f"  {name} = phi {type_} [ {initial}, %{before} ], [ {following}, %{latch} ]"
             )
+        self._known = self._known.parents
         self.label(done)
 
     @contextmanager
@@ -136,7 +153,9 @@ class Code:
         self.line(f"br i1 {condition}, label %{then}, label %{done}")
         self.label(then)
         values = [operand for _, operand in carried]
+        self._known = self._known.new_child()
         yield values
+        self._known = self._known.parents
         last = self.block
         self.line(f"br label %{done}")
         self.label(done)

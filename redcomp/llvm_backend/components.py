@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from redcomp.errors import CompilerError
-from redcomp.ir import Value, free_indices, topological
+from redcomp.ir import Value, read_in_loops, topological
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
 
@@ -42,18 +42,11 @@ def component_of(state: Value, counter: Value, elements: Sequence[Value]) -> Val
 
 def read_by(elements: Sequence[Value], states: Sequence[Value]) -> list[Value]:
     """What elements of vectors need of the scalar states, computed outside of their loops."""
-    free = free_indices(elements)
-    known = {id(state) for state in states}
-    reached = set(known)
+    reached = {id(state) for state in states}
     for value in topological(elements):
         if any(id(arg) in reached for arg in value.args):
             reached.add(id(value))
-
-    def is_outside(value: Value) -> bool:
-        return id(value) in reached and not free[id(value)]
-
-    inner = [value for value in topological(elements) if free[id(value)]]
-    return list({id(arg): arg for v in inner for arg in v.args if is_outside(arg)}.values())
+    return [value for value in read_in_loops(elements) if id(value) in reached]
 
 
 def store_all(

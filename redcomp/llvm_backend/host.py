@@ -9,6 +9,7 @@ an atomic counter; tasks do not depend on the number of workers, nor do results.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.host_parts import HostParts, Lanes
 from redcomp.llvm_backend.layout import ALIGNMENT, STOPPED, TASK_WORD, TASK_WORDS, variables_of
+from redcomp.llvm_backend.machine_code import loop_name
 from redcomp.llvm_backend.pair_loop import PairLoop
 from redcomp.llvm_backend.schedule import SIZES, Schedule
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
@@ -27,9 +29,10 @@ RUN, JOIN = "redcomp_run", "redcomp_join"
 
 @dataclass(frozen=True, slots=True)
 class HostModule:
-    """LLVM text, and the bytes that a worker's scratch and a vector of rows' totals take."""
+    """LLVM text, the number of its pair loops, bytes of a worker's scratch and of rows' totals."""
 
     text: str
+    loops: int
     scratch_bytes: int
     total_bytes: int
 
@@ -38,7 +41,8 @@ def host_module(nest: Nest, dtype: str, target: Target, schedule: Schedule) -> H
     """The module of a legal, hoisted nest; it exports `redcomp_run` and `redcomp_join`."""
     skeleton = _Skeleton(nest, dtype, target, schedule)
     layout = skeleton.layout
-    return HostModule(skeleton.module(), layout.scratch_bytes, layout.total_bytes)
+    text = skeleton.module()
+    return HostModule(text, len(layout.loops), layout.scratch_bytes, layout.total_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ class _Skeleton(HostParts):
         functions = [
             self._pack_rows(),
             self._pack_columns(),
-            PairLoop(self).function(),
+            *(PairLoop(self, number).function() for number in range(len(self.layout.loops))),
+            *map(self._result, range(len(self.nest.results))),
             self._finish(),
             self._tasks(RUN, self._run_task),
             self._tasks(JOIN, self._join_task),
@@ -170,35 +175,45 @@ class _Skeleton(HostParts):
 
     def _finish(self) -> str:
         """finish(pointers, scratch, totals, splits, stride, first, last): join, store results."""
-        code = Code()
-        nest, layout = self.nest, self.layout
-        parameters = self.parameters(code, nest.results)
+        code, layout = Code(), self.layout
         inputs = self.lanes_at(layout.result_inputs, self.part(code, "result_inputs"))
         temporary = self.part(code, "results")
-        outputs = [self.output(code, n) for n in range(len(nest.results))]
         with code.loop("%first", "%last", self.lanes) as row:
             block = code.integer("sdiv", code.integer("sub", row.counter, "%first"), self.lanes)
             pointer = code.at("%totals", "i8", code.integer("mul", block, layout.total_bytes))
             totals = self.total_lanes(layout.totals, pointer)
             self._join_splits(code, totals)
             self.pack(code, inputs, layout.result_inputs.variables, row.counter)
-            load = by_kind(
-                i=lambda v, k, row, col: inputs.load(code, v, k),
-                total=lambda v, k, row, col: totals.load(code, v, k),
-                parameter=parameters,
-            )
             count = code.smaller(self.lanes, code.integer("sub", "%last", row.counter))
-            for n, result in enumerate(nest.results):
-                emitter = self.emitter(code, load, I_BIT)
-                self._store_result(emitter, result, temporary)
-                offset = code.integer("mul", row.counter, result.dim)
-                target = code.at(outputs[n], LLVM_TYPES[result.dtype], offset)
-                self._unpack(code, temporary, target, result, count)
+            for n in range(len(self.nest.results)):
+                code.line(
+                    f"call void @result{n}(ptr %pointers, ptr {pointer}, ptr {inputs.pointer}, "
+                    f"ptr {temporary}, i64 {row.counter}, i64 {count})"
+                )
         parameters_text = (
             "ptr %pointers, ptr %scratch, ptr %totals, i64 %splits, i64 %stride, "
             "i64 %first, i64 %last"
         )
         return self.function("finish", parameters_text, code)
+
+    def _result(self, n: int) -> str:
+        """result(pointers, totals, inputs, temporary, row, count): store one for some lanes."""
+        code, layout, result = Code(), self.layout, self.nest.results[n]
+        inputs = self.lanes_at(layout.result_inputs, "%inputs")
+        totals = self.total_lanes(layout.totals, "%totals")
+        load = by_kind(
+            i=lambda v, k, row, col: inputs.load(code, v, k),
+            total=lambda v, k, row, col: totals.load(code, v, k),
+            parameter=self.parameters(code, [result]),
+        )
+        self._store_result(self.emitter(code, load, I_BIT), result, "%temporary")
+        offset = code.integer("mul", "%row", result.dim)
+        target = code.at(self.output(code, n), LLVM_TYPES[result.dtype], offset)
+        self._unpack(code, "%temporary", target, result, "%count")
+        parameters_text = (
+            "ptr %pointers, ptr %totals, ptr %inputs, ptr %temporary, i64 %row, i64 %count"
+        )
+        return self.function(f"result{n}", parameters_text, code)
 
     def _store_result(self, emitter: Emitter, result: Value, temporary: str) -> None:
         code, vector = emitter.code, f"<{self.lanes} x {LLVM_TYPES[result.dtype]}>"
@@ -312,12 +327,13 @@ class _Skeleton(HostParts):
                 f"call void @columns(ptr {task.pointers}, i64 {last_column}, ptr {columns}, "
                 f"ptr {lanes}, i64 {tile.counter}, i64 {count})"
             )
-            code.line(
-                f"call void @pairs(ptr {task.pointers}, i64 {last_column}, ptr {rows}, "
-                f"ptr {columns}, ptr {totals}, ptr {states}, ptr {given}, i64 {task.first}, "
-                f"i64 {task.last}, i64 {second_axis}, i64 {blocks}, i64 {tile.counter}, "
-                f"i64 {count})"
+            arguments = (
+                f"ptr {task.pointers}, i64 {last_column}, ptr {rows}, ptr {columns}, "
+                f"ptr {totals}, ptr {states}, ptr {given}, i64 {task.first}, i64 {task.last}, "
+                f"i64 {second_axis}, i64 {blocks}, i64 {tile.counter}, i64 {count}"
             )
+            for number in range(len(self.layout.loops)):
+                code.line(f"call void @{loop_name(number)}({arguments})")
 
     def _end_if_stopped(self, code: Code) -> None:
         """Leave the task, with its results undefined, if the caller has stopped the job."""
@@ -333,13 +349,13 @@ class _Skeleton(HostParts):
             offset = code.integer("mul", block.counter, self.layout.total_bytes)
             totals = self.total_lanes(self.layout.totals, code.at(pointer, "i8", offset))
             emitter = self.emitter(code, by_kind(), I_BIT)
-            for total, initial in zip(self.nest.totals, self.nest.initial, strict=True):
+            starts = zip(self.nest.totals, self.nest.initial, strict=True)
+            # Equal ones that lie side by side are one run; NaN is equal to itself as a text.
+            for _, run in itertools.groupby(starts, key=lambda start: str(start[1])):
+                (first, initial), *others = run
                 value = emitter.operand(constant(initial, self.accumulator), 0, 0, True)
-                if total.dim == 1:
-                    totals.store(code, value, total, 0)
-                    continue
-                with code.loop(0, total.dim, 1) as loop:
-                    totals.store(code, value, total, loop.counter)
+                with code.loop(0, first.dim + sum(other.dim for other, _ in others), 1) as loop:
+                    totals.store(code, value, first, loop.counter)
 
     def _join_task(self, code: Code, task: _Task) -> None:
         """Join the partials of one chunk of rows and store its results."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from redcomp.ir import Nest, Value, topological
-from redcomp.llvm_backend.schedule import SIZES, Schedule, pending_entries
+from redcomp.llvm_backend.schedule import SIZES, Schedule, loops_of, pending_entries
 
 # The job: an array of 64-bit words that the caller fills in.
 JOB_WORDS = (
@@ -89,7 +89,9 @@ class Layout:
         self.states = Record.of(s for s in nest.states if s.dim > 1)
         self.result_inputs = Record.of(variables_of(nest.results, *ROW_KINDS))
         self.result_bytes = max(result.dim * SIZES[result.dtype] for result in nest.results)
-        self.pending_entries = len(pending_entries(nest)) if schedule.pending else 0
+        self.loops = loops_of(nest)
+        waiting = (len(pending_entries(loop)) for loop in self.loops)
+        self.pending_entries = max(waiting) if schedule.pending else 0
         self.total_bytes = self.totals.width * schedule.lanes * SIZES[nest.totals[0].dtype]
         self._lay_out(schedule, SIZES[dtype])
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from redcomp.llvm_backend.control_flow import Block, ControlFlow
 
-PAIRS = "pairs"
-
 _COMMENT = re.compile(r"\s#\s|//")  # on ARM, # starts a number
 _LABEL = re.compile(r"^([.\w$]+):")
 _JUMP = re.compile(r"^\s+(j\w+|b\.?\w*|cbn?z|tbn?z)\s+(?:.*,\s*)?([.\w$]+)\s*$")
@@ -87,14 +85,20 @@ def _blocks(assembly: str) -> Iterator[tuple[str, Block]]:
     yield name, block
 
 
-def pair_loop(assembly: str) -> LoopBody:
+def loop_name(number: int) -> str:
+    """The function of a pair loop; modules may have several."""
+    return f"pairs{number or ''}"
+
+
+def pair_loop(assembly: str, number: int = 0) -> LoopBody:
     """The loop over pairs that computes most, or the loop over components that is its core.
 
     Inside of the loop over blocks of rows there are the loops over the columns, which may have
     loops over components in them, and others that are rarely needed.
     """
+    name = loop_name(number)
     labels = (match.group(1) for match in map(_LABEL.match, assembly.splitlines()) if match)
-    entry = next((label for label in labels if label.strip("_") == PAIRS), None)
+    entry = next((label for label in labels if label.strip("_") == name), None)
     if entry is None:
         raise ValueError("the assembly has no loop over pairs")
     function = ControlFlow(dict(_blocks(assembly)), entry)

@@ -1,4 +1,4 @@
-"""The pair loop: one tile of columns, for all vectors of rows of a chunk."""
+"""The pair loops: one tile of columns, for all vectors of rows of a chunk."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.given_pairs import PARAMETERS, GivenPairs
 from redcomp.llvm_backend.host_parts import HostParts
+from redcomp.llvm_backend.machine_code import loop_name
 from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.pending import Pending
+from redcomp.llvm_backend.schedule import pending_entries
 from redcomp.llvm_backend.target import LLVM_TYPES
 
 
 class PairLoop(PairStep):
-    """The pair loop of one tile of columns, for all vectors of rows of a chunk."""
+    """The pair loop of one tile of columns, for all vectors of rows of a chunk.
 
-    def __init__(self, parts: HostParts) -> None:
+    There are several, which share all records, where there are too many states for one.
+    """
+
+    def __init__(self, parts: HostParts, number: int = 0) -> None:
+        nest = parts.layout.loops[number]
+        self.name = loop_name(number)
         self.parts, self.layout, self.schedule = parts, parts.layout, parts.schedule
         code = Code()
-        roots = [*parts.nest.pairs, *(h.definition for h in parts.nest.uniform)]
+        roots = [*nest.pairs, *(h.definition for h in nest.uniform)]
         self.column: list[str] = []  # pointers to the first column of the current step
         self.rows = parts.lanes_at(self.layout.rows, "")
         self.given = GivenPairs(parts, code)
@@ -33,12 +40,13 @@ class PairLoop(PairStep):
             state=lambda v, k, row, col: self.states.load(self.code, v, k, row),
         )
         super().__init__(
-            parts.nest,
+            nest,
             parts.emitter(code, load, I_BIT, self.schedule.rows),
             parts.lanes_at(self.layout.states, "%states"),
             parts.total_lanes(self.layout.totals, ""),
         )
-        self.pending = Pending(parts) if self.schedule.pending else None
+        waits = self.schedule.pending and pending_entries(nest)
+        self.pending = Pending(parts, nest, str(number or "")) if waits else None
 
     def _load_column(self, variable: Value, position: int | str, row: int, col: int) -> str:
         record, scalar = self.layout.columns, LLVM_TYPES[variable.dtype]
@@ -84,13 +92,13 @@ class PairLoop(PairStep):
             self.merge(states)
             self.emitter.leave()
         pairs = self.parts.function(
-            "pairs",
+            self.name,
             "ptr noalias %pointers, i64 %last_column, ptr noalias %rows, ptr noalias %columns, "
             f"ptr noalias %totals, ptr noalias %states, {PARAMETERS}, i64 %blocks, i64 %first, "
             "i64 %count",
             code,
         )
-        return pairs if self.pending is None else f"{self.pending.functions()}\n{pairs}"
+        return pairs if self.pending is None else f"{self.pending.function()}\n{pairs}"
 
     def _point_at(self, block: str) -> None:
         """Aim the records of rows and totals at a block."""

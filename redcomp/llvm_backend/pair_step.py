@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from redcomp.ir import I_BIT, Nest, Value, topological
+from redcomp.ir import I_BIT, Nest, Value, leaves_of, topological
 from redcomp.llvm_backend.components import (
     Memory,
     by_counter,
@@ -25,6 +25,8 @@ class PairStep:
         self.nest, self.emitter, self.code = nest, emitter, emitter.code
         self.states, self.totals = states, totals
         self.scalar_states = [n for n, state in enumerate(nest.states) if state.dim == 1]
+        shared = _of_no_row(nest)
+        self.copies = [1 if n in shared else emitter.rows for n in self.scalar_states]
 
     def read_rows(self) -> None:
         """Load what the steps need of the rows, before the loop over the columns."""
@@ -61,23 +63,32 @@ class PairStep:
         index: str = "i64",
     ) -> list[list[str]]:
         """The loop over columns, `cols` at a time; `point_at` aims the loaders at a column."""
-        code, rows = self.code, self.emitter.rows
+        code = self.code
         types = [self.emitter.type_of(self.nest.states[n].dtype, True) for n in self.scalar_states]
         carried = [
             (type_, operand)
-            for type_, operands in zip(types, states, strict=True)
-            for operand in operands
+            for type_, operands, copies in zip(types, states, self.copies, strict=True)
+            for operand in operands[:copies]
         ]
         with code.loop(start, stop, cols, carried, index) as loop:
             self.emitter.cols = cols
             point_at(loop.counter)
             self.emitter.enter()
-            current = [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]
-            following = self._advance(current)
+            following = self._advance(self._of_rows(loop.carried))
             self.emitter.leave()
             self.emitter.cols = 1
-            loop.following = [operand for operands in following for operand in operands]
-        return [loop.carried[n * rows : (n + 1) * rows] for n in range(len(states))]
+            loop.following = [
+                operand
+                for operands, copies in zip(following, self.copies, strict=True)
+                for operand in operands[:copies]
+            ]
+        return self._of_rows(loop.carried)
+
+    def _of_rows(self, carried: list[str]) -> list[list[str]]:
+        """What a loop carries as a list a state, with one operand a row."""
+        left = iter(carried)
+        taken = [[next(left) for _ in range(copies)] for copies in self.copies]
+        return [operands * (self.emitter.rows // len(operands)) for operands in taken]
 
     def _advance(self, current: list[list[str]]) -> list[list[str]]:
         """Adjust and step all states; the scalar ones are operands, one list a state."""
@@ -158,6 +169,9 @@ class PairStep:
         before = [operands[row] for operands in current]
         is_any = emitter.any_lane(truths)
         with self.code.when(is_any, list(zip(types, before, strict=True))) as after:
+            if emitter.cols == 1:  # of which this has been asked
+                after[:] = self._adjust_pair(states, before, row, 0)
+                return after
             for col in range(emitter.cols):
                 carried = list(zip(types, after, strict=True))
                 is_here = emitter.any_lane(self._truths(guarding, after, row, [col]))
@@ -204,6 +218,24 @@ class PairStep:
         for row in range(self.emitter.rows):
             operand = self.emitter.operand(value, row, 0, True)
             self.totals.store(self.code, operand, self.nest.totals[n], position, row)
+
+
+def _of_no_row(nest: Nest) -> set[int]:
+    """The numbers of the states that are the same for all rows, such as a count of columns."""
+    if nest.adjusts:
+        return set()
+    rules = [*nest.starts, *nest.steps]
+    count = len(nest.states)
+    rows = {id(v): count for v in topological(rules) if v.op == "variable" and v.dependence & I_BIT}
+    made_from = leaves_of(rules, rows | {id(state): n for n, state in enumerate(nest.states)})
+    changing = 1 << count
+    while True:  # what is made from a state that differs between rows does so too
+        known = changing
+        for n, (start, step) in enumerate(zip(nest.starts, nest.steps, strict=True)):
+            if (made_from[id(start)] | made_from[id(step)]) & changing:
+                changing |= 1 << n
+        if changing == known:
+            return {n for n in range(count) if not changing >> n & 1}
 
 
 def adjust_vectors(

@@ -11,7 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from redcomp.ir import I_BIT, Nest, Value, constant, free_indices, topological, variable
+from redcomp.ir import (
+    I_BIT,
+    Nest,
+    Type,
+    Value,
+    component,
+    free_indices,
+    select,
+    topological,
+    variable,
+    vector_map,
+)
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_counter, by_kind
 from redcomp.llvm_backend.emit import Emitter
@@ -20,30 +31,30 @@ from redcomp.llvm_backend.pair_step import adjust_vectors
 from redcomp.llvm_backend.schedule import pending_entries
 from redcomp.llvm_backend.target import LLVM_TYPES
 
-CLEAR, FLUSH = "clear", "flush"
+FLUSH = "flush"
 
 
 class Pending:
     """The memory of pairs that wait: slots of entries, each a vector of lanes, and their counts.
 
-    An entry that is no number passes no guard, so slots that are not in use hold these.
+    A lane adjusts its states for as many slots as its count says.
     """
 
-    def __init__(self, parts: HostParts) -> None:
-        self.parts, self.nest = parts, parts.nest
+    def __init__(self, parts: HostParts, nest: Nest, number: str) -> None:
+        self.parts, self.nest, self.number = parts, nest, number
         self.slots, self.lanes = parts.schedule.pending, parts.lanes
-        self.entries = pending_entries(parts.nest)
+        self.entries = pending_entries(nest)
         self.vector_bytes = self.lanes * parts.size
 
     # -- in the pair loop --------------------------------------------------------------------------
 
     def clear(self, code: Code) -> None:
         """Before the first pair: nothing waits."""
-        code.line(f"call void @{CLEAR}(ptr {self._memory(code)})")
+        self._forget(code, self._memory(code))
 
     def flush(self, code: Code) -> None:
         """Adjust the states for all that waits."""
-        code.line(f"call void @{FLUSH}(ptr %states, ptr {self._memory(code)})")
+        code.line(f"call void @{FLUSH}{self.number}(ptr %states, ptr {self._memory(code)})")
 
     def keep(self, emitter: Emitter) -> None:
         """Keep the pairs of a block's columns, in their order, that a guard lets through."""
@@ -91,70 +102,58 @@ class Pending:
             loop.following = [code.integer("and", left, others), most]
         return loop.carried[1]
 
-    # -- functions of their own --------------------------------------------------------------------
+    # -- a function of its own ---------------------------------------------------------------------
 
-    def functions(self) -> str:
-        """clear(pending) and flush(states, pending)."""
-        return f"{self._clear_function()}\n{self._flush_function()}"
-
-    def _clear_function(self) -> str:
-        code = Code()
-        with code.loop(0, self.slots, 1) as slot:
-            self._empty(code, "%pending", slot.counter)
-        self._forget(code, "%pending")
-        return self.parts.function(CLEAR, "ptr noalias %pending", code)
-
-    def _flush_function(self) -> str:
+    def function(self) -> str:
+        """flush(states, pending)."""
         code, parts = Code(), self.parts
         memory = parts.lanes_at(parts.layout.states, "%states")
-        nest, entries = self._with_entries_of_lanes()
+        nest, entries, used = self._with_entries_of_lanes()
         load = by_kind(state=lambda v, k, row, col: memory.load(code, v, k, row))
         free = free_indices(nest.adjusts)
         emitter = Emitter(code, parts.target, self.lanes, free, load, lane_bit=I_BIT)
-        counts = self._counts(code, "%pending")
-        with code.loop(0, self.lanes, 1, [("i64", "0")]) as lane:
-            count = code.load("i64", code.at(counts, "i64", lane.counter), 8)
-            is_more = code.value(f"icmp sgt i64 {count}, {lane.carried[0]}")
-            most = f"select i1 {is_more}, i64 {count}, i64 {lane.carried[0]}"
-            lane.following = [code.value(most)]
-        with code.loop(0, lane.carried[0], 1) as slot:
+        vector = f"<{self.lanes} x i64>"
+        counts = code.load(vector, self._counts(code, "%pending"), 8)
+        most = code.call("i64", f"llvm.vector.reduce.smax.v{self.lanes}i64", [vector], [counts])
+        with code.loop(0, most, 1) as slot:
             emitter.enter()
+            is_used = code.value(
+                f"icmp sgt {vector} {counts}, {emitter.splat(slot.counter, 'i64')}"
+            )
             for n, entry in enumerate(entries):
                 place = self._slot(code, "%pending", slot.counter, n)
-                emitter.bind(entry, [code.load(self._vector(entry), place, parts.size)])
+                kept = code.load(self._vector(entry), place, parts.size)
+                emitter.bind(entry, [kept])
+            emitter.bind(used, [is_used])
             for counter, together in by_counter(nest.adjusts).items():
                 adjust_vectors(emitter, memory, nest, counter, together)
             emitter.leave()
-            self._empty(code, "%pending", slot.counter)
         self._forget(code, "%pending")
-        return parts.function(FLUSH, "ptr noalias %states, ptr noalias %pending", code)
+        parameters = "ptr noalias %states, ptr noalias %pending"
+        return parts.function(f"{FLUSH}{self.number}", parameters, code)
 
-    def _with_entries_of_lanes(self) -> tuple[Nest, list[Value]]:
-        """The adjustments as functions of entries that all differ from lane to lane."""
+    def _with_entries_of_lanes(self) -> tuple[Nest, list[Value], Value]:
+        """The adjustments as functions of entries that all differ from lane to lane.
+
+        They are made in the lanes that use a slot, as the last value says.
+        """
         entries = [
             variable(f"entry{n}", "i", n, entry.type) for n, entry in enumerate(self.entries)
         ]
         done = {id(entry): made for entry, made in zip(self.entries, entries, strict=True)}
         for value in topological(self.nest.adjusts, known=tuple(done)):
             done[id(value)] = value.with_args(tuple(done[id(arg)] for arg in value.args))
-        adjusts = tuple(done[id(adjust)] for adjust in self.nest.adjusts)
-        return replace(self.nest, adjusts=adjusts), entries
-
-    def _empty(self, code: Code, memory: str, slot: str) -> None:
-        """Fill a slot with what passes no guard."""
-        emitter = self.parts.emitter(code, by_kind(), I_BIT)
-        for n, entry in enumerate(self.entries):
-            nothing = constant(float("nan") if entry.type.is_float else 0, entry.dtype)
-            operand = emitter.operand(nothing, 0, 0, True)
-            code.store(
-                self._vector(entry), operand, self._slot(code, memory, slot, n), self.parts.size
-            )
+        used = variable("used", "i", len(entries), Type("i1"))
+        adjusts = []
+        for adjust, state in zip(self.nest.adjusts, self.nest.states, strict=True):
+            element, counter = done[id(adjust)].args
+            adjusts.append(vector_map(select(used, element, component(state, counter)), counter))
+        return replace(self.nest, adjusts=tuple(adjusts)), entries, used
 
     def _forget(self, code: Code, memory: str) -> None:
         """Set the counts to zero."""
         counts = self._counts(code, memory)
-        with code.loop(0, self.lanes, 1) as lane:
-            code.store("i64", "0", code.at(counts, "i64", lane.counter), 8)
+        code.store(f"<{self.lanes} x i64>", "zeroinitializer", counts, 8)
 
     # -- places ------------------------------------------------------------------------------------
 

@@ -12,11 +12,12 @@ from redcomp.ir import (
     Kind,
     Nest,
     Value,
-    free_indices,
+    read_in_loops,
     topological,
 )
 from redcomp.llvm_backend.target import Target
 from redcomp.passes.expand import STRUCTURAL
+from redcomp.passes.partition import independent
 
 SIZES = {"f32": 4, "f64": 8, "i32": 4, "i64": 8}
 
@@ -71,12 +72,49 @@ _LIST_BLOCKS: _Blocks = ((1, 4), (1, 1))
 # How many pairs a lane keeps: enough that the lanes are about equally full when one is full.
 _PENDING = 32
 
+# States of one pair loop, by weight: in registers, in memory, and those that are rarely adjusted.
+_MOST_WEIGHT = 64
+_WEIGHT_IN_MEMORY = 4
+_WEIGHT_ADJUSTED = 4
+# With more pair loops than this, a step is one pair: what it compiles to is several times shorter.
+_MOST_LONG_LOOPS = 8
+
 # LLVM's time grows faster than a loop's body, which is limited to this many operations.
 _LONGEST_BODY = 2000
 
 
+def loops_of(nest: Nest) -> tuple[Nest, ...]:
+    """The nests of the pair loops: one, unless its states are far more than there are registers.
+
+    Where one loop adjusts many lists, it adjusts all of them for each pair that concerns one.
+    """
+
+    def weight(n: int) -> int:
+        is_adjusted = bool(nest.adjusts) and nest.adjusts[n] is not nest.states[n]
+        in_memory = nest.states[n].dim > 1
+        return (_WEIGHT_IN_MEMORY if in_memory else 1) * (_WEIGHT_ADJUSTED if is_adjusted else 1)
+
+    return independent(nest, _MOST_WEIGHT, weight)
+
+
 def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = False) -> Schedule:
     """The schedule for a nest: from the counts of its values, nothing measured."""
+    loops = loops_of(nest)
+    rows, cols = (1, 1)
+    if len(loops) <= _MOST_LONG_LOOPS:
+        blocks = [_block(loop, target, few_rows) for loop in loops]
+        rows, cols = map(min, zip(*blocks, strict=True))
+    lanes = target.lanes(dtype)
+    row_bytes = lanes * (_width(nest, "i") * SIZES[dtype] + sum(t.dim for t in nest.totals) * 8)
+    chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
+    chunk = max(rows, chunk - chunk % rows)
+    pending = _PENDING if any(map(pending_entries, loops)) else 0
+    tile = _tile(nest, dtype, rows * lanes)
+    return Schedule(lanes, rows, cols, tile, chunk, pending)
+
+
+def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
+    """Rows and columns of a step of a pair loop."""
     values = list(topological(nest.pairs))
     operations = sum(value.op not in STRUCTURAL for value in values)
     folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
@@ -103,28 +141,27 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
         blocks = _ADJUSTED_BLOCKS
     else:
         blocks = _BLOCKS_OF_A_ROW if few_rows else _BLOCKS
-    rows, cols = next(filter(fits, blocks), blocks[-1])
-    lanes = target.lanes(dtype)
-    row_bytes = lanes * (_width(nest, "i") * SIZES[dtype] + sum(t.dim for t in nest.totals) * 8)
-    chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
-    chunk = max(rows, chunk - chunk % rows)
-    pending = _PENDING if pending_entries(nest) else 0
-    tile = _tile(nest, dtype, rows * lanes)
-    return Schedule(lanes, rows, cols, tile, chunk, pending)
+    return next(filter(fits, blocks), blocks[-1])
 
 
 def pending_entries(nest: Nest) -> list[Value]:
     """What adjustments read of a pair, if that and vectors of states are all that they read.
 
-    Then they can wait.
+    Then they can wait, unless only constants are read: then nothing tells that a place is empty.
+    Truth values are made again from what they compare.
     """
     elements = [adjust.args[0] for adjust in nest.adjusts if adjust.op == "map"]
     if len(elements) < len(nest.states) or any(map(operator.is_not, nest.steps, nest.states)):
         return []
-    free = free_indices(elements)
-    inner = [value for value in topological(elements) if free[id(value)]]
-    read = {id(arg): arg for v in inner for arg in v.args if not free[id(arg)]}
-    return [v for v in read.values() if v.dependence and not any(v is s for s in nest.states)]
+    states = {id(state) for state in nest.states}
+    waiting, found = read_in_loops(elements), dict[int, Value]()
+    while waiting:
+        value = waiting.pop()
+        if value.dtype == "i1":
+            waiting += value.args
+        elif not value.is_constant and id(value) not in states:
+            found[id(value)] = value
+    return list(found.values()) if any(v.type.is_float for v in found.values()) else []
 
 
 def _tile(nest: Nest, dtype: str, block_rows: int) -> int:

@@ -11,7 +11,7 @@ import llvmlite.binding as llvm
 
 from redcomp.errors import CompilerError
 from redcomp.ir import FLOATS
-from redcomp.passes.scalarize import UNROLLED, Unrolling
+from redcomp.passes.scalarize import Unrolling
 
 LLVM_TYPES: Mapping[str, str] = {
     "f32": "float",
@@ -72,9 +72,10 @@ BASE_PRIMITIVES = (
 )  # fmt: skip
 
 
-# The module is in SSA form and its schedule is decided, so few passes are worth their time; see
-# docs/decisions/0007-llvm-passes.md.
-LLVM_PASSES = ("loop_rotate", "new_gvn", "instruction_combine")
+# The module is in SSA form, its schedule is decided and nothing in it is written twice, so few
+# passes are worth their time; see docs/decisions/0007-llvm-passes.md.  LLVM may assert, which ends
+# the process: see docs/decisions/0015-no-value-numbering-in-llvm.md.
+LLVM_PASSES = ("loop_rotate", "instruction_combine")
 
 # Stands for a lookup's table in the arguments of a native instruction.
 TABLE = "table"
@@ -88,10 +89,11 @@ class Native:
     arguments: tuple[int | str, ...]
 
 
-# Loops over 8 components and more are as fast as what they replace, and compiled sooner.
+# Loops over 8 components and more are as fast as what they replace, and compiled sooner.  Where
+# thousands of values would be written out, nearly all vectors and lists are in memory.
 _UNROLLING = dict.fromkeys(
     FLOATS,
-    tuple(Unrolling(most, most, UNROLLED) for most in (8, 16, 32, 3)),
+    (*(Unrolling(most, most) for most in (8, 16, 32)), Unrolling(3, 3, 3)),
 )
 
 

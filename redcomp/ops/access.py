@@ -19,7 +19,10 @@ class Access(Protocol):
     """How an element rule reads its operands; `redcomp.passes.scalarize` implements it."""
 
     def element(self, vector: Value, position: Position) -> Value:
-        """A component of an operand; a scalar gives itself at every position."""
+        """A component of an operand; a scalar gives itself at every position.
+
+        The operand is an argument of the value, none that the rule makes.
+        """
 
     def fold(
         self,

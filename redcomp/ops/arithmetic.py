@@ -108,6 +108,11 @@ def _lookup_by_selection(a: Value, *, dtype: str, table: tuple[int, ...]) -> Val
     return entries[0]
 
 
+def _converted_back(e: Value, source: Value) -> Value | None:
+    """The cotangent in the dtype of what was converted; integers have none."""
+    return convert(e, source.dtype) if e.type.is_float and source.type.is_float else None
+
+
 def _shift(function: Any) -> Any:
     """A shift by a count taken modulo the width, so that NumPy never sees an undefined one."""
     return lambda a, b: function(a, b & (a.dtype.itemsize * 8 - 1))
@@ -232,7 +237,13 @@ register(
         selection=lambda a, b: select(compare("olt", a, b), a, b),
         domain=PAIR,
     ),
-    _primitive("convert", 1, _convert, ("", ""), "the same number in another dtype"),
+    Operation(
+        "convert",
+        1,
+        "the same number in another dtype",
+        _convert,
+        pullback=lambda e, value: (_converted_back(e, value.args[0]),),
+    ),
     _primitive(
         "round_even",
         1,

@@ -6,14 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from redcomp.ir import Value, compare, constant, indicator, select
+from redcomp.ir import NUMPY_DTYPES, Value, compare, constant, indicator, select
 from redcomp.ops.expansions import copy_sign, magnitude
 from redcomp.ops.table import Array, apply
 
 
+def _power(d: int, info: Any) -> Any:
+    """10**|d| as a number of a dtype, or infinity."""
+    return info.dtype.type(10.0 ** abs(d)) if abs(d) <= np.log10(info.max) else np.inf
+
+
 def round_half_away(f: Array, *, d: int) -> Array:
-    """f rounded to d decimal digits, halves away from 0."""
-    power = f.dtype.type(10.0 ** abs(d))
+    """f rounded to d decimal digits, halves away from 0.
+
+    Where 10**|d| is beyond the dtype's numbers, f has no further digits, or is nearest to 0.
+    """
+    power = _power(d, np.finfo(f.dtype))
+    if np.isinf(power):
+        return f if d > 0 else np.where(np.isfinite(f), np.copysign(f.dtype.type(0), f), f)
     scaled = f * power if d > 0 else f / power
     whole = np.floor(np.abs(scaled))
     away = np.copysign(whole + (np.abs(scaled) - whole >= 0.5), scaled)
@@ -23,7 +33,10 @@ def round_half_away(f: Array, *, d: int) -> Array:
 def expand_round(f: Value, *, d: int) -> Value:
     """As `round_half_away`, operation by operation."""
     # 10**-d is not a float, so a negative d divides by 10**|d|.
-    power = 10.0 ** abs(d)
+    power = _power(d, np.finfo(NUMPY_DTYPES[f.dtype]))
+    if np.isinf(power):
+        is_finite = compare("olt", magnitude(f), np.inf)
+        return f if d > 0 else select(is_finite, copy_sign(f * 0.0, f), f)
     scaled = f * power if d > 0 else f / power if d < 0 else f
     a = magnitude(scaled)
     whole = apply("floor", a)

@@ -14,6 +14,9 @@ from dataclasses import replace
 from redcomp.ir import J_BIT, Kernel, Output, Value, select
 from redcomp.ops.reductions import REDUCTIONS
 
+_Split = tuple[Value | None, Value | None]
+_Rule = Callable[[Value], bool]
+
 
 def factor(kernel: Kernel) -> Kernel:
     """Move the j-free factors of every sum into the output's scale."""
@@ -23,7 +26,7 @@ def factor(kernel: Kernel) -> Kernel:
 def _factored(output: Output) -> Output:
     if not REDUCTIONS[output.reduction].is_linear or output.scale is not None:
         return output
-    inside, outside = _split(output.value, _depends_on_rows_only)
+    inside, outside = _split(output.value)
     if outside is None:
         return output
     if inside is None:  # nothing depends on j: the sum counts the columns
@@ -42,53 +45,71 @@ def _depends_on_rows_only(value: Value) -> bool:
     return not value.dependence & J_BIT
 
 
-def _split(value: Value, may_leave: Callable[[Value], bool]) -> tuple[Value | None, Value | None]:
-    """A value as (what stays) * (what leaves the sum), either missing if it is 1."""
+def _split(root: Value) -> _Split:
+    """A value as (what stays in the sum) * (what leaves it), either missing if it is 1."""
+    done: dict[tuple[int, _Rule], _Split] = {}
+    stack: list[tuple[Value, _Rule]] = [(root, _depends_on_rows_only)]
+    while stack:  # products may have any number of factors
+        value, may_leave = stack[-1]
+        inner = _factors(value, may_leave)
+        missing = [(arg, rule) for arg, rule in inner if (id(arg), rule) not in done]
+        if not missing:
+            parts = [done[id(arg), rule] for arg, rule in inner]
+            done[id(value), may_leave] = _joined(value, may_leave, parts)
+            stack.pop()
+        stack += missing
+    return done[id(root), _depends_on_rows_only]
+
+
+def _factors(value: Value, may_leave: _Rule) -> list[tuple[Value, _Rule]]:
+    """The arguments that factors are taken out of, and which ones."""
+    if may_leave(value):
+        return []
+    if value.op == "multiply":
+        return [(arg, may_leave) for arg in value.args]
+    if value.op in ("negate", "divide", "broadcast"):
+        return [(value.args[0], may_leave)]
+    if value.op == "select":
+        condition, a, b = value.args
+        rule = may_leave if may_leave(condition) else _is_finite_constant
+        return [(b if _is_zero(a) else a, rule)] if _is_zero(a) or _is_zero(b) else []
+    return []
+
+
+def _joined(value: Value, may_leave: _Rule, split: list[_Split]) -> _Split:
+    """A value split as its factors are."""
     if may_leave(value):
         return None, value
     if value.op == "multiply":
-        (a_in, a_out), (b_in, b_out) = (_split(arg, may_leave) for arg in value.args)
+        (a_in, a_out), (b_in, b_out) = split
         return _times(a_in, b_in), _times(a_out, b_out)
-    if value.op == "negate":
-        inside, outside = _split(value.args[0], may_leave)
-        if outside is not None:
-            return inside, -outside
-        return value, None
-    if value.op == "divide":
-        numerator, denominator = value.args
-        inside, outside = _split(numerator, may_leave)
-        if may_leave(denominator):
-            return inside, 1.0 / denominator if outside is None else outside / denominator
-        if outside is not None:
-            return (1.0 / denominator if inside is None else inside / denominator), outside
     if value.op == "broadcast":
-        return _split(value.args[0], may_leave)
+        return split[0]
+    inside, outside = split[0] if split else (None, None)
+    if value.op == "divide" and may_leave(value.args[1]):
+        return inside, (1.0 if outside is None else outside) / value.args[1]
+    if outside is None:
+        return value, None
+    if value.op == "negate":
+        return inside, -outside
     if value.op == "select":
-        return _split_selection(value, may_leave)
-    return value, None
+        return _selected(value, may_leave, inside, outside)
+    return (1.0 if inside is None else inside) / value.args[1], outside
 
 
-def _split_selection(
-    value: Value, may_leave: Callable[[Value], bool]
-) -> tuple[Value | None, Value | None]:
+def _selected(value: Value, may_leave: _Rule, inside: Value | None, outside: Value) -> _Split:
     """Where a product or zero is selected, constants leave it, and all else with its condition.
 
     What may be infinite or NaN would otherwise meet the zeros outside.
     """
     condition, a, b = value.args
-    if not _is_zero(a) and not _is_zero(b):
-        return value, None
-    leaves_with_condition = may_leave(condition)
-    inside, outside = _split(
-        b if _is_zero(a) else a, may_leave if leaves_with_condition else _is_finite_constant
-    )
-    if inside is None or outside is None:
+    if inside is None:
         return value, None
 
     def selected(part: Value) -> Value:
         return select(condition, *((a, part) if _is_zero(a) else (part, b)))
 
-    return selected(inside), selected(outside) if leaves_with_condition else outside
+    return selected(inside), selected(outside) if may_leave(condition) else outside
 
 
 def _is_finite_constant(value: Value) -> bool:

@@ -1,12 +1,15 @@
-"""partition: divide a nest whose states are too many for a thread's registers into several nests.
+"""partition: divide a nest whose states are too many for a loop's registers into several nests.
 
 Each part has some components of the results, and the states that these depend on; what parts have
 in common, such as the shift of a LogSumExp or the value of a kernel, each computes for itself.
+
+Where the parts' totals share a memory, and results are computed from all of it, `independent` gives
+parts of which no two have a state in common.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from redcomp.ir import Nest, Value, from_elements, leaves_of, topological
@@ -72,6 +75,22 @@ def partition(nest: Nest, most: int) -> tuple[Part, ...]:
     return tuple(_part(nest, group) for group in groups)
 
 
+def independent(nest: Nest, most: int, weight: Callable[[int], int]) -> tuple[Nest, ...]:
+    """Parts that need no states of each other, neighbours together up to a weight of `most`.
+
+    `weight` takes the number of a state.  All parts have the results of the whole.
+    """
+    groups: list[list[int]] = []
+    for states in _Needs(nest).connected():
+        heavy = sum(map(weight, (*groups[-1], *states))) if groups else most + 1
+        if heavy > most:
+            groups.append([])
+        groups[-1] += states
+    if len(groups) == 1:
+        return (nest,)
+    return tuple(without_unused(_with_states(nest, sorted(group))) for group in groups)
+
+
 def _units(nest: Nest) -> list[_Unit]:
     """All elements: with those that need most, those that need nothing else."""
     elements = list(_elements(nest))
@@ -131,6 +150,26 @@ class _Needs:
             waiting = following & ~needed
         return frozenset(_numbers(needed))
 
+    def connected(self) -> list[list[int]]:
+        """The numbers of all states, those together that need each other."""
+        lowest = list(range(len(self.direct)))
+
+        def find(n: int) -> int:
+            while lowest[n] != n:
+                lowest[n] = n = lowest[lowest[n]]
+            return n
+
+        masks = [mask | 1 << n for n, mask in enumerate(self.direct)]
+        for mask in (*masks, *self.guards):
+            first, *others = map(find, _numbers(mask))
+            for other in others:
+                root, joined = sorted((find(first), find(other)))
+                lowest[joined] = root
+        groups: dict[int, list[int]] = {}
+        for n in range(len(lowest)):
+            groups.setdefault(find(n), []).append(n)
+        return list(groups.values())
+
 
 def _numbers(mask: int) -> Iterator[int]:
     """The numbers of the bits of a mask."""
@@ -141,19 +180,24 @@ def _numbers(mask: int) -> Iterator[int]:
 
 def _part(nest: Nest, group: _Unit) -> Part:
     """The nest of some elements."""
-    kept = sorted(group.states)
+    runs = list(_runs(group.elements))
+    results = tuple(from_elements(tuple(element.value for element in run)) for run in runs)
+    places = (
+        Place(run[0].result, run[0].position, nest.results[run[0].result].dim) for run in runs
+    )
+    part = replace(_with_states(nest, sorted(group.states)), results=results)
+    return Part(without_unused(part), tuple(places))
+
+
+def _with_states(nest: Nest, kept: list[int]) -> Nest:
+    """The nest of some of the states."""
 
     def chosen(values: tuple[Value, ...]) -> tuple[Value, ...]:
         return tuple(values[n] for n in kept) if values else ()
 
     own = {id(nest.states[n]) for n in kept}
     guards = tuple(g for g in nest.guards if any(id(v) in own for v in topological([g])))
-    runs = list(_runs(group.elements))
-    results = tuple(from_elements(tuple(element.value for element in run)) for run in runs)
-    places = (
-        Place(run[0].result, run[0].position, nest.results[run[0].result].dim) for run in runs
-    )
-    part = replace(
+    return replace(
         nest,
         states=chosen(nest.states),
         initial=tuple(nest.initial[n] for n in kept),
@@ -165,9 +209,7 @@ def _part(nest: Nest, group: _Unit) -> Part:
         steps=chosen(nest.steps),
         merges=chosen(nest.merges),
         joins=chosen(nest.joins),
-        results=results,
     )
-    return Part(without_unused(part), tuple(places))
 
 
 def _runs(elements: list[_Element]) -> Iterator[list[_Element]]:

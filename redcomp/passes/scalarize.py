@@ -18,6 +18,7 @@ from redcomp.errors import CompilerError
 from redcomp.ir import Nest, Value, component, from_elements, vector_map
 from redcomp.ops.access import Position
 from redcomp.ops.table import OPERATIONS
+from redcomp.passes.limits import check_values
 
 # Above this many components a loop replaces straight-line code, unless a target says otherwise: the
 # accumulators of a wider result would not fit into the 16 or 32 vector registers that a host has.
@@ -39,6 +40,17 @@ class Unrolling:
 
 
 T = TypeVar("T")
+
+# Rules ask for components from within rules.  Deeper than this they start from the bottom instead.
+_DEEPEST = 40
+
+
+class _WantedFirst(Exception):  # noqa: N818  it is no error
+    """A component that is to be computed first, and the loops around it."""
+
+    def __init__(self, vector: Value, place: Position, level: int) -> None:
+        super().__init__(vector, place, level)
+        self.vector, self.place, self.level = vector, place, level
 
 
 def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
@@ -125,6 +137,7 @@ class _Scalarizer:
         self._intern = ir.Interner()
         self._interned: set[int] = set()
         self._level = 0
+        self._depth = 0
 
     def components(self, value: Value, most: int) -> tuple[Value, ...]:
         """The components of a value, or one loop over more than `most` of them."""
@@ -142,21 +155,44 @@ class _Scalarizer:
     def element(self, vector: Value, position: Position) -> Value:
         """One component of a value; keeps its own stack, so that chains may have any length."""
         place = self._place(vector, position)
-        stack = [(vector, place)]
+        key = self._key(vector, place)
+        if key not in self._known:
+            if self._depth == _DEEPEST:
+                raise _WantedFirst(vector, place, self._level)
+            self._depth += 1
+            try:
+                self._compute(vector, place)
+            finally:
+                self._depth -= 1
+        return self._known[key]
+
+    def _compute(self, vector: Value, place: Position) -> None:
+        stack = [(vector, place, self._level)]
         while stack:
-            value, place = stack[-1]
+            value, place, level = stack[-1]
             key = self._key(value, place)
-            if key in self._known:
-                stack.pop()
-                continue
-            missing = self._missing(value, place)
+            missing = () if key in self._known else self._missing(value, place)
             if missing:
-                stack.extend(missing)
+                stack += [(arg, at, level) for arg, at in missing]
                 continue
-            self._known[key] = self._make(value, place)
-            self._alive.append(value)
+            if key not in self._known:
+                try:
+                    self._known[key] = self._at_level(level, value, place)
+                except _WantedFirst as first:
+                    if self._depth > 1:
+                        raise
+                    stack.append((first.vector, first.place, first.level))
+                    continue
+                self._alive.append(value)
+                check_values(len(self._known))
             stack.pop()
-        return self._known[self._key(vector, self._place(vector, position))]
+
+    def _at_level(self, level: int, value: Value, place: Position) -> Value:
+        outer, self._level = self._level, level
+        try:
+            return self._make(value, place)
+        finally:
+            self._level = outer
 
     def fold(
         self,

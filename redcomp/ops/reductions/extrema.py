@@ -15,6 +15,7 @@ from redcomp.ir import (
 from redcomp.ops.reductions.row import (
     INDEX,
     INF,
+    NAN,
     VALUE,
     Reduction,
     State,
@@ -50,6 +51,7 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
     """An extremum and where it is; comparisons are strict, so the first one wins."""
     word = "smallest" if neutral > 0 else "largest"
     title = name.capitalize()
+    comparison = f"{'below' if neutral > 0 else 'above'} {neutral}"
 
     def better(old: States, new: States) -> States:
         wins = compare(predicate, new[0], old[0])
@@ -59,7 +61,7 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
         f"{name}_arg{name}",
         (f"{title}_Arg{title}", f"{title}Arg{title}"),
         f"{word} value of each component and the number of the first column that has it; "
-        f"{neutral} and 0 for no columns",
+        f"{neutral} and 0 where none is {comparison}",
         (VALUE, INDEX),
         lambda dim, count: (State(dim, neutral), State(dim, 0.0, "column")),
         step=lambda states, value, columns: better(
@@ -75,7 +77,8 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
         both,
         name=f"arg{name}",
         spellings=(f"Arg{title}",),
-        doc=f"number of the first column with the {word} value of each component; 0 for no columns",
+        doc=f"number of the first column with the {word} value of each component; "
+        f"0 where none is {comparison}",
         results=(INDEX,),
         finish=lambda states: states[1:],
         places="",
@@ -86,19 +89,25 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
 
 
 # The K smallest values so far are kept in descending order, so that component 0 is the one that a
-# new value has to beat.
+# new value has to beat.  NaN marks a place that is free: infinity is a value like others.
 
 
 def _insert(states: States, value: Value, index: Value) -> States:
     """The lists with the value in its place, after equal ones, and the largest one dropped."""
     values, indices = states
-    below = _shifted(values, float("-inf"))
-    moves = compare("olt", value, below)
-    enters = compare("olt", value, values)
+    below = _shifted(values, -INF)
+    is_number = compare("oeq", value, value)
+    moves = select(is_number, _precedes(value, below), False)
+    enters = select(is_number, _precedes(value, values), False)
     return (
         select(moves, below, select(enters, value, values)),
         select(moves, _shifted(indices, 0), select(enters, index, indices)),
     )
+
+
+def _precedes(value: Value, kept: Value) -> Value:
+    """Whether a new number belongs before one that is kept, or into a free place."""
+    return compare("ult", value, kept)
 
 
 def _shifted(vector: Value, last: float) -> Value:
@@ -119,7 +128,7 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
 
     def finish(states: States) -> tuple[Value, ...]:
         values, indices = (apply("reverse", state) for state in states)
-        return signed(values), indices
+        return signed(select(compare("uno", values, values), INF, values)), indices
 
     both = Reduction(
         f"k{name}_argk{name}",
@@ -128,12 +137,12 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
         f"{sign * INF} and 0 where there are fewer columns",
         (VALUE, INDEX),
         lambda dim, count: (
-            State(count, INF, resumes=True),
+            State(count, NAN, resumes=True),
             State(count, 0.0, "index", resumes=True),
         ),
         step=lambda states, value, columns: states,
         finish=finish,
-        guard=lambda states, value: compare("olt", signed(value), apply("elem", states[0], m=0)),
+        guard=lambda states, value: _precedes(signed(value), apply("elem", states[0], m=0)),
         adjust=lambda states, value, columns: _insert(states, signed(value), columns.in_call),
         places=f"k{name}_argk{name}",
         takes="components",

@@ -14,7 +14,7 @@ from redcomp.ir import (
 )
 from redcomp.ops.table import ShapeError
 
-INF = float("inf")
+INF, NAN = float("inf"), float("nan")
 
 ResultKind = Literal["value", "constant", "index", "truth"]
 States = tuple[Value, ...]
@@ -106,7 +106,8 @@ class Reduction:
     merge       (states, states) to the states of both sets of columns, the first ones coming first;
                 None where all states resume, and columns are not split
     guard       (states, values) to a truth value: whether to adjust the states before the step
-    adjust      as `step`, but rarely needed; it changes nothing where the guard is false
+    adjust      as `step`, but rarely needed; it changes nothing where the guard is false, and where
+                the value is NaN
     cotangent   (values, what arrived) to the values' cotangent for each pair
     saves       whether `cotangent` reads the results
     places      the name of the row that also says where the values are, from which gradients follow

@@ -1,0 +1,183 @@
+"""Random cases of structure: dimensions, list lengths, many formulas, sizes; needs PyTorch.
+
+Where `random_cases` draws over operations, these draw over what decides the schedule: D and E up to
+300, K up to 200, up to 100 formulas, numbers of rows and columns around lanes, steps and tiles, all
+reductions.  Arguments are multiples of 1/8, so that what is selected by is exact, ties included.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from random_cases import Case, Program, Reduced, random_setting
+from random_formulas import Argument, Choices
+from reference import Tensor, declared, spread, terms
+from reference_reductions import (
+    EXPONENTS,
+    REDUCTIONS,
+    SELECTIONS,
+    TRUTHS,
+    arranged,
+    pair_mask,
+    reduce_pairs,
+    winners,
+)
+
+import redcomp.torch
+
+CASES_A_STRUCTURE = 40
+ENTRIES = 20_000  # the most of a tensor of pairs
+FEW_ENTRIES = 2_000  # where kernels are interpreted
+# Around what is written out (16), and what fills a register, a step or a tile.
+DIMS = (1, 2, 3, 1, 2, 3, 5, 8, 15, 16, 17, 18, 20, 31, 32, 33, 64, 65, 100, 128, 257, 300)
+COUNTS = (1, 2, 3, 4, 5, 10, 15, 16, 17, 18, 20, 32, 33, 64, 100, 199, 200)
+LISTS = (2, 3, 4, 8, 9, 16, 17, 33, 50, 64, 98, 100)
+MOST_STATES = 600  # components of all results, lists counted by what they keep
+DTYPES = (torch.float32, torch.float64)
+WEIGHTED = ("LogSumExpWeight", "SumSoftMaxWeight", "Max_SumShiftExpWeight")
+PLAIN = ("Sum", "Mean", "Norm", "Prod", *TRUTHS, "LogSumExp", "Max_SumShiftExp")
+DRAWN = (("Sum",), PLAIN, WEIGHTED, tuple(SELECTIONS), tuple(SELECTIONS))
+# Exact for multiples of 1/8, in float32 too.
+SCALARS = (
+    *("SqDist(x,y)", "(x|y)", "Max(x-y)", "Sum(Abs(x-y))", "SqNorm2(x-y)", "Min(x)-Max(y)"),
+    *("p", "Elem(x,0)", "Elem(y,0)", "Elem(x,0)*Elem(y,0)-p", "Step(Elem(x,0)-Elem(y,0))"),
+)
+VECTORS = ("b", "c-b", "c*b", "b*({s})", "SumT({s},{e})", "c-b*p", "Maximum(c,b)", "c")
+ROUNDED = ("Exp(-SqDist(x,y)*IntInv({d}))", "Sin(x|y)", "Sqrt(1+SqDist(x,y))", "Exp(p-2)")
+EPSILON = {torch.float32: 2e-6, torch.float64: 4e-15}
+
+
+@dataclass(frozen=True)
+class StructureCase(Case):
+    """A case whose arguments are multiples of 1/8."""
+
+    def tensors(self) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed)
+        return [
+            torch.randint(-8, 9, s, generator=generator).to(self.program.dtype) / 8
+            for s in self.shapes()
+        ]
+
+
+def random_structure(seed: int, most_entries: int = ENTRIES) -> StructureCase:
+    """The case of a number, of some size at most."""
+    program = random_program(Choices(seed // CASES_A_STRUCTURE))
+    made = random_setting(Choices(seed), program, seed, most_entries)
+    fields = {name: getattr(made, name) for name in Case.__dataclass_fields__}
+    return StructureCase(**{**fields, "is_strided": False, "checks_numpy": False})
+
+
+def random_program(choices: Choices) -> Program:
+    """Formulas over x and y of dimension D, and over b and c of dimension E."""
+    dim, width = choices.one_of(DIMS), choices.one_of(DIMS)
+    wanted = choices.one_of(LISTS) if choices.once_in(5) else 1
+    reduction = choices.one_of(choices.one_of(DRAWN))
+    results: list[Reduced] = []
+    left = MOST_STATES
+    while len(results) < wanted:
+        made, taken = _result(choices, reduction, dim, width, left)
+        left -= taken
+        if results and left < 0:
+            break
+        results.append(made)
+        if choices.once_in(4):
+            reduction = choices.one_of(choices.one_of(DRAWN))
+    kinds = {"x": ("Vi", dim), "y": ("Vj", dim), "p": ("Pm", 1), "b": ("Vj", width)}
+    arguments = [Argument(n, *kind) for n, kind in {**kinds, "c": ("Vi", width)}.items()]
+    axis, dtype = choices.one_of((1, 0)), choices.one_of(DTYPES)
+    return Program(tuple(results), tuple(arguments), axis, dtype)
+
+
+def _result(
+    choices: Choices, reduction: str, dim: int, width: int, left: int
+) -> tuple[Reduced, int]:
+    """A formula and its reduction, and about how many components it keeps."""
+    selection = SELECTIONS.get(reduction)
+    scalar = choices.one_of(SCALARS)
+    if selection is None and choices.once_in(2):
+        scalar = choices.one_of(ROUNDED).format(d=dim)
+    is_scalar = reduction in EXPONENTS or "LogSumExp" in reduction or "SoftMax" in reduction
+    count = choices.one_of(COUNTS) if selection is not None and selection.takes_count else None
+    kept = width * (min(count, 17) if count else 1)
+    if is_scalar or kept > left or choices.once_in(3):
+        formula, kept = scalar, kept // width
+    else:
+        formula = choices.one_of(VECTORS).format(s=scalar, e=width)
+    if reduction == "Prod":
+        formula = f"1+({formula})*IntInv(1024)"
+    if reduction not in WEIGHTED:
+        return Reduced(formula, reduction, count), kept
+    weights = "Exp(b)" if reduction == "LogSumExpWeight" else "b"
+    weights = weights if width <= left else "p*p"
+    if reduction == "LogSumExpWeight":
+        weights = "Exp(Elem(b,0))"
+    return Reduced(formula, reduction, None, weights), width
+
+
+@functools.lru_cache(maxsize=2)
+def compiled(program: Program) -> Any:
+    """The operation for PyTorch; cases of one program share it."""
+    return redcomp.torch.Genred(**program.options_of_genred())
+
+
+def check_structure(case: StructureCase) -> bool:
+    """Compare all results with the dense ones; True, since all cases say something."""
+    tensors = case.tensors()
+    results = compiled(case.program)(*tensors, ranges=case.ranges())
+    results = results if len(case.program.results) > 1 else (results,)
+    ranges = case.ranges()
+    mask = None if ranges is None else pair_mask(ranges, case.rows, case.columns)
+    variables = declared([str(a) for a in case.program.arguments])
+    spreads = spread(variables, [t.double() for t in tensors])
+    of_formula = functools.lru_cache(None)(lambda formula: terms(formula, variables, spreads))
+    for number, (reduced, found) in enumerate(zip(case.program.results, results, strict=True)):
+        axis, name = case.program.axis, reduced.reduction_op
+        exact = of_formula(reduced.formula)
+        weights = None if reduced.formula2 is None else of_formula(reduced.formula2)
+        selection = SELECTIONS.get(name)
+        places = None
+        if selection is not None:
+            is_largest, is_list = selection.is_largest, selection.takes_count
+            places = winners(exact, axis, mask, reduced.count, is_largest, is_list)
+        right = reduce_pairs(name, exact, axis, mask, weights, places)
+        size = _size(name, exact, axis, mask, weights)
+        flat = found if isinstance(found, tuple) else (found,)
+        for one, expected in zip(flat, right, strict=True):
+            label = f"{name} of {reduced.formula} ({number})"
+            _compare(one, expected, size if selection is None else 0.0, label)
+    return True
+
+
+def _size(
+    name: str, exact: Tensor, axis: int, mask: Tensor | None, weights: Tensor | None
+) -> Tensor | float:
+    """What rounding errors are relative to."""
+    if name in REDUCTIONS and name not in TRUTHS:
+        absolute = None if weights is None else weights.abs()
+        if name in ("Sum", "Mean", "Norm"):
+            (found,) = reduce_pairs(name, exact.abs(), axis, mask)
+        else:
+            (found,) = reduce_pairs(name, exact, axis, mask, absolute)
+        pairs = arranged(exact, axis, mask)
+        largest = torch.where(pairs.mask, pairs.terms, 0).abs().amax() if exact.numel() else 0.0
+        return 1 + found.abs().nan_to_num(0, 0, 0) * (1 + largest)
+    return 0.0
+
+
+def _compare(found: Tensor, right: Tensor, size: Tensor | float, label: str) -> None:
+    assert found.shape == right.shape, (label, found.shape, right.shape)
+    if not found.is_floating_point():
+        assert torch.equal(found, right), f"{label}: places or truth values differ"
+        return
+    allowed = EPSILON[found.dtype] * size
+    same = (found == right) | (found.isnan() & right.isnan())
+    wrong = ~(same | ((found.double() - right).abs() <= allowed))
+    if bool(wrong.any()):
+        worst = int(wrong.flatten().nonzero()[0])
+        raise AssertionError(
+            f"{label}: {found.flatten()[worst].item()!r} instead of "
+            f"{right.flatten()[worst].item()!r}, {int(wrong.sum())} of {wrong.numel()} differ"
+        )
