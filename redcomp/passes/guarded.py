@@ -86,13 +86,19 @@ def negation(condition: Value) -> Value:
     return condition ^ True
 
 
+# Whether places cover a vector is looked at by evaluating guards of at most so many components; a
+# selection too much in longer ones costs less.
+_LONGEST_EVALUATED = 1024
+
+
 def _join(a: Value | None, b: Value | None) -> Value | None:
     """Where one of two guards holds."""
     if a is None or b is None:
         return None
     joined = a | b
-    covers_all = _is_of_places(joined) and bool(interpret([joined], {})[0].all())
-    return None if covers_all else joined
+    if joined.dim > _LONGEST_EVALUATED or not _is_of_places(joined):
+        return joined
+    return None if bool(interpret([joined], {})[0].all()) else joined
 
 
 def _any(guard: Value) -> Value | None:
