@@ -19,7 +19,7 @@ import llvmlite
 
 from redcomp import config
 from redcomp.dump import Dumper
-from redcomp.errors import CompilerError
+from redcomp.errors import ArgumentError, CompilerError
 from redcomp.ir import Kernel, Nest, Value, topological
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
@@ -478,7 +478,8 @@ def lower(
 ) -> HostLowering | GpuLowering:
     """Prepare the compilation of a kernel: for "host", or the name of a host target or a GPU.
 
-    `few_rows` asks for the schedule of calls with at most `FEW_ROWS` rows.
+    `few_rows` asks for the schedule of calls with at most `FEW_ROWS` rows.  Raises ArgumentError
+    for another name.
     """
     found = context_of(target, options or Options())
     made = GpuLowering if is_gpu(found.target.name) else HostLowering
@@ -489,5 +490,10 @@ def context_of(target: str, options: Options) -> Context:
     """The target of a name, see `lower`, and the options with what it implies."""
     name = config.target() if target == "host" else target
     fast = is_gpu(name) if options.use_fast_math is None else options.use_fast_math
-    found = gpu_target(name, fast) if is_gpu(name) else host_target(name)
+    try:
+        found = gpu_target(name, fast) if is_gpu(name) else host_target(name)
+    except ArgumentError as error:
+        if target == "host":
+            raise config.ConfigError(f"REDCOMP_TARGET: {error}") from None
+        raise
     return Context(found, replace(options, use_fast_math=fast))

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from redcomp.errors import FormulaError
 from redcomp.frontend import builders
 from redcomp.frontend.aliases import parse_aliases
-from redcomp.frontend.context import MAX_VALUES
-from redcomp.frontend.exact import MAX_BITS, fold, rounded
+from redcomp.frontend.exact import fold, rounded
 from redcomp.frontend.lower import Lowered, lower_formula, lower_formulas
 from redcomp.interpret import interpret
 from redcomp.ir import Value, topological
+from redcomp.limits import MAX_BITS, MAX_VALUES
 from redcomp.ops import OPERATIONS, SPELLINGS
 from redcomp.ops.table import Operation
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from redcomp.frontend.aliases import KIND_OF_CATEGORY, KIND_OF_CONSTRUCTOR, MAX_DIM
+from redcomp.frontend.aliases import KIND_OF_CATEGORY, KIND_OF_CONSTRUCTOR
 from redcomp.frontend.context import FormulaContext, Item, Operand
 from redcomp.frontend.formula import Call, Number
 from redcomp.ir import Kind, Type, Value, constant, topological, zero
+from redcomp.limits import MAX_DIM
 from redcomp.ops import ShapeError, apply
 from redcomp.ops.extraction import nearest_integer
 from redcomp.passes.grad import gradient

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError
 
 Array = Any
@@ -25,8 +26,10 @@ class Library:
     array_type    its arrays
     truth         its dtype of booleans
     is_integer    whether an array holds integers
+    is_real       whether an array holds integers, truth values or real numbers
     to_int64, to_float64, as_type_of   conversions
-    like          (value, array) to the value as an array of the array's dtype and device
+    like          (value, array) to the value as an array of the array's dtype and device; raises
+                  TypeError unless it is real
     order         the stable order of integers
     segment_sums  (values (M, D), labels (M,), count) to (count, D): sums over equal labels
     """
@@ -35,6 +38,7 @@ class Library:
     array_type: Any
     truth: object
     is_integer: Callable[[Array], bool]
+    is_real: Callable[[Array], bool]
     to_int64: Callable[[Array], Array]
     to_float64: Callable[[Array], Array]
     as_type_of: Callable[[Array, Array], Array]
@@ -47,16 +51,13 @@ def grid_cluster(library: Library, x: Array, size: object) -> Array:
     """The label of each point's cubic cell; cells are numbered in lexicographic order."""
     xp = library.xp
     _require_array(library, x, "x", 2)
+    wanted = f"a number or {x.shape[1]} numbers"
     try:
-        sides = library.like(size, x)
-    except (TypeError, ValueError):
-        raise ArgumentError(
-            f"size must be a number or {x.shape[1]} numbers, not {size!r}"
-        ) from None
+        sides = library.like(arguments.array_like("size", size, wanted), x)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ArgumentError(f"size must be {wanted}, not {arguments.shown(size)}") from None
     if tuple(sides.shape) not in ((), (1,), (x.shape[1],)):
-        raise ArgumentError(
-            f"size must be a number or {x.shape[1]} numbers; its shape is {tuple(sides.shape)}"
-        )
+        raise ArgumentError(f"size must be {wanted}; its shape is {tuple(sides.shape)}")
     if not bool(((sides > 0) & xp.isfinite(sides)).all()):
         raise ArgumentError("size must be positive and finite")
     if x.shape[0] == 0:
@@ -82,9 +83,7 @@ def sort_clusters(library: Library, x: Any, lab: Array) -> tuple[Any, Array]:
     order = library.order(labels)
 
     def moved(array: Array) -> Array:
-        if not isinstance(array, library.array_type):
-            expected, got = library.array_type.__name__, type(array).__name__
-            raise ArgumentError(f"x must be of type {expected}, or several of them, not {got}")
+        _require_type(library, array, "x")
         _require_rows(array, "x", labels)
         return array[order]
 
@@ -97,8 +96,8 @@ def cluster_ranges(library: Library, lab: Array, counts: Array | None) -> Array:
     """(C, 2): where each cluster starts and ends among the sorted points."""
     if counts is None:
         counts = _counts(library, _labels(library, lab))
-    elif not isinstance(counts, library.array_type) or len(counts.shape) != 1:
-        raise ArgumentError("Nlab must have one number of points for each cluster")
+    else:
+        counts = _counts_given(library, counts)
     ends = library.to_int64(counts).cumsum(axis=0)
     return library.xp.stack((ends - library.to_int64(counts), ends), axis=1)
 
@@ -118,7 +117,10 @@ def cluster_centroids(
     counted = _counts(library, labels)
     number = counted.shape[0]
     for name, given in (("Nlab", counts), ("weights_c", totals)):
-        if given is not None and given.reshape(-1).shape[0] != number:
+        if given is None:
+            continue
+        _require_real(library, given, name)
+        if given.reshape(-1).shape[0] != number:
             raise ArgumentError(f"{name} has {given.reshape(-1).shape[0]} numbers, not {number}")
     if not bool((counted > 0).all()):
         raise ArgumentError("lab leaves a cluster without points: number clusters from 0 to C - 1")
@@ -145,7 +147,7 @@ def cluster_ranges_centroids(
     if weights is None:
         centroids = cluster_centroids(library, x, lab, None, None, None)
         return ranges, centroids, library.as_type_of(counts, x)
-    heavy = _weights(library, weights, labels).clip(min=min_weight)
+    heavy = _weights(library, weights, labels).clip(min=arguments.number("min_weight", min_weight))
     totals = library.segment_sums(heavy, labels, counts.shape[0]).reshape(-1)
     centroids = cluster_centroids(library, x, lab, None, heavy, totals)
     return ranges, centroids, library.as_type_of(totals, x)
@@ -159,10 +161,12 @@ def from_matrix(library: Library, ranges_i: Array, ranges_j: Array, keep: Array)
     )
     xp = library.xp
     expected = (ranges_i.shape[0], ranges_j.shape[0])
-    if not isinstance(keep, library.array_type) or keep.dtype != library.truth:
+    _require_type(library, keep, "keep")
+    if keep.dtype != library.truth:
         raise ArgumentError("keep must be an array of booleans")
     if tuple(keep.shape) != expected:
-        raise ArgumentError(f"keep must have shape {expected}, as the ranges; not {keep.shape}")
+        shape = tuple(keep.shape)
+        raise ArgumentError(f"keep must have shape {expected}, as the ranges; not {shape}")
 
     def half(rows: Array, columns: Array, kept: Array) -> tuple[Array, Array, Array]:
         return rows, library.to_int64(kept.sum(axis=1)).cumsum(axis=0), columns[xp.where(kept)[1]]
@@ -174,19 +178,31 @@ def swap_axes(ranges: Sequence[Array] | None) -> Ranges | None:
     """`ranges` with i and j exchanged; None stays None."""
     if ranges is None:
         return None
-    if len(ranges) != 6:
-        raise ArgumentError(f"ranges must have 6 arrays, not {len(ranges)}")
-    first, second, third, fourth, fifth, sixth = ranges
+    arrays = arguments.items("ranges", ranges, "six arrays, or None")
+    if len(arrays) != 6:
+        raise ArgumentError(f"ranges must have 6 arrays, not {len(arrays)}")
+    first, second, third, fourth, fifth, sixth = arrays
     return fourth, fifth, sixth, first, second, third
 
 
 # -- arguments -------------------------------------------------------------------------------------
 
 
-def _require_array(library: Library, array: Any, name: str, axes: int) -> None:
+def _require_type(library: Library, array: Any, name: str) -> None:
     expected = library.array_type.__name__
     if not isinstance(array, library.array_type):
         raise ArgumentError(f"{name} must be of type {expected}, not {type(array).__name__}")
+    arguments.refuse_masked(name, array)
+
+
+def _require_real(library: Library, array: Any, name: str) -> None:
+    _require_type(library, array, name)
+    if not library.is_real(array):
+        raise ArgumentError(f"{name} must hold numbers, and no complex ones: not {array.dtype}")
+
+
+def _require_array(library: Library, array: Any, name: str, axes: int) -> None:
+    _require_real(library, array, name)
     if len(array.shape) != axes:
         raise ArgumentError(f"{name} must have {axes} axes; its shape is {tuple(array.shape)}")
 
@@ -200,8 +216,9 @@ def _require_rows(array: Array, name: str, labels: Array) -> None:
 
 def _labels(library: Library, lab: Any) -> Array:
     """Labels of shape (M,) or (M, 1) in int64."""
-    if not isinstance(lab, library.array_type) or not library.is_integer(lab):
-        raise ArgumentError(f"lab must hold integers and be of type {library.array_type.__name__}")
+    _require_type(library, lab, "lab")
+    if not library.is_integer(lab):
+        raise ArgumentError(f"lab must hold integers, not {lab.dtype}")
     if len(lab.shape) != 1 and tuple(lab.shape[1:]) != (1,):
         raise ArgumentError(f"lab must have shape (M,), not {tuple(lab.shape)}")
     labels = library.to_int64(lab.reshape(-1))
@@ -214,10 +231,17 @@ def _counts(library: Library, labels: Array) -> Array:
     return library.to_int64(library.xp.bincount(labels))
 
 
+def _counts_given(library: Library, counts: Any) -> Array:
+    """The numbers of points that the caller knows, (C,)."""
+    _require_real(library, counts, "Nlab")
+    if len(counts.shape) != 1 or not library.is_integer(counts):
+        raise ArgumentError("Nlab must have one number of points, an integer, for each cluster")
+    return counts
+
+
 def _weights(library: Library, weights: Any, labels: Array) -> Array:
     """Weights of shape (M, 1) in float64."""
-    if not isinstance(weights, library.array_type):
-        raise ArgumentError(f"weights must be of type {library.array_type.__name__}")
+    _require_real(library, weights, "weights")
     column = library.to_float64(weights.reshape(-1, 1))
     _require_rows(column, "weights", labels)
     if not bool((column >= 0).all()):

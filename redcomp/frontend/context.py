@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from redcomp.errors import FormulaError
-from redcomp.frontend.aliases import MAX_DIM, spell
+from redcomp.frontend.aliases import spell
 from redcomp.frontend.exact import rounded
 from redcomp.frontend.formula import Node
 from redcomp.frontend.integers import EXACT, apply_exactly, fits
@@ -24,11 +24,8 @@ from redcomp.ir import (
     convert,
     topological,
 )
+from redcomp.limits import MAX_DIM, MAX_INTEGER, MAX_VALUES
 from redcomp.ops import ShapeError, apply
-
-MAX_VALUES = 20_000
-# Integer literals become attributes, which C and LLVM hold in 32 bits.
-MAX_INTEGER = 2**31 - 1
 
 Item = Value | int | Fraction | tuple["Operand", ...]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
 from redcomp.frontend.aliases import Alias, parse_alias, parse_aliases, spell
 from redcomp.frontend.calls import AXES, check_count
@@ -40,15 +41,15 @@ class Settings:
     maxiter: int | None
     precondition: bool
     options: Mapping[str, Any]
+    return_info: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in (("eps", self.eps), ("rtol", self.rtol)):
-            if not 0 <= value < math.inf:
-                raise ArgumentError(f"{name} must be a number of at least 0, not {value!r}")
-        if self.maxiter is not None and (self.maxiter < 1 or self.maxiter % 1):
-            raise ArgumentError(
-                f"maxiter must be a whole number of at least 1, or None, not {self.maxiter!r}"
-            )
+        for name in ("eps", "rtol"):
+            object.__setattr__(self, name, arguments.number(name, getattr(self, name), 0))
+        for name in ("precondition", "return_info"):
+            object.__setattr__(self, name, arguments.switch(name, getattr(self, name)))
+        if self.maxiter is not None and arguments.number("maxiter", self.maxiter, 1) % 1:
+            raise ArgumentError(f"maxiter must be a whole number, not {self.maxiter!r}")
 
     def stopping(self, unknowns: int) -> Stopping:
         """The rule for a system of so many unknowns."""
@@ -88,15 +89,15 @@ class KernelSolveBase:
     def __init__(
         self,
         formula: str,
-        aliases: Sequence[str],
+        aliases: str | Iterable[str],
         varinvalias: str,
         axis: int = 0,
         **options: Any,
     ) -> None:
-        if not isinstance(formula, str):
-            raise ArgumentError(f"formula must be a text, not of type {type(formula).__name__}")
+        arguments.text("formula", formula)
+        arguments.text("varinvalias", varinvalias)
         self.genred = self.genred_class(formula, aliases, "Sum", axis, **options)
-        self.formula, self.aliases, self.axis = formula, self.genred.aliases, axis
+        self.formula, self.aliases, self.axis = formula, self.genred.aliases, self.genred.axis
         self.varinvalias = varinvalias
         self.position = self._find(varinvalias)
         self.is_componentwise = self._check_formula()
@@ -126,7 +127,7 @@ class KernelSolveBase:
                 if (parameter.kind, parameter.dim) == (alias.kind, alias.dim):
                     return alias.position
         known = ", ".join(parameter.name for parameter in parameters)
-        raise FormulaError(f"varinvalias {text!r} is none of the variables: {known}")
+        raise FormulaError(f"varinvalias {arguments.shown(text)} is none of the variables: {known}")
 
     def _check_formula(self) -> bool:
         """Check that the formula is a linear map of the unknown; whether it keeps components apart.

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from redcomp import config
 from redcomp.compile import GpuLowering, HostLowering, Options, lower
 from redcomp.errors import FormulaError
 from redcomp.frontend.aliases import Alias
@@ -207,9 +208,9 @@ class PairReduction:
     def compiled(self, dtype: str, rows: int, target: str = HOST) -> HostKernel | GpuKernel:
         """The loaded kernel for a dtype and a number of rows, compiled at the first call.
 
-        The target is "host", or a device's.
+        The target is "host", which REDCOMP_TARGET may name, or a device's.
         """
-        key = (dtype, rows <= FEW_ROWS, target)
+        key = (dtype, rows <= FEW_ROWS, config.target() or HOST if target == HOST else target)
         kernel = self._compiled.get(key)
         if kernel is None:
             kernel = self._compiled[key] = self.lower(dtype, target, key[1]).load()

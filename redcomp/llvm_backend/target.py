@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import llvmlite.binding as llvm
 
-from redcomp.errors import CompilerError
+from redcomp.errors import ArgumentError, CompilerError
 from redcomp.ir import FLOATS
 from redcomp.passes.scalarize import Unrolling
 
@@ -192,7 +192,7 @@ def host_target(name: str = "") -> Target:
     if name == "neon":
         return _neon(_triple_for("aarch64", triple), "generic", "+neon")
     known = ", ".join([*_X86, "neon"])
-    raise CompilerError(f"unknown host target {name!r}; known ones: {known}")
+    raise ArgumentError(f"unknown host target {name!r}; known ones: {known}")
 
 
 def _native(triple: str) -> Target:

@@ -21,6 +21,9 @@ __all__ = [
 _Array = np.ndarray[Any, np.dtype[Any]]
 
 
+_REAL = "fiub"  # kinds of dtypes
+
+
 def _float_dtype(x: _Array) -> np.dtype[Any]:
     return x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
 
@@ -28,6 +31,13 @@ def _float_dtype(x: _Array) -> np.dtype[Any]:
 def _segment_sums(values: _Array, labels: _Array, count: int) -> _Array:
     columns = [np.bincount(labels, weights=column, minlength=count) for column in values.T]
     return np.stack(columns, axis=1) if columns else np.zeros((count, 0))
+
+
+def _like(value: object, x: _Array) -> _Array:
+    array = np.asarray(value)
+    if array.dtype.kind not in _REAL:
+        raise TypeError(f"no real numbers: {array.dtype}")
+    return np.asarray(array, _float_dtype(x))
 
 
 _LIBRARY = shared.Library(
@@ -38,7 +48,8 @@ _LIBRARY = shared.Library(
     to_int64=lambda a: np.asarray(a, np.int64),
     to_float64=lambda a: np.asarray(a, np.float64),
     as_type_of=lambda a, x: np.asarray(a, _float_dtype(x)),
-    like=lambda value, x: np.asarray(value, _float_dtype(x)),
+    is_real=lambda a: a.dtype.kind in _REAL,
+    like=_like,
     order=lambda a: np.argsort(a, kind="stable"),
     segment_sums=_segment_sums,
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.conjugate_gradients import SolveInfo
 from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
@@ -52,19 +53,27 @@ class KernelSolve(KernelSolveBase):
         or on NaN and infinity, and ArgumentError (a ValueError) for wrong arguments.
         """
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
-        settings = Settings(eps, rtol, maxiter, precondition, options)
+        settings = Settings(eps, rtol, maxiter, precondition, options, return_info)
         self._check(args, np.ndarray)
         given = args[self.position]
         shape = (*self._leading(args), *given.shape[-2:])
         b = np.broadcast_to(_native_float(given, self.unknown.name), shape)
         args = (*args[: self.position], b, *args[self.position + 1 :])
-        try:
-            shift = np.broadcast_to(np.asarray(alpha, np.float64), shape)
-        except ValueError:
-            raise ArgumentError(f"alpha must broadcast to b's shape {shape}") from None
+        shift = _shift(alpha, shape)
         with np.errstate(all="ignore"):  # NaN and infinity become a SolverError
             solution, info = self._solve(np, args, shift, settings)
-        return (solution, info) if return_info else solution
+        return (solution, info) if settings.return_info else solution
+
+
+def _shift(alpha: object, shape: tuple[int, ...]) -> _Array:
+    """alpha in float64, of a shape."""
+    wanted = f"a number, or real numbers that broadcast to b's shape {shape}"
+    given = arguments.array_like("alpha", alpha, wanted)
+    try:
+        array = np.asarray(given)
+        return np.broadcast_to(array.astype(np.float64, casting="same_kind"), shape)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ArgumentError(f"alpha must be {wanted}, not {arguments.shown(alpha)}") from None
 
 
 def _native_float(array: _Array, name: str) -> _Array:

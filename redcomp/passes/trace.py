@@ -14,12 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from redcomp.ir import Type, Value, broadcast, constant, topological, zero
+from redcomp.limits import MAX_STEPS
 from redcomp.ops.table import OPERATIONS, ShapeError, apply
 from redcomp.passes.grad import fit, pull_back
 from redcomp.passes.jvp import jvp, push_forward
-
-# How many operations may be differentiated, one counted anew for each direction.
-MAX_STEPS = 20_000
 
 
 @dataclass(slots=True)

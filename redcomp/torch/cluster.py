@@ -33,6 +33,13 @@ def _segment_sums(values: _Tensor, labels: _Tensor, count: int) -> _Tensor:
     return values.new_zeros(count, values.shape[1]).index_add(0, labels, values)
 
 
+def _like(value: object, x: _Tensor) -> _Tensor:
+    tensor = torch.as_tensor(value)
+    if tensor.is_complex():
+        raise TypeError(f"no real numbers: {tensor.dtype}")
+    return torch.as_tensor(value, dtype=_float_dtype(x), device=x.device)
+
+
 _LIBRARY = shared.Library(
     xp=torch,
     array_type=torch.Tensor,
@@ -41,7 +48,8 @@ _LIBRARY = shared.Library(
     to_int64=lambda a: a.to(torch.int64),
     to_float64=lambda a: a.to(torch.float64),
     as_type_of=lambda a, x: a.to(_float_dtype(x)),
-    like=lambda value, x: torch.as_tensor(value, dtype=_float_dtype(x), device=x.device),
+    is_real=lambda a: not (a.is_complex() or a.is_quantized),
+    like=_like,
     order=lambda a: torch.argsort(a, stable=True),
     segment_sums=_segment_sums,
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.conjugate_gradients import SolveInfo
 from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
@@ -55,7 +57,7 @@ class KernelSolve(KernelSolveBase):
         or on NaN and infinity, and ArgumentError (a ValueError) for wrong arguments.
         """
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
-        settings = Settings(eps, rtol, maxiter, precondition, options)
+        settings = Settings(eps, rtol, maxiter, precondition, options, return_info)
         self._check(args, torch.Tensor)
         given = args[self.position]
         if not given.is_floating_point():
@@ -64,19 +66,21 @@ class KernelSolve(KernelSolveBase):
         b = given.expand(*self._leading(args), *given.shape[-2:])
         args = (*args[: self.position], b, *args[self.position + 1 :])
         solution, info = _solve(self, settings, args, _shift(alpha, b))
-        return (solution, info) if return_info else solution
+        return (solution, info) if settings.return_info else solution
 
 
 def _shift(alpha: float | torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """alpha in float64 with b's shape, differentiable if it is a tensor."""
-    shift = torch.as_tensor(alpha, dtype=torch.float64, device=b.device)
+    wanted = f"a number, or real numbers that broadcast to b's shape {tuple(b.shape)}"
+    given = arguments.array_like("alpha", alpha, wanted)
     try:
-        return shift.expand(b.shape)
-    except RuntimeError:
-        shape = tuple(b.shape)
-        raise ArgumentError(
-            f"alpha must broadcast to b's shape {shape}; it has shape {tuple(shift.shape)}"
-        ) from None
+        is_tensor = isinstance(given, torch.Tensor)
+        tensor = torch.as_tensor(given if is_tensor else np.asarray(given), device=b.device)
+        if not tensor.is_complex():
+            return tensor.to(torch.float64).expand(b.shape)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    raise ArgumentError(f"alpha must be {wanted}, not {arguments.shown(alpha)}")
 
 
 def _solve(
