@@ -255,14 +255,28 @@ class Lowering(Generic[S]):
         return f"{stage}.{rows}x{cols}.{suffix}"
 
     @functools.cached_property
+    def given_llvm(self) -> tuple[str, Target]:
+        """The module that LLVM gets, for which target: an edited one has been optimised already."""
+        edited = self.dumper.edited(self.file_name("21-llvm", "ll"))
+        if edited is None:
+            return self.module_text, self.target
+        return edited, replace(self.target, llvm_passes=())
+
+    @functools.cached_property
+    def edited_assembly(self) -> str | None:
+        """The edited text of the last stage, if there is one."""
+        return self.dumper.edited(self.file_name(*self.ASSEMBLY))
+
+    @functools.cached_property
     def llvm(self) -> str:
         """The LLVM module after LLVM's optimiser."""
-        return jit.optimized_llvm(self.module_text, self.target)
+        return jit.optimized_llvm(*self.given_llvm)
 
     @functools.cached_property
     def asm(self) -> str:
         """The target's assembly: of the host, or PTX."""
-        return jit.assembly(self.module_text, self.target)
+        edited = self.edited_assembly
+        return jit.assembly(*self.given_llvm) if edited is None else edited
 
     @functools.cached_property
     def stages(self) -> dict[str, str]:
@@ -309,9 +323,10 @@ class Lowering(Generic[S]):
 
     def key(self) -> str:
         """All that the code depends on."""
-        target, text = self.target, self.module_text
+        (text, target), edited = self.given_llvm, self.edited_assembly
         compiler = [llvmlite.__version__, *target.llvm_passes, *target.llvm_options]
-        return json.dumps([*compiler, target.triple, target.cpu, target.features, text])
+        texts = [text] if edited is None else [text, edited]
+        return json.dumps([*compiler, target.triple, target.cpu, target.features, *texts])
 
 
 class HostLowering(Lowering[Schedule]):
@@ -356,8 +371,17 @@ class HostLowering(Lowering[Schedule]):
             f"{self.schedule.lanes} pairs"
         )
 
+    @functools.cached_property
+    def edited_assembly(self) -> None:
+        """None: the host's assembly is for reading."""
+        if super().edited_assembly is not None:
+            raise config.ConfigError(
+                f"REDCOMP_OVERRIDE: {self.file_name(*self.ASSEMBLY)} cannot be read back, because "
+                f"LLVM makes machine code at once; edit {self.file_name('21-llvm', 'll')}"
+            )
+
     def generate(self) -> bytes:
-        return jit.compile_object(self.module_text, self.target)
+        return jit.compile_object(*self.given_llvm)
 
     def load(self) -> HostKernel:
         """Compile, or fetch from a cache, and load; raises CompilerError for another machine."""

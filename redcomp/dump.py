@@ -49,15 +49,26 @@ class Dumper:
         """Dump a text, or replace it by the edited one of the same name."""
         if not self.name:
             return text
-        if self.override:
-            edited = self.override / self.name / stage
-            if edited.is_file():
-                text = edited.read_text()
+        edited = self.edited(stage)
+        text = text if edited is None else edited
         if self.dump:
             path = self.dump / self.name / stage
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise config.ConfigError(f"REDCOMP_DUMP: {path}: {error.strerror}") from None
         return text
+
+    def edited(self, stage: str) -> str | None:
+        """The edited text of a stage, if there is one."""
+        path = self.override / self.name / stage if self.override else None
+        if path is None or not path.is_file():
+            return None
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise config.ConfigError(f"REDCOMP_OVERRIDE: {path}: {error}") from None
 
     def compiled(self, what: str, late: Callable[[], Mapping[str, str]]) -> None:
         """After a compilation: one line, then LLVM and machine code where asked for.
