@@ -67,6 +67,7 @@ def switch(name: str, value: object) -> bool:
 
 def number(name: str, value: object, least: float = -math.inf) -> float:
     """A finite number of at least `least`; raises ArgumentError."""
+    refuse_masked(name, value)
     if _is_single(value) and (hasattr(value, "__float__") or hasattr(value, "__index__")):
         with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
             found = math.nan if np.iscomplexobj(value) else float(value)  # type: ignore[arg-type]
@@ -103,7 +104,7 @@ def refuse_masked(name: str, value: object) -> None:
     ma = sys.modules.get("numpy.ma")  # importing it takes a first call's time
     if ma is None or not isinstance(value, getattr(ma, "MaskedArray", ())):
         return
-    if value.dtype.names or ma.is_masked(value):
+    if value is ma.masked or value.dtype.names or ma.is_masked(value):
         raise ArgumentError(
             f"{name} is a masked array, whose mask would be ignored: give .filled(value) of it"
         )

@@ -19,8 +19,9 @@ import llvmlite
 
 from redcomp import config
 from redcomp.dump import Dumper
-from redcomp.errors import ArgumentError, CompilerError
+from redcomp.errors import ArgumentError, CompilerError, SizeError
 from redcomp.ir import Kernel, Nest, Value, topological
+from redcomp.limits import MAX_SCRATCH
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
 from redcomp.llvm_backend.machine_code import LoopBody, pair_loop
@@ -37,6 +38,7 @@ from redcomp.passes.partition import Part, partition
 from redcomp.passes.prescale import prescale
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
+from redcomp.passes.size import check_size
 from redcomp.ptx.assemble import ToolError
 from redcomp.ptx.ceiling import Ceiling, ideal
 from redcomp.ptx.costs import Cost, costs, description
@@ -82,7 +84,9 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "simplify": lambda p, c: simplify(p, use_fast_math=bool(c.options.use_fast_math)),
     "cse": lambda p, c: cse(p),
     "factor": lambda p, c: factor(_kernel(p, "factor")),
-    "scalarize": lambda p, c: _scalarized(_nest(p, "scalarize"), c.target),
+    "scalarize": lambda p, c: check_size(
+        _scalarized(_nest(p, "scalarize"), c.target), c.target.primitives
+    ),
     "accumulate": lambda p, c: accumulate(
         _kernel(p, "accumulate"),
         c.options.accumulator,
@@ -151,7 +155,7 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
     """Run passes by name, verifying after each where the settings say so."""
     for name in names:
         if name not in PASSES:
-            raise CompilerError(f"unknown pass {name!r}; known ones: {', '.join(PASSES)}")
+            raise ArgumentError(f"unknown pass {name!r}; known ones: {', '.join(PASSES)}")
         program = PASSES[name](program, context)
         if config.verify():
             verify(program)
@@ -345,6 +349,11 @@ class HostLowering(Lowering[Schedule]):
     def module(self) -> HostModule:
         """The LLVM module and the memory it needs."""
         module = host_module(self.nest, self.dtype, self.target, self.schedule)
+        if module.scratch_bytes > MAX_SCRATCH:
+            raise SizeError(
+                f"needs {module.scratch_bytes / 2**30:.1f} GB of memory for its vectors in each "
+                f"thread; at most {MAX_SCRATCH / 2**30:g} GB are possible"
+            )
         text = self.dumper.text(self.file_name("20-module", "ll"), module.text)
         return replace(module, text=text)
 
@@ -384,7 +393,7 @@ class HostLowering(Lowering[Schedule]):
         return jit.compile_object(*self.given_llvm)
 
     def load(self) -> HostKernel:
-        """Compile, or fetch from a cache, and load; raises CompilerError for another machine."""
+        """Compile, or fetch from a cache, and load; raises ArgumentError for another machine."""
         check_runs_here(self.target)
         start = time.perf_counter()
         key = self.key()

@@ -63,10 +63,8 @@ class Dumper:
     def edited(self, stage: str) -> str | None:
         """The edited text of a stage, if there is one."""
         path = self.override / self.name / stage if self.override else None
-        if path is None or not path.is_file():
-            return None
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8") if path and path.is_file() else None
         except (OSError, UnicodeDecodeError) as error:
             raise config.ConfigError(f"REDCOMP_OVERRIDE: {path}: {error}") from None
 

@@ -15,6 +15,17 @@ class FormulaError(RedcompError, ValueError):
         super().__init__(message + _caret(formula, start, stop) if formula else message)
 
 
+class SizeError(RedcompError, ValueError):
+    """What a formula becomes is more than redcomp compiles; a call says which formula it is.
+
+    what    the end of a sentence about the formula
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"the formula {what}")
+
+
 class ArgumentError(RedcompError, ValueError):
     """An argument of a call with the wrong count, shape, dtype or device."""
 

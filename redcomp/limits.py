@@ -24,10 +24,13 @@ MAX_INTEGER = 2**31 - 1
 
 # Up to here float32 holds every position in a vector exactly (ArgMax gives one).
 MAX_DIM = 2**24
-# How many operations a derivative may differentiate, one counted anew for each direction.
-MAX_STEPS = 20_000
-# Operations of a formula, before they are written out for the components of vectors.
-MAX_VALUES = 20_000
+# Operations on scalars: vectors of up to 16 components are written out, longer ones are loops, and
+# functions are expanded.  LLVM takes some seconds for so many.
+MAX_OPERATIONS = 30_000
+# Operations on scalars per pair, loops included: about a second's work.
+MAX_WORK = 2**30
+# Bytes of memory that each thread needs for vectors of rows and for tiles of columns.
+MAX_SCRATCH = 2**29
 
 # -- reductions and calls --------------------------------------------------------------------------
 

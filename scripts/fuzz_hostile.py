@@ -17,6 +17,7 @@ import linecache
 import os
 import re
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -31,7 +32,7 @@ import torch
 from hostile_inputs import PREAMBLE, program
 from worker_pool import FAILED, Pool
 
-from redcomp.errors import ConvergenceWarning, RedcompError
+from redcomp.errors import CompilerError, ConvergenceWarning, RedcompError
 
 try:
     import resource
@@ -47,10 +48,12 @@ _NAMESPACE: dict[str, Any] = {}
 class Hostile:
     """Hostile inputs, in a process whose memory and time are watched."""
 
+    folder: str  # where programs may write
     share: int = 200
     hangs_after: float = 600.0  # of waiting for what takes no processor's time
 
     def begin(self) -> None:
+        os.chdir(self.folder)
         torch.set_num_threads(1)
         os.environ.update(REDCOMP_CACHE_DIR="off", REDCOMP_NUM_THREADS="1")
         warnings.simplefilter("error")
@@ -83,8 +86,8 @@ def _outcome(text: str) -> str:
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 exec(compile(text.removeprefix(PREAMBLE), "<input>", "exec"), dict(_NAMESPACE))
-        except RedcompError:
-            return "refused"
+        except RedcompError as error:
+            return _of_others(error) if isinstance(error, CompilerError) else "refused"
         except SystemExit as end:
             return "refused" if end.code in (0, 2) else f"it exits with {end.code!r}"
         except Exception as error:  # noqa: BLE001  any other exception is a failure
@@ -93,7 +96,7 @@ def _outcome(text: str) -> str:
 
 
 def _of_others(error: Exception) -> str:
-    """A foreign exception and where it is from; a word if the program itself has raised it."""
+    """An exception that may not be and where it is from; a word if the program has raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = [frame for frame in frames if f"{os.sep}redcomp{os.sep}" in frame.filename]
     if not inside:
@@ -122,9 +125,8 @@ def _limit_time() -> None:
     if resource is not None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         seconds = int(used.ru_utime + used.ru_stime) + 1 + SECONDS
-        resource.setrlimit(
-            resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1])
-        )
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
 
 
 def _limit_memory() -> None:
@@ -155,6 +157,13 @@ def _status() -> dict[str, int]:
     return {name: int(size) * 1024 for name, size in re.findall(r"(\w+):\s+(\d+) kB", text)}
 
 
+def _processor_time() -> str:
+    if resource is None:
+        return ""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return f", {used.ru_utime + used.ru_stime:.0f} s of processors"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Try the inputs that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -163,9 +172,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args(argv)
     began = time.monotonic()
-    pool = Pool(Hostile(), range(given.seed, given.seed + given.cases))
-    counts = pool.run(given.processes)
-    print(f"{dict(counts)} in {time.monotonic() - began:.0f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        pool = Pool(Hostile(folder), range(given.seed, given.seed + given.cases))
+        counts = pool.run(given.processes)
+    print(f"{dict(counts)} in {time.monotonic() - began:.0f} s{_processor_time()}")
     return 1 if counts["failed"] else 0
 
 

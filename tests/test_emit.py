@@ -17,7 +17,7 @@ import pytest
 
 from redcomp.compile import HostLowering
 from redcomp.config import ConfigError
-from redcomp.errors import CompilerError
+from redcomp.errors import ArgumentError, CompilerError
 from redcomp.explain import explain
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.interpret import interpret
@@ -479,5 +479,5 @@ def test_code_of_another_machine_is_not_run(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("REDCOMP_TARGET", foreign)
     x = np.ones((2, 1), np.float32)
     operation = Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
-    with pytest.raises(CompilerError, match=f"'{foreign}' does not run here"):
+    with pytest.raises(ArgumentError, match=f"'{foreign}' does not run here"):
         operation(x, x)

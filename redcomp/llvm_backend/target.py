@@ -222,10 +222,10 @@ def _triple_for(architecture: str, host_triple: str) -> str:
 
 
 def check_runs_here(target: Target) -> None:
-    """Raise CompilerError if this machine cannot run the code: it would end the process."""
+    """Raise ArgumentError if this machine cannot run the code: it would end the process."""
     reason = _unsuited(target.triple, target.features)
     if reason:
-        raise CompilerError(f"target {target.name!r} does not run here: this machine {reason}")
+        raise ArgumentError(f"target {target.name!r} does not run here: this machine {reason}")
 
 
 @functools.cache

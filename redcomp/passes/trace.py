@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from redcomp.ir import Type, Value, broadcast, constant, topological, zero
-from redcomp.limits import MAX_STEPS
+from redcomp.limits import MAX_OPERATIONS
 from redcomp.ops.table import OPERATIONS, ShapeError, apply
 from redcomp.passes.grad import fit, pull_back
 from redcomp.passes.jvp import jvp, push_forward
@@ -115,8 +115,8 @@ class _Sweep:
 
     def count(self) -> None:
         self.steps += 1
-        if self.steps > MAX_STEPS:
-            raise ShapeError(f"the derivative takes more than {MAX_STEPS:,} operations")
+        if self.steps > MAX_OPERATIONS:
+            raise ShapeError(f"the derivative takes more than {MAX_OPERATIONS:,} operations")
 
 
 def _unit(one: Value, dim: int, place: int) -> Value:
