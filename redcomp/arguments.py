@@ -99,7 +99,7 @@ def array_like(name: str, value: object, wanted: str) -> object:
     raise ArgumentError(f"{name} must be {wanted}, not {shown(value)}")
 
 
-def refuse_masked(name: str, value: object) -> None:
+def refuse_masked(name: str, value: Any) -> None:
     """Raise ArgumentError for an array of NumPy's that masks something, which nothing looks at."""
     ma = sys.modules.get("numpy.ma")  # importing it takes a first call's time
     if ma is None or not isinstance(value, getattr(ma, "MaskedArray", ())):

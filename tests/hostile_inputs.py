@@ -110,6 +110,37 @@ def formula(choices: Choices) -> tuple[str, list[str]]:
     return made[:20_000], aliases
 
 
+# What makes a longer formula of one that has x's dimension, so that it remains valid.
+STOREYS = (
+    *("Sin({})", "({})**x", "Normalize({})", "({})*({})", "({})*x", "({})+y", "Square({})"),
+    *("-({})", "Grad({},x,y)", "Diff({},x,y)", "IfElse({},x,y)", "({})<y", "Max({})*x"),
+    *("x*SqDist({},y)", "Grad(Sum({}),x,1)", "Clamp({},0,1)", "Tanh({})/y", "Concat({},x)*b"),
+    *("Extract(Concat({},x),1,{dim})", "MatVecMult(A,{})", "VecMatMult({},A)", "Exp({})*Sum({})"),
+    *("SymSqNorm(A,{})*y", "Laplacian(Sum({}),x)*x", "Elem({},0)*x", "TraceOperator({},y)*x"),
+    *("GradMatrix(Sum({}),x)", "Extract(GradMatrix({},x),0,{dim})", "ArgMax({})+x", "Powf({},b)"),
+    *("Divergence({},x)*x", "Round({},3)*Mod(x,y,b)", "Gather({},b)*y"),
+    "BSpline(Concat(Concat({},x),Concat(y,b)),b,1)",
+)
+HEIGHTS = (1, 2, 3, 4, 6, 10, 20, 60, 150)
+TOWER_DIMS = (1, 2, 3, 5, 8, 16, 17, 40, 100, 300, 1000, 4096, 100_000)
+
+
+def tower(choices: Choices) -> tuple[str, list[str]]:
+    """A formula of many storeys, few of which are different, of at most 20,000 characters."""
+    dim = choices.one_of(TOWER_DIMS)
+    few = [choices.one_of(STOREYS) for _ in range(choices.one_of((1, 1, 2, 3)))]
+    made = choices.one_of(("x", "x*y", "x-y", "b*x"))
+    for _ in range(choices.one_of(HEIGHTS)):
+        higher = choices.one_of(few).replace("{dim}", str(dim)).replace("{}", made)
+        if len(higher) > 20_000:
+            break
+        made = higher
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})", "b = Vj(1)"]
+    if "A" in made:
+        aliases.append(f"A = Pm({min(dim, 4096) ** 2})")
+    return made, aliases
+
+
 def reduction(choices: Choices) -> str:
     """Options that say how a formula is reduced."""
     name = choices.one_of(("Sum", "Sum", "LogSumExp", *REDUCTIONS))
@@ -123,9 +154,9 @@ def reduction(choices: Choices) -> str:
 
 def of_formula(choices: Choices) -> str:
     """A formula, and a call, a derivative, or a stage of its compilation."""
-    made, aliases = formula(choices)
+    made, aliases = choices.one_of((formula, formula, tower))(choices)
     library = choices.one_of(LIBRARIES)
-    use = choices.below(8)
+    use = choices.below(6)
     text = f"op = {library}.Genred({made!r}, {aliases!r}, {reduction(choices)})\n"
     if use == 0:
         options = f"{choices.one_of(('float32', 'float64'))!r}, {choices.one_of(TARGETS)!r}"
