@@ -124,7 +124,10 @@ def _scalarized(nest: Nest, target: Target) -> Nest:
     *preferred, last = target.unrolling[nest.dtype]
     most = max(target.carried.get(nest.dtype, (0,)))
     for unrolling in preferred:
-        made = scalarize(nest, unrolling)
+        try:
+            made = scalarize(nest, unrolling)
+        except SizeError:  # what is written out less may be possible
+            continue
         if all(_is_small(part, most) for part in partition(made, most)):
             return made
     return scalarize(nest, last)

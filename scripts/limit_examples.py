@@ -39,6 +39,14 @@ def _compiled(text: str, *aliases: str, target: str = "host") -> Callable[[], ob
     return lambda: Genred(text, aliases, axis=1).lower(target=target).llvm
 
 
+def _assembled(count: int) -> str:
+    """Splines over knots that are splines, each over knots that another gives."""
+    made = "x"
+    for _ in range(count):
+        made = f"BSpline(Concat(Concat({made}, x), Concat(y, b)), b, 1)"
+    return made
+
+
 _WIDEST = f"{limits.MAX_DIM}"
 _SINES = " + ".join(f"Sin({n} * x)" for n in range(1200))
 
@@ -83,6 +91,11 @@ EXAMPLES = (
         "the same with functions written out, such as `Sin`",
         f"{limits.MAX_OPERATIONS:,}",
         _compiled(_SINES, "x = Vi(1)"),
+    ),
+    Example(
+        "components of vectors that have to be looked for, in parts of vectors made of parts",
+        f"{limits.MAX_COMPONENTS:,}",
+        _compiled(_assembled(10), "x = Vi(300)", "y = Vj(300)", "b = Vj(1)"),
     ),
     Example(
         "operations that one pair takes",

@@ -14,8 +14,9 @@ from itertools import chain
 from typing import TypeVar
 
 from redcomp import ir
-from redcomp.errors import CompilerError
+from redcomp.errors import CompilerError, SizeError
 from redcomp.ir import Nest, Value, component, from_elements, vector_map
+from redcomp.limits import MAX_COMPONENTS
 from redcomp.ops.access import Position
 from redcomp.ops.table import OPERATIONS
 
@@ -42,7 +43,8 @@ T = TypeVar("T")
 def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
     """The same nest on scalars; what stays a vector ends in `from_elements` or `map`.
 
-    A state or total of a few components becomes as many scalar ones.
+    A state or total of a few components becomes as many scalar ones.  Raises SizeError where that
+    takes too many components.
     """
     unrolling = unrolling or Unrolling()
     groups = ("states", "totals", "others")
@@ -138,6 +140,8 @@ class _Scalarizer:
             if missing:
                 stack.extend(missing)
                 continue
+            if len(self._known) >= MAX_COMPONENTS:
+                raise SizeError(f"needs more than {MAX_COMPONENTS:,} components of vectors")
             self._known[key] = self._make(value, place)
             self._alive.append(value)
             stack.pop()
