@@ -27,8 +27,8 @@ MAX_DIM = 2**24
 # Operations on scalars: vectors of up to 16 components are written out, longer ones are loops, and
 # functions are expanded.  LLVM takes some seconds for so many.
 MAX_OPERATIONS = 30_000
-# Components that are asked for, each at a place in a vector or in a loop.  Parts of long vectors made
-# of parts of others ask for exponentially many.
+# Components that are asked for, each at a place in a vector or in a loop.  Parts of long vectors
+# that are made of parts of others ask for exponentially many.
 MAX_COMPONENTS = 100_000
 # Operations on scalars per pair, loops included: about a second's work.
 MAX_WORK = 2**30

@@ -32,6 +32,7 @@ import torch
 from hostile_inputs import PREAMBLE, program
 from worker_pool import FAILED, Pool
 
+import redcomp
 from redcomp.errors import CompilerError, ConvergenceWarning, RedcompError
 
 try:
@@ -41,6 +42,7 @@ except ImportError:  # Windows: neither processor time nor memory are limited
 
 SECONDS = 20  # of a processor
 MEMORY = 2**30
+_PACKAGE = str(Path(redcomp.__file__).parent) + os.sep
 _NAMESPACE: dict[str, Any] = {}
 
 
@@ -98,7 +100,7 @@ def _outcome(text: str) -> str:
 def _of_others(error: Exception) -> str:
     """An exception that may not be and where it is from; a word if the program has raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    inside = [frame for frame in frames if f"{os.sep}redcomp{os.sep}" in frame.filename]
+    inside = [frame for frame in frames if frame.filename.startswith(_PACKAGE)]
     if not inside:
         return "invalid"
     place = f"{Path(inside[-1].filename).name}:{inside[-1].lineno}"
