@@ -102,7 +102,8 @@ def array_like(name: str, value: object, wanted: str) -> object:
 def refuse_masked(name: str, value: Any) -> None:
     """Raise ArgumentError for an array of NumPy's that masks something, which nothing looks at."""
     ma = sys.modules.get("numpy.ma")  # importing it takes a first call's time
-    if ma is None or not isinstance(value, getattr(ma, "MaskedArray", ())):
+    kind: Any = getattr(ma, "MaskedArray", ())
+    if ma is None or not isinstance(value, kind):
         return
     if value is ma.masked or value.dtype.names or ma.is_masked(value):
         raise ArgumentError(
