@@ -74,8 +74,8 @@ def _evaluate_alignments(cost: Array, gamma: Array, *, m: int) -> Array:
     best, ends = [np.zeros((*leading, 1), cost.dtype)], [cost[..., :1]]
     for k in range(1, cost.shape[-1]):
         if k % m and k >= m:
-            before = (ends[k - distance] for distance in _distances(m))
-            best.append(_evaluate_soft_minimum(*before, gamma))
+            left, up, diagonal = (ends[k - distance] for distance in _distances(m))
+            best.append(_evaluate_soft_minimum(left, up, diagonal, gamma))
         else:
             best.append(np.broadcast_to(ends[k - 1 if k % m else k - m], best[0].shape))
         ends.append(best[-1] + cost[..., k : k + 1])
@@ -99,7 +99,7 @@ def _alignments_element(access: Access, value: Value, k: Position) -> Value:
             return end(1 if column else m) if k else constant(0.0, value.dtype)
         left, up, diagonal = map(end, _distances(m))
         least = elementwise("soft_minimum", left, up, diagonal, access.element(value.args[1], 0))
-        if isinstance(column, int):
+        if isinstance(k, int) or isinstance(column, int):
             return least
         is_left, is_up = compare("sgt", column, 0), compare("sge", k, m)
         only = select(is_left, left, select(is_up, up, 0.0))
@@ -291,7 +291,10 @@ register(
         definition=_soft_dtw,
         domain=Domain(((-1.0, 1.0), (-1.0, 1.0), (0.5, 2.0))),
         ulp=8.0,
-        differs="in the precision of the dtype; gradients of any order, also to gamma",
+        differs=(
+            "in the precision of the dtype; gradients of any order, also to gamma; a table of "
+            f"more than {MAX_CELLS:,} cells is a FormulaError"
+        ),
         operands=("x", "y", "gamma"),
     ),
 )
