@@ -42,7 +42,8 @@ class CudaTensors:
         return memory.data_ptr(), memory
 
     def _is_recorded(self) -> bool:
-        if not torch.cuda.is_initialized():  # what stands in for a GPU
+        # What stands in for a GPU records nothing.
+        if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # PyTorch has no types for it
             return False
         with torch.cuda.device(self.torch_device):
             return bool(torch.cuda.is_current_stream_capturing())
