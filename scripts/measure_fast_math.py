@@ -179,6 +179,7 @@ def keep(part: str, machine: str, lines: Sequence[str]) -> None:
     """Store a table, and write the page anew."""
     tables = json.loads(TABLES.read_text(encoding="utf-8"))
     tables[part][machine] = list(lines)
+    tables[part] = dict(sorted(tables[part].items()))  # the order of the file, so of the page
     TABLES.write_text(json.dumps(tables, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     PAGE.write_text(page(tables), encoding="utf-8")
 
