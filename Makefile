@@ -8,6 +8,7 @@ GPU_FOLDER ?= gpu-check
 GPU_ARGS ?=
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
+HOSTILE_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,13 +16,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt -e
 PICTURES := examples/output
 
-.PHONY: help demo test fuzz fuzz-structures lint format bench ptx-report gpu-check accuracy formulas clean
+.PHONY: help demo test fuzz fuzz-structures fuzz-hostile lint format bench ptx-report gpu-check accuracy formulas clean
 
 help:
 	@echo "make demo      run both examples and draw their results"
 	@echo "make test      run the tests (PYTEST_ARGS=--all: every variant of them)"
 	@echo "make fuzz      compare 20,000 random cases with a dense reference (FUZZ_ARGS=...)"
 	@echo "make fuzz-structures  the same for 100,000 of dimensions, lists and sizes"
+	@echo "make fuzz-hostile  hand over 100,000 hostile formulas, options and arguments (HOSTILE_ARGS=...)"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff fix and format"
 	@echo "make bench     compare speed with other libraries (BENCH_SUITE=cpu or reductions, BENCH_ARGS=...)"
@@ -45,6 +47,9 @@ fuzz: $(VENV)/stamp-test
 
 fuzz-structures: $(VENV)/stamp-test
 	$(BIN)/python scripts/fuzz.py --structures --cases 100000 $(FUZZ_ARGS)
+
+fuzz-hostile: $(VENV)/stamp-test
+	$(BIN)/python scripts/fuzz_hostile.py $(HOSTILE_ARGS)
 
 # mypy reads the types of the optional dependencies, so it wants the tests' installation too.
 lint: $(VENV)/stamp-lint $(VENV)/stamp-test

@@ -20,8 +20,9 @@ import llvmlite
 from redcomp import config
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
-from redcomp.errors import CompilerError, SizeError
+from redcomp.errors import ArgumentError, CompilerError, SizeError
 from redcomp.ir import Kernel, Nest, Value, topological
+from redcomp.limits import MAX_SCRATCH
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
 from redcomp.llvm_backend.machine_code import LoopBody, pair_loop
@@ -34,10 +35,16 @@ from redcomp.passes.expand import STRUCTURAL, expand
 from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
-from redcomp.passes.limits import check_lines, check_states, check_values, is_short
 from redcomp.passes.prescale import prescale
 from redcomp.passes.scalarize import scalarize
 from redcomp.passes.simplify import simplify
+from redcomp.passes.size import (
+    check_lines,
+    check_size,
+    check_states,
+    check_values,
+    is_short,
+)
 from redcomp.ptx.assemble import ToolError
 from redcomp.ptx.ceiling import Ceiling, ideal
 from redcomp.ptx.costs import Cost, costs, description
@@ -83,7 +90,9 @@ PASSES: Mapping[str, Callable[[Program, Context], Program]] = {
     "simplify": lambda p, c: simplify(p, use_fast_math=bool(c.options.use_fast_math)),
     "cse": lambda p, c: cse(p),
     "factor": lambda p, c: factor(_kernel(p, "factor")),
-    "scalarize": lambda p, c: _scalarized(_nest(p, "scalarize"), c.target),
+    "scalarize": lambda p, c: check_size(
+        _scalarized(_nest(p, "scalarize"), c.target), c.target.primitives
+    ),
     "accumulate": lambda p, c: accumulate(
         _kernel(p, "accumulate"),
         c.options.accumulator,
@@ -118,10 +127,14 @@ def _scalarized(nest: Nest, target: Target) -> Nest:
     check_states(len(nest.states))
     *preferred, last = target.unrolling[nest.dtype]
     most = max(target.carried.get(nest.dtype, (0,)))
+    too_long = None
     for unrolling in preferred:
+        if too_long is not None and not unrolling.writes_out_less(too_long):
+            continue
         try:
             made = scalarize(nest, unrolling)
         except SizeError:
+            too_long = unrolling
             continue
         if is_short(made, most, target.primitives):
             return made
@@ -151,7 +164,7 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
     """Run passes by name, verifying after each where the settings say so."""
     for name in names:
         if name not in PASSES:
-            raise CompilerError(f"unknown pass {name!r}; known ones: {', '.join(PASSES)}")
+            raise ArgumentError(f"unknown pass {name!r}; known ones: {', '.join(PASSES)}")
         program = PASSES[name](program, context)
         check_values(sum(1 for _ in topological(program.roots)))
         if config.verify():
@@ -256,14 +269,28 @@ class Lowering(Generic[S]):
         return f"{stage}.{rows}x{cols}.{suffix}"
 
     @cached_property
+    def given_llvm(self) -> tuple[str, Target]:
+        """The module that LLVM gets, for which target: an edited one has been optimised already."""
+        edited = self.dumper.edited(self.file_name("21-llvm", "ll"))
+        if edited is None:
+            return self.module_text, self.target
+        return edited, replace(self.target, llvm_passes=())
+
+    @cached_property
+    def edited_assembly(self) -> str | None:
+        """The edited text of the last stage, if there is one."""
+        return self.dumper.edited(self.file_name(*self.ASSEMBLY))
+
+    @cached_property
     def llvm(self) -> str:
         """The LLVM module after LLVM's optimiser."""
-        return jit.optimized_llvm(self.module_text, self.target)
+        return jit.optimized_llvm(*self.given_llvm)
 
     @cached_property
     def asm(self) -> str:
         """The target's assembly: of the host, or PTX."""
-        return jit.assembly(self.module_text, self.target)
+        edited = self.edited_assembly
+        return jit.assembly(*self.given_llvm) if edited is None else edited
 
     @cached_property
     def stages(self) -> dict[str, str]:
@@ -310,9 +337,9 @@ class Lowering(Generic[S]):
 
     def key(self) -> bytes:
         """A digest of all that the code depends on."""
-        target, text = self.target, self.module_text
+        (text, target), edited = self.given_llvm, self.edited_assembly
         compiler = [llvmlite.__version__, *target.llvm_passes, *target.llvm_options]
-        described = json.dumps([*compiler, target.triple, target.cpu, target.features])
+        described = json.dumps([*compiler, target.triple, target.cpu, target.features, edited])
         return hashlib.sha256(f"{described}\n{text}".encode()).digest()
 
 
@@ -332,6 +359,11 @@ class HostLowering(Lowering[Schedule]):
     def module(self) -> HostModule:
         """The LLVM module and the memory it needs."""
         module = host_module(self.nest, self.dtype, self.target, self.schedule)
+        if module.scratch_bytes > MAX_SCRATCH:
+            raise SizeError(
+                f"needs {module.scratch_bytes / 2**30:.1f} GB of memory for its vectors in each "
+                f"thread; at most {MAX_SCRATCH / 2**30:g} GB are possible"
+            )
         text = self.dumper.text(self.file_name("20-module", "ll"), module.text)
         check_lines(text)
         return replace(module, text=text)
@@ -364,11 +396,20 @@ class HostLowering(Lowering[Schedule]):
             f"{self.schedule.lanes} pairs"
         )
 
+    @cached_property
+    def edited_assembly(self) -> None:
+        """None: the host's assembly is for reading."""
+        if super().edited_assembly is not None:
+            raise config.ConfigError(
+                f"REDCOMP_OVERRIDE: {self.file_name(*self.ASSEMBLY)} cannot be read back, because "
+                f"LLVM makes machine code at once; edit {self.file_name('21-llvm', 'll')}"
+            )
+
     def generate(self) -> bytes:
-        return jit.compile_object(self.module_text, self.target)
+        return jit.compile_object(*self.given_llvm)
 
     def load(self) -> HostKernel:
-        """Compile, or fetch from a cache, and load; raises CompilerError for another machine."""
+        """Compile, or fetch from a cache, and load; raises ArgumentError for another machine."""
         check_runs_here(self.target)
         start = time.perf_counter()
         return once(_on_host, self.key(), lambda: self._loaded(start))
@@ -488,7 +529,8 @@ def lower(
 ) -> HostLowering | GpuLowering:
     """Prepare the compilation of a kernel: for "host", or the name of a host target or a GPU.
 
-    `few_rows` asks for the schedule of calls with at most `FEW_ROWS` rows.
+    `few_rows` asks for the schedule of calls with at most `FEW_ROWS` rows.  Raises ArgumentError
+    for another name.
     """
     found = context_of(target, options or Options())
     made = GpuLowering if is_gpu(found.target.name) else HostLowering
@@ -499,5 +541,10 @@ def context_of(target: str, options: Options) -> Context:
     """The target of a name, see `lower`, and the options with what it implies."""
     name = config.target() if target == "host" else target
     fast = is_gpu(name) if options.use_fast_math is None else options.use_fast_math
-    found = gpu_target(name, fast) if is_gpu(name) else host_target(name)
+    try:
+        found = gpu_target(name, fast) if is_gpu(name) else host_target(name)
+    except ArgumentError as error:
+        if target == "host":
+            raise config.ConfigError(f"REDCOMP_TARGET: {error}") from None
+        raise
     return Context(found, replace(options, use_fast_math=fast))

@@ -55,12 +55,15 @@ class Dumper:
         """Dump a text, or replace it by the edited one of the same name."""
         if not self.name:
             return text
-        if self.override:
-            edited = _edited(self.override, self.name, stage)
-            text = text if edited is None else edited
+        edited = self.edited(stage)
+        text = text if edited is None else edited
         if self.dump:
             _write(self.dump, self.name, stage, text)
         return text
+
+    def edited(self, stage: str) -> str | None:
+        """The edited text of a stage, if there is one."""
+        return _edited(self.override, self.name, stage) if self.override else None
 
     def compiled(self, what: str, late: Callable[[], Mapping[str, str]]) -> None:
         """After a compilation: one line, then LLVM and machine code where asked for.
@@ -87,6 +90,8 @@ def _edited(directory: Path, name: str, stage: str) -> str | None:
         return read_file(path, LONGEST_STAGE).decode().replace("\r\n", "\n")
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        raise config.ConfigError(f"REDCOMP_OVERRIDE: {path}: {error}") from None
     except OSError as error:
         raise config.ConfigError(f"REDCOMP_OVERRIDE: {error}") from None
 

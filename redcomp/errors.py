@@ -16,7 +16,14 @@ class FormulaError(RedcompError, ValueError):
 
 
 class SizeError(FormulaError):
-    """Formulas that take too much time and memory to compile."""
+    """Formulas that take too much time and memory; a call says whether they or a derivative do.
+
+    what    the end of a sentence about the formulas
+    """
+
+    def __init__(self, what: str, subject: str = "the formula", formula: str = "") -> None:
+        self.what = what
+        super().__init__(f"{subject} {what}", formula, 0, len(formula))
 
 
 class ArgumentError(RedcompError, ValueError):

@@ -16,16 +16,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import multiprocessing
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -43,6 +39,7 @@ from random_structures import (
     random_structure,
 )
 from smaller_cases import shrink
+from worker_pool import FAILED, Pool
 
 import redcomp
 from redcomp.errors import SizeError
@@ -53,8 +50,6 @@ SCHEDULES_AND_SKELETONS = (
     *("llvm_backend/pair_step.py", "llvm_backend/pending.py"),
     *("ptx/schedule.py", "ptx/skeleton.py"),
 )
-HANGS_AFTER = 300.0  # seconds
-SHARE = 5 * CASES_A_STRUCTURE  # consecutive cases that a process takes at a time
 
 
 def failure(case: Case, machine: str) -> str | None:
@@ -71,7 +66,7 @@ def report(case: Case, machine: str, message: str) -> str:
     kind = message.split(":", 1)[0]
     small = shrink(case, lambda other: (failure(other, machine) or "").startswith(kind))
     lines = (
-        f"--- case {case.seed} on {machine}: {message}",
+        f"{FAILED} case {case.seed} on {machine}: {message}",
         f"# smaller: {failure(small, machine)}",
         f"# {small!r}",
     )
@@ -95,112 +90,36 @@ def check_on(case: Case, machine: str) -> bool:
         return check(case)
 
 
-def work(connection: Connection, machines: Sequence[str]) -> None:
-    """Check the shares of cases that come; say which case is on, and what became of it."""
-    torch.set_num_threads(1)
-    with contextlib.suppress(EOFError):
-        while True:
-            for seed in connection.recv():
-                connection.send(("start", seed, ""))
-                machine = machines[seed // CASES_A_PROGRAM % len(machines)]
-                connection.send(("end", seed, _outcome(case_on(seed, machine), machine)))
-            connection.send(("idle", 0, ""))
-
-
-def _outcome(case: Case, machine: str) -> str:
-    try:
-        return "" if check_on(case, machine) else "noisy"
-    except Exception as error:  # noqa: BLE001  any exception at all is a failure of the case
-        return report(case, machine, f"{type(error).__name__}: {error}")
-
-
-@dataclass
-class Worker:
-    """A process, the cases that it has still to do, and since when it has been at the first."""
-
-    process: Any
-    connection: Any
-    left: list[int] = field(default_factory=list)
-    since: float = field(default_factory=time.monotonic)
-
-
-def start_worker(machines: Sequence[str]) -> Worker:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=work, args=(theirs, machines), daemon=True)
-    process.start()
-    theirs.close()
-    return Worker(process, ours)
-
-
-class Fuzzer:
-    """Hands out shares of cases and gathers what becomes of them.
+@dataclass(frozen=True)
+class Comparison:
+    """Cases that are compared with the reference.
 
     Programs take turns on the machines: the host, or those that `on_gpu` knows.
     """
 
-    def __init__(self, seeds: range, machines: Sequence[str]) -> None:
-        self.machines = machines
-        self.shares = [list(seeds[n : n + SHARE]) for n in range(0, len(seeds), SHARE)][::-1]
-        self.counts: Counter[str] = Counter()
+    machines: tuple[str, ...]
+    share: int = 5 * CASES_A_STRUCTURE
+    hangs_after: float = 300.0
 
-    def run(self, processes: int) -> None:
-        workers = [start_worker(self.machines) for _ in range(min(processes, len(self.shares)))]
-        for worker in workers:
-            self.give(worker)
-        while workers:
-            wait([w.connection for w in workers], timeout=1.0)
-            workers = [kept for w in workers if (kept := self.look_after(w)) is not None]
+    def begin(self) -> None:
+        torch.set_num_threads(1)
 
-    def give(self, worker: Worker) -> bool:
-        """The next share; False if there is none."""
-        if not worker.left and not self.shares:
-            return False
-        worker.left = worker.left or self.shares.pop()
-        worker.since = time.monotonic()
-        worker.connection.send(worker.left)
-        return True
-
-    def look_after(self, worker: Worker) -> Worker | None:
-        """Read what a worker says; the worker, or the one in its place, or None if all is done."""
+    def __call__(self, seed: int) -> str:
+        machine = self.machine(seed)
+        case = case_on(seed, machine)
         try:
-            while worker.connection.poll():
-                event, seed, outcome = worker.connection.recv()
-                worker.since = time.monotonic()
-                if event == "end":
-                    worker.left.remove(seed)
-                    self.note(outcome)
-                elif event == "idle" and not self.give(worker):
-                    worker.connection.close()
-                    worker.process.join()
-                    return None
-        except (EOFError, OSError):
-            worker.process.join()
-            return self.replace(worker, f"the process ended with {worker.process.exitcode}")
-        if time.monotonic() - worker.since > HANGS_AFTER:
-            worker.process.kill()
-            return self.replace(worker, f"no result after {HANGS_AFTER:.0f} s")
-        return worker
+            return "" if check_on(case, machine) else "noisy"
+        except Exception as error:  # noqa: BLE001  any exception at all is a failure of the case
+            return report(case, machine, f"{type(error).__name__}: {error}")
 
-    def replace(self, worker: Worker, why: str) -> Worker | None:
-        seed, *left = worker.left
-        machine = self.machines[seed // CASES_A_PROGRAM % len(self.machines)]
-        self.note(f"--- case {seed} on {machine}: {why}\n{program_text(case_on(seed, machine))}")
-        new = start_worker(self.machines)
-        new.left = left
-        if self.give(new):
-            return new
-        new.process.kill()
-        return None
+    def died(self, seed: int, why: str) -> str:
+        machine = self.machine(seed)
+        case = case_on(seed, machine)
+        return f"{FAILED} case {case.seed} on {machine}: {why}\n{program_text(case)}"
 
-    def note(self, outcome: str) -> None:
-        kind = outcome if outcome in ("", "noisy") else "failed"
-        self.counts[kind or "passed"] += 1
-        if kind == "failed":
-            print(outcome, flush=True)
-        done = sum(self.counts.values())
-        if done % 1000 == 0:
-            print(f"{done} cases, {self.counts['failed']} failed", file=sys.stderr, flush=True)
+    def machine(self, seed: int) -> str:
+        """The machine of a case."""
+        return self.machines[seed // CASES_A_PROGRAM % len(self.machines)]
 
 
 def report_branches(seeds: range) -> int:
@@ -241,10 +160,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report_branches(seeds)
     if options.structures:
         seeds = range(-1 - seeds.start, -1 - seeds.stop, -1)
-    fuzzer = Fuzzer(seeds, machines)
-    fuzzer.run(options.processes)
-    print(f"{dict(fuzzer.counts)} in {time.monotonic() - began:.0f} s")
-    return 1 if fuzzer.counts["failed"] else 0
+    counts = Pool(Comparison(machines), seeds).run(options.processes)
+    print(f"{dict(counts)} in {time.monotonic() - began:.0f} s")
+    return 1 if counts["failed"] else 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from limit_examples import EXAMPLES
+
 from redcomp.frontend.builders import DERIVATIVES, VARIABLES, Builder
 from redcomp.frontend.lower import OPTIONAL_PARAMETER
 from redcomp.numpy import Genred
@@ -58,8 +60,16 @@ def page() -> str:
         derivatives=_builders(DERIVATIVES),
         reductions=_reductions(),
         differences=_differences([item for item in differing if item[1] != NEW]),
+        limits=table(
+            ("limit", "at most", "error"), [(e.what, e.most, _text(e.error())) for e in EXAMPLES]
+        ),
         new=", ".join(f"`{name}`" for name, differs in differing if differs == NEW),
     )
+
+
+def _limits() -> str:
+    cells = [(example.what, example.most, _text(example.error())) for example in EXAMPLES]
+    return table(("limit", "at most", "error"), cells)
 
 
 def _named() -> Iterator[tuple[str, Operation | Builder | Reduction]]:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redcomp.errors import FormulaError
-from redcomp.frontend.aliases import MAX_DIM, Alias, parse_alias, parse_aliases
+from redcomp.frontend.aliases import Alias, parse_alias, parse_aliases
 from redcomp.ir import Kind
+from redcomp.limits import MAX_DIM
 
 
 def error_of(*aliases: str) -> FormulaError:
@@ -122,11 +123,6 @@ def test_errors_between_aliases(aliases: list[str], message: str, blamed: int, c
     error = error_of(*aliases)
     assert message in str(error)
     assert (error.formula, error.start) == (aliases[blamed], column)
-
-
-def test_one_string_is_no_list() -> None:
-    with pytest.raises(FormulaError, match="put it in a list"):
-        parse_aliases("x = Vi(3)")
 
 
 def test_an_alias_is_a_string() -> None:

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from redcomp.compile import HostLowering
-from redcomp.errors import CompilerError
+from redcomp.config import ConfigError
+from redcomp.errors import ArgumentError, CompilerError
 from redcomp.explain import explain
 from redcomp.frontend.pair_reduction import PairReduction
 from redcomp.interpret import interpret
@@ -324,18 +325,24 @@ def test_dump_writes_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("pattern", "before", "after"),
+    ("pattern", "number", "before", "after"),
     [
-        ("00-kernel.mlir", "0.3125 : f32", "0.625 : f32"),
-        ("*-contract.mlir", "0.3125 : f32", "0.625 : f32"),
-        ("20-module.*.ll", "0x3FD4000000000000", "0x3FE4000000000000"),
+        ("00-kernel.mlir", 0.3125, "0.3125 : f32", "0.625 : f32"),
+        ("*-contract.mlir", 0.3125, "0.3125 : f32", "0.625 : f32"),
+        ("20-module.*.ll", 0.3125, "0x3FD4000000000000", "0x3FE4000000000000"),
+        ("21-llvm.*.ll", 0.328125, "3.281250e-01", "6.562500e-01"),
     ],
 )
 def test_edited_stage_is_read_back(
-    pattern: str, before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pattern: str,
+    number: float,
+    before: str,
+    after: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
-    assert value_of(affine(0.3125)) == 1.3125
+    assert value_of(affine(number)) == 1 + number
     monkeypatch.delenv("REDCOMP_DUMP")
     for file in tmp_path.glob("*/*"):
         if not file.match(pattern):
@@ -344,9 +351,9 @@ def test_edited_stage_is_read_back(
     assert before in file.read_text()
     file.write_text(file.read_text().replace(before, after))
     monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
-    assert value_of(affine(0.3125)) == 1.625
+    assert value_of(affine(number)) == 1 + 2 * number
     monkeypatch.delenv("REDCOMP_OVERRIDE")
-    assert value_of(affine(0.3125)) == 1.3125
+    assert value_of(affine(number)) == 1 + number
 
 
 @pytest.mark.parametrize(
@@ -371,6 +378,39 @@ def test_broken_edit_is_refused(
     monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
     with pytest.raises(error):
         value_of(affine(0.4375))
+
+
+def test_edited_assembly_is_read_back_where_it_is_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = affine(0.34375)
+    monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
+    for target, stage in (("sm_90", "22-ptx"), ("host", "22-asm")):
+        lowering = operation.lower(target=target)
+        file = tmp_path / lowering.dumper.name / lowering.file_name(*lowering.ASSEMBLY)
+        assert file.name.startswith(stage)
+        file.parent.mkdir()
+        file.write_text("edited")
+    assert operation.lower(target="sm_90").generate() == b"edited"
+    with pytest.raises(ConfigError, match=r"22-asm.*cannot be read back.*edit 21-llvm"):
+        operation.lower().load()
+
+
+def test_folders_that_cannot_be_used_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = affine(0.359375)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match=r"REDCOMP_DUMP: .*/file'"):
+        value_of(operation)
+    monkeypatch.delenv("REDCOMP_DUMP")
+    monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
+    stage = tmp_path / operation.lower().dumper.name / "00-kernel.mlir"
+    stage.parent.mkdir()
+    stage.write_bytes(b"\xff\xff")
+    with pytest.raises(ConfigError, match=r"REDCOMP_OVERRIDE: .*00-kernel.mlir: .*utf-8"):
+        value_of(operation)
 
 
 def test_level_1_prints_a_line_a_compilation(
@@ -439,5 +479,5 @@ def test_code_of_another_machine_is_not_run(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("REDCOMP_TARGET", foreign)
     x = np.ones((2, 1), np.float32)
     operation = Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
-    with pytest.raises(CompilerError, match=f"'{foreign}' does not run here"):
+    with pytest.raises(ArgumentError, match=f"'{foreign}' does not run here"):
         operation(x, x)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from redcomp.compile import Lowering
-from redcomp.errors import CompilerError
+from redcomp.errors import ArgumentError, CompilerError
 from redcomp.interpret import interpret
 from redcomp.ir import I_BIT, Block, Type, Value, elementwise, free_indices, topological, variable
 from redcomp.llvm_backend.code import Code
@@ -90,7 +90,7 @@ def test_older_llvm_writes_code_for_an_older_gpu(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("name", ["sm_60", "sm_", "sm_9x", "sm_90a", "sm_-90"])
 def test_unknown_gpu_is_refused(name: str) -> None:
-    with pytest.raises(CompilerError, match=r"unknown GPU target .*known ones: sm_70, .*, sm_121"):
+    with pytest.raises(ArgumentError, match=r"unknown GPU target .*known ones: sm_70, .*, sm_121"):
         lowered(GAUSSIAN, target=name)
 
 

@@ -15,9 +15,6 @@ from hypothesis import strategies as st
 
 from redcomp.errors import FormulaError
 from redcomp.frontend.formula import (
-    MAX_CHARACTERS,
-    MAX_NESTING,
-    MAX_TOKENS,
     Binary,
     Call,
     List,
@@ -29,6 +26,7 @@ from redcomp.frontend.formula import (
     parse,
     walk,
 )
+from redcomp.limits import MAX_CHARACTERS, MAX_NESTING, MAX_TOKENS
 
 SYMBOLS = {
     ast.Add: "+",

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "redcomp"
 
 # The top-level modules and packages of each layer, lowest first; "" is redcomp/__init__.py.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("concurrency", "config", "errors", "trust"),
+    ("concurrency", "config", "errors", "trust", "limits", "arguments"),
     ("ir",),
     ("ops",),
     ("interpret", "text", "verify"),

@@ -397,7 +397,7 @@ def test_half_precision_of_numpy() -> None:
     ("options", "error", "message"),
     [
         ({"reduction_op": "KMin"}, ArgumentError, "'KMin' needs opt_arg.*None"),
-        ({"reduction_op": "ArgKMin", "opt_arg": 0}, ArgumentError, "from 1 to 4096, not 0"),
+        ({"reduction_op": "ArgKMin", "opt_arg": 0}, ArgumentError, "from 1 to 4,096, not 0"),
         ({"reduction_op": "KMax", "opt_arg": -2}, ArgumentError, "not -2"),
         ({"reduction_op": "KMax", "opt_arg": 4097}, ArgumentError, "not 4097"),
         ({"reduction_op": "KMin", "opt_arg": 2.0}, ArgumentError, "an integer; it is 2.0"),
@@ -410,7 +410,7 @@ def test_half_precision_of_numpy() -> None:
         ({"reduction_op": "SoftMax", "formula2": "w +"}, FormulaError, r"w \+"),
         ({"reduction_op": "SoftMax", "formula2": "q"}, FormulaError, "q"),
         ({"reduction_op": "Summ"}, FormulaError, "'Summ'; known ones: Sum, Mean, .*KMin, "),
-        ({"reduction_op": None}, FormulaError, "unknown reduction_op None"),
+        ({"reduction_op": None}, ArgumentError, "reduction_op must be a text, not None"),
     ],
     ids=str,
 )

@@ -361,7 +361,7 @@ CALLS: dict[str, tuple[Callable[[list[Array]], list[Array]], dict[str, Any], str
     "integers": (lambda a: [a[0], a[1], a[2].astype(int), a[3]], {}, "'a' has dtype int64"),
     "mixed": (lambda a: [a[0], a[1], a[2].astype(np.float32), a[3]], {}, "dtype"),
     "points": (lambda a: [a[0][:, :2], *a[1:]], {}, "argument 'x' must have shape"),
-    "alpha": (lambda a: a, {"alpha": np.ones(3)}, "alpha must broadcast"),
+    "alpha": (lambda a: a, {"alpha": np.ones(3)}, "alpha must be .* that broadcast"),
     "eps": (lambda a: a, {"eps": -1.0}, "eps must be"),
     "rtol": (lambda a: a, {"rtol": np.nan}, "rtol must be"),
     "maxiter": (lambda a: a, {"maxiter": 0}, "maxiter must be"),

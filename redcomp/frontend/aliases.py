@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from redcomp import arguments
 from redcomp.errors import FormulaError
 from redcomp.frontend.formula import Token, tokenize
 from redcomp.ir import Kind
-
-# Up to here float32 holds every position in a vector exactly (ArgMax gives one).
-MAX_DIM = 2**24
+from redcomp.limits import MAX_DIM
 
 KIND_OF_CONSTRUCTOR: Mapping[str, Kind] = {
     "Vi": "i",
@@ -56,13 +55,18 @@ def spell(kind: Kind, position: int, dim: int, is_integer: bool = False) -> str:
     return f"{constructor}({position}, {dim}{', ' + INTEGER if is_integer else ''})"
 
 
+def texts_of_aliases(aliases: object) -> tuple[str, ...]:
+    """The aliases of a list, or the only one; raises ArgumentError."""
+    wanted = "a list of texts such as 'x = Vi(3)'"
+    listed = [aliases] if isinstance(aliases, str) else arguments.items("aliases", aliases, wanted)
+    return tuple(arguments.text(f"aliases[{n}]", alias) for n, alias in enumerate(listed))
+
+
 def parse_aliases(aliases: Sequence[str]) -> tuple[Alias, ...]:
     """The aliases in the order of the list; together they describe the arguments 0 to n - 1.
 
     Two names may stand for one argument, which then needs the same kind and dimension in both.
     """
-    if isinstance(aliases, str):
-        raise FormulaError("expected a list of aliases, got one string; put it in a list", aliases)
     parsed = tuple(parse_alias(text, place) for place, text in enumerate(aliases))
     names: set[str] = set()
     arguments: dict[int, Alias] = {}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-
+from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.ptx.target import CAPABILITIES
 from redcomp.runtime.driver import Device, DeviceError, Driver, driver
@@ -24,22 +23,16 @@ ANY_DEVICE = -1
 OLDEST = divmod(CAPABILITIES[0].number, 10)  # compute capability that there is code for
 
 
-def wants_gpu(backend: str) -> bool:
+def wants_gpu(backend: object) -> bool:
     """Whether a backend's name asks for a GPU; raises ArgumentError if there is no such backend."""
-    if backend in HOST_BACKENDS:
+    if isinstance(backend, str) and backend in HOST_BACKENDS:
         return False
-    if backend in GPU_BACKENDS:
-        return True
-    known = ", ".join(HOST_BACKENDS + GPU_BACKENDS)
-    raise ArgumentError(f"backend must be one of {known}, not {backend!r}")
+    return arguments.one_of("backend", backend, HOST_BACKENDS + GPU_BACKENDS) in GPU_BACKENDS
 
 
 def device_number(device_id: object) -> int:
     """A call's `device_id`; raises ArgumentError unless it is an integer."""
-    try:
-        return operator.index(device_id)  # type: ignore[arg-type]  # what is none raises
-    except TypeError:
-        raise ArgumentError(f"device_id must be an integer, not {device_id!r}") from None
+    return device_id if type(device_id) is int else arguments.integer("device_id", device_id)
 
 
 def find_device(driver: Driver, device_id: int) -> Device:

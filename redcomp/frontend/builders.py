@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from redcomp.frontend.aliases import KIND_OF_CATEGORY, KIND_OF_CONSTRUCTOR, MAX_DIM
+from redcomp.frontend.aliases import KIND_OF_CATEGORY, KIND_OF_CONSTRUCTOR
 from redcomp.frontend.context import FormulaContext, Item, Operand
 from redcomp.frontend.formula import Call, Number
 from redcomp.ir import Kind, Type, Value, constant, topological, zero
+from redcomp.limits import MAX_DIM
 from redcomp.ops import ShapeError, apply
 from redcomp.ops.extraction import nearest_integer
 from redcomp.passes.grad import gradient
@@ -132,12 +133,14 @@ def _sized(
 def _derivative(
     context: FormulaContext, node: Call, inputs: Sequence[Value], build: Callable[[], Value]
 ) -> Value:
-    """What a pass makes of the inputs; if that is too much, an error at the node."""
+    """What a pass makes of the inputs, all of which it visits; too much is an error at the node."""
+    known = {id(value) for value in topological(inputs)}
+    context.count(len(known), node)
     try:
         value = build()
     except ShapeError as error:
         raise context.error(str(error), node) from None
-    return context.keep(value, topological(inputs), node)
+    return context.keep(value, known, node)
 
 
 def _grad(context: FormulaContext, node: Call, operands: Operands) -> Item:
@@ -179,10 +182,12 @@ def _grad_matrix(context: FormulaContext, node: Call, operands: Operands) -> Ite
         raise context.error(f"the result has more than {MAX_DIM:,} components", node)
     one = constant(1.0, context.dtype)
     rows: list[Value] = []
+    known = {id(value) for value in topological((output, wrt))}
+    context.count(output.dim * len(known), node)
     for m in range(output.dim):
         component = output if output.dim == 1 else apply("elem", output, m=m)
         row = gradient(component, wrt, one)
-        rows.append(context.keep(row, topological((output, wrt)), node))
+        rows.append(context.keep(row, known, node))
     return replace(_concatenated(rows), span=node.span)
 
 
@@ -215,6 +220,7 @@ def _laplacian(context: FormulaContext, node: Call, operands: Operands) -> Item:
 def _linear(context: FormulaContext, node: Call, operands: Operands) -> tuple[Value, Value]:
     """The function f and the variable v of an operator that needs f to be linear in v."""
     output, wrt = context.vector(operands[0]), _variable_of(context, node, operands[1])
+    context.count(sum(1 for _ in topological((output,))), node)
     if not is_linear(output, wrt):
         message = f"{node.callee.name} needs a linear function of {wrt['name']}, as sums and "
         message += "products with other terms are; this is none, or cannot be seen to be one"

@@ -18,6 +18,7 @@ from redcomp.frontend.integers import fits
 from redcomp.frontend.pair_reduction import HOST, PairReduction, Parameter, remembered
 from redcomp.frontend.ranges import Ranges, read_ranges
 from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES
+from redcomp.limits import MAX_AXES
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.runtime.gpu import Copies, Queue
 from redcomp.runtime.host import HostKernel
@@ -90,6 +91,11 @@ def sizes(reduction: PairReduction, shapes: tuple[Sequence[int], ...]) -> Sizes:
         own = len(axes) + 1
         if len(shape) < own or shape[-1] != parameter.dim:
             raise ArgumentError(_shape_message(parameter, shape))
+        if len(shape) > MAX_AXES:
+            raise ArgumentError(
+                f"argument {parameter.name!r} has {len(shape)} axes; at most {MAX_AXES} are "
+                "possible, those of a batch included"
+            )
         is_batch = is_batch or len(shape) > own
         for index, count, what in zip(axes, shape[-own:], ("rows", "columns"), strict=False):
             size, first = found.setdefault(index, (count, parameter.name))
@@ -153,7 +159,7 @@ class Call:
             return
         offsets = self._offsets() if size.batch else None
         second_axis = size.columns if reduction.rows == "i" else size.rows
-        target = config.target() or HOST if place is None else place.device.target
+        target = HOST if place is None else place.device.target
         kernel = reduction.compiled(self.dtype, blocks.tallest, target)
         if isinstance(kernel, HostKernel):
             kernel(blocks, outputs, arguments, offsets, second_axis)
@@ -172,7 +178,8 @@ class Call:
                 is_filled=blocks.covered < size.rows,
             )
         else:
-            raise config.ConfigError(f"REDCOMP_TARGET is {target!r}, which is not the host's")
+            wanted = config.target()
+            raise config.ConfigError(f"REDCOMP_TARGET is {wanted!r}, which is not the host's")
 
     def _output_bytes(self) -> list[int]:
         """The bytes of each result, of one entry of the batch."""

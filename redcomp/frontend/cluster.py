@@ -7,11 +7,11 @@ no two cells get the same label.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError
 
 Array = Any
@@ -30,7 +30,8 @@ class Library:
     is_real       whether an array holds real numbers, and has them at hand
     is_integer    whether it holds integers
     to_int64, to_float64, as_type_of   conversions
-    like          (value, array) to the value as an array of the array's dtype and device
+    like          (value, array) to the value as an array of the array's dtype and device; raises
+                  TypeError unless it is real
     first_corner  points (M, D) to where their cells start on each axis
     to_labels     numbers of cells to the library's integers for labels
     order         the stable order of integers
@@ -58,16 +59,13 @@ def grid_cluster(library: Library, x: Array, size: object) -> Array:
     _require_array(library, x, "x", 2)
     if isinstance(size, library.array_type):
         _require_array(library, size, "size")
+    wanted = f"a number or {x.shape[1]} numbers"
     try:
-        sides = library.like(size, x)
-    except (TypeError, ValueError, RuntimeError):
-        raise ArgumentError(
-            f"size must be a number or {x.shape[1]} numbers, not {size!r}"
-        ) from None
+        sides = library.like(arguments.array_like("size", size, wanted), x)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ArgumentError(f"size must be {wanted}, not {arguments.shown(size)}") from None
     if tuple(sides.shape) not in ((), (1,), (x.shape[1],)):
-        raise ArgumentError(
-            f"size must be a number or {x.shape[1]} numbers; its shape is {tuple(sides.shape)}"
-        )
+        raise ArgumentError(f"size must be {wanted}; its shape is {tuple(sides.shape)}")
     if not bool(((sides > 0) & xp.isfinite(sides)).all()):
         raise ArgumentError("size must be positive and finite")
     if x.shape[0] == 0:
@@ -157,9 +155,8 @@ def cluster_ranges_centroids(
     if weights is None:
         centroids = cluster_centroids(library, x, lab, None, None, None)
         return ranges, centroids, library.as_type_of(counts, x)
-    if not isinstance(min_weight, (int, float)) or not 0 <= min_weight < math.inf:
-        raise ArgumentError(f"min_weight must be a number of at least 0, not {min_weight!r}")
-    heavy = _weights(library, weights, labels).clip(min=min_weight)
+    least = arguments.number("min_weight", min_weight, 0)
+    heavy = _weights(library, weights, labels).clip(min=least)
     totals = library.segment_sums(heavy, labels, counts.shape[0]).reshape(-1)
     centroids = cluster_centroids(library, x, lab, None, heavy, totals)
     return ranges, centroids, library.as_type_of(totals, x)
@@ -189,9 +186,10 @@ def swap_axes(ranges: Sequence[Array] | None) -> Ranges | None:
     """`ranges` with i and j exchanged; None stays None."""
     if ranges is None:
         return None
-    if not isinstance(ranges, (tuple, list)) or len(ranges) != 6:
-        raise ArgumentError(f"ranges must be a tuple of 6 arrays, not {ranges!r}")
-    first, second, third, fourth, fifth, sixth = ranges
+    arrays = arguments.items("ranges", ranges, "six arrays, or None")
+    if len(arrays) != 6:
+        raise ArgumentError(f"ranges must have 6 arrays, not {len(arrays)}")
+    first, second, third, fourth, fifth, sixth = arrays
     return fourth, fifth, sixth, first, second, third
 
 
@@ -202,6 +200,7 @@ def _require_type(library: Library, array: Any, name: str) -> None:
     if not isinstance(array, library.array_type):
         expected, got = library.array_type.__name__, type(array).__name__
         raise ArgumentError(f"{name} must be of type {expected}, not {got}")
+    arguments.refuse_masked(name, array)
 
 
 def _require_array(library: Library, array: Any, name: str, axes: int | None = None) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from redcomp.errors import FormulaError
-from redcomp.frontend.aliases import MAX_DIM, spell
+from redcomp.frontend.aliases import spell
 from redcomp.frontend.exact import rounded
 from redcomp.frontend.formula import Node
 from redcomp.frontend.integers import EXACT, apply_exactly, fits
@@ -22,13 +22,10 @@ from redcomp.ir import (
     Value,
     constant,
     convert,
-    topological,
 )
+from redcomp.limits import MAX_DIM, MAX_INTEGER, MAX_OPERATIONS
 from redcomp.ops import ShapeError, apply
-
-MAX_VALUES = 20_000
-# Integer literals become attributes, which C and LLVM hold in 32 bits.
-MAX_INTEGER = 2**31 - 1
+from redcomp.passes.size import written_out
 
 Item = Value | int | Fraction | tuple["Operand", ...]
 
@@ -62,7 +59,7 @@ class FormulaContext:
             value = constant(rounded(item, self.dtype), self.dtype, node.span)
         if value is None or math.isinf(value["value"]):
             raise self.error(f"the number is too large for {self.dtype}", node)
-        return self.keep(value, (), node)
+        return self.keep(value, set(), node)
 
     def operands(self, op: str, operands: Sequence[Operand]) -> tuple[Value, ...]:
         """The operands of an operation: integers if it is exact and they all are, else floats."""
@@ -112,14 +109,19 @@ class FormulaContext:
         # A definition may return an operand, which keeps its own place (and identity).
         if any(value is operand for operand in operands):
             return value
-        return self.keep(replace(value, span=node.span), operands, node)
+        known = {id(operand) for operand in operands}
+        return self.keep(replace(value, span=node.span), known, node)
 
-    def keep(self, value: Value, inputs: Iterable[Value], node: Node) -> Value:
-        """Count what was made from `inputs`, and stop when it becomes too much."""
-        self.made += sum(1 for _ in topological([value], known={id(v) for v in inputs}))
-        if self.made > MAX_VALUES:
-            raise self.error(f"the formula becomes more than {MAX_VALUES:,} operations", node)
+    def keep(self, value: Value, known: Collection[int], node: Node) -> Value:
+        """Count what was made of values with `known` ids, and stop when it becomes too much."""
+        self.count(written_out([value], known), node)
         return value
+
+    def count(self, operations: int, node: Node) -> None:
+        """Count operations that a formula becomes, or that have to be gone through for it."""
+        self.made += operations
+        if self.made > MAX_OPERATIONS:
+            raise self.error(f"the formula becomes more than {MAX_OPERATIONS:,} operations", node)
 
     def variable(self, kind: Kind, position: int, dim: int, node: Node) -> Value:
         found = self.scope.argument(kind, position, dim, span=node.span)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-Exact = int | Fraction
+from redcomp.limits import MAX_BITS
 
-# Longer numbers are rounded to float64, so that a hostile formula cannot make arithmetic expensive.
-MAX_BITS = 4096
+Exact = int | Fraction
 
 
 def fold(op: str, a: Exact, b: Exact) -> Exact:

@@ -25,12 +25,7 @@ from typing import NamedTuple
 
 from redcomp.errors import FormulaError
 from redcomp.ir import Span
-
-MAX_CHARACTERS = 100_000
-MAX_TOKENS = 10_000
-MAX_NESTING = 200
-# float64's largest number has 309 digits, and Python refuses to read integers of more than 4,300.
-MAX_TOKEN_CHARACTERS = 400
+from redcomp.limits import MAX_CHARACTERS, MAX_NESTING, MAX_TOKEN_CHARACTERS, MAX_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from redcomp.errors import FormulaError
+from redcomp import arguments
+from redcomp.errors import ArgumentError, FormulaError
 from redcomp.frontend.aliases import parse_alias
 from redcomp.frontend.genred import GenredBase
 
 G = TypeVar("G", bound=GenredBase)
 AXIS = {"i": 1, "j": 0}
+# The options of Genred that the function's name and the output say.
+SAID = ("formula", "aliases", "reduction_op", "axis", "opt_arg")
 
 
 def generic_reduction(
@@ -26,12 +29,14 @@ def generic_reduction(
     A Vi output has a row for each i, so the reduction is over j; a Vj output is the reverse.
     Raises FormulaError (a ValueError), in particular if the dimension is not the formula's.
     """
-    axis, dim = _parsed(output)
+    axis, dim = _parsed(output, options)
     made = genred_class(formula, aliases, reduction_op, axis, **options)
     result = made.reduction.results[0].dim
     if result != dim:
         raise _error(
-            f"the result of {formula!r} has dimension {result}, but the output says {dim}", output
+            f"the result of {arguments.shown(formula)} has dimension {result}, "
+            f"but the output says {dim}",
+            output,
         )
     return made
 
@@ -44,7 +49,7 @@ def generic_neighbours(
     options: Mapping[str, Any],
 ) -> G:
     """The ArgKMin of a scalar formula; the output's dimension is K."""
-    axis, count = _parsed(output)
+    axis, count = _parsed(output, options)
     return genred_class(formula, aliases, "ArgKMin", axis, opt_arg=count, **options)
 
 
@@ -79,8 +84,12 @@ class GenericFunctions(Generic[G]):
         return generic_neighbours(self._class, formula, output, aliases, options)
 
 
-def _parsed(output: str) -> tuple[int, int]:
-    """The axis that is reduced over, and the dimension."""
+def _parsed(output: object, options: Mapping[str, Any]) -> tuple[int, int]:
+    """The axis that is reduced over, and the dimension; checks that no option says it again."""
+    for name in SAID:
+        if name in options:
+            raise ArgumentError(f"{name} is no option here: the function and its output say it")
+    output = arguments.text("output", output)
     alias = parse_alias(output)
     if alias.kind not in AXIS:
         raise _error("an output is a Vi (a row for each i) or a Vj, not a parameter", output)

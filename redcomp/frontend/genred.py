@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from redcomp import arguments
 from redcomp.compile import GpuLowering, HostLowering, Options
 from redcomp.errors import ArgumentError
 from redcomp.explain import explain
-from redcomp.frontend.aliases import parse_aliases
+from redcomp.frontend.aliases import parse_aliases, texts_of_aliases
 from redcomp.frontend.pair_reduction import FormulaSource, PairReduction
-from redcomp.frontend.requests import requests, sum_row
+from redcomp.frontend.requests import formulas_of, requests, sum_row
 
 A = TypeVar("A")
 
+_FLOATS = re.compile(r"\bfloat(32|64)\b")
 DTYPES = {"float32": "f32", "float64": "f64", "f32": "f32", "f64": "f64"}
 
 
@@ -22,7 +25,8 @@ class GenredBase:
     """A formula over pairs and its reduction; subclasses call it on arrays of their library.
 
     formula       text in the formula language; or a list of formulas, all reduced in one sweep
-    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)"
+    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)";
+                  one of them may come without a list
     reduction_op  name of the reduction ("Sum"); with several formulas one for all, or a list
     axis          0 reduces over i and gives a result for each j; 1 reduces over j
     opt_arg       K, for KMin and its kin; with several formulas one for all, or a list
@@ -44,7 +48,7 @@ class GenredBase:
     def __init__(
         self,
         formula: str | Sequence[str],
-        aliases: Sequence[str],
+        aliases: str | Iterable[str],
         reduction_op: str | Sequence[str] = "Sum",
         axis: int = 0,
         dtype: object = None,
@@ -59,22 +63,25 @@ class GenredBase:
         use_fast_math: bool | None = None,
     ) -> None:
         for name, value in (("dtype", dtype), ("cuda_type", cuda_type)):
-            if value is not None and str(value).rsplit(".", 1)[-1] not in ("float32", "float64"):
-                raise ArgumentError(f"{name}={value!r}: expected 'float32' or 'float64'")
-        if axis not in (0, 1):
+            _check_deprecated(name, value)
+        self.axis = arguments.integer("axis", axis)
+        if self.axis not in (0, 1):
             raise ArgumentError(
-                f"axis must be 0 (reduce over i) or 1 (reduce over j), not {axis!r}"
+                f"axis must be 0 (reduce over i) or 1 (reduce over j), not {arguments.shown(axis)}"
             )
-        self.formula, self.aliases = formula, tuple(aliases)
-        self.reduction_op, self.axis, self.dtype_acc = reduction_op, axis, dtype_acc
+        if use_fast_math is not None:
+            use_fast_math = arguments.switch("use_fast_math", use_fast_math)
         self.is_single = isinstance(formula, str)
-        self.requests = requests(formula, reduction_op, opt_arg, formula2)
+        formulas, self.aliases = formulas_of(formula), texts_of_aliases(aliases)
+        self.formula = formulas[0] if self.is_single else formulas
+        self.requests = requests(formulas, reduction_op, opt_arg, formula2)
+        self.reduction_op, self.dtype_acc = reduction_op, dtype_acc
         options = Options(
             use_fast_math=use_fast_math,
             sum=sum_row(self.requests, dtype_acc, use_double_acc, sum_scheme),
         )
-        source = FormulaSource(self.requests, parse_aliases(list(aliases)))
-        self.reduction = PairReduction(source, "i" if axis == 1 else "j", options)
+        source = FormulaSource(self.requests, parse_aliases(self.aliases))
+        self.reduction = PairReduction(source, "i" if self.axis == 1 else "j", options)
         self.parts = source.parts()
         kinds = [result.kind for result in self.reduction.results]
         # Whether a call returns the kernel's only result as it is.
@@ -93,10 +100,11 @@ class GenredBase:
         Targets: "host" (this machine), "avx512", "avx2", "sse2", "neon", or a GPU, from "sm_70" on,
         which need not be there.  The result has `.stages`, `.llvm`, `.asm`, `.schedule` and
         `.stats`.
+
+        Raises ArgumentError for another dtype or target.
         """
-        if dtype not in DTYPES:
-            raise ArgumentError(f"dtype must be 'float32' or 'float64', not {dtype!r}")
-        return self.reduction.lower(DTYPES[dtype], target)
+        name = arguments.one_of("dtype", dtype, DTYPES)
+        return self.reduction.lower(DTYPES[name], arguments.text("target", target))
 
     def explain(self, dtype: str = "float32", target: str = "host") -> str:
         """The story of the compilation in one screen."""
@@ -131,3 +139,9 @@ class GenredBase:
             joined = [c[0] if parts == 1 else stack(list(c)) for c in zip(*own, strict=True)]
             entries.append(joined[0] if len(joined) == 1 else tuple(joined))
         return entries[0] if self.is_single else tuple(entries)
+
+
+def _check_deprecated(name: str, value: object) -> None:
+    """Raise ArgumentError unless a dtype is None, or one of some array library that KeOps took."""
+    if value is not None and not _FLOATS.search(arguments.shown(value)):
+        raise ArgumentError(f"{name} must be 'float32' or 'float64', not {arguments.shown(value)}")

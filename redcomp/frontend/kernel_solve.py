@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
 from redcomp.frontend.aliases import Alias, parse_alias, parse_aliases, spell
 from redcomp.frontend.calls import AXES
@@ -47,15 +48,14 @@ class Settings:
     options: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        for name, value in (("rtol", self.rtol), ("eps", 0.0 if self.eps is None else self.eps)):
-            if not (_is_real(value) and 0 <= value < math.inf):
-                raise ArgumentError(f"{name} must be a number of at least 0, not {value!r}")
-        require_truth("precondition", self.precondition)
-        most = self.maxiter
-        if most is not None and not (_is_real(most) and most >= 1 and most % 1 == 0):
-            raise ArgumentError(
-                f"maxiter must be a whole number of at least 1, or None, not {most!r}"
-            )
+        checked = {"rtol": arguments.number("rtol", self.rtol, 0)}
+        if self.eps is not None:
+            checked["eps"] = arguments.number("eps", self.eps, 0)
+        if self.maxiter is not None:
+            checked["maxiter"] = _steps(self.maxiter)
+        checked["precondition"] = arguments.switch("precondition", self.precondition)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def absolute(self) -> float:
@@ -109,15 +109,15 @@ class KernelSolveBase:
     def __init__(
         self,
         formula: str,
-        aliases: Sequence[str],
+        aliases: str | Iterable[str],
         varinvalias: str,
         axis: int = 0,
         **options: Any,
     ) -> None:
-        if not isinstance(formula, str):
-            raise ArgumentError(f"formula must be a text, not of type {type(formula).__name__}")
+        arguments.text("formula", formula)
+        arguments.text("varinvalias", varinvalias)
         self.genred = self.genred_class(formula, aliases, "Sum", axis, **options)
-        self.formula, self.aliases, self.axis = formula, self.genred.aliases, axis
+        self.formula, self.aliases, self.axis = formula, self.genred.aliases, self.genred.axis
         self.varinvalias = varinvalias
         self.position = self._find(varinvalias)
         self.is_componentwise = self._check_formula()
@@ -150,7 +150,7 @@ class KernelSolveBase:
                 if (parameter.kind, parameter.dim) == (alias.kind, alias.dim):
                     return alias.position
         known = ", ".join(parameter.name for parameter in parameters)
-        raise FormulaError(f"varinvalias {text!r} is none of the variables: {known}")
+        raise FormulaError(f"varinvalias {arguments.shown(text)} is none of the variables: {known}")
 
     def _check_formula(self) -> bool:
         """Check that the formula is a linear map of the unknown; whether it keeps components apart.
@@ -294,14 +294,11 @@ def _spelled(alias: Alias, rows: Kind) -> str:
     return what if alias.name is None else f"{alias.name} = {what}"
 
 
-def require_truth(name: str, value: object) -> None:
-    """Raise ArgumentError unless an option is True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise ArgumentError(f"{name} must be True or False, not {value!r}")
-
-
-def _is_real(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating))
+def _steps(maxiter: object) -> int:
+    number = arguments.number("maxiter", maxiter, 1)
+    if number % 1:
+        raise ArgumentError(f"maxiter must be a whole number, not {arguments.shown(maxiter)}")
+    return int(number)
 
 
 def _warn(info: SolveInfo, stopping: Stopping) -> None:

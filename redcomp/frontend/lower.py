@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from redcomp.frontend.aliases import Alias
 from redcomp.frontend.builders import BUILDERS
-from redcomp.frontend.context import MAX_INTEGER, FormulaContext, Item, Operand
+from redcomp.frontend.context import FormulaContext, Item, Operand
 from redcomp.frontend.exact import Exact, fold
 from redcomp.frontend.formula import (
     COMPARISONS,
@@ -31,6 +31,7 @@ from redcomp.frontend.formula import (
 )
 from redcomp.frontend.scope import Scope
 from redcomp.ir import Attribute, Value
+from redcomp.limits import MAX_INTEGER
 from redcomp.ops import SPELLINGS
 from redcomp.ops.table import LIST_PARAMETERS
 

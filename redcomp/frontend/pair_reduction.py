@@ -14,9 +14,10 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
+from redcomp import config
 from redcomp.compile import GpuLowering, HostLowering, Options, lower
 from redcomp.concurrency import once
-from redcomp.errors import FormulaError
+from redcomp.errors import FormulaError, SizeError
 from redcomp.frontend.aliases import Alias
 from redcomp.frontend.lower import lower_formulas
 from redcomp.interpret import interpret
@@ -34,11 +35,13 @@ from redcomp.ir import (
     topological,
     variable,
 )
+from redcomp.limits import MAX_OPERATIONS
 from redcomp.llvm_backend.schedule import FEW_ROWS
 from redcomp.ops.reductions import REDUCTIONS, Arrived, Reduction, ResultKind
-from redcomp.ops.table import ShapeError, apply
+from redcomp.ops.table import Array, ShapeError, apply
 from redcomp.passes.grad import gradients, reverse
 from redcomp.passes.jvp import jvp
+from redcomp.passes.size import written_out
 from redcomp.passes.transpose import transpose
 from redcomp.runtime.gpu import GpuKernel
 from redcomp.runtime.host import HostKernel
@@ -61,7 +64,9 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One result of a kernel: which output it belongs to, and what it is for no columns."""
+    """One result of a kernel: which output it belongs to, and what it is for no columns: its
+    components, or one for all of them.
+    """
 
     output: int
     dim: int
@@ -147,8 +152,20 @@ class PairReduction:
     def untransposed(self, dtype: str) -> Kernel:
         """The kernel with the formula's own i and j."""
         if dtype not in self._kernels:
-            self._kernels[dtype] = self.source.kernel(dtype)
+            kernel = self.source.kernel(dtype)
+            if written_out(kernel.roots) > MAX_OPERATIONS:
+                raise self._too_large(f"becomes more than {MAX_OPERATIONS:,} operations")
+            self._kernels[dtype] = kernel
         return self._kernels[dtype]
+
+    def _too_large(self, what: str) -> SizeError:
+        """The error of a formula that a limit forbids, or whose derivative it forbids."""
+        source: Any = self.source
+        subject = "the formula" if isinstance(source, FormulaSource) else "a derivative of it"
+        while not isinstance(source, FormulaSource):
+            source = source.parent.source
+        text = ", ".join(request.formula for request in source.requests)
+        return SizeError(what, subject, text)
 
     # -- derived reductions ------------------------------------------------------------------------
 
@@ -221,12 +238,15 @@ class PairReduction:
     def compiled(self, dtype: str, rows: int, target: str = HOST) -> HostKernel | GpuKernel:
         """The loaded kernel for a dtype and a number of rows, compiled at the first call.
 
-        The target is "host", or a device's.
+        The target is "host", which REDCOMP_TARGET may name, or a device's.
         """
-        key = (dtype, rows <= FEW_ROWS, target)
+        key = (dtype, rows <= FEW_ROWS, config.target() or HOST if target == HOST else target)
         kernel = self._compiled.get(key)
         if kernel is None:
-            kernel = once(self._compiled, key, lambda: self.lower(dtype, target, key[1]).load())
+            try:
+                kernel = once(self._compiled, key, lambda: self.lower(dtype, target, key[1]).load())
+            except SizeError as error:
+                raise self._too_large(error.what) from None
         return kernel
 
 
@@ -266,9 +286,15 @@ def _empty_results(output: Output) -> list[tuple[int, tuple[float, ...]]]:
     )
     finished = row.finish(states)
     return [
-        (value.dim, tuple(np.broadcast_to(array, (value.dim,)).tolist()))
+        (value.dim, _components(np.broadcast_to(array, (value.dim,))))
         for value, array in zip(finished, interpret(finished, {}), strict=True)
     ]
+
+
+def _components(vector: Array) -> tuple[float, ...]:
+    """The components, or the only one of a vector that repeats it."""
+    is_repeated = np.array_equal(vector, np.broadcast_to(vector[:1], vector.shape), equal_nan=True)
+    return tuple((vector[:1] if is_repeated else vector).tolist())
 
 
 # -- where kernels come from -----------------------------------------------------------------------

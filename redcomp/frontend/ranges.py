@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.ir import Kind
 from redcomp.runtime.tasks import Blocks, Integers
@@ -48,9 +49,10 @@ def read_ranges(ranges: object, count_i: int, count_j: int) -> Ranges:
 
 
 def _integers(n: int, value: object) -> Integers:
+    given = arguments.array_like(f"ranges[{n}] ({_NAMES[n]})", value, "an array of integers")
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+        array = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ArgumentError(f"ranges[{n}] cannot be read as a NumPy array: {error}") from None
     if array.dtype.kind not in "iu":
         raise ArgumentError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import llvmlite.binding as llvm
 
-from redcomp.errors import CompilerError
+from redcomp.errors import ArgumentError, CompilerError
 from redcomp.ir import FLOATS
 from redcomp.passes.scalarize import Unrolling
 
@@ -198,7 +198,7 @@ def host_target(name: str = "") -> Target:
     if name == "neon":
         return _neon(_triple_for("aarch64", triple), "generic", "+neon")
     known = ", ".join([*_X86, "neon"])
-    raise CompilerError(f"unknown host target {name!r}; known ones: {known}")
+    raise ArgumentError(f"unknown host target {name!r}; known ones: {known}")
 
 
 def _native(triple: str) -> Target:
@@ -228,10 +228,10 @@ def _triple_for(architecture: str, host_triple: str) -> str:
 
 
 def check_runs_here(target: Target) -> None:
-    """Raise CompilerError if this machine cannot run the code: it would end the process."""
+    """Raise ArgumentError if this machine cannot run the code: it would end the process."""
     reason = _unsuited(target.triple, target.features)
     if reason:
-        raise CompilerError(f"target {target.name!r} does not run here: this machine {reason}")
+        raise ArgumentError(f"target {target.name!r} does not run here: this machine {reason}")
 
 
 @functools.cache

@@ -30,16 +30,27 @@ def _segment_sums(values: _Array, labels: _Array, count: int) -> _Array:
     return np.stack(columns, axis=1) if columns else np.zeros((count, 0))
 
 
+def _is_real(a: _Array) -> bool:
+    return a.dtype.kind in "biuf"
+
+
+def _like(value: object, x: _Array) -> _Array:
+    array = np.asarray(value)
+    if not _is_real(array):
+        raise TypeError(f"no real numbers: {array.dtype}")
+    return np.asarray(array, _float_dtype(x))
+
+
 _LIBRARY = shared.Library(
     xp=np,
     array_type=np.ndarray,
     truth=np.dtype(np.bool_),
-    is_real=lambda a: a.dtype.kind in "biuf",
+    is_real=_is_real,
     is_integer=lambda a: np.issubdtype(a.dtype, np.integer),
     to_int64=lambda a: np.asarray(a, np.int64),
     to_float64=lambda a: np.asarray(a, np.float64),
     as_type_of=lambda a, x: np.asarray(a, _float_dtype(x)),
-    like=lambda value, x: np.asarray(value, _float_dtype(x)),
+    like=_like,
     first_corner=lambda _: 0.0,
     to_labels=lambda a: a,
     order=lambda a: np.argsort(a, kind="stable"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.backends import copies_on_gpu, device_number, wants_gpu
 from redcomp.frontend.calls import check_count, check_integers
@@ -139,7 +140,8 @@ def _stored(array: _Array, kind: str, dtype: str) -> _Array:
         return np.not_equal(array, 0)
     if kind == "index":
         return array
-    return array.astype(_STORED[dtype], copy=False)
+    with np.errstate(over="ignore"):  # in float16, what is too large is infinite
+        return array.astype(_STORED[dtype], copy=False)
 
 
 def _filled(out: object, result: Any) -> _Array:
@@ -148,6 +150,7 @@ def _filled(out: object, result: Any) -> _Array:
         raise ArgumentError("out is for one result, and this reduction has several")
     if not isinstance(out, np.ndarray):
         raise ArgumentError(f"out must be a NumPy array; it is of type {type(out).__name__}")
+    arguments.refuse_masked("out", out)
     if out.shape != result.shape or out.dtype != result.dtype:
         raise ArgumentError(
             f"out must have shape {result.shape} and dtype {result.dtype}; "
@@ -215,6 +218,7 @@ def _number(value: Any, parameter: Parameter, dtype: np.dtype[Any]) -> _Array:
 
 def _as_array(value: object, name: str) -> _Array:
     """Subclasses of arrays are taken; lists are not, since their dtype would be a guess."""
+    arguments.refuse_masked(f"argument {name!r}", value)
     if isinstance(value, np.ndarray):
         return np.asarray(value)
     kind = type(value).__name__

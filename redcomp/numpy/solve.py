@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.calls import check_count
 from redcomp.frontend.conjugate_gradients import SolveInfo
-from redcomp.frontend.kernel_solve import KernelSolveBase, Settings, require_truth
+from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
 from redcomp.frontend.shapes import Shape
 from redcomp.numpy.genred import Genred, as_arrays
 
@@ -86,7 +87,7 @@ class KernelSolve(KernelSolveBase):
         """
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
         settings = Settings(eps, rtol, maxiter, precondition, options)
-        require_truth("return_info", return_info)
+        return_info = arguments.switch("return_info", return_info)
         reduction = self.genred.reduction
         check_count(reduction, len(args))
         arrays = as_arrays(reduction, args)
@@ -103,20 +104,13 @@ class KernelSolve(KernelSolveBase):
 
 def _shift(alpha: object, shape: Shape) -> _Array:
     """alpha in float64 with the solution's shape."""
+    wanted = f"a number, or real numbers that broadcast to b's shape {shape}"
+    given = arguments.array_like("alpha", alpha, wanted)
     try:
-        given = np.asarray(alpha)
-        shift = given.astype(np.float64) if given.dtype.kind in "biuf" else None
-    except (TypeError, ValueError, RuntimeError):
-        shift = None
-    if shift is None:
-        kind = type(alpha).__name__
-        raise ArgumentError(f"alpha must be a number or an array of numbers, not of type {kind}")
-    try:
-        return np.broadcast_to(shift, shape)
-    except ValueError:
-        raise ArgumentError(
-            f"alpha must broadcast to b's shape {shape}; it has shape {shift.shape}"
-        ) from None
+        array = np.asarray(given)
+        return np.broadcast_to(array.astype(np.float64, casting="same_kind"), shape)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ArgumentError(f"alpha must be {wanted}, not {arguments.shown(alpha)}") from None
 
 
 def _native_float(array: _Array, name: str) -> _Array:

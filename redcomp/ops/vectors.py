@@ -12,13 +12,11 @@ from collections.abc import Callable
 import numpy as np
 
 from redcomp.ir import (
-    Type,
     Value,
     broadcast,
     compare,
     constant,
     select,
-    zero,
 )
 from redcomp.ops.access import (
     VECTOR,
@@ -140,12 +138,7 @@ def _symmetric_shape(a: int, f: int) -> int:
 
 
 def _symmetric_norm(a: Value, f: Value) -> Value:
-    rows = (apply("scalprod", apply("extract", a, start=n * f.dim, length=f.dim), f)
-            for n in range(f.dim))  # fmt: skip
-    total = zero(Type(f.dtype))
-    for n, row in enumerate(rows):
-        total = total + apply("elem", f, m=n) * row
-    return total
+    return apply("scalprod", f, apply("matvecmult", a, f))
 
 
 def _weighted_shape(s: int, f: int) -> int:

@@ -41,8 +41,7 @@ def expand(program: P, primitives: Collection[str]) -> P:
         if value.op in STRUCTURAL:
             done[id(value)] = value.with_args(args)
         else:
-            types = tuple([arg.type for arg in args])
-            template = _template(value.op, types, value.type, value.attrs, chosen)
+            template = _template_of(value, chosen)
             done[id(value)] = template.of(value, args, intern)
     return program.map_roots(lambda root: done[id(root)])
 
@@ -67,12 +66,16 @@ def measure(roots: Iterable[Value], primitives: Collection[str]) -> Size:
     written = needed = done = 0
     for value in values:
         if value.op not in STRUCTURAL:
-            types = tuple([arg.type for arg in value.args])
-            size = _template(value.op, types, value.type, value.attrs, chosen).size
+            size = _template_of(value, chosen).size
             written += size
             needed += size * math.prod(extent for _, extent in loops[id(value)])
             done += size * times[id(value)]
     return Size(written, needed, done)
+
+
+def expanded_length(value: Value, primitives: frozenset[str]) -> int:
+    """How many operations one on scalars becomes."""
+    return _template_of(value, primitives).operations
 
 
 def _times(values: Sequence[Value]) -> dict[int, int]:
@@ -101,16 +104,18 @@ def expand_value(value: Value, primitives: Collection[str]) -> Value:
 class _Template:
     """An operation on variables, expanded.
 
-    values  what the expansion computes, in order; the operands come first
-    result  None where the operation is a primitive
+    values      what the expansion computes, in order; the operands come first
+    result      None where the operation is a primitive
+    operations  how many of the values are neither operands nor constants
     """
 
     values: tuple[Value, ...]
     result: Value | None
+    operations: int
 
     @property
     def size(self) -> int:
-        """How many operations it has."""
+        """How many values it has, operands and constants among them."""
         return max(1, len(self.values))
 
     def of(self, value: Value, args: tuple[Value, ...], intern: Interner) -> Value:
@@ -122,6 +127,11 @@ class _Template:
             made = tuple([done[id(arg)] for arg in part.args])
             done[id(part)] = intern(Value(part.op, made, part.type, part.attrs, value.span))
         return done[id(self.result)]
+
+
+def _template_of(value: Value, primitives: frozenset[str]) -> _Template:
+    types = tuple([arg.type for arg in value.args])
+    return _template(value.op, types, value.type, value.attrs, primitives)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -136,8 +146,9 @@ def _template(
     value = Value(op, operands, type_, attrs)
     result = expand_value(value, primitives)
     if result.op == op and result.args == operands:
-        return _Template((), None)
-    return _Template(tuple(topological((*operands, result))), result)
+        return _Template((), None, 1)
+    values = tuple(topological((*operands, result)))
+    return _Template(values, result, sum(part.op not in STRUCTURAL for part in values))
 
 
 def emits(op: str, dtype: str, primitives: Collection[str]) -> bool:

@@ -8,8 +8,9 @@ computed in both.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import chain
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from redcomp.errors import CompilerError
 from redcomp.ir import Nest, Value, component, from_elements, vector_map
 from redcomp.ops.access import Position
 from redcomp.ops.table import OPERATIONS
-from redcomp.passes.limits import check_values
+from redcomp.passes.size import check_values
 
 # Above this many components a loop replaces straight-line code, unless a target says otherwise: the
 # accumulators of a wider result would not fit into the 16 or 32 vector registers that a host has.
@@ -38,6 +39,10 @@ class Unrolling:
     states: int = UNROLLED
     lists: int = UNROLLED
 
+    def writes_out_less(self, other: Unrolling) -> bool:
+        """Whether it makes a loop of anything that the other writes out."""
+        return any(map(operator.lt, astuple(self), astuple(other)))
+
 
 T = TypeVar("T")
 
@@ -56,7 +61,8 @@ class _WantedFirst(Exception):  # noqa: N818  it is no error
 def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
     """The same nest on scalars; what stays a vector ends in `from_elements` or `map`.
 
-    A state or total of a few components becomes as many scalar ones.
+    A state or total of a few components becomes as many scalar ones.  Raises SizeError where that
+    takes too many components.
     """
     unrolling = unrolling or Unrolling()
     limits = tuple(
@@ -138,6 +144,7 @@ class _Scalarizer:
         self._interned: set[int] = set()
         self._level = 0
         self._depth = 0
+        self._made = 0
 
     def components(self, value: Value, most: int) -> tuple[Value, ...]:
         """The components of a value, or one loop over more than `most` of them."""
@@ -184,10 +191,11 @@ class _Scalarizer:
                     stack.append((first.vector, first.place, first.level))
                     continue
                 self._alive.append(value)
-                check_values(len(self._known))
             stack.pop()
 
     def _at_level(self, level: int, value: Value, place: Position) -> Value:
+        self._made += 1
+        check_values(self._made)
         outer, self._level = self._level, level
         try:
             return self._make(value, place)

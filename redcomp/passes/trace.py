@@ -12,13 +12,11 @@ import functools
 from dataclasses import dataclass, field
 
 from redcomp.ir import Type, Value, broadcast, constant, topological, zero
+from redcomp.limits import MAX_OPERATIONS
 from redcomp.ops.table import OPERATIONS, ShapeError, apply
 from redcomp.passes.grad import pull_back
 from redcomp.passes.guarded import Guarded, Supports
 from redcomp.passes.jvp import Tangents, jvp, push_forward
-
-# How many operations may be differentiated, one counted anew for each direction.
-MAX_STEPS = 20_000
 
 
 @dataclass(slots=True)
@@ -118,8 +116,8 @@ class _Sweep:
 
     def count(self) -> None:
         self.steps += 1
-        if self.steps > MAX_STEPS:
-            raise ShapeError(f"the derivative takes more than {MAX_STEPS:,} operations")
+        if self.steps > MAX_OPERATIONS:
+            raise ShapeError(f"the derivative takes more than {MAX_OPERATIONS:,} operations")
 
 
 def _unit(one: Value, dim: int, place: int) -> Guarded:

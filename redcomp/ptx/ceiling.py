@@ -6,6 +6,7 @@ reach at best: each pipe takes a warp's instruction for so many clocks, and four
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,8 +107,9 @@ class Ceiling:
 
     @property
     def pairs(self) -> float:
-        """Pairs a clock and multiprocessor."""
-        return 1.0 / self.clocks[self.limit]
+        """Pairs a clock and multiprocessor; infinity for a pair that needs nothing."""
+        clocks = self.clocks[self.limit]
+        return 1.0 / clocks if clocks else math.inf
 
 
 def multiprocessor(target: str) -> Multiprocessor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redcomp.errors import CompilerError
+from redcomp.errors import SizeError
 from redcomp.ir import Value, constant
 from redcomp.llvm_backend.components import Memory, by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
@@ -91,15 +91,15 @@ def _check_limits(kernel: KernelParts) -> None:
     """Refuse what no GPU takes."""
     parameters = 8 * (len(JOB_WORDS) + kernel.array_count)
     if parameters > MOST_PARAMETER_BYTES:
-        raise CompilerError(
-            f"{kernel.array_count} arguments and results are too many for a GPU: its kernels have "
-            f"{MOST_PARAMETER_BYTES} bytes of parameters"
+        raise SizeError(
+            f"has {kernel.array_count} arguments and results, too many for a GPU, whose kernels "
+            f"have {MOST_PARAMETER_BYTES:,} bytes of parameters"
         )
     shared = 2 * kernel.layout.tile_bytes + kernel.layout.staged_bytes
     if shared > MOST_SHARED_BYTES:
-        raise CompilerError(
-            f"tiles of {kernel.schedule.tile} columns of this formula take {shared:,} bytes of "
-            f"shared memory; a GPU's block has {MOST_SHARED_BYTES:,}"
+        raise SizeError(
+            f"needs {shared:,} bytes of shared memory for tiles of {kernel.schedule.tile} columns; "
+            f"a GPU's block has {MOST_SHARED_BYTES:,}"
         )
 
 

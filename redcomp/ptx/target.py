@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import llvmlite.binding as llvm
 
-from redcomp.errors import CompilerError
+from redcomp.errors import ArgumentError
 from redcomp.llvm_backend.target import BASE_PRIMITIVES, LLVM_PASSES, Native, Target
 from redcomp.passes.scalarize import Unrolling
 
@@ -89,7 +89,7 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
     known = [c for c in CAPABILITIES if match and c.number <= int(match[1])]
     if not known:
         listed = ", ".join(f"sm_{c.number}" for c in CAPABILITIES)
-        raise CompilerError(f"unknown GPU target {name!r}; known ones: {listed}")
+        raise ArgumentError(f"unknown GPU target {name!r}; known ones: {listed}")
     spelt = [c for c in known if c.llvm <= llvm.llvm_version_info[0]]
     fast = APPROXIMATE if use_fast_math else {}
     return Target(

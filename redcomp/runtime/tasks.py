@@ -189,6 +189,7 @@ def _split_columns(blocks: Blocks, widths: Integers, splits: Integers) -> tuple[
     begins = np.cumsum(lengths) - lengths
     split_widths = (-(-widths // splits)).repeat(splits)
     cuts = (np.cumsum(widths) - widths).repeat(splits) + split_widths * _count_within(splits)
+    # What np.union1d gives, which would import numpy.ma in a program's first call.
     points = np.sort(np.concatenate((begins, cuts)))
     points = points[np.diff(points, prepend=-1) > 0]
     whole = np.searchsorted(begins, points, side="right") - 1

@@ -23,7 +23,8 @@ _Tensor = torch.Tensor
 
 
 def _is_real(a: _Tensor) -> bool:
-    return a.layout == torch.strided and a.device.type != "meta" and not a.is_complex()
+    is_dense = a.layout == torch.strided and a.device.type != "meta"
+    return is_dense and not (a.is_complex() or a.is_quantized)
 
 
 def _is_integer(a: _Tensor) -> bool:
@@ -36,6 +37,13 @@ def _float_dtype(x: _Tensor) -> torch.dtype:
 
 def _segment_sums(values: _Tensor, labels: _Tensor, count: int) -> _Tensor:
     return values.new_zeros(count, values.shape[1]).index_add(0, labels, values)
+
+
+def _like(value: object, x: _Tensor) -> _Tensor:
+    tensor = torch.as_tensor(value)
+    if not _is_real(tensor):
+        raise TypeError(f"no real numbers: {tensor.dtype}")
+    return torch.as_tensor(value, dtype=_float_dtype(x), device=x.device)
 
 
 def _to_labels(numbers: _Tensor) -> _Tensor:
@@ -52,7 +60,7 @@ _LIBRARY = shared.Library(
     to_int64=lambda a: a.to(torch.int64),
     to_float64=lambda a: a.to(torch.float64),
     as_type_of=lambda a, x: a.to(_float_dtype(x)),
-    like=lambda value, x: torch.as_tensor(value, dtype=_float_dtype(x), device=x.device),
+    like=_like,
     first_corner=lambda x: x.amin(0),
     to_labels=_to_labels,
     order=lambda a: torch.argsort(a, stable=True),

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch._functorch.utils import unwrap_dead_wrappers
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.conjugate_gradients import SolveInfo
-from redcomp.frontend.kernel_solve import KernelSolveBase, Settings, require_truth
+from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
 from redcomp.frontend.shapes import Shape
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.genred import Genred, as_tensors
@@ -98,7 +99,7 @@ class KernelSolve(KernelSolveBase):
         """
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
         settings = Settings(eps, rtol, maxiter, precondition, options)
-        require_truth("return_info", return_info)
+        return_info = arguments.switch("return_info", return_info)
         reduction, position = self.genred.reduction, self.position
         tensors = as_tensors(reduction, args)
         check_described(reduction, describe(reduction, tensors))
@@ -115,27 +116,20 @@ class KernelSolve(KernelSolveBase):
         return (solution, info) if return_info else solution
 
 
-def _shift(alpha: float | torch.Tensor, shape: Shape, device: torch.device) -> torch.Tensor:
+def _shift(alpha: object, shape: Shape, device: torch.device) -> torch.Tensor:
     """alpha in float64 with the solution's shape, differentiable if it is a tensor."""
-    if isinstance(alpha, torch.Tensor):
-        check_plain("alpha", alpha)
+    wanted = f"a number, or real numbers that broadcast to b's shape {shape}"
+    given = arguments.array_like("alpha", alpha, wanted)
+    if isinstance(given, torch.Tensor):
+        check_plain("alpha", given)
     try:
-        is_array = isinstance(alpha, (torch.Tensor, np.ndarray))  # others have no dtype to look at
-        given = torch.as_tensor(alpha, dtype=None if is_array else torch.float64, device=device)
-        if given.device.type == "meta" or given.is_complex():
+        is_tensor = isinstance(given, torch.Tensor)
+        tensor = torch.as_tensor(given if is_tensor else np.asarray(given), device=device)
+        if tensor.device.type == "meta" or tensor.is_complex():
             raise TypeError
-    except (TypeError, ValueError, RuntimeError):
-        kind = type(alpha).__name__
-        raise ArgumentError(
-            f"alpha must be a number or a dense tensor of real numbers; it is of type {kind}"
-        ) from None
-    shift = given.to(torch.float64)
-    try:
-        return shift.expand(shape)
-    except RuntimeError:
-        raise ArgumentError(
-            f"alpha must broadcast to b's shape {shape}; it has shape {tuple(shift.shape)}"
-        ) from None
+        return tensor.to(torch.float64).expand(shape)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise ArgumentError(f"alpha must be {wanted}, not {arguments.shown(alpha)}") from None
 
 
 def _solve(

@@ -1,0 +1,116 @@
+"""What users pass, checked: each function gives the argument in one form, or names it in an error.
+
+Nothing here compares, hashes or iterates over what it has not looked at: an array has no truth
+value, a list no hash, and a generator perhaps no end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import operator
+import reprlib
+import sys
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
+
+import numpy as np
+
+from redcomp.errors import ArgumentError
+from redcomp.limits import MAX_LIST
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+
+def shown(value: object) -> str:
+    """What an error shows of a value: its `repr` in a line, cut where it is long."""
+    try:
+        text = _short.repr(value)
+    except ValueError:  # Python does not write integers of thousands of digits
+        text = f"an integer of {int(value).bit_length():,} bits"  # type: ignore[call-overload]
+    return " ".join(text.split())
+
+
+def text(name: str, value: object) -> str:
+    """A text; raises ArgumentError."""
+    if isinstance(value, str):
+        return value
+    raise ArgumentError(f"{name} must be a text, not {shown(value)}")
+
+
+def one_of(name: str, value: object, choices: Iterable[str]) -> str:
+    """One of some words; raises ArgumentError."""
+    if isinstance(value, str) and value in choices:
+        return value
+    raise ArgumentError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}")
+
+
+def integer(name: str, value: object) -> int:
+    """An integer, of Python or of an array library; raises ArgumentError."""
+    if _is_single(value):
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):
+            return operator.index(value)  # type: ignore[arg-type]  # what is none raises
+    raise ArgumentError(f"{name} must be an integer, not {shown(value)}")
+
+
+def switch(name: str, value: object) -> bool:
+    """True or False, or 1 or 0; raises ArgumentError."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    with contextlib.suppress(ArgumentError):
+        if (found := integer(name, value)) in (0, 1):
+            return bool(found)
+    raise ArgumentError(f"{name} must be True or False, not {shown(value)}")
+
+
+def number(name: str, value: object, least: float = -math.inf) -> float:
+    """A finite number of at least `least`; raises ArgumentError."""
+    refuse_masked(name, value)
+    if _is_single(value) and (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
+            found = math.nan if np.iscomplexobj(value) else float(value)  # type: ignore[arg-type]
+            if math.isfinite(found) and found >= least:
+                return found
+    wanted = "a finite number" if least == -math.inf else f"a finite number of at least {least:g}"
+    raise ArgumentError(f"{name} must be {wanted}, not {shown(value)}")
+
+
+def items(name: str, value: object, wanted: str) -> list[Any]:
+    """The items of a list or of anything else in an order; raises ArgumentError."""
+    is_ordered = not isinstance(value, (str, bytes, Mapping, Set))
+    if not isinstance(value, Iterable) or not is_ordered or getattr(value, "shape", (1,)) == ():
+        raise ArgumentError(f"{name} must be {wanted}, not {shown(value)}")
+    found = list(itertools.islice(value, MAX_LIST + 1))
+    if len(found) > MAX_LIST:
+        raise ArgumentError(f"{name} has more than {MAX_LIST:,} items")
+    return found
+
+
+def array_like(name: str, value: object, wanted: str) -> object:
+    """An array, a number or a list, of which NumPy makes an array; raises ArgumentError.
+
+    Of other things it would fill memory: a range has any length.
+    """
+    refuse_masked(name, value)
+    if isinstance(value, (list, tuple, int, float)) or hasattr(value, "__array__"):
+        return value
+    raise ArgumentError(f"{name} must be {wanted}, not {shown(value)}")
+
+
+def refuse_masked(name: str, value: Any) -> None:
+    """Raise ArgumentError for an array of NumPy's that masks something, which nothing looks at."""
+    ma = sys.modules.get("numpy.ma")  # importing it takes a first call's time
+    kind: Any = getattr(ma, "MaskedArray", ())
+    if ma is None or not isinstance(value, kind):
+        return
+    if value is ma.masked or value.dtype.names or ma.is_masked(value):
+        raise ArgumentError(
+            f"{name} is a masked array, whose mask would be ignored: give .filled(value) of it"
+        )
+
+
+def _is_single(value: object) -> bool:
+    """Whether a value is no array, or one without axes."""
+    return getattr(value, "shape", ()) == ()

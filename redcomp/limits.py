@@ -1,0 +1,52 @@
+"""Every limit of what redcomp takes, so that any input ends soon: with a result or with an error.
+
+`docs/formulas.md` lists them with the errors that they give; a test makes each of the errors.
+Limits of memory and time that a machine has (a GPU's parameters and shared memory, the cells of an
+array) are where that machine is described.
+"""
+
+from __future__ import annotations
+
+# -- the text of a formula or an alias -------------------------------------------------------------
+
+MAX_CHARACTERS = 100_000
+MAX_TOKENS = 10_000
+# Brackets, signs and powers within each other.
+MAX_NESTING = 200
+# float64's largest number has 309 digits, and Python refuses to read integers of more than 4,300.
+MAX_TOKEN_CHARACTERS = 400
+# Exact numbers of more bits are rounded to float64, so that arithmetic on them stays cheap.
+MAX_BITS = 4096
+# Integer literals become attributes, which C and LLVM hold in 32 bits.
+MAX_INTEGER = 2**31 - 1
+
+# -- what a formula becomes ------------------------------------------------------------------------
+
+# Up to here float32 holds every position in a vector exactly (ArgMax gives one).
+MAX_DIM = 2**24
+# Operations on scalars, functions expanded; a loop over components counts once.  LLVM takes some
+# seconds for so many.
+MAX_OPERATIONS = 30_000
+# While a formula is built, vectors of at most so many components count as often as they have some:
+# targets may write them out.  Longer ones are loops.
+MAX_WRITTEN_OUT = 16
+# Values of a program, with leaves and components.  Parts of long vectors that are made of parts of
+# others ask for exponentially many.
+MAX_VALUES = 60_000
+# Sums and lists that are carried from pair to pair.
+MAX_STATES = 1200
+# Lines of an LLVM module; it takes some 0.1 s for a thousand.
+MAX_LINES = 150_000
+# Operations on scalars per pair, loops included: about a second's work.
+MAX_WORK = 2**30
+# Bytes of memory that each thread needs for vectors of rows and for tiles of columns.
+MAX_SCRATCH = 2**29
+
+# -- reductions and calls --------------------------------------------------------------------------
+
+# Formulas of one reduction, aliases, and items of any other list.
+MAX_LIST = 1024
+# K of KMin and its kin: the lists are in memory that each worker has.
+MAX_COUNT = 4096
+# Axes of an argument, those of a batch included: NumPy broadcasts no more.
+MAX_AXES = 32

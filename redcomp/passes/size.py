@@ -1,0 +1,141 @@
+"""size: how much code a program becomes and how long a pair takes, counted without making it.
+
+What is beyond a limit is refused before LLVM would take minutes over it.  The limits count what
+formulas have become, not what is written: a vector of 300 components of which the 200 nearest
+columns are wanted is within them, one of 1,000 is not.  Nothing here walks the tree of a value,
+which can be exponentially larger than its graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable, Mapping
+
+from redcomp.errors import SizeError
+from redcomp.ir import BINDERS, Nest, Value, free_indices, loop_of, topological
+from redcomp.limits import (
+    MAX_LINES,
+    MAX_OPERATIONS,
+    MAX_STATES,
+    MAX_VALUES,
+    MAX_WORK,
+    MAX_WRITTEN_OUT,
+)
+from redcomp.ops.table import OPERATIONS
+from redcomp.passes.expand import STRUCTURAL, expanded_length, measure
+from redcomp.passes.partition import partition
+
+# Where a kernel has one nest, its pair loops together are kept below this many operations, which
+# are compiled in about a second; where it has several, the body of each is kept below so many
+# values, since assemblers' time grows faster than a body.
+_LONGEST_LOOPS = 20_000
+_LONGEST_BODY = 1500
+# Loops inside of loops compute what they share anew, as in a network's layers.  Above so many times
+# the necessary operations, writing the vectors out is faster (benchmarks/schedules.py).
+_MOST_REPETITIONS = 2.5
+
+
+def is_short(nest: Nest, most: int, primitives: Collection[str]) -> bool:
+    """Whether what is written out is short enough, and loops repeat little.
+
+    most        states of each of the parts that the nest will be divided into; 0: it will not
+    primitives  what is left when the nest is expanded
+    """
+    if not most:
+        size = measure(nest.pairs, primitives)
+        repeats = size.done > _MOST_REPETITIONS * size.needed
+        return not repeats and size.written <= _LONGEST_LOOPS and len(nest.states) <= MAX_STATES
+    parts = partition(nest, most)
+    return all(part.carried <= most and _length(part.nest) <= _LONGEST_BODY for part in parts)
+
+
+def _length(nest: Nest) -> int:
+    return sum(1 for _ in topological(nest.pairs))
+
+
+def written_out(roots: Iterable[Value], known: Container[int] = ()) -> int:
+    """About how many operations on scalars vectors become, none of them expanded.
+
+    Nothing is counted below a value whose `id` is `known`.
+    """
+    return sum(map(_components, topological(roots, known)))
+
+
+def _components(value: Value) -> int:
+    row = OPERATIONS.get(value.op)
+    if row is None or row.elementwise or not value.args:
+        return _copies(value.dim)
+    return _copies(value.dim) * _copies(max(arg.dim for arg in value.args))
+
+
+def _copies(dim: int) -> int:
+    """How often the code of a component is written: in a loop once."""
+    return dim if dim <= MAX_WRITTEN_OUT else 1
+
+
+def check_size(nest: Nest, primitives: Collection[str]) -> Nest:
+    """The nest, which is scalar; raises SizeError if its code or its work per pair is too much.
+
+    The body of a loop is in each loop that binds its counter, and is worked off as often as the
+    counter says.
+    """
+    roots, names = nest.roots, frozenset(primitives)
+    free = free_indices(roots)
+    loops: dict[int, tuple[int, int]] = {}
+    code = work = 0
+
+    def cost(value: Value) -> tuple[int, int]:
+        if value.op in STRUCTURAL:
+            return loops.get(id(value), (0, 0))
+        number = expanded_length(value, names)
+        return number, number
+
+    for value in topological(roots):
+        if value.op in BINDERS:
+            *body, counter = value.args
+            inside = topological(body, known=_Outside(free, loop_of(counter)))
+            parts = [cost(part) for part in inside]
+            of_loop = sum(c for c, _ in parts), counter["extent"] * sum(w for _, w in parts)
+            loops[id(value)] = of_loop
+            code, work = code + of_loop[0], max(work, of_loop[1])
+        elif not free[id(value)]:
+            code += cost(value)[0]
+        if code > MAX_OPERATIONS:
+            raise SizeError(f"becomes more than {MAX_OPERATIONS:,} operations")
+        if work > MAX_WORK:
+            raise SizeError(f"takes more than {MAX_WORK:,} operations per pair")
+    return nest
+
+
+class _Outside:
+    """The values, by `id`, that are not in a loop."""
+
+    def __init__(
+        self, free: Mapping[int, frozenset[tuple[int, int]]], loop: tuple[int, int]
+    ) -> None:
+        self.free, self.loop = free, loop
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, int) and self.loop not in self.free[key]
+
+
+def check_values(count: int) -> None:
+    """Raise SizeError if a program has too many values."""
+    _check(count, MAX_VALUES, "values and components")
+
+
+def check_states(count: int) -> None:
+    """Raise SizeError if a nest has too many states."""
+    _check(count, MAX_STATES, "sums and lists for each row")
+
+
+def check_lines(text: str) -> None:
+    """Raise SizeError if a module is too long."""
+    _check(text.count("\n"), MAX_LINES, "lines of LLVM")
+
+
+def _check(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise SizeError(
+            f"takes {count:,} {what}, of which {most:,} are possible: divide the formula, or its "
+            "components, among several reductions"
+        )

@@ -1,0 +1,155 @@
+"""What goes beyond each limit of redcomp, for the table of errors in docs/formulas.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from redcomp import limits
+from redcomp.errors import RedcompError
+from redcomp.numpy import Genred
+from redcomp.ops.splines import MAX_CELLS, MAX_ORDER, SHORT
+from redcomp.ptx.skeleton import MOST_PARAMETER_BYTES
+
+
+@dataclass(frozen=True)
+class Example:
+    """A limit, as one writes it, and a call that goes beyond it."""
+
+    what: str
+    most: str
+    beyond: Callable[[], object]
+
+    def error(self) -> str:
+        """The first line of the error that the call gives."""
+        try:
+            self.beyond()
+        except RedcompError as error:
+            return str(error).splitlines()[0]
+        raise AssertionError(f"no limit: {self.what}")
+
+
+def _formula(text: str, *aliases: str, **options: object) -> Callable[[], object]:
+    return lambda: Genred(text, aliases or ("x = Vi(1)",), **options)  # type: ignore[arg-type]
+
+
+def _compiled(text: str, *aliases: str, target: str = "host") -> Callable[[], object]:
+    return lambda: Genred(text, aliases, axis=1).lower(target=target).llvm
+
+
+def _assembled(count: int) -> str:
+    """Splines over knots that are splines, each over knots that another gives."""
+    made = "x"
+    for _ in range(count):
+        made = f"BSpline(Concat(Concat({made}, x), Concat(y, b)), b, 1)"
+    return made
+
+
+_WIDEST = f"{limits.MAX_DIM}"
+_SINES = " + ".join(f"Sin({n} * x)" for n in range(1200))
+
+EXAMPLES = (
+    Example(
+        "characters of a formula or an alias",
+        f"{limits.MAX_CHARACTERS:,}",
+        _formula("x" * (limits.MAX_CHARACTERS + 1)),
+    ),
+    Example(
+        "its names, numbers and symbols",
+        f"{limits.MAX_TOKENS:,}",
+        _formula("x" + "+x" * limits.MAX_TOKENS),
+    ),
+    Example(
+        "characters of one of them",
+        f"{limits.MAX_TOKEN_CHARACTERS}",
+        _formula("x" * (limits.MAX_TOKEN_CHARACTERS + 1)),
+    ),
+    Example(
+        "brackets, signs and powers within each other",
+        f"{limits.MAX_NESTING}",
+        _formula("-" * (limits.MAX_NESTING + 1) + "x"),
+    ),
+    Example(
+        "integers that an operation takes",
+        f"{limits.MAX_INTEGER:,}",
+        _formula("Pow(x, 2147483648)"),
+    ),
+    Example("other numbers", "those of the dtype", _formula("x * 10 ** 309")),
+    Example(
+        "the dimension of a vector",
+        f"{limits.MAX_DIM:,}",
+        _formula("x", f"x = Vi({limits.MAX_DIM + 1})"),
+    ),
+    Example(
+        "operations of a formula or its derivative, vectors of up to 16 components written out",
+        f"{limits.MAX_OPERATIONS:,}",
+        _formula("x * " * 4000 + "x", "x = Vi(8)"),
+    ),
+    Example(
+        "the same with functions written out, such as `Sin`",
+        f"{limits.MAX_OPERATIONS:,}",
+        _compiled(_SINES, "x = Vi(1)"),
+    ),
+    Example(
+        "components of vectors that have to be looked for, in parts of vectors made of parts",
+        f"{limits.MAX_VALUES:,}",
+        _compiled(_assembled(10), "x = Vi(300)", "y = Vj(300)", "b = Vj(1)"),
+    ),
+    Example(
+        "operations that one pair takes",
+        f"{limits.MAX_WORK:,}",
+        _compiled(
+            "TensorDot(x, y, [4096, 4096], [4096, 128], [1], [0])",
+            f"x = Vi({_WIDEST})",
+            "y = Vj(524288)",
+        ),
+    ),
+    Example(
+        "memory of each thread for vectors",
+        f"{limits.MAX_SCRATCH / 2**20:g} MB",
+        _compiled("Sum(x * y)", f"x = Vi({_WIDEST})", f"y = Vj({_WIDEST})"),
+    ),
+    Example(
+        "operations that `Divergence` and its kin differentiate, one counted for each direction",
+        f"{limits.MAX_OPERATIONS:,}",
+        _formula(
+            "Divergence(Concat(Extract(x, 0, 25000), Extract(x, 25000, 25000)), x)", "x = Vi(50000)"
+        ),
+    ),
+    Example(
+        "formulas of one `Genred`, and aliases",
+        f"{limits.MAX_LIST:,}",
+        lambda: Genred(["x"] * 2000, "x = Vi(1)"),
+    ),
+    Example(
+        "K (`opt_arg`)",
+        f"{limits.MAX_COUNT:,}",
+        _formula("x", reduction_op="KMin", opt_arg=limits.MAX_COUNT + 1),
+    ),
+    Example(
+        f"the order of `BSpline` over more than {SHORT} knots",
+        f"{MAX_ORDER}",
+        _formula(f"BSpline(k, x, {MAX_ORDER + 1})", "x = Vi(1)", f"k = Pm({SHORT + 1})"),
+    ),
+    Example(
+        "cells of `SoftDTW_SqDist`",
+        f"{MAX_CELLS}",
+        _formula("SoftDTW_SqDist(x, x, 1)", f"x = Vi({MAX_CELLS})"),
+    ),
+    Example(
+        "axes of an argument, those of a batch included",
+        f"{limits.MAX_AXES}",
+        lambda: Genred("x", "x = Vi(1)")(np.ones((1,) * (limits.MAX_AXES + 1))),
+    ),
+    Example(
+        "arguments and results on a GPU",
+        f"about {MOST_PARAMETER_BYTES // 8}",
+        _compiled(
+            " + ".join(f"x{n}" for n in range(600)),
+            *(f"x{n} = Vi(1)" for n in range(600)),
+            target="sm_90",
+        ),
+    ),
+)

@@ -1,0 +1,56 @@
+"""Hostile inputs end with a result or an error of redcomp's own: needs a CPU and PyTorch.
+
+Each input is a number, so a failure can be had again; `make fuzz-hostile` goes through many more.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_inputs import program
+
+# Of the first so many inputs.
+CASES = 1000
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+fuzz_hostile: Any = importlib.import_module("fuzz_hostile")
+worker_pool: Any = importlib.import_module("worker_pool")
+
+pytestmark = pytest.mark.slow
+
+
+def test_inputs_are_the_same_each_time() -> None:
+    programs = [program(seed) for seed in range(200)]
+    assert programs == [program(seed) for seed in range(200)]
+    assert len(set(programs)) > 150
+
+
+def test_no_input_crashes_hangs_or_raises_what_is_not_ours(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = worker_pool.Pool(fuzz_hostile.Hostile(str(tmp_path)), range(CASES))
+    counts = pool.run(processes=1)
+    assert not counts["failed"], capsys.readouterr().out
+    assert counts.total() == CASES
+    assert min(counts["passed"], counts["refused"]) > CASES // 10
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("1 + 1", ""),
+        ("redcomp.numpy.Genred('x', 3)", "refused"),
+        ("1 / 0", "invalid"),
+        ("main(['show'])", "refused"),
+        ("redcomp.numpy.Genred('x', 'x=Vi(1)').reduction.kernel('f16')", "ValueError at ir.py"),
+    ],
+)
+def test_outcomes(text: str, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz_hostile, "_NAMESPACE", {})
+    exec(fuzz_hostile.PREAMBLE, fuzz_hostile._NAMESPACE)
+    assert fuzz_hostile._outcome(text).startswith(outcome)
+    assert bool(fuzz_hostile._outcome(text)) == bool(outcome)
