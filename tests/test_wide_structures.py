@@ -193,3 +193,21 @@ def test_conversion_has_a_derivative() -> None:
     zero = gradient(convert(convert(x, "i32"), "f32"), x, e)
     assert zero.is_constant
     assert zero["value"] == 0
+
+
+# Values that no pair changes, so that the steps of a truth value or an extremum are constant.
+UNCHANGING: dict[str, tuple[float, float]] = {
+    "All": (0.0, 1.0), "Any": (0.0, 1.0), "Sum": (0.0, 7.0), "Max": (0.0, 1.0), "Min": (0.0, 1.0),
+    "Prod": (0.0, 1.0), "Mean": (0.0, 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dim", [1, 8, 40])
+@pytest.mark.parametrize("reduction", UNCHANGING)
+def test_constants_are_reduced(reduction: str, dim: int) -> None:
+    for number, expected in enumerate(UNCHANGING[reduction]):
+        formula = f"Zero({dim})+{number}" if number else f"Zero({dim})"
+        found = Genred(formula, ["x=Vj(1)"], reduction, axis=1)(np.ones((7, 1), "f4"))
+        np.testing.assert_allclose(found, np.full((1, dim), expected, "f4"), rtol=1e-6)
+        kernel = Genred(formula, ["x=Vj(1)"], reduction, axis=1).lower(target="sm_90")
+        assert kernel.module_text

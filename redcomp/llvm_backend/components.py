@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from redcomp.errors import CompilerError
-from redcomp.ir import Value, read_in_loops, topological
+from redcomp.ir import Value, component, read_in_loops, topological
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
 
@@ -33,11 +32,11 @@ def by_counter(values: Sequence[Value]) -> dict[Value, list[int]]:
 
 
 def component_of(state: Value, counter: Value, elements: Sequence[Value]) -> Value:
-    """The component of a vector state that the loop over it steps."""
+    """The component of a vector state that the loop over it steps; steps need not read it."""
     for value in topological(elements):
         if value.op == "component" and value.args[0] is state and value.args[-1] is counter:
             return value
-    raise CompilerError(f"no step reads {state['name']}")
+    return component(state, counter)
 
 
 def read_by(elements: Sequence[Value], states: Sequence[Value]) -> list[Value]:

@@ -33,7 +33,7 @@ class PairStep:
         self.emitter.emit(
             value
             for value in topological(self.nest.pairs)
-            if value.dependence in (0, I_BIT) and value.op != "constant"
+            if value.dependence in (0, I_BIT) and value.op not in ("constant", "map")
         )
 
     def start(self) -> list[list[str]]:
