@@ -98,6 +98,11 @@ EXAMPLES = (
         _compiled(_assembled(10), "x = Vi(300)", "y = Vj(300)", "b = Vj(1)"),
     ),
     Example(
+        "sums and lists that each row carries from pair to pair",
+        f"{limits.MAX_STATES:,}",
+        lambda: Genred("x-y", ("x=Vi(1000)", "y=Vj(1000)"), "ArgKMin", 1, opt_arg=10).lower().nest,
+    ),
+    Example(
         "operations that one pair takes",
         f"{limits.MAX_WORK:,}",
         _compiled(
