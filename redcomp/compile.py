@@ -21,7 +21,7 @@ from redcomp import config
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError, SizeError
-from redcomp.ir import Kernel, Nest, Value, topological
+from redcomp.ir import BINDERS, Kernel, Nest, Value, topological
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
 from redcomp.llvm_backend.machine_code import LoopBody, pair_loop
@@ -439,7 +439,7 @@ class GpuLowering(Lowering[PtxSchedule]):
         The machine code of such a nest is counted for one component, not for a pair.
         """
         pairs = (*self.nest.guards, *self.nest.steps)
-        if any(value.op in ("fold", "map") for value in topological(self.nest.pairs)):
+        if any(value.op in BINDERS for value in topological(self.nest.pairs)):
             return None
         return ideal(_operations(pairs), self.dtype, self.target.name)
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from agreement import assert_close, exact_and_noise
 from reference import Tensor, dense
+from reference_tensors import OPERATIONS as REFERENCES
 
 from redcomp.errors import FormulaError
 from redcomp.interpret import interpret
 from redcomp.ir import Type, variable
-from redcomp.ops import tensors
+from redcomp.ops import access
 from redcomp.torch import Genred
 
 pytestmark = pytest.mark.slow
@@ -122,7 +123,7 @@ def test_quotients_are_those_of_integers() -> None:
     bound = 2**24
     for divisor in (1, 2, 3, 5, 7, 16, 17, 641, 4096, 65_537, 2**24 - 1, 2**24):
         k = variable("k", "parameter", 0, Type("index"))
-        value = tensors._quotient(k, divisor, bound)
+        value = access.quotient(k, divisor, bound)
         multiples = np.arange(0, bound, max(divisor, bound // 1000))
         near = np.concatenate([multiples - 1, multiples, multiples + 1, [bound, bound - 1]])
         positions = near[(near >= 0) & (near <= bound)][:, None]
@@ -205,6 +206,30 @@ def test_alignments(n: int, m: int, order: int, gamma: float, dtype: Any, axis: 
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("n", "m"), [(17, 9), (24, 24), (50, 50)])
+def test_alignments_of_long_sequences(n: int, m: int, dtype: Any) -> None:
+    formula, aliases = "SoftDTW_SqDist(2*x,y,g)", [f"x = Vi({n})", f"y = Vj({m})", "g = Pm(1)"]
+    arguments = [random(3, n, 0), random(5, m, 1), torch.tensor([0.3])]
+    compare(formula, aliases, arguments, dtype, 1, 1)
+
+
+@pytest.mark.parametrize("reduction", ["Min", "LogSumExp", "KMin"])
+def test_alignments_in_other_reductions(reduction: str) -> None:
+    aliases = ["x = Vi(4)", "y = Vj(5)", "g = Pm(1)"]
+    x, y = random(9, 4, 0).double(), random(40, 5, 1).double()
+    gamma = torch.tensor([0.5], dtype=torch.float64)
+    options = {"opt_arg": 3} if reduction == "KMin" else {}
+    op = Genred("SoftDTW_SqDist(x,y,g)", aliases, reduction_op=reduction, axis=1, **options)
+    pairs = REFERENCES["SoftDTW_SqDist"](x[:, None], y[None], gamma)[..., 0]
+    expected = {
+        "Min": lambda: pairs.min(dim=1, keepdim=True).values,
+        "LogSumExp": lambda: pairs.logsumexp(dim=1, keepdim=True),
+        "KMin": lambda: pairs.sort(dim=1).values[:, :3],
+    }[reduction]()
+    torch.testing.assert_close(op(x, y, gamma), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_alignment_with_a_tiny_gamma_is_the_shortest_path(dtype: Any) -> None:
     """Nothing overflows where differences are thousands of gammas; gradients follow the path."""
     op = Genred("SoftDTW_SqDist(x,y,g)", ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"], axis=1)
@@ -243,7 +268,7 @@ ERRORS = [
     ("BSpline(x,y,-1)", 5, 1, "order must not be negative: -1"),
     ("BSpline(x,y,6)", 20, 1, "more than 16 knots has an order of at most 5, not 6"),
     ("SoftDTW_SqDist(x,y,y)", 3, 4, "scalar gamma, not one of dimension 4"),
-    ("SoftDTW_SqDist(x,y,IntCst(1))", 100, 100, "table of 10,000 cells; at most 400"),
+    ("SoftDTW_SqDist(x,y,IntCst(1))", 101, 100, "table of 10,100 cells; at most 10,000"),
 ]
 
 

@@ -70,6 +70,11 @@ def variables_of(roots: Sequence[Value], *kinds: str) -> list[Value]:
     return [v for v in topological(roots) if v.op == "variable" and v["kind"] in kinds]
 
 
+def scans_of(nest: Nest) -> list[Value]:
+    """The scans of a pair, whose components are kept with the states that are vectors."""
+    return [value for value in topological(nest.pairs) if value.op == "scan"]
+
+
 class Layout:
     """The records of a nest and the parts of the scratch memory of one worker."""
 
@@ -86,7 +91,7 @@ class Layout:
         self.pairs = Record.of(variables_of(nest.pairs, *PAIR_KINDS))
         self.totals = Record.of(nest.totals)
         self.others = Record.of(nest.others)
-        self.states = Record.of(s for s in nest.states if s.dim > 1)
+        self.states = Record.of((*(s for s in nest.states if s.dim > 1), *scans_of(nest)))
         self.result_inputs = Record.of(variables_of(nest.results, *ROW_KINDS))
         self.result_bytes = max(result.dim * SIZES[result.dtype] for result in nest.results)
         self.loops = loops_of(nest)

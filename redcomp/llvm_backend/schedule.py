@@ -69,6 +69,9 @@ _VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 4), (1, 2), (1, 1))
 # that are stepped too, the second for those that only change then.
 _ADJUSTED_BLOCKS: _Blocks = ((1, 2), (1, 1))
 _LIST_BLOCKS: _Blocks = ((1, 4), (1, 1))
+# The components of a scan are in memory, for one column; cells wait for those before them, so that
+# several rows hide latencies.
+_SCAN_BLOCKS: _Blocks = ((4, 1), (2, 1), (1, 1))
 # How many pairs a lane keeps: enough that the lanes are about equally full when one is full.
 _PENDING = 32
 
@@ -131,7 +134,9 @@ def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
         # Constants and temporaries take about two thirds; inputs can stay in memory.
         return rows * len(stepped) < target.registers * 3 // 8
 
-    if not stepped:
+    if any(value.op == "scan" for value in values):
+        blocks = _SCAN_BLOCKS[-1:] if few_rows else _SCAN_BLOCKS
+    elif not stepped:
         blocks = _LIST_BLOCKS
     elif any(state.dim > 1 for state in nest.states):
         blocks = _VECTOR_STATE_BLOCKS

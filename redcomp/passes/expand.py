@@ -28,7 +28,7 @@ from redcomp.ir import (
 from redcomp.ops.table import OPERATIONS
 
 STRUCTURAL = frozenset(
-    {"variable", "constant", "index", "component", "fold", "map", "from_elements"}
+    {"variable", "constant", "index", "earlier", "component", "from_elements", *BINDERS}
 )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redcomp.ir import I_BIT, J_BIT, Nest, Value, free_indices, leaves_of, topological
+from redcomp.llvm_backend.layout import scans_of
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import Target
 from redcomp.passes.expand import STRUCTURAL
@@ -184,6 +185,9 @@ class _Costs:
 
     def blocks(self, few_rows: bool) -> Iterator[tuple[int, int]]:
         """The blocks that fit, or else the smallest."""
+        if scans_of(self.nest):  # the components are in memory, for one pair of each thread
+            yield 1, 1
+            return
         is_wide = any(state.dim > 1 for state in self.nest.states)
         all_rows = (1,) if few_rows or is_wide else ROWS
         all_columns = COLUMNS_OF_FOLDS if self.folds else COLUMNS

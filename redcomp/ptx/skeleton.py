@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from redcomp.errors import CompilerError
 from redcomp.ir import Value, constant
-from redcomp.llvm_backend.components import Memory, by_kind, store_all
+from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS
+from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
