@@ -30,7 +30,7 @@ from redcomp.llvm_backend.target import Target, check_runs_here, host_target
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.contract import contract
 from redcomp.passes.cse import cse
-from redcomp.passes.expand import STRUCTURAL, expand
+from redcomp.passes.expand import STRUCTURAL, expand, times
 from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
@@ -160,13 +160,15 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
 
 
 def _operations(values: Iterable[Value]) -> Mapping[str, int]:
-    """Arithmetic operations of the IR in some values, by name."""
+    """Arithmetic operations of the IR in some values, by name; loops are counted as they run."""
     counts: Counter[str] = Counter()
-    for value in topological(values):
+    listed = list(topological(values))
+    runs = times(listed)
+    for value in listed:
         if value.op not in STRUCTURAL:
-            counts[value.op] += 1
+            counts[value.op] += runs[id(value)]
         elif value.op == "fold":
-            counts[value["combine"]] += value.args[-1]["extent"]
+            counts[value["combine"]] += value.args[-1]["extent"] * runs[id(value)]
     return dict(counts)
 
 
@@ -174,8 +176,8 @@ def _operations(values: Iterable[Value]) -> Mapping[str, int]:
 class Statistics:
     """What a pair costs.
 
-    operations    arithmetic operations of the IR a pair, by name; a loop's combination counts once
-                  a component
+    operations    arithmetic operations of the IR a pair, by name; those of a loop count once a
+                  component
     instructions  on the host vector instructions of the innermost loop for one vector of pairs, on
                   GPUs all of its instructions for one pair (or, if it is a loop over components, of
                   one component of them), none of which is of the rare ones for which states are

@@ -63,7 +63,7 @@ class Size(NamedTuple):
 def measure(roots: Iterable[Value], primitives: Collection[str]) -> Size:
     """How many operations there will be, without expanding anything."""
     chosen, values = frozenset(primitives), list(topological(roots))
-    loops, times = free_indices(values), _times(values)
+    loops, done_times = free_indices(values), times(values)
     written = needed = done = 0
     for value in values:
         if value.op not in STRUCTURAL:
@@ -71,12 +71,14 @@ def measure(roots: Iterable[Value], primitives: Collection[str]) -> Size:
             size = _template(value.op, types, value.type, value.attrs, chosen).size
             written += size
             needed += size * math.prod(extent for _, extent in loops[id(value)])
-            done += size * times[id(value)]
+            done += size * done_times[id(value)]
     return Size(written, needed, done)
 
 
-def _times(values: Sequence[Value]) -> dict[int, int]:
-    """How often each value is computed for a pair, in the loops that it is inside of.
+def times(values: Sequence[Value]) -> dict[int, int]:
+    """How often each value (by `id`) is computed for a pair, in the loops that it is inside of.
+
+    values   all that is computed, arguments before their users
 
     What does not change in a loop is computed before it, unless it changes in one that is further
     inside.

@@ -17,6 +17,8 @@ from redcomp.passes.partition import partition
 MOST_VALUES = 60_000
 # Sums and lists that are carried from pair to pair.
 MOST_STATES = 1200
+# Cells of tables that recurrences fill, in memory: of each row of a step, and of a GPU's threads.
+MOST_CELLS = 100_000
 # Lines of an LLVM module; it takes some 0.1 s for a thousand.
 MOST_LINES = 150_000
 
@@ -56,6 +58,11 @@ def check_values(count: int) -> None:
 def check_states(count: int) -> None:
     """Raise SizeError if a nest has too many states."""
     _check(count, MOST_STATES, "sums and lists for each row")
+
+
+def check_cells(count: int) -> None:
+    """Raise SizeError if recurrences fill tables of too many cells."""
+    _check(count, MOST_CELLS, "cells of tables for each row")
 
 
 def check_lines(text: str) -> None:

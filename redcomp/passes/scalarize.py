@@ -18,13 +18,13 @@ from redcomp.errors import CompilerError
 from redcomp.ir import Nest, Value, component, from_elements, vector_map
 from redcomp.ops.access import Position, Reader
 from redcomp.ops.table import OPERATIONS
-from redcomp.passes.limits import check_values
+from redcomp.passes.limits import check_cells, check_values
 
 # Above this many components a loop replaces straight-line code, unless a target says otherwise: the
 # accumulators of a wider result would not fit into the 16 or 32 vector registers that a host has.
 UNROLLED = 16
 # A loop over fewer cells costs a multiple of what they do, because each waits for those before it.
-SCANS_UNROLLED = 64
+SCANS_UNROLLED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,7 @@ class _Scalarizer:
         self._interned: set[int] = set()
         self._level = 0
         self._depth = 0
+        self._cells = 0
 
     def components(self, value: Value, most: int) -> tuple[Value, ...]:
         """The components of a value, or one loop over more than `most` of them."""
@@ -242,6 +243,8 @@ class _Scalarizer:
             element = self._inside(counter, lambda k: cell(lambda at: component(before, at), k))
             self._known[key] = ir.scan(element, before, counter)
             self._alive.append(vector)
+            self._cells += vector.dim
+            check_cells(self._cells)
         return self._known[key]
 
     def position(self, value: Position, dtype: str) -> Value:
