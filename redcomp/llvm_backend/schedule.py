@@ -72,7 +72,7 @@ _ADJUSTED_BLOCKS: _Blocks = ((1, 2), (1, 1))
 _LIST_BLOCKS: _Blocks = ((1, 4), (1, 1))
 # The components of a scan are in memory, for one column; cells wait for those before them, so that
 # several rows hide latencies.
-_SCAN_BLOCK = (4, 1)
+_SCAN_BLOCKS: _Blocks = ((4, 1), (2, 1), (1, 1))
 # How many pairs a lane keeps: enough that the lanes are about equally full when one is full.
 _PENDING = 32
 
@@ -85,6 +85,8 @@ _MOST_LONG_LOOPS = 8
 
 # LLVM's time grows faster than a loop's body, which is limited to this many operations.
 _LONGEST_BODY = 2000
+# Those of scans are several loops, one after the other.
+_LONGEST_SCANS = 4000
 
 
 def loops_of(nest: Nest) -> tuple[Nest, ...]:
@@ -122,12 +124,15 @@ def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
     values = list(topological(nest.pairs))
     operations = sum(value.op not in STRUCTURAL for value in values)
     folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
+    scans = any(value.op == "scan" for value in values)
     stepped = [
         state for state, step in zip(nest.states, nest.steps, strict=True) if step is not state
     ]
 
     def fits(block: tuple[int, int]) -> bool:
         rows, cols = block
+        if scans:  # most of the work: that states do not stay in registers costs little
+            return rows * operations <= _LONGEST_SCANS
         if rows * cols * operations > _LONGEST_BODY:
             return False
         if folds:
@@ -135,10 +140,9 @@ def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
         # Constants and temporaries take about two thirds; inputs can stay in memory.
         return rows * len(stepped) < target.registers * 3 // 8
 
-    if any(value.op == "scan" for value in values):
-        # Its cells are most of the work: that states do not stay in registers costs little.
-        return (1, 1) if few_rows else _SCAN_BLOCK
-    if not stepped:
+    if scans:
+        blocks = _SCAN_BLOCKS[-1:] if few_rows else _SCAN_BLOCKS
+    elif not stepped:
         blocks = _LIST_BLOCKS
     elif any(state.dim > 1 for state in nest.states):
         blocks = _VECTOR_STATE_BLOCKS
