@@ -21,7 +21,7 @@ from redcomp import config
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import ArgumentError, CompilerError, SizeError
-from redcomp.ir import Kernel, Nest, Value, topological
+from redcomp.ir import BINDERS, Kernel, Nest, Value, topological
 from redcomp.limits import MAX_SCRATCH
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
@@ -31,7 +31,7 @@ from redcomp.llvm_backend.target import Target, check_runs_here, host_target
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.contract import contract
 from redcomp.passes.cse import cse
-from redcomp.passes.expand import STRUCTURAL, expand
+from redcomp.passes.expand import STRUCTURAL, expand, times
 from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
@@ -173,13 +173,15 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
 
 
 def _operations(values: Iterable[Value]) -> Mapping[str, int]:
-    """Arithmetic operations of the IR in some values, by name."""
+    """Arithmetic operations of the IR in some values, by name; loops are counted as they run."""
     counts: Counter[str] = Counter()
-    for value in topological(values):
+    listed = list(topological(values))
+    runs = times(listed)
+    for value in listed:
         if value.op not in STRUCTURAL:
-            counts[value.op] += 1
+            counts[value.op] += runs[id(value)]
         elif value.op == "fold":
-            counts[value["combine"]] += value.args[-1]["extent"]
+            counts[value["combine"]] += value.args[-1]["extent"] * runs[id(value)]
     return dict(counts)
 
 
@@ -187,8 +189,8 @@ def _operations(values: Iterable[Value]) -> Mapping[str, int]:
 class Statistics:
     """What a pair costs.
 
-    operations    arithmetic operations of the IR a pair, by name; a loop's combination counts once
-                  a component
+    operations    arithmetic operations of the IR a pair, by name; those of a loop count once a
+                  component
     instructions  on the host vector instructions of the innermost loop for one vector of pairs, on
                   GPUs all of its instructions for one pair (or, if it is a loop over components, of
                   one component of them), none of which is of the rare ones for which states are
@@ -480,7 +482,7 @@ class GpuLowering(Lowering[PtxSchedule]):
         The machine code of such a nest is counted for one component, not for a pair.
         """
         pairs = (*self.nest.guards, *self.nest.steps)
-        if any(value.op in ("fold", "map") for value in topological(self.nest.pairs)):
+        if any(value.op in BINDERS for value in topological(self.nest.pairs)):
             return None
         return ideal(_operations(pairs), self.dtype, self.target.name)
 

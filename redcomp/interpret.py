@@ -60,6 +60,8 @@ class _Interpreter:
                 return _stack([done[id(arg)] for arg in value.args])
             case "fold" | "map":
                 return self.loop(value, done, inside)
+            case "scan":
+                return self.scan(value, done, inside)
         args = [done[id(arg)] for arg in value.args]
         result = OPERATIONS[value.op].value(*args, **dict(value.attrs))
         return np.asarray(result, dtype=value.type.numpy)
@@ -79,6 +81,16 @@ class _Interpreter:
                 state = combine(*(local[id(v)] for v in operands), state)
             return state
         return _stack([local[id(operands[0])] for local in passes])
+
+    def scan(self, value: Value, done: dict[int, Array], inside: Loops) -> Array:
+        element, before, counter = value.args
+        inside = inside | {loop_of(counter)}
+        made: list[Array] = []
+        for k in range(counter["extent"]):
+            missing = [np.full(1, np.nan if k else 0, value.type.numpy)] * (value.dim - k)
+            known = {**done, id(counter): np.array([k]), id(before): _stack(made + missing)}
+            made.append(self.run([element], known, inside)[id(element)])
+        return _stack(made)
 
 
 def _stack(scalars: list[Array]) -> Array:

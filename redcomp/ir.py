@@ -8,7 +8,9 @@ column index j, both, or neither (a parameter or a constant).  It says what is a
 what is uniform, and what can be moved out of which loop.
 
 Loops over the components of long vectors are values too.  An `index` value is the loop counter; the
-operations in `BINDERS` (`fold`, `map`) bind it: whatever depends on it is the body of the loop.
+operations in `BINDERS` (`fold`, `map`, `scan`) bind it: whatever depends on it is the body of the
+loop.  A `scan` binds a second value, `earlier`, by which its body reads the components that the
+loop has made before.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ NUMPY_DTYPES: Mapping[str, type[np.generic]] = {
 INTEGER_OF_WIDTH: Mapping[str, str] = {"f32": "i32", "f64": "i64"}
 
 # Operations whose last argument is an `index` value that they bind.
-BINDERS = ("fold", "map")
+BINDERS = ("fold", "map", "scan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class Value:
     def __post_init__(self) -> None:
         if self.op == "variable":
             bits = KIND_BITS[self["kind"]]
+        elif self.op == "earlier":  # a scan is computed for each pair
+            bits = I_BIT | J_BIT
         else:
             bits = 0
             for arg in self.args:
@@ -312,6 +316,20 @@ def fold(combine: str, initial: Value, operands: tuple[Value, ...], counter: Val
 def vector_map(element: Value, counter: Value) -> Value:
     """The vector whose component at `counter` is `element`."""
     return Value("map", (element, counter), Type(element.dtype, counter["extent"]))
+
+
+def earlier(counter: Value, dtype: str) -> Value:
+    """The vector that the counter's scan is making.
+
+    Component 0 is 0 until it is made, so that a body may read it in place of those before it;
+    others are undefined until then.
+    """
+    return Value("earlier", (), Type(dtype, counter["extent"]), counter.attrs)
+
+
+def scan(element: Value, before: Value, counter: Value) -> Value:
+    """The vector whose component at `counter` is `element`, made in order; see `earlier`."""
+    return Value("scan", (element, before, counter), before.type)
 
 
 def from_elements(elements: tuple[Value, ...]) -> Value:
@@ -511,7 +529,7 @@ def free_indices(roots: Iterable[Value]) -> dict[int, frozenset[tuple[int, int]]
     nothing: frozenset[tuple[int, int]] = frozenset()
     free: dict[int, frozenset[tuple[int, int]]] = {}
     for value in topological(roots):
-        if value.op == "index":
+        if value.op in ("index", "earlier"):
             free[id(value)] = frozenset({loop_of(value)})
             continue
         inside = nothing

@@ -35,6 +35,10 @@ MAX_WRITTEN_OUT = 16
 MAX_VALUES = 60_000
 # Sums and lists that are carried from pair to pair.
 MAX_STATES = 1200
+# Cells of the table that a recurrence fills, and of all tables of a program: they are in memory,
+# for each row of a step and for each of a GPU's threads.
+MAX_TABLE = 10_000
+MAX_CELLS = 100_000
 # Lines of an LLVM module; it takes some 0.1 s for a thousand.
 MAX_LINES = 150_000
 # Operations on scalars per pair, loops included: about a second's work.

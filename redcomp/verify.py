@@ -53,7 +53,7 @@ def verify(program: Kernel | Block | Nest) -> None:
         except (_BrokenRuleError, ShapeError) as error:
             _fail(str(error), everything, value)
     _check_variables(params, values)
-    if any(value.op == "index" for value in values):
+    if any(value.op in ("index", "earlier") for value in values):
         _check_loops(roots)
     if isinstance(program, Nest):
         _check_nest(program)
@@ -260,6 +260,21 @@ def _check_map(value: Value) -> None:
     _check_type(value, Type(element.dtype, counter["extent"]))
 
 
+def _check_earlier(value: Value) -> None:
+    _check_form(value, 0, extent=int, level=int)
+    _check_type(value, Type(value.dtype, value["extent"]))
+
+
+def _check_scan(value: Value) -> None:
+    _check_form(value, 3)
+    element, before, counter = value.args
+    _require(counter.op == "index", "counts by no index")
+    _require(before.op == "earlier", "has no name for what it has made")
+    _require(loop_of(before) == loop_of(counter), "reads what another loop makes")
+    _require(element.type == Type(value.dtype), f"has an element of type {element.type}")
+    _check_type(value, before.type)
+
+
 def _check_fold(value: Value) -> None:
     _check_form(value, max(2, len(value.args)), combine=str)
     initial, *operands, counter = value.args
@@ -279,6 +294,8 @@ _STRUCTURAL: Mapping[str, Callable[[Value], None]] = {
     "component": _check_component,
     "from_elements": _check_from_elements,
     "map": _check_map,
+    "earlier": _check_earlier,
+    "scan": _check_scan,
     "fold": _check_fold,
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 from redcomp import limits
 from redcomp.errors import RedcompError
 from redcomp.numpy import Genred
-from redcomp.ops.splines import MAX_CELLS, MAX_ORDER, SHORT
+from redcomp.ops.splines import MAX_ORDER, SHORT
 from redcomp.ptx.skeleton import MOST_PARAMETER_BYTES
 
 
@@ -49,6 +49,7 @@ def _assembled(count: int) -> str:
 
 _WIDEST = f"{limits.MAX_DIM}"
 _SINES = " + ".join(f"Sin({n} * x)" for n in range(1200))
+_ALIGNMENTS = " + ".join(f"SoftDTW_SqDist({n} * x, y, 1)" for n in range(1, 12))
 
 EXAMPLES = (
     Example(
@@ -140,8 +141,13 @@ EXAMPLES = (
     ),
     Example(
         "cells of `SoftDTW_SqDist`",
-        f"{MAX_CELLS}",
-        _formula("SoftDTW_SqDist(x, x, 1)", f"x = Vi({MAX_CELLS})"),
+        f"{limits.MAX_TABLE:,}",
+        _formula("SoftDTW_SqDist(x, x, 1)", f"x = Vi({limits.MAX_TABLE})"),
+    ),
+    Example(
+        "cells of all tables of a formula or its derivative",
+        f"{limits.MAX_CELLS:,}",
+        _compiled(_ALIGNMENTS, "x = Vi(100)", "y = Vj(100)"),
     ),
     Example(
         "axes of an argument, those of a batch included",

@@ -21,6 +21,7 @@ from redcomp.ir import (
     component,
     constant,
     convert,
+    earlier,
     elementwise,
     fma,
     fold,
@@ -28,6 +29,7 @@ from redcomp.ir import (
     index,
     lookup,
     number_variable,
+    scan,
     select,
     topological,
     variable,
@@ -137,7 +139,11 @@ def loops() -> Kernel:
     last = component(y, inner * 0 + 63)
     ends = fold("add", P, (select(compare("slt", inner, 5), last, 1.0),), inner)
     vector = vector_map(nested / distance, outer)
-    outputs = (Output(vector, "sum", P * 2.0), Output(distance), Output(ends))
+    before = earlier(outer, "f32")
+    made = component(before, select(compare("slt", outer, 1), 0, outer - 1))
+    sums = scan(made * 0.5 + difference / distance, before, outer)
+    last_sum = component(sums, 63) - component(sums, 5)
+    outputs = (Output(vector, "sum", P * 2.0), Output(distance), Output(ends), Output(last_sum))
     return Kernel((x, y, P), outputs)
 
 
@@ -202,7 +208,7 @@ def kernels(draw: st.DrawFn) -> Kernel:
     values: list[Value] = [X, Y, P, component(X, 1), constant(draw(FLOAT_VALUES), "f32")]
     for _ in range(draw(st.integers(1, 12))):
         a, b, c = (draw(st.sampled_from(values)) for _ in range(3))
-        match draw(st.integers(0, 6)):
+        match draw(st.integers(0, 7)):
             case 0:
                 made = elementwise(draw(st.sampled_from(UNARY)), a)
             case 1:
@@ -215,6 +221,9 @@ def kernels(draw: st.DrawFn) -> Kernel:
                 made = fold("fma", P, (_at(a, counter), _at(b, counter)), counter)
             case 5:
                 made = vector_map(_at(a, counter) - _at(b, counter), counter)
+            case 6:
+                before = earlier(counter, "f32")
+                made = scan(component(before, counter * 0) * _at(a, counter), before, counter)
             case _:
                 made = elementwise(draw(st.sampled_from(BINARY)), a, b)
         values.append(made)

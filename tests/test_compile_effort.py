@@ -69,6 +69,20 @@ def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
     assert calls(60) < 2.2 * calls(30)
 
 
+@pytest.mark.parametrize(("target", "most"), [("avx512", 1.1), ("sm_90", 50 / 17)])
+@pytest.mark.parametrize("wrt", [0, 2])
+def test_tables_of_alignments_are_not_written_out(wrt: int, target: str, most: float) -> None:
+    """GPUs write the gradient's components out, but not the table's, which are 9 times as many."""
+
+    def calls(dim: int) -> int:
+        aliases = [f"x=Vi({dim})", f"y=Vj({dim})", "g=Pm(1)"]
+        reduction = Genred("SoftDTW_SqDist(x,y,g)", aliases, axis=1).reduction
+        return calls_of(reduction.gradient((wrt,), (True,)), target)
+
+    calls(17)
+    assert calls(50) < most * calls(17)
+
+
 @pytest.mark.parametrize("name", OF_A_VECTOR)
 def test_vectors_of_9_to_16_components_cost_no_more_than_long_ones(name: str) -> None:
     def calls(dim: int) -> int:

@@ -40,6 +40,8 @@ from test_kinds import (
 from test_linear_operators import test_compiled_operator
 from test_selections import test_guards_of_components, test_programs_that_drop_pairs
 from test_tensors import (
+    compare,
+    random,
     test_alignments,
     test_clamped_splines_sum_to_one_and_repeated_knots_do_no_harm,
     test_splines,
@@ -120,3 +122,13 @@ def test_every_operation(first: int, dtype: torch.dtype, is_fast: bool) -> None:
     for formula, result, right, own in zip(formulas, results, exact, noise, strict=True):
         size = test_genred.COLUMNS + float(right.abs().max())
         assert_close(result, right.expand(result.shape), own, dtype, size, formula)
+
+
+@pytest.mark.parametrize("machine", ["splits", *GPUS], indirect=True)
+@pytest.mark.parametrize("sequence", ["y = Vj(3)", "y = Pm(3)"])
+def test_tables_of_alignments(sequence: str) -> None:
+    """Of pairs, and of rows, which are filled when the sum over the columns is complete."""
+    aliases = ["x = Vi(6)", sequence, "g = Pm(1)", "b = Vj(1)"]
+    y = random(40, 3, 1) if "Vj" in sequence else random(1, 3, 1)[0]
+    tensors = [random(3, 6, 0), y, torch.tensor([0.4]), random(40, 1, 2)]
+    compare("SoftDTW_SqDist(x,y,g)*b", aliases, tensors, torch.float32, 1, 1)

@@ -93,6 +93,22 @@ def test_operation_does_not_spill(case: Case, dtype: str, target: str) -> None:
     check(operation(case).reduction, dtype, target)
 
 
+@pytest.mark.sampled(20)
+@pytest.mark.parametrize("target", TARGETS)
+@of_dtypes
+@pytest.mark.parametrize("wrt", [(), (0,), (1,), (2,)], ids=str)
+@pytest.mark.parametrize("dim", [5, 8, 15, 24, 50])
+def test_tables_of_alignments_are_on_no_stack(
+    dim: int, wrt: tuple[int, ...], dtype: str, target: str
+) -> None:
+    """Nor is much else: up to 24 of the components of a gradient, in float64."""
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})", "g = Pm(1)"]
+    reduction = Genred("SoftDTW_SqDist(x,y,g)", aliases, axis=1).reduction
+    if wrt:
+        reduction = reduction.gradient(wrt, (True,))
+    check(reduction, dtype, target, stack=192 if dtype == "f64" else 0)
+
+
 # -- reductions ------------------------------------------------------------------------------------
 
 COUNTS = (3, 10, 64, 100)

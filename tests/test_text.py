@@ -377,7 +377,7 @@ def test_errors_show_the_line(before: str, after: str, message: str, line: int) 
     ("before", "after", "message"),
     [
         ("extent = 3 : i64, ", "", "the integers `extent` and `level`"),
-        ("%k: index", "%k: i64", "both count by an index"),
+        ("%k: index", "%k: i64", "all count by an index"),
         ('"redcomp.map"()', '"redcomp.fold"()', "a fold starts from one operand"),
         (
             '%4) : (f32, f32) -> f32\n    "red',

@@ -25,11 +25,13 @@ from redcomp.ir import (
     component,
     constant,
     convert,
+    earlier,
     elementwise,
     fma,
     fold,
     index,
     number_variable,
+    scan,
     select,
     variable,
     vector_map,
@@ -38,6 +40,7 @@ from redcomp.ops.table import OPERATIONS, Operation
 from redcomp.verify import verify
 
 K = index(3)
+M = earlier(K, "f32")
 N = variable("n", "i", 3, Type("i32"))
 D = variable("d", "i", 4, Type("f64"))
 
@@ -131,6 +134,13 @@ def composite() -> Value:
         (fold("fma", P, (D, D), K), "operands of types f64, f64, f32"),
         (fold("add", P, (P,), index(0)), "has an extent below 1"),
         (vector_map(P, index(3, -1)), "has a negative level"),
+        (scan(P, M, P), "counts by no index"),
+        (scan(P, X, K), "no name for what it has made"),
+        (scan(P, earlier(index(4), "f32"), K), "reads what another loop makes"),
+        (scan(X, M, K), "element of type vector<3xf32>"),
+        (scan(D, M, K), "element of type f64"),
+        (typed(scan(P, M, K), "f32", 4), "vector<4xf32>, not vector<3xf32>"),
+        (typed(M, "f32", 4), "vector<4xf32>, not vector<3xf32>"),
     ],
 )
 def test_broken_values(value: Value, message: str) -> None:
@@ -144,6 +154,8 @@ def test_broken_values(value: Value, message: str) -> None:
     ("value", "message"),
     [
         (component(X, K), "outside of loops"),
+        (component(M, 0), "outside of loops"),
+        (component(M, 0) + component(scan(P, M, K), 1), "outside of loops"),
         (fold("add", P, (component(X, K) * component(Y, index(3, 1)),), K), "outside of loops"),
         (vector_map(fold("add", component(X, K), (P,), K), K), "depends on its own index"),
     ],

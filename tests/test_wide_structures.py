@@ -152,6 +152,7 @@ def test_lists_of_many_formulas(dim: int, reduction: str) -> None:
 
 
 SINES = "*".join(f"Sin(x*{k}-y)" for k in range(900))
+ALIGNMENTS = "+".join(f"SoftDTW_SqDist({k}*x,y,IntCst(1))" for k in range(1, 12))
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,8 @@ SINES = "*".join(f"Sin(x*{k}-y)" for k in range(900))
         ("host", "x-y", 1000, {"reduction_op": "ArgKMin", "opt_arg": 10}, "sums and lists"),
         ("sm_90", "x-y", 1000, {"reduction_op": "KMax", "opt_arg": 100}, "sums and lists"),
         ("host", SINES, 2, {}, "more than 30,000 operations"),
+        ("host", ALIGNMENTS, 100, {}, "cells of tables"),
+        ("sm_90", ALIGNMENTS, 100, {}, "cells of tables"),
     ],
 )
 def test_what_takes_too_long_is_refused(

@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from redcomp.ir import Value, component, read_in_loops, topological
-from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
-
-
-class Memory(Protocol):
-    """Where variables of a record are: a place for each component and each row of a step."""
-
-    def load(self, code: Code, variable: Value, position: int | str, row: int = 0) -> str:
-        """The operand for a component of a row."""
-
-    def store(
-        self, code: Code, operand: str, variable: Value, position: int | str, row: int = 0
-    ) -> None:
-        """Keep an operand as a component of a row."""
 
 
 def by_counter(values: Sequence[Value]) -> dict[Value, list[int]]:

@@ -8,30 +8,26 @@ of lanes, the rest is uniform and becomes a vector only where it meets one.
 
 from __future__ import annotations
 
-import functools
-import struct
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-
 from redcomp.errors import CompilerError
 from redcomp.ir import (
-    FLOATS,
     I_BIT,
-    INTEGER_OF_WIDTH,
     J_BIT,
-    NUMPY_DTYPES,
     Kind,
     Type,
     Value,
+    constant,
     loop_of,
     topological,
     variable,
 )
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.memory import Memory
+from redcomp.llvm_backend.spelling import float_of_width, literal, table_text, vector_type
 from redcomp.llvm_backend.target import (
     CONVERSIONS,
     INSTRUCTIONS,
@@ -80,6 +76,8 @@ class Emitter:
         self.bound: ChainMap[int, Grid] = ChainMap()
         self.splats: ChainMap[str, str] = ChainMap()
         self.inside: Loops = frozenset()
+        self.scans: Memory | None = None  # where the components of scans are
+        self.open_scans: dict[int, Value] = {}  # by what their bodies call them
 
     # -- types and operands ------------------------------------------------------------------------
 
@@ -89,7 +87,7 @@ class Emitter:
 
     def type_of(self, dtype: str, lane: bool) -> str:
         """LLVM's name of a scalar or of a vector of lanes."""
-        return _vector(self.lanes if lane else 1, dtype)
+        return vector_type(self.lanes if lane else 1, dtype)
 
     def operand(self, value: Value, row: int, col: int, lane: bool) -> str:
         """The operand for one pair of the block, as a vector of lanes where `lane` says so."""
@@ -141,11 +139,12 @@ class Emitter:
         while pending:
             waiting: dict[int, Value] = {}  # loops, and what needs their results
             for value in pending:
-                if value.op == "fold" or not waiting.keys().isdisjoint(map(id, value.args)):
+                is_loop = value.op in ("fold", "scan")
+                if is_loop or not waiting.keys().isdisjoint(map(id, value.args)):
                     waiting[id(value)] = value
                 else:
                     self._emit_value(value)
-            pending = self._emit_folds(list(waiting.values())) if waiting else []
+            pending = self._emit_loops(list(waiting.values())) if waiting else []
 
     def _emit_value(self, value: Value) -> None:
         rows, cols = self._shape(value)
@@ -168,6 +167,8 @@ class Emitter:
 
     def point(self, value: Value, row: int, col: int) -> str:
         """Write one operation for one pair of the block."""
+        if value.op == "earlier":
+            return ""
         if value.op == "variable":
             return "" if value.dim > 1 else self.load(value, 0, row, col)
         if value.op == "component":
@@ -175,10 +176,21 @@ class Emitter:
             if position and self.is_lane(position[0]) and self.lanes > 1:
                 return self._gathered(value, row, col)
             at = self.operand(position[0], row, col, False) if position else value["position"]
-            return self.load(vector, at, row, col)
+            return self._component(vector, at, row, col)
         lane = self.is_lane(value)
         operands = [self.operand(arg, row, col, lane) for arg in value.args]
         return self._instruction(value, operands, lane)
+
+    def _component(self, vector: Value, position: int | str, row: int, col: int) -> str:
+        made = self.open_scans.get(id(vector), vector)
+        if made.op != "scan":
+            return self.load(vector, position, row, col)
+        return self._memory().load(self.code, made, position, row)
+
+    def _memory(self) -> Memory:
+        if self.scans is None or self.cols > 1:
+            raise CompilerError("there is no memory for a scan in this step")
+        return self.scans
 
     def _gathered(self, value: Value, row: int, col: int) -> str:
         """The component of a uniform vector that each lane asks for."""
@@ -239,20 +251,20 @@ class Emitter:
         types, arguments = [], []
         for argument in native.arguments:
             if isinstance(argument, int):
-                types.append(_vector(lanes, value.args[argument].dtype))
+                types.append(vector_type(lanes, value.args[argument].dtype))
                 arguments.append(operands[argument])
             elif argument == TABLE:
-                types.append(_vector(lanes, value.dtype))
+                types.append(vector_type(lanes, value.dtype))
                 arguments.append(self._table(value))
             else:
                 types.append(argument.rsplit(" ", 1)[0])
                 arguments.append(argument.rsplit(" ", 1)[1])
-        result = _vector(lanes, value.dtype)
+        result = vector_type(lanes, value.dtype)
         return self.code.call(result, native.intrinsic, types, arguments)
 
     def _parts(self, operands: list[tuple[str, str]]) -> list[list[str]]:
         """The operands of each vector register: values of a wider dtype take several."""
-        width = self.target.lanes(_float_of_width(operands[0][1]))
+        width = self.target.lanes(float_of_width(operands[0][1]))
         if width == self.lanes:
             return [[operand for operand, _ in operands]]
         return [
@@ -284,7 +296,7 @@ class Emitter:
 
     def _table(self, value: Value) -> str:
         """The entries of a lookup as a vector register, repeated to fill it."""
-        return _table(
+        return table_text(
             value["table"], value.args[0].dtype, value.dtype, self.target.lanes(value.dtype)
         )
 
@@ -295,15 +307,20 @@ class Emitter:
 
     # -- loops over components ---------------------------------------------------------------------
 
-    def _emit_folds(self, waiting: list[Value]) -> list[Value]:
-        """Write the loop of the first fold that is ready, with all that can share it; the rest."""
+    def _emit_loops(self, waiting: list[Value]) -> list[Value]:
+        """Write the first loop that is ready, with all folds that can share it; the rest."""
         waiting_ids = {id(value) for value in waiting}
-        ready = [v for v in waiting if v.op == "fold" and not self._needs(v, waiting_ids)]
+        loops = [v for v in waiting if v.op in ("fold", "scan")]
+        ready = [v for v in loops if not self._needs(v, waiting_ids)]
         if not ready:
             raise CompilerError(f"{waiting[0].op!r} waits for a value that is never computed")
         counter = ready[0].args[-1]
-        together = [v for v in ready if v.args[-1] is counter]
-        self._emit_loop(counter, together)
+        if ready[0].op == "scan":
+            together = ready[:1]
+            self._emit_scan(ready[0])
+        else:
+            together = [v for v in ready if v.op == "fold" and v.args[-1] is counter]
+            self._emit_loop(counter, together)
         done = {id(v) for v in together}
         return [v for v in waiting if id(v) not in done]
 
@@ -335,6 +352,24 @@ class Emitter:
         for f, (rows, cols) in zip(folds, shapes, strict=True):
             self.bound[id(f)] = Grid(rows, cols, loop.carried[n : n + rows * cols])
             n += rows * cols
+
+    def _emit_scan(self, value: Value) -> None:
+        element, before, counter = value.args
+        memory, rows = self._memory(), range(self.rows)
+        self.emit([element])  # what does not change in the loop, before it
+        self.open_scans[id(before)] = value
+        nothing = self.operand(constant(0, value.dtype), 0, 0, True)
+        for row in rows:
+            memory.store(self.code, nothing, value, 0, row)
+        with self.code.loop(0, counter["extent"], 1) as loop:
+            self.enter_loop(counter, loop.counter)
+            self.emit([element])
+            for row in rows:
+                operand = self.operand(element, row, 0, True)
+                memory.store(self.code, operand, value, loop.counter, row)
+            self.leave_loop(counter)
+        del self.open_scans[id(before)]
+        self.bound[id(value)] = Grid(self.rows, 1, [""] * self.rows)
 
     def enter_loop(self, counter: Value, operand: str) -> None:
         """Open the scope of a loop over components."""
@@ -445,22 +480,6 @@ class Emitter:
         return held
 
 
-@functools.cache
-def _table(bits: tuple[int, ...], integer: str, dtype: str, lanes: int) -> str:
-    """Numbers, given by their bits, as a vector of so many lanes."""
-    scalar = LLVM_TYPES[dtype]
-    entries = np.array(bits, NUMPY_DTYPES[integer]).view(NUMPY_DTYPES[dtype])
-    texts = [f"{scalar} {float_literal(float(entry))}" for entry in entries]
-    return f"<{', '.join(texts * (lanes // len(texts)))}>"
-
-
-@functools.cache
-def _vector(lanes: int, dtype: str) -> str:
-    """LLVM's name of a vector, or of a scalar for one lane."""
-    scalar = LLVM_TYPES[dtype]
-    return f"<{lanes} x {scalar}>" if lanes > 1 else scalar
-
-
 def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value]:
     """The values that the roots reach and that depend on the leaves, in order."""
     known = {id(leaf) for leaf in leaves}
@@ -471,23 +490,3 @@ def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value
             reached.add(id(value))
             found.append(value)
     return found
-
-
-def _float_of_width(dtype: str) -> str:
-    """The float of the same width as a float or an integer."""
-    return next((f for f, i in INTEGER_OF_WIDTH.items() if i == dtype), dtype)
-
-
-def literal(value: Value) -> str:
-    """A constant in LLVM's syntax."""
-    number = value["value"]
-    if value.dtype in FLOATS:
-        return float_literal(number)
-    if value.dtype == "i1":
-        return "true" if number else "false"
-    return str(number)
-
-
-def float_literal(number: float) -> str:
-    """The bits of a double, which is exact for both dtypes."""
-    return f"0x{struct.unpack('>Q', struct.pack('>d', number))[0]:016X}"

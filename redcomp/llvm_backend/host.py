@@ -177,7 +177,7 @@ class _Skeleton(HostParts):
         """finish(pointers, scratch, totals, splits, stride, first, last): join, store results."""
         code, layout = Code(), self.layout
         inputs = self.lanes_at(layout.result_inputs, self.part(code, "result_inputs"))
-        temporary = self.part(code, "results")
+        temporary, states = self.part(code, "results"), self.part(code, "states")
         with code.loop("%first", "%last", self.lanes) as row:
             block = code.integer("sdiv", code.integer("sub", row.counter, "%first"), self.lanes)
             pointer = code.at("%totals", "i8", code.integer("mul", block, layout.total_bytes))
@@ -188,7 +188,7 @@ class _Skeleton(HostParts):
             for n in range(len(self.nest.results)):
                 code.line(
                     f"call void @result{n}(ptr %pointers, ptr {pointer}, ptr {inputs.pointer}, "
-                    f"ptr {temporary}, i64 {row.counter}, i64 {count})"
+                    f"ptr {temporary}, ptr {states}, i64 {row.counter}, i64 {count})"
                 )
         parameters_text = (
             "ptr %pointers, ptr %scratch, ptr %totals, i64 %splits, i64 %stride, "
@@ -197,7 +197,7 @@ class _Skeleton(HostParts):
         return self.function("finish", parameters_text, code)
 
     def _result(self, n: int) -> str:
-        """result(pointers, totals, inputs, temporary, row, count): store one for some lanes."""
+        """result(pointers, totals, inputs, temporary, states, row, count): store one for lanes."""
         code, layout, result = Code(), self.layout, self.nest.results[n]
         inputs = self.lanes_at(layout.result_inputs, "%inputs")
         totals = self.total_lanes(layout.totals, "%totals")
@@ -206,12 +206,15 @@ class _Skeleton(HostParts):
             total=lambda v, k, row, col: totals.load(code, v, k),
             parameter=self.parameters(code, [result]),
         )
-        self._store_result(self.emitter(code, load, I_BIT), result, "%temporary")
+        emitter = self.emitter(code, load, I_BIT)
+        emitter.scans = self.lanes_at(layout.states, "%states")
+        self._store_result(emitter, result, "%temporary")
         offset = code.integer("mul", "%row", result.dim)
         target = code.at(self.output(code, n), LLVM_TYPES[result.dtype], offset)
         self._unpack(code, "%temporary", target, result, "%count")
         parameters_text = (
-            "ptr %pointers, ptr %totals, ptr %inputs, ptr %temporary, i64 %row, i64 %count"
+            "ptr %pointers, ptr %totals, ptr %inputs, ptr %temporary, ptr %states, i64 %row, "
+            "i64 %count"
         )
         return self.function(f"result{n}", parameters_text, code)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from redcomp.ir import Nest, Value, topological
@@ -70,6 +70,17 @@ def variables_of(roots: Sequence[Value], *kinds: str) -> list[Value]:
     return [v for v in topological(roots) if v.op == "variable" and v["kind"] in kinds]
 
 
+def scans_of(roots: Iterable[Value]) -> list[Value]:
+    """The scans that the roots reach."""
+    return [value for value in topological(roots) if value.op == "scan"]
+
+
+def in_memory(nest: Nest) -> Iterator[Value]:
+    """What each row has memory for: states that are vectors, and scans."""
+    yield from (state for state in nest.states if state.dim > 1)
+    yield from scans_of((*nest.pairs, *nest.results))
+
+
 class Layout:
     """The records of a nest and the parts of the scratch memory of one worker."""
 
@@ -86,7 +97,7 @@ class Layout:
         self.pairs = Record.of(variables_of(nest.pairs, *PAIR_KINDS))
         self.totals = Record.of(nest.totals)
         self.others = Record.of(nest.others)
-        self.states = Record.of(s for s in nest.states if s.dim > 1)
+        self.states = Record.of(in_memory(nest))
         self.result_inputs = Record.of(variables_of(nest.results, *ROW_KINDS))
         self.result_bytes = max(result.dim * SIZES[result.dtype] for result in nest.results)
         self.loops = loops_of(nest)

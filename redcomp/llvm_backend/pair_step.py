@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 from redcomp.ir import I_BIT, Nest, Value, leaves_of, topological
 from redcomp.llvm_backend.components import (
-    Memory,
     by_counter,
     component_of,
     read_by,
 )
 from redcomp.llvm_backend.emit import Emitter
+from redcomp.llvm_backend.memory import Memory
 
 
 class PairStep:
@@ -24,6 +24,7 @@ class PairStep:
     def __init__(self, nest: Nest, emitter: Emitter, states: Memory, totals: Memory) -> None:
         self.nest, self.emitter, self.code = nest, emitter, emitter.code
         self.states, self.totals = states, totals
+        emitter.scans = states
         self.scalar_states = [n for n, state in enumerate(nest.states) if state.dim == 1]
         shared = _of_no_row(nest)
         self.copies = [1 if n in shared else emitter.rows for n in self.scalar_states]

@@ -24,6 +24,7 @@ SIZES = {"f32": 4, "f64": 8, "i32": 4, "i64": 8}
 # What a thread works on at a time should fit into the second-level cache with the tile of columns.
 _CHUNK_BYTES = 256 * 1024
 _TILE_BYTES = 64 * 1024
+_LEAST_TILE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,9 @@ _VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 4), (1, 2), (1, 1))
 # that are stepped too, the second for those that only change then.
 _ADJUSTED_BLOCKS: _Blocks = ((1, 2), (1, 1))
 _LIST_BLOCKS: _Blocks = ((1, 4), (1, 1))
+# The components of a scan are in memory, for one column; cells wait for those before them, so that
+# several rows hide latencies.
+_SCAN_BLOCKS: _Blocks = ((4, 1), (2, 1), (1, 1))
 # How many pairs a lane keeps: enough that the lanes are about equally full when one is full.
 _PENDING = 32
 
@@ -81,6 +85,8 @@ _MOST_LONG_LOOPS = 8
 
 # LLVM's time grows faster than a loop's body, which is limited to this many operations.
 _LONGEST_BODY = 2000
+# Those of scans are several loops, one after the other.
+_LONGEST_SCANS = 4000
 
 
 def loops_of(nest: Nest) -> tuple[Nest, ...]:
@@ -118,12 +124,15 @@ def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
     values = list(topological(nest.pairs))
     operations = sum(value.op not in STRUCTURAL for value in values)
     folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
+    scans = any(value.op == "scan" for value in values)
     stepped = [
         state for state, step in zip(nest.states, nest.steps, strict=True) if step is not state
     ]
 
     def fits(block: tuple[int, int]) -> bool:
         rows, cols = block
+        if scans:  # most of the work: that states do not stay in registers costs little
+            return rows * operations <= _LONGEST_SCANS
         if rows * cols * operations > _LONGEST_BODY:
             return False
         if folds:
@@ -131,7 +140,9 @@ def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
         # Constants and temporaries take about two thirds; inputs can stay in memory.
         return rows * len(stepped) < target.registers * 3 // 8
 
-    if not stepped:
+    if scans:
+        blocks = _SCAN_BLOCKS[-1:] if few_rows else _SCAN_BLOCKS
+    elif not stepped:
         blocks = _LIST_BLOCKS
     elif any(state.dim > 1 for state in nest.states):
         blocks = _VECTOR_STATE_BLOCKS
@@ -165,11 +176,16 @@ def pending_entries(nest: Nest) -> list[Value]:
 
 
 def _tile(nest: Nest, dtype: str, block_rows: int) -> int:
-    """Columns a tile: enough to amortise a tile's start, few enough to stay in the cache."""
+    """Columns a tile: enough to amortise a tile's start, few enough to stay in the cache.
+
+    The start is nothing beside scans, and calls are stopped between two tiles.
+    """
+    if any(value.op == "scan" for value in topological(nest.pairs)):
+        return _LEAST_TILE
     components = _width(nest, "j") + block_rows * (_width(nest, "ij") + _width(nest, "ji"))
     a_column = max(1, components) * SIZES[dtype]
     columns = _TILE_BYTES // a_column
-    return max(32, min(256, columns - columns % 32))
+    return max(_LEAST_TILE, min(256, columns - columns % _LEAST_TILE))
 
 
 def _width(nest: Nest, kind: Kind) -> int:

@@ -1,6 +1,7 @@
 """The operations and reductions of the language, one row each."""
 
 from redcomp.ops import (
+    alignment,
     arithmetic,
     complex,
     extraction,
@@ -18,6 +19,7 @@ __all__ = [
     "Operation",
     "ShapeError",
     "apply",
+    "alignment",
     "arithmetic",
     "complex",
     "extraction",

@@ -7,12 +7,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from redcomp.ir import (
-    Value,
-)
+from redcomp.ir import Value, elementwise
 from redcomp.ops.table import Array, Domain, Operation, broadcast_dim
 
 Position = int | Value
+Reader = Callable[[Position], Value]
 
 
 class Access(Protocol):
@@ -36,6 +35,15 @@ class Access(Protocol):
         Without `initial`, the fold starts from the first operand (from its product, for fma).
         """
 
+    def scan(
+        self, vector: Value, cell: Callable[[Reader, Position], Value], position: Position
+    ) -> Value:
+        """A component of a vector whose components are made in order, once for all who ask.
+
+        `cell(earlier, k)` is the component at k; `earlier(position)` is one that has been made
+        before.
+        """
+
     def position(self, value: Position, dtype: str) -> Value:
         """A position as a number of the given dtype."""
 
@@ -52,6 +60,19 @@ def shifted(position: Position, distance: int) -> Position:
         position, first = position.args
         distance += first["value"]
     return position + distance if distance else position
+
+
+def quotient(position: Position, divisor: int, bound: int) -> Position:
+    """position // divisor for positions from 0 to `bound`, both below 2**30.
+
+    In a loop the division is a multiplication and a shift (Granlund and Montgomery 1994, theorem
+    4.2), so that targets need no integer division, which would trap for a divisor of 0.
+    """
+    if isinstance(position, int):
+        return position // divisor
+    shift = bound.bit_length() + divisor.bit_length()
+    multiplier = -(-(1 << shift) // divisor)
+    return elementwise("shift_right_logical", position * multiplier, shift)
 
 
 VECTOR = Domain(((-4.0, 4.0),))

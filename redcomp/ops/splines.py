@@ -1,20 +1,13 @@
-"""B-splines, and soft dynamic time warping: recurrences that are written out as formulas.
-
-Both are composites, so that their derivatives are those of the formulas.
-"""
+"""B-splines: a recurrence that is written out as a formula, whose derivatives are the formula's."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from redcomp.ir import Value, compare, elementwise, select
-from redcomp.ops.table import Array, Domain, Operation, ShapeError, apply, register
+from redcomp.ir import Value, compare, select
+from redcomp.ops.table import Domain, Operation, ShapeError, apply, register
 
 # Splines over so many knots are written out.  Over more they become loops, in which the gradient's
 # work doubles with each order.
 SHORT, MAX_ORDER = 16, 5
-# Cells of the table of alignments, each of which is some hundred instructions to compile.
-MAX_CELLS = 400
 
 
 # -- B-splines -------------------------------------------------------------------------------------
@@ -64,68 +57,6 @@ def _part(vector: Value, start: int, length: int) -> Value:
     return apply("extract", vector, start=start, length=length)
 
 
-# -- soft dynamic time warping ---------------------------------------------------------------------
-
-
-def _evaluate_soft_minimum(a: Array, b: Array, c: Array, gamma: Array) -> Array:
-    least = np.minimum(np.minimum(a, b), c)
-    return np.asarray(least - gamma * np.log(sum(np.exp((least - v) / gamma) for v in (a, b, c))))
-
-
-def _expand_soft_minimum(a: Value, b: Value, c: Value, gamma: Value) -> Value:
-    # The smallest operand is factored out: nothing overflows, and its own exponential is 1.
-    low, high = elementwise("less_of", a, b), elementwise("greater_of", a, b)
-    least, other = elementwise("less_of", low, c), elementwise("greater_of", low, c)
-    rate = 1.0 / gamma
-    shares = apply("exp", (least - high) * rate) + apply("exp", (least - other) * rate)
-    return least - gamma * apply("log", 1.0 + shares)
-
-
-def _weight(a: Value, gamma: Value, out: Value) -> Value:
-    """The share of a in the sum of exponentials; at most 1."""
-    return apply("exp", (out - a) / gamma)
-
-
-def _temperature_rule(a: Value, b: Value, c: Value, gamma: Value, out: Value) -> Value:
-    # Minus the entropy of the weights, whose logarithms are (out - a) / gamma and so on.
-    first, second, third = (_weight(v, gamma, out) * ((out - v) / gamma) for v in (a, b, c))
-    return first + second + third
-
-
-def _soft_dtw_shape(x: int, y: int, gamma: int) -> int:
-    if gamma != 1:
-        raise ShapeError(f"SoftDTW_SqDist takes a scalar gamma, not one of dimension {gamma}")
-    if x * y > MAX_CELLS:
-        raise ShapeError(
-            f"SoftDTW_SqDist of {x} and {y} components fills a table of {x * y:,} cells; "
-            f"at most {MAX_CELLS:,} are possible"
-        )
-    return 1
-
-
-def _soft_dtw(x: Value, y: Value, gamma: Value) -> Value:
-    """The recurrence of Cuturi and Blondel, Soft-DTW (2017), algorithm 1, row after row.
-
-    Cells outside of the table are infinite, so that those in its first row and column have one
-    predecessor only.
-    """
-    columns = [apply("elem", y, m=j) for j in range(y.dim)]
-    above: list[Value] = []
-    for i in range(x.dim):
-        component = apply("elem", x, m=i)
-        row: list[Value] = []
-        for j, other in enumerate(columns):
-            cost = apply("square", component - other)
-            before = [*above[max(0, j - 1) : j + 1], *row[-1:]]
-            if len(before) == 3:
-                cost = apply("soft_minimum", *before, gamma) + cost
-            elif before:
-                cost = before[0] + cost
-            row.append(cost)
-        above = row
-    return above[-1]
-
-
 register(
     Operation(
         "bspline",
@@ -143,36 +74,5 @@ register(
         gradient="0 at knots of the highest multiplicity; from the right at the others",
         differs="float64 too, and gradients with respect to the knots and to x",
         operands=("knots", "x"),
-    ),
-    Operation(
-        "soft_minimum",
-        4,
-        "-gamma * log(exp(-a / gamma) + exp(-b / gamma) + exp(-c / gamma)), for gamma > 0",
-        _evaluate_soft_minimum,
-        partials=(
-            lambda a, b, c, gamma, out: _weight(a, gamma, out),
-            lambda a, b, c, gamma, out: _weight(b, gamma, out),
-            lambda a, b, c, gamma, out: _weight(c, gamma, out),
-            _temperature_rule,
-        ),
-        expand=_expand_soft_minimum,
-        domain=Domain(((-4.0, 4.0), (-4.0, 4.0), (-4.0, 4.0), (0.5, 4.0))),
-        ulp=8.0,
-    ),
-    Operation(
-        "softdtw_sqdist",
-        3,
-        "soft dynamic time warping of the sequences x and y by squared distances, for gamma > 0",
-        None,
-        "SoftDTW_SqDist",
-        "Splines and alignment",
-        (),
-        _soft_dtw_shape,
-        elementwise=False,
-        definition=_soft_dtw,
-        domain=Domain(((-1.0, 1.0), (-1.0, 1.0), (0.5, 2.0))),
-        ulp=8.0,
-        differs="in the precision of the dtype; gradients of any order, also to gamma",
-        operands=("x", "y", "gamma"),
     ),
 )

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redcomp.ir import Value, elementwise
-from redcomp.ops.access import Access, Position
+from redcomp.ir import Value
+from redcomp.ops.access import Access, Position, quotient
 from redcomp.ops.table import (
     LIST_PARAMETERS,
     Array,
@@ -153,19 +153,6 @@ def _evaluate(f: Array, g: Array, **attrs: Axes) -> Array:
 # -- one component ---------------------------------------------------------------------------------
 
 
-def _quotient(position: Position, divisor: int, bound: int) -> Position:
-    """position // divisor for positions from 0 to `bound`, both below 2**30.
-
-    In a loop the division is a multiplication and a shift (Granlund and Montgomery 1994, theorem
-    4.2), so that targets need no integer division, which would trap for a divisor of 0.
-    """
-    if isinstance(position, int):
-        return position // divisor
-    shift = bound.bit_length() + divisor.bit_length()
-    multiplier = -(-(1 << shift) // divisor)
-    return elementwise("shift_right_logical", position * multiplier, shift)
-
-
 def _sum(a: Position, b: Position) -> Position:
     """a + b, without the zeros that have no effect."""
     if isinstance(b, int) and b == 0:
@@ -179,7 +166,7 @@ def _offsets(axes: Sequence[_Axis], position: Position) -> tuple[Position, Posit
     in_g: Position = 0
     bound = _extent(axes)
     for n, axis in reversed(list(enumerate(axes))):
-        outer = _quotient(position, axis.extent, bound) if n else 0
+        outer = quotient(position, axis.extent, bound) if n else 0
         digit = position - outer * axis.extent if n else position
         in_f = _sum(in_f, _multiple(digit, axis.in_f))
         in_g = _sum(in_g, _multiple(digit, axis.in_g))

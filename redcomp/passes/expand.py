@@ -28,7 +28,7 @@ from redcomp.ir import (
 from redcomp.ops.table import OPERATIONS
 
 STRUCTURAL = frozenset(
-    {"variable", "constant", "index", "component", "fold", "map", "from_elements"}
+    {"variable", "constant", "index", "earlier", "component", "from_elements", *BINDERS}
 )
 
 
@@ -62,14 +62,14 @@ class Size(NamedTuple):
 def measure(roots: Iterable[Value], primitives: Collection[str]) -> Size:
     """How many operations there will be, without expanding anything."""
     chosen, values = frozenset(primitives), list(topological(roots))
-    loops, times = free_indices(values), _times(values)
+    loops, done_times = free_indices(values), times(values)
     written = needed = done = 0
     for value in values:
         if value.op not in STRUCTURAL:
             size = _template_of(value, chosen).size
             written += size
             needed += size * math.prod(extent for _, extent in loops[id(value)])
-            done += size * times[id(value)]
+            done += size * done_times[id(value)]
     return Size(written, needed, done)
 
 
@@ -78,8 +78,10 @@ def expanded_length(value: Value, primitives: frozenset[str]) -> int:
     return _template_of(value, primitives).operations
 
 
-def _times(values: Sequence[Value]) -> dict[int, int]:
-    """How often each value is computed for a pair, in the loops that it is inside of.
+def times(values: Sequence[Value]) -> dict[int, int]:
+    """How often each value (by `id`) is computed for a pair, in the loops that it is inside of.
+
+    values   all that is computed, arguments before their users
 
     What does not change in a loop is computed before it, unless it changes in one that is further
     inside.

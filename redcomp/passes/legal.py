@@ -8,12 +8,14 @@ from redcomp.errors import CompilerError
 from redcomp.ir import P, topological
 from redcomp.passes.expand import STRUCTURAL
 
+_VECTORS = ("variable", "map", "scan", "earlier", "from_elements")
+
 
 def legal(program: P, primitives: Collection[str]) -> P:
     """The program itself, if everything in it is scalar and within the target's primitives."""
     for value in topological(program.roots):
         if value.op not in STRUCTURAL and value.op not in primitives:
             raise CompilerError(f"operation {value.op!r} reached a target that cannot emit it")
-        if value.dim > 1 and value.op not in ("variable", "map", "from_elements"):
+        if value.dim > 1 and value.op not in _VECTORS:
             raise CompilerError(f"operation {value.op!r} on a vector reached the code generator")
     return program

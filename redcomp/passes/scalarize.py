@@ -17,13 +17,15 @@ from typing import TypeVar
 from redcomp import ir
 from redcomp.errors import CompilerError
 from redcomp.ir import Nest, Value, component, from_elements, vector_map
-from redcomp.ops.access import Position
+from redcomp.ops.access import Position, Reader
 from redcomp.ops.table import OPERATIONS
-from redcomp.passes.size import check_values
+from redcomp.passes.size import check_cells, check_values
 
 # Above this many components a loop replaces straight-line code, unless a target says otherwise: the
 # accumulators of a wider result would not fit into the 16 or 32 vector registers that a host has.
 UNROLLED = 16
+# A loop over fewer cells costs a multiple of what they do, because each waits for those before it.
+SCANS_UNROLLED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,13 @@ class Unrolling:
     operands  those that are computed
     states    those that are carried from pair to pair and change with each
     lists     those that are carried and change rarely
+    scans     those whose components are made from earlier ones
     """
 
     operands: int = UNROLLED
     states: int = UNROLLED
     lists: int = UNROLLED
+    scans: int = SCANS_UNROLLED
 
     def writes_out_less(self, other: Unrolling) -> bool:
         """Whether it makes a loop of anything that the other writes out."""
@@ -74,7 +78,7 @@ def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
     groups = ("states", "totals", "others")
     carried = {name: _split(getattr(nest, name), limits) for name in groups}
     parts = {k: v for parts in carried.values() for k, v in parts.items()}
-    scalarizer = _Scalarizer(parts, unrolling.operands)
+    scalarizer = _Scalarizer(parts, unrolling.operands, unrolling.scans)
 
     def components(values: tuple[Value, ...]) -> tuple[Value, ...]:
         """Of one value for each state, or of none."""
@@ -134,10 +138,11 @@ class _Scalarizer:
 
     carried   what variables become
     unrolled  operands of at most so many components are written out
+    scans     likewise, of those that are made in order
     """
 
-    def __init__(self, carried: Mapping[int, tuple[Value, ...]], unrolled: int) -> None:
-        self._carried, self._unrolled = carried, unrolled
+    def __init__(self, carried: Mapping[int, tuple[Value, ...]], unrolled: int, scans: int) -> None:
+        self._carried, self._unrolled, self._scans = carried, unrolled, scans
         self._known: dict[tuple[int, object], Value] = {}
         self._alive: list[Value] = []
         self._intern = ir.Interner()
@@ -145,6 +150,7 @@ class _Scalarizer:
         self._level = 0
         self._depth = 0
         self._made = 0
+        self._cells = 0
 
     def components(self, value: Value, most: int) -> tuple[Value, ...]:
         """The components of a value, or one loop over more than `most` of them."""
@@ -222,6 +228,32 @@ class _Scalarizer:
         if state is None:
             raise ValueError("a fold over nothing needs an initial value")
         return state
+
+    def scan(
+        self, vector: Value, cell: Callable[[Reader, Position], Value], position: Position
+    ) -> Value:
+        """See `redcomp.ops.access.Access`."""
+        if not isinstance(position, int) or vector.dim > self._scans:
+            return component(self._scanned(vector, cell), position)
+        for k in range(position + 1):
+            if (id(vector), k) not in self._known:
+                made = cell(lambda at: self.element(vector, at), k)
+                self._known[id(vector), k] = made
+                self._alive.append(vector)
+        return self._known[id(vector), position]
+
+    def _scanned(self, vector: Value, cell: Callable[[Reader, Position], Value]) -> Value:
+        """The vector as the value of one loop."""
+        key = (id(vector), "scan")
+        if key not in self._known:
+            counter = self._intern(ir.index(vector.dim, self._level))
+            before = self._intern(ir.earlier(counter, vector.dtype))
+            element = self._inside(counter, lambda k: cell(lambda at: component(before, at), k))
+            self._known[key] = ir.scan(element, before, counter)
+            self._alive.append(vector)
+            self._cells += vector.dim
+            check_cells(self._cells)
+        return self._known[key]
 
     def position(self, value: Position, dtype: str) -> Value:
         """See `redcomp.ops.access.Access`."""

@@ -13,6 +13,7 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from redcomp.errors import SizeError
 from redcomp.ir import BINDERS, Nest, Value, free_indices, loop_of, topological
 from redcomp.limits import (
+    MAX_CELLS,
     MAX_LINES,
     MAX_OPERATIONS,
     MAX_STATES,
@@ -126,6 +127,11 @@ def check_values(count: int) -> None:
 def check_states(count: int) -> None:
     """Raise SizeError if a nest has too many states."""
     _check(count, MAX_STATES, "sums and lists for each row")
+
+
+def check_cells(count: int) -> None:
+    """Raise SizeError if recurrences fill tables of too many cells."""
+    _check(count, MAX_CELLS, "cells of tables for each row")
 
 
 def check_lines(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redcomp.ir import Nest
-from redcomp.llvm_backend.layout import ALIGNMENT, Record
+from redcomp.llvm_backend.layout import ALIGNMENT, Record, in_memory
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.ptx.schedule import PtxSchedule
 from redcomp.ptx.slices import Slice, record_of, slices
@@ -91,7 +91,7 @@ class Layout:
         self.staged = record_of(self.staging)
         self.width = _padded(self.columns.width, schedule.cols, self.size)
         self.totals, self.others = Record.of(nest.totals), Record.of(nest.others)
-        self.states = Record.of(state for state in nest.states if state.dim > 1)
+        self.states = Record.of(in_memory(nest))
         self.total_size = SIZES[nest.totals[0].dtype]
         self.tile_bytes = schedule.tile * self.width * self.size
         self.staged_bytes = schedule.tile * self.staged.width * self.size

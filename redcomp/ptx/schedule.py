@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redcomp.ir import I_BIT, J_BIT, Nest, Value, free_indices, leaves_of, topological
+from redcomp.llvm_backend.layout import scans_of
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import Target
 from redcomp.passes.expand import STRUCTURAL
@@ -88,7 +89,7 @@ _REGISTER_FILE = 65536
 # How far the assembler's count may be from ours, all uniform values included.  Told to fit fewer
 # blocks than it would choose by itself, it does not spill registers to fit more.
 _TOLERANCE = {"f32": 1.4, "f64": 2.0}
-_MOST_RESIDENT = 4
+_LEAST_RESIDENT, _MOST_RESIDENT = 2, 4
 # Warps that hide most latencies, with several independent pairs in each.
 _ENOUGH_WARPS = 16
 
@@ -133,7 +134,9 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
     costs = _Costs(nest, dtype, target)
     rows, cols = min(costs.blocks(few_rows), key=lambda block: costs.of(*block))
     registers = _TOLERANCE[dtype] * (costs.registers(rows, cols) + costs.uniform)
-    resident = max(2, min(_MOST_RESIDENT, int(_REGISTER_FILE // (THREADS * registers))))
+    most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
+    fitting = int(_REGISTER_FILE // (THREADS * registers))
+    resident = max(_LEAST_RESIDENT, min(most, fitting))
     return PtxSchedule(THREADS, rows, cols, _tile(nest, dtype), resident)
 
 
@@ -184,6 +187,9 @@ class _Costs:
 
     def blocks(self, few_rows: bool) -> Iterator[tuple[int, int]]:
         """The blocks that fit, or else the smallest."""
+        if scans_of(self.nest.pairs):  # the components are in memory, for one pair of each thread
+            yield 1, 1
+            return
         is_wide = any(state.dim > 1 for state in self.nest.states)
         all_rows = (1,) if few_rows or is_wide else ROWS
         all_columns = COLUMNS_OF_FOLDS if self.folds else COLUMNS

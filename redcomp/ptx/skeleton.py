@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from redcomp.errors import SizeError
 from redcomp.ir import Value, constant
-from redcomp.llvm_backend.components import Memory, by_kind, store_all
+from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
-from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS
+from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS, scans_of
+from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.schedule import SIZES
 from redcomp.llvm_backend.target import LLVM_TYPES, Target
@@ -172,7 +173,20 @@ class _Kernel(KernelParts):
             place = code.at(array, type_, starts[n], places[n].first, position, space=GLOBAL)
             code.store(type_, operand, place, SIZES[results[n].dtype], GLOBAL)
 
-        store_all(self.emitter(load), results, store)
+        emitter = self.emitter(load)
+        if scans_of(results):
+            emitter.scans = self.states_memory(self.workspace())
+        store_all(emitter, results, store)
+
+    def workspace(self) -> str:
+        """The pointer to what the block keeps in memory."""
+        offset = self.code.integer("mul", self._special("ctaid"), self.layout.workspace_bytes)
+        return self.code.at("%workspace", "i8", offset, space=GLOBAL)
+
+    def states_memory(self, workspace: str) -> ThreadMemory:
+        """States that are vectors, and scans."""
+        states = self.code.at(workspace, "i8", self.layout.states_offset, space=GLOBAL)
+        return self.own_memory(self.layout.states, states, self.size)
 
 
 class _RunKernel(_Kernel):
@@ -185,10 +199,7 @@ class _RunKernel(_Kernel):
         self.tile = Tile(self, number)
         self.first = ""  # column of the tile
         layout, code = self.layout, self.code
-        block = self._special("ctaid")
-        offset = code.integer("mul", block, layout.workspace_bytes)
-        workspace = code.at("%workspace", "i8", offset, space=GLOBAL)
-        states = code.at(workspace, "i8", layout.states_offset, space=GLOBAL)
+        workspace = self.workspace()
         self.totals = self._total_memory(workspace)
         long_rows = code.at(workspace, "i8", layout.rows_offset, space=GLOBAL)
         self.long_rows = self.own_memory(layout.long_rows, long_rows, self.size)
@@ -205,7 +216,7 @@ class _RunKernel(_Kernel):
         self.step = PairStep(
             self.nest,
             self.emitter(load, rows=self.schedule.rows),
-            self.own_memory(layout.states, states, self.size),
+            self.states_memory(workspace),
             self.totals,
         )
 

@@ -32,6 +32,8 @@ _WAVES = 2
 # A part of the columns is not worth its join below so many tiles.
 _SPLIT_TILES = 2
 _ALIGNMENT = 256  # of what is cut out of one allocation; cuMemAlloc's own
+# Bytes of the workspace; blocks that would need more do the tasks of several.
+_MOST_WORKSPACE = 4 * 2**30
 # Offsets of how many batches are kept on devices.
 _KEPT = 64
 
@@ -305,7 +307,9 @@ class _Loaded:
     ) -> Grid:
         """A grid from one entry's tasks and joins: how many, and the words after the counts."""
         workspace_bytes = self._launch.workspace_bytes
-        most = min(MOST_BLOCKS, self._most_resident) if workspace_bytes else MOST_BLOCKS
+        most = MOST_BLOCKS
+        if workspace_bytes:
+            most = min(self._most_resident, max(1, _MOST_WORKSPACE // workspace_bytes))
         blocks, join_blocks = (min(most, entries * count) for count, _ in (run, join))
         workspace = _ceiling(blocks * workspace_bytes, _ALIGNMENT) * _ALIGNMENT
         return Grid(

@@ -206,7 +206,9 @@ class _Builder:
             self.fail(op, "a loop needs the integers `extent` and `level`")
         initial = self.operands(op)
         if len(initial) != (operation == "fold") or [t for _, t in op.params] != [Type("index")]:
-            self.fail(op, "a fold starts from one operand, a map from none; both count by an index")
+            self.fail(
+                op, "a fold starts from one operand, other loops from none; all count by an index"
+            )
         ((name, _),) = op.params
         counter = self.intern(index(extent, level))
         self.define(op, name, counter)

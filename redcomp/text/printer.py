@@ -114,7 +114,7 @@ class _Printer:
     def __init__(self, params: Sequence[Value], roots: Sequence[Value]) -> None:
         shared, self.values = _share((*params, *roots))
         self.params, self.roots = shared[: len(params)], shared[len(params) :]
-        has_loops = any(value.op == "index" for value in self.values)
+        has_loops = any(value.op in ("index", "earlier") for value in self.values)
         self.free = free_indices(self.roots) if has_loops else {}
         self.names: dict[int, str] = {}
         self.taken: set[str] = set()

@@ -28,6 +28,7 @@ STRUCTURAL = (
     "variable",
     "constant",
     "index",
+    "earlier",
     "broadcast",
     "component",
     "from_elements",

@@ -141,6 +141,7 @@ def test_random_kernels_change_by_roundings_only(kernel: Kernel, seed: int) -> N
 def _largest(kernel: Kernel, arrays: dict[str, np.ndarray]) -> float:
     """The largest magnitude of any value on the way."""
     values = [v for v in topological(kernel.roots) if v.type.is_float and v.op != "component"]
-    values = [v for v in values if not any(a.op == "index" for a in topological([v]))]
+    in_loops = ("index", "earlier")
+    values = [v for v in values if not any(a.op in in_loops for a in topological([v]))]
     found = [np.abs(a[np.isfinite(a)]) for a in interpret(values, arrays)]
     return max((float(a.max()) for a in found if a.size), default=1.0)

@@ -50,6 +50,8 @@ CASES: Mapping[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "kron": ({"dimsf": (2, 2), "dimsg": (1, 3)}, (4, 3)),
     "bspline": ({"order": 2}, (7, 1)),
     "softdtw_sqdist": ({}, (3, 4, 1)),
+    "soft_alignments": ({"m": 4}, (12, 1)),
+    "grid_recurrence": ({"m": 3}, (6, 6, 6, 6)),
 }
 
 Tensor = Any

@@ -122,8 +122,9 @@ def applied(row: Operation, dim: int) -> Value | None:
     """An operation of the table on f64 vectors, with parameters that fit."""
     for numbers in ((2, 5), (5, 2), (2,), (40,), ()):
         if len(numbers) == len(row.parameters):
-            some = (dim, *(1,) * (row.arity - 1))
-            for dims in ((dim,) * row.arity, (2 * dim,) * row.arity, (1,) * row.arity, some):
+            rest = (1,) * (row.arity - 1)
+            some = ((dim, *rest), (2 * dim, *rest))
+            for dims in ((dim,) * row.arity, (2 * dim,) * row.arity, (1,) * row.arity, *some):
                 args = tuple(
                     variable(f"a{k}", "i", k, Type(operand_dtype(row, k, "f64"), d))
                     for k, d in enumerate(dims)
