@@ -139,7 +139,7 @@ class PairStep:
         if emitter.rows == 1:
             return [[state] for state in self._adjusted_row(guarding, of_rows[0], truths, 0)]
         carried = [(type_, s[row]) for type_, s in zip(types, current, strict=True) for row in rows]
-        with self.code.when(emitter.any_lane(truths), carried) as after:
+        with self.code.when(emitter.any_lane(truths), carried, is_rare=True) as after:
             made = [
                 self._adjusted_row(guarding, states, self._truths(guarding, states, row), row)
                 for row, states in enumerate(of_rows)
@@ -210,14 +210,15 @@ class PairStep:
         emitter, states = self.emitter, self._scalars()
         types = [emitter.type_of(state.dtype, True) for state in states]
         is_any = emitter.any_lane(truths)
-        with self.code.when(is_any, list(zip(types, before, strict=True))) as after:
+        carried = list(zip(types, before, strict=True))
+        with self.code.when(is_any, carried, is_rare=True) as after:
             if emitter.cols == 1:  # of which this has been asked
                 after[:] = self._adjust_pair(states, before, row, 0)
                 return after
             for col in range(emitter.cols):
                 carried = list(zip(types, after, strict=True))
                 is_here = emitter.any_lane(self._truths(guarding, after, row, [col]))
-                with self.code.when(is_here, carried) as adjusted:
+                with self.code.when(is_here, carried, is_rare=True) as adjusted:
                     adjusted[:] = self._adjust_pair(states, adjusted, row, col)
                 after[:] = adjusted
         return after

@@ -170,7 +170,7 @@ class _Costs:
             v.dependence == I_BIT | J_BIT and v.op != "variable" for v in used.values()
         )
         rare = topological(nest.adjusts, known={id(v) for v in values})
-        self.adjustment = sum(v.op not in STRUCTURAL and not _is_in_comparisons(v) for v in rare)
+        self.adjustment = sum(v.op not in STRUCTURAL for v in rare)
 
     def _carried(self) -> int:
         """Scalar states, and copies of those that the next values of others are made from."""
@@ -227,11 +227,6 @@ class _Costs:
         warps = _REGISTER_FILE // (32 * registers)
         idle = max(0, _ENOUGH_WARPS - warps) / (2 * _ENOUGH_WARPS)
         return busy * (1 + idle)
-
-
-def _is_in_comparisons(value: Value) -> bool:
-    """Whether a value combines truth values, which instructions that compare do by the way."""
-    return value.dtype == "i1" and value.op != "compare"
 
 
 def _operands_of_pairs(values: list[Value]) -> list[Value]:
