@@ -251,8 +251,8 @@ BUDGETS = {
     "argmin": Budget(11.00, 11.00, 0, 0),
     "logsumexp": Budget(23.00, 27.00),
     "softmax": Budget(24.00, 28.00),
-    "10 minima": Budget(13.25, 13.25, 2, 2),
-    "40 minima": Budget(9.00, 9.00, 4, 4),
+    "10 minima": Budget(7.00, 7.00),
+    "40 minima": Budget(7.25, 7.25),
 }
 
 

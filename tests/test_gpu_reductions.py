@@ -23,6 +23,7 @@ from test_reductions import (
     SPECIAL,
     assert_close,
     check,
+    check_special_list,
     test_columns_are_kept_for_each_component,
     test_long_vectors_have_a_place_for_each_component,
     test_no_columns_and_no_rows,
@@ -76,6 +77,13 @@ def test_values(dtype: torch.dtype, axis: int, case: Case) -> None:
 def test_lists_in_registers_and_in_memory(name: str, count: int) -> None:
     case = Case(REDUCTIONS[name], count=count)
     check(case, grid(3, 120, torch.float32), axis=1)
+
+
+@pytest.mark.parametrize("count", [3, 10, 30])
+@pytest.mark.parametrize("name", ["kmin_argkmin", "kmax_argkmax"])
+def test_lists_of_special_values(name: str, count: int) -> None:
+    for columns in (7, 45):
+        check_special_list(name, count, columns, torch.float32)
 
 
 @pytest.mark.parametrize("width", [3, 40])

@@ -51,7 +51,7 @@ BUDGETS = {
     "Gaussian, D = 64": Budget(141.25, 130.00, 0.25, 1.00, 0.00, 32.50),
     "Gaussian of a width, D = 3": Budget(9.44, 8.00, 0.03, 1.00, 0.00, 1.00),
     "Laplacian, D = 3": Budget(9.44, 7.00, 0.03, 2.00, 0.00, 1.00),
-    "LogSumExp, D = 3": Budget(10.59, 8.00, 1.16, 1.00, 0.00, 0.75),
+    "LogSumExp, D = 3": Budget(10.47, 8.00, 1.06, 1.00, 0.00, 0.75),
     "ArgMin, D = 3": Budget(9.31, 6.03, 2.97, 0.00, 0.00, 1.00),
     "KMin, K = 10, D = 3": Budget(8.50, 6.00, 1.25, 0.00, 0.00, 2.00),
     "Gradient of the Gaussian, D = 3": Budget(12.50, 11.00, 0.12, 1.00, 0.00, 1.00),

@@ -219,6 +219,28 @@ def test_special_values(case: Case) -> None:
                 assert_close(computed, right, 1e-12)
 
 
+def check_special_list(name: str, count: int, columns: int, dtype: torch.dtype) -> None:
+    """Rows of a few special values each, most of them infinite or NaN, against a stable sort."""
+    random = torch.Generator().manual_seed(columns)
+    y = torch.tensor((*SPECIAL, INF, NAN, NAN), dtype=dtype)[
+        torch.randint(len(SPECIAL) + 3, (columns, 1), generator=random)
+    ]
+    x = torch.tensor(SPECIAL * 3, dtype=dtype)[:, None]
+    spelling = REDUCTIONS[name].spelling
+    operation = Genred("x + y", ["x = Vi(1)", "y = Vj(1)"], spelling, axis=1, opt_arg=count)
+    terms = (x + y.T)[..., None]
+    for computed, right in zip(call(operation, x, y), DENSE[name](terms, None, count), strict=True):
+        assert_close(computed, right, 0.0)
+
+
+@DTYPES
+@pytest.mark.parametrize("count", [1, 3, 10, 17, 40])
+@pytest.mark.parametrize("name", ["kmin_argkmin", "kmax_argkmax"])
+def test_lists_of_special_values(name: str, count: int, dtype: torch.dtype) -> None:
+    for columns in (1, 7, 8, 9, 10, 11, 30, 31, 33, 100, 300):
+        check_special_list(name, count, columns, dtype)
+
+
 def test_nothing_but_minus_infinity() -> None:
     """The logarithm is -inf, a mean weighted by the exponentials is not defined."""
     y, w = torch.full((600, 1), -INF), torch.ones(600, 3)

@@ -17,6 +17,9 @@ class Loop:
     following: list[str]
 
 
+# The metadata of branches that are seldom taken; others, one a kernel, count from 0.
+_RARE = "!1000000"
+
 # Instructions whose results depend on more than their text.
 _IMPURE = ("load", "phi", "call", "atomicrmw")
 
@@ -143,14 +146,20 @@ class Code:
         self.label(done)
 
     @contextmanager
-    def when(self, condition: str, carried: Sequence[tuple[str, str]] = ()) -> Iterator[list[str]]:
+    def when(
+        self, condition: str, carried: Sequence[tuple[str, str]] = (), *, is_rare: bool = False
+    ) -> Iterator[list[str]]:
         """If the condition holds; `carried` are (type, value otherwise) pairs.
 
-        The body replaces the items of the list; after it they are the values of either case.
+        Where that is rare, registers are given out for the way on which it does not.  The body
+        replaces the items of the list; after it they are the values of either case.
         """
         tag = self.fresh()[1:]
         then, done, before = f"then.{tag}", f"done.{tag}", self.block
-        self.line(f"br i1 {condition}, label %{then}, label %{done}")
+        weights = f", !prof {_RARE}" if is_rare else ""
+        if is_rare:
+            self.declarations[_RARE] = f'{_RARE} = !{{!"branch_weights", i32 1, i32 20}}'
+        self.line(f"br i1 {condition}, label %{then}, label %{done}{weights}")
         self.label(then)
         values = [operand for _, operand in carried]
         self._known = self._known.new_child()

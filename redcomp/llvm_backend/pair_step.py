@@ -6,6 +6,7 @@ vectors, and all totals, are in some memory.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from redcomp.ir import I_BIT, Nest, Value, leaves_of, topological
@@ -134,13 +135,16 @@ class PairStep:
         guarding = emitter.prepare(nest.guards, self._scalars())
         types = [emitter.type_of(state.dtype, True) for state in self._scalars()]
         rows = range(emitter.rows)
-        truths = [self._truths(guarding, [s[row] for s in current], row) for row in rows]
+        of_rows = [[s[row] for s in current] for row in rows]
+        truths = [self._any_truth(guarding, states, row) for row, states in enumerate(of_rows)]
         if emitter.rows == 1:
-            return [[state] for state in self._adjusted_row(guarding, current, truths[0], 0)]
+            return [[state] for state in self._adjusted_row(guarding, of_rows[0], truths, 0)]
         carried = [(type_, s[row]) for type_, s in zip(types, current, strict=True) for row in rows]
-        is_any = emitter.any_lane([truth for of_row in truths for truth in of_row])
-        with self.code.when(is_any, carried) as after:
-            made = [self._adjusted_row(guarding, current, truths[row], row) for row in rows]
+        with self.code.when(emitter.any_lane(truths), carried, is_rare=True) as after:
+            made = [
+                self._adjusted_row(guarding, states, self._truths(guarding, states, row), row)
+                for row, states in enumerate(of_rows)
+            ]
             after[:] = [operand for state in zip(*made, strict=True) for operand in state]
         return [after[n * len(rows) : (n + 1) * len(rows)] for n in range(len(current))]
 
@@ -157,26 +161,65 @@ class PairStep:
                 found += [emitter.operand(guard, row, col, True) for guard in self.nest.guards]
         return found
 
+    def _any_truth(self, guarding: Sequence[Value], states: list[str], row: int) -> str:
+        """Whether a guard asks for one of a row's pairs in the step, but for pairs with NaN.
+
+        Where minima cost no more than comparisons, the least value of all columns is compared: the
+        assembler makes longer code of many truth values.
+        """
+        emitter = self.emitter
+        found: list[str] = []
+        for guard in self.nest.guards:
+            spelling = self._extreme(guard, guarding)
+            if not spelling:
+                return emitter.either(self._truths(guarding, states, row))
+            value = guard.args[0]
+            emitter.enter()
+            emitter.bind(value, [self._over_columns(spelling, value, row)])
+            with emitter.at_pair(self._scalars(), states, guarding, row, 0):
+                found.append(emitter.operand(guard, row, 0, True))
+            emitter.leave()
+        return emitter.either(found)
+
+    def _extreme(self, guard: Value, guarding: Sequence[Value]) -> str:
+        """The intrinsic that makes one comparison of many, if they all are with the same state."""
+        if guard.op != "compare" or guard.args[1] not in self._scalars():
+            return ""
+        value = guard.args[0]
+        key = guard["predicate"], value.dtype
+        return "" if value in guarding else self.emitter.target.extremes.get(key, "")
+
+    def _over_columns(self, spelling: str, value: Value, row: int) -> str:
+        """What an intrinsic of two operands makes of a row's values in the step."""
+        emitter, type_ = self.emitter, self.emitter.type_of(value.dtype, True)
+        values = [emitter.operand(value, row, col, True) for col in range(emitter.cols)]
+        return functools.reduce(
+            lambda a, b: self.code.call(type_, spelling, [type_, type_], [a, b]), values
+        )
+
     def _adjusted_row(
         self,
         guarding: Sequence[Value],
-        current: list[list[str]],
+        before: list[str],
         truths: Sequence[str],
         row: int,
     ) -> list[str]:
-        """The scalar states of a row after adjusting them for its pairs, column by column."""
+        """The scalar states of a row after adjusting them for its pairs, column by column.
+
+        Unless one of the truth values holds, no pair asks for it.
+        """
         emitter, states = self.emitter, self._scalars()
         types = [emitter.type_of(state.dtype, True) for state in states]
-        before = [operands[row] for operands in current]
         is_any = emitter.any_lane(truths)
-        with self.code.when(is_any, list(zip(types, before, strict=True))) as after:
+        carried = list(zip(types, before, strict=True))
+        with self.code.when(is_any, carried, is_rare=True) as after:
             if emitter.cols == 1:  # of which this has been asked
                 after[:] = self._adjust_pair(states, before, row, 0)
                 return after
             for col in range(emitter.cols):
                 carried = list(zip(types, after, strict=True))
                 is_here = emitter.any_lane(self._truths(guarding, after, row, [col]))
-                with self.code.when(is_here, carried) as adjusted:
+                with self.code.when(is_here, carried, is_rare=True) as adjusted:
                     adjusted[:] = self._adjust_pair(states, adjusted, row, col)
                 after[:] = adjusted
         return after

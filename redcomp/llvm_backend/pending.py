@@ -63,7 +63,7 @@ class Pending:
         emitter.emit(self.entries)
         for col in range(emitter.cols):
             truths = [emitter.operand(guard, 0, col, True) for guard in self.nest.guards]
-            with code.when(emitter.any_lane(truths)):
+            with code.when(emitter.any_lane(truths), is_rare=True):
                 emitter.enter()
                 memory = self._memory(code)
                 mask = emitter.either(truths)
@@ -71,7 +71,7 @@ class Pending:
                 fullest = self._append(code, memory, mask, kept)
                 emitter.leave()
                 is_full = code.value(f"icmp sge i64 {fullest}, {self.slots}")
-                with code.when(is_full):
+                with code.when(is_full, is_rare=True):
                     self.flush(code)
 
     def _append(self, code: Code, memory: str, mask: str, kept: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redcomp.ir import (
@@ -158,8 +159,8 @@ def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
 def pending_entries(nest: Nest) -> list[Value]:
     """What adjustments read of a pair, if that and vectors of states are all that they read.
 
-    Then they can wait, unless only constants are read: then nothing tells that a place is empty.
-    Truth values are made again from what they compare.
+    Then they can wait.  Truth values are made again from what they compare, and so is what follows
+    from the other entries.
     """
     elements = [adjust.args[0] for adjust in nest.adjusts if adjust.op == "map"]
     if len(elements) < len(nest.states) or any(map(operator.is_not, nest.steps, nest.states)):
@@ -172,7 +173,15 @@ def pending_entries(nest: Nest) -> list[Value]:
             waiting += value.args
         elif not value.is_constant and id(value) not in states:
             found[id(value)] = value
-    return list(found.values()) if any(v.type.is_float for v in found.values()) else []
+    return [value for value in found.values() if not _is_made_from(value, found)]
+
+
+def _is_made_from(value: Value, found: Mapping[int, Value]) -> bool:
+    """Whether a value follows from others that have been found, by truth values at most."""
+    return bool(value.args) and all(
+        arg.is_constant or id(arg) in found or (arg.dtype == "i1" and _is_made_from(arg, found))
+        for arg in value.args
+    )
 
 
 def _tile(nest: Nest, dtype: str, block_rows: int) -> int:

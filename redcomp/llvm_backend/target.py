@@ -114,6 +114,8 @@ class Target:
     carried        how many states may be in registers, by dtype
     hoists_vectors whether a long vector that depends on one index has memory to be kept in
     copies_asynchronously   whether shared memory is filled without passing through registers
+    extremes       intrinsics that give the value, NaN left out, for which a comparison holds if it
+                   holds for one of two; by (predicate, dtype), where they are one instruction
     llvm_passes    what LLVM's optimiser runs
     llvm_options   switches that LLVM needs to be given for this target
 
@@ -134,6 +136,7 @@ class Target:
     carried: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     hoists_vectors: bool = True
     copies_asynchronously: bool = False
+    extremes: Mapping[tuple[str, str], str] = field(default_factory=dict)
     llvm_passes: tuple[str, ...] = LLVM_PASSES
     llvm_options: tuple[str, ...] = ()
 
@@ -165,6 +168,10 @@ _AVX512_NATIVE = {
     ("lookup", "f64"): Native("llvm.x86.avx512.permvar.df.512", (TABLE, 0)),
 }
 
+# Vectors that registers have no room for are then not split over two cache lines, wherever the
+# stack of a thread begins.
+_ALIGNED_STACK = '"stackrealign"'
+
 # Widest first.  Triple and cpu are those of the machine that the target is made for.
 _X86 = {
     target.name: target
@@ -178,10 +185,19 @@ _X86 = {
             32,
             BASE_PRIMITIVES | _ROUNDINGS | _FMA | {"scale", "lookup"},
             _AVX512_NATIVE,
-            '"prefer-vector-width"="512" "min-legal-vector-width"="512"',
+            f'"prefer-vector-width"="512" "min-legal-vector-width"="512" {_ALIGNED_STACK}',
             embeds_broadcasts=True,
         ),
-        Target("avx2", "", "x86-64", "+avx2,+fma", 256, 16, BASE_PRIMITIVES | _ROUNDINGS | _FMA),
+        Target(
+            "avx2",
+            "",
+            "x86-64",
+            "+avx2,+fma",
+            256,
+            16,
+            BASE_PRIMITIVES | _ROUNDINGS | _FMA,
+            attributes=_ALIGNED_STACK,
+        ),
         Target("sse2", "", "x86-64", "+sse2", 128, 16, BASE_PRIMITIVES),
     )
 }

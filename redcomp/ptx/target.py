@@ -73,6 +73,17 @@ APPROXIMATE: Mapping[str, str] = {
     "cos_approx": "llvm.nvvm.cos.approx.ftz.f",
 }
 
+# Of float64 there is no such instruction.
+EXTREMES: Mapping[tuple[str, str], str] = {
+    (predicate, "f32"): f"llvm.{spelling}.f32"
+    for predicate, spelling in (
+        ("olt", "minnum"),
+        ("ult", "minnum"),
+        ("ogt", "maxnum"),
+        ("ugt", "maxnum"),
+    )
+}
+
 _PRIMITIVES = BASE_PRIMITIVES | {"floor", "round_even", "fma"}
 _NAME = re.compile(r"sm_([1-9]\d+)")
 
@@ -102,6 +113,7 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         primitives=_PRIMITIVES | frozenset(fast),
         negates_operands=True,
         native={(op, "f32"): Native(intrinsic, (0,)) for op, intrinsic in fast.items()},
+        extremes=EXTREMES,
         unrolling=UNROLLING,
         carried=CARRIED,
         hoists_vectors=False,

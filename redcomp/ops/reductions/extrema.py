@@ -89,24 +89,24 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
 
 
 # The K smallest values so far are kept in descending order, so that component 0 is the one that a
-# new value has to beat.  NaN marks a place that is free: infinity is a value like others.
+# new value has to beat.  NaN marks a place that is free, so that infinity is a value like others: a
+# comparison that is true of NaN as well takes free places for the worst ones.  A value that is NaN
+# is sorted in as if it were infinite; so it only reaches free places, one of which it becomes.
 
 
 def _insert(states: States, value: Value, index: Value) -> States:
     """The lists with the value in its place, after equal ones, and the largest one dropped."""
     values, indices = states
-    below = _shifted(values, -INF)
-    is_number = compare("oeq", value, value)
-    moves = select(is_number, _precedes(value, below), False)
-    enters = select(is_number, _precedes(value, values), False)
+    enters = _precedes(elementwise("less_of", value, INF), values)
+    moves = _shifted(enters, False)
     return (
-        select(moves, below, select(enters, value, values)),
+        select(moves, _shifted(values, 0.0), select(enters, value, values)),
         select(moves, _shifted(indices, 0), select(enters, index, indices)),
     )
 
 
 def _precedes(value: Value, kept: Value) -> Value:
-    """Whether a new number belongs before one that is kept, or into a free place."""
+    """Whether a new value, if it is a number, belongs before one that is kept."""
     return compare("ult", value, kept)
 
 
@@ -128,7 +128,8 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
 
     def finish(states: States) -> tuple[Value, ...]:
         values, indices = (apply("reverse", state) for state in states)
-        return signed(select(compare("uno", values, values), INF, values)), indices
+        is_free = compare("uno", values, values)
+        return signed(select(is_free, INF, values)), select(is_free, 0, indices)
 
     both = Reduction(
         f"k{name}_argk{name}",

@@ -106,8 +106,8 @@ class Reduction:
     merge       (states, states) to the states of both sets of columns, the first ones coming first;
                 None where all states resume, and columns are not split
     guard       (states, values) to a truth value: whether to adjust the states before the step
-    adjust      as `step`, but rarely needed; it changes nothing where the guard is false, and where
-                the value is NaN
+    adjust      as `step`, but rarely needed; it changes no result where the guard is false or the
+                value is NaN, so it does not matter what the guard says of NaN
     cotangent   (values, what arrived) to the values' cotangent for each pair
     saves       whether `cotangent` reads the results
     places      the name of the row that also says where the values are, from which gradients follow
