@@ -476,20 +476,23 @@ def topological(roots: Iterable[Value], known: Container[int] = ()) -> Iterator[
 
     Nothing is yielded or searched below a value whose `id` is `known`.
     """
-    seen: set[int] = set()
-    stack = list(roots)
+    seen: set[Value] = set()
+    stack: list[Value | None] = list(roots)
     stack.reverse()
+    pop, add = stack.pop, seen.add  # looked up once: every pass and the emitter walk all values
     while stack:
-        value = stack[-1]
-        key = id(value)
-        if key not in seen and key not in known:
-            missing = [a for a in value.args if id(a) not in seen and id(a) not in known]
-            if missing:
-                stack += reversed(missing)
-                continue
-            seen.add(key)
-            yield value
-        stack.pop()
+        value = pop()
+        if value is None:  # all that the next one needs has been yielded
+            done = pop()
+            assert done is not None
+            yield done
+        elif value not in seen and id(value) not in known:
+            add(value)
+            if value.args:
+                stack += (value, None)
+                stack += value.args[::-1]
+            else:
+                yield value
 
 
 def leaves_of(roots: Iterable[Value], numbers: Mapping[int, int]) -> dict[int, int]:
@@ -579,18 +582,26 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int,
     final: dict[int, Value] = {}
     alive: list[Value] = []  # the dictionaries are keyed by id, so nothing in them may be freed
 
+    def share_one(value: Value, args: tuple[Value, ...]) -> Value:
+        kept = intern(value.with_args(args))
+        interned[id(value)] = interned[id(kept)] = kept
+        alive.append(value)
+        return kept
+
     def share(value: Value) -> Value:
         known = interned.get(id(value))
         if known is not None:
             return known
         for part in topological([value], known=interned):
-            kept = intern(part.with_args(tuple([interned[id(a)] for a in part.args])))
-            interned[id(part)] = interned[id(kept)] = kept
-            alive.append(part)
-        return interned[id(value)]
+            known = share_one(part, tuple([interned[id(a)] for a in part.args]))
+        assert known is not None
+        return known
 
     def settle(value: Value) -> Value:
-        replacement = share(rule(value))
+        replacement = rule(value)
+        if replacement is value:
+            return value
+        replacement = share(replacement)
         if replacement is value:
             return value
         for part in list(topological([replacement], known=final)):
