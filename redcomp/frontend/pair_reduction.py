@@ -37,6 +37,7 @@ from redcomp.ir import (
 from redcomp.llvm_backend.schedule import FEW_ROWS
 from redcomp.ops.reductions import REDUCTIONS, Arrived, Reduction, ResultKind
 from redcomp.ops.table import ShapeError, apply
+from redcomp.passes.cse import cse
 from redcomp.passes.grad import gradients, reverse
 from redcomp.passes.jvp import jvp
 from redcomp.passes.transpose import transpose
@@ -147,7 +148,8 @@ class PairReduction:
     def untransposed(self, dtype: str) -> Kernel:
         """The kernel with the formula's own i and j."""
         if dtype not in self._kernels:
-            self._kernels[dtype] = self.source.kernel(dtype)
+            # Equal values are one before they are differentiated: it gets one cotangent.
+            self._kernels[dtype] = cse(self.source.kernel(dtype))
         return self._kernels[dtype]
 
     # -- derived reductions ------------------------------------------------------------------------
