@@ -36,7 +36,7 @@ from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
 from redcomp.passes.limits import check_lines, check_states, check_values, is_short
 from redcomp.passes.prescale import prescale
-from redcomp.passes.scalarize import scalarize
+from redcomp.passes.scalarize import scalarize, shortest_vector
 from redcomp.passes.simplify import simplify
 from redcomp.ptx.assemble import ToolError
 from redcomp.ptx.ceiling import Ceiling, ideal
@@ -118,13 +118,17 @@ def _scalarized(nest: Nest, target: Target) -> Nest:
     check_states(len(nest.states))
     *preferred, last = target.unrolling[nest.dtype]
     most = max(target.carried.get(nest.dtype, (0,)))
+    shortest = 0.0  # of the vectors that were not written out; more than that changes nothing
     for unrolling in preferred:
+        if unrolling.longest < shortest:
+            continue
         try:
             made = scalarize(nest, unrolling)
         except SizeError:
             continue
         if is_short(made, most, target.primitives):
             return made
+        shortest = shortest_vector(made)
     made = scalarize(nest, last)
     check_states(len(made.states))
     return made

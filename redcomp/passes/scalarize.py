@@ -8,6 +8,7 @@ computed in both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -37,6 +38,11 @@ class Unrolling:
     operands: int = UNROLLED
     states: int = UNROLLED
     lists: int = UNROLLED
+
+    @property
+    def longest(self) -> int:
+        """Longer vectors are never written out."""
+        return max(self.operands, self.states, self.lists)
 
 
 T = TypeVar("T")
@@ -102,6 +108,13 @@ def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
         joins=components(nest.joins),
         results=tuple(scalarizer.vector(result, longest) for result in nest.results),
     )
+
+
+def shortest_vector(nest: Nest) -> float:
+    """Components of the shortest vector that `scalarize` left; infinitely many if there is none."""
+    counters = (value["extent"] for value in ir.topological(nest.roots) if value.op == "index")
+    states = (state.dim for state in nest.states if state.dim > 1)
+    return min(chain(counters, states), default=math.inf)
 
 
 def _flat(parts: Mapping[int, tuple[Value, ...]]) -> tuple[Value, ...]:
