@@ -157,7 +157,7 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
         if name not in PASSES:
             raise CompilerError(f"unknown pass {name!r}; known ones: {', '.join(PASSES)}")
         program = PASSES[name](program, context)
-        check_values(sum(1 for _ in topological(program.roots)))
+        check_values(len(program.values))
         if config.verify():
             verify(program)
     return program
@@ -283,7 +283,7 @@ class Lowering(Generic[S]):
     @cached_property
     def operations(self) -> Mapping[str, int]:
         """Arithmetic operations of the IR a pair, by name."""
-        return _operations(self.nest.pairs)
+        return _operations(self.nest.pair_values)
 
     def object_code(self) -> tuple[bytes, bool]:
         """Machine code, or PTX, from the disk cache if it is there (then True)."""
@@ -443,7 +443,7 @@ class GpuLowering(Lowering[PtxSchedule]):
         The machine code of such a nest is counted for one component, not for a pair.
         """
         pairs = (*self.nest.guards, *self.nest.steps)
-        if any(value.op in ("fold", "map") for value in topological(self.nest.pairs)):
+        if any(value.op in ("fold", "map") for value in self.nest.pair_values):
             return None
         return ideal(_operations(pairs), self.dtype, self.target.name)
 

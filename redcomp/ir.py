@@ -20,6 +20,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from redcomp.concurrency import cached_property
+
 Kind = Literal[
     "i",
     "j",
@@ -342,7 +344,13 @@ class Output:
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class Listing(tuple[Value, ...]):
+    """Values in order: before each of them, all that it is made from.  `topological` keeps it."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """A reduction over j of a block's outputs, for each i: all that a formula asks for."""
 
@@ -354,6 +362,11 @@ class Kernel:
         """Every value that the kernel needs: the reduced values, then the scales."""
         scales = tuple(o.scale for o in self.outputs if o.scale is not None)
         return tuple(o.value for o in self.outputs) + scales
+
+    @cached_property
+    def values(self) -> Listing:
+        """All values that the roots reach."""
+        return Listing(topological(self.roots))
 
     def with_params(self, params: tuple[Value, ...]) -> Kernel:
         """The kernel with other parameters."""
@@ -380,7 +393,7 @@ class Hoisted:
     definition: Value
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Nest:
     """A kernel as the loops that compute it; every part is a straight-line program.
 
@@ -429,6 +442,21 @@ class Nest:
         ends = self.merges + self.joins + self.results
         return self.starts + self.pairs + ends + tuple(h.definition for h in hoisted)
 
+    @cached_property
+    def values(self) -> Listing:
+        """All values that the roots reach."""
+        return Listing(topological(self.roots))
+
+    @cached_property
+    def pair_values(self) -> Listing:
+        """All values that `pairs` reach."""
+        return Listing(topological(self.pairs))
+
+    @cached_property
+    def pair_variables(self) -> Listing:
+        """All variables that `pairs` reach."""
+        return Listing(value for value in self.pair_values if value.op == "variable")
+
     def with_params(self, params: tuple[Value, ...]) -> Nest:
         """The nest with other parameters."""
         return replace(self, params=params)
@@ -463,6 +491,9 @@ class Program(Protocol):
     @property
     def roots(self) -> tuple[Value, ...]: ...
 
+    @property
+    def values(self) -> Listing: ...
+
     def with_params(self: P, params: tuple[Value, ...]) -> P: ...
 
     def map_roots(self: P, function: Callable[[Value], Value]) -> P: ...
@@ -476,6 +507,9 @@ def topological(roots: Iterable[Value], known: Container[int] = ()) -> Iterator[
 
     Nothing is yielded or searched below a value whose `id` is `known`.
     """
+    if isinstance(roots, Listing) and known == ():
+        yield from roots
+        return
     seen: set[Value] = set()
     stack: list[Value | None] = list(roots)
     stack.reverse()
@@ -622,7 +656,7 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int,
 
 def rewrite_program(program: P, rule: Callable[[Value], Value]) -> P:
     """`rewrite` over all roots of a program."""
-    done = rewrite(program.roots, rule)
+    done = rewrite(program.values, rule)
     return program.map_roots(lambda root: done[id(root)])
 
 

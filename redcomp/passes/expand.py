@@ -17,6 +17,7 @@ from redcomp.ir import (
     BINDERS,
     Attribute,
     Interner,
+    Listing,
     P,
     Type,
     Value,
@@ -36,7 +37,7 @@ def expand(program: P, primitives: Collection[str]) -> P:
     """A scalar program in terms of `primitives` (names of operations) and structural operations."""
     chosen, intern = frozenset(primitives), Interner()
     done: dict[int, Value] = {}
-    for value in topological(program.roots):
+    for value in program.values:
         args = tuple([done[id(arg)] for arg in value.args])
         if value.op in STRUCTURAL:
             done[id(value)] = value.with_args(args)
@@ -62,8 +63,9 @@ class Size(NamedTuple):
 
 def measure(roots: Iterable[Value], primitives: Collection[str]) -> Size:
     """How many operations there will be, without expanding anything."""
-    chosen, values = frozenset(primitives), list(topological(roots))
-    loops, times = free_indices(values), _times(values)
+    chosen, values = frozenset(primitives), Listing(topological(roots))
+    loops = free_indices(values)
+    times = _times(values, loops)
     written = needed = done = 0
     for value in values:
         if value.op not in STRUCTURAL:
@@ -75,13 +77,14 @@ def measure(roots: Iterable[Value], primitives: Collection[str]) -> Size:
     return Size(written, needed, done)
 
 
-def _times(values: Sequence[Value]) -> dict[int, int]:
+def _times(
+    values: Sequence[Value], loops: Mapping[int, frozenset[tuple[int, int]]]
+) -> dict[int, int]:
     """How often each value is computed for a pair, in the loops that it is inside of.
 
     What does not change in a loop is computed before it, unless it changes in one that is further
     inside.
     """
-    loops = free_indices(values)
     around: dict[int, tuple[int, ...]] = {}  # the extents of the loops, outermost first
     for user in reversed(values):
         outside = around.get(id(user), ())

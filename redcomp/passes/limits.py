@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from redcomp.errors import SizeError
-from redcomp.ir import Nest, topological
+from redcomp.ir import Nest
 from redcomp.passes.expand import measure
 from redcomp.passes.partition import partition
 
@@ -37,7 +37,7 @@ def is_short(nest: Nest, most: int, primitives: Collection[str]) -> bool:
     primitives  what is left when the nest is expanded
     """
     if not most:
-        size = measure(nest.pairs, primitives)
+        size = measure(nest.pair_values, primitives)
         repeats = size.done > _MOST_REPETITIONS * size.needed
         return not repeats and size.written <= _LONGEST_LOOPS and len(nest.states) <= MOST_STATES
     parts = partition(nest, most)
@@ -45,7 +45,7 @@ def is_short(nest: Nest, most: int, primitives: Collection[str]) -> bool:
 
 
 def _length(nest: Nest) -> int:
-    return sum(1 for _ in topological(nest.pairs))
+    return len(nest.pair_values)
 
 
 def check_values(count: int) -> None:

@@ -112,7 +112,7 @@ def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
 
 def shortest_vector(nest: Nest) -> float:
     """Components of the shortest vector that `scalarize` left; infinitely many if there is none."""
-    counters = (value["extent"] for value in ir.topological(nest.roots) if value.op == "index")
+    counters = (value["extent"] for value in nest.values if value.op == "index")
     states = (state.dim for state in nest.states if state.dim > 1)
     return min(chain(counters, states), default=math.inf)
 
