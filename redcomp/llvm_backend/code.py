@@ -62,6 +62,12 @@ class Code:
         arguments = ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
         return self.value(f"call {result} @{name}({arguments})")
 
+    def end_scheduling(self) -> None:
+        """Keep LLVM's scheduler from moving instructions past here: it moves none past a label."""
+        name = "llvm.codeview.annotation"
+        self.declarations[name] = f"declare void @{name}(metadata)"
+        self.line(f'call void @{name}(metadata !{{!"order"}})')
+
     def label(self, name: str) -> None:
         """Start a block."""
         self.block = name

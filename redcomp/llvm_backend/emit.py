@@ -32,6 +32,7 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term
 from redcomp.llvm_backend.target import (
     CONVERSIONS,
     INSTRUCTIONS,
@@ -133,18 +134,24 @@ class Emitter:
     def emit(self, roots: Iterable[Value]) -> None:
         """Write everything that the roots need and that is not bound yet."""
         known = set().union(*self.bound.maps)  # found faster than in a chain of scopes
+        order = list(topological(roots, known))
+        by_terms = self.lanes > 1 and longest_sum(order) > self.target.registers
         pending = [
             value
-            for value in topological(roots, known)
+            for value in (term_by_term(order) if by_terms else order)
             if self.free[id(value)] <= self.inside and not value.is_constant
         ]
+        written = 0
         while pending:
             waiting: dict[int, Value] = {}  # loops, and what needs their results
             for value in pending:
                 if value.op == "fold" or not waiting.keys().isdisjoint(map(id, value.args)):
                     waiting[id(value)] = value
-                else:
-                    self._emit_value(value)
+                    continue
+                self._emit_value(value)
+                written += 1
+                if by_terms and not written % SCHEDULED_TOGETHER:
+                    self.code.end_scheduling()
             pending = self._emit_folds(list(waiting.values())) if waiting else []
 
     def _emit_value(self, value: Value) -> None:
