@@ -43,9 +43,9 @@ class Code:
 
     def value(self, text: str) -> str:
         """Append an instruction, unless its result is at hand; the name of its result."""
-        known = self._known.get(text)
-        if known is not None:
-            return known
+        for known in self._known.maps:  # which is faster than to ask the chain
+            if text in known:
+                return known[text]
         name = self.fresh()
         self.lines.append(f"  {name} = {text}")
         if not text.startswith(_IMPURE):
