@@ -107,4 +107,5 @@ def test_vectors_of_9_to_16_components_cost_no_more_than_long_ones(name: str) ->
         return calls_of(gradient.gradient((0,), (True,)), "avx512")
 
     calls(40)
-    assert max(calls(9), calls(16)) < 1.2 * calls(40)
+    # They may be tried to be written out, which vectors of 40 components never are.
+    assert max(calls(9), calls(16)) < 1.3 * calls(40)

@@ -46,13 +46,13 @@ def term_by_term(values: Sequence[Value]) -> list[Value]:
     order: list[Value] = []
     seen: set[Value] = set()
     while stack:
-        value = stack.pop()
-        if value is None:  # all that the next one needs has been listed
+        following = stack.pop()
+        if following is None:  # all that the next one needs has been listed
             done = stack.pop()
             assert done is not None
             order.append(done)
-        elif value not in seen:
-            seen.add(value)
-            stack += (value, None)
-            stack += operands[value]
+        elif following not in seen:
+            seen.add(following)
+            stack += (following, None)
+            stack += operands[following]
     return order
