@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,7 @@ from redcomp import config
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import ArgumentError, CompilerError, SizeError
-from redcomp.ir import BINDERS, Kernel, Nest, Value, topological
+from redcomp.ir import BINDERS, Kernel, Listing, Nest, Value, free_indices, topological
 from redcomp.limits import MAX_SCRATCH
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
@@ -36,7 +37,7 @@ from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
 from redcomp.passes.prescale import prescale
-from redcomp.passes.scalarize import scalarize
+from redcomp.passes.scalarize import Unrolling, scalarize, shortest_vector
 from redcomp.passes.simplify import simplify
 from redcomp.passes.size import (
     check_lines,
@@ -127,17 +128,20 @@ def _scalarized(nest: Nest, target: Target) -> Nest:
     check_states(len(nest.states))
     *preferred, last = target.unrolling[nest.dtype]
     most = max(target.carried.get(nest.dtype, (0,)))
-    too_long = None
+    # What was tried, and the shortest vector that it left: one that writes out no less, and no
+    # vector of that length, has the same result.
+    tried: list[tuple[Unrolling, float]] = []
     for unrolling in preferred:
-        if too_long is not None and not unrolling.writes_out_less(too_long):
+        if any(unrolling.longest < left and not unrolling.writes_out_less(u) for u, left in tried):
             continue
         try:
             made = scalarize(nest, unrolling)
         except SizeError:
-            too_long = unrolling
+            tried.append((unrolling, math.inf))
             continue
         if is_short(made, most, target.primitives):
             return made
+        tried.append((unrolling, shortest_vector(made)))
     made = scalarize(nest, last)
     check_states(len(made.states))
     return made
@@ -166,7 +170,7 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
         if name not in PASSES:
             raise ArgumentError(f"unknown pass {name!r}; known ones: {', '.join(PASSES)}")
         program = PASSES[name](program, context)
-        check_values(sum(1 for _ in topological(program.roots)))
+        check_values(len(program.values))
         if config.verify():
             verify(program)
     return program
@@ -175,8 +179,8 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
 def _operations(values: Iterable[Value]) -> Mapping[str, int]:
     """Arithmetic operations of the IR in some values, by name; loops are counted as they run."""
     counts: Counter[str] = Counter()
-    listed = list(topological(values))
-    runs = times(listed)
+    listed = Listing(topological(values))
+    runs = times(listed, free_indices(listed))
     for value in listed:
         if value.op not in STRUCTURAL:
             counts[value.op] += runs[id(value)]
@@ -308,7 +312,7 @@ class Lowering(Generic[S]):
     @cached_property
     def operations(self) -> Mapping[str, int]:
         """Arithmetic operations of the IR a pair, by name."""
-        return _operations(self.nest.pairs)
+        return _operations(self.nest.pair_values)
 
     def object_code(self) -> tuple[bytes, bool]:
         """Machine code, or PTX, from the disk cache if it is there (then True)."""
@@ -482,7 +486,7 @@ class GpuLowering(Lowering[PtxSchedule]):
         The machine code of such a nest is counted for one component, not for a pair.
         """
         pairs = (*self.nest.guards, *self.nest.steps)
-        if any(value.op in BINDERS for value in topological(self.nest.pairs)):
+        if any(value.op in BINDERS for value in self.nest.pair_values):
             return None
         return ideal(_operations(pairs), self.dtype, self.target.name)
 

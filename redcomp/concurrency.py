@@ -5,12 +5,13 @@ Everything here may be called from any thread, and works in a forked child as we
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 K = TypeVar("K", bound=Hashable)
@@ -27,6 +28,9 @@ _starting = threading.Lock()
 # Held for some microseconds at a time.  Reentrant, since finalizers may run anywhere.
 _lock = threading.RLock()
 _being_made: dict[tuple[int, Hashable], threading.Event] = {}
+# Who is doing without Python's collector, and whether it was on before the first of them.
+_uncollected: set[object] = set()
+_was_collecting = False
 
 
 def on_deep_stack(function: Callable[[], T]) -> T:
@@ -81,6 +85,29 @@ def _start(function: Callable[[], None]) -> bool:
     except (RuntimeError, MemoryError, ValueError):
         return False
     return True
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Within it Python's collector of circular garbage waits, in all threads.
+
+    A compilation makes some 100,000 objects that live until it ends.  They make the collector look
+    at everything that the program has, 0.1 s for what PyTorch alone has, and again a little later.
+    """
+    global _was_collecting
+    mine = object()
+    with _lock:
+        if not _uncollected:
+            _was_collecting = gc.isenabled()
+            gc.disable()
+        _uncollected.add(mine)
+    try:
+        yield
+    finally:
+        with _lock:
+            _uncollected.discard(mine)
+            if not _uncollected and _was_collecting:
+                gc.enable()
 
 
 class cached_property(Generic[T]):  # noqa: N801 (named as what it stands for)
@@ -139,7 +166,8 @@ def _make_once(known: Known[K, T], key: K, make: Callable[[], T]) -> T:
                 break
         other.wait()
     try:
-        value = known[key] = make()
+        with uncollected():
+            value = known[key] = make()
     finally:
         with _lock:
             _being_made.pop(place, None)
@@ -194,6 +222,9 @@ def _forget_threads() -> None:
     """After a fork: the child has none of the threads that held locks or made values."""
     global _starting, _lock
     _starting, _lock = threading.Lock(), threading.RLock()
+    if _uncollected and _was_collecting:
+        gc.enable()
+    _uncollected.clear()
     _being_made.clear()
     _local.is_deep = False
 

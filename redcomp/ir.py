@@ -22,6 +22,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from redcomp.concurrency import cached_property
+
 Kind = Literal[
     "i",
     "j",
@@ -360,7 +362,13 @@ class Output:
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+class Listing(tuple[Value, ...]):
+    """Values in order: before each of them, all that it is made from.  `topological` keeps it."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Kernel:
     """A reduction over j of a block's outputs, for each i: all that a formula asks for."""
 
@@ -372,6 +380,11 @@ class Kernel:
         """Every value that the kernel needs: the reduced values, then the scales."""
         scales = tuple(o.scale for o in self.outputs if o.scale is not None)
         return tuple(o.value for o in self.outputs) + scales
+
+    @cached_property
+    def values(self) -> Listing:
+        """All values that the roots reach."""
+        return Listing(topological(self.roots))
 
     def with_params(self, params: tuple[Value, ...]) -> Kernel:
         """The kernel with other parameters."""
@@ -398,7 +411,7 @@ class Hoisted:
     definition: Value
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Nest:
     """A kernel as the loops that compute it; every part is a straight-line program.
 
@@ -447,6 +460,21 @@ class Nest:
         ends = self.merges + self.joins + self.results
         return self.starts + self.pairs + ends + tuple(h.definition for h in hoisted)
 
+    @cached_property
+    def values(self) -> Listing:
+        """All values that the roots reach."""
+        return Listing(topological(self.roots))
+
+    @cached_property
+    def pair_values(self) -> Listing:
+        """All values that `pairs` reach."""
+        return Listing(topological(self.pairs))
+
+    @cached_property
+    def pair_variables(self) -> Listing:
+        """All variables that `pairs` reach."""
+        return Listing(value for value in self.pair_values if value.op == "variable")
+
     def with_params(self, params: tuple[Value, ...]) -> Nest:
         """The nest with other parameters."""
         return replace(self, params=params)
@@ -481,6 +509,9 @@ class Program(Protocol):
     @property
     def roots(self) -> tuple[Value, ...]: ...
 
+    @property
+    def values(self) -> Listing: ...
+
     def with_params(self: P, params: tuple[Value, ...]) -> P: ...
 
     def map_roots(self: P, function: Callable[[Value], Value]) -> P: ...
@@ -494,20 +525,26 @@ def topological(roots: Iterable[Value], known: Container[int] = ()) -> Iterator[
 
     Nothing is yielded or searched below a value whose `id` is `known`.
     """
-    seen: set[int] = set()
-    stack = list(roots)
+    if isinstance(roots, Listing) and known == ():
+        yield from roots
+        return
+    seen: set[Value] = set()
+    stack: list[Value | None] = list(roots)
     stack.reverse()
+    pop, add = stack.pop, seen.add  # looked up once: every pass and the emitter walk all values
     while stack:
-        value = stack[-1]
-        key = id(value)
-        if key not in seen and key not in known:
-            missing = [a for a in value.args if id(a) not in seen and id(a) not in known]
-            if missing:
-                stack += reversed(missing)
-                continue
-            seen.add(key)
-            yield value
-        stack.pop()
+        value = pop()
+        if value is None:  # all that the next one needs has been yielded
+            done = pop()
+            assert done is not None
+            yield done
+        elif value not in seen and id(value) not in known:
+            add(value)
+            if value.args:
+                stack += (value, None)
+                stack += value.args[::-1]
+            else:
+                yield value
 
 
 def leaves_of(roots: Iterable[Value], numbers: Mapping[int, int]) -> dict[int, int]:
@@ -597,18 +634,26 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int,
     final: dict[int, Value] = {}
     alive: list[Value] = []  # the dictionaries are keyed by id, so nothing in them may be freed
 
+    def share_one(value: Value, args: tuple[Value, ...]) -> Value:
+        kept = intern(value.with_args(args))
+        interned[id(value)] = interned[id(kept)] = kept
+        alive.append(value)
+        return kept
+
     def share(value: Value) -> Value:
         known = interned.get(id(value))
         if known is not None:
             return known
         for part in topological([value], known=interned):
-            kept = intern(part.with_args(tuple([interned[id(a)] for a in part.args])))
-            interned[id(part)] = interned[id(kept)] = kept
-            alive.append(part)
-        return interned[id(value)]
+            known = share_one(part, tuple([interned[id(a)] for a in part.args]))
+        assert known is not None
+        return known
 
     def settle(value: Value) -> Value:
-        replacement = share(rule(value))
+        replacement = rule(value)
+        if replacement is value:
+            return value
+        replacement = share(replacement)
         if replacement is value:
             return value
         for part in list(topological([replacement], known=final)):
@@ -629,7 +674,7 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int,
 
 def rewrite_program(program: P, rule: Callable[[Value], Value]) -> P:
     """`rewrite` over all roots of a program."""
-    done = rewrite(program.roots, rule)
+    done = rewrite(program.values, rule)
     return program.map_roots(lambda root: done[id(root)])
 
 

@@ -83,6 +83,37 @@ def test_tables_of_alignments_are_not_written_out(wrt: int, target: str, most: f
     assert calls(50) < most * calls(17)
 
 
+# Calls of functions for each operation that is compiled, with every pass verified.
+EFFORT = {"sum of Gaussians": 470, "nested sines": 290}
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("name", EFFORT)
+def test_an_operation_takes_few_calls(name: str, order: int) -> None:
+    def reduction(n: int) -> PairReduction:
+        made = reduction_of(GROWING[name](n))
+        for _ in range(order):
+            made = made.gradient((0,), (True,))
+        return made
+
+    calls_of(reduction(3), "avx512")  # what is worked out once a process
+    long = reduction(60)
+    operations = sum(compiler.lower(long.kernel("f32"), "f32", "avx512").operations.values())
+    assert calls_of(long, "avx512") < EFFORT[name] * operations
+
+
+def test_derivatives_of_a_sum_share_what_its_terms_have_in_common() -> None:
+    """Each Gaussian has a distance of its own in the text, whose derivative is a vector."""
+    reduction = reduction_of(GROWING["sum of Gaussians"](60))
+    counts = []
+    for _ in range(3):
+        lowering = compiler.lower(reduction.kernel("f32"), "f32", "avx512")
+        counts.append(sum(lowering.operations.values()))
+        reduction = reduction.gradient((0,), (True,))
+    assert counts[1] < 1.1 * counts[0]
+    assert counts[2] < 1.4 * counts[0]
+
+
 @pytest.mark.parametrize("name", OF_A_VECTOR)
 def test_vectors_of_9_to_16_components_cost_no_more_than_long_ones(name: str) -> None:
     def calls(dim: int) -> int:
@@ -90,4 +121,6 @@ def test_vectors_of_9_to_16_components_cost_no_more_than_long_ones(name: str) ->
         return calls_of(gradient.gradient((0,), (True,)), "avx512")
 
     calls(40)
-    assert max(calls(9), calls(16)) < 1.2 * calls(40)
+    # They may be tried to be written out, which vectors of 40 components never are.
+    trial = 5000
+    assert max(calls(9), calls(16)) < 1.15 * calls(40) + trial

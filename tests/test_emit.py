@@ -47,6 +47,7 @@ class Case(NamedTuple):
 
 
 GAUSSIAN = "Exp(-SqDist(x, y)) * b"
+FORTY = " + ".join(f"{k} * Exp(-SqDist(x, y) / {k})" for k in range(2, 42))
 CASES = {
     "gaussian": Case((GAUSSIAN,), (*POINTS, "b = Vj(1)")),
     "laplacian": Case(("Exp(-Sqrt(SqDist(x, y))) * b",), (*POINTS, "b = Vj(1)")),
@@ -58,6 +59,7 @@ CASES = {
     "20 wide": Case((GAUSSIAN,), (*POINTS, "b = Vj(20)")),
     "100 wide": Case((GAUSSIAN,), (*POINTS, "b = Vj(100)")),
     "wide row factor": Case((f"({GAUSSIAN}) * c",), (*POINTS, "b = Vj(1)", "c = Vi(20)")),
+    "sum of 40": Case((FORTY,), POINTS),
     "hoisted": Case(("Exp(p) * (Sin(x) + Cos(y)) * (x | y)",), (*POINTS, "p = Pm(1)")),
     "hoisted in a loop": Case(("Sum(Exp(x) * Sin(y))",), ("x = Vi(20)", "y = Vj(20)")),
     "nested loops": Case(("(x | y) * x - y",), ("x = Vi(24)", "y = Vj(24)")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -124,6 +126,7 @@ def test_a_fork_waits_until_no_thread_is_inside_of_llvm(lock: str) -> None:
 def test_a_child_forgets_what_other_threads_were_making() -> None:
     output = run_script(
         """
+        import gc
         from redcomp import concurrency
 
         begun, go_on, known = threading.Event(), threading.Event(), {}
@@ -140,13 +143,15 @@ def test_a_child_forgets_what_other_threads_were_making() -> None:
             child = os.fork()
         if not child:
             signal.alarm(100)
-            os._exit(concurrency.once(known, "key", lambda: "child's") != "child's")
+            collects = gc.isenabled()
+            made = concurrency.once(known, "key", lambda: "child's")
+            os._exit(made != "child's" or not collects or not gc.isenabled())
         go_on.set()
         maker.join()
-        print(os.waitpid(child, 0)[1], known)
+        print(os.waitpid(child, 0)[1], known, gc.isenabled())
         """
     )
-    assert output == "0 {'key': \"parent's\"}\n"
+    assert output == "0 {'key': \"parent's\"} True\n"
 
 
 # -- interrupts ------------------------------------------------------------------------------------
@@ -436,3 +441,51 @@ def test_long_formulas_in_a_thread_with_a_small_stack(name: str) -> None:
         """
     )
     assert output == "(7, 1)\n"
+
+
+# -- Python's collector ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_collector_waits_while_values_are_made(is_on: bool, fails: bool) -> None:
+    seen: list[bool] = []
+    known: dict[str, int] = {}
+
+    def make() -> int:
+        seen.append(gc.isenabled())
+        if len(seen) == 1:  # and while another one is made, and after that
+            once(known, "inner", make)
+            seen.append(gc.isenabled())
+            if fails:
+                raise ArithmeticError
+        return len(seen)
+
+    was_on = gc.isenabled()
+    (gc.enable if is_on else gc.disable)()
+    try:
+        with pytest.raises(ArithmeticError) if fails else contextlib.nullcontext():
+            once(known, "outer", make)
+        assert seen == [False] * 3
+        assert gc.isenabled() is is_on
+    finally:
+        (gc.enable if was_on else gc.disable)()
+
+
+def test_the_collector_waits_for_the_last_of_several_threads() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> int:
+        begun.set()
+        assert go_on.wait(DEADLINE)
+        return 1
+
+    assert gc.isenabled()
+    first = threading.Thread(target=once, args=({}, "slow", hold))
+    first.start()
+    assert begun.wait(DEADLINE)
+    once({}, "quick", lambda: 1)
+    assert not gc.isenabled()
+    go_on.set()
+    first.join(DEADLINE)
+    assert gc.isenabled()

@@ -39,6 +39,7 @@ from redcomp.limits import MAX_OPERATIONS
 from redcomp.llvm_backend.schedule import FEW_ROWS
 from redcomp.ops.reductions import REDUCTIONS, Arrived, Reduction, ResultKind
 from redcomp.ops.table import Array, ShapeError, apply
+from redcomp.passes.cse import cse
 from redcomp.passes.grad import gradients, reverse
 from redcomp.passes.jvp import jvp
 from redcomp.passes.size import written_out
@@ -152,8 +153,9 @@ class PairReduction:
     def untransposed(self, dtype: str) -> Kernel:
         """The kernel with the formula's own i and j."""
         if dtype not in self._kernels:
-            kernel = self.source.kernel(dtype)
-            if written_out(kernel.roots) > MAX_OPERATIONS:
+            # Equal values are one before they are differentiated: it gets one cotangent.
+            kernel = cse(self.source.kernel(dtype))
+            if written_out(kernel.values) > MAX_OPERATIONS:
                 raise self._too_large(f"becomes more than {MAX_OPERATIONS:,} operations")
             self._kernels[dtype] = kernel
         return self._kernels[dtype]

@@ -46,9 +46,9 @@ class Code:
 
     def value(self, text: str) -> str:
         """Append an instruction, unless its result is at hand; the name of its result."""
-        known = self._known.get(text)
-        if known is not None:
-            return known
+        for known in self._known.maps:  # which is faster than to ask the chain
+            if text in known:
+                return known[text]
         name = self.fresh()
         self.lines.append(f"  {name} = {text}")
         if not text.startswith(_IMPURE):
@@ -64,6 +64,12 @@ class Code:
         self.declarations[name] = f"declare {result} @{name}({', '.join(types)})"
         arguments = ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
         return self.value(f"call {result} @{name}({arguments})")
+
+    def end_scheduling(self) -> None:
+        """Keep LLVM's scheduler from moving instructions past here: it moves none past a label."""
+        name = "llvm.codeview.annotation"
+        self.declarations[name] = f"declare void @{name}(metadata)"
+        self.line(f'call void @{name}(metadata !{{!"order"}})')
 
     def label(self, name: str) -> None:
         """Start a block."""

@@ -27,6 +27,7 @@ from redcomp.ir import (
 )
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.memory import Memory
+from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term
 from redcomp.llvm_backend.spelling import float_of_width, literal, table_text, vector_type
 from redcomp.llvm_backend.target import (
     CONVERSIONS,
@@ -131,20 +132,28 @@ class Emitter:
     def emit(self, roots: Iterable[Value]) -> None:
         """Write everything that the roots need and that is not bound yet."""
         known = set().union(*self.bound.maps)  # found faster than in a chain of scopes
+        order = list(topological(roots, known))
+        by_terms = self.lanes > 1 and longest_sum(order) > self.target.registers
         pending = [
             value
-            for value in topological(roots, known)
+            for value in (term_by_term(order) if by_terms else order)
             if self.free[id(value)] <= self.inside and not value.is_constant
         ]
+        known.update(map(id, pending))
+        loops = [value for value in pending if value.op in ("fold", "scan")]
+        needs = {id(loop): _read_by(loop, known) for loop in loops}
+        written = 0
         while pending:
             waiting: dict[int, Value] = {}  # loops, and what needs their results
             for value in pending:
-                is_loop = value.op in ("fold", "scan")
-                if is_loop or not waiting.keys().isdisjoint(map(id, value.args)):
+                if id(value) in needs or not waiting.keys().isdisjoint(map(id, value.args)):
                     waiting[id(value)] = value
-                else:
-                    self._emit_value(value)
-            pending = self._emit_loops(list(waiting.values())) if waiting else []
+                    continue
+                self._emit_value(value)
+                written += 1
+                if by_terms and not written % SCHEDULED_TOGETHER:
+                    self.code.end_scheduling()
+            pending = self._emit_loops(waiting, needs) if waiting else []
 
     def _emit_value(self, value: Value) -> None:
         rows, cols = self._shape(value)
@@ -307,13 +316,18 @@ class Emitter:
 
     # -- loops over components ---------------------------------------------------------------------
 
-    def _emit_loops(self, waiting: list[Value]) -> list[Value]:
-        """Write the first loop that is ready, with all folds that can share it; the rest."""
-        waiting_ids = {id(value) for value in waiting}
-        loops = [v for v in waiting if v.op in ("fold", "scan")]
-        ready = [v for v in loops if not self._needs(v, waiting_ids)]
+    def _emit_loops(
+        self, waiting: dict[int, Value], needs: Mapping[int, frozenset[int]]
+    ) -> list[Value]:
+        """Write the first loop that is ready, with all folds that can share it; the rest.
+
+        needs  for each loop (by `id`) what it reads, of which some may be `waiting` too
+        """
+        loops = [value for key, value in waiting.items() if key in needs]
+        ready = [value for value in loops if needs[id(value)].isdisjoint(waiting)]
         if not ready:
-            raise CompilerError(f"{waiting[0].op!r} waits for a value that is never computed")
+            first = next(iter(waiting.values()))
+            raise CompilerError(f"{first.op!r} waits for a value that is never computed")
         counter = ready[0].args[-1]
         if ready[0].op == "scan":
             together = ready[:1]
@@ -322,10 +336,7 @@ class Emitter:
             together = [v for v in ready if v.op == "fold" and v.args[-1] is counter]
             self._emit_loop(counter, together)
         done = {id(v) for v in together}
-        return [v for v in waiting if id(v) not in done]
-
-    def _needs(self, fold: Value, waiting: set[int]) -> bool:
-        return any(id(value) in waiting for value in topological(fold.args, known=self.bound))
+        return [value for key, value in waiting.items() if key not in done]
 
     def _emit_loop(self, counter: Value, folds: list[Value]) -> None:
         shapes = [self._shape(f) for f in folds]
@@ -478,6 +489,12 @@ class Emitter:
         for truth in truths[1:]:
             held = self.code.value(f"or {type_} {held}, {truth}")
         return held
+
+
+def _read_by(loop: Value, known: set[int]) -> frozenset[int]:
+    """Which of the `known` values (by `id`) a loop and its body read."""
+    body = topological(loop.args, known)
+    return frozenset(id(arg) for value in (loop, *body) for arg in value.args) & known
 
 
 def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value]:

@@ -59,7 +59,7 @@ class HostParts:
     def __init__(self, nest: Nest, dtype: str, target: Target, schedule: Schedule) -> None:
         self.nest, self.dtype, self.target, self.schedule = nest, dtype, target, schedule
         self.layout = Layout(nest, dtype, schedule)
-        self.free = free_indices(nest.roots)
+        self.free = free_indices(nest.values)
         self.lanes, self.size, self.scalar = schedule.lanes, SIZES[dtype], LLVM_TYPES[dtype]
         self.accumulator = nest.totals[0].dtype
         self.declarations: dict[str, str] = {}

@@ -85,8 +85,8 @@ class Layout:
     """The records of a nest and the parts of the scratch memory of one worker."""
 
     def __init__(self, nest: Nest, dtype: str, schedule: Schedule) -> None:
-        row_roots = (*nest.pairs, *(h.definition for h in nest.rows))
-        column_roots = (*nest.pairs, *(h.definition for h in nest.columns))
+        row_roots = (*nest.pair_variables, *(h.definition for h in nest.rows))
+        column_roots = (*nest.pair_variables, *(h.definition for h in nest.columns))
         hoisted = {id(h.variable) for h in nest.rows + nest.columns + nest.uniform}
         self.raw_rows = [v for v in variables_of(row_roots, *ROW_KINDS) if id(v) not in hoisted]
         self.raw_columns = [v for v in variables_of(column_roots, "j") if id(v) not in hoisted]
@@ -94,7 +94,7 @@ class Layout:
         self.numbers = variables_of(column_roots, "column", "j_index")
         hoisted_columns = (h.variable for h in nest.columns)
         self.columns = Record.of([*self.raw_columns, *self.numbers, *hoisted_columns])
-        self.pairs = Record.of(variables_of(nest.pairs, *PAIR_KINDS))
+        self.pairs = Record.of(variables_of(nest.pair_variables, *PAIR_KINDS))
         self.totals = Record.of(nest.totals)
         self.others = Record.of(nest.others)
         self.states = Record.of(in_memory(nest))

@@ -25,7 +25,7 @@ class PairLoop(PairStep):
         self.name = loop_name(number)
         self.parts, self.layout, self.schedule = parts, parts.layout, parts.schedule
         code = Code()
-        roots = [*nest.pairs, *(h.definition for h in nest.uniform)]
+        roots = [*nest.pair_variables, *(h.definition for h in nest.uniform)]
         self.column: list[str] = []  # pointers to the first column of the current step
         self.rows = parts.lanes_at(self.layout.rows, "")
         self.given = GivenPairs(parts, code)

@@ -34,7 +34,7 @@ class PairStep:
         """Load what the steps need of the rows, before the loop over the columns."""
         self.emitter.emit(
             value
-            for value in topological(self.nest.pairs)
+            for value in self.nest.pair_values
             if value.dependence in (0, I_BIT) and value.op not in ("constant", "map")
         )
 

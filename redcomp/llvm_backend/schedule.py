@@ -14,7 +14,6 @@ from redcomp.ir import (
     Nest,
     Value,
     read_in_loops,
-    topological,
 )
 from redcomp.llvm_backend.target import Target
 from redcomp.passes.expand import STRUCTURAL
@@ -122,7 +121,7 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
 
 def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
     """Rows and columns of a step of a pair loop."""
-    values = list(topological(nest.pairs))
+    values = nest.pair_values
     operations = sum(value.op not in STRUCTURAL for value in values)
     folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
     scans = any(value.op == "scan" for value in values)
@@ -189,7 +188,7 @@ def _tile(nest: Nest, dtype: str, block_rows: int) -> int:
 
     The start is nothing beside scans, and calls are stopped between two tiles.
     """
-    if any(value.op == "scan" for value in topological(nest.pairs)):
+    if any(value.op == "scan" for value in nest.pair_values):
         return _LEAST_TILE
     components = _width(nest, "j") + block_rows * (_width(nest, "ij") + _width(nest, "ji"))
     a_column = max(1, components) * SIZES[dtype]
@@ -200,5 +199,5 @@ def _tile(nest: Nest, dtype: str, block_rows: int) -> int:
 def _width(nest: Nest, kind: Kind) -> int:
     """Components of one record of the inputs of a kind."""
     bits = KIND_BITS[kind]
-    seen = {id(v): v for v in topological(nest.roots) if v.op == "variable"}
+    seen = {id(v): v for v in nest.values if v.op == "variable"}
     return sum(v.dim for v in seen.values() if v["kind"] == kind and v.dependence == bits)

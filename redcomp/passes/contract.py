@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-from redcomp.ir import P, Value, fma, fold, free_indices, topological
+from redcomp.ir import P, Value, fma, fold, free_indices
 
 
 def contract(program: P) -> P:
     """Fuse wherever the product has no other user."""
-    roots = program.roots
-    values = list(topological(roots))
-    loops = free_indices(roots)
+    values = program.values
+    loops = free_indices(values)
     uses = Counter(id(arg) for value in values for arg in value.args)
-    uses.update(id(root) for root in roots)
+    uses.update(id(root) for root in program.roots)
     done: dict[int, Value] = {}
     for value in values:
         rebuilt = value.with_args(tuple(done[id(arg)] for arg in value.args))

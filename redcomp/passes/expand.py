@@ -17,6 +17,7 @@ from redcomp.ir import (
     BINDERS,
     Attribute,
     Interner,
+    Listing,
     P,
     Type,
     Value,
@@ -36,7 +37,7 @@ def expand(program: P, primitives: Collection[str]) -> P:
     """A scalar program in terms of `primitives` (names of operations) and structural operations."""
     chosen, intern = frozenset(primitives), Interner()
     done: dict[int, Value] = {}
-    for value in topological(program.roots):
+    for value in program.values:
         args = tuple([done[id(arg)] for arg in value.args])
         if value.op in STRUCTURAL:
             done[id(value)] = value.with_args(args)
@@ -61,15 +62,16 @@ class Size(NamedTuple):
 
 def measure(roots: Iterable[Value], primitives: Collection[str]) -> Size:
     """How many operations there will be, without expanding anything."""
-    chosen, values = frozenset(primitives), list(topological(roots))
-    loops, done_times = free_indices(values), times(values)
+    chosen, values = frozenset(primitives), Listing(topological(roots))
+    loops = free_indices(values)
+    runs = times(values, loops)
     written = needed = done = 0
     for value in values:
         if value.op not in STRUCTURAL:
             size = _template_of(value, chosen).size
             written += size
             needed += size * math.prod(extent for _, extent in loops[id(value)])
-            done += size * done_times[id(value)]
+            done += size * runs[id(value)]
     return Size(written, needed, done)
 
 
@@ -78,15 +80,17 @@ def expanded_length(value: Value, primitives: frozenset[str]) -> int:
     return _template_of(value, primitives).operations
 
 
-def times(values: Sequence[Value]) -> dict[int, int]:
+def times(
+    values: Sequence[Value], loops: Mapping[int, frozenset[tuple[int, int]]]
+) -> dict[int, int]:
     """How often each value (by `id`) is computed for a pair, in the loops that it is inside of.
 
-    values   all that is computed, arguments before their users
+    values  all that is computed, arguments before their users
+    loops   see `free_indices`
 
     What does not change in a loop is computed before it, unless it changes in one that is further
     inside.
     """
-    loops = free_indices(values)
     around: dict[int, tuple[int, ...]] = {}  # the extents of the loops, outermost first
     for user in reversed(values):
         outside = around.get(id(user), ())

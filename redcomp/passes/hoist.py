@@ -23,7 +23,6 @@ from redcomp.ir import (
     component,
     free_indices,
     indicator,
-    topological,
     variable,
     vector_map,
 )
@@ -43,7 +42,7 @@ def hoist(nest: Nest, *, hoists_vectors: bool = True) -> Nest:
     """
     hoister = _Hoister(nest, hoists_vectors)
     done: dict[int, Value] = {}
-    for value in topological(nest.pairs):
+    for value in nest.pair_values:
         args = tuple(hoister.operand(value, arg, done[id(arg)]) for arg in value.args)
         done[id(value)] = value.with_args(args)
     made = replace(
@@ -60,7 +59,7 @@ def hoist(nest: Nest, *, hoists_vectors: bool = True) -> Nest:
 
 def without_unused(nest: Nest) -> Nest:
     """The nest without hoisted values that no pair needs."""
-    read = {id(value) for value in topological(nest.pairs)}
+    read = {id(value) for value in nest.pair_values}
     return replace(
         nest,
         uniform=tuple(h for h in nest.uniform if id(h.variable) in read),
@@ -72,10 +71,10 @@ def without_unused(nest: Nest) -> Nest:
 class _Hoister:
     def __init__(self, nest: Nest, hoists_vectors: bool) -> None:
         self.hoists_vectors = hoists_vectors
-        self.free = free_indices(nest.pairs)
+        self.free = free_indices(nest.pair_values)
         self.counters = {
             (value["level"], value["extent"]): value
-            for value in topological(nest.pairs)
+            for value in nest.pair_values
             if value.op == "index"
         }
         self.hoisted: dict[str, list[Hoisted]] = {"uniform": [], "row": [], "column": []}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from redcomp.errors import CompilerError
-from redcomp.ir import P, topological
+from redcomp.ir import P
 from redcomp.passes.expand import STRUCTURAL
 
 _VECTORS = ("variable", "map", "scan", "earlier", "from_elements")
@@ -13,7 +13,7 @@ _VECTORS = ("variable", "map", "scan", "earlier", "from_elements")
 
 def legal(program: P, primitives: Collection[str]) -> P:
     """The program itself, if everything in it is scalar and within the target's primitives."""
-    for value in topological(program.roots):
+    for value in program.values:
         if value.op not in STRUCTURAL and value.op not in primitives:
             raise CompilerError(f"operation {value.op!r} reached a target that cannot emit it")
         if value.dim > 1 and value.op not in _VECTORS:

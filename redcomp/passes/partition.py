@@ -128,7 +128,7 @@ class _Needs:
     def __init__(self, nest: Nest) -> None:
         groups = (nest.states, nest.totals, nest.others)
         numbers = {id(v): n for group in groups for n, v in enumerate(group)}
-        self.made_from = leaves_of(nest.roots, numbers)
+        self.made_from = leaves_of(nest.values, numbers)
         self.guards = [self.made_from[id(guard)] for guard in nest.guards]
         rules = (nest.starts, nest.adjusts, nest.steps, nest.merges, nest.joins)
         self.direct = [0] * len(nest.states)

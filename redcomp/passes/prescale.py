@@ -29,12 +29,12 @@ from redcomp.ir import (
     I_BIT,
     J_BIT,
     P,
+    Program,
     Value,
     constant,
     elementwise,
     fma,
     free_indices,
-    topological,
 )
 from redcomp.passes.expand import emits
 from redcomp.passes.origin import moved
@@ -57,11 +57,11 @@ def prescale(program: P, primitives: Collection[str], *, negates_operands: bool 
     for that can then be fused with a sum.  A negation is an operation unless the target's
     instructions can negate their operands.
     """
-    prescaler = _Prescaler(program.roots, primitives, 0 if negates_operands else 1)
+    prescaler = _Prescaler(program, primitives, 0 if negates_operands else 1)
     made = program.map_roots(lambda root: prescaler.done[id(root)])
     samples = {
         (value.attrs, value.type): value
-        for value in topological(made.roots)
+        for value in made.values
         if value.op == "variable" and value["kind"] == "j_sample"
     }
     return made.with_params((*made.params, *samples.values())) if samples else made
@@ -109,16 +109,14 @@ class _Prescaler:
     `private` are those new values, by `id`, that have one user: they may be changed for it.
     """
 
-    def __init__(
-        self, roots: tuple[Value, ...], primitives: Collection[str], negation: int
-    ) -> None:
+    def __init__(self, program: Program, primitives: Collection[str], negation: int) -> None:
         self.primitives, self.negation = primitives, negation
         self.done: dict[int, Value] = {}
         self.private: set[int] = set()
         self.alive: list[Value] = []  # `private` is keyed by id, so nothing may be freed
-        values = list(topological(roots))
-        loops = free_indices(roots)
-        users = Counter(id(root) for root in roots)
+        values = program.values
+        loops = free_indices(values)
+        users = Counter(id(root) for root in program.roots)
         inner: set[int] = set()  # products that are part of another one
         for value in values:
             used = {id(arg) for arg in value.args}

@@ -8,6 +8,7 @@ computed in both.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
@@ -46,6 +47,11 @@ class Unrolling:
     def writes_out_less(self, other: Unrolling) -> bool:
         """Whether it makes a loop of anything that the other writes out."""
         return any(map(operator.lt, astuple(self), astuple(other)))
+
+    @property
+    def longest(self) -> int:
+        """Longer vectors are never written out."""
+        return max(self.operands, self.states, self.lists, self.scans)
 
 
 T = TypeVar("T")
@@ -112,6 +118,13 @@ def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
         joins=components(nest.joins),
         results=tuple(scalarizer.vector(result, longest) for result in nest.results),
     )
+
+
+def shortest_vector(nest: Nest) -> float:
+    """Components of the shortest vector that `scalarize` left; infinitely many if there is none."""
+    counters = (value["extent"] for value in nest.values if value.op == "index")
+    states = (state.dim for state in nest.states if state.dim > 1)
+    return min(chain(counters, states), default=math.inf)
 
 
 def _flat(parts: Mapping[int, tuple[Value, ...]]) -> tuple[Value, ...]:

@@ -42,7 +42,7 @@ def is_short(nest: Nest, most: int, primitives: Collection[str]) -> bool:
     primitives  what is left when the nest is expanded
     """
     if not most:
-        size = measure(nest.pairs, primitives)
+        size = measure(nest.pair_values, primitives)
         repeats = size.done > _MOST_REPETITIONS * size.needed
         return not repeats and size.written <= _LONGEST_LOOPS and len(nest.states) <= MAX_STATES
     parts = partition(nest, most)
@@ -50,7 +50,7 @@ def is_short(nest: Nest, most: int, primitives: Collection[str]) -> bool:
 
 
 def _length(nest: Nest) -> int:
-    return sum(1 for _ in topological(nest.pairs))
+    return len(nest.pair_values)
 
 
 def written_out(roots: Iterable[Value], known: Container[int] = ()) -> int:

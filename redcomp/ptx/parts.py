@@ -70,7 +70,7 @@ class KernelParts:
         self.nest, self.places, self.schedule = nest, planned.part.places, schedule
         self.dtype, self.target, self.outputs = dtype, target, outputs
         self.layout = Layout(nest, dtype, schedule)
-        self.free = free_indices(nest.roots)
+        self.free = free_indices(nest.values)
         self.scalar, self.size = LLVM_TYPES[dtype], SIZES[dtype]
         self.code = Code(NO_UNROLLING)
         self.thread = self._special("tid")

@@ -145,7 +145,7 @@ class _Costs:
 
     def __init__(self, nest: Nest, dtype: str, target: Target) -> None:
         self.nest, self.dtype, self.words = nest, dtype, SIZES[dtype] // 4
-        free = free_indices(nest.pairs)
+        free = free_indices(nest.pair_values)
         values = list(topological((*nest.guards, *nest.steps)))
         operations = [v for v in values if v.op not in STRUCTURAL and v.dependence == I_BIT | J_BIT]
         self.folds = [v for v in values if v.op == "fold" and v.dependence == I_BIT | J_BIT]
