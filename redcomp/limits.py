@@ -45,6 +45,8 @@ MAX_LINES = 150_000
 MAX_WORK = 2**30
 # Bytes of memory that each thread needs for vectors of rows and for tiles of columns.
 MAX_SCRATCH = 2**29
+# Bytes of a GPU's memory for what its blocks cannot keep in registers and shared memory.
+MAX_WORKSPACE = 2**32
 
 # -- reductions and calls --------------------------------------------------------------------------
 

@@ -118,6 +118,11 @@ EXAMPLES = (
         _compiled("Sum(x * y)", f"x = Vi({_WIDEST})", f"y = Vj({_WIDEST})"),
     ),
     Example(
+        "memory of each block of a GPU for vectors",
+        f"{limits.MAX_WORKSPACE / 2**30:g} GB",
+        _compiled("x + y", f"x = Vi({_WIDEST})", f"y = Vj({_WIDEST})", target="sm_90"),
+    ),
+    Example(
         "operations that `Divergence` and its kin differentiate, one counted for each direction",
         f"{limits.MAX_OPERATIONS:,}",
         _formula(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from redcomp.errors import SizeError
 from redcomp.ir import Value, constant
+from redcomp.limits import MAX_WORKSPACE
 from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS, scans_of
@@ -101,6 +102,11 @@ def _check_limits(kernel: KernelParts) -> None:
         raise SizeError(
             f"needs {shared:,} bytes of shared memory for tiles of {kernel.schedule.tile} columns; "
             f"a GPU's block has {MOST_SHARED_BYTES:,}"
+        )
+    if kernel.layout.workspace_bytes > MAX_WORKSPACE:
+        raise SizeError(
+            f"needs {kernel.layout.workspace_bytes / 2**30:.1f} GB of memory in each block of a "
+            f"GPU; at most {MAX_WORKSPACE / 2**30:g} GB are possible"
         )
 
 

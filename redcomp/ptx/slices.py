@@ -26,29 +26,31 @@ class Slice:
         """Whether they are kept close to the arithmetic, and not read from global memory."""
         return self.count * SIZES[self.variable.dtype] <= MOST_WORDS * 4
 
+    def joined(self, other: Slice) -> Slice:
+        """The least slice of the same variable that has both."""
+        first = min(self.first, other.first)
+        stop = max(self.first + self.count, other.first + other.count)
+        return Slice(self.variable, first, stop - first)
+
 
 def slices(roots: Iterable[Value], *kinds: str) -> list[Slice]:
     """What the roots read of variables of some kinds: of each, the least slice that has it all.
 
     A vector that is read at computed positions is needed as a whole.
     """
-    variables: dict[int, Value] = {}
-    positions: dict[int, set[int]] = {}
+    found: dict[int, Slice] = {}
     for value in topological(roots):
         if value.op == "component":
             vector, *computed = value.args
-            read = range(vector.dim) if computed else [value["position"]]
+            read = Slice(vector, 0, vector.dim) if computed else Slice(vector, value["position"], 1)
         elif value.op == "variable" and value.dim == 1:
-            vector, read = value, range(1)
+            read = Slice(value, 0, 1)
         else:
             continue
-        if vector.op == "variable" and vector["kind"] in kinds:
-            variables[id(vector)] = vector
-            positions.setdefault(id(vector), set()).update(read)
-    return [
-        Slice(variable, min(positions[key]), max(positions[key]) - min(positions[key]) + 1)
-        for key, variable in variables.items()
-    ]
+        variable = read.variable
+        if variable.op == "variable" and variable["kind"] in kinds:
+            found[id(variable)] = found.get(id(variable), read).joined(read)
+    return list(found.values())
 
 
 def record_of(parts: Iterable[Slice]) -> Record:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from redcomp.limits import MAX_WORKSPACE
 from redcomp.ptx.layout import JOB_WORD, JOIN, RUN, Launch, kernel_name
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.driver import Device, DeviceError, Driver
@@ -32,8 +33,6 @@ _WAVES = 2
 # A part of the columns is not worth its join below so many tiles.
 _SPLIT_TILES = 2
 _ALIGNMENT = 256  # of what is cut out of one allocation; cuMemAlloc's own
-# Bytes of the workspace; blocks that would need more do the tasks of several.
-_MOST_WORKSPACE = 4 * 2**30
 # Offsets of how many batches are kept on devices.
 _KEPT = 64
 
@@ -309,7 +308,8 @@ class _Loaded:
         workspace_bytes = self._launch.workspace_bytes
         most = MOST_BLOCKS
         if workspace_bytes:
-            most = min(self._most_resident, max(1, _MOST_WORKSPACE // workspace_bytes))
+            # Blocks that would need more memory do the tasks of several.
+            most = min(self._most_resident, MAX_WORKSPACE // workspace_bytes)
         blocks, join_blocks = (min(most, entries * count) for count, _ in (run, join))
         workspace = _ceiling(blocks * workspace_bytes, _ALIGNMENT) * _ALIGNMENT
         return Grid(
