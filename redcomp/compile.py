@@ -193,8 +193,8 @@ def _operations(values: Iterable[Value]) -> Mapping[str, int]:
 class Statistics:
     """What a pair costs.
 
-    operations    arithmetic operations of the IR a pair, by name; those of a loop count once a
-                  component
+    operations    arithmetic operations of the IR a pair, by name; those of a loop count as often
+                  as it runs
     instructions  on the host vector instructions of the innermost loop for one vector of pairs, on
                   GPUs all of its instructions for one pair (or, if it is a loop over components, of
                   one component of them), none of which is of the rare ones for which states are

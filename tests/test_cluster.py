@@ -295,7 +295,7 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], str]] = {
     "least weight": (
         "cluster_ranges_centroids",
         (np.zeros((2, 1)), np.zeros(2, int), np.ones(2), "1"),
-        "min_weight must be a number",
+        "min_weight must be a finite number",
     ),
     "negative": ("cluster_ranges", (np.array([0, -1]),), "lab must not be negative"),
     "matrix": ("cluster_ranges", (np.zeros((2, 2), int),), r"lab must have shape \(M,\)"),

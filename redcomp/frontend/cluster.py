@@ -186,10 +186,9 @@ def swap_axes(ranges: Sequence[Array] | None) -> Ranges | None:
     """`ranges` with i and j exchanged; None stays None."""
     if ranges is None:
         return None
-    arrays = arguments.items("ranges", ranges, "six arrays, or None")
-    if len(arrays) != 6:
-        raise ArgumentError(f"ranges must have 6 arrays, not {len(arrays)}")
-    first, second, third, fourth, fifth, sixth = arrays
+    if not isinstance(ranges, (tuple, list)) or len(ranges) != 6:
+        raise ArgumentError(f"ranges must be a tuple of 6 arrays, not {arguments.shown(ranges)}")
+    first, second, third, fourth, fifth, sixth = ranges
     return fourth, fifth, sixth, first, second, third
 
 

@@ -136,9 +136,6 @@ class KernelSolveBase:
 
     def _find(self, text: str) -> int:
         """The position of the unknown among the arguments."""
-        if not isinstance(text, str):
-            kind = type(text).__name__
-            raise ArgumentError(f"varinvalias must be the name of a variable, not of type {kind}")
         parameters = self.genred.reduction.parameters
         for alias in parse_aliases(self.aliases):
             if alias.name == text.strip():

@@ -21,7 +21,6 @@ from redcomp.limits import (
     MAX_WORK,
     MAX_WRITTEN_OUT,
 )
-from redcomp.ops.table import OPERATIONS
 from redcomp.passes.expand import STRUCTURAL, expanded_length, measure
 from redcomp.passes.partition import partition
 
@@ -54,7 +53,10 @@ def _length(nest: Nest) -> int:
 
 
 def written_out(roots: Iterable[Value], known: Container[int] = ()) -> int:
-    """About how many operations on scalars vectors become, none of them expanded.
+    """At least how many operations on scalars vectors become, none of them expanded.
+
+    An operation that mixes components, a product of matrices for example, counts as its longest
+    operand or result; `scalarize` counts what it makes of it.
 
     Nothing is counted below a value whose `id` is `known`.
     """
@@ -62,10 +64,7 @@ def written_out(roots: Iterable[Value], known: Container[int] = ()) -> int:
 
 
 def _components(value: Value) -> int:
-    row = OPERATIONS.get(value.op)
-    if row is None or row.elementwise or not value.args:
-        return _copies(value.dim)
-    return _copies(value.dim) * _copies(max(arg.dim for arg in value.args))
+    return max(_copies(part.dim) for part in (value, *value.args))
 
 
 def _copies(dim: int) -> int:
