@@ -383,3 +383,13 @@ def test_the_other_library_s_arrays_are_named() -> None:
     for wrong in ((1, 2), 3, 1.5, "abcdef", np.zeros((6, 2)), {}):
         with pytest.raises(ArgumentError, match="ranges must be a tuple of 6 arrays"):
             redcomp.numpy.cluster.swap_axes(wrong)  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_sorted_or_has_no_coordinates_is_named() -> None:
+    labels = torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ArgumentError, match="x cannot be sorted"):
+        redcomp.torch.cluster.sort_clusters(torch._neg_view(torch.ones(2) > 0), labels)
+    with pytest.raises(ArgumentError, match="x must have coordinates"):
+        redcomp.numpy.cluster.grid_cluster(np.zeros((2, 0)), 1.0)
+    with pytest.raises(ArgumentError, match="x must have coordinates"):
+        redcomp.torch.cluster.grid_cluster(torch.zeros(2, 0), 1.0)

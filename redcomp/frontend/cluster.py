@@ -57,6 +57,8 @@ def grid_cluster(library: Library, x: Array, size: object) -> Array:
     """The label of each point's cubic cell; cells are numbered in lexicographic order."""
     xp = library.xp
     _require_array(library, x, "x", 2)
+    if x.shape[1] == 0:
+        raise ArgumentError(f"x must have coordinates; its shape is {tuple(x.shape)}")
     if isinstance(size, library.array_type):
         _require_array(library, size, "size")
     wanted = f"a number or {x.shape[1]} numbers"
@@ -93,7 +95,10 @@ def sort_clusters(library: Library, x: Any, lab: Array) -> tuple[Any, Array]:
     def moved(array: Array) -> Array:
         _require_type(library, array, "x, or each array in it,")
         _require_rows(array, "x", labels)
-        return array[order]
+        try:
+            return array[order]
+        except NotImplementedError as error:  # PyTorch has views that it cannot copy
+            raise ArgumentError(f"x cannot be sorted: {error}") from None
 
     is_several = isinstance(x, (tuple, list))
     points = type(x)(moved(array) for array in x) if is_several else moved(x)

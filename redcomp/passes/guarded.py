@@ -10,6 +10,7 @@ be applied to the value while the guard stays.
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -86,9 +87,10 @@ def negation(condition: Value) -> Value:
     return condition ^ True
 
 
-# Whether places cover a vector is looked at by evaluating guards of at most so many components; a
-# selection too much in longer ones costs less.
+# Whether places cover a vector is looked at by evaluating guards of at most so many components and
+# values; a selection too much in longer ones costs less.
 _LONGEST_EVALUATED = 1024
+_MOST_EVALUATED = 1000
 
 
 def _join(a: Value | None, b: Value | None) -> Value | None:
@@ -96,7 +98,9 @@ def _join(a: Value | None, b: Value | None) -> Value | None:
     if a is None or b is None:
         return None
     joined = a | b
-    if joined.dim > _LONGEST_EVALUATED or not _is_of_places(joined):
+    values = list(itertools.islice(topological([joined]), _MOST_EVALUATED + 1))
+    is_short = len(values) <= _MOST_EVALUATED and joined.dim <= _LONGEST_EVALUATED
+    if not is_short or not _is_of_places(joined):
         return joined
     return None if bool(interpret([joined], {})[0].all()) else joined
 
