@@ -42,8 +42,9 @@ class Grain:
 
 # Grains are compared by identity, which is fast; kernels that are alike share one, and so plans.
 grain = functools.lru_cache(maxsize=256)(Grain)
-# A call is long from so many times the pairs that are divided: there, waking a thread costs little.
-_LONG = 10
+# A call is long from so many times the pairs that are divided, about 0.1 s of one thread.  Shorter
+# ones are not left to workers: systems often wake two of them on one core (decision 0020).
+LONG = 250
 # Plans that blocks keep: blocks may outlive many kernels.
 _PLANS = 64
 
@@ -176,7 +177,7 @@ def _make_plan(blocks: Blocks, entries: int, grain: Grain) -> Plan:
     )
     # The longest first, so that no thread begins one when the others have finished.
     tasks = tasks[np.argsort(-(heights * (widths // splits))[block], kind="stable")]
-    is_long = pairs > _LONG * grain.pairs_alone
+    is_long = pairs > LONG * grain.pairs_alone
     return Plan(is_shared, is_long, chunk_rows, int(is_partial.sum()), tasks, intervals, joins)
 
 
