@@ -1,6 +1,6 @@
 """Every limit of what redcomp takes, so that any input ends soon: with a result or with an error.
 
-`docs/formulas.md` lists them with the errors that they give; a test makes each of the errors.
+`docs/formulas.md` lists them with the errors that they give, which tests make.
 Limits of memory and time that a machine has (a GPU's parameters and shared memory, the cells of an
 array) are where that machine is described.
 """
@@ -24,6 +24,8 @@ MAX_INTEGER = 2**31 - 1
 
 # Up to here float32 holds every position in a vector exactly (ArgMax gives one).
 MAX_DIM = 2**24
+# The order of a B-spline over many knots.
+MAX_ORDER = 5
 # Operations on scalars, functions expanded; a loop over components counts once.  LLVM takes some
 # seconds for so many.
 MAX_OPERATIONS = 30_000

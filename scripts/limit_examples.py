@@ -10,7 +10,7 @@ import numpy as np
 from redcomp import limits
 from redcomp.errors import RedcompError
 from redcomp.numpy import Genred
-from redcomp.ops.splines import MAX_ORDER, SHORT
+from redcomp.ops.splines import SHORT
 from redcomp.ptx.skeleton import MOST_PARAMETER_BYTES
 
 
@@ -141,8 +141,8 @@ EXAMPLES = (
     ),
     Example(
         f"the order of `BSpline` over more than {SHORT} knots",
-        f"{MAX_ORDER}",
-        _formula(f"BSpline(k, x, {MAX_ORDER + 1})", "x = Vi(1)", f"k = Pm({SHORT + 1})"),
+        f"{limits.MAX_ORDER}",
+        _formula(f"BSpline(k, x, {limits.MAX_ORDER + 1})", "x = Vi(1)", f"k = Pm({SHORT + 1})"),
     ),
     Example(
         "cells of `SoftDTW_SqDist`",

@@ -3,7 +3,8 @@
 Prints a row of the table in docs/internals/compile-times.md for each formula: process time in
 milliseconds of `Genred` and of the first call, of the first gradient and of the second one, on
 tensors in float32.  Each formula is compiled in a process of its own, without the disk cache.
-`--all` differentiates with respect to all arguments instead of the first one.
+`--all` differentiates with respect to all arguments instead of the first one.  `--order` measures
+kernels of 50 and 500 Gaussians instead, as they are and with sums in LLVM's own order.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "Matern 5/2, lengthscales, D=16": (MATERN, f"{D16} l=Pm(16)"),
     **{f"{n} Gaussians": (gaussians(n), D3) for n in (100, 200, 400, 500)},
     **{f"{n} nested sines": (sines(n, "(x|y)"), D3) for n in (30, 60, 120)},
+    **{
+        f"SoftDTW, {n} x {n}": ("SoftDTW_SqDist(x,y,g)", f"x=Vi({n}) y=Vj({n}) g=Pm(1)")
+        for n in (24, 50)
+    },
     **{f"{n} nested sines, D=5": (sines(n, "x+y"), D5) for n in (30, 60, 120)},
 }
 
@@ -70,13 +75,52 @@ def times(formula: str, aliases: Sequence[str], wants_all: bool) -> list[float]:
     return [*found, time.process_time() - start]
 
 
+def order() -> None:
+    """Vector instructions of the pair loop, and pairs a second of one thread."""
+    import numpy as np
+
+    from redcomp.llvm_backend import emit
+    from redcomp.numpy import Genred
+    from redcomp.runtime.tasks import whole
+
+    os.environ["REDCOMP_NUM_THREADS"] = "1"
+    longest_sum = emit.longest_sum
+    for count in (50, 500):
+        for measured in (longest_sum, lambda values: 0):
+            emit.longest_sum = measured
+            reduction = Genred(gaussians(count), D3.split(), axis=1).reduction
+            found = []
+            for _ in range(3):
+                lowering = reduction.lower("f32")
+                kernel = lowering.load()
+                dims = [parameter.dim for parameter in reduction.parameters]
+                arrays = [np.random.default_rng(0).random((1024, dim), "f4") for dim in dims]
+                results = [np.empty((1024, result.dim), "f4") for result in reduction.results]
+                seconds = []
+                for _ in range(7):
+                    start = time.thread_time()
+                    addresses = [[a.ctypes.data for a in group] for group in (results, arrays)]
+                    kernel(whole(1024, 1024), *addresses)
+                    seconds.append(time.thread_time() - start)
+                speed = 1024**2 / min(seconds) / 1e6
+                found.append(f"{lowering.stats.instructions:.0f}, {speed:.1f} million pairs/s")
+                reduction = reduction.gradient((0,), (True,))
+            how = "term by term" if measured is longest_sum else "LLVM's order"
+            print(f"{count} Gaussians, {how}: {'; '.join(found)}", flush=True)
+    emit.longest_sum = longest_sum
+
+
 def main() -> None:
     """Measure the formulas that are named, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of names of formulas")
     parser.add_argument("--all", action="store_true", help="gradients of all arguments")
     parser.add_argument("--here", action="store_true", help="one formula, in this process")
+    parser.add_argument("--order", action="store_true", help="the order of sums")
     arguments = parser.parse_args()
+    if arguments.order:
+        order()
+        return
     chosen = [n for n in FORMULAS if any(part in n for part in arguments.names or [""])]
     if arguments.here:
         formula, aliases = FORMULAS[arguments.names[0]]

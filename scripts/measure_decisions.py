@@ -11,14 +11,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from redcomp.compile import PIPELINE, Context, Options, lower, run_passes
+from redcomp.compile import PIPELINE, Context, HostLowering, Options, lower, run_passes
 from redcomp.ir import Kernel, Output, Type, Value, topological, variable
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.target import host_target
 from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Operation, apply
-from redcomp.passes import scalarize
-from redcomp.runtime.tasks import whole
+from redcomp.passes.scalarize import Unrolling
+from redcomp.runtime.tasks import LONG, whole
 from redcomp.text import print_program
 
 GAUSSIAN = "Exp(-SqDist(x, y)) * b"
@@ -62,17 +62,17 @@ def timed(
 
 def loops() -> None:
     """0002: 1,000 components as a loop and written out."""
-    usual = scalarize.UNROLLED
-    for limit in (usual, 1000):
-        scalarize.UNROLLED = limit
+    kernel = Genred("SqDist(x, y)", ["x = Vi(1000)", "y = Vj(1000)"], axis=1).lower().kernel
+    for limit in (16, 1000):
+        unrolling = (Unrolling(limit, limit, limit),) * 2
+        target = replace(host_target(), unrolling={"f32": unrolling})
         start = time.perf_counter()
-        lowering = Genred("SqDist(x, y)", ["x = Vi(1000)", "y = Vj(1000)"], axis=1).lower()
+        lowering = HostLowering(kernel, "f32", target, Options())
         text = lowering.module.text
         jit.compile_object(text, lowering.target)
         seconds = time.perf_counter() - start
         values = len(list(topological(lowering.nest.roots)))
         print(f"limit {limit}: {values} values, {len(text)} characters, {seconds:.3f} s")
-    scalarize.UNROLLED = usual
 
 
 def stages() -> None:
@@ -155,6 +155,74 @@ def kept() -> None:
         print(name, *options.values(), *(f"{instructions:.2f}" for instructions in found))
 
 
+def interruptible() -> None:
+    """0020: how long a call may take that an interrupt does not end, in one thread."""
+    os.environ["REDCOMP_NUM_THREADS"] = "1"
+    rng = np.random.default_rng(0)
+    for formula in (GAUSSIAN, "Sin(x | y)", "Norm2(x - y) / (2 + (x | y))"):
+        for name, dtype in (("f32", "float32"), ("f64", "float64")):
+            operation = Genred(formula, ALIASES if "b" in formula else ALIASES[:2], axis=1)
+            kernel = operation.reduction.compiled(name, 10**6)
+            size = int((LONG * kernel.grain.pairs_alone) ** 0.5)
+            dims = [parameter.dim for parameter in operation.reduction.parameters]
+            arrays = [rng.random((size, dim)).astype(dtype) for dim in dims]
+            operation(*arrays)
+            start = time.thread_time()
+            operation(*arrays)
+            print(f"{formula}, {dtype}: {time.thread_time() - start:.2f} s")
+
+
+def limits() -> None:
+    """0022: how long LLVM takes, by the operations that a formula becomes."""
+    for count in (200, 400, 800):
+        formula = "+".join(f"Sin({n}*x*y)" for n in range(count))
+        lowering = Genred(formula, ["x = Vi(1)", "y = Vj(1)"], axis=1).lower()
+        operations = sum(lowering.operations.values())
+        text = lowering.module.text
+        start = time.process_time()
+        jit.compile_object(text, lowering.target)
+        print(f"{operations} operations: {time.process_time() - start:.2f} s")
+
+
+def tables() -> None:
+    """0026: soft dynamic time warping by loops and written out, to compile and in one thread."""
+    os.environ["REDCOMP_NUM_THREADS"] = "1"
+    rng = np.random.default_rng(0)
+    for dim in (3, 4, 5, 6, 8):
+        aliases = [f"x = Vi({dim})", f"y = Vj({dim})"]
+        value = Genred("SoftDTW_SqDist(x, y, IntCst(1))", aliases, axis=1).reduction
+        points = [rng.random((rows, dim), dtype=np.float32) for rows in (256, 1000)]
+        cotangent = np.ones((256, 1), np.float32)
+        for name, reduction, arrays, width in (
+            ("value", value, points, 1),
+            ("gradient", value.gradient((0,), (True,)), [*points, cotangent], dim),
+        ):
+            found = []
+            for scans in (0, 4096):
+                target = host_target()
+                unrolling = tuple(replace(u, scans=scans) for u in target.unrolling["f32"])
+                target = replace(target, unrolling={"f32": unrolling})
+                start = time.process_time()
+                kernel = HostLowering(reduction.kernel("f32"), "f32", target, Options()).load()
+                compiled = time.process_time() - start
+                result, times = np.empty((256, width), np.float32), []
+                for _ in range(5):
+                    addresses = [array.ctypes.data for array in arrays]
+                    start = time.thread_time()
+                    kernel(whole(256, 1000), [result.ctypes.data], addresses)
+                    times.append(time.thread_time() - start)
+                found.append(f"{min(times) * 1e3:.1f} ms ({compiled:.2f} s)")
+            print(f"{dim} x {dim}, {name}: by loops {found[0]}, written out {found[1]}")
+
+
+def lists() -> None:
+    """0027: instructions of a pair on GPUs, for the nearest columns."""
+    for count in (5, 10, 20):
+        operation = Genred("SqDist(x, y)", ALIASES[:2], "ArgKMin", axis=1, opt_arg=count)
+        found = (operation.lower("float32", target) for target in ("sm_75", "sm_90"))
+        print(f"K = {count}:", *(f"{lowering.stats.instructions:.2f}" for lowering in found))
+
+
 MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0001": accumulators,
     "0002": loops,
@@ -162,6 +230,10 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0005": contraction,
     "0012": waiting,
     "0016": kept,
+    "0020": interruptible,
+    "0022": limits,
+    "0026": tables,
+    "0027": lists,
 }
 
 

@@ -12,8 +12,10 @@ import pytest
 
 from redcomp.errors import SizeError
 from redcomp.ir import Type, convert, variable
+from redcomp.limits import MAX_LINES
 from redcomp.numpy import Genred
 from redcomp.passes.grad import gradient
+from redcomp.passes.size import check_lines
 
 INF, NAN = math.inf, math.nan
 DTYPES = ("float32", "float64")
@@ -171,6 +173,12 @@ def test_what_takes_too_long_is_refused(
     operation = Genred(formula, [f"x=Vi({dim})", f"y=Vj({dim})"], axis=1, **options)
     with pytest.raises(SizeError, match=message):
         operation.lower("f32", target=target).module_text  # noqa: B018
+
+
+def test_modules_of_too_many_lines_are_refused() -> None:
+    check_lines("\n" * MAX_LINES)
+    with pytest.raises(SizeError, match="150,001 lines of LLVM"):
+        check_lines("\n" * (MAX_LINES + 1))
 
 
 # -- single rows -----------------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from redcomp.ir import Value, compare, select
+from redcomp.limits import MAX_ORDER
 from redcomp.ops.table import Domain, Operation, ShapeError, apply, register
 
 # Splines over so many knots are written out.  Over more they become loops, in which the gradient's
 # work doubles with each order.
-SHORT, MAX_ORDER = 16, 5
+SHORT = 16
 
 
 # -- B-splines -------------------------------------------------------------------------------------

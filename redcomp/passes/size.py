@@ -45,11 +45,9 @@ def is_short(nest: Nest, most: int, primitives: Collection[str]) -> bool:
         repeats = size.done > _MOST_REPETITIONS * size.needed
         return not repeats and size.written <= _LONGEST_LOOPS and len(nest.states) <= MAX_STATES
     parts = partition(nest, most)
-    return all(part.carried <= most and _length(part.nest) <= _LONGEST_BODY for part in parts)
-
-
-def _length(nest: Nest) -> int:
-    return len(nest.pair_values)
+    return all(
+        part.carried <= most and len(part.nest.pair_values) <= _LONGEST_BODY for part in parts
+    )
 
 
 def written_out(roots: Iterable[Value], known: Container[int] = ()) -> int:

@@ -43,6 +43,7 @@ def _like(value: object, x: _Tensor) -> _Tensor:
     tensor = torch.as_tensor(value)
     if not _is_real(tensor):
         raise TypeError(f"no real numbers: {tensor.dtype}")
+    # Not made of that tensor: PyTorch rounds Python's numbers to float32 unless it is told a dtype.
     return torch.as_tensor(value, dtype=_float_dtype(x), device=x.device)
 
 
