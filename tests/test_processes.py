@@ -33,6 +33,7 @@ import numpy as np
 import redcomp.numpy
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells may start tests without it
 ALIASES = ["x = Vi(2)", "y = Vj(2)"]
 x, y = np.random.default_rng(0).random((2, 7, 2))
 
