@@ -10,7 +10,7 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -264,19 +264,20 @@ def remembered(
     """The function, its latest results kept by the reduction, as long as that lives.
 
     A cache of the function's own would hold reductions, and their machine code, that nobody needs.
+    Arguments are given by position: names take time.
     """
 
     @functools.wraps(function)
-    def look_up(reduction: PairReduction, /, *rest: P.args, **options: P.kwargs) -> R:
+    def look_up(reduction: PairReduction, /, *rest: Any) -> R:
         known = reduction._remembered.get(function)
         if known is None:
             own = functools.partial(function, reduction)
             known = functools.lru_cache(maxsize=_REMEMBERED)(own)
             known = reduction._remembered.setdefault(function, known)
-        result: R = known(*rest, **options)
+        result: R = known(*rest)
         return result
 
-    return look_up
+    return cast(Callable[Concatenate[PairReduction, P], R], look_up)
 
 
 def _empty_results(output: Output) -> list[tuple[int, tuple[float, ...]]]:

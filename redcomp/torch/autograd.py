@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
 from redcomp.concurrency import cached_property
@@ -25,6 +24,8 @@ from redcomp.torch.pairs import at_pairs, at_places
 from redcomp.torch.places import CudaTensors, Place
 
 KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
+# Transforms of torch.func leave wrappers around tensors when they are over.
+_unwrap_if_dead: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.unwrap_if_dead
 INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 # So many pairs are computed at a time where each has a result of its own.
@@ -69,7 +70,8 @@ class Computation:
         check_nothing_records()
         call, device = self.call, self.device
         blocks = call.blocks(ranges)
-        results = tuple([torch.empty(s, dtype=d, device=device) for s, d in self._empty])
+        # Sizes one by one: PyTorch reads a tuple of them more slowly.
+        results = tuple([torch.empty(*s, dtype=d, device=device) for s, d in self._empty])
         if blocks.covered < call.size.rows:
             for result, description in zip(results, self.reduction.results, strict=True):
                 _fill(result, description.empty)
@@ -275,7 +277,8 @@ class _Reduce(torch.autograd.Function):
         if torch._C._are_functorch_transforms_active():
             check_transform()
         else:
-            base, args = super(torch.autograd.Function, cls), unwrap_dead_wrappers(args)
+            base = super(torch.autograd.Function, cls)
+            args = (*args[:3], *[_unwrap_if_dead(tensor) for tensor in args[3:]])
         results: Tensors = base.apply(*args)
         return results
 
@@ -380,8 +383,7 @@ class _Reduce(torch.autograd.Function):
 
 def _saved(ctx: Any) -> Tensors:
     """What has been saved; transforms of torch.func that are over have left wrappers around it."""
-    saved: Tensors = unwrap_dead_wrappers(ctx.saved_tensors)
-    return saved
+    return tuple([_unwrap_if_dead(tensor) for tensor in ctx.saved_tensors])
 
 
 @remembered

@@ -77,9 +77,18 @@ def by_vmap(
     has no rules for operators of others.
     """
     is_older = torch._C._functorch.is_legacy_batchedtensor
+    for tensor in tensors:
+        if tensor is not None and is_older(tensor):
+            return _by_newer_vmap(function, tensors)
+    return tuple(function(*tensors))
+
+
+def _by_newer_vmap(
+    function: Callable[..., Sequence[torch.Tensor | None]], tensors: Sequence[torch.Tensor | None]
+) -> tuple[torch.Tensor | None, ...]:
+    """function(*tensors), of which PyTorch's older vmap maps some."""
+    is_older = torch._C._functorch.is_legacy_batchedtensor
     mapped = {n: t for n, t in enumerate(tensors) if t is not None and is_older(t)}
-    if not mapped:
-        return tuple(function(*tensors))
     level = torch._C._vmapmode_increment_nesting() - 1
     torch._C._vmapmode_decrement_nesting()
     present: list[int] = []
