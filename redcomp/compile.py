@@ -183,9 +183,9 @@ def _operations(values: Iterable[Value]) -> Mapping[str, int]:
     runs = times(listed, free_indices(listed))
     for value in listed:
         if value.op not in STRUCTURAL:
-            counts[value.op] += runs[id(value)]
+            counts[value.op] += runs[value]
         elif value.op == "fold":
-            counts[value["combine"]] += value.args[-1]["extent"] * runs[id(value)]
+            counts[value["combine"]] += value.args[-1]["extent"] * runs[value]
     return dict(counts)
 
 

@@ -154,7 +154,7 @@ def once(known: Known[K, T], key: K, make: Callable[[], T]) -> T:
 
 
 def _make_once(known: Known[K, T], key: K, make: Callable[[], T]) -> T:
-    place = (id(known), key)
+    place = (id(known), key)  # dictionaries have no hash; the caller holds this one meanwhile
     while True:
         with _lock:
             value = known.get(key)

@@ -21,24 +21,24 @@ def interpret(roots: Iterable[Value], variables: Mapping[str, Array]) -> list[Ar
     roots = tuple(roots)
     with np.errstate(all="ignore"):
         done = _Interpreter(free_indices(roots), variables).run(roots, {}, frozenset())
-    return [done[id(root)] for root in roots]
+    return [done[root] for root in roots]
 
 
 class _Interpreter:
-    def __init__(self, free: Mapping[int, Loops], variables: Mapping[str, Array]) -> None:
+    def __init__(self, free: Mapping[Value, Loops], variables: Mapping[str, Array]) -> None:
         self.free, self.variables = free, variables
 
     def run(
-        self, roots: Iterable[Value], done: dict[int, Array], inside: Loops
-    ) -> dict[int, Array]:
+        self, roots: Iterable[Value], done: dict[Value, Array], inside: Loops
+    ) -> dict[Value, Array]:
         """Evaluate whatever the roots need and the open loops determine."""
         done = dict(done)
         for value in topological(roots, known=done.keys()):
-            if self.free[id(value)] <= inside:
-                done[id(value)] = self.evaluate(value, done, inside)
+            if self.free[value] <= inside:
+                done[value] = self.evaluate(value, done, inside)
         return done
 
-    def evaluate(self, value: Value, done: dict[int, Array], inside: Loops) -> Array:
+    def evaluate(self, value: Value, done: dict[Value, Array], inside: Loops) -> Array:
         match value.op:
             case "variable":
                 array = np.asarray(self.variables[value["name"]], dtype=value.type.numpy)
@@ -49,47 +49,47 @@ class _Interpreter:
             case "constant":
                 return np.array([value["value"]], dtype=value.type.numpy)
             case "broadcast":
-                array = done[id(value.args[0])]
+                array = done[value.args[0]]
                 return np.broadcast_to(array, (*array.shape[:-1], value.dim))
             case "component":
-                vector, *position = (done[id(arg)] for arg in value.args)
+                vector, *position = (done[arg] for arg in value.args)
                 if not position:
                     return vector[..., value["position"] : value["position"] + 1]
                 return OPERATIONS["gather"].value(vector, *position)
             case "from_elements":
-                return _stack([done[id(arg)] for arg in value.args])
+                return _stack([done[arg] for arg in value.args])
             case "fold" | "map":
                 return self.loop(value, done, inside)
             case "scan":
                 return self.scan(value, done, inside)
-        args = [done[id(arg)] for arg in value.args]
+        args = [done[arg] for arg in value.args]
         result = OPERATIONS[value.op].value(*args, **dict(value.attrs))
         return np.asarray(result, dtype=value.type.numpy)
 
-    def loop(self, value: Value, done: dict[int, Array], inside: Loops) -> Array:
+    def loop(self, value: Value, done: dict[Value, Array], inside: Loops) -> Array:
         *operands, counter = value.args
         inside = inside | {loop_of(counter)}
         passes = [
-            self.run(operands, {**done, id(counter): np.array([k])}, inside)
+            self.run(operands, {**done, counter: np.array([k])}, inside)
             for k in range(counter["extent"])
         ]
         if value.op == "fold":
             initial, *operands = operands
-            state = done[id(initial)]
+            state = done[initial]
             combine = OPERATIONS[value["combine"]].value
             for local in passes:
-                state = combine(*(local[id(v)] for v in operands), state)
+                state = combine(*(local[v] for v in operands), state)
             return state
-        return _stack([local[id(operands[0])] for local in passes])
+        return _stack([local[operands[0]] for local in passes])
 
-    def scan(self, value: Value, done: dict[int, Array], inside: Loops) -> Array:
+    def scan(self, value: Value, done: dict[Value, Array], inside: Loops) -> Array:
         element, before, counter = value.args
         inside = inside | {loop_of(counter)}
         made: list[Array] = []
         for k in range(counter["extent"]):
             missing = [np.full(1, np.nan if k else 0, value.type.numpy)] * (value.dim - k)
-            known = {**done, id(counter): np.array([k]), id(before): _stack(made + missing)}
-            made.append(self.run([element], known, inside)[id(element)])
+            known = {**done, counter: np.array([k]), before: _stack(made + missing)}
+            made.append(self.run([element], known, inside)[element])
         return _stack(made)
 
 

@@ -520,10 +520,10 @@ class Program(Protocol):
 P = TypeVar("P", bound=Program)
 
 
-def topological(roots: Iterable[Value], known: Container[int] = ()) -> Iterator[Value]:
+def topological(roots: Iterable[Value], known: Container[Value] = ()) -> Iterator[Value]:
     """Every value that the roots reach, arguments before their users, each once.
 
-    Nothing is yielded or searched below a value whose `id` is `known`.
+    Nothing is yielded or searched below `known` values.
     """
     if isinstance(roots, Listing) and known == ():
         yield from roots
@@ -538,7 +538,7 @@ def topological(roots: Iterable[Value], known: Container[int] = ()) -> Iterator[
             done = pop()
             assert done is not None
             yield done
-        elif value not in seen and id(value) not in known:
+        elif value not in seen and value not in known:
             add(value)
             if value.args:
                 stack += (value, None)
@@ -547,35 +547,35 @@ def topological(roots: Iterable[Value], known: Container[int] = ()) -> Iterator[
                 yield value
 
 
-def leaves_of(roots: Iterable[Value], numbers: Mapping[int, int]) -> dict[int, int]:
-    """For each reachable value (by `id`) which of some leaves it is made from: bit n for number n.
+def leaves_of(roots: Iterable[Value], numbers: Mapping[Value, int]) -> dict[Value, int]:
+    """For each reachable value which of some leaves it is made from: bit n for number n.
 
-    numbers   the leaves, by `id`
+    numbers   those of the leaves
     """
-    masks: dict[int, int] = {}
+    masks: dict[Value, int] = {}
     for value in topological(roots):
-        mask = 1 << numbers[id(value)] if id(value) in numbers else 0
+        mask = 1 << numbers[value] if value in numbers else 0
         for arg in value.args:
-            mask |= masks[id(arg)]
-        masks[id(value)] = mask
+            mask |= masks[arg]
+        masks[value] = mask
     return masks
 
 
-def free_indices(roots: Iterable[Value]) -> dict[int, frozenset[tuple[int, int]]]:
-    """For each reachable value (by `id`) the loops it is inside of, as (level, extent) pairs."""
+def free_indices(roots: Iterable[Value]) -> dict[Value, frozenset[tuple[int, int]]]:
+    """For each reachable value the loops it is inside of, as (level, extent) pairs."""
     nothing: frozenset[tuple[int, int]] = frozenset()
-    free: dict[int, frozenset[tuple[int, int]]] = {}
+    free: dict[Value, frozenset[tuple[int, int]]] = {}
     for value in topological(roots):
         if value.op in ("index", "earlier"):
-            free[id(value)] = frozenset({loop_of(value)})
+            free[value] = frozenset({loop_of(value)})
             continue
         inside = nothing
         for arg in value.args:
-            if free[id(arg)]:
-                inside |= free[id(arg)]
+            if free[arg]:
+                inside |= free[arg]
         if value.op in BINDERS:
             inside -= {loop_of(value.args[-1])}
-        free[id(value)] = inside
+        free[value] = inside
     return free
 
 
@@ -588,7 +588,7 @@ def read_in_loops(elements: Iterable[Value]) -> list[Value]:
     free = free_indices(roots)
     outside = {number for number, loops in free.items() if not loops}
     inner = topological(roots, known=outside)
-    return list({id(a): a for v in inner for a in v.args if id(a) in outside}.values())
+    return list(dict.fromkeys(a for v in inner for a in v.args if a in outside))
 
 
 def loop_of(counter: Value) -> tuple[int, int]:
@@ -618,34 +618,32 @@ class Interner:
             type_.dtype,
             type_.dim,
             tuple(map(_key_attribute, attrs)) if attrs else attrs,
-            *map(id, value.args),
+            *value.args,
         )
         return self._known.setdefault(key, value)
 
 
-def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int, Value]:
-    """Rebuild the graph bottom-up through `rule`, sharing equal values; old `id` to new value.
+def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[Value, Value]:
+    """Rebuild the graph bottom-up through `rule`, sharing equal values; the new values by the old.
 
     `rule` gets a value whose arguments are final and returns it or a replacement.  A replacement,
     and whatever is new inside it, passes through the rule again until nothing changes.
     """
     intern = Interner()
-    interned: dict[int, Value] = {}
-    final: dict[int, Value] = {}
-    alive: list[Value] = []  # the dictionaries are keyed by id, so nothing in them may be freed
+    interned: dict[Value, Value] = {}
+    final: dict[Value, Value] = {}
 
     def share_one(value: Value, args: tuple[Value, ...]) -> Value:
         kept = intern(value.with_args(args))
-        interned[id(value)] = interned[id(kept)] = kept
-        alive.append(value)
+        interned[value] = interned[kept] = kept
         return kept
 
     def share(value: Value) -> Value:
-        known = interned.get(id(value))
+        known = interned.get(value)
         if known is not None:
             return known
         for part in topological([value], known=interned):
-            known = share_one(part, tuple([interned[id(a)] for a in part.args]))
+            known = share_one(part, tuple([interned[a] for a in part.args]))
         assert known is not None
         return known
 
@@ -657,32 +655,30 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[int,
         if replacement is value:
             return value
         for part in list(topological([replacement], known=final)):
-            final[id(part)] = settle(
-                share(part.with_args(tuple([final[id(a)] for a in part.args])))
-            )
-        return final[id(replacement)]
+            final[part] = settle(share(part.with_args(tuple([final[a] for a in part.args]))))
+        return final[replacement]
 
-    done: dict[int, Value] = {}
+    done: dict[Value, Value] = {}
     for value in topological(roots):
-        shared = share(value.with_args(tuple([done[id(a)] for a in value.args])))
-        if id(shared) not in final:
-            final[id(shared)] = settle(shared)
-        done[id(value)] = final[id(shared)]
-        final[id(done[id(value)])] = done[id(value)]
+        shared = share(value.with_args(tuple([done[a] for a in value.args])))
+        if shared not in final:
+            final[shared] = settle(shared)
+        settled = final[shared]
+        done[value] = final[settled] = settled
     return done
 
 
 def rewrite_program(program: P, rule: Callable[[Value], Value]) -> P:
     """`rewrite` over all roots of a program."""
     done = rewrite(program.values, rule)
-    return program.map_roots(lambda root: done[id(root)])
+    return program.map_roots(lambda root: done[root])
 
 
-def replace_variables(kernel: Kernel, replacements: Mapping[int, Value]) -> Kernel:
-    """The kernel with variables (by `id`) replaced; dependence sets follow."""
-    done: dict[int, Value] = dict(replacements)
+def replace_variables(kernel: Kernel, replacements: Mapping[Value, Value]) -> Kernel:
+    """The kernel with variables replaced; dependence sets follow."""
+    done: dict[Value, Value] = dict(replacements)
     for value in topological((*kernel.params, *kernel.roots), known=replacements):
         # `with_args` recomputes the dependence set from the new arguments.
-        done[id(value)] = value.with_args(tuple(done[id(arg)] for arg in value.args))
-    moved = kernel.map_roots(lambda root: done[id(root)])
-    return Kernel(tuple(done[id(v)] for v in kernel.params), moved.outputs)
+        done[value] = value.with_args(tuple(done[arg] for arg in value.args))
+    moved = kernel.map_roots(lambda root: done[root])
+    return Kernel(tuple(done[v] for v in kernel.params), moved.outputs)

@@ -322,25 +322,25 @@ def _check_loops(roots: Sequence[Value]) -> None:
     """Every index is bound by the loops around it, and loops inside each other differ."""
     free = free_indices(roots)
     for value in topological(roots):
-        if value.op == "fold" and loop_of(value.args[-1]) in free[id(value.args[0])]:
+        if value.op == "fold" and loop_of(value.args[-1]) in free[value.args[0]]:
             _fail("starts from a value that depends on its own index", roots, value)
     for root in roots:
-        if free[id(root)]:
-            _fail(f"depends on the indices {sorted(free[id(root)])} outside of loops", roots, root)
+        if free[root]:
+            _fail(f"depends on the indices {sorted(free[root])} outside of loops", roots, root)
     _Nesting(roots, free).walk(roots, frozenset())
 
 
 class _Nesting:
     """Goes through the regions as the printer does, to see which loops are open where."""
 
-    def __init__(self, roots: Sequence[Value], free: Mapping[int, _Loops]) -> None:
+    def __init__(self, roots: Sequence[Value], free: Mapping[Value, _Loops]) -> None:
         self.roots, self.free = roots, free
-        self.done: set[int] = set()
+        self.done: set[Value] = set()
 
     def walk(self, roots: Sequence[Value], opened: _Loops) -> None:
         mine = []
         for value in topological(roots, known=self.done):
-            if not self.free[id(value)] <= opened:
+            if not self.free[value] <= opened:
                 continue
             if value.op in BINDERS:
                 loop = loop_of(value.args[-1])
@@ -348,8 +348,8 @@ class _Nesting:
                     _fail("stands in a loop of the same level and extent", self.roots, value)
                 body = value.args[1:-1] if value.op == "fold" else value.args[:-1]
                 self.walk(body, opened | {loop})
-            self.done.add(id(value))
-            mine.append(id(value))
+            self.done.add(value)
+            mine.append(value)
         if opened:
             self.done.difference_update(mine)
 

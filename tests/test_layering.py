@@ -1,4 +1,4 @@
-"""Which module may import which: needs no backend.
+"""Which module may import which, and what all of them do without: needs no backend.
 
 A module imports from its own layer or from a lower one; a new module has
 to be given its place here.
@@ -122,3 +122,44 @@ def test_import_loads_no_optional_dependency(module: str) -> None:
     )
     assert loaded.stdout.split() == []
     assert loaded.stderr == ""
+
+
+# Functions that may take the `id` of something.  Values hash by identity, so that they are keys
+# themselves: a key that is a number keeps nothing alive, and its number may be another value's.
+TAKE_IDS = {
+    "redcomp.concurrency": {"_make_once"},  # of a dictionary, which has no hash
+}
+
+
+def uses_of_id(source: str) -> list[str]:
+    """The innermost function around each use of `id`, called or passed on; "" outside of all."""
+    found: list[str] = []
+
+    def visit(node: ast.AST, function: str) -> None:
+        if isinstance(node, ast.FunctionDef):
+            function = node.name
+        if isinstance(node, ast.Name) and node.id == "id":
+            found.append(function)
+        for child in ast.iter_child_nodes(node):
+            visit(child, function)
+
+    visit(ast.parse(source), "")
+    return found
+
+
+@pytest.mark.parametrize("path", package_files(), ids=module_name)
+def test_objects_are_keys_themselves(path: Path) -> None:
+    taking = set(uses_of_id(path.read_text(encoding="utf-8")))
+    assert taking == TAKE_IDS.get(module_name(path), set())
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("known = {id(value): 1}", [""]),
+        ("def f():\n    return set(map(id, values)), id(a)", ["f", "f"]),
+        ("def f():\n    def g():\n        return id(a)\n    return value.id, dict(id=1)", ["g"]),
+    ],
+)
+def test_checker_sees_each_use_of_id(source: str, expected: list[str]) -> None:
+    assert uses_of_id(source) == expected

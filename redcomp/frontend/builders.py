@@ -134,7 +134,7 @@ def _derivative(
     context: FormulaContext, node: Call, inputs: Sequence[Value], build: Callable[[], Value]
 ) -> Value:
     """What a pass makes of the inputs, all of which it visits; too much is an error at the node."""
-    known = {id(value) for value in topological(inputs)}
+    known = set(topological(inputs))
     context.count(len(known), node)
     try:
         value = build()
@@ -182,7 +182,7 @@ def _grad_matrix(context: FormulaContext, node: Call, operands: Operands) -> Ite
         raise context.error(f"the result has more than {MAX_DIM:,} components", node)
     one = constant(1.0, context.dtype)
     rows: list[Value] = []
-    known = {id(value) for value in topological((output, wrt))}
+    known = set(topological((output, wrt)))
     context.count(output.dim * len(known), node)
     for m in range(output.dim):
         component = output if output.dim == 1 else apply("elem", output, m=m)

@@ -109,11 +109,11 @@ class FormulaContext:
         # A definition may return an operand, which keeps its own place (and identity).
         if any(value is operand for operand in operands):
             return value
-        known = {id(operand) for operand in operands}
+        known = set(operands)
         return self.keep(replace(value, span=node.span), known, node)
 
-    def keep(self, value: Value, known: Collection[int], node: Node) -> Value:
-        """Count what was made of values with `known` ids, and stop when it becomes too much."""
+    def keep(self, value: Value, known: Collection[Value], node: Node) -> Value:
+        """Count what was made of `known` values, and stop when it becomes too much."""
         self.count(written_out([value], known), node)
         return value
 

@@ -478,12 +478,12 @@ def pointwise_kernel(
         return "parameter" if v["kind"] == "parameter" and not spreads_parameters else "i"
 
     params = sorted(read, key=lambda v: v["kind"] in NUMBERS)
-    moved = {id(v): v for v in kernel.params} | {
-        id(v): variable(v["name"], kind(v), position, v.type, v.span)
+    moved = {v: v for v in kernel.params} | {
+        v: variable(v["name"], kind(v), position, v.type, v.span)
         for position, v in enumerate(params)
     }
     rewritten = replace_variables(Kernel(kernel.params, (Output(value),)), moved)
-    return Kernel(tuple(moved[id(v)] for v in params), rewritten.outputs)
+    return Kernel(tuple(moved[v] for v in params), rewritten.outputs)
 
 
 def numbers_of(variables: Sequence[Value]) -> tuple[Kind, ...]:

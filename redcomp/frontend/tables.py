@@ -75,20 +75,20 @@ def without_reads(reduction: PairReduction, tables: frozenset[int]) -> WithoutRe
     if not reads:
         return None
     derived = reduction.derive(_WithoutReadsSource(reduction, tables), reduction.rows)
-    left = {id(v) for v in topological(derived.untransposed("f64").roots)}
+    left = set(topological(derived.untransposed("f64").roots))
     arguments = arguments_of(derived.untransposed("f64"))
-    unread = frozenset(position for position in tables if id(arguments[position]) not in left)
+    unread = frozenset(position for position in tables if arguments[position] not in left)
     return WithoutReads(derived, reads, unread)
 
 
 def _gathers(kernel: Kernel, tables: frozenset[int]) -> list[Value]:
     """The reads that can be taken out, in the order of the listing."""
     arguments = arguments_of(kernel)
-    wanted = {id(arguments[position]) for position in tables}
+    wanted = {arguments[position] for position in tables}
     return [
         value
         for value in topological(kernel.roots)
-        if value.op == "gather" and id(value.args[0]) in wanted and value.dependence in _KINDS
+        if value.op == "gather" and value.args[0] in wanted and value.dependence in _KINDS
     ]
 
 
@@ -108,8 +108,8 @@ def _read(
 
 def _variables(kernel: Kernel, value: Value) -> list[Value]:
     """The kernel's variables that a value reads, in the kernel's order."""
-    read = {id(v) for v in topological([value])}
-    return [v for v in kernel.params if id(v) in read]
+    read = set(topological([value]))
+    return [v for v in kernel.params if v in read]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class _WithoutReadsSource:
         kernel = self.parent.untransposed(dtype)
         arguments, names = arguments_of(kernel), Names(kernel)
         made = {
-            id(gather): variable(
+            gather: variable(
                 names.new("read"),
                 _KINDS[gather.dependence],
                 len(arguments) + n,

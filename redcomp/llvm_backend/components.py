@@ -27,11 +27,11 @@ def component_of(state: Value, counter: Value, elements: Sequence[Value]) -> Val
 
 def read_by(elements: Sequence[Value], states: Sequence[Value]) -> list[Value]:
     """What elements of vectors need of the scalar states, computed outside of their loops."""
-    reached = {id(state) for state in states}
+    reached = set(states)
     for value in topological(elements):
-        if any(id(arg) in reached for arg in value.args):
-            reached.add(id(value))
-    return [value for value in read_in_loops(elements) if id(value) in reached]
+        if any(arg in reached for arg in value.args):
+            reached.add(value)
+    return [value for value in read_in_loops(elements) if value in reached]
 
 
 def store_all(

@@ -9,7 +9,7 @@ of lanes, the rest is uniform and becomes a vector only where it meets one.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -65,7 +65,7 @@ class Emitter:
         code: Code,
         target: Target,
         lanes: int,
-        free: Mapping[int, Loops],
+        free: Mapping[Value, Loops],
         load: Loader,
         *,
         lane_bit: int,
@@ -74,11 +74,11 @@ class Emitter:
     ) -> None:
         self.code, self.target, self.lanes, self.free, self.load = code, target, lanes, free, load
         self.lane_bit, self.rows, self.cols = lane_bit, rows, cols
-        self.bound: ChainMap[int, Grid] = ChainMap()
+        self.bound: ChainMap[Value, Grid] = ChainMap()
         self.splats: ChainMap[str, str] = ChainMap()
         self.inside: Loops = frozenset()
         self.scans: Memory | None = None  # where the components of scans are
-        self.open_scans: dict[int, Value] = {}  # by what their bodies call them
+        self.open_scans: dict[Value, Value] = {}  # by what their bodies call them
 
     # -- types and operands ------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ class Emitter:
         if value.is_constant:
             text = literal(value)
             return f"splat ({LLVM_TYPES[value.dtype]} {text})" if wide else text
-        operand = self.bound[id(value)].at(row, col)
+        operand = self.bound[value].at(row, col)
         if not wide or self.is_lane(value):
             return operand
         if operand not in self.splats:
@@ -125,7 +125,7 @@ class Emitter:
 
     def bind(self, value: Value, operands: Sequence[str]) -> None:
         """Let `operands`, one for all or one a row, stand for a value."""
-        self.bound[id(value)] = Grid(len(operands), 1, list(operands))
+        self.bound[value] = Grid(len(operands), 1, list(operands))
 
     # -- values ------------------------------------------------------------------------------------
 
@@ -137,17 +137,17 @@ class Emitter:
         pending = [
             value
             for value in (term_by_term(order) if by_terms else order)
-            if self.free[id(value)] <= self.inside and not value.is_constant
+            if self.free[value] <= self.inside and not value.is_constant
         ]
-        known.update(map(id, pending))
+        known.update(pending)
         loops = [value for value in pending if value.op in ("fold", "scan")]
-        needs = {id(loop): _read_by(loop, known) for loop in loops}
+        needs = {loop: _read_by(loop, known) for loop in loops}
         written = 0
         while pending:
-            waiting: dict[int, Value] = {}  # loops, and what needs their results
+            waiting: dict[Value, None] = {}  # loops, and what needs their results, in order
             for value in pending:
-                if id(value) in needs or not waiting.keys().isdisjoint(map(id, value.args)):
-                    waiting[id(value)] = value
+                if value in needs or not waiting.keys().isdisjoint(value.args):
+                    waiting[value] = None
                     continue
                 self._emit_value(value)
                 written += 1
@@ -158,7 +158,7 @@ class Emitter:
     def _emit_value(self, value: Value) -> None:
         rows, cols = self._shape(value)
         operands = [self.point(value, row, col) for row in range(rows) for col in range(cols)]
-        self.bound[id(value)] = Grid(rows, cols, operands)
+        self.bound[value] = Grid(rows, cols, operands)
 
     def _shape(self, value: Value) -> tuple[int, int]:
         """Rows and columns of a value's grid."""
@@ -191,7 +191,7 @@ class Emitter:
         return self._instruction(value, operands, lane)
 
     def _component(self, vector: Value, position: int | str, row: int, col: int) -> str:
-        made = self.open_scans.get(id(vector), vector)
+        made = self.open_scans.get(vector, vector)
         if made.op != "scan":
             return self.load(vector, position, row, col)
         return self._memory().load(self.code, made, position, row)
@@ -317,16 +317,16 @@ class Emitter:
     # -- loops over components ---------------------------------------------------------------------
 
     def _emit_loops(
-        self, waiting: dict[int, Value], needs: Mapping[int, frozenset[int]]
+        self, waiting: Collection[Value], needs: Mapping[Value, frozenset[Value]]
     ) -> list[Value]:
         """Write the first loop that is ready, with all folds that can share it; the rest.
 
-        needs  for each loop (by `id`) what it reads, of which some may be `waiting` too
+        needs  for each loop what it reads, of which some may be `waiting` too
         """
-        loops = [value for key, value in waiting.items() if key in needs]
-        ready = [value for value in loops if needs[id(value)].isdisjoint(waiting)]
+        loops = [value for value in waiting if value in needs]
+        ready = [value for value in loops if needs[value].isdisjoint(waiting)]
         if not ready:
-            first = next(iter(waiting.values()))
+            first = next(iter(waiting))
             raise CompilerError(f"{first.op!r} waits for a value that is never computed")
         counter = ready[0].args[-1]
         if ready[0].op == "scan":
@@ -335,8 +335,8 @@ class Emitter:
         else:
             together = [v for v in ready if v.op == "fold" and v.args[-1] is counter]
             self._emit_loop(counter, together)
-        done = {id(v) for v in together}
-        return [value for key, value in waiting.items() if key not in done]
+        done = set(together)
+        return [value for value in waiting if value not in done]
 
     def _emit_loop(self, counter: Value, folds: list[Value]) -> None:
         shapes = [self._shape(f) for f in folds]
@@ -361,14 +361,14 @@ class Emitter:
             self.leave_loop(counter)
         n = 0
         for f, (rows, cols) in zip(folds, shapes, strict=True):
-            self.bound[id(f)] = Grid(rows, cols, loop.carried[n : n + rows * cols])
+            self.bound[f] = Grid(rows, cols, loop.carried[n : n + rows * cols])
             n += rows * cols
 
     def _emit_scan(self, value: Value) -> None:
         element, before, counter = value.args
         memory, rows = self._memory(), range(self.rows)
         self.emit([element])  # what does not change in the loop, before it
-        self.open_scans[id(before)] = value
+        self.open_scans[before] = value
         nothing = self.operand(constant(0, value.dtype), 0, 0, True)
         for row in rows:
             memory.store(self.code, nothing, value, 0, row)
@@ -379,8 +379,8 @@ class Emitter:
                 operand = self.operand(element, row, 0, True)
                 memory.store(self.code, operand, value, loop.counter, row)
             self.leave_loop(counter)
-        del self.open_scans[id(before)]
-        self.bound[id(value)] = Grid(self.rows, 1, [""] * self.rows)
+        del self.open_scans[before]
+        self.bound[value] = Grid(self.rows, 1, [""] * self.rows)
 
     def enter_loop(self, counter: Value, operand: str) -> None:
         """Open the scope of a loop over components."""
@@ -423,9 +423,9 @@ class Emitter:
     def prepare(self, roots: Sequence[Value], leaves: Sequence[Value]) -> list[Value]:
         """Write what the roots need and what does not depend on the leaves; the rest, in order."""
         order = _depending_on(roots, leaves)
-        later = {id(value) for value in (*order, *leaves)}
-        self.emit(arg for value in order for arg in value.args if id(arg) not in later)
-        self.emit(root for root in roots if id(root) not in later)
+        later = {*order, *leaves}
+        self.emit(arg for value in order for arg in value.args if arg not in later)
+        self.emit(root for root in roots if root not in later)
         return order
 
     @contextmanager
@@ -472,7 +472,7 @@ class Emitter:
                 for rows, operand in zip(current, following, strict=True):
                     rows[row] = operand
         for grid, value in zip(grids, kept, strict=True):
-            self.bound[id(value)] = Grid(self.rows, self.cols, grid)
+            self.bound[value] = Grid(self.rows, self.cols, grid)
         return current
 
     def any_lane(self, truths: Sequence[str]) -> str:
@@ -491,19 +491,19 @@ class Emitter:
         return held
 
 
-def _read_by(loop: Value, known: set[int]) -> frozenset[int]:
-    """Which of the `known` values (by `id`) a loop and its body read."""
+def _read_by(loop: Value, known: set[Value]) -> frozenset[Value]:
+    """Which of the `known` values a loop and its body read."""
     body = topological(loop.args, known)
-    return frozenset(id(arg) for value in (loop, *body) for arg in value.args) & known
+    return frozenset(arg for value in (loop, *body) for arg in value.args) & known
 
 
 def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value]:
     """The values that the roots reach and that depend on the leaves, in order."""
-    known = {id(leaf) for leaf in leaves}
+    known = set(leaves)
     found: list[Value] = []
     reached = set(known)
     for value in topological(roots):
-        if id(value) not in known and any(id(arg) in reached for arg in value.args):
-            reached.add(id(value))
+        if value not in known and any(arg in reached for arg in value.args):
+            reached.add(value)
             found.append(value)
     return found

@@ -123,11 +123,11 @@ class _Skeleton(HostParts):
             at = code.integer("add", "%first", column.counter)
             for variable, pointer in sources:
                 source = code.at(pointer, self.scalar, code.integer("mul", at, variable.dim))
-                target = code.at(record, self.scalar, self.layout.columns.offsets[id(variable)])
+                target = code.at(record, self.scalar, self.layout.columns.offsets[variable])
                 self.copy(code, source, 1, target, 1, variable.dim)
             for variable in self.layout.numbers:
                 number = column.counter if variable["kind"] == "column" else at
-                target = code.at(record, self.scalar, self.layout.columns.offsets[id(variable)])
+                target = code.at(record, self.scalar, self.layout.columns.offsets[variable])
                 self.store_number(code, variable, number, target)
         if self.nest.columns:
             self._hoist_columns(code)
@@ -164,7 +164,7 @@ class _Skeleton(HostParts):
         with code.loop(0, self.lanes, 1) as lane:
             record = code.at(first, self.scalar, code.integer("mul", lane.counter, width))
             for variable in variables:
-                packed = code.at(record, self.scalar, self.layout.columns.offsets[id(variable)])
+                packed = code.at(record, self.scalar, self.layout.columns.offsets[variable])
                 spread = code.at(lanes.place(code, variable, 0), self.scalar, lane.counter)
                 if into_lanes:
                     self.copy(code, packed, 1, spread, self.lanes, variable.dim)
@@ -243,7 +243,7 @@ class _Skeleton(HostParts):
             others = self.total_lanes(self.layout.others, other_pointer)
 
             def load(variable: Value, position: int | str, row: int, col: int) -> str:
-                is_total = id(variable) in totals.record.offsets
+                is_total = variable in totals.record.offsets
                 return (totals if is_total else others).load(code, variable, position)
 
             store_all(

@@ -39,7 +39,7 @@ class Lanes:
 
     def place(self, code: Code, variable: Value, position: int | str, row: int = 0) -> str:
         """The pointer to a component of the variable, `row` records further on."""
-        offset = self.record.offsets[id(variable)] + row * self.record.width
+        offset = self.record.offsets[variable] + row * self.record.width
         return code.at(self.pointer, self.vector(variable), position, offset)
 
     def load(self, code: Code, variable: Value, position: int | str, row: int = 0) -> str:
@@ -93,29 +93,27 @@ class HostParts:
 
     def parameters(self, code: Code, roots: Sequence[Value]) -> Loader:
         """Reads the call's parameters that the roots need."""
-        hoisted = {id(h.variable) for h in self.nest.uniform}
+        hoisted = {h.variable for h in self.nest.uniform}
         pointers = {
-            id(v): self.argument(code, v)
-            for v in variables_of(roots, "parameter")
-            if id(v) not in hoisted
+            v: self.argument(code, v) for v in variables_of(roots, "parameter") if v not in hoisted
         }
 
         return lambda variable, position, row, col: self._component(
-            code, variable, pointers[id(variable)], position
+            code, variable, pointers[variable], position
         )
 
     def samples(self, code: Code, roots: Sequence[Value]) -> Loader:
         """Reads what the roots need of the column that stands for all."""
-        chosen: dict[int, str] = {}
+        chosen: dict[Value, str] = {}
         for variable in variables_of(roots, "j_sample"):
             first, scalar = self.argument(code, variable), LLVM_TYPES[variable.dtype]
             last = code.at(first, scalar, code.integer("mul", "%last_column", variable.dim))
             load = functools.partial(self._component, code, variable)
             is_last = is_last_nearer(code, variable, first, last, load)
             pointer = code.value(f"select i1 {is_last}, ptr {last}, ptr {first}")
-            chosen[id(variable)] = pointer
+            chosen[variable] = pointer
         return lambda variable, position, row, col: self._component(
-            code, variable, chosen[id(variable)], position
+            code, variable, chosen[variable], position
         )
 
     def _component(self, code: Code, variable: Value, vector: str, position: int | str) -> str:
@@ -127,13 +125,13 @@ class HostParts:
 
     def pack(self, code: Code, lanes: Lanes, variables: Sequence[Value], first: str) -> None:
         """Copy rows first, first + 1, ... into lanes; beyond the last row, the last row again."""
-        pointers = {id(v): self.argument(code, v) for v in variables if v["kind"] == "i"}
+        pointers = {v: self.argument(code, v) for v in variables if v["kind"] == "i"}
         last = code.integer("sub", "%last", 1)
         with code.loop(0, self.lanes, 1) as lane:
             row = code.smaller(code.integer("add", first, lane.counter), last)
             for variable in variables:
                 target = code.at(lanes.place(code, variable, 0), self.scalar, lane.counter)
-                pointer = pointers.get(id(variable))
+                pointer = pointers.get(variable)
                 if pointer is None:
                     self.store_number(code, variable, row, target)
                     continue

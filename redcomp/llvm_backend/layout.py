@@ -41,20 +41,20 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Variables packed one after the other; offsets are in components, by identity."""
+    """Variables packed one after the other; offsets are in components."""
 
     variables: tuple[Value, ...]
-    offsets: dict[int, int]
+    offsets: dict[Value, int]
     width: int
 
     @classmethod
     def of(cls, variables: Iterable[Value]) -> Record:
         """The record of these variables, in their order."""
         listed = tuple(variables)
-        offsets: dict[int, int] = {}
+        offsets: dict[Value, int] = {}
         width = 0
         for variable in listed:
-            offsets[id(variable)] = width
+            offsets[variable] = width
             width += variable.dim
         return cls(listed, offsets, width)
 
@@ -87,9 +87,9 @@ class Layout:
     def __init__(self, nest: Nest, dtype: str, schedule: Schedule) -> None:
         row_roots = (*nest.pair_variables, *(h.definition for h in nest.rows))
         column_roots = (*nest.pair_variables, *(h.definition for h in nest.columns))
-        hoisted = {id(h.variable) for h in nest.rows + nest.columns + nest.uniform}
-        self.raw_rows = [v for v in variables_of(row_roots, *ROW_KINDS) if id(v) not in hoisted]
-        self.raw_columns = [v for v in variables_of(column_roots, "j") if id(v) not in hoisted]
+        hoisted = {h.variable for h in nest.rows + nest.columns + nest.uniform}
+        self.raw_rows = [v for v in variables_of(row_roots, *ROW_KINDS) if v not in hoisted]
+        self.raw_columns = [v for v in variables_of(column_roots, "j") if v not in hoisted]
         self.rows = Record.of([*self.raw_rows, *(h.variable for h in nest.rows)])
         self.numbers = variables_of(column_roots, "column", "j_index")
         hoisted_columns = (h.variable for h in nest.columns)

@@ -50,7 +50,7 @@ class PairLoop(PairStep):
 
     def _load_column(self, variable: Value, position: int | str, row: int, col: int) -> str:
         record, scalar = self.layout.columns, LLVM_TYPES[variable.dtype]
-        offset = record.offsets[id(variable)] + col * record.width
+        offset = record.offsets[variable] + col * record.width
         space = row if row < len(self.column) else 0
         pointer = self.code.at(self.column[space], scalar, position, offset, space=space)
         return self.code.load(scalar, pointer, self.parts.size, space)

@@ -270,13 +270,13 @@ def _of_no_row(nest: Nest) -> set[int]:
         return set()
     rules = [*nest.starts, *nest.steps]
     count = len(nest.states)
-    rows = {id(v): count for v in topological(rules) if v.op == "variable" and v.dependence & I_BIT}
-    made_from = leaves_of(rules, rows | {id(state): n for n, state in enumerate(nest.states)})
+    rows = {v: count for v in topological(rules) if v.op == "variable" and v.dependence & I_BIT}
+    made_from = leaves_of(rules, rows | {state: n for n, state in enumerate(nest.states)})
     changing = 1 << count
     while True:  # what is made from a state that differs between rows does so too
         known = changing
         for n, (start, step) in enumerate(zip(nest.starts, nest.steps, strict=True)):
-            if (made_from[id(start)] | made_from[id(step)]) & changing:
+            if (made_from[start] | made_from[step]) & changing:
                 changing |= 1 << n
         if changing == known:
             return {n for n in range(count) if not changing >> n & 1}

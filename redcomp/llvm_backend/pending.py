@@ -140,13 +140,13 @@ class Pending:
         entries = [
             variable(f"entry{n}", "i", n, entry.type) for n, entry in enumerate(self.entries)
         ]
-        done = {id(entry): made for entry, made in zip(self.entries, entries, strict=True)}
+        done = dict(zip(self.entries, entries, strict=True))
         for value in topological(self.nest.adjusts, known=tuple(done)):
-            done[id(value)] = value.with_args(tuple(done[id(arg)] for arg in value.args))
+            done[value] = value.with_args(tuple(done[arg] for arg in value.args))
         used = variable("used", "i", len(entries), Type("i1"))
         adjusts = []
         for adjust, state in zip(self.nest.adjusts, self.nest.states, strict=True):
-            element, counter = done[id(adjust)].args
+            element, counter = done[adjust].args
             adjusts.append(vector_map(select(used, element, component(state, counter)), counter))
         return replace(self.nest, adjusts=tuple(adjusts)), entries, used
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Container
 from dataclasses import dataclass
 
 from redcomp.ir import (
@@ -164,21 +164,21 @@ def pending_entries(nest: Nest) -> list[Value]:
     elements = [adjust.args[0] for adjust in nest.adjusts if adjust.op == "map"]
     if len(elements) < len(nest.states) or any(map(operator.is_not, nest.steps, nest.states)):
         return []
-    states = {id(state) for state in nest.states}
-    waiting, found = read_in_loops(elements), dict[int, Value]()
+    states = set(nest.states)
+    waiting, found = read_in_loops(elements), dict[Value, None]()
     while waiting:
         value = waiting.pop()
         if value.dtype == "i1":
             waiting += value.args
-        elif not value.is_constant and id(value) not in states:
-            found[id(value)] = value
-    return [value for value in found.values() if not _is_made_from(value, found)]
+        elif not value.is_constant and value not in states:
+            found[value] = None
+    return [value for value in found if not _is_made_from(value, found)]
 
 
-def _is_made_from(value: Value, found: Mapping[int, Value]) -> bool:
+def _is_made_from(value: Value, found: Container[Value]) -> bool:
     """Whether a value follows from others that have been found, by truth values at most."""
     return bool(value.args) and all(
-        arg.is_constant or id(arg) in found or (arg.dtype == "i1" and _is_made_from(arg, found))
+        arg.is_constant or arg in found or (arg.dtype == "i1" and _is_made_from(arg, found))
         for arg in value.args
     )
 
@@ -199,5 +199,5 @@ def _tile(nest: Nest, dtype: str, block_rows: int) -> int:
 def _width(nest: Nest, kind: Kind) -> int:
     """Components of one record of the inputs of a kind."""
     bits = KIND_BITS[kind]
-    seen = {id(v): v for v in nest.values if v.op == "variable"}
-    return sum(v.dim for v in seen.values() if v["kind"] == kind and v.dependence == bits)
+    seen = (v for v in nest.values if v.op == "variable")
+    return sum(v.dim for v in seen if v["kind"] == kind and v.dependence == bits)

@@ -54,9 +54,9 @@ def accumulate(kernel: Kernel, accumulator: str, *, use_fast_math: bool = False)
     joins = [_joins(slot) for slot in slots]
     guards = tuple(guard for slot in slots for guard in _guards(slot))
     adjusts = [_adjusts(slot, columns) for slot in slots] if guards else []
-    read = {id(v) for v in topological(chain.from_iterable((*adjusts, *steps, *merges)))}
-    own = {id(param) for param in kernel.params}
-    numbers = (v for v in (*columns, tile) if id(v) in read and id(v) not in own)
+    read = set(topological(chain.from_iterable((*adjusts, *steps, *merges))))
+    own = set(kernel.params)
+    numbers = (v for v in (*columns, tile) if v in read and v not in own)
     return Nest(
         (*kernel.params, *numbers),
         _all(slot.states for slot in slots),

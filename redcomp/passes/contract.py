@@ -16,19 +16,19 @@ def contract(program: P) -> P:
     """Fuse wherever the product has no other user."""
     values = program.values
     loops = free_indices(values)
-    uses = Counter(id(arg) for value in values for arg in value.args)
-    uses.update(id(root) for root in program.roots)
-    done: dict[int, Value] = {}
+    uses = Counter(arg for value in values for arg in value.args)
+    uses.update(program.roots)
+    done: dict[Value, Value] = {}
     for value in values:
-        rebuilt = value.with_args(tuple(done[id(arg)] for arg in value.args))
+        rebuilt = value.with_args(tuple(done[arg] for arg in value.args))
         products = [
             arg.op == "multiply"
-            and uses[id(arg)] == 1
-            and (arg.dependence == value.dependence or bool(loops[id(value)]))
+            and uses[arg] == 1
+            and (arg.dependence == value.dependence or bool(loops[value]))
             for arg in value.args
         ]
-        done[id(value)] = _fused(rebuilt, products)
-    return program.map_roots(lambda root: done[id(root)])
+        done[value] = _fused(rebuilt, products)
+    return program.map_roots(lambda root: done[root])
 
 
 def _fused(value: Value, products: list[bool]) -> Value:

@@ -36,15 +36,15 @@ STRUCTURAL = frozenset(
 def expand(program: P, primitives: Collection[str]) -> P:
     """A scalar program in terms of `primitives` (names of operations) and structural operations."""
     chosen, intern = frozenset(primitives), Interner()
-    done: dict[int, Value] = {}
+    done: dict[Value, Value] = {}
     for value in program.values:
-        args = tuple([done[id(arg)] for arg in value.args])
+        args = tuple([done[arg] for arg in value.args])
         if value.op in STRUCTURAL:
-            done[id(value)] = value.with_args(args)
+            done[value] = value.with_args(args)
         else:
             template = _template_of(value, chosen)
-            done[id(value)] = template.of(value, args, intern)
-    return program.map_roots(lambda root: done[id(root)])
+            done[value] = template.of(value, args, intern)
+    return program.map_roots(lambda root: done[root])
 
 
 class Size(NamedTuple):
@@ -70,8 +70,8 @@ def measure(roots: Iterable[Value], primitives: Collection[str]) -> Size:
         if value.op not in STRUCTURAL:
             size = _template_of(value, chosen).size
             written += size
-            needed += size * math.prod(extent for _, extent in loops[id(value)])
-            done += size * runs[id(value)]
+            needed += size * math.prod(extent for _, extent in loops[value])
+            done += size * runs[value]
     return Size(written, needed, done)
 
 
@@ -81,9 +81,9 @@ def expanded_length(value: Value, primitives: frozenset[str]) -> int:
 
 
 def times(
-    values: Sequence[Value], loops: Mapping[int, frozenset[tuple[int, int]]]
-) -> dict[int, int]:
-    """How often each value (by `id`) is computed for a pair, in the loops that it is inside of.
+    values: Sequence[Value], loops: Mapping[Value, frozenset[tuple[int, int]]]
+) -> dict[Value, int]:
+    """How often each value is computed for a pair, in the loops that it is inside of.
 
     values  all that is computed, arguments before their users
     loops   see `free_indices`
@@ -91,19 +91,19 @@ def times(
     What does not change in a loop is computed before it, unless it changes in one that is further
     inside.
     """
-    around: dict[int, tuple[int, ...]] = {}  # the extents of the loops, outermost first
+    around: dict[Value, tuple[int, ...]] = {}  # the extents of the loops, outermost first
     for user in reversed(values):
-        outside = around.get(id(user), ())
+        outside = around.get(user, ())
         inside = (*outside, user.args[-1]["extent"]) if user.op in BINDERS else outside
         for arg in user.args:
-            depth = max((level + 1 for level, _ in loops[id(arg)]), default=0)
-            around[id(arg)] = max(around.get(id(arg), ()), inside[:depth], key=math.prod)
-    return {id(value): math.prod(around.get(id(value), ())) for value in values}
+            depth = max((level + 1 for level, _ in loops[arg]), default=0)
+            around[arg] = max(around.get(arg, ()), inside[:depth], key=math.prod)
+    return {value: math.prod(around.get(value, ())) for value in values}
 
 
 def expand_value(value: Value, primitives: Collection[str]) -> Value:
     """One operation and all that it needs, in terms of primitives."""
-    return rewrite([value], lambda part: _expanded(part, primitives))[id(value)]
+    return rewrite([value], lambda part: _expanded(part, primitives))[value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +128,11 @@ class _Template:
         """The expansion of such an operation on these operands; shares what another one has too."""
         if self.result is None:
             return value.with_args(args)
-        done: dict[int, Value] = dict(zip(map(id, self.values), args, strict=False))
+        done: dict[Value, Value] = dict(zip(self.values, args, strict=False))
         for part in self.values[len(args) :]:
-            made = tuple([done[id(arg)] for arg in part.args])
-            done[id(part)] = intern(Value(part.op, made, part.type, part.attrs, value.span))
-        return done[id(self.result)]
+            made = tuple([done[arg] for arg in part.args])
+            done[part] = intern(Value(part.op, made, part.type, part.attrs, value.span))
+        return done[self.result]
 
 
 def _template_of(value: Value, primitives: frozenset[str]) -> _Template:

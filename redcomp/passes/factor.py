@@ -47,18 +47,18 @@ def _depends_on_rows_only(value: Value) -> bool:
 
 def _split(root: Value) -> _Split:
     """A value as (what stays in the sum) * (what leaves it), either missing if it is 1."""
-    done: dict[tuple[int, _Rule], _Split] = {}
+    done: dict[tuple[Value, _Rule], _Split] = {}
     stack: list[tuple[Value, _Rule]] = [(root, _depends_on_rows_only)]
     while stack:  # products may have any number of factors
         value, may_leave = stack[-1]
         inner = _factors(value, may_leave)
-        missing = [(arg, rule) for arg, rule in inner if (id(arg), rule) not in done]
+        missing = [(arg, rule) for arg, rule in inner if (arg, rule) not in done]
         if not missing:
-            parts = [done[id(arg), rule] for arg, rule in inner]
-            done[id(value), may_leave] = _joined(value, may_leave, parts)
+            parts = [done[arg, rule] for arg, rule in inner]
+            done[value, may_leave] = _joined(value, may_leave, parts)
             stack.pop()
         stack += missing
-    return done[id(root), _depends_on_rows_only]
+    return done[root, _depends_on_rows_only]
 
 
 def _factors(value: Value, may_leave: _Rule) -> list[tuple[Value, _Rule]]:

@@ -46,13 +46,13 @@ def sweep(
     seeds: Iterable[tuple[Value, Guarded]],
     wrt: tuple[Value, ...],
     supports: Supports,
-    known: Container[int] = (),
+    known: Container[Value] = (),
 ) -> Cotangents:
     """As `reverse`, with guards; None for what the outputs do not depend on.
 
-    Nothing is searched below a value whose `id` is `known`.
+    Nothing is searched below `known` values.
     """
-    cotangents: dict[int, Guarded] = {}
+    cotangents: dict[Value, Guarded] = {}
     outputs = []
     for output, cotangent in seeds:
         outputs.append(output)
@@ -60,31 +60,31 @@ def sweep(
     order = list(topological(outputs, known))
     active = _depending_on(order, wrt)
     for value in reversed(order):
-        arriving = cotangents.get(id(value))
-        if arriving is None or id(value) not in active:
+        arriving = cotangents.get(value)
+        if arriving is None or value not in active:
             continue
         pulled = pull_back(arriving, value, active, supports)
         for arg, part in zip(value.args, pulled, strict=True):
-            if part is not None and id(arg) in active:
+            if part is not None and arg in active:
                 _accumulate(cotangents, arg, part)
-    return tuple(cotangents.get(id(v)) for v in wrt)
+    return tuple(cotangents.get(v) for v in wrt)
 
 
-def _accumulate(cotangents: dict[int, Guarded], value: Value, part: Guarded) -> None:
+def _accumulate(cotangents: dict[Value, Guarded], value: Value, part: Guarded) -> None:
     part = part.fit(value.type)
-    known = cotangents.get(id(value))
-    cotangents[id(value)] = part if known is None else known.plus(part)
+    known = cotangents.get(value)
+    cotangents[value] = part if known is None else known.plus(part)
 
 
-def _depending_on(order: Iterable[Value], wrt: tuple[Value, ...]) -> set[int]:
-    active = {id(v) for v in wrt}
+def _depending_on(order: Iterable[Value], wrt: tuple[Value, ...]) -> set[Value]:
+    active = set(wrt)
     for value in order:
-        if any(id(arg) in active for arg in value.args):
-            active.add(id(value))
+        if any(arg in active for arg in value.args):
+            active.add(value)
     return active
 
 
-def pull_back(e: Guarded, value: Value, active: Container[int], supports: Supports) -> Cotangents:
+def pull_back(e: Guarded, value: Value, active: Container[Value], supports: Supports) -> Cotangents:
     """One cotangent an argument, given the value's own: None where it is zero, or not `active`.
 
     It is linear in `e`.  One with more or fewer components than its argument still has to `fit`.
@@ -105,20 +105,20 @@ def pull_back(e: Guarded, value: Value, active: Container[int], supports: Suppor
         raise CompilerError(f"operation {value.op!r} has no derivative rule")
     attrs = dict(value.attrs)
     return tuple(
-        _product(e, row, position, value, attrs, supports) if id(arg) in active else None
+        _product(e, row, position, value, attrs, supports) if arg in active else None
         for position, arg in enumerate(value.args)
     )
 
 
 def _through_selection(
-    e: Guarded, value: Value, active: Container[int], supports: Supports
+    e: Guarded, value: Value, active: Container[Value], supports: Supports
 ) -> Cotangents:
     """The cotangents of the arguments among which a row selects; all of an argument's at once."""
-    wrt = tuple({id(arg): arg for arg in value.args if id(arg) in active}.values())
-    below = {id(arg) for arg in value.args}
+    wrt = tuple(dict.fromkeys(arg for arg in value.args if arg in active))
+    below = set(value.args)
     found = sweep(((selection(value), e),), wrt, supports, below)
-    pulled = {id(arg): part for arg, part in zip(wrt, found, strict=True)}
-    return tuple(pulled.pop(id(arg), None) for arg in value.args)
+    pulled = dict(zip(wrt, found, strict=True))
+    return tuple(pulled.pop(arg, None) for arg in value.args)
 
 
 def _by_rule(e: Guarded, value: Value, row: Operation, supports: Supports) -> Cotangents:

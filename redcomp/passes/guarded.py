@@ -145,10 +145,9 @@ class Supports:
     """The supports of factors, each found once: a product selects where one of its factors does."""
 
     def __init__(self) -> None:
-        self._known: dict[int, Support | None] = {}
-        self._alive: list[Value] = []  # `_known` is keyed by id, so nothing in it may be freed
-        self._polynomials: dict[int, bool] = {}
-        self._selections: dict[int, Value] = {}
+        self._known: dict[Value, Support | None] = {}
+        self._polynomials: dict[Value, bool] = {}
+        self._selections: dict[Value, Value] = {}
 
     def times(self, e: Guarded, factor: Value | float, *, is_guard: bool = True) -> Guarded:
         """A derivative times a partial derivative, which may be infinite or NaN."""
@@ -177,10 +176,9 @@ class Supports:
         for part in topological([value], known=self._polynomials):
             row = OPERATIONS.get(part.op)
             is_one = part.op in _POLYNOMIAL or (row is not None and bool(row.moves))
-            of_those = all(self._polynomials[id(arg)] for arg in part.args)
-            self._polynomials[id(part)] = is_one and of_those
-            self._alive.append(part)
-        return self._polynomials[id(value)]
+            of_those = all(self._polynomials[arg] for arg in part.args)
+            self._polynomials[part] = is_one and of_those
+        return self._polynomials[value]
 
     def split(self, e: Guarded, part: Value) -> Guarded:
         """A derivative that a rule has made from that of `e`; what it multiplied by may select."""
@@ -197,16 +195,14 @@ class Supports:
         while stack:
             value = stack[-1]
             below = self._below(value)
-            missing = [part for part in below if id(part) not in self._known]
+            missing = [part for part in below if part not in self._known]
             stack.extend(missing)
             if not missing:
                 self._keep(stack.pop(), self._made(value, below))
-        return self._known[id(factor)]
+        return self._known[factor]
 
     def _keep(self, value: Value, support: Support | None) -> None:
-        if id(value) not in self._known:
-            self._known[id(value)] = support
-            self._alive.append(value)
+        self._known.setdefault(value, support)
 
     def _below(self, value: Value) -> tuple[Value, ...]:
         """The values on whose supports a value's own depends."""
@@ -216,14 +212,13 @@ class Supports:
             _, a, b = value.args
             return (b,) if _is(a, 0.0) else (a,) if _is(b, 0.0) else ()
         if value.op in OPERATIONS and OPERATIONS[value.op].selection is not None:
-            if id(value) not in self._selections:
-                self._selections[id(value)] = selection(value)
-                self._alive.append(value)
-            return (self._selections[id(value)],)
+            if value not in self._selections:
+                self._selections[value] = selection(value)
+            return (self._selections[value],)
         return ()
 
     def _made(self, value: Value, below: tuple[Value, ...]) -> Support | None:
-        supports = [self._known[id(part)] for part in below]
+        supports = [self._known[part] for part in below]
         if value.op == "select" and below:
             condition, a, _ = value.args
             (taken,), (inner,) = below, supports

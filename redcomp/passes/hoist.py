@@ -41,15 +41,15 @@ def hoist(nest: Nest, *, hoists_vectors: bool = True) -> Nest:
     Elements of long vectors are computed at each pair where there is no memory for the vectors.
     """
     hoister = _Hoister(nest, hoists_vectors)
-    done: dict[int, Value] = {}
+    done: dict[Value, Value] = {}
     for value in nest.pair_values:
-        args = tuple(hoister.operand(value, arg, done[id(arg)]) for arg in value.args)
-        done[id(value)] = value.with_args(args)
+        args = tuple(hoister.operand(value, arg, done[arg]) for arg in value.args)
+        done[value] = value.with_args(args)
     made = replace(
         nest,
-        guards=tuple(done[id(guard)] for guard in nest.guards),
-        adjusts=tuple(done[id(adjust)] for adjust in nest.adjusts),
-        steps=tuple(done[id(step)] for step in nest.steps),
+        guards=tuple(done[guard] for guard in nest.guards),
+        adjusts=tuple(done[adjust] for adjust in nest.adjusts),
+        steps=tuple(done[step] for step in nest.steps),
         uniform=tuple(hoister.hoisted["uniform"]),
         rows=tuple(hoister.hoisted["row"]),
         columns=tuple(hoister.hoisted["column"]),
@@ -59,12 +59,12 @@ def hoist(nest: Nest, *, hoists_vectors: bool = True) -> Nest:
 
 def without_unused(nest: Nest) -> Nest:
     """The nest without hoisted values that no pair needs."""
-    read = {id(value) for value in nest.pair_values}
+    read = set(nest.pair_values)
     return replace(
         nest,
-        uniform=tuple(h for h in nest.uniform if id(h.variable) in read),
-        rows=tuple(h for h in nest.rows if id(h.variable) in read),
-        columns=tuple(h for h in nest.columns if id(h.variable) in read),
+        uniform=tuple(h for h in nest.uniform if h.variable in read),
+        rows=tuple(h for h in nest.rows if h.variable in read),
+        columns=tuple(h for h in nest.columns if h.variable in read),
     )
 
 
@@ -78,16 +78,16 @@ class _Hoister:
             if value.op == "index"
         }
         self.hoisted: dict[str, list[Hoisted]] = {"uniform": [], "row": [], "column": []}
-        self.known: dict[int, Value] = {}
+        self.known: dict[Value, Value] = {}
         self.dtype = nest.dtype
 
     def operand(self, user: Value, arg: Value, rebuilt: Value) -> Value:
         """What `user` reads instead of `arg`: the argument itself or a hoisted variable."""
         if arg.dependence == user.dependence or _is_raw(arg):
             return rebuilt
-        if id(arg) in self.known:
-            return self.known[id(arg)]
-        loops = self.free[id(arg)]
+        if arg in self.known:
+            return self.known[arg]
+        loops = self.free[arg]
         can_keep = self.hoists_vectors and arg.dependence and len(loops) == 1
         if loops and not can_keep:
             return rebuilt
@@ -107,8 +107,8 @@ class _Hoister:
             made = variable(f"{name}{len(group)}", kind, len(group), type_)
             group.append(Hoisted(made, vector_map(stored, counter)))
             read = component(made, counter)
-        self.known[id(arg)] = _from_float(read, arg.dtype)
-        return self.known[id(arg)]
+        self.known[arg] = _from_float(read, arg.dtype)
+        return self.known[arg]
 
 
 def _to_float(value: Value, dtype: str) -> Value | None:

@@ -22,23 +22,23 @@ def jvp(output: Value, wrt: Sequence[Value], tangents: Sequence[Value]) -> Value
     A scalar tangent serves all components of its variable; those of a variable that comes twice
     add up.
     """
-    known: dict[int, Guarded] = {}
+    known: dict[Value, Guarded] = {}
     supports = Supports()
     for v, t in zip(wrt, tangents, strict=True):
         tangent = Guarded(t).fit(v.type)
-        known[id(v)] = known[id(v)].plus(tangent) if id(v) in known else tangent
+        known[v] = known[v].plus(tangent) if v in known else tangent
     for value in topological([output]):
-        if id(value) not in known:
-            moved = push_forward(value, [known.get(id(arg)) for arg in value.args], supports)
+        if value not in known:
+            moved = push_forward(value, [known.get(arg) for arg in value.args], supports)
             if moved is not None:
-                known[id(value)] = moved
-    moved = known.get(id(output))
+                known[value] = moved
+    moved = known.get(output)
     return zero(output.type) if moved is None else moved.settled()
 
 
 def push_forward(value: Value, tangents: Tangents, supports: Supports) -> Guarded | None:
     """The tangent of one operation's result, given those of its arguments (None: zero)."""
-    moving = {id(arg) for arg, t in zip(value.args, tangents, strict=True) if t is not None}
+    moving = {arg for arg, t in zip(value.args, tangents, strict=True) if t is not None}
     if not moving or not value.type.is_float:
         return None
     e = variable("cotangent", "parameter", 0, value.type)
@@ -50,4 +50,4 @@ def push_forward(value: Value, tangents: Tangents, supports: Supports) -> Guarde
     ]
     if not seeds:
         return None
-    return sweep(seeds, (e,), supports, known={id(value), *map(id, value.args)})[0]
+    return sweep(seeds, (e,), supports, known={value, *value.args})[0]

@@ -43,17 +43,17 @@ def is_linear(value: Value, wrt: Value) -> bool:
     """
     kernel = simplify(Kernel((), (Output(value),)), use_fast_math=True)
     value = kernel.outputs[0].value
-    linear = {id(wrt)}  # what depends on the variable, all of it linear
+    linear = {wrt}  # what depends on the variable, all of it linear
     for part in topological([value]):
-        if id(part) != id(wrt) and any(id(arg) in linear for arg in part.args):
+        if part is not wrt and any(arg in linear for arg in part.args):
             if not _keeps_linear(part, linear):
                 return False
-            linear.add(id(part))
-    return id(value) in linear or _is_zero(value)
+            linear.add(part)
+    return value in linear or _is_zero(value)
 
 
-def _keeps_linear(value: Value, linear: set[int]) -> bool:
-    active = [n for n, arg in enumerate(value.args) if id(arg) in linear]
+def _keeps_linear(value: Value, linear: set[Value]) -> bool:
+    active = [n for n, arg in enumerate(value.args) if arg in linear]
     zeros = [n for n, arg in enumerate(value.args) if _is_zero(arg)]
     types = tuple(arg.type for arg in value.args)
     choices = [active, sorted(active + zeros)] if zeros else [active]
@@ -83,11 +83,11 @@ def _is_linear_operation(
     ]
     value = Value(op, arguments, replace(result, dtype="f64"), attrs)
     pushed = push_forward(value, tangents, Supports())
-    moving = {id(arguments[n]) for n in positions}
+    moving = {arguments[n] for n in positions}
     if pushed is None:
         return False
     derivative = pushed.settled()
-    if any(id(part) in moving for part in topological([derivative])):
+    if any(part in moving for part in topological([derivative])):
         return False
     arrays = {v["name"]: _sample(op, n, v.type) for n, v in enumerate(arguments)}
     arrays |= {f"t{n}": arrays[f"a{n}"] for n in positions}
@@ -118,13 +118,11 @@ def acts_componentwise(value: Value, wrt: Value) -> bool:
     """
     if value.dim != wrt.dim:
         return False
-    known = {id(wrt): True}
+    known = {wrt: True}
     for v in topological([value], known=known):
-        active = [arg for arg in v.args if id(arg) in known]
+        active = [arg for arg in v.args if arg in known]
         if active:
             row = OPERATIONS.get(v.op)
             is_elementwise = row is not None and row.elementwise
-            known[id(v)] = is_elementwise and all(
-                known[id(arg)] and arg.dim == wrt.dim for arg in active
-            )
-    return known.get(id(value), True)
+            known[v] = is_elementwise and all(known[arg] and arg.dim == wrt.dim for arg in active)
+    return known.get(value, True)

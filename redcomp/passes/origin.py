@@ -38,15 +38,15 @@ def moved(total: Value) -> tuple[Value, Value] | None:
 
 def _in_one_column(value: Value) -> Value | None:
     """What the value is in the column that stands for all."""
-    done: dict[int, Value] = {}
+    done: dict[Value, Value] = {}
     for part in topological([value]):
         if part.op != "variable":
-            done[id(part)] = part.with_args(tuple(done[id(arg)] for arg in part.args))
+            done[part] = part.with_args(tuple(done[arg] for arg in part.args))
         elif part["kind"] == "j":
             name, position = f"{part['name']}.sample", part["position"]
-            done[id(part)] = variable(name, "j_sample", position, part.type)
+            done[part] = variable(name, "j_sample", position, part.type)
         elif part["kind"] == "parameter":
-            done[id(part)] = part
+            done[part] = part
         else:
             return None
-    return done[id(value)]
+    return done[value]

@@ -127,18 +127,18 @@ class _Needs:
 
     def __init__(self, nest: Nest) -> None:
         groups = (nest.states, nest.totals, nest.others)
-        numbers = {id(v): n for group in groups for n, v in enumerate(group)}
+        numbers = {v: n for group in groups for n, v in enumerate(group)}
         self.made_from = leaves_of(nest.values, numbers)
-        self.guards = [self.made_from[id(guard)] for guard in nest.guards]
+        self.guards = [self.made_from[guard] for guard in nest.guards]
         rules = (nest.starts, nest.adjusts, nest.steps, nest.merges, nest.joins)
         self.direct = [0] * len(nest.states)
         for rule in rules:
             for n, value in enumerate(rule):
-                self.direct[n] |= self.made_from[id(value)]
+                self.direct[n] |= self.made_from[value]
 
     def of(self, value: Value) -> frozenset[int]:
         """The states that must be carried for a value of totals."""
-        needed, waiting = 0, self.made_from[id(value)]
+        needed, waiting = 0, self.made_from[value]
         while waiting:
             needed |= waiting
             following = 0
@@ -195,8 +195,8 @@ def _with_states(nest: Nest, kept: list[int]) -> Nest:
     def chosen(values: tuple[Value, ...]) -> tuple[Value, ...]:
         return tuple(values[n] for n in kept) if values else ()
 
-    own = {id(nest.states[n]) for n in kept}
-    guards = tuple(g for g in nest.guards if any(id(v) in own for v in topological([g])))
+    own = {nest.states[n] for n in kept}
+    guards = tuple(g for g in nest.guards if any(v in own for v in topological([g])))
     return replace(
         nest,
         states=chosen(nest.states),

@@ -58,7 +58,7 @@ def prescale(program: P, primitives: Collection[str], *, negates_operands: bool 
     instructions can negate their operands.
     """
     prescaler = _Prescaler(program, primitives, 0 if negates_operands else 1)
-    made = program.map_roots(lambda root: prescaler.done[id(root)])
+    made = program.map_roots(lambda root: prescaler.done[root])
     samples = {
         (value.attrs, value.type): value
         for value in made.values
@@ -104,37 +104,35 @@ class _Product:
 
 
 class _Prescaler:
-    """Rebuilds values, arguments first; `done` has the new ones by the `id` of the old.
+    """Rebuilds values, arguments first; `done` has the new ones by the old.
 
-    `private` are those new values, by `id`, that have one user: they may be changed for it.
+    `private` are those new values that have one user: they may be changed for it.
     """
 
     def __init__(self, program: Program, primitives: Collection[str], negation: int) -> None:
         self.primitives, self.negation = primitives, negation
-        self.done: dict[int, Value] = {}
-        self.private: set[int] = set()
-        self.alive: list[Value] = []  # `private` is keyed by id, so nothing may be freed
+        self.done: dict[Value, Value] = {}
+        self.private: set[Value] = set()
         values = program.values
         loops = free_indices(values)
-        users = Counter(id(root) for root in program.roots)
-        inner: set[int] = set()  # products that are part of another one
+        users = Counter(program.roots)
+        inner: set[Value] = set()  # products that are part of another one
         for value in values:
-            used = {id(arg) for arg in value.args}
+            used = set(value.args)
             users.update(used)
             if _is_product(value) and not _is_square(value):
                 inner |= used
         for value in values:
-            made = value.with_args(tuple(self.done[id(arg)] for arg in value.args))
-            is_private = users[id(value)] == 1
-            is_inner = is_private and id(value) in inner
-            if _is_product(value) and not is_inner and not loops[id(value)]:
+            made = value.with_args(tuple(self.done[arg] for arg in value.args))
+            is_private = users[value] == 1
+            is_inner = is_private and value in inner
+            if _is_product(value) and not is_inner and not loops[value]:
                 made = self._multiplied(made)
-            self.done[id(value)] = self._keep(made, is_private)
+            self.done[value] = self._keep(made, is_private)
 
     def _keep(self, value: Value, is_private: bool = True) -> Value:
-        self.alive.append(value)
         if is_private:
-            self.private.add(id(value))
+            self.private.add(value)
         return value
 
     # -- products ----------------------------------------------------------------------------------
@@ -154,7 +152,7 @@ class _Prescaler:
         while stack:
             part, is_divisor = stack.pop()
             is_taken_apart = _is_product(part) and not _is_square(part)
-            if not is_taken_apart or not (part is value or id(part) in self.private):
+            if not is_taken_apart or not (part is value or part in self.private):
                 product.take(part, is_divisor)
             elif part.op == "negate":
                 product.number = -product.number
@@ -216,7 +214,7 @@ class _Prescaler:
         """value * k in no more operations a pair than `value`, or None."""
         if value.dependence | k.dependence != _PAIR:
             return value * k
-        if depth == 0 or id(value) not in self.private:
+        if depth == 0 or value not in self.private:
             return None
         rule = _RULES.get(value.op)
         made = None if rule is None else rule(self, value, k, depth - 1)
@@ -326,9 +324,9 @@ def _is_selection(value: Value) -> bool:
         part = stack.pop()
         if part.dependence != _PAIR:
             return True
-        if id(part) not in seen and (part.op == "negate" or part.op in _HOMOGENEOUS):
+        if part not in seen and (part.op == "negate" or part.op in _HOMOGENEOUS):
             stack.extend(part.args)
-        seen.add(id(part))
+        seen.add(part)
     return False
 
 

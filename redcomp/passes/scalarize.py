@@ -94,7 +94,7 @@ def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
     def following(values: tuple[Value, ...]) -> tuple[Value, ...]:
         """As `components`, but a state that stays as it is remains itself."""
         parts = (
-            carried["states"][id(v)] if v is state else scalarizer.components(v, most)
+            carried["states"][v] if v is state else scalarizer.components(v, most)
             for v, state, most in zip(values, nest.states, limits, strict=False)
         )
         return tuple(chain.from_iterable(parts))
@@ -127,19 +127,19 @@ def shortest_vector(nest: Nest) -> float:
     return min(chain(counters, states), default=math.inf)
 
 
-def _flat(parts: Mapping[int, tuple[Value, ...]]) -> tuple[Value, ...]:
+def _flat(parts: Mapping[Value, tuple[Value, ...]]) -> tuple[Value, ...]:
     return tuple(chain.from_iterable(parts.values()))
 
 
-def _split(variables: tuple[Value, ...], limits: tuple[int, ...]) -> dict[int, tuple[Value, ...]]:
-    """What each variable, by `id`, becomes: scalars, or one long vector; numbered anew."""
-    made: dict[int, tuple[Value, ...]] = {}
+def _split(variables: tuple[Value, ...], limits: tuple[int, ...]) -> dict[Value, tuple[Value, ...]]:
+    """What each variable becomes: scalars, or one long vector; numbered anew."""
+    made: dict[Value, tuple[Value, ...]] = {}
     count = 0
     for old, most in zip(variables, limits, strict=True):
         parts = old.dim if old.dim <= most else 1
         type_ = ir.Type(old.dtype, old.dim // parts)
         stem = old["name"].rstrip("0123456789")
-        made[id(old)] = tuple(
+        made[old] = tuple(
             ir.variable(f"{stem}{count + n}", old["kind"], count + n, type_) for n in range(parts)
         )
         count += parts
@@ -154,12 +154,13 @@ class _Scalarizer:
     scans     likewise, of those that are made in order
     """
 
-    def __init__(self, carried: Mapping[int, tuple[Value, ...]], unrolled: int, scans: int) -> None:
+    def __init__(
+        self, carried: Mapping[Value, tuple[Value, ...]], unrolled: int, scans: int
+    ) -> None:
         self._carried, self._unrolled, self._scans = carried, unrolled, scans
-        self._known: dict[tuple[int, object], Value] = {}
-        self._alive: list[Value] = []
+        self._known: dict[tuple[Value, object], Value] = {}
         self._intern = ir.Interner()
-        self._interned: set[int] = set()
+        self._interned: set[Value] = set()
         self._level = 0
         self._depth = 0
         self._made = 0
@@ -181,7 +182,7 @@ class _Scalarizer:
     def element(self, vector: Value, position: Position) -> Value:
         """One component of a value; keeps its own stack, so that chains may have any length."""
         place = self._place(vector, position)
-        key = self._key(vector, place)
+        key = (vector, place)
         if key not in self._known:
             if self._depth == _DEEPEST:
                 raise _WantedFirst(vector, place, self._level)
@@ -196,7 +197,7 @@ class _Scalarizer:
         stack = [(vector, place, self._level)]
         while stack:
             value, place, level = stack[-1]
-            key = self._key(value, place)
+            key = (value, place)
             missing = () if key in self._known else self._missing(value, place)
             if missing:
                 stack += [(arg, at, level) for arg, at in missing]
@@ -209,7 +210,6 @@ class _Scalarizer:
                         raise
                     stack.append((first.vector, first.place, first.level))
                     continue
-                self._alive.append(value)
             stack.pop()
 
     def _at_level(self, level: int, value: Value, place: Position) -> Value:
@@ -249,21 +249,19 @@ class _Scalarizer:
         if not isinstance(position, int) or vector.dim > self._scans:
             return component(self._scanned(vector, cell), position)
         for k in range(position + 1):
-            if (id(vector), k) not in self._known:
+            if (vector, k) not in self._known:
                 made = cell(lambda at: self.element(vector, at), k)
-                self._known[id(vector), k] = made
-                self._alive.append(vector)
-        return self._known[id(vector), position]
+                self._known[vector, k] = made
+        return self._known[vector, position]
 
     def _scanned(self, vector: Value, cell: Callable[[Reader, Position], Value]) -> Value:
         """The vector as the value of one loop."""
-        key = (id(vector), "scan")
+        key = (vector, "scan")
         if key not in self._known:
             counter = self._intern(ir.index(vector.dim, self._level))
             before = self._intern(ir.earlier(counter, vector.dtype))
             element = self._inside(counter, lambda k: cell(lambda at: component(before, at), k))
             self._known[key] = ir.scan(element, before, counter)
-            self._alive.append(vector)
             self._cells += vector.dim
             check_cells(self._cells)
         return self._known[key]
@@ -307,30 +305,27 @@ class _Scalarizer:
 
         Rules compute positions from the one they are given by a few operations, hence recursion.
         """
-        if id(position) not in self._interned:
+        if position not in self._interned:
             args = tuple(map(self._one_of_equal, position.args))
             position = self._intern(position.with_args(args))
-            self._interned.add(id(position))
+            self._interned.add(position)
         return position
-
-    def _key(self, value: Value, place: Position) -> tuple[int, object]:
-        return id(value), place if isinstance(place, int) else id(place)
 
     def _missing(self, value: Value, place: Position) -> list[tuple[Value, Position]]:
         if not _is_elementwise(value):
             return []
         wanted = [(arg, self._place(arg, place)) for arg in value.args]
-        return [(arg, at) for arg, at in wanted if self._key(arg, at) not in self._known]
+        return [(arg, at) for arg, at in wanted if (arg, at) not in self._known]
 
     def _make(self, value: Value, place: Position) -> Value:
         if value.op == "variable":
-            return self._read(self._carried.get(id(value), (value,)), place)
+            return self._read(self._carried.get(value, (value,)), place)
         if value.op in ("constant", "index"):
             return value
         if value.op == "broadcast":
             return self.element(value.args[0], 0)
         if _is_elementwise(value):
-            args = tuple(self._known[self._key(a, self._place(a, place))] for a in value.args)
+            args = tuple(self._known[a, self._place(a, place)] for a in value.args)
             return Value(value.op, args, ir.Type(value.dtype), value.attrs, value.span)
         rule = OPERATIONS[value.op].element if value.op in OPERATIONS else None
         if rule is None:

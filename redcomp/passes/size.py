@@ -50,13 +50,13 @@ def is_short(nest: Nest, most: int, primitives: Collection[str]) -> bool:
     )
 
 
-def written_out(roots: Iterable[Value], known: Container[int] = ()) -> int:
+def written_out(roots: Iterable[Value], known: Container[Value] = ()) -> int:
     """At least how many operations on scalars vectors become, none of them expanded.
 
     An operation that mixes components, a product of matrices for example, counts as its longest
     operand or result; `scalarize` counts what it makes of it.
 
-    Nothing is counted below a value whose `id` is `known`.
+    Nothing is counted below `known` values.
     """
     return sum(map(_components, topological(roots, known)))
 
@@ -78,12 +78,12 @@ def check_size(nest: Nest, primitives: Collection[str]) -> Nest:
     """
     roots, names = nest.roots, frozenset(primitives)
     free = free_indices(roots)
-    loops: dict[int, tuple[int, int]] = {}
+    loops: dict[Value, tuple[int, int]] = {}
     code = work = 0
 
     def cost(value: Value) -> tuple[int, int]:
         if value.op in STRUCTURAL:
-            return loops.get(id(value), (0, 0))
+            return loops.get(value, (0, 0))
         number = expanded_length(value, names)
         return number, number
 
@@ -93,9 +93,9 @@ def check_size(nest: Nest, primitives: Collection[str]) -> Nest:
             inside = topological(body, known=_Outside(free, loop_of(counter)))
             parts = [cost(part) for part in inside]
             of_loop = sum(c for c, _ in parts), counter["extent"] * sum(w for _, w in parts)
-            loops[id(value)] = of_loop
+            loops[value] = of_loop
             code, work = code + of_loop[0], max(work, of_loop[1])
-        elif not free[id(value)]:
+        elif not free[value]:
             code += cost(value)[0]
         if code > MAX_OPERATIONS:
             raise SizeError(f"becomes more than {MAX_OPERATIONS:,} operations")
@@ -105,15 +105,15 @@ def check_size(nest: Nest, primitives: Collection[str]) -> Nest:
 
 
 class _Outside:
-    """The values, by `id`, that are not in a loop."""
+    """The values that are not in a loop."""
 
     def __init__(
-        self, free: Mapping[int, frozenset[tuple[int, int]]], loop: tuple[int, int]
+        self, free: Mapping[Value, frozenset[tuple[int, int]]], loop: tuple[int, int]
     ) -> None:
         self.free, self.loop = free, loop
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, int) and self.loop not in self.free[key]
+        return isinstance(key, Value) and self.loop not in self.free[key]
 
 
 def check_values(count: int) -> None:

@@ -21,15 +21,14 @@ from redcomp.passes.jvp import Tangents, jvp, push_forward
 
 @dataclass(slots=True)
 class _Jacobian:
-    """diag(diagonal) + sum of outer(direction, weights), weights (the key) by their `id`."""
+    """diag(diagonal) + sum of outer(direction, weights), the directions by the weights."""
 
     diagonal: Guarded | None = None
-    outers: dict[int, tuple[Guarded, Guarded]] = field(default_factory=dict)
+    outers: dict[Guarded, Guarded] = field(default_factory=dict)
 
     def add(self, direction: Guarded, weights: Guarded) -> None:
-        known = self.outers.get(id(weights))
-        total = direction if known is None else known[0].plus(direction)
-        self.outers[id(weights)] = (total, weights)
+        known = self.outers.get(weights)
+        self.outers[weights] = direction if known is None else known.plus(direction)
 
 
 def trace(output: Value, wrt: Value, weights: Value) -> Value:
@@ -42,7 +41,7 @@ def trace(output: Value, wrt: Value, weights: Value) -> Value:
         return jvp(output, (wrt,), (weights,))
     jacobian = _Sweep(wrt).run(output)
     terms = [] if jacobian.diagonal is None else [jacobian.diagonal]
-    terms += [direction.times(factors) for direction, factors in jacobian.outers.values()]
+    terms += [direction.times(weights) for weights, direction in jacobian.outers.items()]
     if not terms:
         return zero(Type(output.dtype))
     weighted = Guarded(weights).fit(wrt.type).times(functools.reduce(Guarded.plus, terms))
@@ -57,25 +56,24 @@ class _Sweep:
         self.one = constant(1.0, wrt.dtype)
         self.supports = Supports()
         self.units: dict[int, Guarded] = {}
-        self.known = {id(wrt): _Jacobian(Guarded(broadcast(self.one, wrt.dim)))}
+        self.known = {wrt: _Jacobian(Guarded(broadcast(self.one, wrt.dim)))}
 
     def run(self, output: Value) -> _Jacobian:
         for value in topological([output]):
-            if id(value) not in self.known and any(id(arg) in self.known for arg in value.args):
-                self.known[id(value)] = self.forward(value)
-        return self.known.get(id(output), _Jacobian())
+            if value not in self.known and any(arg in self.known for arg in value.args):
+                self.known[value] = self.forward(value)
+        return self.known.get(output, _Jacobian())
 
     def forward(self, value: Value) -> _Jacobian:
-        arguments = [self.known.get(id(arg)) or _Jacobian() for arg in value.args]
+        arguments = [self.known.get(arg) or _Jacobian() for arg in value.args]
         result = _Jacobian()
         diagonals = [jacobian.diagonal for jacobian in arguments]
         if value.op in OPERATIONS and OPERATIONS[value.op].elementwise:
             result.diagonal = self.push(value, diagonals)
         elif any(diagonal is not None for diagonal in diagonals):
             self.mix(value, diagonals, result)
-        factors = {key: s for jacobian in arguments for key, (_, s) in jacobian.outers.items()}
-        for key, weights in factors.items():
-            tangents = [j.outers[key][0] if key in j.outers else None for j in arguments]
+        for weights in dict.fromkeys(key for jacobian in arguments for key in jacobian.outers):
+            tangents = [jacobian.outers.get(weights) for jacobian in arguments]
             direction = self.push(value, tangents)
             if direction is not None:
                 result.add(direction, weights)
@@ -105,7 +103,7 @@ class _Sweep:
     def pull(self, e: Guarded, value: Value, diagonals: Tangents) -> Guarded | None:
         """One row of the result's Jacobian."""
         self.count()
-        moving = {id(a) for a, d in zip(value.args, diagonals, strict=True) if d is not None}
+        moving = {a for a, d in zip(value.args, diagonals, strict=True) if d is not None}
         row: Guarded | None = None
         parts = pull_back(e, value, moving, self.supports)
         for arg, diagonal, part in zip(value.args, diagonals, parts, strict=True):

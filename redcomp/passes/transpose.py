@@ -18,7 +18,7 @@ _OTHER: dict[str, Kind] = {
 def transpose(kernel: Kernel) -> Kernel:
     """The same kernel with i-variables and j-variables exchanged; arrays stay as they are."""
     exchanged = {
-        id(v): variable(v["name"], _OTHER[v["kind"]], v["position"], v.type, v.span)
+        v: variable(v["name"], _OTHER[v["kind"]], v["position"], v.type, v.span)
         for v in kernel.params
     }
     return replace_variables(kernel, exchanged)

@@ -43,7 +43,7 @@ class ThreadMemory:
 
     def _place(self, code: Code, variable: Value, position: int | str, row: int) -> str:
         type_ = LLVM_TYPES[variable.dtype]
-        fixed = self.record.offsets[id(variable)] * self.stride + row * self.row_stride
+        fixed = self.record.offsets[variable] * self.stride + row * self.row_stride
         if isinstance(position, int):
             moved: int | str = position * self.stride
         else:

@@ -151,38 +151,38 @@ class _Costs:
         self.folds = [v for v in values if v.op == "fold" and v.dependence == I_BIT | J_BIT]
 
         def times(value: Value) -> int:
-            return math.prod(extent for _, extent in free[id(value)])
+            return math.prod(extent for _, extent in free[value])
 
         special = [v for v in operations if (v.op, v.dtype) in target.native]
         self.body = len(operations)
         self.special = sum(map(times, special))
         self.arithmetic = sum(map(times, operations)) - self.special
         self.arithmetic += sum(f.args[-1]["extent"] * times(f) for f in self.folds)
-        long = {id(p.variable) for p in slices(nest.pairs, "i", "j") if not p.is_short}
-        read = [v for v in values if v.op == "component" and id(v.args[0]) in long]
+        long = {p.variable for p in slices(nest.pairs, "i", "j") if not p.is_short}
+        read = [v for v in values if v.op == "component" and v.args[0] in long]
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words
         self.long_columns = sum(times(v) for v in read if v.dependence == J_BIT) * self.words
-        kept = [v for v in _operands_of_pairs(values) if not free[id(v)]]
+        kept = [v for v in _operands_of_pairs(values) if not free[v]]
         self.uniform = self.words * sum(v.dependence == 0 for v in kept)
         of_row = sum(v.dependence == I_BIT for v in kept)
         self.of_row = self.words * (self._carried() + of_row)
         self.of_column = self.words * _components(nest, *_OF_COLUMNS)
-        used = {id(arg): arg for step in nest.steps for arg in step.args if not arg.is_constant}
-        self.late_columns = self.words * sum(v.dependence == J_BIT for v in used.values())
+        used = {arg for step in nest.steps for arg in step.args if not arg.is_constant}
+        self.late_columns = self.words * sum(v.dependence == J_BIT for v in used)
         self.held = self.words * sum(
-            v.dependence == I_BIT | J_BIT and v.op != "variable" for v in used.values()
+            v.dependence == I_BIT | J_BIT and v.op != "variable" for v in used
         )
-        rare = topological(nest.adjusts, known={id(v) for v in values})
+        rare = topological(nest.adjusts, known=set(values))
         self.adjustment = sum(v.op not in STRUCTURAL for v in rare)
 
     def _carried(self) -> int:
         """Scalar states, and copies of those that the next values of others are made from."""
         adjusts = self.nest.adjusts
-        numbers = {id(s): n for n, s in enumerate(self.nest.states) if s.dim == 1}
+        numbers = {s: n for n, s in enumerate(self.nest.states) if s.dim == 1}
         made_from = leaves_of(adjusts, numbers)
         read = 0
         for n, adjust in enumerate(adjusts):
-            read |= made_from[id(adjust)] & ~(1 << n)
+            read |= made_from[adjust] & ~(1 << n)
         return len(numbers) + int(_COPIES_OF_ADJUSTED * read.bit_count())
 
     def blocks(self, few_rows: bool) -> Iterator[tuple[int, int]]:
@@ -237,14 +237,14 @@ class _Costs:
 
 def _operands_of_pairs(values: list[Value]) -> list[Value]:
     """Scalars that do not change with the column, and that are read for each pair."""
-    found = {
-        id(arg): arg
+    found = dict.fromkeys(
+        arg
         for value in values
         if value.dependence == I_BIT | J_BIT
         for arg in value.args
         if arg.dependence in (0, I_BIT) and arg.dim == 1 and not arg.is_constant
-    }
-    return list(found.values())
+    )
+    return list(found)
 
 
 def _components(nest: Nest, *kinds: str) -> int:
@@ -255,8 +255,8 @@ def _components(nest: Nest, *kinds: str) -> int:
 def _tile(nest: Nest, dtype: str) -> int:
     """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory."""
     definitions = [h.definition for h in nest.columns]
-    for_pairs = {id(part.variable) for part in slices(nest.pairs, *_OF_COLUMNS)}
+    for_pairs = {part.variable for part in slices(nest.pairs, *_OF_COLUMNS)}
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
-    words = 2 * _PADDING + sum((1 + (id(p.variable) in for_pairs)) * p.count for p in read)
+    words = 2 * _PADDING + sum((1 + (p.variable in for_pairs)) * p.count for p in read)
     columns = min(MOST_COLUMNS, SHARED_BYTES // (words * SIZES[dtype]))
     return columns - columns % 8 or max(1, columns)

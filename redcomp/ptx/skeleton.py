@@ -283,7 +283,7 @@ class _RunKernel(_Kernel):
 
     def _row(self, variable: Value, position: int | str, row: int, col: int) -> str:
         """Loads a component of what belongs to a row, from the copy if there is one."""
-        if id(variable) in self.long_rows.record.offsets:
+        if variable in self.long_rows.record.offsets:
             return self.long_rows.load(self.code, variable, position, row)
         return self.row(variable, position, row, col)
 
@@ -411,7 +411,7 @@ class _JoinKernel(_Kernel):
         code = self.code
 
         def load(variable: Value, position: int | str, _: int, col: int) -> str:
-            is_total = id(variable) in totals.record.offsets
+            is_total = variable in totals.record.offsets
             return (totals if is_total else others).load(code, variable, position, row)
 
         store_all(

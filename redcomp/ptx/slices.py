@@ -38,7 +38,7 @@ def slices(roots: Iterable[Value], *kinds: str) -> list[Slice]:
 
     A vector that is read at computed positions is needed as a whole.
     """
-    found: dict[int, Slice] = {}
+    found: dict[Value, Slice] = {}
     for value in topological(roots):
         if value.op == "component":
             vector, *computed = value.args
@@ -49,16 +49,16 @@ def slices(roots: Iterable[Value], *kinds: str) -> list[Slice]:
             continue
         variable = read.variable
         if variable.op == "variable" and variable["kind"] in kinds:
-            found[id(variable)] = found.get(id(variable), read).joined(read)
+            found[variable] = found.get(variable, read).joined(read)
     return list(found.values())
 
 
 def record_of(parts: Iterable[Slice]) -> Record:
     """A record of slices; its offsets are where component 0 would be."""
     listed = tuple(parts)
-    offsets: dict[int, int] = {}
+    offsets: dict[Value, int] = {}
     width = 0
     for part in listed:
-        offsets[id(part.variable)] = width - part.first
+        offsets[part.variable] = width - part.first
         width += part.count
     return Record(tuple(part.variable for part in listed), offsets, width)

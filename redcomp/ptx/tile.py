@@ -34,7 +34,7 @@ class Tile:
         self.first, self.column = "", ""  # of the tile, and of the step within it
         self.base = ""  # the tile's buffer
         self.known: dict[int, str] = {}  # components of the step's columns that have been loaded
-        self.vectors: dict[int, str] = {}  # pointers to long vectors of the step's first column
+        self.vectors: dict[Value, str] = {}  # pointers to long vectors of the step's first column
 
     def globals(self) -> str:
         """The declarations of shared memory."""
@@ -76,7 +76,7 @@ class Tile:
         if not (self.layout.numbers or self.parts.nest.columns):
             return
         prepared = self.layout.prepared
-        if any(p.count > _OWN_COPY and id(p.variable) in prepared for p in self._copied()):
+        if any(p.count > _OWN_COPY and p.variable in prepared for p in self._copied()):
             self.parts.barrier()
         base = self._buffer(buffer)
         with self._own_columns(count) as column:
@@ -98,8 +98,8 @@ class Tile:
 
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
             for pointer, kept in ((record, layout.columns), (staged, layout.staged)):
-                if id(variable) in kept.offsets:
-                    return self._load(pointer, variable, position, kept.offsets[id(variable)])
+                if variable in kept.offsets:
+                    return self._load(pointer, variable, position, kept.offsets[variable])
             return parts.component(variable, parts.vector(variable, number), position)
 
         def sample(variable: Value, position: int | str, row: int, col: int) -> str:
@@ -125,10 +125,10 @@ class Tile:
         code, variable = self.code, part.variable
         vector = self.parts.vector(variable, code.integer("add", first, column))
         source = code.at(vector, LLVM_TYPES[variable.dtype], part.first, space=GLOBAL)
-        if id(variable) in self.layout.staged.offsets:
-            record, offset = self._staged(column), self.layout.staged.offsets[id(variable)]
+        if variable in self.layout.staged.offsets:
+            record, offset = self._staged(column), self.layout.staged.offsets[variable]
         else:
-            record, offset = self._record(base, column), self.layout.columns.offsets[id(variable)]
+            record, offset = self._record(base, column), self.layout.columns.offsets[variable]
         place = code.at(record, LLVM_TYPES[variable.dtype], offset + part.first, space=SHARED)
         return source, place
 
@@ -158,7 +158,7 @@ class Tile:
         self.column = code.value(f"sext i32 {column} to i64")
         self.known = {}
         number = self.number(0)
-        self.vectors = {id(v): self.parts.vector(v, number) for v in layout.long_columns}
+        self.vectors = {v: self.parts.vector(v, number) for v in layout.long_columns}
         if not layout.width:
             return
         record = self._record(self.base, self.column)
@@ -187,9 +187,9 @@ class Tile:
     def load(self, variable: Value, position: int | str, row: int, col: int) -> str:
         """A component of what belongs to a column of the step."""
         layout = self.layout
-        offset = layout.columns.offsets.get(id(variable))
+        offset = layout.columns.offsets.get(variable)
         if offset is None:
-            vector = self.vectors[id(variable)]
+            vector = self.vectors[variable]
             return self.parts.component(variable, vector, position, col * variable.dim)
         if isinstance(position, int):
             return self._as(variable, self.known[col * layout.width + offset + position])
@@ -234,6 +234,6 @@ class Tile:
 
     def _store(self, record: str, variable: Value, operand: str) -> None:
         type_ = LLVM_TYPES[variable.dtype]
-        offset = self.layout.columns.offsets[id(variable)]
+        offset = self.layout.columns.offsets[variable]
         place = self.code.at(record, type_, offset, space=SHARED)
         self.code.store(type_, operand, place, self.layout.size, SHARED)

@@ -95,17 +95,17 @@ def excerpt(roots: Iterable[Value], culprit: Value, around: int = 2) -> str:
     """
     values = list(topological(roots))
     place = next((k for k, value in enumerate(values) if value is culprit), len(values))
-    near = {id(value) for value in values[max(0, place - around) : place + around + 1]}
-    shown = near | {id(arg) for arg in culprit.args}
-    names = {id(value): str(k) for k, value in enumerate(values)}
+    near = set(values[max(0, place - around) : place + around + 1])
+    shown = near | set(culprit.args)
+    names = {value: str(k) for k, value in enumerate(values)}
     lines, skipped = [], False
     for value in values:
-        if id(value) not in shown:
+        if value not in shown:
             skipped = True
             continue
         line = _line(value, names, (DIALECT + value.op, attributes_text(value.attrs)))
         mark = "> " if value is culprit else "  "
-        lines += ["  ..."] * skipped + [f"{mark}%{names[id(value)]} = {line}"]
+        lines += ["  ..."] * skipped + [f"{mark}%{names[value]} = {line}"]
         skipped = False
     return "\n".join(lines)
 
@@ -116,17 +116,17 @@ class _Printer:
         self.params, self.roots = shared[: len(params)], shared[len(params) :]
         has_loops = any(value.op in ("index", "earlier") for value in self.values)
         self.free = free_indices(self.roots) if has_loops else {}
-        self.names: dict[int, str] = {}
+        self.names: dict[Value, str] = {}
         self.taken: set[str] = set()
         self.lines: list[str] = []
         self.count = 0
         for root in self.roots:
-            if self.free.get(id(root), _OUTERMOST):
+            if self.free.get(root, _OUTERMOST):
                 raise CompilerError(f"{root.op} depends on a loop's index outside of the loop")
         for param in self.params:
-            if param.op != "variable" or id(param) in self.names:
+            if param.op != "variable" or param in self.names:
                 raise CompilerError(f"the parameters must be different variables, not {param}")
-            self.names[id(param)] = self.fresh(re.sub(r"\W", "_", param["name"], flags=re.ASCII))
+            self.names[param] = self.fresh(re.sub(r"\W", "_", param["name"], flags=re.ASCII))
 
     def fresh(self, wanted: str) -> str:
         """An identifier of MLIR's, not visible yet; values have numbers instead."""
@@ -145,7 +145,7 @@ class _Printer:
             ("names", _array([string_text(p["name"]) for p in params])),
             ("positions", attribute_text(tuple(p["position"] for p in params))),
         )
-        header = ", ".join(f"%{self.names[id(p)]}: {type_text(p.type)}" for p in params)
+        header = ", ".join(f"%{self.names[p]}: {type_text(p.type)}" for p in params)
         self.lines = [f'"{name}"() ({{', f"^bb0({header}):"]
         self.region(self.values, self.roots, _OUTERMOST, "  ")
         attributes = ", ".join(f"{key} = {text}" for key, text in sorted((*described, *lists)))
@@ -154,13 +154,13 @@ class _Printer:
 
     def region(
         self, values: Iterable[Value], roots: Sequence[Value], opened: _Loops, indent: str
-    ) -> list[int]:
-        """Print what the roots need and the open loops determine; the ids of what is printed."""
+    ) -> list[Value]:
+        """Print what the roots need and the open loops determine; what is printed."""
         names, free, lines = self.names, self.free, self.lines
         printed = []
         for value in values:
-            inside = free.get(id(value), _OUTERMOST)
-            if id(value) in names or (inside and not inside <= opened):
+            inside = free.get(value, _OUTERMOST)
+            if value in names or (inside and not inside <= opened):
                 continue
             if value.op in BINDERS:
                 text = self.loop(value, opened, indent)
@@ -168,11 +168,11 @@ class _Printer:
                 if value.op == "variable":
                     raise CompilerError(f"the parameters lack the variable {value['name']!r}")
                 text = _line(value, names, spell(value))
-            names[id(value)] = str(self.count)
-            printed.append(id(value))
+            names[value] = str(self.count)
+            printed.append(value)
             lines.append(f"{indent}%{self.count} = {text}")
             self.count += 1
-        operands = ", ".join([f"%{names[id(root)]}" for root in roots])
+        operands = ", ".join([f"%{names[root]}" for root in roots])
         types = ", ".join([type_text(root.type) for root in roots])
         lines.append(f'{indent}"{YIELD}"({operands}) : ({types}) -> ()')
         return printed
@@ -182,16 +182,16 @@ class _Printer:
         *operands, counter = value.args
         initial = operands[:1] if value.op == "fold" else []
         outside, self.lines = self.lines, []
-        name = self.names[id(counter)] = self.fresh("k")
+        name = self.names[counter] = self.fresh("k")
         roots = operands[len(initial) :]
         needed = topological(roots, known=self.names)
         inner = self.region(needed, roots, opened | {loop_of(counter)}, indent + "  ")
         body, self.lines = "\n".join(self.lines), outside
-        for local in (id(counter), *inner):
+        for local in (counter, *inner):
             del self.names[local]
         self.taken.remove(name)
         attributes = attributes_text((*value.attrs, *counter.attrs))
-        arguments = ", ".join(f"%{self.names[id(a)]}" for a in initial)
+        arguments = ", ".join(f"%{self.names[a]}" for a in initial)
         types = ", ".join(type_text(a.type) for a in initial)
         return (
             f'"{DIALECT}{value.op}"({arguments}) ({{\n{indent}^bb0(%{name}: index):\n{body}\n'
@@ -203,18 +203,16 @@ def _share(roots: Iterable[Value]) -> tuple[list[Value], list[Value]]:
     """The roots with one object for all values of equal structure; all those values, in order."""
     roots = tuple(roots)
     intern = Interner()
-    shared: dict[int, Value] = {}
+    shared: dict[Value, Value] = {}
     for value in topological(roots):
         args = value.args
-        shared[id(value)] = intern(
-            value.with_args(tuple([shared[id(a)] for a in args])) if args else value
-        )
-    unique = {id(value): value for value in shared.values()}
-    return [shared[id(root)] for root in roots], list(unique.values())
+        shared[value] = intern(value.with_args(tuple([shared[a] for a in args])) if args else value)
+    unique = dict.fromkeys(shared.values())
+    return [shared[root] for root in roots], list(unique)
 
 
-def _line(value: Value, names: Mapping[int, str], spelling: Spelling) -> str:
-    operands = ", ".join([f"%{names[id(arg)]}" for arg in value.args])
+def _line(value: Value, names: Mapping[Value, str], spelling: Spelling) -> str:
+    operands = ", ".join([f"%{names[arg]}" for arg in value.args])
     types = ", ".join([type_text(arg.type) for arg in value.args])
     return f'"{spelling[0]}"({operands}){spelling[1]} : ({types}) -> {type_text(value.type)}'
 

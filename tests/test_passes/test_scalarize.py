@@ -38,8 +38,8 @@ def scalar_kernel(kernel: Kernel) -> Kernel:
     """The kernel on scalars: its values are scalarized as if they were a nest's results."""
     nest = Nest(kernel.params, *((),) * 10, results=kernel.roots)
     made = scalarize(nest).results
-    done = {id(root): value for root, value in zip(kernel.roots, made, strict=True)}
-    return kernel.map_roots(lambda root: done[id(root)])
+    done = dict(zip(kernel.roots, made, strict=True))
+    return kernel.map_roots(lambda root: done[root])
 
 
 def check(before: str, after: str) -> None:
