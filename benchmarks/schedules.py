@@ -1,7 +1,7 @@
 """Compare schedules: `python -m benchmarks.schedules FORMULA ALIAS... [--blocks 4x2 1x1]`.
 
 Prints pairs a second of one thread (its own time, so that a busy machine disturbs it less) for each
-block of rows x columns; this is how the blocks in `redcomp.llvm_backend.schedule` were chosen.
+block of rows x columns; this is how the blocks in `redcomp.llvm_backend.host.schedule` were chosen.
 With `--unrolling 8 16`, for the chosen block of each number of components that are written out.
 `--order 2` measures the second derivative with respect to the first variable.
 """
@@ -17,8 +17,8 @@ import numpy as np
 
 from redcomp.compile import HostLowering
 from redcomp.numpy import Genred
-from redcomp.passes.scalarize import Unrolling
 from redcomp.runtime.tasks import whole
+from redcomp.target import Unrolling
 
 BLOCKS = ("1x1", "2x1", "4x1", "1x2", "2x2", "4x2", "3x3", "4x4", "5x3", "8x1")
 

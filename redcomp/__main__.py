@@ -16,11 +16,11 @@ from pathlib import Path
 
 from redcomp.compile import PASSES, Options, context_of, run_passes
 from redcomp.errors import ArgumentError, RedcompError
-from redcomp.frontend.genred import DTYPES
+from redcomp.frontend.reductions.genred import DTYPES
 from redcomp.ir import Kernel, Nest
 from redcomp.numpy import Genred
 from redcomp.ops.reductions import USUAL_SPELLINGS
-from redcomp.ptx.target import CAPABILITIES
+from redcomp.ptx.targets import CAPABILITIES
 from redcomp.text import TextError, parse_kernel, parse_nest, print_program
 from redcomp.text.spelling import NEST
 from redcomp.text.syntax import Reader

@@ -19,42 +19,39 @@ from typing import Any, ClassVar, Generic, TypeVar
 import llvmlite
 
 from redcomp import config
+from redcomp.abi import JOIN, RUN
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import ArgumentError, CompilerError, SizeError
-from redcomp.ir import BINDERS, Kernel, Listing, Nest, Value, free_indices, topological
+from redcomp.ir import BINDERS, STRUCTURAL, Kernel, Listing, Nest, Value, free_indices, topological
 from redcomp.limits import MAX_SCRATCH
-from redcomp.llvm_backend import jit
-from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
-from redcomp.llvm_backend.machine_code import LoopBody, pair_loop
-from redcomp.llvm_backend.schedule import Schedule, choose_schedule
-from redcomp.llvm_backend.target import Target, check_runs_here, host_target
+from redcomp.llvm_backend import code_generation
+from redcomp.llvm_backend.host.jit import Library
+from redcomp.llvm_backend.host.machine_code import LoopBody, pair_loop
+from redcomp.llvm_backend.host.schedule import Schedule, choose_schedule
+from redcomp.llvm_backend.host.skeleton import HostModule, host_module
+from redcomp.llvm_backend.host.targets import check_runs_here, host_target
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.contract import contract
 from redcomp.passes.cse import cse
-from redcomp.passes.expand import STRUCTURAL, expand, times
+from redcomp.passes.expand import expand, times
 from redcomp.passes.factor import factor
 from redcomp.passes.hoist import hoist
 from redcomp.passes.legal import legal
 from redcomp.passes.prescale import prescale
-from redcomp.passes.scalarize import Unrolling, scalarize, shortest_vector
+from redcomp.passes.scalarize import scalarize, shortest_vector
 from redcomp.passes.simplify import simplify
-from redcomp.passes.size import (
-    check_lines,
-    check_size,
-    check_states,
-    check_values,
-    is_short,
-)
+from redcomp.passes.size import check_lines, check_size, check_states, check_values, is_short
 from redcomp.ptx.assemble import ToolError
 from redcomp.ptx.ceiling import Ceiling, ideal
 from redcomp.ptx.costs import Cost, costs, description
 from redcomp.ptx.schedule import PlannedPart, PtxSchedule, plan
 from redcomp.ptx.skeleton import PtxModule, ptx_module
-from redcomp.ptx.target import gpu_target, is_gpu
+from redcomp.ptx.targets import gpu_target, is_gpu
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.gpu import GpuKernel
 from redcomp.runtime.host import HostKernel
+from redcomp.target import Target, Unrolling
 from redcomp.text import print_program
 from redcomp.verify import verify
 
@@ -290,13 +287,13 @@ class Lowering(Generic[S]):
     @cached_property
     def llvm(self) -> str:
         """The LLVM module after LLVM's optimiser."""
-        return jit.optimized_llvm(*self.given_llvm)
+        return code_generation.optimized_llvm(*self.given_llvm)
 
     @cached_property
     def asm(self) -> str:
         """The target's assembly: of the host, or PTX."""
         edited = self.edited_assembly
-        return jit.assembly(*self.given_llvm) if edited is None else edited
+        return code_generation.assembly(*self.given_llvm) if edited is None else edited
 
     @cached_property
     def stages(self) -> dict[str, str]:
@@ -380,7 +377,7 @@ class HostLowering(Lowering[Schedule]):
 
     @property
     def pair_loop(self) -> LoopBody:
-        """The innermost loop of the assembly, see `redcomp.llvm_backend.machine_code`.
+        """The innermost loop of the assembly, see `redcomp.llvm_backend.host.machine_code`.
 
         Of the first of several, where there are more states than one pair loop carries.
         """
@@ -412,7 +409,7 @@ class HostLowering(Lowering[Schedule]):
             )
 
     def generate(self) -> bytes:
-        return jit.compile_object(*self.given_llvm)
+        return code_generation.compile_object(*self.given_llvm)
 
     def load(self) -> HostKernel:
         """Compile, or fetch from a cache, and load; raises ArgumentError for another machine."""
@@ -424,7 +421,7 @@ class HostLowering(Lowering[Schedule]):
         code, was_cached = self.object_code()
         module, schedule = self.module, self.schedule
         kernel = HostKernel(
-            jit.Library(code, (RUN, JOIN)),
+            Library(code, (RUN, JOIN)),
             lanes=schedule.lanes,
             rows=schedule.rows,
             chunk=schedule.chunk,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from redcomp.frontend.genred import GenredBase
+from redcomp.frontend.reductions.genred import GenredBase
 
 
 class Genred(GenredBase):

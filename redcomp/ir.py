@@ -74,9 +74,15 @@ NUMPY_DTYPES: Mapping[str, type[np.generic]] = {
     "index": np.int64,
 }
 INTEGER_OF_WIDTH: Mapping[str, str] = {"f32": "i32", "f64": "i64"}
+# Bytes in memory.
+SIZES: Mapping[str, int] = {"f32": 4, "f64": 8, "i32": 4, "i64": 8}
 
 # Operations whose last argument is an `index` value that they bind.
 BINDERS = ("fold", "map", "scan")
+# Operations without arithmetic, which every target has.
+STRUCTURAL = frozenset(
+    {"variable", "constant", "index", "earlier", "component", "from_elements", *BINDERS}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,8 @@ from redcomp.errors import SizeError
 
 HOST = "the host"
 SCHEDULES_AND_SKELETONS = (
-    *("llvm_backend/schedule.py", "llvm_backend/host.py", "llvm_backend/pair_loop.py"),
-    *("llvm_backend/pair_step.py", "llvm_backend/pending.py"),
+    *(f"llvm_backend/host/{name}.py" for name in ("schedule", "skeleton", "pair_loop", "pending")),
+    "llvm_backend/pair_step.py",
     *("ptx/schedule.py", "ptx/skeleton.py"),
 )
 

@@ -20,8 +20,8 @@ from typing import Any, get_args
 
 from limit_examples import EXAMPLES
 
-from redcomp.frontend.builders import DERIVATIVES, VARIABLES, Builder
-from redcomp.frontend.lower import OPTIONAL_PARAMETER
+from redcomp.frontend.language.builders import DERIVATIVES, VARIABLES, Builder
+from redcomp.frontend.language.lower import OPTIONAL_PARAMETER
 from redcomp.numpy import Genred
 from redcomp.ops import SPELLINGS, Operation, ShapeError
 from redcomp.ops.reductions import REDUCTIONS, Reduction

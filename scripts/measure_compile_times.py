@@ -52,12 +52,12 @@ def times(formula: str, aliases: Sequence[str], wants_all: bool) -> list[float]:
     """Seconds of the first call, its gradient and that one's gradient, in this process."""
     import torch
 
-    from redcomp.llvm_backend import jit
-    from redcomp.llvm_backend.target import host_target
+    from redcomp.llvm_backend import code_generation
+    from redcomp.llvm_backend.host.targets import host_target
     from redcomp.torch import Genred
 
     target = host_target()
-    jit.compile_object("", target)  # starts LLVM
+    code_generation.compile_object("", target)  # starts LLVM
     arguments = []
     for alias in aliases:
         kind, dim = re.findall(r"V[ij]|Pm|[0-9]+", alias)[-2:]

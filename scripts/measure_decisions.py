@@ -13,12 +13,12 @@ import numpy as np
 
 from redcomp.compile import PIPELINE, Context, HostLowering, Options, lower, run_passes
 from redcomp.ir import Kernel, Output, Type, Value, topological, variable
-from redcomp.llvm_backend import jit
-from redcomp.llvm_backend.target import host_target
+from redcomp.llvm_backend import code_generation
+from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Operation, apply
-from redcomp.passes.scalarize import Unrolling
 from redcomp.runtime.tasks import LONG, whole
+from redcomp.target import Unrolling
 from redcomp.text import print_program
 
 GAUSSIAN = "Exp(-SqDist(x, y)) * b"
@@ -69,7 +69,7 @@ def loops() -> None:
         start = time.perf_counter()
         lowering = HostLowering(kernel, "f32", target, Options())
         text = lowering.module.text
-        jit.compile_object(text, lowering.target)
+        code_generation.compile_object(text, lowering.target)
         seconds = time.perf_counter() - start
         values = len(list(topological(lowering.nest.roots)))
         print(f"limit {limit}: {values} values, {len(text)} characters, {seconds:.3f} s")
@@ -84,7 +84,7 @@ def stages() -> None:
         times.append(time.perf_counter())
         text = lowering.module.text
         times.append(time.perf_counter())
-        jit.compile_object(text, lowering.target)
+        code_generation.compile_object(text, lowering.target)
         times.append(time.perf_counter())
         passes, module, llvm = (1e3 * (b - a) for a, b in pairwise(times))
         print(f"in {passes:.1f} ms, text {module:.1f} ms, LLVM {llvm:.1f} ms")
@@ -180,7 +180,7 @@ def limits() -> None:
         operations = sum(lowering.operations.values())
         text = lowering.module.text
         start = time.process_time()
-        jit.compile_object(text, lowering.target)
+        code_generation.compile_object(text, lowering.target)
         print(f"{operations} operations: {time.process_time() - start:.2f} s")
 
 

@@ -31,7 +31,7 @@ from redcomp.ir import Type, variable
 from redcomp.ops.approximate import ERRORS
 from redcomp.ops.table import OPERATIONS, Array, apply
 from redcomp.passes.expand import expand_value
-from redcomp.ptx.target import APPROXIMATE, gpu_target
+from redcomp.ptx.targets import APPROXIMATE, gpu_target
 
 PAGE = Path(__file__).parents[1] / "docs" / "fast-math.md"
 TABLES = PAGE.with_suffix(".json")

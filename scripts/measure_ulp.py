@@ -27,7 +27,7 @@ import mpmath
 import numpy as np
 
 from redcomp import config
-from redcomp.llvm_backend.target import host_target
+from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Array
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from redcomp import config
-from redcomp.llvm_backend.target import host_target
+from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 from redcomp.runtime.driver import driver
 

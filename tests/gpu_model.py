@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp.llvm_backend.layout import TASK_WORDS
-from redcomp.ptx.layout import JOB_WORDS, Launch
+from redcomp.abi import GPU_JOB, TASK, Launch
 from redcomp.runtime.driver import Device
 from redcomp.runtime.gpu import Queue
 
@@ -109,14 +108,14 @@ class ModelDriver:
     ) -> None:
         self.calls["launch"] += 1
         name = self._functions[function]
-        job = dict(zip(JOB_WORDS, words, strict=False))
+        job = dict(zip(GPU_JOB, words, strict=False))
         self.launches.append((name, device.number, blocks, stream, job))
         assert threads == self.kernel.threads
         assert 1 <= blocks <= job["tasks"]
         assert all(word % WORD == 0 for word in (job["partials"], job["workspace"]))
         if self.kernel.workspace_bytes:
             self._check(job["workspace"], blocks * self.kernel.workspace_bytes)
-        arrays = list(words)[len(JOB_WORDS) :]
+        arrays = list(words)[len(GPU_JOB) :]
         run = self._run if name == "redcomp_run" else self._join
         for task in range(job["tasks"]):
             entry, number = divmod(task, job["entry_tasks"])
@@ -146,7 +145,7 @@ class ModelDriver:
 
     def _join(self, job: dict[str, int], entry: int, number: int, arrays: list[int]) -> None:
         if job["table"]:
-            first, last, start, stop, _ = self._read(job["table"], number + 1, len(TASK_WORDS))[-1]
+            first, last, start, stop, _ = self._read(job["table"], number + 1, len(TASK))[-1]
         else:
             first, last = self._rows(job, number)
             start, stop = number * job["splits"], (number + 1) * job["splits"]
@@ -157,7 +156,7 @@ class ModelDriver:
         self, job: dict[str, int], number: int
     ) -> tuple[int, int, Iterator[tuple[int, int]], int]:
         if job["table"]:
-            words = self._read(job["table"], number + 1, len(TASK_WORDS))[-1].tolist()
+            words = self._read(job["table"], number + 1, len(TASK))[-1].tolist()
             first, last, start, stop, partial = words
             intervals = self._read(job["intervals"], stop, 2)[start:].tolist()
             assert last - first <= self.kernel.rows

@@ -13,7 +13,7 @@ from hostile_objects import THINGS, array, integers, thing
 from random_formulas import Choices, Grammar
 from reference_reductions import REDUCTIONS
 
-from redcomp.frontend.builders import BUILDERS
+from redcomp.frontend.language.builders import BUILDERS
 from redcomp.ops import SPELLINGS
 
 PREAMBLE = """\

@@ -18,7 +18,7 @@ import pytest
 import torch
 from ptxsim.driver import StandIn
 
-import redcomp.frontend.genred
+import redcomp.frontend.reductions.genred
 import redcomp.numpy
 import redcomp.numpy.genred
 import redcomp.ptx.schedule
@@ -114,7 +114,7 @@ def on_gpu(machine: str) -> Iterator[None]:
             patch.setitem(call.__kwdefaults__, "backend", "GPU")
         if machine == "tensors":
             patch.setattr(redcomp.torch.genred, "call", _call_on_device)
-        patch.setattr(redcomp.frontend.genred, "Options", _declining_fast_math)
+        patch.setattr(redcomp.frontend.reductions.genred, "Options", _declining_fast_math)
         yield
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from redcomp.llvm_backend import jit
-from redcomp.llvm_backend.target import Target
+from redcomp.llvm_backend import code_generation
+from redcomp.target import Target
 
 THREADS = 128
 
@@ -143,7 +143,9 @@ def _column(rows: int, c: int) -> Iterator[str]:
 
 def ptx_of(text: str, target: str) -> str:
     """The PTX that LLVM makes of a module."""
-    return jit.assembly(text, Target(target, "nvptx64-nvidia-cuda", target, "", 0, 0, frozenset()))
+    return code_generation.assembly(
+        text, Target(target, "nvptx64-nvidia-cuda", target, "", 0, 0, frozenset())
+    )
 
 
 _LOOPS = """

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redcomp.errors import FormulaError
-from redcomp.frontend.aliases import Alias, parse_alias, parse_aliases
+from redcomp.frontend.language.aliases import Alias, parse_alias, parse_aliases
 from redcomp.ir import Kind
 from redcomp.limits import MAX_DIM
 

@@ -17,14 +17,16 @@ from mpmath import mpf
 
 from redcomp.interpret import interpret
 from redcomp.ir import Type, variable
-from redcomp.ops import (
-    approximate,
+from redcomp.ops import approximate
+from redcomp.ops.expansions import (
     error_function,
-    expansions,
     exponential,
     logarithm,
     powers,
     trigonometric,
+)
+from redcomp.ops.expansions import (
+    shared as expansions,
 )
 from redcomp.ops.table import Array
 

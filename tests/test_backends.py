@@ -16,9 +16,9 @@ from torch.autograd import forward_ad
 import redcomp
 import redcomp.numpy
 import redcomp.torch
+from redcomp.abi import Launch
 from redcomp.errors import ArgumentError
-from redcomp.frontend.backends import GPU_BACKENDS
-from redcomp.ptx.layout import Launch
+from redcomp.frontend.reductions.backends import GPU_BACKENDS
 from redcomp.runtime import driver as drivers
 from redcomp.runtime.driver import Device, DeviceError, use
 from redcomp.runtime.gpu import Copies, GpuKernel

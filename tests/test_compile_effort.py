@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from redcomp import compile as compiler
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.numpy import Genred
 
 Formula = Callable[[int], str]

@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 import pytest
 
-from redcomp.frontend.aliases import KIND_OF_CONSTRUCTOR
-from redcomp.frontend.builders import BUILDERS
+from redcomp.frontend.language.aliases import KIND_OF_CONSTRUCTOR
+from redcomp.frontend.language.builders import BUILDERS
 from redcomp.ops import SPELLINGS
 from redcomp.ops.reductions import REDUCTIONS_BY_SPELLING
 from redcomp.ops.table import Section
@@ -94,6 +94,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 )
 def test_internals_name_every_module(layer: str) -> None:
     page = (ROOT / "docs" / "internals" / f"{layer}.md").read_text(encoding="utf-8")
-    modules = {file.stem for file in (ROOT / "redcomp" / layer).glob("*.py")} - {"__init__"}
+    modules = {file.stem for file in (ROOT / "redcomp" / layer).rglob("*.py")} - {"__init__"}
     assert modules
     assert not {name for name in modules if f"`{name}" not in page}

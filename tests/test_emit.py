@@ -19,9 +19,9 @@ from redcomp.compile import HostLowering
 from redcomp.config import ConfigError
 from redcomp.errors import ArgumentError, CompilerError
 from redcomp.explain import explain
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.interpret import interpret
-from redcomp.llvm_backend.target import host_target
+from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 from redcomp.runtime.tasks import whole
 from redcomp.text import TextError

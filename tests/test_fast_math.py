@@ -17,15 +17,25 @@ import pytest
 from redcomp.compile import Lowering
 from redcomp.errors import ArgumentError, CompilerError
 from redcomp.interpret import interpret
-from redcomp.ir import I_BIT, Block, Type, Value, elementwise, free_indices, topological, variable
+from redcomp.ir import (
+    I_BIT,
+    STRUCTURAL,
+    Block,
+    Type,
+    Value,
+    elementwise,
+    free_indices,
+    topological,
+    variable,
+)
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter
-from redcomp.llvm_backend.target import Target
 from redcomp.numpy import Genred
 from redcomp.ops.approximate import ERRORS
 from redcomp.ops.table import OPERATIONS, Array, apply
-from redcomp.passes.expand import STRUCTURAL, expand_value
-from redcomp.ptx.target import APPROXIMATE, CAPABILITIES, TRIPLE, gpu_target
+from redcomp.passes.expand import expand_value
+from redcomp.ptx.targets import APPROXIMATE, CAPABILITIES, TRIPLE, gpu_target
+from redcomp.target import Target
 from redcomp.verify import verify
 
 ROOT = Path(__file__).parents[1]

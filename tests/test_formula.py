@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redcomp.errors import FormulaError
-from redcomp.frontend.formula import (
+from redcomp.frontend.language.formula import (
     Binary,
     Call,
     List,

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redcomp import config
-from redcomp.frontend.ranges import read_ranges
-from redcomp.ptx.layout import Launch
+from redcomp.abi import Launch
+from redcomp.frontend.reductions.ranges import read_ranges
 from redcomp.runtime import driver as drivers
 from redcomp.runtime import gpu
 from redcomp.runtime.driver import Device, DeviceError

@@ -1,7 +1,7 @@
-"""Which module may import which, and what all of them do without: needs no backend.
+"""Which module may import which, and how long functions are: needs no backend.
 
-A module imports from its own layer or from a lower one; a new module has
-to be given its place here.
+A module imports from its own room, from rooms of lower floors, and from no other room of its own
+floor; a new room has to be given its place here.
 """
 
 from __future__ import annotations
@@ -16,22 +16,30 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "redcomp"
 
-# The top-level modules and packages of each layer, lowest first; "" is redcomp/__init__.py.
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("concurrency", "config", "errors", "trust", "limits", "arguments"),
-    ("ir",),
-    ("ops",),
-    ("interpret", "text", "verify"),
+# The rooms of each floor, lowest first, by their dotted names in redcomp; "" is redcomp/__init__.py
+# and what it defines.  A module belongs to the room with the longest name that its own begins with.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "concurrency", "trust", "limits", "abi", "frontend"),
+    ("config", "arguments", "ir"),
+    ("ops", "target"),
+    ("interpret", "text"),
+    ("verify",),
     ("passes",),
-    ("llvm_backend",),
-    ("ptx",),
+    ("frontend.language", "llvm_backend"),
+    ("llvm_backend.host", "ptx"),
     ("runtime",),
-    ("compile", "dump"),
+    ("dump",),
+    ("compile",),
     ("explain",),
-    ("frontend",),
-    ("genred", "numpy", "torch", "", "__main__"),
+    ("frontend.reductions",),
+    ("frontend.solvers",),
+    ("numpy", "torch"),
+    ("genred",),
+    ("",),
+    ("__main__",),
 )
-RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+LONGEST_FUNCTION = 50
 
 OPTIONAL = ("cuda", "matplotlib", "torch")
 
@@ -62,27 +70,30 @@ def imported(source: str, module: str, *, is_package: bool = False) -> Iterator[
         yield from (name for name in names if name.split(".")[0] == "redcomp")
 
 
-def layer_of(module: str) -> str:
-    """The top-level module or package of a dotted name; "" for redcomp itself and names in it."""
-    name = module.split(".")[1] if "." in module else ""
-    is_module = (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir()
-    return name if is_module or name in RANKS else ""
+def room_of(name: str) -> str:
+    """The room of a dotted name: of a module, or of what a module defines."""
+    parts = name.split(".")[1:]
+    while parts and ".".join(parts) not in FLOOR_OF:
+        parts.pop()
+    return ".".join(parts)
 
 
 def violations(source: str, module: str, *, is_package: bool = False) -> list[str]:
-    """The imports of a module that point to a higher layer."""
-    own = RANKS[layer_of(module)]
+    """The imports of a module that do not point to its own room or to a lower floor."""
+    own = room_of(module)
     names = imported(source, module, is_package=is_package)
-    return [name for name in names if RANKS[layer_of(name)] > own]
+    return [
+        name for name in names if room_of(name) != own and FLOOR_OF[room_of(name)] >= FLOOR_OF[own]
+    ]
 
 
 def package_files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def test_every_module_has_a_layer() -> None:
-    unplaced = {layer_of(module_name(path)) for path in package_files()} - RANKS.keys()
-    assert not unplaced, f"give these a place in LAYERS: {sorted(unplaced)}"
+def test_every_module_has_a_room() -> None:
+    without = [m for m in map(module_name, package_files()) if not room_of(m) and m != "redcomp"]
+    assert not without, f"give these a place in FLOORS: {without}"
 
 
 @pytest.mark.parametrize("path", package_files(), ids=module_name)
@@ -105,13 +116,77 @@ def test_imports_point_downwards(path: Path) -> None:
         ("redcomp.ir", "from .text import parse", ["redcomp.text.parse"]),
         ("redcomp.ops.table", "from ..passes import grad", ["redcomp.passes.grad"]),
         ("redcomp.ops.table", "from . import arithmetic\nfrom .. import ir", []),
-        ("redcomp.frontend.lower", "from redcomp.passes.grad import grad\nimport numpy", []),
-        ("redcomp.numpy", "from redcomp import Genred", []),
+        ("redcomp.frontend.language", "from redcomp.passes.grad import grad\nimport numpy", []),
+        ("redcomp.ptx.tile", "import redcomp.llvm_backend.code, redcomp.ptx.layout", []),
+        (
+            "redcomp.ptx.tile",
+            "from redcomp.llvm_backend.host.layout import Layout",
+            ["redcomp.llvm_backend.host.layout.Layout"],
+        ),
+        (
+            "redcomp.passes.cse",
+            "from redcomp.llvm_backend import code",
+            ["redcomp.llvm_backend.code"],
+        ),
+        ("redcomp.numpy", "from redcomp import Genred", ["redcomp.Genred"]),
         ("redcomp.text", "from redcomp import Genred", ["redcomp.Genred"]),
     ],
 )
 def test_checker_sees_each_form_of_import(module: str, source: str, expected: list[str]) -> None:
     assert violations(source, module) == expected
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The modules that a module imports when it is itself imported."""
+    source = path.read_text(encoding="utf-8")
+    found = set()
+    for name in imported_at_once(source, module_name(path), is_package=path.name == "__init__.py"):
+        while not ((PACKAGE.parent / name.replace(".", "/")).with_suffix(".py").exists()):
+            if (PACKAGE.parent / name.replace(".", "/")).is_dir() or "." not in name:
+                break
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return found - {module_name(path)}
+
+
+def imported_at_once(source: str, module: str, *, is_package: bool) -> Iterator[str]:
+    """What is imported outside of functions, and not for types only."""
+    tree = ast.parse(source)
+    kept = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    yield from imported(ast.unparse(ast.Module(list(kept), [])), module, is_package=is_package)
+
+
+def test_no_circle_of_imports() -> None:
+    known = {module_name(path): modules_imported(path) for path in package_files()}
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, " -> ".join((*above[above.index(module) :], module))
+        if module not in done:
+            for other in known[module]:
+                visit(other, (*above, module))
+            done.add(module)
+
+    for module in known:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("path", package_files(), ids=module_name)
+def test_functions_are_short(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    long = [
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and code_lines(node) > LONGEST_FUNCTION
+    ]
+    assert long == []
+
+
+def code_lines(function: ast.FunctionDef) -> int:
+    """The lines of a function's body, without its documentation."""
+    lines = [node.end_lineno or node.lineno for node in function.body]
+    begin = lines[0] if ast.get_docstring(function) else function.body[0].lineno - 1
+    return lines[-1] - begin
 
 
 @pytest.mark.parametrize("module", ["redcomp", "redcomp.numpy"])

@@ -17,8 +17,8 @@ from agreement import assert_close
 from reference import Tensor, declared, spread, terms
 
 from redcomp.errors import FormulaError
-from redcomp.frontend.aliases import parse_aliases
-from redcomp.frontend.lower import lower_formula
+from redcomp.frontend.language.aliases import parse_aliases
+from redcomp.frontend.language.lower import lower_formula
 from redcomp.interpret import interpret
 from redcomp.ir import topological
 from redcomp.torch import Genred

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redcomp.errors import FormulaError
-from redcomp.frontend import builders
-from redcomp.frontend.aliases import parse_aliases
-from redcomp.frontend.exact import fold, rounded
-from redcomp.frontend.lower import Lowered, lower_formula, lower_formulas
+from redcomp.frontend.language import builders
+from redcomp.frontend.language.aliases import parse_aliases
+from redcomp.frontend.language.exact import fold, rounded
+from redcomp.frontend.language.lower import Lowered, lower_formula, lower_formulas
 from redcomp.interpret import interpret
 from redcomp.ir import Value, topological
 from redcomp.limits import MAX_BITS, MAX_OPERATIONS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redcomp.llvm_backend.machine_code import pair_loop
+from redcomp.llvm_backend.host.machine_code import pair_loop
 
 # A loop over blocks of rows; in it a loop over columns that rarely runs another loop.
 GUARDED = """

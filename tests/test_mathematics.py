@@ -15,7 +15,7 @@ import pytest
 
 from redcomp.interpret import interpret
 from redcomp.ir import Type, Value, constant, elementwise, topological, variable
-from redcomp.ops.expansions import expand_scale
+from redcomp.ops.expansions.shared import expand_scale
 from redcomp.ops.table import OPERATIONS, Array, Operation, apply
 from redcomp.passes.expand import expand_value
 from redcomp.passes.grad import gradients

@@ -15,7 +15,7 @@ import pytest
 
 from redcomp import compile as compiler
 from redcomp.concurrency import Latest
-from redcomp.llvm_backend import jit
+from redcomp.llvm_backend.host import jit
 from redcomp.numpy import Genred
 from redcomp.runtime import host
 from redcomp.runtime.tasks import grain, whole

@@ -17,7 +17,7 @@ import pytest
 
 from redcomp import compile as compiler
 from redcomp.concurrency import Latest, cached_property, on_deep_stack, once
-from redcomp.llvm_backend import jit
+from redcomp.llvm_backend import code_generation
 from redcomp.numpy import Genred
 
 pytestmark = pytest.mark.slow
@@ -97,16 +97,16 @@ def test_children_forked_during_compilations_compile_and_call() -> None:
 
 
 @posix
-@pytest.mark.parametrize("lock", ["jit._lock", "jit._llvmlite_lock"])
+@pytest.mark.parametrize("lock", ["lock", "_llvmlite_lock"])
 def test_a_fork_waits_until_no_thread_is_inside_of_llvm(lock: str) -> None:
     output = run_script(
         f"""
-        from redcomp.llvm_backend import jit
+        from redcomp.llvm_backend import code_generation
 
         taken, released = threading.Event(), []
 
         def hold():
-            with {lock}:
+            with code_generation.{lock}:
                 taken.set()
                 time.sleep(0.2)
                 released.append(True)
@@ -233,9 +233,9 @@ def test_ctrl_c_ends_a_long_call_and_the_next_one_is_right(name: str, threads: s
 def test_ctrl_c_during_a_compilation_leaves_it_to_end() -> None:
     output = run_script(
         """
-        from redcomp.llvm_backend import jit
+        from redcomp.llvm_backend import code_generation
 
-        compile_object, begun = jit.compile_object, threading.Event()
+        compile_object, begun = code_generation.compile_object, threading.Event()
 
         def slow(text, target):
             begun.set()
@@ -243,7 +243,7 @@ def test_ctrl_c_during_a_compilation_leaves_it_to_end() -> None:
             compiled.append(1)
             return compile_object(text, target)
 
-        compiled, jit.compile_object = [], slow
+        compiled, code_generation.compile_object = [], slow
         made = redcomp.numpy.Genred("(x | y)", ALIASES, axis=1)
 
         def interrupt():
@@ -268,13 +268,13 @@ def test_ctrl_c_during_a_compilation_leaves_it_to_end() -> None:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modules that LLVM compiles; nothing is taken from a cache."""
     texts: list[str] = []
-    compile_object = jit.compile_object
+    compile_object = code_generation.compile_object
 
     def count(text: str, target: Any) -> bytes:
         texts.append(text)
         return compile_object(text, target)
 
-    monkeypatch.setattr(jit, "compile_object", count)
+    monkeypatch.setattr(code_generation, "compile_object", count)
     monkeypatch.setenv("REDCOMP_CACHE_DIR", "off")
     monkeypatch.setattr(compiler, "_on_host", Latest(compiler.KEPT_KERNELS))
     return texts

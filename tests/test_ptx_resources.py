@@ -10,13 +10,13 @@ import dense_reductions
 import pytest
 from operation_cases import Case, apart, cases
 
+from redcomp.abi import JOIN, RUN, kernel_name
 from redcomp.compile import GpuLowering
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.numpy import Genred
 from redcomp.ops import OPERATIONS, SPELLINGS
 from redcomp.ops.reductions import Reduction
 from redcomp.ptx.assemble import assemble
-from redcomp.ptx.layout import JOIN, RUN, kernel_name
 
 pytestmark = [pytest.mark.ptxas, pytest.mark.slow]
 

@@ -26,7 +26,7 @@ import redcomp
 import redcomp.numpy
 from redcomp import config
 from redcomp.errors import ArgumentError
-from redcomp.frontend.ranges import read_ranges
+from redcomp.frontend.reductions.ranges import read_ranges
 from redcomp.runtime.tasks import Blocks, Grain
 from redcomp.torch import Genred
 

@@ -22,7 +22,7 @@ import redcomp
 import redcomp.numpy
 import redcomp.torch
 from redcomp.errors import ArgumentError
-from redcomp.frontend.shapes import full_shapes
+from redcomp.frontend.reductions.shapes import full_shapes
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import torch
 import redcomp.numpy
 import redcomp.torch
 from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError, SolverError
-from redcomp.frontend.kernel_solve import KernelSolveBase
+from redcomp.frontend.solvers.kernel_solve import KernelSolveBase
 
 GAUSS = "Exp(-SqDist(x,y)*g)*a"
 COLUMNS = ["x=Vi(3)", "y=Vj(3)", "a=Vj(2)", "g=Pm(1)"]

@@ -14,9 +14,9 @@ from benchmarks.cases import Case
 from benchmarks.competitors import formula_of
 from benchmarks.gpu.cases import GpuCase
 from redcomp.compile import GpuLowering
-from redcomp.frontend.genred import DTYPES
+from redcomp.frontend.reductions.genred import DTYPES
 from redcomp.ir import topological
-from redcomp.llvm_backend.schedule import FEW_ROWS
+from redcomp.llvm_backend.host.schedule import FEW_ROWS
 from redcomp.ptx.assemble import assemble, disassemble
 from redcomp.ptx.ceiling import Ceiling, Gpu, ceiling
 from redcomp.ptx.sass import pair_loop

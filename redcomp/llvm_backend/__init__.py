@@ -1,1 +1,1 @@
-"""From nests of loops to LLVM: targets as data, one emitter, the host's skeleton, the JIT."""
+"""What every target shares: the emitter, a step of the pair loop, and how LLVM spells things."""

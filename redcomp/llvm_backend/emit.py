@@ -14,31 +14,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from redcomp.errors import CompilerError
-from redcomp.ir import (
-    I_BIT,
-    J_BIT,
-    Kind,
-    Type,
-    Value,
-    constant,
-    loop_of,
-    topological,
-    variable,
-)
+from redcomp.ir import I_BIT, J_BIT, Kind, Type, Value, constant, loop_of, topological, variable
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term
-from redcomp.llvm_backend.spelling import float_of_width, literal, table_text, vector_type
-from redcomp.llvm_backend.target import (
+from redcomp.llvm_backend.spelling import (
     CONVERSIONS,
     INSTRUCTIONS,
     INTRINSICS,
     LLVM_TYPES,
-    TABLE,
-    Native,
-    Target,
+    float_of_width,
+    literal,
+    table_text,
+    vector_type,
 )
 from redcomp.passes.expand import expand_value
+from redcomp.target import TABLE, Native, Target
 
 Loops = frozenset[tuple[int, int]]
 # (variable, position, row, column) to the operand that holds the component

@@ -10,11 +10,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from redcomp.ir import I_BIT, Nest, Value, leaves_of, topological
-from redcomp.llvm_backend.components import (
-    by_counter,
-    component_of,
-    read_by,
-)
+from redcomp.llvm_backend.components import by_counter, component_of, read_by
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.memory import Memory
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from redcomp.ir import Value
 from redcomp.llvm_backend.code import Code
-from redcomp.llvm_backend.target import LLVM_TYPES
+from redcomp.llvm_backend.spelling import LLVM_TYPES
 
 # Up to so many components are added up without a loop.
 _UNROLLED = 8

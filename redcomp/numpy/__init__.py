@@ -1,11 +1,6 @@
 """redcomp for NumPy: the names of `pykeops.numpy`."""
 
-from redcomp.numpy.generic import (
-    generic_argkmin,
-    generic_argmin,
-    generic_logsumexp,
-    generic_sum,
-)
+from redcomp.numpy.generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from redcomp.numpy.genred import Genred
 from redcomp.numpy.solve import KernelSolve
 

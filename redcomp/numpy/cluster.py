@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp.frontend import cluster as shared
+from redcomp.frontend.solvers import cluster as shared
 
 __all__ = [
     "cluster_centroids",

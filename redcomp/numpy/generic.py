@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redcomp.frontend.generic import GenericFunctions
+from redcomp.frontend.reductions.generic import GenericFunctions
 from redcomp.numpy.genred import Genred
 
 __all__ = ["generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]

@@ -10,11 +10,11 @@ import numpy as np
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
-from redcomp.frontend.backends import copies_on_gpu, device_number, wants_gpu
-from redcomp.frontend.calls import check_count, check_integers
-from redcomp.frontend.genred import GenredBase
-from redcomp.frontend.pair_reduction import PairReduction, Parameter
-from redcomp.frontend.shapes import NUMBERS, number, prepare_read
+from redcomp.frontend.reductions.backends import copies_on_gpu, device_number, wants_gpu
+from redcomp.frontend.reductions.calls import check_count, check_integers
+from redcomp.frontend.reductions.genred import GenredBase
+from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter
+from redcomp.frontend.reductions.shapes import NUMBERS, number, prepare_read
 
 __all__ = ["Genred"]
 
@@ -65,8 +65,8 @@ class Genred(GenredBase):
         do; the result has them all, and an index counts within its entry of the batch.
 
         ranges: six integer arrays that name the blocks of pairs to visit (see
-        `redcomp.frontend.ranges`), the same ones for each entry of a batch.  Rows without any pair
-        get the reduction's neutral element.
+        `redcomp.frontend.reductions.ranges`), the same ones for each entry of a batch.  Rows
+        without any pair get the reduction's neutral element.
 
         backend: "auto" and "CPU" compute on the host; "GPU" (or "GPU_1D", "GPU_2D", and so on, as
         KeOps calls its own) computes with copies of the arrays on an NVIDIA GPU, number `device_id`

@@ -9,10 +9,10 @@ import numpy as np
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
-from redcomp.frontend.calls import check_count
-from redcomp.frontend.conjugate_gradients import SolveInfo
-from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
-from redcomp.frontend.shapes import Shape
+from redcomp.frontend.reductions.calls import check_count
+from redcomp.frontend.reductions.shapes import Shape
+from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
+from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.numpy.genred import Genred, as_arrays
 
 __all__ = ["KernelSolve"]

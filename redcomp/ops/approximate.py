@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from redcomp.ir import Value, compare, elementwise, fma, select
-from redcomp.ops.expansions import LOG2_E, format_of, magnitude, nearest, polynomial
-from redcomp.ops.powers import signed_power
+from redcomp.ops.expansions.powers import signed_power
+from redcomp.ops.expansions.shared import LOG2_E, format_of, magnitude, nearest, polynomial
+from redcomp.ops.expansions.trigonometric import HALF_PI_PARTS
 from redcomp.ops.table import Array, Operation, register
-from redcomp.ops.trigonometric import HALF_PI_PARTS
 
 LN2 = 0.6931471805599453
 TURNS = 0.15915494309189535

@@ -22,7 +22,7 @@ from redcomp.ir import (
     select,
 )
 from redcomp.ops import approximate
-from redcomp.ops.expansions import copy_sign, expand_scale, format_of, magnitude
+from redcomp.ops.expansions.shared import copy_sign, expand_scale, format_of, magnitude
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0,))

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from redcomp.ir import Value, compare, constant, select
-from redcomp.ops import (
-    approximate,
+from redcomp.ops import approximate
+from redcomp.ops.arithmetic import floor_by_rounding
+from redcomp.ops.expansions import (
     error_function,
     exponential,
     logarithm,
@@ -22,8 +23,7 @@ from redcomp.ops import (
     rounding,
     trigonometric,
 )
-from redcomp.ops.arithmetic import floor_by_rounding
-from redcomp.ops.expansions import at_least
+from redcomp.ops.expansions.shared import at_least
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0, -1.5, 1.5))

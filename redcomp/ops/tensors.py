@@ -14,15 +14,7 @@ import numpy as np
 
 from redcomp.ir import Value
 from redcomp.ops.access import Access, Position, quotient
-from redcomp.ops.table import (
-    LIST_PARAMETERS,
-    Array,
-    Domain,
-    Operation,
-    ShapeError,
-    apply,
-    register,
-)
+from redcomp.ops.table import LIST_PARAMETERS, Array, Domain, Operation, ShapeError, apply, register
 
 PAIR = Domain(((-2.0, 2.0), (-2.0, 2.0)))
 

@@ -11,13 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from redcomp.ir import (
-    Value,
-    broadcast,
-    compare,
-    constant,
-    select,
-)
+from redcomp.ir import Value, broadcast, compare, constant, select
 from redcomp.ops.access import (
     VECTOR,
     VECTORS,
@@ -236,24 +230,47 @@ def _first_extremum(array: Array, better: Callable[[Array, Array], Array]) -> Ar
     return place[..., None]
 
 
-def _extrema(name: str, spelling: str, predicate: str) -> tuple[Operation, Operation]:
-    better = np.greater if predicate == "ogt" else np.less
-    word = "largest" if predicate == "ogt" else "smallest"
+def _extremum(access: Access, f: Value, predicate: str) -> Value:
     winner = "greater_of" if predicate == "ogt" else "less_of"
+    return access.fold(winner, None, lambda n: (access.element(f, n),), f.dim)
 
-    def place_of(f: Array) -> Array:
-        return _first_extremum(f, better).astype(f.dtype)
+
+def _value_row(name: str, spelling: str, predicate: str) -> Operation:
+    """The row of an extremum."""
+    better, word = _EXTREMA[predicate]
 
     def value_of(f: Array) -> Array:
         return np.take_along_axis(f, _first_extremum(f, better), axis=-1)
 
-    def extremum(access: Access, f: Value) -> Value:
-        return access.fold(winner, None, lambda n: (access.element(f, n),), f.dim)
+    def pullback(e: Value, value: Value) -> tuple[Value | None, ...]:
+        (f,) = value.args
+        is_there = compare("une", apply("one_hot", apply(f"arg{name}", f), n=f.dim), 0.0)
+        return (select(is_there, e, 0.0),)
 
-    def place(access: Access, value: Value, k: Position) -> Value:
+    return vector_row(
+        name,
+        spelling,
+        1,
+        f"{word} component; NaN counts only as the first component",
+        value_of,
+        one_component,
+        lambda access, value, k: _extremum(access, value.args[0], predicate),
+        pullback,
+        gradient="to the first extremum",
+    )
+
+
+def _position_row(name: str, spelling: str, predicate: str) -> Operation:
+    """The row of an extremum's position."""
+    better, word = _EXTREMA[predicate]
+
+    def position_of(f: Array) -> Array:
+        return _first_extremum(f, better).astype(f.dtype)
+
+    def position(access: Access, value: Value, k: Position) -> Value:
         # The smallest position that holds the extremum; none does if component 0 is NaN.
         (f,) = value.args
-        best = extremum(access, f)
+        best = _extremum(access, f, predicate)
         nowhere = constant(float(f.dim), f.dtype)
 
         def candidate(n: Position) -> tuple[Value, ...]:
@@ -263,40 +280,28 @@ def _extrema(name: str, spelling: str, predicate: str) -> tuple[Operation, Opera
         first = access.fold("less_of", None, candidate, f.dim)
         return select(compare("oeq", first, nowhere), 0.0, first)
 
-    def pullback(e: Value, value: Value) -> tuple[Value | None, ...]:
-        (f,) = value.args
-        is_there = compare("une", apply("one_hot", apply(f"arg{name}", f), n=f.dim), 0.0)
-        return (select(is_there, e, 0.0),)
-
-    return (
-        vector_row(
-            name,
-            spelling,
-            1,
-            f"{word} component; NaN counts only as the first component",
-            value_of,
-            one_component,
-            lambda access, value, k: extremum(access, value.args[0]),
-            pullback,
-            gradient="to the first extremum",
-        ),
-        vector_row(
-            f"arg{name}",
-            f"Arg{spelling}",
-            1,
-            f"position of the (first) {word} component, as a number",
-            place_of,
-            one_component,
-            place,
-            lambda e, value: (None,),
-            gradient="0",
-        ),
+    return vector_row(
+        f"arg{name}",
+        f"Arg{spelling}",
+        1,
+        f"position of the (first) {word} component, as a number",
+        position_of,
+        one_component,
+        position,
+        lambda e, value: (None,),
+        gradient="0",
     )
 
 
+# By the comparison that the extremum wins: the same in NumPy, and its name.
+_EXTREMA = {"ogt": (np.greater, "largest"), "olt": (np.less, "smallest")}
+
+
 register(
-    *_extrema("max", "Max", "ogt"),
-    *_extrema("min", "Min", "olt"),
+    _value_row("max", "Max", "ogt"),
+    _position_row("max", "Max", "ogt"),
+    _value_row("min", "Min", "olt"),
+    _position_row("min", "Min", "olt"),
     Operation(
         "any_of",
         1,

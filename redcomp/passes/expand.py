@@ -15,6 +15,7 @@ from typing import NamedTuple
 from redcomp.errors import CompilerError
 from redcomp.ir import (
     BINDERS,
+    STRUCTURAL,
     Attribute,
     Interner,
     Listing,
@@ -27,10 +28,6 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.ops.table import OPERATIONS
-
-STRUCTURAL = frozenset(
-    {"variable", "constant", "index", "earlier", "component", "from_elements", *BINDERS}
-)
 
 
 def expand(program: P, primitives: Collection[str]) -> P:

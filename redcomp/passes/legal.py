@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from redcomp.errors import CompilerError
-from redcomp.ir import P
-from redcomp.passes.expand import STRUCTURAL
+from redcomp.ir import STRUCTURAL, P
 
 _VECTORS = ("variable", "map", "scan", "earlier", "from_elements")
 

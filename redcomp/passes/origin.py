@@ -12,7 +12,16 @@ out of range, it is 0: then nothing is moved.
 
 from __future__ import annotations
 
-from redcomp.ir import J_BIT, Value, compare, constant, elementwise, select, topological, variable
+from redcomp.ir import (
+    J_BIT,
+    Value,
+    compare,
+    constant,
+    elementwise,
+    select,
+    topological,
+    variable,
+)
 
 # Origins are below the root of the largest number, so that nothing overflows for being moved.
 _LIMITS = {"f32": 2.0**63, "f64": 2.0**511}

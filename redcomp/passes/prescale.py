@@ -25,17 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from redcomp.ir import (
-    I_BIT,
-    J_BIT,
-    P,
-    Program,
-    Value,
-    constant,
-    elementwise,
-    fma,
-    free_indices,
-)
+from redcomp.ir import I_BIT, J_BIT, P, Program, Value, constant, elementwise, fma, free_indices
 from redcomp.passes.expand import emits
 from redcomp.passes.origin import moved
 

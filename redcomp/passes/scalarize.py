@@ -9,9 +9,8 @@ computed in both.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
@@ -21,38 +20,7 @@ from redcomp.ir import Nest, Value, component, from_elements, vector_map
 from redcomp.ops.access import Position, Reader
 from redcomp.ops.table import OPERATIONS
 from redcomp.passes.size import check_cells, check_values
-
-# Above this many components a loop replaces straight-line code, unless a target says otherwise: the
-# accumulators of a wider result would not fit into the 16 or 32 vector registers that a host has.
-UNROLLED = 16
-# A loop over fewer cells costs a multiple of what they do, because each waits for those before it.
-SCANS_UNROLLED = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Unrolling:
-    """Vectors of at most so many components are written out.
-
-    operands  those that are computed
-    states    those that are carried from pair to pair and change with each
-    lists     those that are carried and change rarely
-    scans     those whose components are made from earlier ones
-    """
-
-    operands: int = UNROLLED
-    states: int = UNROLLED
-    lists: int = UNROLLED
-    scans: int = SCANS_UNROLLED
-
-    def writes_out_less(self, other: Unrolling) -> bool:
-        """Whether it makes a loop of anything that the other writes out."""
-        return any(map(operator.lt, astuple(self), astuple(other)))
-
-    @property
-    def longest(self) -> int:
-        """Longer vectors are never written out."""
-        return max(self.operands, self.states, self.lists, self.scans)
-
+from redcomp.target import Unrolling
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Mapping
 
 from redcomp.errors import SizeError
-from redcomp.ir import BINDERS, Nest, Value, free_indices, loop_of, topological
+from redcomp.ir import BINDERS, STRUCTURAL, Nest, Value, free_indices, loop_of, topological
 from redcomp.limits import (
     MAX_CELLS,
     MAX_LINES,
@@ -21,7 +21,7 @@ from redcomp.limits import (
     MAX_WORK,
     MAX_WRITTEN_OUT,
 )
-from redcomp.passes.expand import STRUCTURAL, expanded_length, measure
+from redcomp.passes.expand import expanded_length, measure
 from redcomp.passes.partition import partition
 
 # Where a kernel has one nest, its pair loops together are kept below this many operations, which

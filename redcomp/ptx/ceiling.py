@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redcomp.errors import CompilerError
-from redcomp.ptx.target import APPROXIMATE
+from redcomp.ptx.targets import APPROXIMATE
 
 WARP = 32
 REGISTERS = 65536  # 32-bit registers of a multiprocessor, for every target

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from redcomp.abi import RUN, kernel_name
 from redcomp.ptx.assemble import Resources, assemble, disassemble
 from redcomp.ptx.ceiling import Ceiling, Occupancy, ceiling, occupancy
-from redcomp.ptx.layout import RUN, kernel_name
 from redcomp.ptx.sass import PairLoop, pair_loop
 
 # Those that are listed; what is computed once a warp, and branches, are the rest.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from redcomp.ir import Nest
-from redcomp.llvm_backend.layout import ALIGNMENT, Record, in_memory
-from redcomp.llvm_backend.schedule import SIZES
+from redcomp.abi import ALIGNMENT
+from redcomp.ir import SIZES, Nest
+from redcomp.llvm_backend.records import Record, in_memory
 from redcomp.ptx.schedule import PtxSchedule
 from redcomp.ptx.slices import Slice, record_of, slices
 
@@ -14,53 +12,6 @@ from redcomp.ptx.slices import Slice, record_of, slices
 VECTOR_BYTES = 16
 # Totals of all rows of a thread that may stay in registers while pairs are reduced, of 32 bits.
 _TOTAL_REGISTERS = 16
-
-# The first parameters of both kernels; all have 64 bits.  Pointers to outputs, then to arguments,
-# follow.  A dense call has no table: its tasks are blocks of rows times parts of the columns.
-JOB_WORDS = (
-    "tasks",  # of all entries of the batch
-    "entry_tasks",  # of one entry
-    "rows",  # of an entry
-    "columns",  # of an entry
-    "splits",  # parts that the columns are split into, without a table
-    "split_columns",  # columns of such a part, but for the last one
-    "table",  # pointer to the records of one entry's tasks (`llvm_backend.layout.TASK_WORDS`), or 0
-    "intervals",  # pointer to pairs of columns, as on the host; read where there is a table
-    "entries",  # pointer to a row for each entry: bytes from each pointer to its array; or 0
-    "partials",  # pointer to the totals that are to be joined
-    "entry_partials",  # tasks of an entry that leave their totals to be joined
-    "workspace",  # pointer to what blocks keep in memory, each its part
-    "second_axis",  # vectors on the second axis of arrays of pairs
-)
-JOB_WORD = {name: n for n, name in enumerate(JOB_WORDS)}
-
-
-RUN, JOIN = "redcomp_run", "redcomp_join"
-
-
-def kernel_name(kernel: str, part: int) -> str:
-    """The name of a part's `RUN` or `JOIN` kernel."""
-    return f"{kernel}_{part}" if part else kernel
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """What the runtime has to know of the kernels that compute a part of the results.
-
-    threads          of a block
-    rows             that a block reduces together: a task holds at most so many
-    tile             columns that are prepared at a time; parts of the columns are whole tiles
-    partial_bytes    of the totals that a task leaves to be joined
-    workspace_bytes  that a block keeps in memory; 0 if none
-    can_split        whether totals of parts of the columns can be joined
-    """
-
-    threads: int
-    rows: int
-    tile: int
-    partial_bytes: int
-    workspace_bytes: int = 0
-    can_split: bool = True
 
 
 class Layout:

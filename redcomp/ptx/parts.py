@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from redcomp.ir import ARGUMENT_KINDS, I_BIT, Value, free_indices
+from redcomp.abi import GPU_JOB
+from redcomp.ir import ARGUMENT_KINDS, I_BIT, SIZES, Value, free_indices
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
-from redcomp.llvm_backend.layout import Record
+from redcomp.llvm_backend.records import Record
 from redcomp.llvm_backend.samples import is_last_nearer
-from redcomp.llvm_backend.schedule import SIZES
-from redcomp.llvm_backend.target import LLVM_TYPES, Target
-from redcomp.ptx.layout import JOB_WORDS, Layout
+from redcomp.llvm_backend.spelling import LLVM_TYPES
+from redcomp.ptx.layout import Layout
 from redcomp.ptx.schedule import PlannedPart
+from redcomp.target import Target
 
 GLOBAL, SHARED = 1, 3
 
@@ -89,7 +90,7 @@ class KernelParts:
         """The text of the kernel, its code complete."""
         words = [
             f"ptr addrspace({GLOBAL}) %{word}" if word in _POINTER_WORDS else f"i64 %{word}"
-            for word in JOB_WORDS
+            for word in GPU_JOB
         ]
         arrays = [f"ptr addrspace({GLOBAL}) %array{n}" for n in range(self.array_count)]
         body = "\n".join(self.code.lines)

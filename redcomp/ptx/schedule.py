@@ -7,13 +7,21 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redcomp.ir import I_BIT, J_BIT, Nest, Value, free_indices, leaves_of, topological
-from redcomp.llvm_backend.layout import scans_of
-from redcomp.llvm_backend.schedule import SIZES
-from redcomp.llvm_backend.target import Target
-from redcomp.passes.expand import STRUCTURAL
+from redcomp.ir import (
+    I_BIT,
+    J_BIT,
+    SIZES,
+    STRUCTURAL,
+    Nest,
+    Value,
+    free_indices,
+    leaves_of,
+    topological,
+)
+from redcomp.llvm_backend.records import scans_of
 from redcomp.passes.partition import Part, partition
 from redcomp.ptx.slices import slices
+from redcomp.target import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,20 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from redcomp.abi import GPU_JOB, JOIN, RUN, TASK, Launch, kernel_name
 from redcomp.errors import SizeError
-from redcomp.ir import Value, constant
+from redcomp.ir import SIZES, Value, constant
 from redcomp.limits import MAX_WORKSPACE
 from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
-from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS, scans_of
 from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.pair_step import PairStep
-from redcomp.llvm_backend.schedule import SIZES
-from redcomp.llvm_backend.target import LLVM_TYPES, Target
-from redcomp.ptx.layout import JOB_WORDS, JOIN, RUN, Launch, kernel_name
+from redcomp.llvm_backend.records import scans_of
+from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.parts import GLOBAL, NO_UNROLLING, KernelParts, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.tile import Tile
+from redcomp.target import Target
 
 # Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
 # C++ Programming Guide, technical specifications.
@@ -91,7 +91,7 @@ def ptx_module(parts: Sequence[PlannedPart], outputs: int, dtype: str, target: T
 
 def _check_limits(kernel: KernelParts) -> None:
     """Refuse what no GPU takes."""
-    parameters = 8 * (len(JOB_WORDS) + kernel.array_count)
+    parameters = 8 * (len(GPU_JOB) + kernel.array_count)
     if parameters > MOST_PARAMETER_BYTES:
         raise SizeError(
             f"has {kernel.array_count} arguments and results, too many for a GPU, whose kernels "
@@ -133,9 +133,9 @@ class _Kernel(KernelParts):
         self.has_table = code.value(f"icmp ne ptr addrspace({GLOBAL}) %table, null")
         computed = self.computed_task(number)
         with code.when(self.has_table, [("i64", operand) for operand in computed]) as words:
-            first = code.integer("mul", number, len(TASK_WORDS))
+            first = code.integer("mul", number, len(TASK))
             for n, name in enumerate(("first", "last", "start", "stop", "partial")):
-                words[n] = self.word_at("%table", first, TASK_WORD[name])
+                words[n] = self.word_at("%table", first, TASK[name])
         return _Task(*words)
 
     def computed_task(self, number: str) -> tuple[str, ...]:

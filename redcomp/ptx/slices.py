@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from redcomp.ir import Value, topological
-from redcomp.llvm_backend.layout import Record
-from redcomp.llvm_backend.schedule import SIZES
+from redcomp.ir import SIZES, Value, topological
+from redcomp.llvm_backend.records import Record
 
 # More 32-bit words of a vector are not kept close to the arithmetic: in registers, shared memory.
 MOST_WORDS = 64

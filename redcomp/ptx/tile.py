@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import gcd
 
-from redcomp.ir import J_BIT, Value
+from redcomp.ir import J_BIT, SIZES, Value
 from redcomp.llvm_backend.components import by_kind
-from redcomp.llvm_backend.schedule import SIZES
-from redcomp.llvm_backend.target import LLVM_TYPES
+from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.layout import VECTOR_BYTES
 from redcomp.ptx.parts import GLOBAL, SHARED, KernelParts
 from redcomp.ptx.slices import Slice

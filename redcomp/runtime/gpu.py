@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from redcomp.abi import GPU_JOB, JOIN, RUN, Launch, kernel_name
 from redcomp.limits import MAX_WORKSPACE
-from redcomp.ptx.layout import JOB_WORD, JOIN, RUN, Launch, kernel_name
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.driver import Device, DeviceError, Driver
 from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
@@ -37,7 +37,7 @@ _ALIGNMENT = 256  # of what is cut out of one allocation; cuMemAlloc's own
 _KEPT = 64
 
 # The words that a plan knows come first: those before the entries' offsets.
-_PLANNED = JOB_WORD["entries"]
+_PLANNED = GPU_JOB["entries"]
 
 Allocate = Callable[[int], tuple[int, object]]
 

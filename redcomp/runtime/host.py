@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from redcomp import config
-from redcomp.llvm_backend.host import JOIN, RUN
-from redcomp.llvm_backend.jit import Library
-from redcomp.llvm_backend.layout import ALIGNMENT, JOB_WORD, JOB_WORDS, STOPPED
+from redcomp.abi import ALIGNMENT, HOST_JOB, JOIN, RUN, STOPPED
+from redcomp.llvm_backend.host.jit import Library
 from redcomp.runtime import threads
 from redcomp.runtime.tasks import Blocks, Integers, Plan, grain
 from redcomp.runtime.words import words
@@ -28,8 +27,8 @@ SHARED_OPERATIONS = 20_000_000
 TILE_OPERATIONS = 1_000_000_000
 
 _FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
-_NEXT_TASK, _TASKS, _ENTRIES = (JOB_WORD[word] for word in ("next_task", "tasks", "entries"))
-_POINTERS = 8 * len(JOB_WORDS)  # where pointers follow the job's words: one row, without a batch
+_NEXT_TASK, _TASKS, _ENTRIES = (HOST_JOB[word] for word in ("next_task", "tasks", "entries"))
+_POINTERS = 8 * len(HOST_JOB)  # where pointers follow the job's words: one row, without a batch
 
 
 # Of scratch memory, for each thread.  Fresh memory costs nothing beside a call that needs more.
@@ -127,7 +126,7 @@ class HostKernel:
         if offsets is None:
             job[_ENTRIES] = address + _POINTERS
         else:
-            pointers = offsets + np.array(values[len(JOB_WORDS) :], np.int64)
+            pointers = offsets + np.array(values[len(HOST_JOB) :], np.int64)
             job[_ENTRIES] = pointers.ctypes.data
         run, size = self._run, self._scratch_bytes
         if plan.is_shared:

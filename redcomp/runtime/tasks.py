@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp.llvm_backend.layout import TASK_WORD, TASK_WORDS
+from redcomp.abi import TASK
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
@@ -57,7 +57,7 @@ class Plan:
     is_long     whether it may take so long that somebody interrupts it
     rows        that a task holds at most
     partials    the tasks of an entry that leave their totals to be joined
-    tasks       (tasks, words): a record each, of `TASK_WORDS`
+    tasks       (tasks, words): a record each, of `TASK`
     intervals   (intervals, 2): the columns of the tasks
     joins       (joins, words): the tasks that join what others left
     prepared    what machines have made of it, by machine, to be kept as long
@@ -210,7 +210,7 @@ def _count_within(sizes: Integers) -> Integers:
 
 def _records(**words: Integers) -> Integers:
     """Records of the task table from their columns."""
-    table = np.empty((len(words["first"]), len(TASK_WORDS)), np.int64)
+    table = np.empty((len(words["first"]), len(TASK)), np.int64)
     for name, values in words.items():
-        table[:, TASK_WORD[name]] = values
+        table[:, TASK[name]] = values
     return table

@@ -1,11 +1,6 @@
 """redcomp for PyTorch: the names of `pykeops.torch`, with autograd of any order."""
 
-from redcomp.torch.generic import (
-    generic_argkmin,
-    generic_argmin,
-    generic_logsumexp,
-    generic_sum,
-)
+from redcomp.torch.generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from redcomp.torch.genred import Genred
 from redcomp.torch.solve import KernelSolve
 

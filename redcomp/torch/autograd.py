@@ -13,10 +13,10 @@ import torch
 from torch.autograd import forward_ad
 
 from redcomp.concurrency import cached_property
-from redcomp.frontend.calls import Call, prepare, sizes
-from redcomp.frontend.pair_reduction import PairReduction, remembered
-from redcomp.frontend.ranges import Ranges
-from redcomp.frontend.tables import Read, without_reads
+from redcomp.frontend.reductions.calls import Call, prepare, sizes
+from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
+from redcomp.frontend.reductions.ranges import Ranges
+from redcomp.frontend.reductions.tables import Read, without_reads
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.mapped import by_vmap, check_transform, with_mapped_first
 from redcomp.torch.memory import check_memory, check_nothing_records, check_plain

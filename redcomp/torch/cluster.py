@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from redcomp.frontend import cluster as shared
+from redcomp.frontend.solvers import cluster as shared
 from redcomp.torch.dynamo import untraced
 
 __all__ = [

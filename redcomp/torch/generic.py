@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redcomp.frontend.generic import GenericFunctions
+from redcomp.frontend.reductions.generic import GenericFunctions
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.genred import Genred
 

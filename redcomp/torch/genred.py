@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.backends import device_number, wants_gpu
-from redcomp.frontend.calls import check_count, check_integers, sizes
-from redcomp.frontend.genred import GenredBase
-from redcomp.frontend.pair_reduction import PairReduction, Parameter, remembered
-from redcomp.frontend.shapes import NUMBERS, Shape, full_shapes, number
+from redcomp.frontend.reductions.backends import device_number, wants_gpu
+from redcomp.frontend.reductions.calls import check_count, check_integers, sizes
+from redcomp.frontend.reductions.genred import GenredBase
+from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter, remembered
+from redcomp.frontend.reductions.shapes import NUMBERS, Shape, full_shapes, number
 from redcomp.runtime.driver import Driver, given_driver
 from redcomp.torch.autograd import (
     INTEGERS,
@@ -78,8 +78,8 @@ class Genred(GenredBase):
         do; the result has them all, and an index counts within its entry of the batch.
 
         ranges: six integer arrays that name the blocks of pairs to visit (see
-        `redcomp.frontend.ranges`), the same ones for each entry of a batch.  Rows without any pair
-        get the reduction's neutral element.
+        `redcomp.frontend.reductions.ranges`), the same ones for each entry of a batch.  Rows
+        without any pair get the reduction's neutral element.
 
         backend: "auto" computes on the device that the tensors are on, the CPU or an NVIDIA GPU,
         there on PyTorch's current stream.  "GPU" (or "GPU_1D", "GPU_2D", and so on, as KeOps calls

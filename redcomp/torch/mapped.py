@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.calls import AXES
-from redcomp.frontend.pair_reduction import Parameter
+from redcomp.frontend.reductions.calls import AXES
+from redcomp.frontend.reductions.pair_reduction import Parameter
 
 Tensors = tuple[torch.Tensor, ...]
 

@@ -12,8 +12,8 @@ import torch
 from torch.fx import _symbolic_trace
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.calls import check_count
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.reductions.calls import check_count
+from redcomp.frontend.reductions.pair_reduction import PairReduction
 
 # What is known of a tensor before its values are: class, shape, dtype and device.
 Description = tuple[type, torch.Size, torch.dtype, torch.device]

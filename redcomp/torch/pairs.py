@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from redcomp.frontend.calls import AXES
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.reductions.calls import AXES
+from redcomp.frontend.reductions.pair_reduction import PairReduction
 
 
 def at_pairs(

@@ -12,8 +12,8 @@ import torch
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.backends import ANY_DEVICE, copies_on_gpu, find_device, wants_gpu
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.reductions.backends import ANY_DEVICE, copies_on_gpu, find_device, wants_gpu
+from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.runtime.driver import Device, DeviceError, Driver, driver
 from redcomp.runtime.gpu import Copies, Queue
 from redcomp.torch.mapped import is_mapped, unwrapped

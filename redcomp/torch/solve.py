@@ -12,9 +12,9 @@ from torch._functorch.utils import unwrap_dead_wrappers
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
-from redcomp.frontend.conjugate_gradients import SolveInfo
-from redcomp.frontend.kernel_solve import KernelSolveBase, Settings
-from redcomp.frontend.shapes import Shape
+from redcomp.frontend.reductions.shapes import Shape
+from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
+from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.genred import Genred, as_tensors
 from redcomp.torch.mapped import by_vmap, whole, with_mapped_first

@@ -9,9 +9,9 @@ from pass_tools import PRIMITIVES, kernel_text
 
 from redcomp.errors import CompilerError
 from redcomp.interpret import interpret
-from redcomp.ir import Type, Value, topological, variable
+from redcomp.ir import STRUCTURAL, Type, Value, topological, variable
 from redcomp.ops.table import OPERATIONS, Operation, apply
-from redcomp.passes.expand import STRUCTURAL, expand
+from redcomp.passes.expand import expand
 from redcomp.text import parse_kernel, print_kernel
 from redcomp.verify import verify
 

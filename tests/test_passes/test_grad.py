@@ -14,7 +14,16 @@ from pass_tools import Array, kernel_text
 
 from redcomp.errors import CompilerError
 from redcomp.interpret import interpret
-from redcomp.ir import Kernel, Output, Type, Value, broadcast, elementwise, topological, variable
+from redcomp.ir import (
+    Kernel,
+    Output,
+    Type,
+    Value,
+    broadcast,
+    elementwise,
+    topological,
+    variable,
+)
 from redcomp.ops.table import OPERATIONS, Operation, ShapeError, apply
 from redcomp.passes.grad import gradient, gradients
 from redcomp.text import parse_kernel, print_kernel

@@ -16,8 +16,8 @@ import torch
 from operation_cases import Case, call, cases
 from reference import Variable, terms
 
-from redcomp.frontend.aliases import parse_aliases
-from redcomp.frontend.lower import lower_formula
+from redcomp.frontend.language.aliases import parse_aliases
+from redcomp.frontend.language.lower import lower_formula
 from redcomp.interpret import interpret
 from redcomp.ir import Kernel, Output, Value, constant, variable
 from redcomp.ops import SPELLINGS

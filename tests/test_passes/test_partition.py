@@ -13,7 +13,8 @@ from redcomp.ops.table import apply
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.hoist import hoist
 from redcomp.passes.partition import Part, partition
-from redcomp.passes.scalarize import Unrolling, scalarize
+from redcomp.passes.scalarize import scalarize
+from redcomp.target import Unrolling
 
 M, N, WIDTH = 5, 11, 10
 X = variable("x", "i", 0, Type("f64", 3))

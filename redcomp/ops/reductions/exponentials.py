@@ -9,14 +9,7 @@ import operator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from redcomp.ir import (
-    Value,
-    compare,
-    elementwise,
-    indicator,
-    select,
-    zero,
-)
+from redcomp.ir import Value, compare, elementwise, indicator, select, zero
 from redcomp.ops.reductions.row import (
     CONSTANT,
     INDEX,

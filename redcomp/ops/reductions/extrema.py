@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from redcomp.ir import (
-    Value,
-    broadcast,
-    compare,
-    constant,
-    elementwise,
-    select,
-)
+from redcomp.ir import Value, broadcast, compare, constant, elementwise, select
 from redcomp.ops.reductions.row import (
     INDEX,
     INF,
@@ -118,7 +111,7 @@ def _shifted(vector: Value, last: float) -> Value:
     return apply("concat", apply("extract", vector, start=1, length=vector.dim - 1), end)
 
 
-def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
+def _nearest_with_places(name: str, word: str, sign: float) -> Reduction:
     """The `count` smallest values, or largest ones, in order, and where they are."""
     title = f"K{name.capitalize()}"
     order = "ascending" if sign > 0 else "descending"
@@ -131,7 +124,7 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
         is_free = compare("uno", values, values)
         return signed(select(is_free, INF, values)), select(is_free, 0, indices)
 
-    both = Reduction(
+    return Reduction(
         f"k{name}_argk{name}",
         (f"{title}_Arg{title}", f"{title}Arg{title}"),
         f"the K {word} values, {order}, and the numbers of their columns; ties by number; "
@@ -151,6 +144,13 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
         gradient="to the columns that have them",
         differs=f"{_HAS_GRADIENTS}; {_EXACT_PLACES}" if sign > 0 else "new",
     )
+
+
+def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
+    """The row of both, of the values alone, and of their places alone."""
+    title = f"K{name.capitalize()}"
+    order = "ascending" if sign > 0 else "descending"
+    both = _nearest_with_places(name, word, sign)
     values = replace(
         both,
         name=f"k{name}",
@@ -158,7 +158,7 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
         doc=f"the K {word} values, {order}, NaN passed over; "
         f"{sign * INF} where there are fewer columns",
         results=both.results[:1],
-        finish=lambda states: finish(states)[:1],
+        finish=lambda states: both.finish(states)[:1],
         differs=_HAS_GRADIENTS if sign > 0 else "new",
     )
     places = replace(
@@ -168,7 +168,7 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
         doc=f"numbers of the columns with the K {word} values, {order}; "
         "0 where there are fewer columns",
         results=both.results[1:],
-        finish=lambda states: finish(states)[1:],
+        finish=lambda states: both.finish(states)[1:],
         places="",
         gradient="",
         differs=_EXACT_PLACES if sign > 0 else "new",

@@ -7,14 +7,7 @@ import operator
 from collections.abc import Iterable
 from dataclasses import replace
 
-from redcomp.ir import (
-    Value,
-    compare,
-    elementwise,
-    indicator,
-    select,
-    zero,
-)
+from redcomp.ir import Value, compare, elementwise, indicator, select, zero
 from redcomp.ops.reductions.row import (
     CONSTANT,
     VALUE,

@@ -8,10 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from redcomp.ir import (
-    INTEGER_OF_WIDTH,
-    Value,
-)
+from redcomp.ir import INTEGER_OF_WIDTH, Value
 from redcomp.ops.table import ShapeError
 
 INF, NAN = float("inf"), float("nan")

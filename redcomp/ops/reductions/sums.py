@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from redcomp.ir import (
-    Value,
-    compare,
-    select,
-)
+from redcomp.ir import Value, compare, select
 from redcomp.ops.reductions.row import (
     CONSTANT,
     INF,

@@ -1,0 +1,1 @@
+"""The language of formulas: from their text and their aliases to values."""

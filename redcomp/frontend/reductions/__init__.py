@@ -1,0 +1,1 @@
+"""Reductions of formulas: their derivatives, and what every call of them shares."""

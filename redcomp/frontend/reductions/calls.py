@@ -1,0 +1,221 @@
+"""What every call shares: checks of arguments, its sizes, and the launch of the kernel.
+
+`prepare` keeps what follows from the shapes; a warm call looks it up and adds addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from redcomp import config
+from redcomp.errors import ArgumentError
+from redcomp.frontend.language.integers import fits
+from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction, Parameter, remembered
+from redcomp.frontend.reductions.ranges import Ranges, read_ranges
+from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES, SIZES
+from redcomp.limits import MAX_AXES
+from redcomp.runtime.gpu import Copies, Queue
+from redcomp.runtime.host import HostKernel
+from redcomp.runtime.tasks import Blocks, Integers, whole
+
+# Where a call runs: on the host, on a GPU that has its arrays, or on one that gets copies of them.
+Place = Queue | Copies | None
+
+_ONE = (1, "")
+# The shapes that a variable of dimension 1, and of another one, may have (see `shapes`).
+_SHAPES_OF_SCALARS = {
+    "i": "(M, 1) or (M,)",
+    "j": "(N, 1) or (N,)",
+    "ij": "(M, N, 1)",
+    "parameter": "(1,), () or (1, 1)",
+}
+_SHAPES = {
+    "i": "(M, {D})",
+    "j": "(N, {D})",
+    "ij": "(M, N, {D})",
+    "parameter": "({D},), (1, {D}) or ({D}, 1)",
+}
+# What the axes count that are before the components and after those of the batch.
+AXES: Mapping[str, str] = {"i": "i", "j": "j", "ij": "ij", "parameter": ""}
+
+
+def check_count(reduction: PairReduction, count: int) -> None:
+    """Raise ArgumentError unless there is an argument for each variable."""
+    parameters = reduction.parameters
+    if count != len(parameters):
+        listed = ", ".join(p.name for p in parameters)
+        raise ArgumentError(f"expected {len(parameters)} arguments ({listed}), but {count} came")
+
+
+def check_integers(parameter: Parameter, low: int, high: int, dtype: str) -> None:
+    """Raise ArgumentError unless the integers of a kernel hold an argument's extreme values."""
+    if fits(low, dtype) and fits(high, dtype):
+        return
+    number = high if fits(low, dtype) else low
+    held = NUMPY_DTYPES[INTEGER_OF_WIDTH[dtype]].__name__
+    raise ArgumentError(
+        f"argument {parameter.name!r} has the value {number}, which does not fit into {held}, "
+        f"the integers of a call in {NUMPY_DTYPES[dtype].__name__}"
+    )
+
+
+class Sizes(NamedTuple):
+    """What a call computes: rows of the result, columns reduced over, dimensions of the batch."""
+
+    rows: int
+    columns: int
+    batch: tuple[int, ...]
+
+    def by_kind(self, reduction: PairReduction) -> dict[str, int]:
+        """The numbers of i and of j, whichever the reduction is over."""
+        i, j = (self.rows, self.columns) if reduction.rows == "i" else (self.columns, self.rows)
+        return {"i": i, "j": j}
+
+
+def sizes(reduction: PairReduction, shapes: tuple[Sequence[int], ...]) -> Sizes:
+    """The sizes of a call whose arguments have these full shapes; checks them all.
+
+    An index without any variable has size 1.  Raises ArgumentError.
+    """
+    parameters = reduction.parameters
+    found: dict[str, tuple[int, str]] = {}
+    is_batch = False
+    for parameter, shape in zip(parameters, shapes, strict=True):
+        axes = AXES[parameter.kind]
+        own = len(axes) + 1
+        if len(shape) < own or shape[-1] != parameter.dim:
+            raise ArgumentError(_shape_message(parameter, shape))
+        if len(shape) > MAX_AXES:
+            raise ArgumentError(
+                f"argument {parameter.name!r} has {len(shape)} axes; at most {MAX_AXES} are "
+                "possible, those of a batch included"
+            )
+        is_batch = is_batch or len(shape) > own
+        for index, count, what in zip(axes, shape[-own:], ("rows", "columns"), strict=False):
+            size, first = found.setdefault(index, (count, parameter.name))
+            if size != count:
+                raise ArgumentError(
+                    f"argument {parameter.name!r} has {count} {what}, but {first!r} has {size}: "
+                    f"all {index}-variables must have the same number"
+                )
+    columns = "j" if reduction.rows == "i" else "i"
+    batch = _batch(reduction, shapes) if is_batch else ()
+    return Sizes(found.get(reduction.rows, _ONE)[0], found.get(columns, _ONE)[0], batch)
+
+
+def _batch(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The dimensions that arguments have before their own, broadcast."""
+    batch: tuple[int, ...] = ()
+    for parameter, shape in zip(reduction.parameters, shapes, strict=True):
+        own = tuple(shape[: len(shape) - len(AXES[parameter.kind]) - 1])
+        try:
+            batch = np.broadcast_shapes(batch, own)
+        except ValueError:
+            raise ArgumentError(
+                f"argument {parameter.name!r} has batch dimensions {own}, which do not broadcast "
+                f"with {batch}, those of the arguments before it"
+            ) from None
+    return batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """What follows from the shapes of a call's arguments and the dtype that it is computed in.
+
+    dtype    of the kernel: "f32" or "f64"
+    shapes   of the arguments, in full
+    results  the shape of each result
+    dense    all rows, each with all columns
+    """
+
+    reduction: PairReduction
+    dtype: str
+    shapes: tuple[Sequence[int], ...]
+    size: Sizes
+    results: tuple[tuple[int, ...], ...]
+    dense: Blocks
+
+    def ranges(self, ranges: object) -> Ranges:
+        """`ranges` for these sizes, checked; raises ArgumentError."""
+        counts = self.size.by_kind(self.reduction)
+        return read_ranges(ranges, counts["i"], counts["j"])
+
+    def blocks(self, ranges: Ranges | None) -> Blocks:
+        """The rows and columns of every entry that are visited."""
+        return self.dense if ranges is None else ranges.blocks(self.reduction.rows)
+
+    def launch(
+        self, blocks: Blocks, outputs: Sequence[int], arguments: Sequence[int], place: Place = None
+    ) -> None:
+        """Compute the rows of the blocks; addresses of contiguous outputs and arguments."""
+        size, reduction = self.size, self.reduction
+        if not blocks.covered or 0 in size.batch:
+            return
+        offsets = self._offsets() if size.batch else None
+        second_axis = size.columns if reduction.rows == "i" else size.rows
+        target = HOST if place is None else place.device.target
+        kernel = reduction.compiled(self.dtype, blocks.tallest, target)
+        if isinstance(kernel, HostKernel):
+            kernel(blocks, outputs, arguments, offsets, second_axis)
+        elif isinstance(place, Queue):
+            kernel(place, blocks, outputs, arguments, offsets, second_axis)
+        elif place is not None:
+            output_bytes = (prod(size.batch) * of_entry for of_entry in self._output_bytes())
+            argument_bytes = (prod(shape) * SIZES[self.dtype] for shape in self.shapes)
+            kernel.run_copied(
+                place,
+                blocks,
+                tuple(zip(outputs, output_bytes, strict=True)),
+                tuple(zip(arguments, argument_bytes, strict=True)),
+                offsets,
+                second_axis,
+                is_filled=blocks.covered < size.rows,
+            )
+        else:
+            wanted = config.target()
+            raise config.ConfigError(f"REDCOMP_TARGET is {wanted!r}, which is not the host's")
+
+    def _output_bytes(self) -> list[int]:
+        """The bytes of each result, of one entry of the batch."""
+        return [
+            self.size.rows * result.dim * SIZES["i64" if result.kind == "index" else self.dtype]
+            for result in self.reduction.results
+        ]
+
+    def _offsets(self) -> Integers:
+        """(entries of the batch, outputs and arguments): bytes to the entry's part of the array."""
+        batch = self.size.batch
+        columns = [_entries(batch, batch, bytes_) for bytes_ in self._output_bytes()]
+        for parameter, shape in zip(self.reduction.parameters, self.shapes, strict=True):
+            axes = len(shape) - len(AXES[parameter.kind]) - 1
+            step = prod(shape[axes:]) * SIZES[self.dtype]
+            columns.append(_entries(tuple(shape[:axes]), batch, step))
+        return np.stack(columns, axis=1)
+
+
+@remembered
+def prepare(reduction: PairReduction, dtype: str, shapes: tuple[Sequence[int], ...]) -> Call:
+    """The call with arguments of these full shapes; raises ArgumentError if they do not fit."""
+    size = sizes(reduction, shapes)
+    results = tuple((*size.batch, size.rows, result.dim) for result in reduction.results)
+    return Call(reduction, dtype, shapes, size, results, whole(size.rows, size.columns))
+
+
+def _entries(own: tuple[int, ...], batch: tuple[int, ...], step: int) -> Integers:
+    """For each entry of the batch, `step` times the number of the array's own entry."""
+    numbers = step * np.arange(prod(own), dtype=np.int64)
+    return np.broadcast_to(numbers.reshape(own), batch).ravel()
+
+
+def _shape_message(parameter: Parameter, shape: Sequence[int]) -> str:
+    table = _SHAPES_OF_SCALARS if parameter.dim == 1 else _SHAPES
+    expected = table[parameter.kind].format(D=parameter.dim)
+    return (
+        f"argument {parameter.name!r} must have shape {expected}, as its alias says, after any "
+        f"dimensions of a batch; it has shape {tuple(shape)}"
+    )

@@ -1,0 +1,147 @@
+"""What the `Genred` of every array library shares: its options, and reading the compiler."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from redcomp import arguments
+from redcomp.compile import GpuLowering, HostLowering, Options
+from redcomp.errors import ArgumentError
+from redcomp.explain import explain
+from redcomp.frontend.language.aliases import parse_aliases, texts_of_aliases
+from redcomp.frontend.reductions.pair_reduction import FormulaSource, PairReduction
+from redcomp.frontend.reductions.requests import formulas_of, requests, sum_row
+
+A = TypeVar("A")
+
+_FLOATS = re.compile(r"\bfloat(32|64)\b")
+DTYPES = {"float32": "f32", "float64": "f64", "f32": "f32", "f64": "f64"}
+
+
+class GenredBase:
+    """A formula over pairs and its reduction; subclasses call it on arrays of their library.
+
+    formula       text in the formula language; or a list of formulas, all reduced in one sweep
+    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)";
+                  one of them may come without a list
+    reduction_op  name of the reduction ("Sum"); with several formulas one for all, or a list
+    axis          0 reduces over i and gives a result for each j; 1 reduces over j
+    opt_arg       K, for KMin and its kin; with several formulas one for all, or a list
+    formula2      the weights, for SumSoftMaxWeight, LogSumExp and their kin; likewise
+    dtype_acc, use_double_acc, sum_scheme   how sums are accumulated.  Blocks of up to 256 terms are
+                  summed in the data's dtype and blocks in float64, which is what "auto" and
+                  "block_sum" mean; "kahan_scheme", and "direct_sum" with a float64 accumulator,
+                  compensate the rounding of every term.  For float16 and bfloat16 data, which are
+                  computed in float32, `dtype_acc` is also the result's dtype.
+    use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs, where it
+                  is on unless it is declined; on the host it is off unless it is asked for
+    dtype, cuda_type                 deprecated: the arguments' dtype counts
+    enable_chunks, rec_multVar_highdim   accepted and ignored; schedules choose themselves
+
+    Raises FormulaError (a ValueError) for a formula or an alias that cannot be understood, and
+    ArgumentError (a ValueError) for any other argument.
+    """
+
+    def __init__(
+        self,
+        formula: str | Sequence[str],
+        aliases: str | Iterable[str],
+        reduction_op: str | Sequence[str] = "Sum",
+        axis: int = 0,
+        dtype: object = None,
+        opt_arg: int | Sequence[int | None] | None = None,
+        formula2: str | Sequence[str | None] | None = None,
+        cuda_type: object = None,
+        dtype_acc: str = "auto",
+        use_double_acc: bool = False,
+        sum_scheme: str = "auto",
+        enable_chunks: bool = True,
+        rec_multVar_highdim: bool | int | None = False,
+        use_fast_math: bool | None = None,
+    ) -> None:
+        for name, value in (("dtype", dtype), ("cuda_type", cuda_type)):
+            _check_deprecated(name, value)
+        self.axis = arguments.integer("axis", axis)
+        if self.axis not in (0, 1):
+            raise ArgumentError(
+                f"axis must be 0 (reduce over i) or 1 (reduce over j), not {arguments.shown(axis)}"
+            )
+        if use_fast_math is not None:
+            use_fast_math = arguments.switch("use_fast_math", use_fast_math)
+        self.is_single = isinstance(formula, str)
+        formulas, self.aliases = formulas_of(formula), texts_of_aliases(aliases)
+        self.formula = formulas[0] if self.is_single else formulas
+        self.requests = requests(formulas, reduction_op, opt_arg, formula2)
+        self.reduction_op, self.dtype_acc = reduction_op, dtype_acc
+        options = Options(
+            use_fast_math=use_fast_math,
+            sum=sum_row(self.requests, dtype_acc, use_double_acc, sum_scheme),
+        )
+        source = FormulaSource(self.requests, parse_aliases(self.aliases))
+        self.reduction = PairReduction(source, "i" if self.axis == 1 else "j", options)
+        self.parts = source.parts()
+        kinds = [result.kind for result in self.reduction.results]
+        # Whether a call returns the kernel's only result as it is.
+        self.is_plain = self.is_single and kinds in (["value"], ["index"])
+
+    def __repr__(self) -> str:
+        aliases = ", ".join(map(repr, self.aliases))
+        return (
+            f"Genred({self.formula!r}, [{aliases}], "
+            f"reduction_op={self.reduction_op!r}, axis={self.axis})"
+        )
+
+    def lower(self, dtype: str = "float32", target: str = "host") -> HostLowering | GpuLowering:
+        """Every stage of the compilation for a dtype ("float32", "float64") and a target.
+
+        Targets: "host" (this machine), "avx512", "avx2", "sse2", "neon", or a GPU, from "sm_70" on,
+        which need not be there.  The result has `.stages`, `.llvm`, `.asm`, `.schedule` and
+        `.stats`.
+
+        Raises ArgumentError for another dtype or target.
+        """
+        name = arguments.one_of("dtype", dtype, DTYPES)
+        return self.reduction.lower(DTYPES[name], arguments.text("target", target))
+
+    def explain(self, dtype: str = "float32", target: str = "host") -> str:
+        """The story of the compilation in one screen."""
+        title = self.formula if isinstance(self.formula, str) else ", ".join(self.formula)
+        return explain(self.lower(dtype, target), title)
+
+    def stored_dtype(self, dtype: str) -> str:
+        """The dtype of values that are returned for arguments of a dtype ("f16", "f32", ...).
+
+        Half precision is for storage, and `dtype_acc` may ask for more.
+        """
+        is_half = dtype in ("f16", "bf16")
+        return DTYPES.get(self.dtype_acc, dtype) if is_half else dtype
+
+    def arranged(self, results: Sequence[A], stack: Callable[[list[A]], A]) -> Any:
+        """What a call returns, from all results of the kernel.
+
+        One entry a formula, which is itself a tuple for values with their places; `stack` joins
+        arrays of the components of a vector along a new last axis.
+        """
+        entries = []
+        outputs = iter(range(sum(self.parts)))
+        for parts in self.parts:
+            own = [
+                [
+                    array
+                    for array, result in zip(results, self.reduction.results, strict=True)
+                    if result.output == output
+                ]
+                for output in itertools.islice(outputs, parts)
+            ]
+            joined = [c[0] if parts == 1 else stack(list(c)) for c in zip(*own, strict=True)]
+            entries.append(joined[0] if len(joined) == 1 else tuple(joined))
+        return entries[0] if self.is_single else tuple(entries)
+
+
+def _check_deprecated(name: str, value: object) -> None:
+    """Raise ArgumentError unless a dtype is None, or one of some array library that KeOps took."""
+    if value is not None and not _FLOATS.search(arguments.shown(value)):
+        raise ArgumentError(f"{name} must be 'float32' or 'float64', not {arguments.shown(value)}")

@@ -1,0 +1,98 @@
+"""What a constructor asks for: formulas, how each is reduced, and how sums are accumulated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from redcomp import arguments
+from redcomp.errors import ArgumentError, FormulaError
+from redcomp.frontend.reductions.pair_reduction import Request
+from redcomp.limits import MAX_COUNT
+from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING, USUAL_SPELLINGS
+
+_SCHEMES = ("auto", "block_sum", "direct_sum", "kahan_scheme")
+_ACCUMULATORS = ("auto", "float16", "float32", "float64")
+
+
+def formulas_of(formula: object) -> tuple[str, ...]:
+    """The formula, or the formulas of a list; raises ArgumentError."""
+    if isinstance(formula, str):
+        return (formula,)
+    listed = arguments.items("formula", formula, "a text or a list of texts")
+    if not listed:
+        raise ArgumentError("there is no formula")
+    return tuple(arguments.text(f"formula[{n}]", item) for n, item in enumerate(listed))
+
+
+def requests(
+    formulas: Sequence[str], reduction_op: Any, opt_arg: Any, formula2: Any
+) -> tuple[Request, ...]:
+    """One request for each formula; raises FormulaError or ArgumentError."""
+    each = {
+        name: _for_each(name, value, len(formulas))
+        for name, value in (
+            ("reduction_op", reduction_op),
+            ("opt_arg", opt_arg),
+            ("formula2", formula2),
+        )
+    }
+    return tuple(map(_request, formulas, each["reduction_op"], each["opt_arg"], each["formula2"]))
+
+
+def _for_each(name: str, value: Any, count: int) -> list[Any]:
+    """A list with one item a formula; what is no list serves all formulas."""
+    if not isinstance(value, (list, tuple)):
+        return [value] * count
+    if len(value) != count:
+        raise ArgumentError(f"{name} has {len(value)} items for {count} formulas")
+    return list(value)
+
+
+def _request(formula: str, reduction_op: object, opt_arg: object, formula2: object) -> Request:
+    spelling = arguments.text("reduction_op", reduction_op)
+    row = REDUCTIONS_BY_SPELLING.get(spelling)
+    if row is None:
+        known = ", ".join(USUAL_SPELLINGS)
+        raise FormulaError(f"unknown reduction_op {arguments.shown(spelling)}; known ones: {known}")
+    weights = None if formula2 is None else arguments.text("formula2", formula2)
+    if weights is not None and row.takes != "weights":
+        if not row.weighted:
+            raise ArgumentError(f"formula2 means nothing for reduction_op={reduction_op!r}")
+        row = REDUCTIONS[row.weighted]
+    if weights is None and row.takes == "weights":
+        raise ArgumentError(f"reduction_op={reduction_op!r} needs formula2, the weights")
+    if not row.keeps and opt_arg is not None:
+        raise ArgumentError(f"opt_arg means nothing for reduction_op={reduction_op!r}")
+    return Request(formula, row.name, weights, _count(spelling, opt_arg) if row.keeps else 0)
+
+
+def _count(reduction_op: str, opt_arg: object) -> int:
+    if isinstance(opt_arg, bool) or not isinstance(opt_arg, (int, np.integer)):
+        raise ArgumentError(
+            f"reduction_op={reduction_op!r} needs opt_arg, the number K of columns to keep, "
+            f"an integer; it is {arguments.shown(opt_arg)}"
+        )
+    if not 1 <= opt_arg <= MAX_COUNT:
+        found = arguments.shown(opt_arg)
+        raise ArgumentError(f"opt_arg must be from 1 to {MAX_COUNT:,}, not {found}")
+    return int(opt_arg)
+
+
+def sum_row(
+    requested: Sequence[Request], dtype_acc: object, use_double_acc: object, sum_scheme: object
+) -> str:
+    """The row that sums; totals are float64 anyway, so what asks for less or as much is granted."""
+    dtype_acc = arguments.one_of("dtype_acc", dtype_acc, _ACCUMULATORS)
+    sum_scheme = arguments.one_of("sum_scheme", sum_scheme, _SCHEMES)
+    use_double_acc = arguments.switch("use_double_acc", use_double_acc)
+    if use_double_acc and dtype_acc not in ("auto", "float64"):
+        raise ArgumentError(f"use_double_acc contradicts dtype_acc={dtype_acc!r}")
+    is_default = dtype_acc == sum_scheme == "auto" and not use_double_acc
+    if not is_default and not any(REDUCTIONS[r.reduction].accumulates for r in requested):
+        raise ArgumentError("dtype_acc, use_double_acc and sum_scheme mean nothing without sums")
+    is_double = use_double_acc or dtype_acc == "float64"
+    is_compensated = sum_scheme == "kahan_scheme" or (sum_scheme == "direct_sum" and is_double)
+    return "compensated_sum" if is_compensated else "sum"

@@ -1,0 +1,1 @@
+"""What is built on reductions: linear systems, and clusters of points."""

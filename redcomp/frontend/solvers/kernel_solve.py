@@ -1,0 +1,320 @@
+"""What the `KernelSolve` of every array library shares: checks, the operator, its diagonal."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from redcomp import arguments
+from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
+from redcomp.frontend.language.aliases import Alias, parse_alias, parse_aliases, spell
+from redcomp.frontend.reductions.calls import AXES
+from redcomp.frontend.reductions.genred import GenredBase
+from redcomp.frontend.reductions.pair_reduction import Parameter
+from redcomp.frontend.reductions.shapes import Shape, full_shapes
+from redcomp.frontend.solvers.conjugate_gradients import (
+    Array,
+    SolveInfo,
+    Stopping,
+    System,
+    conjugate_gradients,
+)
+from redcomp.ir import Kind
+from redcomp.passes.linear import acts_componentwise, is_linear
+
+# Conjugate gradients end after as many steps as there are unknowns, were it not for rounding; and
+# nobody wants to wait for more than some thousands of sweeps over all pairs.
+STEPS_PER_UNKNOWN = 10
+MOST_STEPS = 10_000
+# The root mean square of a residual that counts as none, as in KeOps.
+EPS = 1e-6
+# A residual of so much of b, but for rounding, is that of zero.
+ALL_OF_B = 1 - 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a call of `KernelSolve` asks for, beside the arguments; `options` go to Genred."""
+
+    eps: float | None
+    rtol: float
+    maxiter: int | None
+    precondition: bool
+    options: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        checked = {"rtol": arguments.number("rtol", self.rtol, 0)}
+        if self.eps is not None:
+            checked["eps"] = arguments.number("eps", self.eps, 0)
+        if self.maxiter is not None:
+            checked["maxiter"] = _steps(self.maxiter)
+        checked["precondition"] = arguments.switch("precondition", self.precondition)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def absolute(self) -> float:
+        """The bound of a residual's root mean square; by default none beside a relative one."""
+        if self.eps is not None:
+            return self.eps
+        return 0.0 if self.rtol else EPS
+
+    def stopping(self, unknowns: int) -> Stopping:
+        """The rule for a system of so many unknowns."""
+        most = min(STEPS_PER_UNKNOWN * unknowns, MOST_STEPS)
+        return Stopping(self.absolute, self.rtol, int(self.maxiter or max(most, 1)))
+
+    @property
+    def for_gradients(self) -> Settings:
+        """The settings of a backward solve: as accurate, but relative to its right-hand side.
+
+        Cotangents have the scale of a loss, often far below any absolute eps.
+        """
+        relative = max(self.absolute, self.rtol)
+        return Settings(0.0, relative, self.maxiter, self.precondition, self.options)
+
+
+class Shapes(NamedTuple):
+    """The shapes of a call: the arguments' in full, the system's b in full, and the solution's."""
+
+    full: tuple[Shape, ...]
+    b: Shape
+    solution: Shape
+
+
+class KernelSolveBase:
+    """Solves (alpha Id + K) a = b, where K a is a formula's sum, linear in a.
+
+    formula      text in the formula language, such as "Exp(-SqDist(x, y)) * a"
+    aliases      its variables, such as "x = Vi(3)", "y = Vj(3)", "a = Vj(1)"
+    varinvalias  the name of the unknown a (or "Var(position, dim, category)"), a variable that is
+                 reduced over: Vj for axis=1, Vi for axis=0
+    axis         0 reduces over i, 1 over j
+    options      those of Genred
+
+    K must be symmetric: conjugate gradients and the gradients of `redcomp.torch` rely on it.
+    Its values are computed anew in every iteration and never stored.
+
+    Raises FormulaError (a ValueError) where the formula, an alias or the unknown is wrong, in
+    particular if the formula is not linear in the unknown.
+    """
+
+    genred_class: ClassVar[type[GenredBase]]
+
+    def __init__(
+        self,
+        formula: str,
+        aliases: str | Iterable[str],
+        varinvalias: str,
+        axis: int = 0,
+        **options: Any,
+    ) -> None:
+        arguments.text("formula", formula)
+        arguments.text("varinvalias", varinvalias)
+        self.genred = self.genred_class(formula, aliases, "Sum", axis, **options)
+        self.formula, self.aliases, self.axis = formula, self.genred.aliases, self.genred.axis
+        self.varinvalias = varinvalias
+        self.position = self._find(varinvalias)
+        self.is_componentwise = self._check_formula()
+        self.diagonal = self._diagonal_genred(options)
+
+    def __repr__(self) -> str:
+        aliases = ", ".join(map(repr, self.aliases))
+        return f"KernelSolve({self.formula!r}, [{aliases}], {self.varinvalias!r}, axis={self.axis})"
+
+    @property
+    def unknown(self) -> Parameter:
+        """The variable that is solved for."""
+        return self.genred.reduction.parameters[self.position]
+
+    # -- construction ------------------------------------------------------------------------------
+
+    def _find(self, text: str) -> int:
+        """The position of the unknown among the arguments."""
+        parameters = self.genred.reduction.parameters
+        for alias in parse_aliases(self.aliases):
+            if alias.name == text.strip():
+                return alias.position
+        if "(" in text:
+            alias = parse_alias(text, len(parameters))
+            if alias.position < len(parameters):
+                parameter = parameters[alias.position]
+                if (parameter.kind, parameter.dim) == (alias.kind, alias.dim):
+                    return alias.position
+        known = ", ".join(parameter.name for parameter in parameters)
+        raise FormulaError(f"varinvalias {arguments.shown(text)} is none of the variables: {known}")
+
+    def _check_formula(self) -> bool:
+        """Check that the formula is a linear map of the unknown; whether it keeps components apart.
+
+        The kernel reduces over j, whatever the axis.
+        """
+        kernel = self.genred.reduction.kernel("f64")
+        value, unknown = kernel.outputs[0].value, kernel.params[self.position]
+        name = unknown["name"]
+        if unknown["kind"] != "j":
+            wanted = "Vj for axis=1" if self.axis == 1 else "Vi for axis=0"
+            raise self._error(f"{name!r} must be a variable that is reduced over: {wanted}")
+        if value.dim != unknown.dim:
+            raise self._error(
+                f"the formula has dimension {value.dim}, but {name!r} has {unknown.dim}: "
+                "they must be equal"
+            )
+        if not is_linear(value, unknown):
+            raise self._error(f"the formula must be linear in {name!r}")
+        return acts_componentwise(value, unknown)
+
+    def _error(self, message: str) -> FormulaError:
+        return FormulaError(message, self.formula, 0, len(self.formula))
+
+    def _diagonal_genred(self, options: Mapping[str, Any]) -> GenredBase | None:
+        """The formula at the pairs (k, k): every variable is indexed like the result.
+
+        None where the formula itself introduces variables or numbers, which keep their kind, or is
+        given something for each pair.
+        """
+        reduction, aliases = self.genred.reduction, parse_aliases(self.aliases)
+        if len({alias.position for alias in aliases}) < len(reduction.kernel("f64").params):
+            return None
+        if any(alias.kind == "ij" for alias in aliases):
+            return None
+        moved = [_spelled(alias, reduction.rows) for alias in aliases]
+        try:
+            return self.genred_class(self.formula, moved, "Sum", self.axis, **options)
+        except FormulaError:
+            return None
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def _read(self, shapes: Sequence[Sequence[int]]) -> Shapes:
+        """What must hold before there is arithmetic on the arguments; Genred checks the rest."""
+        reduction = self.genred.reduction
+        given = tuple(map(tuple, shapes))
+        full = full_shapes(reduction, given)
+        sizes: dict[int, str] = {}
+        leading = []
+        for parameter, shape in zip(reduction.parameters, full, strict=True):
+            axes = len(AXES[parameter.kind])
+            leading.append(shape[: -1 - axes])
+            for size in shape[-1 - axes : -1] if len(shape) > axes else ():
+                sizes.setdefault(size, parameter.name)
+        if len(sizes) > 1:
+            (m, first), (n, second) = list(sizes.items())[:2]
+            raise ArgumentError(
+                f"the system is not square: argument {first!r} has {m} rows, {second!r} has {n}"
+            )
+        own = full[self.position]
+        if len(own) < 2 or own[-1] != self.unknown.dim:
+            raise ArgumentError(
+                f"argument {self.unknown.name!r} must have shape (N, {self.unknown.dim}), "
+                f"as its alias says; it has shape {own}"
+            )
+        try:
+            b = (*np.broadcast_shapes(*leading), *own[-2:])
+        except ValueError:
+            listed = ", ".join(map(str, given))
+            raise ArgumentError(f"the batch dimensions do not fit: {listed}") from None
+        return Shapes(full, b, b[:-1] if len(given[self.position]) < len(own) else b)
+
+    def _solve(
+        self, xp: Any, args: Sequence[Array], alpha: Array, settings: Settings
+    ) -> tuple[Array, SolveInfo]:
+        """The solution in b's dtype; no gradients.  `xp` is numpy or torch; alpha has b's shape."""
+        b = args[self.position]
+        apply = _Operator(self, xp, args, xp.asarray(alpha, dtype=xp.float64), settings.options)
+        axes = (-2,) if self.is_componentwise else (-2, -1)
+        diagonal = self._preconditioner(apply) if settings.precondition else 1.0
+        system = System(apply, diagonal, axes, float(xp.finfo(b.dtype).eps) / 2)
+        stopping = settings.stopping(math.prod(b.shape[axis] for axis in axes))
+        wide = xp.asarray(b, dtype=xp.float64)
+        solution, info = conjugate_gradients(system, wide, stopping)
+        if not info.converged or info.relative_residual >= ALL_OF_B:
+            _warn(info, stopping)
+        return xp.asarray(solution, dtype=b.dtype), info
+
+    def _preconditioner(self, operator: _Operator) -> Array | float:
+        """The diagonal of alpha*Id + K, or 1 where that is unknown or not positive."""
+        if self.diagonal is None:
+            return 1.0
+        xp, b = operator.xp, operator.args[self.position]
+        diagonal = xp.zeros_like(operator.alpha)
+        for unit, chosen in self._unit_vectors(xp, b):
+            entries = operator.evaluate(self.diagonal, unit, ranges=None)
+            diagonal[..., chosen] = entries[..., chosen]
+        diagonal = diagonal + operator.alpha
+        is_usable = xp.isfinite(diagonal) & (diagonal > 0)
+        return diagonal if bool(is_usable.all()) else 1.0
+
+    def _unit_vectors(self, xp: Any, b: Array) -> list[tuple[Array, slice]]:
+        """Vectors for each row, and the components of the diagonal that each one gives."""
+        if self.is_componentwise:
+            return [(xp.ones_like(b), slice(None))]
+        units = []
+        for component in range(self.unknown.dim):
+            unit = xp.zeros_like(b)
+            unit[..., component] = 1
+            units.append((unit, slice(component, component + 1)))
+        return units
+
+
+@dataclass(frozen=True, slots=True)
+class _Operator:
+    """alpha*Id + K from float64 to float64, K computing in the arguments' dtype."""
+
+    solver: KernelSolveBase
+    xp: Any
+    args: Sequence[Array]
+    alpha: Array
+    options: Mapping[str, Any]
+
+    def __call__(self, p: Array) -> Array:
+        narrow = self.xp.asarray(p, dtype=self.args[self.solver.position].dtype)
+        return self.evaluate(self.solver.genred, narrow) + self.alpha * p
+
+    def evaluate(self, genred: Any, vector: Array, **options: Any) -> Array:
+        """A Genred with the vector in the place of the unknown."""
+        args = list(self.args)
+        args[self.solver.position] = vector
+        result = genred(*args, **{**self.options, **options})
+        return self.xp.asarray(result, dtype=self.xp.float64)
+
+
+def _spelled(alias: Alias, rows: Kind) -> str:
+    """An alias that is indexed like the rows, unless it is a parameter."""
+    kind = alias.kind if alias.kind == "parameter" else rows
+    what = spell(kind, alias.position, alias.dim, alias.is_integer)
+    return what if alias.name is None else f"{alias.name} = {what}"
+
+
+def _steps(maxiter: object) -> int:
+    number = arguments.number("maxiter", maxiter, 1)
+    if number % 1:
+        raise ArgumentError(f"maxiter must be a whole number, not {arguments.shown(maxiter)}")
+    return int(number)
+
+
+def _warn(info: SolveInfo, stopping: Stopping) -> None:
+    if info.converged:
+        warnings.warn(
+            "the answer of KernelSolve is no better than zero, because b is below "
+            f"eps={stopping.eps:g}, which is absolute; rtol=1e-6 is relative to b",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+        return
+    if info.iterations >= stopping.maxiter:
+        why, remedy = "maxiter was reached", "raise maxiter, alpha or eps"
+    else:
+        why, remedy = "rounding allows no more", "use float64, or raise alpha or eps"
+    warnings.warn(
+        f"KernelSolve stopped after {info.iterations} iterations because {why}: the residual is "
+        f"{info.residual:.2e} (root mean square), {info.relative_residual:.2e} relative to b; "
+        f"asked for were eps={stopping.eps:g}, rtol={stopping.rtol:g}; {remedy}",
+        ConvergenceWarning,
+        stacklevel=4,
+    )

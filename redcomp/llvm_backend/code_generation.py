@@ -1,0 +1,139 @@
+"""LLVM text to machine code or assembly: optimise and emit.
+
+LLVM is entered by one thread at a time, on a deep stack, since its passes recurse as deeply as a
+formula is long.  A fork waits until no thread is inside: the child would find locks of LLVM's and
+llvmlite's held by threads that it does not have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import llvmlite.binding as llvm
+
+from redcomp.concurrency import on_deep_stack
+from redcomp.errors import CompilerError
+from redcomp.target import Target
+
+T = TypeVar("T")
+
+# LLVM's optimiser and its JIT are not safe to be entered by several threads at once.  Reentrant,
+# so that a fork within a call of ours, by a finalizer, is no deadlock.
+lock = threading.RLock()
+
+
+@functools.cache
+def initialize() -> None:
+    """Register every target that LLVM was built with, once."""
+    for function in (llvm.initialize_all_targets, llvm.initialize_all_asmprinters):
+        function()
+
+
+@functools.cache
+def _switch_on(option: str) -> None:
+    """Set one of LLVM's options, which may be given once a process."""
+    llvm.set_option("redcomp", option)
+
+
+class _Tools:
+    """What compiles for a target.  It is kept: llvmlite frees little of a builder or its passes."""
+
+    def __init__(
+        self,
+        triple: str,
+        cpu: str,
+        features: str,
+        options: tuple[str, ...],
+        passes: tuple[str, ...],
+    ) -> None:
+        initialize()
+        for option in options:
+            _switch_on(option)
+        self.machine = llvm.Target.from_triple(triple).create_target_machine(
+            cpu=cpu, features=features, opt=2, reloc="pic", codemodel="small"
+        )
+        self._builder = llvm.create_pass_builder(
+            self.machine, llvm.create_pipeline_tuning_options()
+        )
+        self._passes = llvm.create_new_module_pass_manager()
+        for name in passes:
+            getattr(self._passes, f"add_{name}_pass")()
+
+    def optimize(self, module: Any) -> None:
+        module.data_layout = str(self.machine.target_data)
+        self._passes.run(module, self._builder)
+
+
+_tools = functools.lru_cache(maxsize=32)(_Tools)
+
+
+def _of_optimized(text: str, target: Target, read: Callable[[Any, Any], T]) -> T:
+    """What `read` takes from the optimised module and the target's machine."""
+
+    def compute() -> T:
+        with lock, _optimized(text, target) as (module, machine):
+            return read(module, machine)
+
+    return on_deep_stack(compute)
+
+
+@contextlib.contextmanager
+def _optimized(text: str, target: Target) -> Iterator[tuple[Any, Any]]:
+    """In a context of its own: LLVM keeps every type and constant as long as the context."""
+    tools = _tools(
+        target.triple, target.cpu, target.features, target.llvm_options, target.llvm_passes
+    )
+    with llvm.create_context() as context, _parsed(text, context) as module:
+        tools.optimize(module)
+        yield module, tools.machine
+
+
+def _parsed(text: str, context: Any) -> Any:
+    try:
+        module = llvm.parse_assembly(text, context)
+        module.verify()
+    except RuntimeError as error:
+        raise CompilerError(f"LLVM refused the generated module: {error}") from error
+    return module
+
+
+def compile_object(text: str, target: Target) -> bytes:
+    """The object file of a module."""
+    return _of_optimized(text, target, lambda module, machine: bytes(machine.emit_object(module)))
+
+
+def optimized_llvm(text: str, target: Target) -> str:
+    """A module's text after LLVM's optimiser, for reading."""
+    return _of_optimized(text, target, lambda module, machine: str(module))
+
+
+def assembly(text: str, target: Target) -> str:
+    """A module's assembly, for reading."""
+    return _of_optimized(text, target, lambda module, machine: str(machine.emit_assembly(module)))
+
+
+# -- forks -----------------------------------------------------------------------------------------
+
+# llvmlite's own lock, which it has for every call; its other users may hold it as well.
+_llvmlite_lock = getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext())
+
+
+def _before_fork() -> None:
+    lock.acquire()
+    _llvmlite_lock.__enter__()
+
+
+def _after_fork() -> None:
+    _llvmlite_lock.__exit__(None, None, None)
+    lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )

@@ -1,0 +1,1 @@
+"""Hosts: their targets, schedule and skeleton, and their code loaded into the process."""

@@ -1,0 +1,192 @@
+"""Schedules: how a nest of loops is laid out on a host.  Data: printed, and overridable."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Container
+from dataclasses import dataclass
+
+from redcomp.ir import I_BIT, J_BIT, KIND_BITS, SIZES, STRUCTURAL, Kind, Nest, Value, read_in_loops
+from redcomp.passes.partition import independent
+from redcomp.target import Target
+
+# What a thread works on at a time should fit into the second-level cache with the tile of columns.
+_CHUNK_BYTES = 256 * 1024
+_TILE_BYTES = 64 * 1024
+_LEAST_TILE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Layout of the loops.
+
+    lanes    rows i in a vector
+    rows     vectors of rows that a step of the pair loop holds in registers
+    cols     columns j that a step holds
+    tile     columns prepared at a time; partial sums are merged into totals after each
+    chunk    vectors of rows that a task holds, at most; a multiple of `rows`
+    pending  pairs that are kept for each lane before the states are adjusted; 0: none
+    """
+
+    lanes: int
+    rows: int
+    cols: int
+    tile: int
+    chunk: int
+    pending: int = 0
+
+    def __str__(self) -> str:
+        pending = f", adjusted after {self.pending} pairs" if self.pending else ""
+        return (
+            f"{self.lanes} lanes, a step of {self.rows} x {self.cols} (vectors of rows x columns), "
+            f"tiles of {self.tile} columns, at most {self.chunk} vectors of rows a task{pending}"
+        )
+
+
+# Up to this many rows a call is compiled for one vector of rows a step: more would stay empty.
+FEW_ROWS = 48
+
+# Blocks of rows x columns, best first, measured on an AVX-512 machine (benchmarks/schedules.py).
+# With a loop over components, a block is to reuse what it loads; otherwise, to hide latencies.
+_Blocks = tuple[tuple[int, int], ...]
+_LOOP_BLOCKS: _Blocks = ((5, 4), (4, 3), (3, 3), (3, 2), (2, 2), (2, 1), (1, 1))
+_BLOCKS: _Blocks = ((4, 2), (1, 2), (1, 1))
+_LOOP_BLOCKS_OF_A_ROW: _Blocks = ((1, 8), (1, 4), (1, 1))
+_BLOCKS_OF_A_ROW: _Blocks = ((1, 4), (1, 2), (1, 1))
+# A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
+_VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 4), (1, 2), (1, 1))
+# Where the states are rarely adjusted, branches keep the pairs apart: the first row is for states
+# that are stepped too, the second for those that only change then.
+_ADJUSTED_BLOCKS: _Blocks = ((1, 2), (1, 1))
+_LIST_BLOCKS: _Blocks = ((1, 4), (1, 1))
+# The components of a scan are in memory, for one column; cells wait for those before them, so that
+# several rows hide latencies.
+_SCAN_BLOCKS: _Blocks = ((4, 1), (2, 1), (1, 1))
+# How many pairs a lane keeps: enough that the lanes are about equally full when one is full.
+_PENDING = 32
+
+# States of one pair loop, by weight: in registers, in memory, and those that are rarely adjusted.
+_MOST_WEIGHT = 64
+_WEIGHT_IN_MEMORY = 4
+_WEIGHT_ADJUSTED = 4
+# With more pair loops than this, a step is one pair: what it compiles to is several times shorter.
+_MOST_LONG_LOOPS = 8
+
+# LLVM's time grows faster than a loop's body, which is limited to this many operations.
+_LONGEST_BODY = 2000
+# Those of scans are several loops, one after the other.
+_LONGEST_SCANS = 4000
+
+
+def loops_of(nest: Nest) -> tuple[Nest, ...]:
+    """The nests of the pair loops: one, unless its states are far more than there are registers.
+
+    Where one loop adjusts many lists, it adjusts all of them for each pair that concerns one.
+    """
+
+    def weight(n: int) -> int:
+        is_adjusted = bool(nest.adjusts) and nest.adjusts[n] is not nest.states[n]
+        in_memory = nest.states[n].dim > 1
+        return (_WEIGHT_IN_MEMORY if in_memory else 1) * (_WEIGHT_ADJUSTED if is_adjusted else 1)
+
+    return independent(nest, _MOST_WEIGHT, weight)
+
+
+def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = False) -> Schedule:
+    """The schedule for a nest: from the counts of its values, nothing measured."""
+    loops = loops_of(nest)
+    rows, cols = (1, 1)
+    if len(loops) <= _MOST_LONG_LOOPS:
+        blocks = [_block(loop, target, few_rows) for loop in loops]
+        rows, cols = map(min, zip(*blocks, strict=True))
+    lanes = target.lanes(dtype)
+    row_bytes = lanes * (_width(nest, "i") * SIZES[dtype] + sum(t.dim for t in nest.totals) * 8)
+    chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
+    chunk = max(rows, chunk - chunk % rows)
+    pending = _PENDING if any(map(pending_entries, loops)) else 0
+    tile = _tile(nest, dtype, rows * lanes)
+    return Schedule(lanes, rows, cols, tile, chunk, pending)
+
+
+def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
+    """Rows and columns of a step of a pair loop."""
+    values = nest.pair_values
+    operations = sum(value.op not in STRUCTURAL for value in values)
+    folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
+    scans = any(value.op == "scan" for value in values)
+    stepped = [
+        state for state, step in zip(nest.states, nest.steps, strict=True) if step is not state
+    ]
+
+    def fits(block: tuple[int, int]) -> bool:
+        rows, cols = block
+        if scans:  # most of the work: that states do not stay in registers costs little
+            return rows * operations <= _LONGEST_SCANS
+        if rows * cols * operations > _LONGEST_BODY:
+            return False
+        if folds:
+            return rows * cols * folds + rows + 3 < target.registers
+        # Constants and temporaries take about two thirds; inputs can stay in memory.
+        return rows * len(stepped) < target.registers * 3 // 8
+
+    if scans:
+        blocks = _SCAN_BLOCKS[-1:] if few_rows else _SCAN_BLOCKS
+    elif not stepped:
+        blocks = _LIST_BLOCKS
+    elif any(state.dim > 1 for state in nest.states):
+        blocks = _VECTOR_STATE_BLOCKS
+    elif folds:
+        blocks = _LOOP_BLOCKS_OF_A_ROW if few_rows else _LOOP_BLOCKS
+    elif nest.guards:
+        blocks = _ADJUSTED_BLOCKS
+    else:
+        blocks = _BLOCKS_OF_A_ROW if few_rows else _BLOCKS
+    return next(filter(fits, blocks), blocks[-1])
+
+
+def pending_entries(nest: Nest) -> list[Value]:
+    """What adjustments read of a pair, if that and vectors of states are all that they read.
+
+    Then they can wait.  Truth values are made again from what they compare, and so is what follows
+    from the other entries.
+    """
+    elements = [adjust.args[0] for adjust in nest.adjusts if adjust.op == "map"]
+    if len(elements) < len(nest.states) or any(map(operator.is_not, nest.steps, nest.states)):
+        return []
+    states = set(nest.states)
+    waiting, found = read_in_loops(elements), dict[Value, None]()
+    while waiting:
+        value = waiting.pop()
+        if value.dtype == "i1":
+            waiting += value.args
+        elif not value.is_constant and value not in states:
+            found[value] = None
+    return [value for value in found if not _is_made_from(value, found)]
+
+
+def _is_made_from(value: Value, found: Container[Value]) -> bool:
+    """Whether a value follows from others that have been found, by truth values at most."""
+    return bool(value.args) and all(
+        arg.is_constant or arg in found or (arg.dtype == "i1" and _is_made_from(arg, found))
+        for arg in value.args
+    )
+
+
+def _tile(nest: Nest, dtype: str, block_rows: int) -> int:
+    """Columns a tile: enough to amortise a tile's start, few enough to stay in the cache.
+
+    The start is nothing beside scans, and calls are stopped between two tiles.
+    """
+    if any(value.op == "scan" for value in nest.pair_values):
+        return _LEAST_TILE
+    components = _width(nest, "j") + block_rows * (_width(nest, "ij") + _width(nest, "ji"))
+    a_column = max(1, components) * SIZES[dtype]
+    columns = _TILE_BYTES // a_column
+    return max(_LEAST_TILE, min(256, columns - columns % _LEAST_TILE))
+
+
+def _width(nest: Nest, kind: Kind) -> int:
+    """Components of one record of the inputs of a kind."""
+    bits = KIND_BITS[kind]
+    seen = (v for v in nest.values if v.op == "variable")
+    return sum(v.dim for v in seen if v["kind"] == kind and v.dependence == bits)

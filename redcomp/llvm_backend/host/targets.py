@@ -1,0 +1,125 @@
+"""Hosts as targets: instruction sets of processors, and which one this machine has."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from dataclasses import replace
+
+import llvmlite.binding as llvm
+
+from redcomp.errors import ArgumentError, CompilerError
+from redcomp.llvm_backend.spelling import BASE_PRIMITIVES
+from redcomp.target import TABLE, Native, Target
+
+_ROUNDINGS = frozenset({"floor", "round_even"})
+_FMA = frozenset({"fma"})
+
+# vscalef computes a * 2**floor(n) with all special cases; the operands that follow are the value of
+# masked lanes, the mask (all lanes) and the rounding mode (the current one).  vpermps and vpermpd
+# look up a table that fills a vector.
+_AVX512_NATIVE = {
+    ("scale", "f32"): Native(
+        "llvm.x86.avx512.mask.scalef.ps.512",
+        (0, 1, "<16 x float> zeroinitializer", "i16 -1", "i32 4"),
+    ),
+    ("scale", "f64"): Native(
+        "llvm.x86.avx512.mask.scalef.pd.512",
+        (0, 1, "<8 x double> zeroinitializer", "i8 -1", "i32 4"),
+    ),
+    ("lookup", "f32"): Native("llvm.x86.avx512.permvar.sf.512", (TABLE, 0)),
+    ("lookup", "f64"): Native("llvm.x86.avx512.permvar.df.512", (TABLE, 0)),
+}
+
+# Vectors that registers have no room for are then not split over two cache lines, wherever the
+# stack of a thread begins.
+_ALIGNED_STACK = '"stackrealign"'
+
+# Widest first.  Triple and cpu are those of the machine that the target is made for.
+_X86 = {
+    target.name: target
+    for target in (
+        Target(
+            "avx512",
+            "",
+            "x86-64",
+            "+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx2,+fma",
+            512,
+            32,
+            BASE_PRIMITIVES | _ROUNDINGS | _FMA | {"scale", "lookup"},
+            _AVX512_NATIVE,
+            f'"prefer-vector-width"="512" "min-legal-vector-width"="512" {_ALIGNED_STACK}',
+            embeds_broadcasts=True,
+        ),
+        Target(
+            "avx2",
+            "",
+            "x86-64",
+            "+avx2,+fma",
+            256,
+            16,
+            BASE_PRIMITIVES | _ROUNDINGS | _FMA,
+            attributes=_ALIGNED_STACK,
+        ),
+        Target("sse2", "", "x86-64", "+sse2", 128, 16, BASE_PRIMITIVES),
+    )
+}
+
+
+@functools.cache
+def host_target(name: str = "") -> Target:
+    """The host target of the given name, or the widest that this machine has."""
+    triple: str = llvm.get_process_triple()
+    if not name:
+        return _native(triple)
+    if name in _X86:
+        return replace(_X86[name], triple=_triple_for("x86_64", triple))
+    if name == "neon":
+        return _neon(_triple_for("aarch64", triple), "generic", "+neon")
+    known = ", ".join([*_X86, "neon"])
+    raise ArgumentError(f"unknown host target {name!r}; known ones: {known}")
+
+
+def _native(triple: str) -> Target:
+    machine = platform.machine().lower()
+    cpu: str = llvm.get_host_cpu_name()
+    found = llvm.get_host_cpu_features()
+    flat: str = found.flatten()
+    if machine in ("arm64", "aarch64"):
+        return _neon(triple, cpu, flat)
+    for target in _X86.values():
+        if all(found.get(feature[1:], False) for feature in target.features.split(",")):
+            return replace(target, triple=triple, cpu=cpu, features=flat)
+    raise CompilerError(f"no host target for {machine!r} with features {flat}")
+
+
+def _neon(triple: str, cpu: str, features: str) -> Target:
+    primitives = BASE_PRIMITIVES | _ROUNDINGS | _FMA
+    return Target("neon", triple, cpu, features, 128, 32, primitives)
+
+
+def _triple_for(architecture: str, host_triple: str) -> str:
+    """The host's own triple if it is of that architecture, else one to read the assembly of."""
+    same = host_triple.startswith(architecture) or (
+        architecture == "aarch64" and host_triple.startswith("arm64")
+    )
+    return host_triple if same else f"{architecture}-unknown-linux-gnu"
+
+
+def check_runs_here(target: Target) -> None:
+    """Raise ArgumentError if this machine cannot run the code: it would end the process."""
+    reason = _unsuited(target.triple, target.features)
+    if reason:
+        raise ArgumentError(f"target {target.name!r} does not run here: this machine {reason}")
+
+
+@functools.cache
+def _unsuited(triple: str, features: str) -> str:
+    """Why this machine cannot run such code, or nothing."""
+    own, wanted = (name.split("-")[0] for name in (llvm.get_process_triple(), triple))
+    if own != wanted:
+        return f"is {own}, not {wanted}"
+    found = llvm.get_host_cpu_features()
+    asked = (feature[1:] for feature in features.split(",") if feature.startswith("+"))
+    missing = ", ".join(feature for feature in asked if not found.get(feature, False))
+    return missing and f"lacks {missing}"

@@ -1,0 +1,1 @@
+"""How operations that targets lack are made of those that they have."""

@@ -1,0 +1,117 @@
+"""What a target is: how wide it is, what it emits, and which vectors are written out for it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+
+from redcomp.ir import FLOATS
+
+# Above this many components a loop replaces straight-line code, unless a target says otherwise: the
+# accumulators of a wider result would not fit into the 16 or 32 vector registers that a host has.
+_UNROLLED = 16
+# A loop over fewer cells costs a multiple of what they do, because each waits for those before it.
+_SCANS_UNROLLED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Unrolling:
+    """Vectors of at most so many components are written out.
+
+    operands  those that are computed
+    states    those that are carried from pair to pair and change with each
+    lists     those that are carried and change rarely
+    scans     those whose components are made from earlier ones
+    """
+
+    operands: int = _UNROLLED
+    states: int = _UNROLLED
+    lists: int = _UNROLLED
+    scans: int = _SCANS_UNROLLED
+
+    def writes_out_less(self, other: Unrolling) -> bool:
+        """Whether it makes a loop of anything that the other writes out."""
+        return any(map(operator.lt, astuple(self), astuple(other)))
+
+    @property
+    def longest(self) -> int:
+        """Longer vectors are never written out."""
+        return max(self.operands, self.states, self.lists, self.scans)
+
+
+# The module is in SSA form, its schedule is decided and nothing in it is written twice, so few
+# passes are worth their time; see docs/decisions/0007-llvm-passes.md.  LLVM may assert, which ends
+# the process: see docs/decisions/0015-no-value-numbering-in-llvm.md.
+LLVM_PASSES = ("loop_rotate", "instruction_combine")
+
+# Stands for a lookup's table in the arguments of a native instruction.
+TABLE = "table"
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """An intrinsic and its arguments: numbers of operands, TABLE, or constants with their type."""
+
+    intrinsic: str
+    arguments: tuple[int | str, ...]
+
+
+# Loops over 8 components and more are as fast as what they replace, and compiled sooner.  Where
+# thousands of values would be written out, nearly all vectors and lists are in memory.
+_UNROLLING = dict.fromkeys(
+    FLOATS,
+    (*(Unrolling(most, most) for most in (8, 16, 32)), Unrolling(3, 3, 3)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A machine to compile for.
+
+    name           the name that `lower(target=...)` takes
+    triple, cpu, features   LLVM's description of it
+    vector_bits    width of a vector register; 0 where a lane is a thread
+    registers      number of vector registers
+    primitives     the operations that it emits
+    native         operations that LLVM spells otherwise than on other targets, by (op, dtype)
+    attributes     LLVM function attributes
+    embeds_broadcasts   whether instructions can repeat a scalar operand from memory over all lanes
+    unrolling      which vectors are written out, by dtype: the first one is taken with which loops
+                   repeat little, bodies are short and states few enough, else the last
+    carried        how many states may be in registers, by dtype
+    hoists_vectors whether a long vector that depends on one index has memory to be kept in
+    copies_asynchronously   whether shared memory is filled without passing through registers
+    extremes       intrinsics that give the value, NaN left out, for which a comparison holds if it
+                   holds for one of two; by (predicate, dtype), where they are one instruction
+    llvm_passes    what LLVM's optimiser runs
+    llvm_options   switches that LLVM needs to be given for this target
+
+    negates_operands    whether instructions can negate their operands
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+    registers: int
+    primitives: frozenset[str]
+    native: Mapping[tuple[str, str], Native] = field(default_factory=dict)
+    attributes: str = ""
+    embeds_broadcasts: bool = False
+    unrolling: Mapping[str, tuple[Unrolling, ...]] = field(default_factory=lambda: dict(_UNROLLING))
+    carried: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    hoists_vectors: bool = True
+    copies_asynchronously: bool = False
+    extremes: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    llvm_passes: tuple[str, ...] = LLVM_PASSES
+    llvm_options: tuple[str, ...] = ()
+
+    negates_operands: bool = False
+
+    def lanes(self, dtype: str) -> int:
+        """Lanes of a vector of the kernel's dtype."""
+        if not self.vector_bits:
+            return 1
+        return max(1, self.vector_bits // {"f32": 32, "f64": 64}[dtype])
