@@ -35,6 +35,7 @@ from redcomp.ir import (
     elementwise,
     fma,
     free_indices,
+    with_roots,
 )
 from redcomp.passes.expand import emits
 from redcomp.passes.origin import moved
@@ -58,7 +59,7 @@ def prescale(program: P, primitives: Collection[str], *, negates_operands: bool 
     instructions can negate their operands.
     """
     prescaler = _Prescaler(program, primitives, 0 if negates_operands else 1)
-    made = program.map_roots(lambda root: prescaler.done[root])
+    made = with_roots(program, prescaler.done)
     samples = {
         (value.attrs, value.type): value
         for value in made.values

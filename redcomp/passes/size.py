@@ -62,7 +62,7 @@ def written_out(roots: Iterable[Value], known: Container[Value] = ()) -> int:
 
 
 def _components(value: Value) -> int:
-    return max(_copies(part.dim) for part in (value, *value.args))
+    return max(map(_copies, {value.type.dim, *[arg.type.dim for arg in value.args]}))
 
 
 def _copies(dim: int) -> int:
