@@ -531,7 +531,8 @@ def topological(roots: Iterable[Value], known: Container[Value] = ()) -> Iterato
     seen: set[Value] = set()
     stack: list[Value | None] = list(roots)
     stack.reverse()
-    pop, add = stack.pop, seen.add  # looked up once: every pass and the emitter walk all values
+    # Looked up once: every pass and the emitter walk all values.
+    pop, add, has_all = stack.pop, seen.add, seen.issuperset
     while stack:
         value = pop()
         if value is None:  # all that the next one needs has been yielded
@@ -540,11 +541,11 @@ def topological(roots: Iterable[Value], known: Container[Value] = ()) -> Iterato
             yield done
         elif value not in seen and value not in known:
             add(value)
-            if value.args:
+            if has_all(value.args):  # which have been yielded: no value is made from itself
+                yield value
+            else:
                 stack += (value, None)
                 stack += value.args[::-1]
-            else:
-                yield value
 
 
 def listing(roots: Iterable[Value]) -> Listing:
