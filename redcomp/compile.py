@@ -23,7 +23,7 @@ from redcomp.abi import JOIN, RUN
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import ArgumentError, CompilerError, SizeError
-from redcomp.ir import BINDERS, STRUCTURAL, Kernel, Listing, Nest, Value, free_indices, topological
+from redcomp.ir import BINDERS, STRUCTURAL, Kernel, Nest, Value, free_indices, listing
 from redcomp.limits import MAX_SCRATCH
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.host.jit import Library
@@ -176,7 +176,7 @@ def run_passes(program: Program, names: tuple[str, ...], context: Context) -> Pr
 def _operations(values: Iterable[Value]) -> Mapping[str, int]:
     """Arithmetic operations of the IR in some values, by name; loops are counted as they run."""
     counts: Counter[str] = Counter()
-    listed = Listing(topological(values))
+    listed = listing(values)
     runs = times(listed, free_indices(listed))
     for value in listed:
         if value.op not in STRUCTURAL:
@@ -314,7 +314,7 @@ class Lowering(Generic[S]):
     def object_code(self) -> tuple[bytes, bool]:
         """Machine code, or PTX, from the disk cache if it is there (then True)."""
         cache = default_cache()
-        key = self.key()
+        key = self.key
         code = None if cache is None else cache.load(key)
         if code is not None:
             return code, True
@@ -338,6 +338,7 @@ class Lowering(Generic[S]):
             },
         )
 
+    @cached_property
     def key(self) -> bytes:
         """A digest of all that the code depends on."""
         (text, target), edited = self.given_llvm, self.edited_assembly
@@ -415,7 +416,7 @@ class HostLowering(Lowering[Schedule]):
         """Compile, or fetch from a cache, and load; raises ArgumentError for another machine."""
         check_runs_here(self.target)
         start = time.perf_counter()
-        return once(_on_host, self.key(), lambda: self._loaded(start))
+        return once(_on_host, self.key, lambda: self._loaded(start))
 
     def _loaded(self, start: float) -> HostKernel:
         code, was_cached = self.object_code()
@@ -506,7 +507,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     def load(self) -> GpuKernel:
         """Compile, or fetch from a cache; devices get the code when they first run it."""
         start = time.perf_counter()
-        return once(_on_gpus, self.key(), lambda: self._loaded(start))
+        return once(_on_gpus, self.key, lambda: self._loaded(start))
 
     def _loaded(self, start: float) -> GpuKernel:
         code, was_cached = self.object_code()

@@ -390,7 +390,7 @@ class Kernel:
     @cached_property
     def values(self) -> Listing:
         """All values that the roots reach."""
-        return Listing(topological(self.roots))
+        return listing(self.roots)
 
     def with_params(self, params: tuple[Value, ...]) -> Kernel:
         """The kernel with other parameters."""
@@ -469,12 +469,12 @@ class Nest:
     @cached_property
     def values(self) -> Listing:
         """All values that the roots reach."""
-        return Listing(topological(self.roots))
+        return listing(self.roots)
 
     @cached_property
     def pair_values(self) -> Listing:
         """All values that `pairs` reach."""
-        return Listing(topological(self.pairs))
+        return listing(self.pairs)
 
     @cached_property
     def pair_variables(self) -> Listing:
@@ -537,7 +537,8 @@ def topological(roots: Iterable[Value], known: Container[Value] = ()) -> Iterato
     seen: set[Value] = set()
     stack: list[Value | None] = list(roots)
     stack.reverse()
-    pop, add = stack.pop, seen.add  # looked up once: every pass and the emitter walk all values
+    # Looked up once: every pass and the emitter walk all values.
+    pop, add, has_all = stack.pop, seen.add, seen.issuperset
     while stack:
         value = pop()
         if value is None:  # all that the next one needs has been yielded
@@ -546,11 +547,16 @@ def topological(roots: Iterable[Value], known: Container[Value] = ()) -> Iterato
             yield done
         elif value not in seen and value not in known:
             add(value)
-            if value.args:
+            if has_all(value.args):  # which have been yielded: no value is made from itself
+                yield value
+            else:
                 stack += (value, None)
                 stack += value.args[::-1]
-            else:
-                yield value
+
+
+def listing(roots: Iterable[Value]) -> Listing:
+    """Every value that the roots reach, in order."""
+    return roots if isinstance(roots, Listing) else Listing(topological(roots))
 
 
 def leaves_of(roots: Iterable[Value], numbers: Mapping[Value, int]) -> dict[Value, int]:
@@ -570,8 +576,11 @@ def leaves_of(roots: Iterable[Value], numbers: Mapping[Value, int]) -> dict[Valu
 def free_indices(roots: Iterable[Value]) -> dict[Value, frozenset[tuple[int, int]]]:
     """For each reachable value the loops it is inside of, as (level, extent) pairs."""
     nothing: frozenset[tuple[int, int]] = frozenset()
+    values = listing(roots)
+    if not any(value.op in ("index", "earlier") for value in values):
+        return dict.fromkeys(values, nothing)
     free: dict[Value, frozenset[tuple[int, int]]] = {}
-    for value in topological(roots):
+    for value in values:
         if value.op in ("index", "earlier"):
             free[value] = frozenset({loop_of(value)})
             continue
@@ -629,6 +638,15 @@ class Interner:
         return self._known.setdefault(key, value)
 
 
+def shared(roots: Iterable[Value]) -> dict[Value, Value]:
+    """For each reachable value the one object that stands for all values of equal structure."""
+    intern = Interner()
+    done: dict[Value, Value] = {}
+    for value in topological(roots):
+        done[value] = intern(value.with_args(tuple([done[a] for a in value.args])))
+    return done
+
+
 def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[Value, Value]:
     """Rebuild the graph bottom-up through `rule`, sharing equal values; the new values by the old.
 
@@ -639,45 +657,48 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[Valu
     interned: dict[Value, Value] = {}
     final: dict[Value, Value] = {}
 
-    def share_one(value: Value, args: tuple[Value, ...]) -> Value:
-        kept = intern(value.with_args(args))
-        interned[value] = interned[kept] = kept
-        return kept
-
-    def share(value: Value) -> Value:
-        known = interned.get(value)
-        if known is not None:
-            return known
-        for part in topological([value], known=interned):
-            known = share_one(part, tuple([interned[a] for a in part.args]))
-        assert known is not None
+    def share(value: Value, args: tuple[Value, ...]) -> Value:
+        """The one object for a value whose arguments have become `args`, which are shared."""
+        made = value.with_args(args)
+        known = interned.get(made)
+        if known is None:
+            known = intern(made)
+            interned[made] = interned[known] = known
         return known
 
     def settle(value: Value) -> Value:
         replacement = rule(value)
         if replacement is value:
             return value
-        replacement = share(replacement)
+        for part in topological([replacement], known=interned):
+            interned[part] = share(part, tuple([interned[a] for a in part.args]))
+        replacement = interned[replacement]
         if replacement is value:
             return value
         for part in list(topological([replacement], known=final)):
-            final[part] = settle(share(part.with_args(tuple([final[a] for a in part.args]))))
+            final[part] = settle(share(part, tuple([final[a] for a in part.args])))
         return final[replacement]
 
     done: dict[Value, Value] = {}
     for value in topological(roots):
-        shared = share(value.with_args(tuple([done[a] for a in value.args])))
-        if shared not in final:
-            final[shared] = settle(shared)
-        settled = final[shared]
+        kept = share(value, tuple([done[a] for a in value.args]))
+        settled = final.get(kept)
+        if settled is None:
+            settled = final[kept] = settle(kept)
         done[value] = final[settled] = settled
     return done
 
 
 def rewrite_program(program: P, rule: Callable[[Value], Value]) -> P:
     """`rewrite` over all roots of a program."""
-    done = rewrite(program.values, rule)
-    return program.map_roots(lambda root: done[root])
+    return with_roots(program, rewrite(program.values, rule))
+
+
+def with_roots(program: P, done: Mapping[Value, Value]) -> P:
+    """The program with each root replaced; itself, which knows its values, if none changes."""
+    if all(done[root] is root for root in program.roots):
+        return program
+    return program.map_roots(done.__getitem__)
 
 
 def replace_variables(kernel: Kernel, replacements: Mapping[Value, Value]) -> Kernel:
@@ -686,5 +707,5 @@ def replace_variables(kernel: Kernel, replacements: Mapping[Value, Value]) -> Ke
     for value in topological((*kernel.params, *kernel.roots), known=replacements):
         # `with_args` recomputes the dependence set from the new arguments.
         done[value] = value.with_args(tuple(done[arg] for arg in value.args))
-    moved = kernel.map_roots(lambda root: done[root])
+    moved = kernel.map_roots(done.__getitem__)
     return Kernel(tuple(done[v] for v in kernel.params), moved.outputs)

@@ -61,7 +61,8 @@ class Code:
 
     def call(self, result: str, name: str, types: Sequence[str], operands: Sequence[str]) -> str:
         """The result of calling an intrinsic, which is declared."""
-        self.declarations[name] = f"declare {result} @{name}({', '.join(types)})"
+        if name not in self.declarations:
+            self.declarations[name] = f"declare {result} @{name}({', '.join(types)})"
         arguments = ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
         return self.value(f"call {result} @{name}({arguments})")
 

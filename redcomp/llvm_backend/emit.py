@@ -207,24 +207,24 @@ class Emitter:
     def _instruction(self, value: Value, operands: list[str], lane: bool) -> str:
         op, code = value.op, self.code
         result = self.type_of(value.dtype, lane)
-        types = [self.type_of(arg.dtype, lane) for arg in value.args]
         if (op, value.dtype) in self.target.native:
             return self._native(value, operands, lane)
         if op in INTRINSICS:
             name = self.intrinsic(op, value.dtype, lane)
             return code.call(result, name, [result] * len(operands), operands)
+        given = self.type_of(value.args[0].dtype, lane)
         if op == "compare":
             kind = "fcmp" if value.args[0].type.is_float else "icmp"
-            return code.value(f"{kind} {value['predicate']} {types[0]} {', '.join(operands)}")
+            return code.value(f"{kind} {value['predicate']} {given} {', '.join(operands)}")
         if op == "select":
+            types = [given, result, result]
             listed = ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
             return code.value(f"select {listed}")
         if op == "bitcast":
-            return code.value(f"bitcast {types[0]} {operands[0]} to {result}")
+            return code.value(f"bitcast {given} {operands[0]} to {result}")
         if op == "convert":
-            source = value.args[0].dtype
-            instruction = CONVERSIONS[source, value.dtype]
-            return code.value(f"{instruction} {types[0]} {operands[0]} to {result}")
+            instruction = CONVERSIONS[value.args[0].dtype, value.dtype]
+            return code.value(f"{instruction} {given} {operands[0]} to {result}")
         instruction = INSTRUCTIONS[op][0 if value.type.is_float else 1]
         return code.value(f"{instruction} {result} {', '.join(operands)}")
 

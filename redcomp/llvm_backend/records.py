@@ -47,4 +47,5 @@ def scans_of(roots: Iterable[Value]) -> list[Value]:
 def in_memory(nest: Nest) -> Iterator[Value]:
     """What each row has memory for: states that are vectors, and scans."""
     yield from (state for state in nest.states if state.dim > 1)
-    yield from scans_of((*nest.pairs, *nest.results))
+    others = topological(nest.results, known=set(nest.pair_values))
+    yield from (value for value in (*nest.pair_values, *others) if value.op == "scan")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from redcomp.ir import P, Value, fma, fold, free_indices
+from redcomp.ir import P, Value, fma, fold, free_indices, with_roots
 
 
 def contract(program: P) -> P:
@@ -28,7 +28,7 @@ def contract(program: P) -> P:
             for arg in value.args
         ]
         done[value] = _fused(rebuilt, products)
-    return program.map_roots(lambda root: done[root])
+    return with_roots(program, done)
 
 
 def _fused(value: Value, products: list[bool]) -> Value:

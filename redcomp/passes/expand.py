@@ -18,14 +18,15 @@ from redcomp.ir import (
     STRUCTURAL,
     Attribute,
     Interner,
-    Listing,
     P,
     Type,
     Value,
     free_indices,
+    listing,
     rewrite,
     topological,
     variable,
+    with_roots,
 )
 from redcomp.ops.table import OPERATIONS
 
@@ -41,7 +42,7 @@ def expand(program: P, primitives: Collection[str]) -> P:
         else:
             template = _template_of(value, chosen)
             done[value] = template.of(value, args, intern)
-    return program.map_roots(lambda root: done[root])
+    return with_roots(program, done)
 
 
 class Size(NamedTuple):
@@ -59,7 +60,7 @@ class Size(NamedTuple):
 
 def measure(roots: Iterable[Value], primitives: Collection[str]) -> Size:
     """How many operations there will be, without expanding anything."""
-    chosen, values = frozenset(primitives), Listing(topological(roots))
+    chosen, values = frozenset(primitives), listing(roots)
     loops = free_indices(values)
     runs = times(values, loops)
     written = needed = done = 0
@@ -88,6 +89,8 @@ def times(
     What does not change in a loop is computed before it, unless it changes in one that is further
     inside.
     """
+    if not any(loops.values()):
+        return dict.fromkeys(values, 1)
     around: dict[Value, tuple[int, ...]] = {}  # the extents of the loops, outermost first
     for user in reversed(values):
         outside = around.get(user, ())

@@ -60,6 +60,8 @@ def hoist(nest: Nest, *, hoists_vectors: bool = True) -> Nest:
 def without_unused(nest: Nest) -> Nest:
     """The nest without hoisted values that no pair needs."""
     read = set(nest.pair_values)
+    if all(h.variable in read for h in nest.uniform + nest.rows + nest.columns):
+        return nest  # which knows its values
     return replace(
         nest,
         uniform=tuple(h for h in nest.uniform if h.variable in read),

@@ -25,7 +25,18 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from redcomp.ir import I_BIT, J_BIT, P, Program, Value, constant, elementwise, fma, free_indices
+from redcomp.ir import (
+    I_BIT,
+    J_BIT,
+    P,
+    Program,
+    Value,
+    constant,
+    elementwise,
+    fma,
+    free_indices,
+    with_roots,
+)
 from redcomp.passes.expand import emits
 from redcomp.passes.origin import moved
 
@@ -48,7 +59,7 @@ def prescale(program: P, primitives: Collection[str], *, negates_operands: bool 
     instructions can negate their operands.
     """
     prescaler = _Prescaler(program, primitives, 0 if negates_operands else 1)
-    made = program.map_roots(lambda root: prescaler.done[root])
+    made = with_roots(program, prescaler.done)
     samples = {
         (value.attrs, value.type): value
         for value in made.values

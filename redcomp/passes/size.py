@@ -62,7 +62,7 @@ def written_out(roots: Iterable[Value], known: Container[Value] = ()) -> int:
 
 
 def _components(value: Value) -> int:
-    return max(_copies(part.dim) for part in (value, *value.args))
+    return max(map(_copies, {value.type.dim, *[arg.type.dim for arg in value.args]}))
 
 
 def _copies(dim: int) -> int:
@@ -76,8 +76,7 @@ def check_size(nest: Nest, primitives: Collection[str]) -> Nest:
     The body of a loop is in each loop that binds its counter, and is worked off as often as the
     counter says.
     """
-    roots, names = nest.roots, frozenset(primitives)
-    free = free_indices(roots)
+    names, free = frozenset(primitives), free_indices(nest.values)
     loops: dict[Value, tuple[int, int]] = {}
     code = work = 0
 
@@ -87,7 +86,7 @@ def check_size(nest: Nest, primitives: Collection[str]) -> Nest:
         number = expanded_length(value, names)
         return number, number
 
-    for value in topological(roots):
+    for value in nest.values:
         if value.op in BINDERS:
             *body, counter = value.args
             inside = topological(body, known=_Outside(free, loop_of(counter)))

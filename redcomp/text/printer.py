@@ -10,12 +10,12 @@ from redcomp.errors import CompilerError
 from redcomp.ir import (
     BINDERS,
     Block,
-    Interner,
     Kernel,
     Nest,
     Value,
     free_indices,
     loop_of,
+    shared,
     topological,
 )
 from redcomp.text.spelling import (
@@ -112,8 +112,8 @@ def excerpt(roots: Iterable[Value], culprit: Value, around: int = 2) -> str:
 
 class _Printer:
     def __init__(self, params: Sequence[Value], roots: Sequence[Value]) -> None:
-        shared, self.values = _share((*params, *roots))
-        self.params, self.roots = shared[: len(params)], shared[len(params) :]
+        ends, self.values = _share((*params, *roots))
+        self.params, self.roots = ends[: len(params)], ends[len(params) :]
         has_loops = any(value.op in ("index", "earlier") for value in self.values)
         self.free = free_indices(self.roots) if has_loops else {}
         self.names: dict[Value, str] = {}
@@ -199,16 +199,10 @@ class _Printer:
         )
 
 
-def _share(roots: Iterable[Value]) -> tuple[list[Value], list[Value]]:
+def _share(roots: Sequence[Value]) -> tuple[list[Value], list[Value]]:
     """The roots with one object for all values of equal structure; all those values, in order."""
-    roots = tuple(roots)
-    intern = Interner()
-    shared: dict[Value, Value] = {}
-    for value in topological(roots):
-        args = value.args
-        shared[value] = intern(value.with_args(tuple([shared[a] for a in args])) if args else value)
-    unique = dict.fromkeys(shared.values())
-    return [shared[root] for root in roots], list(unique)
+    known = shared(roots)
+    return [known[root] for root in roots], list(dict.fromkeys(known.values()))
 
 
 def _line(value: Value, names: Mapping[Value, str], spelling: Spelling) -> str:

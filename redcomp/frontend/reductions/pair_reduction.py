@@ -316,6 +316,8 @@ class FormulaSource:
 
     def parts(self) -> tuple[int, ...]:
         """The number of outputs that each request has become."""
+        if not any(REDUCTIONS[r.reduction].takes == "components" for r in self.requests):
+            return (1,) * len(self.requests)
         return tuple(len(outputs) for outputs in self._outputs("f64")[0])
 
     def _outputs(self, dtype: str) -> tuple[list[list[Output]], tuple[Value, ...]]:
