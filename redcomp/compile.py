@@ -279,7 +279,7 @@ class Lowering(Generic[S]):
         """The module that LLVM gets, for which target: an edited one has been optimised already."""
         edited = self.dumper.edited(self.file_name("21-llvm", "ll"))
         if edited is None:
-            return self.module_text, self.target
+            return self.module_text, self.target.for_module(self.module_text)
         return edited, replace(self.target, llvm_passes=())
 
     @cached_property

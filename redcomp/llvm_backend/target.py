@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -77,6 +78,11 @@ BASE_PRIMITIVES = (
 # the process: see docs/decisions/0015-no-value-numbering-in-llvm.md.
 LLVM_PASSES = ("loop_rotate", "instruction_combine")
 
+# Combination follows conditions through the operations that they are made of, and takes up to 4 ms
+# for each of those; see docs/decisions/0007-llvm-passes.md.
+_MOST_CONDITIONS = 500
+_CONDITION = re.compile(r" = (?:and|or|xor) (?:<\d+ x i1>|i1) ")
+
 # Stands for a lookup's table in the arguments of a native instruction.
 TABLE = "table"
 
@@ -141,6 +147,13 @@ class Target:
     llvm_options: tuple[str, ...] = ()
 
     negates_operands: bool = False
+
+    def for_module(self, text: str) -> Target:
+        """The target whose LLVM passes suit a module: many conditions are not combined."""
+        if len(_CONDITION.findall(text)) <= _MOST_CONDITIONS:
+            return self
+        passes = tuple(name for name in self.llvm_passes if name != "instruction_combine")
+        return replace(self, llvm_passes=passes)
 
     def lanes(self, dtype: str) -> int:
         """Lanes of a vector of the kernel's dtype."""
