@@ -34,16 +34,16 @@ def shown(value: object) -> str:
 
 
 def text(name: str, value: object) -> str:
-    """A text; raises ArgumentError."""
+    """A text, of Python's own class: another one may have no hash; raises ArgumentError."""
     if isinstance(value, str):
-        return value
+        return str.__str__(value)
     raise ArgumentError(f"{name} must be a text, not {shown(value)}")
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     """One of some words; raises ArgumentError."""
-    if isinstance(value, str) and value in choices:
-        return value
+    if isinstance(value, str) and (found := text(name, value)) in choices:
+        return found
     raise ArgumentError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}")
 
 
@@ -80,9 +80,13 @@ def number(name: str, value: object, least: float = -math.inf) -> float:
 def items(name: str, value: object, wanted: str) -> list[Any]:
     """The items of a list or of anything else in an order; raises ArgumentError."""
     is_ordered = not isinstance(value, (str, bytes, Mapping, Set))
-    if not isinstance(value, Iterable) or not is_ordered or getattr(value, "shape", (1,)) == ():
+    has_no_axes = hasattr(value, "shape") and _is_single(value)
+    if not isinstance(value, Iterable) or not is_ordered or has_no_axes:
         raise ArgumentError(f"{name} must be {wanted}, not {shown(value)}")
-    found = list(itertools.islice(value, MAX_LIST + 1))
+    try:
+        found = list(itertools.islice(value, MAX_LIST + 1))
+    except TypeError as error:  # it has no items, though its class has what asks for them
+        raise ArgumentError(f"{name} must be {wanted}: {error}") from None
     if len(found) > MAX_LIST:
         raise ArgumentError(f"{name} has more than {MAX_LIST:,} items")
     return found
@@ -113,4 +117,5 @@ def refuse_masked(name: str, value: Any) -> None:
 
 def _is_single(value: object) -> bool:
     """Whether a value is no array, or one without axes."""
-    return getattr(value, "shape", ()) == ()
+    shape = getattr(value, "shape", ())
+    return isinstance(shape, tuple) and len(shape) == 0

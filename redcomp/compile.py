@@ -276,7 +276,8 @@ class Lowering(Generic[S]):
         """The module that LLVM gets, for which target: an edited one has been optimised already."""
         edited = self.dumper.edited(self.file_name("21-llvm", "ll"))
         if edited is None:
-            return self.module_text, self.target
+            text = self.module_text
+            return text, code_generation.for_module(self.target, text)
         return edited, replace(self.target, llvm_passes=())
 
     @cached_property

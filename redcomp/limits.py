@@ -45,6 +45,9 @@ MAX_CELLS = 100_000
 MAX_LINES = 150_000
 # Operations on scalars per pair, loops included: about a second's work.
 MAX_WORK = 2**30
+# Numbers of an operation's arguments, result and products, where it is evaluated to see whether it
+# is linear.
+MAX_EVALUATED = 2**21
 # Bytes of memory that each thread needs for vectors of rows and for tiles of columns.
 MAX_SCRATCH = 2**29
 # Bytes of a GPU's memory for what its blocks cannot keep in registers and shared memory.

@@ -43,6 +43,7 @@ except ImportError:  # Windows: neither processor time nor memory are limited
 SECONDS = 20  # of a processor
 MEMORY = 2**30
 _PACKAGE = str(Path(redcomp.__file__).parent) + os.sep
+_INPUT = "<input>"
 _NAMESPACE: dict[str, Any] = {}
 
 
@@ -87,7 +88,7 @@ def _outcome(text: str) -> str:
     with _restored_environment(), contextlib.redirect_stdout(io.StringIO()):
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                exec(compile(text.removeprefix(PREAMBLE), "<input>", "exec"), dict(_NAMESPACE))
+                exec(compile(text.removeprefix(PREAMBLE), _INPUT, "exec"), dict(_NAMESPACE))
         except RedcompError as error:
             return _of_others(error) if isinstance(error, CompilerError) else "refused"
         except SystemExit as end:
@@ -101,7 +102,7 @@ def _of_others(error: Exception) -> str:
     """An exception that may not be and where it is from; a word if the program has raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = [frame for frame in frames if frame.filename.startswith(_PACKAGE)]
-    if not inside:
+    if not inside or frames[-1].filename == _INPUT:
         return "invalid"
     place = f"{Path(inside[-1].filename).name}:{inside[-1].lineno}"
     message = re.sub(r"\s+", " ", str(error))[:200]

@@ -130,6 +130,11 @@ EXAMPLES = (
         ),
     ),
     Example(
+        "numbers of a product of which `TraceOperator` and its kin have to see that it is linear",
+        f"{limits.MAX_EVALUATED:,}",
+        _formula("TraceOperator(MatVecMult(A, x), x)", "x = Vi(3000)", "A = Pm(9000000)"),
+    ),
+    Example(
         "formulas of one `Genred`, and aliases",
         f"{limits.MAX_LIST:,}",
         lambda: Genred(["x"] * 2000, "x = Vi(1)"),

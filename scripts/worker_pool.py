@@ -11,6 +11,7 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
@@ -57,7 +58,7 @@ class Worker:
 class Pool:
     """Hands out shares of cases, and counts and prints what becomes of them."""
 
-    def __init__(self, trial: Trial, seeds: range) -> None:
+    def __init__(self, trial: Trial, seeds: Sequence[int]) -> None:
         self.trial = trial
         starts = range(0, len(seeds), trial.share)
         self.shares = [list(seeds[n : n + trial.share]) for n in starts][::-1]

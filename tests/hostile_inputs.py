@@ -39,10 +39,15 @@ ENTRIES = 40_000_000  # the most of an argument
 TARGETS = ("host", "sm_90", "sm_75", "avx2", "sse2", "neon")
 
 
+# Kinds that were thought of later have numbers from here on, so that those below stay as they were.
+LATER = 1_000_000
+
+
 def program(seed: int) -> str:
     """The input of a number."""
     choices = Choices(seed)
-    return PREAMBLE + choices.one_of(KINDS)(choices)
+    kinds = KINDS if seed < LATER else LATER_KINDS
+    return PREAMBLE + choices.one_of(kinds)(choices)
 
 
 # -- formulas --------------------------------------------------------------------------------------
@@ -327,6 +332,155 @@ def of_cluster(choices: Choices) -> str:
     return f"{text}{library}.cluster.{name}({', '.join(given)})\n"
 
 
+# -- kinds that were thought of later --------------------------------------------------------------
+
+SIZES = (0, 1, 2, 5)
+NUMPY_LAYOUTS = (
+    *("{}", "{}[::-1]", "{}.astype('>f8')", "np.asfortranarray({})", "{}.byteswap().view('>f8')"),
+    *("np.lib.stride_tricks.as_strided(np.zeros(1), {}.shape, (0, 0))",),
+    *("np.broadcast_to(np.zeros(()), {}.shape)", "np.frombuffer({}.tobytes()).reshape({}.shape)"),
+    *("np.lib.stride_tricks.as_strided({}, ({}[:1]).shape, (2**40, 8))",),
+    *("np.ones((2, *{}.shape[::-1]))[0].T", "{}.reshape(-1)", "{}[..., :0]", "{}[None, :0]"),
+)
+TORCH_LAYOUTS = (
+    *("{}", "{}.flip(0)", "{}.mT.contiguous().mT", "torch.zeros(()).double().expand({}.shape)"),
+    *(
+        "torch.empty_strided({}.shape, (2**20, 3)).double()",
+        "{}.pin_memory()",
+        "{}.share_memory_()",
+    ),
+    *("torch.from_numpy(np.broadcast_to(np.zeros(()), {}.shape))", "{}.to_sparse()", "{}.T"),
+    *("torch.zeros(9, dtype=torch.uint8)[1:].view(torch.uint8)", "{}[..., :0]", "{}[None, :0]"),
+    *("{}.untyped_storage().resize_(8) and {}", "{}.set_()", "torch.frombuffer(bytearray(80))"),
+)
+
+
+def given_arrays(choices: Choices, library: str) -> list[str]:
+    """Three arrays of many sizes, which may be none, in many layouts."""
+    rows, columns = choices.one_of(SIZES), choices.one_of(SIZES)
+    shapes = (f"({rows}, 3)", f"({columns}, 3)", f"({columns}, 1)")
+    is_torch = library == LIBRARIES[1]
+    make = "torch.ones({}, dtype=torch.float64)" if is_torch else "np.ones({})"
+    layouts = TORCH_LAYOUTS if is_torch else NUMPY_LAYOUTS
+    chosen = [choices.one_of(layouts) if choices.once_in(2) else "{}" for _ in shapes]
+    return [c.replace("{}", make.format(s)) for c, s in zip(chosen, shapes, strict=True)]
+
+
+def of_layout(choices: Choices) -> str:
+    """Memory that is empty, shared, read-only or of another byte order; also as `out`."""
+    library = choices.one_of(LIBRARIES)
+    text = f"op = {library}.Genred({FORMULA!r}, {ALIASES!r}, {reduction(choices)})\n"
+    text += f"args = [{', '.join(given_arrays(choices, library))}]\n"
+    outs = ("", "", ", out=args[0]", ", out=args[2]", ", out=args[0][:, :1]", ", out=args[1].T")
+    call = f"op(*args{choices.one_of(outs)})"
+    if library == LIBRARIES[1] and choices.once_in(2):
+        text += "args = [a.detach().requires_grad_() for a in args]\n"
+        return text + f"torch.autograd.grad({call}.sum(), args, allow_unused=True)\n"
+    return text + f"{call}\n"
+
+
+METHODS = (
+    *("__array__", "__array_interface__", "__array_function__", "__array_ufunc__", "__dlpack__"),
+    *("__len__", "__getitem__", "__iter__", "__index__", "__float__"),
+    *("__eq__", "__hash__", "__bool__", "__repr__", "__str__", "__getattr__"),
+)
+DOES = (
+    *("lambda *a, **k: 1 // 0", "lambda *a, **k: None", "lambda *a, **k: a[0]"),
+    *("lambda *a, **k: 'x'", "lambda *a, **k: np.ones((5, 3))", "lambda *a, **k: 10**30"),
+    *("lambda *a, **k: -1", "classmethod(lambda *a: a[1])"),
+)
+
+
+def odd_class(choices: Choices, base: str) -> str:
+    """A class with methods that do what they should not."""
+    chosen = {choices.one_of(METHODS): choices.one_of(DOES) for _ in range(choices.below(3) + 1)}
+    body = ", ".join(f"{name!r}: {does}" for name, does in chosen.items())
+    return f"type('Odd', ({base}), {{{body}}})"
+
+
+def of_class(choices: Choices) -> str:
+    """Objects, arrays, numbers and texts of classes that misbehave, in any place."""
+    library = choices.one_of(LIBRARIES)
+    kinds = (
+        f"{odd_class(choices, '')}()",
+        f"np.ones((5, 3)).view({odd_class(choices, 'np.ndarray,')})",
+        f"torch.ones(5, 3).double().as_subclass({odd_class(choices, 'torch.Tensor,')})",
+        f"{odd_class(choices, 'str,')}({choices.one_of((FORMULA, 'x=Vi(3)', 'Sum'))!r})",
+        f"{odd_class(choices, 'int,')}({choices.below(3)})",
+        f"{odd_class(choices, 'list,')}({ALIASES!r})",
+    )
+    text = f"odd = {choices.one_of(kinds)}\n"
+    make = "np.ones({})" if library == LIBRARIES[0] else "torch.ones({}, dtype=torch.float64)"
+    arrays = [make.format(shape) for shape in ("(5, 3)", "(5, 3)", "(5, 1)")]
+    given = [repr(FORMULA), repr(ALIASES), "'Sum'", "1"]
+    chosen = (arrays, arrays, given)[choices.below(3)]
+    chosen[choices.below(len(chosen))] = "odd"
+    more = choices.one_of(("", "", ", backend=odd", ", ranges=[odd] * 6", ", device_id=odd"))
+    text += f"op = {library}.Genred({', '.join(given)})\n"
+    return text + f"op({', '.join(arrays)}{more})\n"
+
+
+def of_copy(choices: Choices) -> str:
+    """Copies, pickles and threads of what is made of formulas, valid and not."""
+    library = choices.one_of(LIBRARIES)
+    aliases = choices.one_of((
+        repr(ALIASES), f"(a for a in {ALIASES!r})", f"iter({ALIASES!r})", f"tuple({ALIASES!r})",
+        f"dict.fromkeys({ALIASES!r})", f"(1 // (a == 0) for a in {ALIASES!r})", "map(print, 'ab')",
+    ))  # fmt: skip
+    makes = (
+        f"{library}.Genred({FORMULA!r}, {aliases}, {reduction(choices)})",
+        f"{library}.KernelSolve({FORMULA!r}, {aliases}, 'b', axis=1)",
+    )
+    text = f"import copy, pickle, threading\nop = {choices.one_of(makes)}\n"
+    copies = (
+        *("op = copy.copy(op)\n", "op = copy.deepcopy(op)\n", "str(op), repr(op), dir(op)\n"),
+        *("op = pickle.loads(pickle.dumps(op))\n", "op = copy.replace(op, axis=0)\n", "hash(op)\n"),
+        *("pickle.loads(pickle.dumps(op)[:-5])\n", "op.axis = 7\n", "op.x = op\n"),
+    )
+    text += "".join(choices.one_of(copies) for _ in range(choices.below(3)))
+    args = ", ".join(given_arrays(choices, library))
+    if choices.once_in(2):
+        return text + f"op({args})\n"
+    return text + (
+        f"args = [{args}]\nfailed = []\ndef work():\n    try:\n        op(*args)\n"
+        "    except Exception as error:\n        failed.append(error)\n"
+        "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+        "[t.start() for t in threads]\n[t.join() for t in threads]\n"
+        "if failed:\n    raise failed[0]\n"
+    )
+
+
+def of_blocks(choices: Choices) -> str:
+    """Ranges with any reduction, solver, backend and size, right and nearly right."""
+    library = choices.one_of(LIBRARIES)
+    rows, columns = choices.one_of(SIZES), choices.one_of(SIZES)
+    cuts = [choices.one_of((0, 1, rows, columns, rows + 1, -1)) for _ in range(4)]
+    blocks = f"[[0, {cuts[0]}], [{cuts[0]}, {rows}]]", f"[[0, {cuts[1]}], [{cuts[1]}, {columns}]]"
+    slices = choices.one_of(("[1, 2]", "[0, 2]", "[2, 2]", f"[{cuts[2]}, {cuts[3]}]"))
+    dtype = choices.one_of(("int64", "int64", "int32", "uint8", "float64", "bool"))
+    convert = choices.one_of(("np.array", "torch.tensor", "np.array"))
+    made = [
+        f"{convert}({a}).astype('{dtype}')" if convert[0] == "n" else f"{convert}({a})"
+        for a in (blocks[0], slices, blocks[1], blocks[1], slices, blocks[0])
+    ]
+    container = choices.one_of(
+        ("({},)", "[{}]", "iter([{}])", "({}, None)", "np.array([{}], object)")
+    )
+    is_torch = library == LIBRARIES[1]
+    make = "torch.ones({}, dtype=torch.float64)" if is_torch else "np.ones({})"
+    args = ", ".join(make.format(s) for s in (f"({rows}, 3)", f"({columns}, 3)", f"({columns}, 1)"))
+    backend = choices.one_of(("'auto'", "'CPU'", "'GPU'", "'CPU_1D'", "None", "'GPU_2D'"))
+    more = f"ranges={container.format(', '.join(made))}, backend={backend}"
+    if choices.once_in(4):
+        odd = choices.one_of(("eps=0", "eps=-1.", "maxiter=0", "rtol=float('nan')", "alpha=-1.0"))
+        return (
+            f"op = {library}.KernelSolve({FORMULA!r}, {ALIASES!r}, 'b', axis=1)\n"
+            f"op({args}, {more}, {odd})\n"
+        )
+    text = f"op = {library}.Genred({FORMULA!r}, {ALIASES!r}, {reduction(choices)})\n"
+    return text + f"op({args}, {more})\n"
+
+
 # -- the environment and the command line ----------------------------------------------------------
 
 VARIABLES = ("NUM_THREADS", "DEBUG", "DUMP", "OVERRIDE", "CACHE_DIR", "VERIFY", "TARGET")
@@ -393,4 +547,5 @@ KINDS: Sequence[Callable[[Choices], str]] = (
     *([of_cluster] * 2),
     *(of_solver, of_generic, of_environment, of_command_line),
 )
-__all__ = ["THINGS", "program"]
+LATER_KINDS: Sequence[Callable[[Choices], str]] = (of_layout, of_class, of_copy, of_blocks)
+__all__ = ["LATER", "THINGS", "program"]

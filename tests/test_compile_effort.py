@@ -124,3 +124,21 @@ def test_vectors_of_9_to_16_components_cost_no_more_than_long_ones(name: str) ->
     # They are written out once to see whether that is short, which vectors of 40 never are.
     trial = 12_000
     assert max(calls(9), calls(16)) < 1.15 * calls(40) + trial
+
+
+def tower(height: int) -> str:
+    """Extrema of gradients, whose guards are made of the guards below."""
+    formula = "x-y"
+    for _ in range(height):
+        formula = f"Max(Grad(({formula})*x,x,y))*x"
+    return formula
+
+
+@pytest.mark.parametrize("target", ["avx512", "sm_90"])
+@pytest.mark.parametrize(("height", "combines"), [(1, True), (6, False)])
+def test_llvm_does_not_combine_many_conditions(height: int, combines: bool, target: str) -> None:
+    """Its time grows faster than their number, to minutes within the limits of a module."""
+    lowering = compiler.lower(reduction_of(tower(height), 2).kernel("f32"), "f32", target)
+    _, target_of_module = lowering.given_llvm
+    assert ("instruction_combine" in target_of_module.llvm_passes) is combines
+    assert "loop_rotate" in target_of_module.llvm_passes

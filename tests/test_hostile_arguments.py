@@ -240,3 +240,62 @@ def test_a_first_call_imports_no_masked_arrays() -> None:
         "op(np.ones((300, 1)), np.ones((3000, 1))); assert 'numpy.ma' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+class Unhashable(str):
+    """A text that is equal to nothing and has no hash."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError
+
+
+class Shaped:
+    """What says that it has a shape, which cannot be compared."""
+
+    shape = np.ones((5, 3))
+
+
+class WithoutItems(torch.Tensor):
+    """A tensor whose items cannot be had."""
+
+    def __iter__(self) -> Any:
+        return self
+
+
+class WithoutLength(list[str]):
+    """A list that does not say how long it is."""
+
+    def __len__(self) -> Any:
+        return "many"
+
+
+@pytest.mark.parametrize("text", ["Sum", "none", "Max"])
+def test_texts_are_taken_for_their_letters(text: str) -> None:
+    def outcome(given: str) -> str:
+        try:
+            return repr(redcomp.numpy.Genred("x", "x = Vi(1)", given))
+        except RedcompError as error:
+            return str(error)
+
+    assert outcome(Unhashable(text)) == outcome(text)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: redcomp.numpy.Genred("x", "x = Vi(1)", axis=Shaped()), "axis must be an integer"),
+        (lambda: redcomp.numpy.Genred("x", Shaped()), "aliases must be a list"),
+        (lambda: redcomp.numpy.Genred("x", torch.ones(3).as_subclass(WithoutItems)), "aliases"),
+        (lambda: redcomp.numpy.Genred("x", "x = Vi(1)", WithoutLength(["a", "b"])), "has 2 items"),
+        (
+            lambda: redcomp.numpy.Genred("x", "x = Vi(1)")(np.ones((2, 1)), backend=Unhashable()),
+            "backend must be one of",
+        ),
+    ],
+    ids=["shape", "shape of a list", "items", "length", "backend"],
+)
+def test_objects_that_misbehave_are_named(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make()

@@ -20,7 +20,8 @@ from redcomp.errors import FormulaError
 from redcomp.frontend.language.aliases import parse_aliases
 from redcomp.frontend.language.lower import lower_formula
 from redcomp.interpret import interpret
-from redcomp.ir import topological
+from redcomp.ir import Value, topological
+from redcomp.passes import linear
 from redcomp.torch import Genred
 
 DIMS = (1, 3, 40)
@@ -341,6 +342,7 @@ def test_laplacian_of_the_gaussian_is_cheap() -> None:
         ("AdjointOperator(Exp(x), x, x)", "needs a linear function of x", "Exp(x)"),
         ("AdjointOperator(x, x, b)", "argument u has dimension 1, not 3", "b"),
         ("AdjointOperator(x, x)", "takes 3 arguments, got 2", "AdjointOperator(x, x)"),
+        ("SumLinOperator(VecMatMult(z, m), z)", "an operation of 9,000,000 numbers, of", "SumLin"),
         ("SumLinOperator((x|x), x)", "needs a linear function of x", "(x|x)"),
         ("SumLinOperator(Sum(x), x, y)", "argument wl has dimension 3, not 1", "y"),
         ("SumLinOperator(x, x, 1, b*Zero(2))", "wr has dimension 2, not 1 or 3", "b*Zero(2)"),
@@ -349,7 +351,7 @@ def test_laplacian_of_the_gaussian_is_cheap() -> None:
     ],
 )  # fmt: skip
 def test_error(formula: str, message: str, place: str) -> None:
-    text = ("x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "z = Vi(9000)")
+    text = ("x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "z = Vi(9000)", "m = Pm(9000000)")
     with pytest.raises(FormulaError) as caught:
         lower_formula(formula, parse_aliases(text), "f64")
     error = caught.value
@@ -357,6 +359,37 @@ def test_error(formula: str, message: str, place: str) -> None:
     assert formula[error.start :].startswith(place)
     *_, caret = str(error).split("\n")
     assert caret.index("^") == 2 + error.start
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "TraceOperator(x*y, x)",
+        "TraceOperator(IfElse(y, x, 0)/y - x, x)",
+        "SumLinOperator(Extract(x, 0, 500)*b, x)",
+        "SumLinOperator((Extract(x, 0, 500) | Extract(y, 0, 500)), x)",
+        "SumLinOperator(Concat(Extract(x, 0, 500), Extract(x, 500, 500)), x)",
+        "SumLinOperator(MatVecMult(A, Extract(x, 0, 500)), x)",
+        "SumLinOperator(TensorProd(Extract(x, 0, 500), Extract(y, 0, 500)), x)",
+        "SumLinOperator(TensorDot(A, Concat(x, x), [500,500], [500,4], [1], [0]), x)",
+    ],
+)
+def test_few_numbers_are_evaluated(formula: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A formula of 100 characters could ask for gigabytes, and for minutes."""
+    counts: list[int] = []
+
+    def counted(roots: list[Value], arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        results = interpret(roots, arrays)
+        counts.append(sum(a.size for a in (*results, *arrays.values())))
+        return results
+
+    monkeypatch.setattr(linear, "MAX_EVALUATED", 2**20)
+    monkeypatch.setattr(linear, "interpret", counted)
+    linear._is_linear_operation.cache_clear()
+    text = ("x = Vi(1000)", "y = Vj(1000)", "b = Vj(1)", "A = Pm(250000)")
+    lower_formula(formula, parse_aliases(text), "f64")
+    assert counts
+    assert max(counts) < 4 * 2**20
 
 
 @pytest.mark.parametrize(

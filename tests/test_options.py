@@ -431,3 +431,39 @@ def test_weights_may_depend_on_rows() -> None:
     result = genred("torch", "x | y", ALIASES, "SoftMax", axis=1, formula2="x - y")(x, y, b, w)
     shares = (x @ y.T).softmax(1)
     torch.testing.assert_close(result, x - shares @ y)
+
+
+@pytest.mark.parametrize("name", ["dtype", "cuda_type"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("float32", "float64", np.str_("float64"), np.float32, np.float64, None),
+        *(np.dtype("f4"), np.dtype("f8"), torch.float32, torch.float64),
+    ],
+)
+def test_a_deprecated_dtype_is_ignored(name: str, value: object) -> None:
+    options: Any = {name: value}
+    assert redcomp.numpy.Genred("x", "x = Vi(1)", **options).formula == "x"
+
+
+class Disguised:
+    """What looks like a dtype in an error."""
+
+    def __repr__(self) -> str:
+        return "float32"
+
+
+@pytest.mark.parametrize("name", ["dtype", "cuda_type"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("a float32", "float32 float64", "float16", "", ["float32"], {"float64": 1}),
+        *(np.zeros(2, np.float32), np.float32(1), np.dtype("3f4"), np.dtype("f4,f4"), np.float16),
+        *(torch.zeros(1).double(), torch.float16, Disguised(), ValueError("float64"), 64),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_only_mentions_a_dtype_is_refused(name: str, value: object) -> None:
+    options: Any = {name: value}
+    with pytest.raises(ArgumentError, match=f"{name} must be 'float32' or 'float64', not"):
+        redcomp.numpy.Genred("x", "x = Vi(1)", **options)

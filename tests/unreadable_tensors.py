@@ -19,7 +19,7 @@ from torch.masked import masked_tensor
 from torch.testing._internal.logging_tensor import LoggingTensor
 from torch.testing._internal.two_tensor import TwoTensor, TwoTensorMode
 
-from redcomp.torch import Genred, KernelSolve
+from redcomp.torch import Genred, KernelSolve, cluster
 
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
 call = Genred("Exp(-SqDist(x, y)) * b", ALIASES, axis=1)
@@ -27,6 +27,7 @@ nearest = Genred("SqDist(x, y) + b", ALIASES, "Min", axis=1)
 solve = KernelSolve("Exp(-SqDist(x, y)) * b", ALIASES, "b", axis=1)
 
 x, y, b = torch.rand(5, 3), torch.rand(5, 3), torch.rand(5, 1)
+whole = torch.tensor([1])
 halves = [t.half() for t in (x, y, b)]
 fake = FakeTensorMode(allow_non_fake_inputs=True)
 symbols = FakeTensorMode(shape_env=torch.fx.experimental.symbolic_shapes.ShapeEnv())
@@ -34,11 +35,13 @@ moved, weights = x.clone().requires_grad_(), b.clone().requires_grad_()
 result = call(moved, y, b)
 
 
-def shortened(tensor: torch.Tensor, length: int = 0) -> torch.Tensor:
+def shortened(
+    tensor: torch.Tensor, length: int = 0, view: Callable[[torch.Tensor], Any] = lambda t: t
+) -> Any:
     """A tensor whose storage has been taken away, as some schemes of sharding do."""
-    copied = tensor.clone()
+    viewed = view(copied := tensor.clone())
     copied.untyped_storage().resize_(length)
-    return copied
+    return viewed
 
 
 def leaked() -> Any:
@@ -58,6 +61,19 @@ ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "LoggingTensor": (lambda: LoggingTensor(x), "'x' is a LoggingTensor"),
     "masked": (lambda: masked_tensor(x, x > 0.5), "'x' is a MaskedTensor"),
     "emptied": (lambda: shortened(x), "'x' has no memory"),
+    "cut off": (lambda: shortened(x, 59), "'x' has no memory for its values, or less"),
+    "cut off behind an offset": (
+        lambda: shortened(torch.rand(6, 3), 71, lambda t: t[1:]),
+        "'x' has no memory for its values, or less",
+    ),
+    "cut off between strides": (
+        lambda: shortened(torch.rand(10, 3), 80, lambda t: t[::2]),
+        "'x' has no memory for its values, or less",
+    ),
+    "cut off and negated": (
+        lambda: torch._neg_view(shortened(x, 59)),
+        "'x' has no memory for its values, or less",
+    ),
     "leaked out of vmap": (leaked, "'x' has no memory"),
     "sparse": (x.to_sparse, "'x' has layout torch.sparse_coo"),
     "sparse rows": (x.to_sparse_csr, "'x' has layout torch.sparse_csr"),
@@ -125,6 +141,26 @@ PROGRAMS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "fake ranges": (lambda: call(x, y, b, ranges=[fake.from_tensor(x)] * 6), "ranges[0]"),
     "ranges on meta": (lambda: call(x, y, b, ranges=[x.to("meta")] * 6), "ranges[0]"),
+    "ranges are cut off": (
+        lambda: call(x, y, b, ranges=[shortened(torch.tensor([[0, 5]]), 8), *[whole] * 5]),
+        "ranges[0] has less memory",
+    ),
+    "a cotangent is cut off": (
+        lambda: torch.autograd.grad(result, moved, shortened(b, 19), retain_graph=True),
+        "'cotangent0' has no memory for its values, or less",
+    ),
+    "labels are cut off": (
+        lambda: cluster.cluster_ranges(shortened(torch.tensor([0, 0, 1]), 8)),
+        "lab must hold real numbers, densely and in memory",
+    ),
+    "centroids of points that are cut off": (
+        lambda: cluster.cluster_centroids(shortened(x, 59), torch.tensor([0, 0, 1, 1, 1])),
+        "x must hold real numbers, densely and in memory",
+    ),
+    "a grid of points that are cut off": (
+        lambda: cluster.grid_cluster(shortened(x, 59), 1.0),
+        "x must hold real numbers, densely and in memory",
+    ),
     "alpha is fake": (lambda: solve(x, x, b, alpha=fake.from_tensor(b)), "alpha is a FakeTensor"),
 }
 

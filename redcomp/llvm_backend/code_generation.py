@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
@@ -21,6 +23,11 @@ from redcomp.errors import CompilerError
 from redcomp.target import Target
 
 T = TypeVar("T")
+
+# Combination follows conditions through the operations that they are made of, and takes up to 4 ms
+# for each of those; see docs/decisions/0007-llvm-passes.md.
+_MOST_CONDITIONS = 500
+_CONDITION = re.compile(r" = (?:and|or|xor) (?:<\d+ x i1>|i1) ")
 
 # LLVM's optimiser and its JIT are not safe to be entered by several threads at once.  Reentrant,
 # so that a fork within a call of ours, by a finalizer, is no deadlock.
@@ -100,6 +107,14 @@ def _parsed(text: str, context: Any) -> Any:
     except RuntimeError as error:
         raise CompilerError(f"LLVM refused the generated module: {error}") from error
     return module
+
+
+def for_module(target: Target, text: str) -> Target:
+    """The target with the LLVM passes that suit a module: many conditions are not combined."""
+    if len(_CONDITION.findall(text)) <= _MOST_CONDITIONS:
+        return target
+    passes = tuple(name for name in target.llvm_passes if name != "instruction_combine")
+    return replace(target, llvm_passes=passes)
 
 
 def compile_object(text: str, target: Target) -> bytes:

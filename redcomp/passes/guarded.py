@@ -10,7 +10,6 @@ be applied to the value while the guard stays.
 from __future__ import annotations
 
 import functools
-import itertools
 import operator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -98,10 +97,11 @@ def _join(a: Value | None, b: Value | None) -> Value | None:
     if a is None or b is None:
         return None
     joined = a | b
-    values = list(itertools.islice(topological([joined]), _MOST_EVALUATED + 1))
-    is_short = len(values) <= _MOST_EVALUATED and joined.dim <= _LONGEST_EVALUATED
-    if not is_short or not _is_of_places(joined):
+    if joined.dim > _LONGEST_EVALUATED:
         return joined
+    for count, value in enumerate(topological([joined])):  # most have a variable among the first
+        if value.op == "variable" or count == _MOST_EVALUATED:
+            return joined
     return None if bool(interpret([joined], {})[0].all()) else joined
 
 

@@ -10,18 +10,22 @@ something cancels, such as (v + 1) - 1, is not.
 No table says which operations are linear in which arguments: the rows do.  An operation is linear
 if its derivative does not depend on the arguments and, taken along the arguments themselves, is
 its value (Euler's relation).  The second part, which tells the linear from the piecewise constant
-(Floor) and from the discontinuous (Mod), is evaluated at random points of the row's test domain.
+(Floor) and from the discontinuous (Mod), is evaluated at random points of the row's test domain;
+of vectors of two components, if the row treats all components alike.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import replace
 
 import numpy as np
 
+from redcomp.errors import SizeError
 from redcomp.interpret import interpret
 from redcomp.ir import Attribute, Kernel, Output, Type, Value, topological, variable
+from redcomp.limits import MAX_DIM, MAX_EVALUATED
 from redcomp.ops.table import OPERATIONS, Array
 from redcomp.passes.guarded import Guarded, Supports
 from redcomp.passes.jvp import push_forward
@@ -39,7 +43,7 @@ _Attributes = tuple[tuple[str, Attribute], ...]
 def is_linear(value: Value, wrt: Value) -> bool:
     """Whether a value is seen to be linear in the variable `wrt`; False if it cannot be seen.
 
-    Zero is linear in everything.
+    Zero is linear in everything.  Raises SizeError where vectors are too long to see it.
     """
     kernel = simplify(Kernel((), (Output(value),)), use_fast_math=True)
     value = kernel.outputs[0].value
@@ -55,10 +59,11 @@ def is_linear(value: Value, wrt: Value) -> bool:
 def _keeps_linear(value: Value, linear: set[Value]) -> bool:
     active = [n for n, arg in enumerate(value.args) if arg in linear]
     zeros = [n for n, arg in enumerate(value.args) if _is_zero(arg)]
-    types = tuple(arg.type for arg in value.args)
+    most = 2 if value.op in OPERATIONS and OPERATIONS[value.op].elementwise else MAX_DIM
+    types = [replace(v.type, dim=min(v.dim, most)) for v in (*value.args, value)]
     choices = [active, sorted(active + zeros)] if zeros else [active]
     return any(
-        _is_linear_operation(value.op, types, value.type, value.attrs, tuple(positions))
+        _is_linear_operation(value.op, tuple(types), value.attrs, tuple(positions))
         for positions in choices
     )
 
@@ -71,9 +76,10 @@ def _is_zero(value: Value) -> bool:
 
 @functools.lru_cache(maxsize=1024)
 def _is_linear_operation(
-    op: str, types: _Dims, result: Type, attrs: _Attributes, positions: tuple[int, ...]
+    op: str, types_and_result: _Dims, attrs: _Attributes, positions: tuple[int, ...]
 ) -> bool:
     """Whether an operation is linear in its arguments at `positions`, all taken together."""
+    *types, result = types_and_result
     if not result.is_float:
         return False
     arguments = tuple(_stand_in(f"a{n}", type_) for n, type_ in enumerate(types))
@@ -89,7 +95,8 @@ def _is_linear_operation(
     derivative = pushed.settled()
     if any(part in moving for part in topological([derivative])):
         return False
-    arrays = {v["name"]: _sample(op, n, v.type) for n, v in enumerate(arguments)}
+    samples = _samples(op, types_and_result)
+    arrays = {v["name"]: _sample(op, n, v.type, samples) for n, v in enumerate(arguments)}
     arrays |= {f"t{n}": arrays[f"a{n}"] for n in positions}
     found, expected = interpret([derivative, value], arrays)
     size = np.abs(expected).max()
@@ -101,10 +108,27 @@ def _stand_in(name: str, type_: Type) -> Value:
     return variable(name, "parameter", 0, replace(type_, dtype=dtype))
 
 
-def _sample(op: str, position: int, type_: Type) -> Array:
+def _samples(op: str, types: _Dims) -> int:
+    """How many points an operation is evaluated at; raises SizeError if one takes too many numbers.
+
+    A product of two matrices has as many products as the square root of the product of the numbers
+    of components.
+    """
+    dims = [type_.dim for type_ in types]
+    moves_only = op not in OPERATIONS or bool(OPERATIONS[op].moves)
+    numbers = max(dims if moves_only else (*dims, math.isqrt(math.prod(dims))))
+    if numbers > MAX_EVALUATED:
+        raise SizeError(
+            f"has an operation of {numbers:,} numbers, of which at most {MAX_EVALUATED:,} are "
+            "looked at to see whether it is linear"
+        )
+    return min(_SAMPLES, MAX_EVALUATED // numbers)
+
+
+def _sample(op: str, position: int, type_: Type, samples: int) -> Array:
     """Random numbers of the test domain of an operation's argument."""
     rng = np.random.default_rng(position)
-    shape = (_SAMPLES, type_.dim)
+    shape = (samples, type_.dim)
     if not type_.is_float:
         return rng.integers(0, 2, shape).astype(type_.numpy)
     intervals = OPERATIONS[op].domain.intervals if op in OPERATIONS else _DOMAIN

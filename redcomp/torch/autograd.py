@@ -19,7 +19,7 @@ from redcomp.frontend.reductions.ranges import Ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.mapped import by_vmap, check_transform, with_mapped_first
-from redcomp.torch.memory import check_memory, check_nothing_records, check_plain
+from redcomp.torch.memory import check_memory, check_nothing_records, check_plain, packed_tensors
 from redcomp.torch.pairs import at_pairs, at_places
 from redcomp.torch.places import CudaTensors, Place
 
@@ -76,7 +76,7 @@ class Computation:
             for result, description in zip(results, self.reduction.results, strict=True):
                 _fill(result, description.empty)
         try:
-            packed = [t if t.is_contiguous() and not t.is_neg() else _packed(t) for t in tensors]
+            packed = packed_tensors(tensors)
             for n in self._integers:
                 packed[n] = packed[n].to(INTEGERS[self.dtype])
             addresses = [t.data_ptr() for t in packed]
@@ -154,11 +154,6 @@ def prepare_computation(
 ) -> Computation:
     """The reduction of tensors of these shapes; raises ArgumentError if they do not fit."""
     return Computation(prepare(reduction, KERNEL_DTYPES[dtype], shapes), dtype, device)
-
-
-def _packed(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor as machine code reads it."""
-    return tensor.resolve_neg().contiguous()
 
 
 def apply(

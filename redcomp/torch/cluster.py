@@ -8,6 +8,7 @@ import torch
 
 from redcomp.frontend.solvers import cluster as shared
 from redcomp.torch.dynamo import untraced
+from redcomp.torch.memory import is_cut_off
 
 __all__ = [
     "cluster_centroids",
@@ -24,7 +25,7 @@ _Tensor = torch.Tensor
 
 def _is_real(a: _Tensor) -> bool:
     is_dense = a.layout == torch.strided and a.device.type != "meta"
-    return is_dense and not (a.is_complex() or a.is_quantized)
+    return is_dense and not (a.is_complex() or a.is_quantized or is_cut_off(a))
 
 
 def _is_integer(a: _Tensor) -> bool:

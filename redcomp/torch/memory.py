@@ -60,7 +60,7 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
     is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     if is_wrapped and torch._C._are_functorch_transforms_active():
         return
-    if not torch._C._has_storage(tensor) or _bytes(tensor) > tensor.untyped_storage().nbytes():
+    if not torch._C._has_storage(tensor) or is_cut_off(tensor):
         raise ArgumentError(f"{name} has no memory for its values, or less than they take")
 
 
@@ -85,6 +85,27 @@ def check_memory(
             tensor.data_ptr() or _bytes(tensor) == 0
         ):
             raise ArgumentError(f"{name} has no memory: it stands for a tensor without values")
+
+
+def packed_tensors(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Tensors as machine code reads them.
+
+    Raises RuntimeError for one that is cut off, which PyTorch would read all the same.
+    """
+    packed = []
+    for t in tensors:
+        is_packed = t.is_contiguous() and not t.is_neg()
+        # All that is asked of most tensors: each call pays for it.
+        is_whole = is_packed and t.untyped_storage().nbytes() >= t.nbytes and not t.storage_offset()
+        if not is_whole and is_cut_off(t):
+            raise RuntimeError("a tensor's storage is shorter than its values")
+        packed.append(t if is_packed else t.resolve_neg().contiguous())
+    return packed
+
+
+def is_cut_off(tensor: torch.Tensor) -> bool:
+    """Whether a dense tensor's storage ends before its values do: somebody has shortened it."""
+    return _bytes(tensor) > tensor.untyped_storage().nbytes()
 
 
 def check_nothing_records() -> None:

@@ -17,6 +17,7 @@ from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.runtime.driver import Device, DeviceError, Driver, driver
 from redcomp.runtime.gpu import Copies, Queue
 from redcomp.torch.mapped import is_mapped, unwrapped
+from redcomp.torch.memory import is_cut_off
 
 # Copies of the latest ranges on GPUs, so that a loop over the same ones waits for nothing.
 _KEPT = 8
@@ -116,6 +117,9 @@ def on_host(ranges: Sequence[Any] | None) -> Sequence[Any] | None:
         with temporarily_clear_interpreter_stack():  # it would wrap what NumPy is to read
             return [unwrapped(tensor).cpu().numpy() for tensor in ranges]
     if all(tensor.device.type == "cpu" for tensor in ranges):
+        for n, tensor in enumerate(ranges):
+            if tensor.layout == torch.strided and is_cut_off(tensor):
+                raise ArgumentError(f"ranges[{n}] has less memory than its values take")
         return ranges
     for n, tensor in enumerate(ranges):
         if tensor.device.type not in ("cpu", "cuda"):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from redcomp.errors import SizeError
 from redcomp.frontend.language.aliases import KIND_OF_CATEGORY, KIND_OF_CONSTRUCTOR
 from redcomp.frontend.language.context import FormulaContext, Item, Operand
 from redcomp.frontend.language.formula import Call, Number
@@ -221,7 +222,11 @@ def _linear(context: FormulaContext, node: Call, operands: Operands) -> tuple[Va
     """The function f and the variable v of an operator that needs f to be linear in v."""
     output, wrt = context.vector(operands[0]), _variable_of(context, node, operands[1])
     context.count(sum(1 for _ in topological((output,))), node)
-    if not is_linear(output, wrt):
+    try:
+        is_seen = is_linear(output, wrt)
+    except SizeError as error:
+        raise context.error(f"{node.callee.name}'s function {error.what}", node) from None
+    if not is_seen:
         message = f"{node.callee.name} needs a linear function of {wrt['name']}, as sums and "
         message += "products with other terms are; this is none, or cannot be seen to be one"
         raise context.error(message, operands[0].node)

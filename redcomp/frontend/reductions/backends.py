@@ -25,7 +25,7 @@ OLDEST = divmod(CAPABILITIES[0].number, 10)  # compute capability that there is 
 
 def wants_gpu(backend: object) -> bool:
     """Whether a backend's name asks for a GPU; raises ArgumentError if there is no such backend."""
-    if isinstance(backend, str) and backend in HOST_BACKENDS:
+    if type(backend) is str and backend in HOST_BACKENDS:
         return False
     return arguments.one_of("backend", backend, HOST_BACKENDS + GPU_BACKENDS) in GPU_BACKENDS
 

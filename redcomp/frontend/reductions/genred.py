@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
+
+import numpy as np
 
 from redcomp import arguments
 from redcomp.compile import GpuLowering, HostLowering, Options
@@ -17,7 +19,7 @@ from redcomp.frontend.reductions.requests import formulas_of, requests, sum_row
 
 A = TypeVar("A")
 
-_FLOATS = re.compile(r"\bfloat(32|64)\b")
+_FLOATS = ("float32", "float64")
 DTYPES = {"float32": "f32", "float64": "f64", "f32": "f32", "f64": "f64"}
 
 
@@ -142,6 +144,11 @@ class GenredBase:
 
 
 def _check_deprecated(name: str, value: object) -> None:
-    """Raise ArgumentError unless a dtype is None, or one of some array library that KeOps took."""
-    if value is not None and not _FLOATS.search(arguments.shown(value)):
+    """Raise ArgumentError unless a dtype is None, or float32 or float64 as a library names it."""
+    torch = sys.modules.get("torch")  # whoever has a dtype of PyTorch's has imported it
+    objects = [None, np.float32, np.float64]
+    objects += [getattr(torch, dtype, None) for dtype in _FLOATS]
+    is_named = isinstance(value, str) and value in _FLOATS
+    is_dtype = isinstance(value, np.dtype) and value in (np.float32, np.float64)
+    if not (is_named or is_dtype or any(value is known for known in objects)):
         raise ArgumentError(f"{name} must be 'float32' or 'float64', not {arguments.shown(value)}")

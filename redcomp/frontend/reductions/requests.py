@@ -20,7 +20,7 @@ _ACCUMULATORS = ("auto", "float16", "float32", "float64")
 def formulas_of(formula: object) -> tuple[str, ...]:
     """The formula, or the formulas of a list; raises ArgumentError."""
     if isinstance(formula, str):
-        return (formula,)
+        return (arguments.text("formula", formula),)
     listed = arguments.items("formula", formula, "a text or a list of texts")
     if not listed:
         raise ArgumentError("there is no formula")
@@ -46,9 +46,10 @@ def _for_each(name: str, value: Any, count: int) -> list[Any]:
     """A list with one item a formula; what is no list serves all formulas."""
     if not isinstance(value, (list, tuple)):
         return [value] * count
-    if len(value) != count:
-        raise ArgumentError(f"{name} has {len(value)} items for {count} formulas")
-    return list(value)
+    listed = arguments.items(name, value, "one for all formulas, or a list")
+    if len(listed) != count:
+        raise ArgumentError(f"{name} has {len(listed)} items for {count} formulas")
+    return listed
 
 
 def _request(formula: str, reduction_op: object, opt_arg: object, formula2: object) -> Request:

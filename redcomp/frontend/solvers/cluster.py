@@ -211,7 +211,9 @@ def _require_array(library: Library, array: Any, name: str, axes: int | None = N
     """An array of real numbers, with so many axes if that matters."""
     _require_type(library, array, name)
     if not library.is_real(array):
-        raise ArgumentError(f"{name} must hold real numbers, densely; its dtype is {array.dtype}")
+        raise ArgumentError(
+            f"{name} must hold real numbers, densely and in memory; its dtype is {array.dtype}"
+        )
     if axes not in (None, len(array.shape)):
         what = "1 axis" if axes == 1 else f"{axes} axes"
         raise ArgumentError(f"{name} must have {what}; its shape is {tuple(array.shape)}")
