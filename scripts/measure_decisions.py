@@ -11,14 +11,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from redcomp.compile import PIPELINE, Context, HostLowering, Options, lower, run_passes
+from redcomp.backends.host import HostLowering
+from redcomp.compile import PIPELINE, lower
 from redcomp.ir import Kernel, Output, Type, Value, topological, variable
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Operation, apply
+from redcomp.passes.pipeline import parse_pipeline, run_pipeline
 from redcomp.runtime.tasks import LONG, whole
-from redcomp.target import Unrolling
+from redcomp.target import Context, Options, Unrolling
 from redcomp.text import print_program
 
 GAUSSIAN = "Exp(-SqDist(x, y)) * b"
@@ -67,7 +69,7 @@ def loops() -> None:
         unrolling = (Unrolling(limit, limit, limit),) * 2
         target = replace(host_target(), unrolling={"f32": unrolling})
         start = time.perf_counter()
-        lowering = HostLowering(kernel, "f32", target, Options())
+        lowering = HostLowering(kernel, "f32", Context(target, Options()), PIPELINE)
         text = lowering.module.text
         code_generation.compile_object(text, lowering.target)
         seconds = time.perf_counter() - start
@@ -92,17 +94,16 @@ def stages() -> None:
 
 def contraction() -> None:
     """0005: the operations whose programs differ if `contract` runs after `expand`."""
-    later = [name for name in PIPELINE if name != "contract"]
-    later.insert(later.index("expand") + 1, "contract")
+    names = [step.name for step in PIPELINE if step.name != "contract"]
+    names.insert(names.index("expand") + 1, "contract")
+    later = parse_pipeline(",".join(names))
     rows = [row for row in OPERATIONS.values() if row.expand and row.spelling]
     for target in ("avx512", "avx2", "neon"):
         context = Context(host_target(target), Options())
         changed = []
         for row in rows:
             kernel = times_a_column(row)
-            first, second = (
-                run_passes(kernel, tuple(names), context) for names in (PIPELINE, later)
-            )
+            first, second = (run_pipeline(steps, kernel, context) for steps in (PIPELINE, later))
             if print_program(first) != print_program(second):
                 sizes = [len(list(topological(nest.roots))) for nest in (first, second)]
                 changed.append(f"{row.name} ({sizes[0]} and {sizes[1]} values)")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redcomp.compile import GpuLowering
+from redcomp.backends.gpu import GpuLowering
 from redcomp.errors import RedcompError
 from redcomp.numpy import Genred
 from redcomp.ptx.assemble import version

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from test_ptx_resources import FORMULAS, gradients
 
-from redcomp.compile import GpuLowering
+from redcomp.backends.gpu import GpuLowering
 from redcomp.numpy import Genred
 from redcomp.ptx.assemble import version
 from redcomp.ptx.costs import Cost

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from benchmarks.cases import Case
 from benchmarks.competitors import formula_of
 from benchmarks.gpu.cases import GpuCase
-from redcomp.compile import GpuLowering
+from redcomp.backends.gpu import GpuLowering
 from redcomp.frontend.reductions.genred import DTYPES
 from redcomp.ir import topological
 from redcomp.llvm_backend.host.schedule import FEW_ROWS
