@@ -22,7 +22,7 @@ from redcomp import config
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import ArgumentError, CompilerError, SizeError
-from redcomp.ir import BINDERS, Kernel, Listing, Nest, Value, free_indices, topological
+from redcomp.ir import Kernel, Listing, Nest, Value, free_indices, topological
 from redcomp.limits import MAX_SCRATCH
 from redcomp.llvm_backend import jit
 from redcomp.llvm_backend.host import JOIN, RUN, HostModule, host_module
@@ -481,14 +481,8 @@ class GpuLowering(Lowering[PtxSchedule]):
 
     @property
     def ideal(self) -> Ceiling | None:
-        """The ceiling of a pair's arithmetic where no state is adjusted; None if there are loops.
-
-        The machine code of such a nest is counted for one component, not for a pair.
-        """
-        pairs = (*self.nest.guards, *self.nest.steps)
-        if any(value.op in BINDERS for value in self.nest.pair_values):
-            return None
-        return ideal(_operations(pairs), self.dtype, self.target.name)
+        """A bound for pairs where no state is adjusted; None if there are loops in them."""
+        return ideal(self.nest, self.target.name)
 
     @property
     def machine(self) -> str:

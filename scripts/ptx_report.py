@@ -21,8 +21,8 @@ from redcomp.compile import GpuLowering
 from redcomp.errors import RedcompError
 from redcomp.numpy import Genred
 from redcomp.ptx.assemble import version
-from redcomp.ptx.ceiling import H200
 from redcomp.ptx.costs import PIPES, Cost, clocks
+from redcomp.ptx.multiprocessor import H200
 
 TARGETS = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 
