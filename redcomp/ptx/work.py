@@ -68,6 +68,7 @@ class _Pair:
         self.uses = Counter((*nest.guards, *nest.steps))
         self.extremes: set[Value] = set()
         self.choices: set[Value] = set()
+        self.signs = Counter(v.args[0] for v in self.values if _asks_sign(v))
         for value in self.values:
             self.uses.update(value.args)
             if self._is_choice(value):
@@ -98,6 +99,8 @@ class _Pair:
             return 0.5 if value in self.extremes or value in self.guards else 1.0
         if unit == "comparison" and not self.choices.isdisjoint(value.args):
             return 0.0
+        if value.op == "subtract" and self.signs[value] == self.uses[value]:
+            return 0.0  # what is compared are its operands
         if value.dtype == "i1" and unit == "logic":  # a comparison's second operand
             return 0.0
         return 1.0 if _computes_floats(value) else _OF_INTEGERS
@@ -149,6 +152,10 @@ class _Pair:
 def _identity(value: Value) -> object:
     """Equal for the same value and for equal constants."""
     return (value.dtype, repr(value["value"])) if value.is_constant else value
+
+
+def _asks_sign(value: Value) -> bool:
+    return value.op == "compare" and value.args[1].is_constant and value.args[1]["value"] == 0
 
 
 def _computes_floats(value: Value) -> bool:
