@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -161,14 +161,15 @@ class _Costs:
 
         self.limits = multiprocessor(MEASURED if dtype == "f32" else target.name)
         self.body = len(operations)
-        # Of pairs, of rows alone and of columns alone: some of these are too cheap to be kept.
-        self.work = {bits: Counter[str]() for bits in (I_BIT | J_BIT, I_BIT, J_BIT, 0)}
+        # Operations by what they depend on and by pipe.  Those of rows or columns alone are here
+        # because they are not worth a register.
+        self.work: Counter[tuple[int, str]] = Counter()
         for value in values:
-            if value.op not in STRUCTURAL:
-                self.work[value.dependence][pipe_of(value)] += times(value)
+            if value.op not in STRUCTURAL and value.dependence:
+                self.work[value.dependence, pipe_of(value)] += times(value)
         for f in self.folds:
             pipe = FP64 if f.dtype == "f64" else FMA
-            self.work[f.dependence][pipe] += f.args[-1]["extent"] * times(f)
+            self.work[f.dependence, pipe] += f.args[-1]["extent"] * times(f)
         long = {id(p.variable) for p in slices(nest.pairs, "i", "j") if not p.is_short}
         read = [v for v in values if v.op == "component" and id(v.args[0]) in long]
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words
@@ -233,12 +234,12 @@ class _Costs:
         loads = (
             self.of_column / 4 / rows + self.long_columns / rows + self.long_rows / cols + spilled
         )
-        work = dict(self.work[I_BIT | J_BIT])
-        for bits, shared in ((I_BIT, cols), (J_BIT, rows)):
-            for pipe, count in self.work[bits].items():
-                work[pipe] = work.get(pipe, 0) + count / shared
-        issued = sum(work.values()) + loads + _LOOP_END / (rows * cols)
-        work = {**work, LSU: words, ISSUE: issued}
+        work: defaultdict[str, float] = defaultdict(float)
+        served = {I_BIT: cols, J_BIT: rows}
+        for (dependence, pipe), count in self.work.items():
+            work[pipe] += count / served.get(dependence, 1)
+        work[ISSUE] = sum(work.values()) + loads + _LOOP_END / (rows * cols)
+        work[LSU] = words
         pipes = [count * self.limits.clocks(pipe) for pipe, count in work.items() if pipe]
         busy = max(pipes) + _INTERFERENCE * (sum(pipes) - max(pipes))
         warps = REGISTERS // (WARP * registers)
