@@ -224,6 +224,37 @@ def lists() -> None:
         print(f"K = {count}:", *(f"{lowering.stats.instructions:.2f}" for lowering in found))
 
 
+def architectures() -> None:
+    """0028: kernels and pipes of a pair in float64, by the rate of float64."""
+    points = ["x = Vi({})", "y = Vj({})"]
+    cases = {
+        "60 columns": (GAUSSIAN, 3, ["b = Vj(60)"], {}),
+        "100 columns": (GAUSSIAN, 3, ["b = Vj(100)"], {}),
+        "softmax, D = 16": ("x | y", 16, ["b = Vj(16)"], {"reduction_op": "SumSoftMaxWeight"}),
+        "softmax of 64": ("x | y", 3, ["b = Vj(64)"], {"reduction_op": "SumSoftMaxWeight"}),
+        "Gaussian, D = 16": (GAUSSIAN, 16, ["b = Vj(1)"], {}),
+        "Mod of 64, float32": ("Mod(x, y, d)", 64, ["d = Vi(64)"], {}),
+    }
+    for name, (formula, dim, others, options) in cases.items():
+        aliases = [alias.format(dim) for alias in points] + others
+        given = {**options, "formula2": "b"} if options else {}
+        operation = Genred(formula, aliases, axis=1, **given)
+        for target in ("sm_80", "sm_90", "sm_120"):
+            made = operation.lower("float32" if "float32" in name else "float64", target=target)
+            costs, blocks = (
+                made.costs,
+                {f"{p.schedule.rows} x {p.schedule.cols}" for p in made.planned},
+            )
+            print(
+                f"{name}, {target}: {len(costs)} kernels of {' or '.join(sorted(blocks))},",
+                f"{sum(1 / cost.reached.pairs for cost in costs):.3f} clocks a pair,",
+                f"{sum(cost.instructions for cost in costs):.1f} instructions,",
+                f"{sum(cost.pipes['fp64'] for cost in costs):.1f} of float64,",
+                f"{max(cost.resources.registers for cost in costs)} registers,",
+                f"{min(cost.occupancy.warps for cost in costs)} warps",
+            )
+
+
 MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0001": accumulators,
     "0002": loops,
@@ -235,6 +266,7 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0022": limits,
     "0026": tables,
     "0027": lists,
+    "0028": architectures,
 }
 
 

@@ -6,9 +6,8 @@ import time
 from dataclasses import replace
 
 from redcomp.concurrency import Latest, cached_property, once
-from redcomp.ir import BINDERS
 from redcomp.limits import check_lines
-from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics, operations_of
+from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics
 from redcomp.ptx.assemble import ToolError
 from redcomp.ptx.ceiling import Ceiling, ideal
 from redcomp.ptx.costs import Cost, costs, description
@@ -63,14 +62,8 @@ class GpuLowering(Lowering[PtxSchedule]):
 
     @property
     def ideal(self) -> Ceiling | None:
-        """The ceiling of a pair's arithmetic where no state is adjusted; None if there are loops.
-
-        The machine code of such a nest is counted for one component, not for a pair.
-        """
-        pairs = (*self.nest.guards, *self.nest.steps)
-        if any(value.op in BINDERS for value in self.nest.pair_values):
-            return None
-        return ideal(operations_of(pairs), self.dtype, self.target.name)
+        """A bound for pairs where no state is adjusted; None if there are loops in them."""
+        return ideal(self.nest, self.target.name)
 
     @property
     def machine(self) -> str:

@@ -23,7 +23,7 @@ from redcomp.ir import (
 )
 from redcomp.ops import approximate
 from redcomp.ops.expansions.shared import copy_sign, expand_scale, format_of, magnitude
-from redcomp.ops.table import Array, Domain, Operation, apply, register
+from redcomp.ops.table import Array, Domain, Operation, Unit, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0,))
 
@@ -171,9 +171,15 @@ def floor_by_rounding(a: Value) -> Value:
 
 
 def _primitive(
-    name: str, arity: int, evaluate: Any, mlir: tuple[str, str], doc: str, fallback: Any = None
+    name: str,
+    arity: int,
+    unit: Unit,
+    evaluate: Any,
+    mlir: tuple[str, str],
+    doc: str,
+    fallback: Any = None,
 ) -> Operation:
-    return Operation(name, arity, doc, evaluate, mlir=mlir, fallback=fallback)
+    return Operation(name, arity, doc, evaluate, mlir=mlir, unit=unit, fallback=fallback)
 
 
 # Primitives without a spelling in the language.
@@ -181,6 +187,7 @@ register(
     _primitive(
         "fma",
         3,
+        "arithmetic",
         _fma,
         ("math.fma", ""),
         "a * b + c, rounded once",
@@ -189,6 +196,7 @@ register(
     _primitive(
         "select",
         3,
+        "selection",
         np.where,
         ("arith.select", "arith.select"),
         "a where the condition holds, else b",
@@ -196,20 +204,27 @@ register(
     _primitive(
         "compare",
         2,
+        "comparison",
         lambda a, b, *, predicate: PREDICATES[predicate](a, b),
         ("arith.cmpf", "arith.cmpi"),
         "a truth value",
     ),
-    _primitive("and", 2, np.bitwise_and, ("", "arith.andi"), "bitwise and"),
-    _primitive("or", 2, np.bitwise_or, ("", "arith.ori"), "bitwise or"),
-    _primitive("xor", 2, np.bitwise_xor, ("", "arith.xori"), "bitwise exclusive or"),
-    _primitive("shift_left", 2, _shift(np.left_shift), ("", "arith.shli"), "a << b"),
+    _primitive("and", 2, "logic", np.bitwise_and, ("", "arith.andi"), "bitwise and"),
+    _primitive("or", 2, "logic", np.bitwise_or, ("", "arith.ori"), "bitwise or"),
+    _primitive("xor", 2, "logic", np.bitwise_xor, ("", "arith.xori"), "bitwise exclusive or"),
+    _primitive("shift_left", 2, "logic", _shift(np.left_shift), ("", "arith.shli"), "a << b"),
     _primitive(
-        "shift_right", 2, _shift(np.right_shift), ("", "arith.shrsi"), "a >> b, keeping the sign"
+        "shift_right",
+        2,
+        "logic",
+        _shift(np.right_shift),
+        ("", "arith.shrsi"),
+        "a >> b, keeping the sign",
     ),
     _primitive(
         "shift_right_logical",
         2,
+        "logic",
         _shift_right_logical,
         ("", "arith.shrui"),
         "a >> b, zeros entering",
@@ -217,6 +232,7 @@ register(
     _primitive(
         "bitcast",
         1,
+        "operand",
         lambda a, *, dtype: np.ascontiguousarray(a).view(NUMPY_DTYPES[dtype]),
         ("arith.bitcast", "arith.bitcast"),
         "the same bits in another dtype",
@@ -242,11 +258,13 @@ register(
         1,
         "the same number in another dtype",
         _convert,
+        unit="conversion",
         pullback=lambda e, value: (_converted_back(e, value.args[0]),),
     ),
     _primitive(
         "round_even",
         1,
+        "rounding",
         np.rint,
         ("math.roundeven", ""),
         "nearest integer, ties to even",
@@ -255,12 +273,15 @@ register(
     _primitive(
         "lookup",
         1,
+        "selection",
         _lookup,
         ("", ""),
         "an entry of a small table, the position taken modulo its length",
         _lookup_by_selection,
     ),
-    _primitive("scale", 2, _scale, ("", ""), "a * 2**floor(n), rounded once", expand_scale),
+    _primitive(
+        "scale", 2, "arithmetic", _scale, ("", ""), "a * 2**floor(n), rounded once", expand_scale
+    ),
 )
 
 
@@ -293,6 +314,7 @@ register(
         "Arithmetic",
         partials=(lambda f, g, out: 1.0, lambda f, g, out: 1.0),
         mlir=("arith.addf", "arith.addi"),
+        unit="arithmetic",
         domain=PAIR,
     ),
     Operation(
@@ -304,6 +326,7 @@ register(
         "Arithmetic",
         partials=(lambda f, g, out: 1.0, lambda f, g, out: -1.0),
         mlir=("arith.subf", "arith.subi"),
+        unit="arithmetic",
         domain=PAIR,
     ),
     Operation(
@@ -324,6 +347,7 @@ register(
         "Arithmetic",
         partials=(lambda f, g, out: g, lambda f, g, out: f),
         mlir=("arith.mulf", "arith.muli"),
+        unit="arithmetic",
         domain=PAIR,
     ),
     Operation(
@@ -336,6 +360,7 @@ register(
         partials=(lambda f, g, out: 1.0 / g, lambda f, g, out: -(out / g)),
         fast={"reciprocal_approx": approximate.divide},
         mlir=("arith.divf", ""),
+        unit="special",
         domain=Domain(((-4.0, 4.0), (0.1, 4.0)), (0.0,)),
     ),
     Operation(
@@ -347,6 +372,7 @@ register(
         "Arithmetic",
         partials=(lambda f, out: -1.0,),
         mlir=("arith.negf", ""),
+        unit="operand",
     ),
     Operation(
         "inverse",
@@ -394,6 +420,7 @@ register(
         partials=(lambda f, out: 0.5 * apply("rsqrt", f),),
         fast={"sqrt_approx": approximate.sqrt},
         mlir=("math.sqrt", ""),
+        unit="special",
         domain=Domain(((0.0, 4.0),), (0.0,)),
         gradient="0 at 0",
     ),

@@ -360,6 +360,7 @@ register(
         np.abs,
         partials=(lambda f, out: apply("sign", f),),
         mlir=("math.absf", ""),
+        unit="operand",
         gradient="0 at 0",
     ),
     _function(
@@ -410,6 +411,7 @@ register(
         np.floor,
         partials=(None,),
         mlir=("math.floor", ""),
+        unit="rounding",
         fallback=floor_by_rounding,
         domain=SIGNED,
         gradient="0",

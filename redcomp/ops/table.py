@@ -29,6 +29,19 @@ Section = Literal[
     "Primitives",
 ]
 
+# What computes a primitive.
+Unit = Literal[
+    "",
+    "arithmetic",
+    "comparison",
+    "selection",
+    "logic",
+    "special",
+    "rounding",
+    "conversion",
+    "operand",
+]
+
 # Parameters that are lists of integers instead of integers.
 LIST_PARAMETERS = ("dimsf", "dimsg", "contf", "contg", "perm")
 
@@ -79,6 +92,10 @@ class Operation:
     element     vector operations: (access, value, k) to the component k of the result
     definition  for composites: operands and attributes to the formula that `apply` builds instead
     mlir        for primitives, MLIR's names for floats and for integers, where MLIR has them
+    unit        for primitives, the sort of unit that computes them, from which models of machines
+                tell how fast: multiply-adds and integer sums are "arithmetic", integer operations
+                on bits "logic", roots and quotients "special"; a sign or other bits are part of an
+                "operand" of what reads them, and cost nothing
     dtypes      the dtypes of its operands, where not all are allowed
     domain      where to test
     ulp         the largest allowed error, in units in the last place, for float32 and float64
@@ -106,6 +123,7 @@ class Operation:
     element: Callable[..., Value] | None = None
     definition: Callable[..., Value] | None = None
     mlir: tuple[str, str] = ("", "")
+    unit: Unit = ""
     dtypes: tuple[str, ...] = ()
     domain: Domain = field(default=Domain(((-4.0, 4.0),)))
     ulp: float = 0.0
@@ -116,6 +134,10 @@ class Operation:
     def __post_init__(self) -> None:
         if self.expand is None:
             object.__setattr__(self, "expand", self.selection)
+        if self.is_primitive and self.definition is None and not self.unit:
+            raise ValueError(
+                f"{self.name} is a primitive: its row has to say which unit computes it"
+            )
 
     @property
     def is_primitive(self) -> bool:
