@@ -15,7 +15,7 @@ from random_formulas import Choices
 from test_ptx_resources import FORMULAS, gradients
 
 from redcomp.compile import GpuLowering, Options, lower
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.numpy import Genred
 from redcomp.ptx.costs import clocks, description
 
