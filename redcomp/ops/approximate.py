@@ -60,7 +60,7 @@ def _instruction(name: str, function: Callable[[Array], Array], doc: str) -> Ope
             exact = function(_flushed(x).astype(np.float64))
             return _flushed(np.asarray(exact.astype(np.float32)))
 
-    return Operation(name, 1, doc, evaluate, dtypes=("f32",))
+    return Operation(name, 1, doc, evaluate, dtypes=("f32",), needs="native")
 
 
 register(

@@ -14,7 +14,6 @@ import numpy as np
 
 from redcomp.ir import Value, compare, constant, select
 from redcomp.ops import approximate
-from redcomp.ops.arithmetic import floor_by_rounding
 from redcomp.ops.expansions import (
     error_function,
     exponential,
@@ -24,6 +23,7 @@ from redcomp.ops.expansions import (
     trigonometric,
 )
 from redcomp.ops.expansions.shared import at_least
+from redcomp.ops.primitives import floor_by_rounding
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0, -1.5, 1.5))
@@ -360,6 +360,7 @@ register(
         np.abs,
         partials=(lambda f, out: apply("sign", f),),
         mlir=("math.absf", ""),
+        llvm=("llvm.fabs", ""),
         gradient="0 at 0",
     ),
     _function(
@@ -410,6 +411,8 @@ register(
         np.floor,
         partials=(None,),
         mlir=("math.floor", ""),
+        llvm=("llvm.floor", ""),
+        needs="rounding",
         fallback=floor_by_rounding,
         domain=SIGNED,
         gradient="0",

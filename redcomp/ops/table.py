@@ -29,6 +29,9 @@ Section = Literal[
     "Primitives",
 ]
 
+# What not every target has; see `Operation.needs`.
+Feature = Literal["", "fma", "rounding", "native"]
+
 # Parameters that are lists of integers instead of integers.
 LIST_PARAMETERS = ("dimsf", "dimsg", "contf", "contg", "perm")
 
@@ -37,12 +40,34 @@ class ShapeError(ValueError):
     """Dimensions that an operation cannot take; the frontend adds the place in the formula."""
 
 
+class DtypeError(ValueError):
+    """Dtypes that an operation cannot take."""
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """Where an operation is tested: one interval an argument, and points of special interest."""
 
     intervals: tuple[tuple[float, float], ...]
     special: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """What the IR demands of an operation's types, where that is more than one dtype for all.
+
+    result      (value) to the dtype of the result, where that is not the operands'; raises
+                DtypeError
+    attributes  attributes that no formula gives, with their Python types
+    alike       the operands that have one dtype, as a slice
+    """
+
+    result: Callable[[Value], str] | None = None
+    attributes: Mapping[str, type] = field(default_factory=dict)
+    alike: tuple[int, int | None] = (0, None)
+
+
+ALIKE = Typing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +104,14 @@ class Operation:
     element     vector operations: (access, value, k) to the component k of the result
     definition  for composites: operands and attributes to the formula that `apply` builds instead
     mlir        for primitives, MLIR's names for floats and for integers, where MLIR has them
+    llvm        likewise, LLVM's instructions, or "llvm...." for an intrinsic of float operands,
+                which is overloaded by their type
+    needs       for primitives, what a target has to have to emit it: nothing, fused multiply-adds,
+                instructions for "rounding"; "native" where LLVM has no name of its own, so that
+                targets bring theirs
+    casts       for a conversion, MLIR's and LLVM's names by the dtypes from which and to which
     dtypes      the dtypes of its operands, where not all are allowed
+    typing      what else its types and attributes have to be
     domain      where to test
     ulp         the largest allowed error, in units in the last place, for float32 and float64
     gradient    the derivative at special points, for the documentation
@@ -106,7 +138,11 @@ class Operation:
     element: Callable[..., Value] | None = None
     definition: Callable[..., Value] | None = None
     mlir: tuple[str, str] = ("", "")
+    llvm: tuple[str, str] = ("", "")
+    needs: Feature = ""
+    casts: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     dtypes: tuple[str, ...] = ()
+    typing: Typing = ALIKE
     domain: Domain = field(default=Domain(((-4.0, 4.0),)))
     ulp: float = 0.0
     gradient: str = ""
@@ -144,11 +180,23 @@ SPELLINGS: dict[str, Operation] = {}
 def register(*rows: Operation) -> None:
     """Add rows to the table; names and spellings are unique."""
     for row in rows:
+        if row.is_primitive and not (any(row.llvm) or row.casts or row.needs == "native"):
+            raise ValueError(
+                f"{row.name} is a primitive: its row has to say how LLVM spells it, or that it "
+                "needs a target's native instruction"
+            )
         if row.name in OPERATIONS or (row.spelling and row.spelling in SPELLINGS):
             raise ValueError(f"operation {row.name!r} or its spelling is registered twice")
         OPERATIONS[row.name] = row
         if row.spelling:
             SPELLINGS[row.spelling] = row
+
+
+def primitives(*features: Feature) -> frozenset[str]:
+    """The primitives that a target with these features emits, but for its native ones."""
+    return frozenset(
+        row.name for row in OPERATIONS.values() if row.is_primitive and row.needs in ("", *features)
+    )
 
 
 def broadcast_dim(*dims: int) -> int:
