@@ -8,7 +8,7 @@
 
 Elementary functions are what GPUs compute, operation by operation, in NumPy; each approximate
 instruction's exact result is moved by the largest error that NVIDIA documents for it
-(`redcomp.ops.approximate.ERRORS`), up or down at random, and rounded.  Offsets are those of points
+(`error` of its row), up or down at random, and rounded.  Offsets are those of points
 from 0 in whole calls (`offset_errors.py`).  References are in float64.
 """
 
@@ -28,7 +28,6 @@ import offset_errors
 
 from redcomp.interpret import interpret
 from redcomp.ir import Type, variable
-from redcomp.ops.approximate import ERRORS
 from redcomp.ops.table import OPERATIONS, Array, apply
 from redcomp.passes.expand import expand_value
 from redcomp.ptx.targets import APPROXIMATE, gpu_target
@@ -95,7 +94,8 @@ def inexact(seed: int) -> Iterator[None]:
 
     def moved(op: str, x: Array) -> Array:
         exact = before[op].value(x)
-        error = ERRORS[op]
+        error = before[op].error
+        assert error is not None, f"the row of {op!r} has to say how much the instruction errs"
         size = np.maximum(error.relative * np.abs(exact.astype(np.float64)), error.absolute)
         sign = random.choice([-1.0, 1.0], exact.shape)
         return np.asarray((exact + sign * size).astype(np.float32))

@@ -2,6 +2,7 @@
 
 from redcomp.ops import (
     alignment,
+    approximate,
     arithmetic,
     complex,
     extraction,
@@ -21,6 +22,7 @@ __all__ = [
     "ShapeError",
     "apply",
     "alignment",
+    "approximate",
     "arithmetic",
     "complex",
     "extraction",

@@ -15,7 +15,7 @@ from redcomp.ir import (
     indicator,
     select,
 )
-from redcomp.ops import approximate
+from redcomp.ops.expansions import fast
 from redcomp.ops.primitives import PREDICATES
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
@@ -115,7 +115,7 @@ register(
         "Divide",
         "Arithmetic",
         partials=(lambda f, g, out: 1.0 / g, lambda f, g, out: -(out / g)),
-        fast={"reciprocal_approx": approximate.divide},
+        fast={"reciprocal_approx": fast.divide},
         mlir=("arith.divf", ""),
         llvm=("fdiv", ""),
         domain=Domain(((-4.0, 4.0), (0.1, 4.0)), (0.0,)),
@@ -175,7 +175,7 @@ register(
         "Sqrt",
         "Arithmetic",
         partials=(lambda f, out: 0.5 * apply("rsqrt", f),),
-        fast={"sqrt_approx": approximate.sqrt},
+        fast={"sqrt_approx": fast.sqrt},
         mlir=("math.sqrt", ""),
         llvm=("llvm.sqrt", ""),
         domain=Domain(((0.0, 4.0),), (0.0,)),
@@ -190,7 +190,7 @@ register(
         "Arithmetic",
         partials=(lambda f, out: -0.5 * (out * out * out),),
         expand=lambda f: select(compare("oeq", f, 0.0), 0.0, 1.0 / elementwise("sqrt", f)),
-        fast={"rsqrt_approx": approximate.rsqrt},
+        fast={"rsqrt_approx": fast.rsqrt},
         domain=Domain(((0.01, 4.0),), (0.0,)),
         ulp=2.0,
         gradient="0 at 0",

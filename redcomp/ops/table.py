@@ -53,6 +53,14 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
+class Error:
+    """How far a result is from the exact one: relative * |exact|, or `absolute` if that is more."""
+
+    relative: float = 0.0
+    absolute: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Typing:
     """What the IR demands of an operation's types, where that is more than one dtype for all.
 
@@ -111,6 +119,7 @@ class Operation:
                 targets bring theirs
     casts       for a conversion, MLIR's and LLVM's names by the dtypes from which and to which
     dtypes      the dtypes of its operands, where not all are allowed
+    error       for approximate instructions, how much they err at most
     typing      what else its types and attributes have to be
     domain      where to test
     ulp         the largest allowed error, in units in the last place, for float32 and float64
@@ -142,6 +151,7 @@ class Operation:
     needs: Feature = ""
     casts: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     dtypes: tuple[str, ...] = ()
+    error: Error | None = None
     typing: Typing = ALIKE
     domain: Domain = field(default=Domain(((-4.0, 4.0),)))
     ulp: float = 0.0

@@ -13,17 +13,14 @@ import numpy as np
 
 from redcomp.interpret import interpret
 from redcomp.ir import Kernel, Nest, Output, Value, topological
+from redcomp.ops.table import primitives
 from redcomp.passes.expand import expand
 from redcomp.text.spelling import NEST_CARRIED, NEST_COMPUTED, NEST_HOISTED
 
 Array = np.ndarray[Any, Any]
 
 # Everything that an expansion may use: the primitives of the widest target.
-PRIMITIVES = frozenset({
-    "add", "subtract", "multiply", "divide", "negate", "fma", "sqrt", "abs", "floor", "round_even",
-    "scale", "compare", "select", "bitcast", "convert", "and", "or", "xor", "shift_left",
-    "shift_right", "shift_right_logical",
-})  # fmt: skip
+PRIMITIVES = primitives("fma", "rounding") | {"scale"}
 
 SPECIAL = (
     0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e-30, -1e-30, 1e-40, 1e30, -1e30,
