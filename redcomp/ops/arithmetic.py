@@ -162,7 +162,7 @@ register(
         parameters=("m",),
         partials=(_power_rule,),
         expand=lambda f, *, m: integer_power(f, m),
-        domain=Domain(((0.2, 3.0),)),
+        domain=Domain(((0.2, 3.0),), parameters=((3,), (-2,), (0,), (1,))),
         ulp=4.0,
         gradient="0 where m = 0",
         differs="in the precision of the dtype everywhere (KeOps: float32 on the GPU)",

@@ -46,10 +46,18 @@ class DtypeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """Where an operation is tested: one interval an argument, and points of special interest."""
+    """Where an operation is tested and its errors are measured.
+
+    intervals   one an operand, or one for all of them
+    special     points of special interest
+    parameters  values of the parameters, where they do not depend on dimensions
+    largest     operands up to which it is accurate, by dtype, where that is not everywhere
+    """
 
     intervals: tuple[tuple[float, float], ...]
     special: tuple[float, ...] = ()
+    parameters: tuple[tuple[int, ...], ...] = ()
+    largest: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,8 @@ class Operation:
     error       for approximate instructions, how much they err at most
     typing      what else its types and attributes have to be
     domain      where to test
+    exact       elementary functions: (m, operands) to the exact value, by the functions of a module
+                such as mpmath; errors are measured against it
     ulp         the largest allowed error, in units in the last place, for float32 and float64
     gradient    the derivative at special points, for the documentation
     differs     where and why it differs from KeOps, for the documentation; "new" if it lacks it
@@ -154,6 +164,7 @@ class Operation:
     error: Error | None = None
     typing: Typing = ALIKE
     domain: Domain = field(default=Domain(((-4.0, 4.0),)))
+    exact: Callable[..., Any] | None = None
     ulp: float = 0.0
     gradient: str = ""
     differs: str = ""
