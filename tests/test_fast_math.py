@@ -14,7 +14,6 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from redcomp.compile import Lowering
 from redcomp.errors import ArgumentError, CompilerError
 from redcomp.interpret import interpret
 from redcomp.ir import (
@@ -30,6 +29,7 @@ from redcomp.ir import (
 )
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter
+from redcomp.lowering import Lowering
 from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Array, apply
 from redcomp.passes.expand import expand_value

@@ -27,7 +27,9 @@ def _instruction(
             exact = function(_flushed(x).astype(np.float64))
             return _flushed(np.asarray(exact.astype(np.float32)))
 
-    return Operation(name, 1, doc, evaluate, dtypes=("f32",), error=error, needs="native")
+    return Operation(
+        name, 1, doc, evaluate, dtypes=("f32",), error=error, needs="native", unit="special"
+    )
 
 
 register(

@@ -72,6 +72,7 @@ register(
         partials=(lambda f, g, out: 1.0, lambda f, g, out: 1.0),
         mlir=("arith.addf", "arith.addi"),
         llvm=("fadd", "add"),
+        unit="arithmetic",
         domain=PAIR,
     ),
     Operation(
@@ -84,6 +85,7 @@ register(
         partials=(lambda f, g, out: 1.0, lambda f, g, out: -1.0),
         mlir=("arith.subf", "arith.subi"),
         llvm=("fsub", "sub"),
+        unit="arithmetic",
         domain=PAIR,
     ),
     Operation(
@@ -105,6 +107,7 @@ register(
         partials=(lambda f, g, out: g, lambda f, g, out: f),
         mlir=("arith.mulf", "arith.muli"),
         llvm=("fmul", "mul"),
+        unit="arithmetic",
         domain=PAIR,
     ),
     Operation(
@@ -118,6 +121,7 @@ register(
         fast={"reciprocal_approx": fast.divide},
         mlir=("arith.divf", ""),
         llvm=("fdiv", ""),
+        unit="special",
         domain=Domain(((-4.0, 4.0), (0.1, 4.0)), (0.0,)),
     ),
     Operation(
@@ -130,6 +134,7 @@ register(
         partials=(lambda f, out: -1.0,),
         mlir=("arith.negf", ""),
         llvm=("fneg", ""),
+        unit="operand",
     ),
     Operation(
         "inverse",
@@ -178,6 +183,7 @@ register(
         fast={"sqrt_approx": fast.sqrt},
         mlir=("math.sqrt", ""),
         llvm=("llvm.sqrt", ""),
+        unit="special",
         domain=Domain(((0.0, 4.0),), (0.0,)),
         gradient="0 at 0",
     ),

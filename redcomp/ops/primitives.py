@@ -23,7 +23,7 @@ from redcomp.ir import (
     select,
 )
 from redcomp.ops.expansions.shared import copy_sign, expand_scale, format_of, magnitude
-from redcomp.ops.table import ALIKE, Array, DtypeError, Feature, Operation, Typing, register
+from redcomp.ops.table import ALIKE, Array, DtypeError, Feature, Operation, Typing, Unit, register
 
 # MLIR numbers its predicates in this order (ArithBase.td: CmpFPredicateAttr, CmpIPredicateAttr).
 # fmt: off
@@ -225,6 +225,7 @@ CASTS: Mapping[tuple[str, str], tuple[str, str]] = {
 def _primitive(
     name: str,
     arity: int,
+    unit: Unit,
     evaluate: Any,
     mlir: tuple[str, str],
     doc: str,
@@ -242,6 +243,7 @@ def _primitive(
         mlir=mlir,
         llvm=llvm,
         needs=needs,
+        unit=unit,
         typing=typing,
         fallback=fallback,
     )
@@ -251,6 +253,7 @@ register(
     _primitive(
         "fma",
         3,
+        "arithmetic",
         _fma,
         ("math.fma", ""),
         "a * b + c, rounded once",
@@ -261,6 +264,7 @@ register(
     _primitive(
         "select",
         3,
+        "selection",
         np.where,
         ("arith.select", "arith.select"),
         "a where the condition holds, else b",
@@ -270,6 +274,7 @@ register(
     _primitive(
         "compare",
         2,
+        "comparison",
         lambda a, b, *, predicate: PREDICATES[predicate](a, b),
         ("arith.cmpf", "arith.cmpi"),
         "a truth value",
@@ -279,6 +284,7 @@ register(
     _primitive(
         "and",
         2,
+        "logic",
         np.bitwise_and,
         ("", "arith.andi"),
         "bitwise and",
@@ -287,6 +293,7 @@ register(
     _primitive(
         "or",
         2,
+        "logic",
         np.bitwise_or,
         ("", "arith.ori"),
         "bitwise or",
@@ -295,6 +302,7 @@ register(
     _primitive(
         "xor",
         2,
+        "logic",
         np.bitwise_xor,
         ("", "arith.xori"),
         "bitwise exclusive or",
@@ -303,6 +311,7 @@ register(
     _primitive(
         "shift_left",
         2,
+        "logic",
         _shift(np.left_shift),
         ("", "arith.shli"),
         "a << b",
@@ -311,6 +320,7 @@ register(
     _primitive(
         "shift_right",
         2,
+        "logic",
         _shift(np.right_shift),
         ("", "arith.shrsi"),
         "a >> b, keeping the sign",
@@ -319,6 +329,7 @@ register(
     _primitive(
         "shift_right_logical",
         2,
+        "logic",
         _shift_right_logical,
         ("", "arith.shrui"),
         "a >> b, zeros entering",
@@ -327,6 +338,7 @@ register(
     _primitive(
         "bitcast",
         1,
+        "operand",
         lambda a, *, dtype: np.ascontiguousarray(a).view(NUMPY_DTYPES[dtype]),
         ("arith.bitcast", "arith.bitcast"),
         "the same bits in another dtype",
@@ -340,11 +352,13 @@ register(
         _convert,
         pullback=lambda e, value: (_converted_back(e, value.args[0]),),
         casts=CASTS,
+        unit="conversion",
         typing=Typing(_convert_dtype, {"dtype": str}),
     ),
     _primitive(
         "round_even",
         1,
+        "rounding",
         np.rint,
         ("math.roundeven", ""),
         "nearest integer, ties to even",
@@ -355,6 +369,7 @@ register(
     _primitive(
         "lookup",
         1,
+        "selection",
         _lookup,
         ("", ""),
         "an entry of a small table, the position taken modulo its length",
@@ -365,6 +380,7 @@ register(
     _primitive(
         "scale",
         2,
+        "arithmetic",
         _scale,
         ("", ""),
         "a * 2**floor(n), rounded once",

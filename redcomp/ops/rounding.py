@@ -27,6 +27,7 @@ register(
         partials=(lambda f, out: apply("sign", f),),
         mlir=("math.absf", ""),
         llvm=("llvm.fabs", ""),
+        unit="operand",
         gradient="0 at 0",
     ),
     function_row(
@@ -78,6 +79,7 @@ register(
         partials=(None,),
         mlir=("math.floor", ""),
         llvm=("llvm.floor", ""),
+        unit="rounding",
         needs="rounding",
         fallback=floor_by_rounding,
         domain=SIGNED,

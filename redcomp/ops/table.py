@@ -29,6 +29,19 @@ Section = Literal[
     "Primitives",
 ]
 
+# What computes a primitive.
+Unit = Literal[
+    "",
+    "arithmetic",
+    "comparison",
+    "selection",
+    "logic",
+    "special",
+    "rounding",
+    "conversion",
+    "operand",
+]
+
 # What not every target has; see `Operation.needs`.
 Feature = Literal["", "fma", "rounding", "native"]
 
@@ -126,6 +139,10 @@ class Operation:
                 instructions for "rounding"; "native" where LLVM has no name of its own, so that
                 targets bring theirs
     casts       for a conversion, MLIR's and LLVM's names by the dtypes from which and to which
+    unit        for primitives, the sort of unit that computes them, from which models of machines
+                tell how fast: multiply-adds and integer sums are "arithmetic", integer operations
+                on bits "logic", roots and quotients "special"; a sign or other bits are part of an
+                "operand" of what reads them, and cost nothing
     dtypes      the dtypes of its operands, where not all are allowed
     error       for approximate instructions, how much they err at most
     typing      what else its types and attributes have to be
@@ -160,6 +177,7 @@ class Operation:
     llvm: tuple[str, str] = ("", "")
     needs: Feature = ""
     casts: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    unit: Unit = ""
     dtypes: tuple[str, ...] = ()
     error: Error | None = None
     typing: Typing = ALIKE
@@ -201,10 +219,11 @@ SPELLINGS: dict[str, Operation] = {}
 def register(*rows: Operation) -> None:
     """Add rows to the table; names and spellings are unique."""
     for row in rows:
-        if row.is_primitive and not (any(row.llvm) or row.casts or row.needs == "native"):
+        is_spelt = any(row.llvm) or row.casts or row.needs == "native"
+        if row.is_primitive and not (is_spelt and row.unit):
             raise ValueError(
                 f"{row.name} is a primitive: its row has to say how LLVM spells it, or that it "
-                "needs a target's native instruction"
+                "needs a target's native instruction, and which unit computes it"
             )
         if row.name in OPERATIONS or (row.spelling and row.spelling in SPELLINGS):
             raise ValueError(f"operation {row.name!r} or its spelling is registered twice")
