@@ -13,6 +13,7 @@ import torch
 from torch.autograd import forward_ad
 
 from redcomp.concurrency import cached_property
+from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.calls import Call, prepare, sizes
 from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
 from redcomp.frontend.reductions.ranges import Ranges
@@ -136,13 +137,13 @@ class Computation:
     @cached_property
     def for_derivatives(self) -> Computation:
         """The computation that also gives what derivatives need."""
-        kept = self.reduction.for_derivatives()
+        kept = derivatives.for_derivatives(self.reduction)
         return prepare_computation(kept, self.call.shapes, self.dtype, self.device)
 
     @cached_property
     def positions_in_kept(self) -> tuple[int, ...]:
         """The positions of the results among those of `for_derivatives`."""
-        return self.reduction.positions_in_kept()
+        return derivatives.positions_in_kept(self.reduction)
 
 
 @remembered
@@ -333,7 +334,7 @@ class _Reduce(torch.autograd.Function):
         if not moving or not any(is_one):
             return (None,) * len(reduction.results)
         arguments = (*saved[:count], *present, *saved[count:])
-        derived = computation.like(reduction.differential(moving), arguments)
+        derived = computation.like(derivatives.differential(reduction, moving), arguments)
         parts = iter(apply(derived, arguments, ctx.ranges, ctx.place))
         return tuple(next(parts) if is_ else None for is_ in is_one)
 
@@ -393,7 +394,7 @@ def _sweeps(
     number = {"i": 0, "j": 1, "parameter": 1, "ij": 2}
     of = {n: number[p.kind] for n, p in enumerate(reduction.parameters) if wanted[n]}
     groups = (tuple(n for n in of if of[n] == sweep) for sweep in range(3))
-    return [(group, reduction.gradient(group, given)) for group in groups if group]
+    return [(group, derivatives.gradient(reduction, group, given)) for group in groups if group]
 
 
 def _known(
@@ -463,7 +464,7 @@ def _pointwise(
     spreads_parameters: bool = False,
 ) -> torch.Tensor:
     """What an output reduces, at pairs whose arguments are rows: (..., pairs, E)."""
-    pointwise = reduction.pointwise(output, spreads_parameters)
+    pointwise = derivatives.pointwise(reduction, output, spreads_parameters)
     shapes = tuple([t.shape for t in given])
     compute = prepare_computation(pointwise, shapes, _float_dtype(given), given[0].device)
     (values,) = apply(compute, given, None, place)
