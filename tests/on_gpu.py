@@ -27,7 +27,7 @@ import redcomp.torch.genred
 from redcomp.compile import Options
 from redcomp.ptx.schedule import PtxSchedule
 from redcomp.runtime import driver as drivers
-from redcomp.runtime.driver import DeviceError
+from redcomp.runtime.device import DeviceError
 
 Fixture = Callable[..., Any]
 # What takes the name of a backend.
