@@ -16,6 +16,8 @@ import time
 import numpy as np
 
 from redcomp.backends.host import HostLowering
+from redcomp.backends.host import HostLowering
+from redcomp.frontend.reductions import derivatives
 from redcomp.numpy import Genred
 from redcomp.runtime.tasks import whole
 from redcomp.target import Unrolling
@@ -50,7 +52,7 @@ def lowered(arguments: argparse.Namespace) -> HostLowering:
     """The compilation of the formula or its derivative, as it is chosen."""
     reduction = Genred(arguments.formula, arguments.aliases, axis=1).reduction
     for _ in range(arguments.order):
-        reduction = reduction.gradient((0,), (True,))
+        reduction = derivatives.gradient(reduction, (0,), (True,))
     made = reduction.lower({"float32": "f32", "float64": "f64"}[arguments.dtype])
     assert isinstance(made, HostLowering)
     return made

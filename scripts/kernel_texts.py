@@ -95,12 +95,13 @@ def kernels() -> Iterator[dict[str, Any]]:
 def module_text(kernel: Mapping[str, Any]) -> str:
     """The kernel's LLVM module, or the error that refuses it, with numbered names."""
     from redcomp.errors import RedcompError
+    from redcomp.frontend.reductions import derivatives
     from redcomp.numpy import Genred
 
     try:
         reduction = Genred(**kernel["options"]).reduction
         for kinds in DERIVATIVES[kernel["derivative"]]:
-            reduction = gradient(reduction.for_derivatives(), kinds)
+            reduction = gradient(derivatives.for_derivatives(reduction), kinds)
             if not reduction.results:
                 return "no gradient\n"
         text = reduction.lower(kernel["dtype"], kernel["target"]).module_text
@@ -111,13 +112,15 @@ def module_text(kernel: Mapping[str, Any]) -> str:
 
 def gradient(reduction: Any, kinds: str) -> Any:
     """The gradient with respect to all arguments of some kinds; one without results if none has."""
+    from redcomp.frontend.reductions import derivatives
+
     positions = tuple(
         n
         for n, parameter in enumerate(reduction.parameters)
         if parameter.kind[0] in kinds and not parameter.is_integer
     )
     given = tuple(True for result in reduction.results if result.kind == "value")
-    return reduction.gradient(positions, given)
+    return derivatives.gradient(reduction, positions, given)
 
 
 def numbered(text: str) -> str:

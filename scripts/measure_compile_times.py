@@ -79,6 +79,7 @@ def order() -> None:
     """Vector instructions of the pair loop, and pairs a second of one thread."""
     import numpy as np
 
+    from redcomp.frontend.reductions import derivatives
     from redcomp.llvm_backend import emit
     from redcomp.numpy import Genred
     from redcomp.runtime.tasks import whole
@@ -104,7 +105,7 @@ def order() -> None:
                     seconds.append(time.thread_time() - start)
                 speed = 1024**2 / min(seconds) / 1e6
                 found.append(f"{lowering.stats.instructions:.0f}, {speed:.1f} million pairs/s")
-                reduction = reduction.gradient((0,), (True,))
+                reduction = derivatives.gradient(reduction, (0,), (True,))
             how = "term by term" if measured is longest_sum else "LLVM's order"
             print(f"{count} Gaussians, {how}: {'; '.join(found)}", flush=True)
     emit.longest_sum = longest_sum

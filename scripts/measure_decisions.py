@@ -12,7 +12,14 @@ from itertools import pairwise
 import numpy as np
 
 from redcomp.backends.host import HostLowering
-from redcomp.compile import PIPELINE, lower
+from redcomp.compile import PIPELINE
+from redcomp.compile import lower
+from redcomp.compile import PIPELINE
+from redcomp.target import Context
+from redcomp.backends.host import HostLowering
+from redcomp.target import Options
+from redcomp.compile import lower
+from redcomp.frontend.reductions import derivatives
 from redcomp.ir import Kernel, Output, Type, Value, topological, variable
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.host.targets import host_target
@@ -147,11 +154,11 @@ def kept() -> None:
                           ("Prod", {}), ("Norm", {})):  # fmt: skip
         aliases = ["x = Vi(3)", "y = Vj(3)", *(["v = Vj(2)"] if options else [])]
         asked = Genred("-SqDist(x, y)", aliases, name, axis=1, **options).reduction
-        full = asked.for_derivatives()
+        full = derivatives.for_derivatives(asked)
         values = (n for n, result in enumerate(full.results) if result.kind == "value")
-        given = tuple(n in asked.positions_in_kept() for n in values)
+        given = tuple(n in derivatives.positions_in_kept(asked) for n in values)
         others = tuple(range(1, len(aliases)))
-        sweeps = (full.gradient(group, given) for group in ((0,), others))
+        sweeps = (derivatives.gradient(full, group, given) for group in ((0,), others))
         found = [r.lower("f32", "sm_90").stats.instructions for r in (asked, full, *sweeps)]
         print(name, *options.values(), *(f"{instructions:.2f}" for instructions in found))
 
@@ -196,7 +203,7 @@ def tables() -> None:
         cotangent = np.ones((256, 1), np.float32)
         for name, reduction, arrays, width in (
             ("value", value, points, 1),
-            ("gradient", value.gradient((0,), (True,)), [*points, cotangent], dim),
+            ("gradient", derivatives.gradient(value, (0,), (True,)), [*points, cotangent], dim),
         ):
             found = []
             for scans in (0, 4096):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from redcomp.abi import GPU_JOB, TASK, Launch
-from redcomp.runtime.driver import Device
+from redcomp.runtime.device import Device
 from redcomp.runtime.gpu import Queue
 
 WORD = 8

@@ -20,7 +20,8 @@ from redcomp.abi import Launch
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.backends import GPU_BACKENDS
 from redcomp.runtime import driver as drivers
-from redcomp.runtime.driver import Device, DeviceError, use
+from redcomp.runtime.device import Device, DeviceError
+from redcomp.runtime.driver import use
 from redcomp.runtime.gpu import Copies, GpuKernel
 from redcomp.runtime.host import HostKernel
 from redcomp.torch import genred as face

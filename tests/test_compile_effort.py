@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from redcomp import compile as compiler
+from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.numpy import Genred
 
@@ -62,7 +63,7 @@ def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
     def calls(n: int) -> int:
         reduction = reduction_of(GROWING[name](n))
         for _ in range(order):
-            reduction = reduction.gradient((0,), (True,))
+            reduction = derivatives.gradient(reduction, (0,), (True,))
         return calls_of(reduction, "avx512")
 
     calls(3)  # what is worked out once a process
@@ -77,7 +78,7 @@ def test_tables_of_alignments_are_not_written_out(wrt: int, target: str, most: f
     def calls(dim: int) -> int:
         aliases = [f"x=Vi({dim})", f"y=Vj({dim})", "g=Pm(1)"]
         reduction = Genred("SoftDTW_SqDist(x,y,g)", aliases, axis=1).reduction
-        return calls_of(reduction.gradient((wrt,), (True,)), target)
+        return calls_of(derivatives.gradient(reduction, (wrt,), (True,)), target)
 
     calls(17)
     assert calls(50) < most * calls(17)
@@ -93,7 +94,7 @@ def test_an_operation_takes_few_calls(name: str, order: int) -> None:
     def reduction(n: int) -> PairReduction:
         made = reduction_of(GROWING[name](n))
         for _ in range(order):
-            made = made.gradient((0,), (True,))
+            made = derivatives.gradient(made, (0,), (True,))
         return made
 
     calls_of(reduction(3), "avx512")  # what is worked out once a process
@@ -109,7 +110,7 @@ def test_derivatives_of_a_sum_share_what_its_terms_have_in_common() -> None:
     for _ in range(3):
         lowering = compiler.lower(reduction.kernel("f32"), "f32", "avx512")
         counts.append(sum(lowering.operations.values()))
-        reduction = reduction.gradient((0,), (True,))
+        reduction = derivatives.gradient(reduction, (0,), (True,))
     assert counts[1] < 1.1 * counts[0]
     assert counts[2] < 1.4 * counts[0]
 
@@ -117,8 +118,8 @@ def test_derivatives_of_a_sum_share_what_its_terms_have_in_common() -> None:
 @pytest.mark.parametrize("name", OF_A_VECTOR)
 def test_vectors_of_9_to_16_components_cost_no_more_than_long_ones(name: str) -> None:
     def calls(dim: int) -> int:
-        gradient = reduction_of(OF_A_VECTOR[name], dim).gradient((0,), (True,))
-        return calls_of(gradient.gradient((0,), (True,)), "avx512")
+        gradient = derivatives.gradient(reduction_of(OF_A_VECTOR[name], dim), (0,), (True,))
+        return calls_of(derivatives.gradient(gradient, (0,), (True,)), "avx512")
 
     calls(40)
     # They are written out once to see whether that is short, which vectors of 40 never are.

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from redcomp.runtime import cuda
-from redcomp.runtime.driver import DeviceError
+from redcomp.runtime.device import DeviceError
 
 HERE = Path(__file__).parent
 
@@ -25,7 +25,7 @@ SETUP = """
     import ctypes, os
     from cuda.bindings import driver as api
     from redcomp.runtime.cuda import CudaDriver
-    from redcomp.runtime.driver import DeviceError
+    from redcomp.runtime.device import DeviceError
     driver = CudaDriver()
     first, second = driver.devices()[0], driver.devices()[-1]
 """
@@ -297,7 +297,8 @@ def test_a_forked_process_is_told_so(library: Path) -> None:
 
 def test_a_driver_without_devices(library: Path) -> None:
     program = """
-        from redcomp.runtime.driver import DeviceError, driver
+        from redcomp.runtime.device import DeviceError
+        from redcomp.runtime.driver import driver
         try:
             driver()
         except DeviceError as error:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from redcomp.errors import ArgumentError, CompilerError
+from redcomp.frontend.reductions import derivatives
 from redcomp.interpret import interpret
 from redcomp.ir import (
     I_BIT,
@@ -199,7 +200,7 @@ def test_what_a_pair_costs(formula: str) -> None:
 
 
 def test_what_a_pair_of_a_gradient_costs() -> None:
-    gradient = genred(GAUSSIAN).reduction.gradient((0,), (True,))
+    gradient = derivatives.gradient(genred(GAUSSIAN).reduction, (0,), (True,))
     counts = counted(gradient.lower("f32", "sm_90"))
     assert counts == {"subtract": 3, "multiply": 3, "fma": 5, "exp2_approx": 1}
 

@@ -22,7 +22,7 @@ from redcomp.abi import Launch
 from redcomp.frontend.reductions.ranges import read_ranges
 from redcomp.runtime import driver as drivers
 from redcomp.runtime import gpu
-from redcomp.runtime.driver import Device, DeviceError
+from redcomp.runtime.device import Device, DeviceError
 from redcomp.runtime.gpu import MOST_BLOCKS, Copies, GpuKernel, Queue, Upload
 from redcomp.runtime.tasks import Blocks, whole
 

@@ -24,7 +24,7 @@ from redcomp.errors import ArgumentError, ConvergenceWarning, SolverError
 from redcomp.numpy import Genred, KernelSolve
 from redcomp.numpy.cluster import grid_cluster
 from redcomp.runtime import driver as drivers
-from redcomp.runtime.driver import DeviceError
+from redcomp.runtime.device import DeviceError
 
 # -- reductions ------------------------------------------------------------------------------------
 

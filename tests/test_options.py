@@ -11,6 +11,7 @@ import torch
 import redcomp.numpy
 import redcomp.torch
 from redcomp.errors import ArgumentError, FormulaError
+from redcomp.frontend.reductions import derivatives
 
 pytestmark = pytest.mark.slow
 
@@ -133,7 +134,7 @@ def test_one_kernel_has_all_outputs() -> None:
 
 def test_gradients_share_a_kernel() -> None:
     reduction = genred("torch", f"{GAUSSIAN} * b", ALIASES, axis=1).reduction
-    lowering = reduction.gradient((1, 2), (True,)).lower("f32", "avx512")
+    lowering = derivatives.gradient(reduction, (1, 2), (True,)).lower("f32", "avx512")
     assert [output.value.dim for output in lowering.kernel.outputs] == [3, 1]
     assert lowering.stats.operations["scale"] == 1
 

@@ -6,6 +6,10 @@ import pytest
 
 from redcomp.backends.host import HostLowering
 from redcomp.compile import lower
+from redcomp.backends.host import HostLowering
+from redcomp.target import Options
+from redcomp.compile import lower
+from redcomp.frontend.reductions import derivatives
 from redcomp.ir import Value, topological
 from redcomp.llvm_backend.order import longest_sum, term_by_term
 from redcomp.numpy import Genred
@@ -16,7 +20,7 @@ def lowered(count: int, order: int, dtype: str = "f32") -> HostLowering:
     formula = "+".join(f"Exp(-IntCst({k + 1}) * SqDist(x, y))" for k in range(count))
     reduction = Genred(formula, ["x = Vi(3)", "y = Vj(3)"], axis=1).reduction
     for _ in range(order):
-        reduction = reduction.gradient((0,), (True,))
+        reduction = derivatives.gradient(reduction, (0,), (True,))
     made = lower(reduction.kernel(dtype), dtype, "avx512", Options())
     assert isinstance(made, HostLowering)
     return made

@@ -14,6 +14,8 @@ import pytest
 from test_ptx_resources import FORMULAS, gradients
 
 from redcomp.backends.gpu import GpuLowering
+from redcomp.backends.gpu import GpuLowering
+from redcomp.frontend.reductions import derivatives
 from redcomp.numpy import Genred
 from redcomp.ptx.assemble import version
 from redcomp.ptx.costs import Cost
@@ -147,7 +149,7 @@ def test_what_was_aimed_at(name: str, arithmetic: int, most: float) -> None:
 def test_a_guard_is_a_predicate_of_instructions(formula: str, dim: int, most: float) -> None:
     """Gradients of what selects cost no more than those of products with zeros did."""
     operation = Genred(formula, [f"x=Vi({dim})", f"y=Vj({dim})"], axis=1)
-    in_rows = operation.reduction.gradient((0,), (True,)).lower("f32", "sm_90")
+    in_rows = derivatives.gradient(operation.reduction, (0,), (True,)).lower("f32", "sm_90")
     assert in_rows.stats.instructions <= most
 
 

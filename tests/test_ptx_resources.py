@@ -12,6 +12,8 @@ from operation_cases import Case, apart, cases
 
 from redcomp.abi import JOIN, RUN, kernel_name
 from redcomp.backends.gpu import GpuLowering
+from redcomp.backends.gpu import GpuLowering
+from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.numpy import Genred
 from redcomp.ops import OPERATIONS, SPELLINGS
@@ -105,7 +107,7 @@ def test_tables_of_alignments_are_on_no_stack(
     aliases = [f"x = Vi({dim})", f"y = Vj({dim})", "g = Pm(1)"]
     reduction = Genred("SoftDTW_SqDist(x,y,g)", aliases, axis=1).reduction
     if wrt:
-        reduction = reduction.gradient(wrt, (True,))
+        reduction = derivatives.gradient(reduction, wrt, (True,))
     check(reduction, dtype, target, stack=192 if dtype == "f64" else 0)
 
 
@@ -192,13 +194,14 @@ DIMENSIONS = (1, 3, 8, 16, 32, 64)
 
 def gradients(reduction: PairReduction) -> Iterator[PairReduction]:
     """What a backward pass runs: the gradients of the i-variables, and those of all others."""
-    asked, reduction = reduction.positions_in_kept(), reduction.for_derivatives()
+    asked = derivatives.positions_in_kept(reduction)
+    reduction = derivatives.for_derivatives(reduction)
     values = (n for n, result in enumerate(reduction.results) if result.kind == "value")
     given = tuple(n in asked for n in values)
     kinds = [parameter.kind for parameter in reduction.parameters]
     for is_rows in (True, False):
         group = tuple(n for n, kind in enumerate(kinds) if (kind == "i") == is_rows)
-        yield reduction.gradient(group, given)
+        yield derivatives.gradient(reduction, group, given)
 
 
 # Bytes of stack that a formula or one of its gradients takes with ptxas 13, on the target where it

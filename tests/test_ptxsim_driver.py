@@ -11,7 +11,7 @@ import pytest
 from ptxsim import parse
 from ptxsim.driver import Findings, Launch, StandIn
 
-from redcomp.runtime.driver import Device, DeviceError, Driver
+from redcomp.runtime.device import Device, DeviceError, Driver
 
 AXPY = """
 @scale = internal addrspace(1) global i64 3, align 8

@@ -14,7 +14,8 @@ import redcomp.numpy
 import redcomp.torch
 from redcomp.config import ConfigError
 from redcomp.errors import ArgumentError
-from redcomp.runtime.driver import Device, use
+from redcomp.runtime.device import Device
+from redcomp.runtime.driver import use
 
 Tensor = torch.Tensor
 

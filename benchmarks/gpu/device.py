@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from redcomp.ptx.multiprocessor import Gpu
-from redcomp.runtime.driver import Device, DeviceError, driver
+from redcomp.runtime.device import Device, DeviceError
+from redcomp.runtime.driver import driver
 
 TOOL = "nvidia-smi"
 MEASURED = ("clocks.sm", "temperature.gpu", "power.draw", "utilization.gpu")

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from redcomp.runtime.driver import Device, DeviceError
+from redcomp.runtime.device import Device, DeviceError
 
 # CU_STREAM_LEGACY: the default stream of PyTorch and of everybody else, whatever cuda-python has
 # been told to understand by 0.
@@ -55,7 +55,7 @@ class _Parameters(threading.local):
 
 
 class CudaDriver:
-    """`redcomp.runtime.driver.Driver` on NVIDIA's driver; for any number of threads.
+    """`redcomp.runtime.device.Driver` on NVIDIA's driver; for any number of threads.
 
     Work goes to the primary contexts, which PyTorch uses too.  A call makes the device's context
     current for its own duration, and leaves the caller's context as it was.

@@ -21,7 +21,7 @@ import numpy as np
 from redcomp.abi import GPU_JOB, JOIN, RUN, Launch, kernel_name
 from redcomp.limits import MAX_WORKSPACE
 from redcomp.runtime.cache import default_cache
-from redcomp.runtime.driver import Device, DeviceError, Driver
+from redcomp.runtime.device import Device, DeviceError, Driver
 from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
 from redcomp.runtime.words import words
 

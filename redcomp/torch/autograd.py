@@ -13,7 +13,14 @@ import torch
 from torch.autograd import forward_ad
 
 from redcomp.concurrency import cached_property
+from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.calls import Call, prepare, sizes
+from redcomp.frontend.reductions.differentiation import (
+    Differentiation,
+    Extremum,
+    Sweep,
+    differentiation,
+)
 from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
 from redcomp.frontend.reductions.ranges import Ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
@@ -107,42 +114,15 @@ class Computation:
         return [n for n, p in enumerate(self.reduction.parameters) if p.is_integer]
 
     @cached_property
-    def tables(self) -> list[int]:
-        """The positions of arguments that are parameters."""
-        return [n for n, p in enumerate(self.reduction.parameters) if p.kind == "parameter"]
-
-    @cached_property
-    def values(self) -> list[int]:
-        """The results that are values."""
-        return [n for n, r in enumerate(self.reduction.results) if r.kind == "value"]
-
-    @cached_property
-    def differentiable(self) -> list[bool]:
-        """Which results `_Reduce` differentiates: its extrema are constants."""
-        rows = self.reduction.rows_of_outputs
-        return [r.kind == "value" and not rows[r.output].places for r in self.reduction.results]
-
-    @cached_property
-    def saved(self) -> list[int]:
-        """The results that derivatives are computed from."""
-        rows = self.reduction.rows_of_outputs
-        return [n for n, r in enumerate(self.reduction.results) if rows[r.output].saves]
-
-    @cached_property
-    def has_extrema(self) -> bool:
-        """Whether there are values that depend on the pairs at some places only."""
-        return any(row.places for row in self.reduction.rows_of_outputs)
+    def differentiation(self) -> Differentiation:
+        """What derivatives are made of."""
+        return differentiation(self.reduction)
 
     @cached_property
     def for_derivatives(self) -> Computation:
         """The computation that also gives what derivatives need."""
-        kept = self.reduction.for_derivatives()
+        kept = derivatives.for_derivatives(self.reduction)
         return prepare_computation(kept, self.call.shapes, self.dtype, self.device)
-
-    @cached_property
-    def positions_in_kept(self) -> tuple[int, ...]:
-        """The positions of the results among those of `for_derivatives`."""
-        return self.reduction.positions_in_kept()
 
 
 @remembered
@@ -168,27 +148,26 @@ def apply(
     """
     if not _is_recorded(computation, tensors):
         return computation(tensors, ranges, place)
-    if computation.tables:
+    if computation.differentiation.tables:
         computation, tensors = _with_reads_given(computation, tensors, place)
     kept = computation.for_derivatives
     results: Tensors = _Reduce.apply(kept, place, ranges, *tensors)
-    if kept.has_extrema:
+    if kept.differentiation.extrema:
         results = _with_values_at_places(kept, results, tensors, place)
     if kept is computation:
         return results
-    return tuple([results[n] for n in computation.positions_in_kept])
+    return tuple([results[n] for n in computation.differentiation.positions_in_kept])
 
 
 def _with_values_at_places(
     computation: Computation, known: Tensors, tensors: Sequence[torch.Tensor], place: Place
 ) -> Tensors:
     """The known results, the gradients of extrema coming from the pairs they are at."""
-    reduction, results = computation.reduction, list(known)
-    for output, row in enumerate(reduction.rows_of_outputs):
-        if row.places:
-            value, at = (n for n, r in enumerate(reduction.results) if r.output == output)
-            at_pairs = _known(computation, output, tensors, results[value], results[at], place)
-            results[value] = _same_value(results[value], at_pairs)
+    results = list(known)
+    for extremum in computation.differentiation.extrema:
+        value, at = results[extremum.value], results[extremum.place]
+        at_pairs = _known(computation, extremum, tensors, value, at, place)
+        results[extremum.value] = _same_value(value, at_pairs)
     return tuple(results)
 
 
@@ -196,7 +175,7 @@ def _is_recorded(computation: Computation, tensors: Sequence[torch.Tensor]) -> b
     # Inside of torch.func, tensors may be wrappers without data, which only autograd takes off.
     if torch._C._are_functorch_transforms_active():
         return True
-    if not computation.values:
+    if not computation.differentiation.values:
         return False
     if torch.is_grad_enabled():
         for tensor in tensors:
@@ -218,7 +197,7 @@ def _with_reads_given(
     computation: Computation, tensors: Sequence[torch.Tensor], place: Place
 ) -> tuple[Computation, Sequence[torch.Tensor]]:
     """The computation with PyTorch's own reads of the tables whose gradient is wanted."""
-    tables = frozenset(n for n in computation.tables if tensors[n].requires_grad)
+    tables = frozenset(n for n in computation.differentiation.tables if tensors[n].requires_grad)
     without = without_reads(computation.reduction, tables)
     if without is None:
         return computation, tensors
@@ -260,7 +239,7 @@ def _fill(result: torch.Tensor, components: Sequence[float]) -> None:
 
 @untraced
 class _Reduce(torch.autograd.Function):
-    """All results of a reduction; those of extrema are constants here (see `_values_at`)."""
+    """All results of a reduction; those of extrema are constants here (see `_known`)."""
 
     @classmethod
     def apply(cls, *args: Any) -> Tensors:
@@ -289,12 +268,12 @@ class _Reduce(torch.autograd.Function):
         computation, ctx.place, ctx.ranges, *tensors = inputs
         ctx.computation = computation
         ctx.set_materialize_grads(False)
-        is_one = computation.differentiable
-        if not all(is_one):
+        known = computation.differentiation
+        if False in known.differentiable:
             ctx.mark_non_differentiable(
-                *[t for t, is_ in zip(output, is_one, strict=True) if not is_]
+                *[t for t, is_one in zip(output, known.differentiable, strict=True) if not is_one]
             )
-        kept = (*tensors, *[output[n] for n in computation.saved])
+        kept = (*tensors, *[output[n] for n in known.saved])
         ctx.save_for_backward(*kept)
         ctx.save_for_forward(*kept)
 
@@ -311,7 +290,7 @@ class _Reduce(torch.autograd.Function):
         given: Sequence[torch.Tensor]
         given = with_mapped_first(computation.reduction.parameters, tensors, in_dims[3:])
         computation = computation.like(computation.reduction, given)
-        if computation.tables:
+        if computation.differentiation.tables:
             computation, given = _with_reads_given(computation, given, place)
         return _Reduce.apply(computation, place, ranges, *given), 0
 
@@ -326,16 +305,13 @@ class _Reduce(torch.autograd.Function):
         ctx: Any, *tangents: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
         computation: Computation = ctx.computation
-        reduction, is_one = computation.reduction, computation.differentiable
-        saved, count = _saved(ctx), len(reduction.parameters)
-        moving = tuple(n for n, t in enumerate(tangents) if t is not None)
-        present = [t for t in tangents if t is not None]
-        if not moving or not any(is_one):
-            return (None,) * len(reduction.results)
-        arguments = (*saved[:count], *present, *saved[count:])
-        derived = computation.like(reduction.differential(moving), arguments)
-        parts = iter(apply(derived, arguments, ctx.ranges, ctx.place))
-        return tuple(next(parts) if is_ else None for is_ in is_one)
+        known = computation.differentiation
+        reduction = known.differential(tuple(n for n, t in enumerate(tangents) if t is not None))
+        if reduction is None:
+            return (None,) * len(known.differentiable)
+        arguments = known.arguments(_saved(ctx), [t for t in tangents if t is not None])
+        derived = computation.like(reduction, arguments)
+        return known.of_results(apply(derived, arguments, ctx.ranges, ctx.place))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
@@ -349,31 +325,37 @@ class _Reduce(torch.autograd.Function):
     @staticmethod
     def _pulled_back(ctx: Any, *cotangents: torch.Tensor | None) -> list[torch.Tensor | None]:
         computation: Computation = ctx.computation
-        parameters = computation.reduction.parameters
-        saved, count = _saved(ctx), len(parameters)
-        result: list[torch.Tensor | None] = [None] * count
-        of_values = [cotangents[n] for n in computation.values]
+        known, saved = computation.differentiation, _saved(ctx)
+        result: list[torch.Tensor | None] = [None] * len(computation.reduction.parameters)
+        of_values = [cotangents[n] for n in known.values]
         given = tuple([e is not None for e in of_values])
-        present = [e for e in of_values if e is not None]
-        if not present:
+        if True not in given:
             return result
-        arguments = (*saved[:count], *present, *saved[count:])
-        for group, reduction in _sweeps(computation.reduction, ctx.needs_input_grad[3:], given):
-            parts: Sequence[torch.Tensor]
-            if parameters[group[0]].kind == "ij":
-                parts = [
-                    _at_all_pairs(reduction, n, arguments, ctx.ranges, ctx.place)
-                    for n in range(len(group))
-                ]
-            else:
-                derived = computation.like(reduction, arguments)
-                parts = apply(derived, arguments, ctx.ranges, ctx.place)
-            for position, part in zip(group, parts, strict=True):
-                of_entries = part.sum(-2) if parameters[position].kind == "parameter" else part
+        arguments = known.arguments(saved, [e for e in of_values if e is not None])
+        for sweep in known.sweeps(ctx.needs_input_grad[3:], given):
+            parts = _swept(computation, sweep, arguments, ctx.ranges, ctx.place)
+            for position, is_summed, part in zip(sweep.positions, sweep.sums, parts, strict=True):
+                of_entries = part.sum(-2) if is_summed else part
                 shape = saved[position].shape
                 is_whole = of_entries.shape == shape
                 result[position] = of_entries if is_whole else of_entries.sum_to_size(shape)
         return result
+
+
+def _swept(
+    computation: Computation,
+    sweep: Sweep,
+    arguments: Tensors,
+    ranges: Ranges | None,
+    place: Place,
+) -> Sequence[torch.Tensor]:
+    """What a sweep gives."""
+    if not sweep.at_pairs:
+        return apply(computation.like(sweep.reduction, arguments), arguments, ranges, place)
+    return [
+        _at_all_pairs(sweep.reduction, n, arguments, ranges, place)
+        for n in range(len(sweep.positions))
+    ]
 
 
 def _saved(ctx: Any) -> Tensors:
@@ -381,41 +363,25 @@ def _saved(ctx: Any) -> Tensors:
     return tuple([_unwrap_if_dead(tensor) for tensor in ctx.saved_tensors])
 
 
-@remembered
-def _sweeps(
-    reduction: PairReduction, wanted: tuple[bool, ...], given: tuple[bool, ...]
-) -> list[tuple[tuple[int, ...], PairReduction]]:
-    """What gives the cotangents of the wanted arguments from those of the given results.
-
-    Each sweep with the positions of its arguments: i-variables share one, j-variables with
-    parameters, and arrays of pairs.
-    """
-    number = {"i": 0, "j": 1, "parameter": 1, "ij": 2}
-    of = {n: number[p.kind] for n, p in enumerate(reduction.parameters) if wanted[n]}
-    groups = (tuple(n for n in of if of[n] == sweep) for sweep in range(3))
-    return [(group, reduction.gradient(group, given)) for group in groups if group]
-
-
 def _known(
     computation: Computation,
-    output: int,
+    extremum: Extremum,
     tensors: Sequence[torch.Tensor],
     values: torch.Tensor,
     places: torch.Tensor,
     place: Place,
 ) -> torch.Tensor:
-    """The values of an output, (..., rows, E), from what it reduces at the columns `places`.
+    """The values of an extremum, (..., rows, E), from what is reduced at the columns `places`.
 
-    An extremum depends on these pairs alone, so they are all that its gradient has to look at.
+    It depends on these pairs alone, so they are all that its gradient has to look at.
     """
     reduction = computation.reduction
     # Where there was no column there is a neutral value, which depends on nothing.
-    neutral = next(r.empty[0] for r in reduction.results if r.output == output)
-    is_there = values != neutral
+    is_there = values != extremum.neutral
     if not computation.call.size.columns:
         places, is_there = places[..., :0, :], is_there[..., :0, :]
     given = at_places(reduction, tensors, places, is_there)
-    at = _pointwise(reduction, output, given, place, spreads_parameters=True)
+    at = _pointwise(reduction, extremum.output, given, place, spreads_parameters=True)
     at = at.reshape(*places.shape, at.shape[-1])
     # Each component of a vector has a place of its own.
     at = at.diagonal(dim1=-2, dim2=-1) if at.shape[-1] > 1 else at[..., 0]
@@ -463,7 +429,7 @@ def _pointwise(
     spreads_parameters: bool = False,
 ) -> torch.Tensor:
     """What an output reduces, at pairs whose arguments are rows: (..., pairs, E)."""
-    pointwise = reduction.pointwise(output, spreads_parameters)
+    pointwise = derivatives.pointwise(reduction, output, spreads_parameters)
     shapes = tuple([t.shape for t in given])
     compute = prepare_computation(pointwise, shapes, _float_dtype(given), given[0].device)
     (values,) = apply(compute, given, None, place)

@@ -15,7 +15,8 @@ from redcomp.frontend.reductions.calls import check_count, check_integers, sizes
 from redcomp.frontend.reductions.genred import GenredBase
 from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter, remembered
 from redcomp.frontend.reductions.shapes import NUMBERS, Shape, full_shapes, number
-from redcomp.runtime.driver import Driver, given_driver
+from redcomp.runtime.device import Driver
+from redcomp.runtime.driver import given_driver
 from redcomp.torch.autograd import (
     INTEGERS,
     KERNEL_DTYPES,

@@ -1,4 +1,4 @@
-"""The arguments of a reduction at some pairs, as rows: what `PairReduction.pointwise` takes."""
+"""The arguments of a reduction at some pairs, as rows: what `derivatives.pointwise` takes."""
 
 from __future__ import annotations
 

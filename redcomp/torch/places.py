@@ -14,7 +14,8 @@ from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.backends import ANY_DEVICE, copies_on_gpu, find_device, wants_gpu
 from redcomp.frontend.reductions.pair_reduction import PairReduction
-from redcomp.runtime.driver import Device, DeviceError, Driver, driver
+from redcomp.runtime.device import Device, DeviceError, Driver
+from redcomp.runtime.driver import driver
 from redcomp.runtime.gpu import Copies, Queue
 from redcomp.torch.mapped import is_mapped, unwrapped
 from redcomp.torch.memory import is_cut_off

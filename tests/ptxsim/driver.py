@@ -16,7 +16,7 @@ from ptxsim.memory import DeviceMemory, Region, write_bytes
 from ptxsim.parser import parse
 from ptxsim.scalars import GLOBAL_START, TYPES
 from ptxsim.syntax import Module
-from redcomp.runtime.driver import Device, DeviceError
+from redcomp.runtime.device import Device, DeviceError
 
 _DEVICE_BITS = 40  # each device's memory has its own range of addresses
 
@@ -59,7 +59,7 @@ class _Loaded:
 
 
 class StandIn:
-    """The `Driver` protocol of `redcomp.runtime.driver`, without a GPU.
+    """The `Driver` protocol of `redcomp.runtime.device`, without a GPU.
 
     Everything is done at once, so streams are in order.  What memory kernels touch, whether it has
     been written, and whether threads race is checked; findings raise `Findings`.  `launches` are

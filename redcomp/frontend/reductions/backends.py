@@ -5,7 +5,8 @@ from __future__ import annotations
 from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.ptx.targets import CAPABILITIES
-from redcomp.runtime.driver import Device, DeviceError, Driver, driver
+from redcomp.runtime.device import Device, DeviceError, Driver
+from redcomp.runtime.driver import driver
 from redcomp.runtime.gpu import Copies
 
 HOST_BACKENDS = ("auto", "CPU")

@@ -1,20 +1,85 @@
-"""What a constructor asks for: formulas, how each is reduced, and how sums are accumulated."""
+"""What a constructor asks for: formulas, how each is reduced, and how sums are accumulated; and the
+kernel that this is.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError, FormulaError
-from redcomp.frontend.reductions.pair_reduction import Request
+from redcomp.frontend.language.aliases import Alias
+from redcomp.frontend.language.lower import lower_formulas
+from redcomp.ir import Kernel, Output, Value
 from redcomp.limits import MAX_COUNT
 from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING, USUAL_SPELLINGS
+from redcomp.ops.table import ShapeError, apply
 
 _SCHEMES = ("auto", "block_sum", "direct_sum", "kahan_scheme")
 _ACCUMULATORS = ("auto", "float16", "float32", "float64")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A formula to be reduced: by which row, with which weights, how many columns to keep."""
+
+    formula: str
+    reduction: str
+    weights: str | None = None
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FormulaSource:
+    """Formulas over declared variables."""
+
+    requests: tuple[Request, ...]
+    aliases: tuple[Alias, ...]
+
+    @property
+    def subject(self) -> str:
+        return "the formula"
+
+    @property
+    def formula(self) -> str:
+        return ", ".join(request.formula for request in self.requests)
+
+    def kernel(self, dtype: str) -> Kernel:
+        outputs, variables = self._outputs(dtype)
+        return Kernel(variables, tuple(itertools.chain.from_iterable(outputs)))
+
+    def parts(self) -> tuple[int, ...]:
+        """The number of outputs that each request has become."""
+        if not any(REDUCTIONS[r.reduction].takes == "components" for r in self.requests):
+            return (1,) * len(self.requests)
+        return tuple(len(outputs) for outputs in self._outputs("f64")[0])
+
+    def _outputs(self, dtype: str) -> tuple[list[list[Output]], tuple[Value, ...]]:
+        """The outputs of each request, and all variables."""
+        texts = [r.formula for r in self.requests]
+        texts += [r.weights for r in self.requests if r.weights is not None]
+        values, variables = lower_formulas(texts, self.aliases, dtype)
+        weights = iter(values[len(self.requests) :])
+        outputs: list[list[Output]] = []
+        for request, value in zip(self.requests, values, strict=False):
+            row = REDUCTIONS[request.reduction]
+            try:
+                row.check(value.dim)
+            except ShapeError as error:
+                text = request.formula
+                raise FormulaError(str(error), text, 0, len(text)) from None
+            if request.weights is not None:
+                value = apply("concat", value, next(weights))
+            parts = [value]
+            if row.takes == "components":
+                parts = [apply("elem", value, m=m) for m in range(value.dim)]
+            outputs.append([Output(part, row.name, count=request.count) for part in parts])
+        return outputs, variables
 
 
 def formulas_of(formula: object) -> tuple[str, ...]:

@@ -9,15 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redcomp.frontend.reductions.pair_reduction import (
-    NUMBERS,
-    Names,
-    PairReduction,
-    arguments_of,
-    numbers_of,
-    pointwise_kernel,
-    remembered,
-)
+from redcomp.frontend.reductions.derivatives import pointwise_kernel
+from redcomp.frontend.reductions.pair_reduction import DerivedSource, PairReduction, remembered
+from redcomp.frontend.reductions.variables import NUMBERS, Names, arguments_of, numbers_of
 from redcomp.ir import (
     I_BIT,
     J_BIT,
@@ -113,10 +107,9 @@ def _variables(kernel: Kernel, value: Value) -> list[Value]:
 
 
 @dataclass(frozen=True, slots=True)
-class _WithoutReadsSource:
+class _WithoutReadsSource(DerivedSource):
     """A reduction whose reads of some tables are variables."""
 
-    parent: PairReduction
     tables: frozenset[int]
 
     def kernel(self, dtype: str) -> Kernel:
@@ -138,10 +131,9 @@ class _WithoutReadsSource:
 
 
 @dataclass(frozen=True, slots=True)
-class _IndexSource:
+class _IndexSource(DerivedSource):
     """The index of one of a reduction's reads, for each row."""
 
-    parent: PairReduction
     tables: frozenset[int]
     number: int
 

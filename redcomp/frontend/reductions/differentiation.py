@@ -1,0 +1,149 @@
+"""How a reduction is differentiated, whatever the array library: what runs, on which arrays.
+
+A library with derivatives of its own computes `derivatives.for_derivatives` of the reduction where
+somebody may ask for one, and saves the arguments and then the results that are `saved`.  From
+those, backward `sweeps` take cotangents of the `values`, and a `differential` takes tangents of
+arguments; both take their arrays in the order that `arguments` makes.  Extrema are constants for
+all of that: their derivatives are those of what is reduced at the pairs that they are at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from redcomp.concurrency import cached_property
+from redcomp.frontend.reductions import derivatives
+from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+# Which sweep gives the cotangent of an argument of a kind.
+_SWEEPS = {"i": 0, "j": 1, "parameter": 1, "ij": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A reduction that gives the cotangents of some arguments at once.
+
+    positions  of the arguments
+    sums       for each, whether the result has a vector for each row, still to be summed
+    at_pairs   whether the cotangents are what is reduced, at every pair: those of arrays of pairs
+    """
+
+    reduction: PairReduction
+    positions: tuple[int, ...]
+    sums: tuple[bool, ...]
+    at_pairs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Extremum:
+    """An output whose value depends on what is reduced at one pair of each row alone.
+
+    value    the position of that result
+    place    the position of the result that has the numbers of the pairs' columns
+    neutral  the value where there is no column
+    """
+
+    output: int
+    value: int
+    place: int
+    neutral: float
+
+
+@dataclass(frozen=True, eq=False)
+class Differentiation:
+    """What derivatives of a reduction are made of.
+
+    values          the positions of results that are values
+    saved           the positions of results that derivatives are computed from
+    differentiable  for each result, whether sweeps and differentials know it: it is no extremum
+    extrema         the other values, if the reduction gives their places too
+    tables          the positions of arguments that a formula may look something up in
+    """
+
+    reduction: PairReduction
+    values: tuple[int, ...]
+    saved: tuple[int, ...]
+    differentiable: tuple[bool, ...]
+    extrema: tuple[Extremum, ...]
+    tables: tuple[int, ...]
+
+    @cached_property
+    def positions_in_kept(self) -> tuple[int, ...]:
+        """Where the results are among those of `derivatives.for_derivatives`."""
+        return derivatives.positions_in_kept(self.reduction)
+
+    def sweeps(self, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> tuple[Sweep, ...]:
+        """What gives the cotangents of the wanted arguments from those of the given values."""
+        return _sweeps(self.reduction, wanted, given)
+
+    def differential(self, moving: tuple[int, ...]) -> PairReduction | None:
+        """What gives the tangents of the differentiable results from those of some arguments.
+
+        None where there are no such results or no such arguments.
+        """
+        if not moving or True not in self.differentiable:
+            return None
+        return derivatives.differential(self.reduction, moving)
+
+    def arguments(self, kept: Sequence[A], given: Sequence[A]) -> tuple[A, ...]:
+        """The arrays that a sweep or a differential takes.
+
+        kept   the reduction's arguments, and the results that are saved
+        given  the cotangents of the values that are given, or the tangents of arguments that move
+        """
+        count = len(self.reduction.parameters)
+        return (*kept[:count], *given, *kept[count:])
+
+    def of_results(self, tangents: Iterable[T]) -> tuple[T | None, ...]:
+        """What a differential gives, for each result; None for those that it does not know."""
+        found = iter(tangents)
+        return tuple([next(found) if is_one else None for is_one in self.differentiable])
+
+
+@remembered
+def differentiation(reduction: PairReduction) -> Differentiation:
+    """What derivatives of a reduction are made of."""
+    results, rows = reduction.results, reduction.rows_of_outputs
+    return Differentiation(
+        reduction,
+        derivatives.values_of(reduction),
+        derivatives.saved_by(reduction),
+        tuple(r.kind == "value" and not rows[r.output].places for r in results),
+        tuple(
+            _extremum(reduction, output)
+            for output, row in enumerate(rows)
+            if row.places == row.name
+        ),
+        tuple(n for n, p in enumerate(reduction.parameters) if p.kind == "parameter"),
+    )
+
+
+def _extremum(reduction: PairReduction, output: int) -> Extremum:
+    value, place = (n for n, r in enumerate(reduction.results) if r.output == output)
+    return Extremum(output, value, place, reduction.results[value].empty[0])
+
+
+@remembered
+def _sweeps(
+    reduction: PairReduction, wanted: tuple[bool, ...], given: tuple[bool, ...]
+) -> tuple[Sweep, ...]:
+    """i-variables share a sweep, j-variables one with parameters, and arrays of pairs one."""
+    kinds = [parameter.kind for parameter in reduction.parameters]
+    groups: dict[int, list[int]] = {}
+    for position, kind in enumerate(kinds):
+        if wanted[position]:
+            groups.setdefault(_SWEEPS[kind], []).append(position)
+    return tuple(
+        Sweep(
+            derivatives.gradient(reduction, tuple(group), given),
+            tuple(group),
+            tuple(kinds[position] == "parameter" for position in group),
+            at_pairs=number == _SWEEPS["ij"],
+        )
+        for number, group in sorted(groups.items())
+    )
