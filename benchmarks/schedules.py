@@ -16,7 +16,6 @@ import time
 import numpy as np
 
 from redcomp.backends.host import HostLowering
-from redcomp.backends.host import HostLowering
 from redcomp.frontend.reductions import derivatives
 from redcomp.numpy import Genred
 from redcomp.runtime.tasks import whole

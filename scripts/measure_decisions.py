@@ -12,13 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from redcomp.backends.host import HostLowering
-from redcomp.compile import PIPELINE
-from redcomp.compile import lower
-from redcomp.compile import PIPELINE
-from redcomp.target import Context
-from redcomp.backends.host import HostLowering
-from redcomp.target import Options
-from redcomp.compile import lower
+from redcomp.compile import PIPELINE, lower
 from redcomp.frontend.reductions import derivatives
 from redcomp.ir import Kernel, Output, Type, Value, topological, variable
 from redcomp.llvm_backend import code_generation

@@ -26,8 +26,8 @@ import redcomp.torch
 import redcomp.torch.genred
 from redcomp.ptx.schedule import PtxSchedule
 from redcomp.runtime import driver as drivers
-from redcomp.target import Options
 from redcomp.runtime.device import DeviceError
+from redcomp.target import Options
 
 Fixture = Callable[..., Any]
 # What takes the name of a backend.

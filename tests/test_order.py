@@ -6,9 +6,6 @@ import pytest
 
 from redcomp.backends.host import HostLowering
 from redcomp.compile import lower
-from redcomp.backends.host import HostLowering
-from redcomp.target import Options
-from redcomp.compile import lower
 from redcomp.frontend.reductions import derivatives
 from redcomp.ir import Value, topological
 from redcomp.llvm_backend.order import longest_sum, term_by_term

@@ -14,7 +14,6 @@ import pytest
 from test_ptx_resources import FORMULAS, gradients
 
 from redcomp.backends.gpu import GpuLowering
-from redcomp.backends.gpu import GpuLowering
 from redcomp.frontend.reductions import derivatives
 from redcomp.numpy import Genred
 from redcomp.ptx.assemble import version

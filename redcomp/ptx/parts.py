@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,17 +16,11 @@ from redcomp.llvm_backend.samples import is_last_nearer
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.layout import Layout
 from redcomp.ptx.schedule import PlannedPart
+from redcomp.ptx.spelling import GLOBAL, INVARIANT, NO_UNROLLING, Spelling
 from redcomp.target import Target
 
-GLOBAL, SHARED = 1, 3
-
-# Of all loops: the blocks of the schedule do what unrolling would, and the assembler would do it
-# once more, with another remainder.
-NO_UNROLLING = "!1"
 # Words of the job that are pointers.
 _POINTER_WORDS = ("table", "intervals", "entries", "partials", "workspace")
-# Arguments never change while a kernel runs, so they may be read through the read-only cache.
-_INVARIANT = "!invariant.load !0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +60,23 @@ class ThreadMemory:
 class KernelParts:
     """One kernel under construction: the thread's numbers, and what it reads and writes."""
 
-    def __init__(self, planned: PlannedPart, outputs: int, dtype: str, target: Target) -> None:
+    def __init__(
+        self, planned: PlannedPart, outputs: int, dtype: str, target: Target, spelling: Spelling
+    ) -> None:
         nest, schedule = planned.part.nest, planned.schedule
         self.nest, self.places, self.schedule = nest, planned.part.places, schedule
         self.dtype, self.target, self.outputs = dtype, target, outputs
+        self.spelling = spelling
         self.layout = Layout(nest, dtype, schedule)
         self.free = free_indices(nest.values)
         self.scalar, self.size = LLVM_TYPES[dtype], SIZES[dtype]
         self.code = Code(NO_UNROLLING)
-        self.thread = self._special("tid")
+        self.thread = spelling.thread(self.code)
         self.entry = ""  # of the batch that the task belongs to
         self.arrays: list[str] = []  # pointers to outputs and arguments of the current entry
         self.rows: list[str] = []  # numbers of the thread's rows, none beyond the last one
         self.samples: dict[int, str] = {}  # the column that stands for all, by position
         self.array_count = outputs + sum(v["kind"] in ARGUMENT_KINDS for v in nest.params)
-
-    def _special(self, name: str) -> str:
-        """A special register of the first dimension, as 64 bits."""
-        number = self.code.call("i32", f"llvm.nvvm.read.ptx.sreg.{name}.x", [], [])
-        return self.code.value(f"zext i32 {number} to i64")
 
     def function(self, name: str) -> str:
         """The text of the kernel, its code complete."""
@@ -93,11 +85,7 @@ class KernelParts:
             for word in GPU_JOB
         ]
         arrays = [f"ptr addrspace({GLOBAL}) %array{n}" for n in range(self.array_count)]
-        body = "\n".join(self.code.lines)
-        parameters = ", ".join([*words, *arrays])
-        return (
-            f"define ptx_kernel void @{name}({parameters}) #0 {{\nentry:\n{body}\n  ret void\n}}\n"
-        )
+        return self.spelling.kernel(name, [*words, *arrays], self.code)
 
     def emitter(self, load: Loader, lane_bit: int = I_BIT, rows: int = 1) -> Emitter:
         """An emitter for which a lane is a thread."""
@@ -108,7 +96,7 @@ class KernelParts:
     @contextmanager
     def tasks(self) -> Iterator[str]:
         """The loop over the tasks of a block; the number of a task among those of all entries."""
-        first, step = self._special("ctaid"), self._special("nctaid")
+        first, step = self.spelling.block(self.code), self.spelling.blocks(self.code)
         with self.code.loop(first, "%tasks", step) as task:
             yield task.counter
 
@@ -172,8 +160,9 @@ class KernelParts:
         code, type_ = self.code, LLVM_TYPES[variable.dtype]
         place = code.at(vector, type_, *position, space=GLOBAL)
         size = SIZES[variable.dtype]
+        # Through the read-only cache.
         return code.value(
-            f"load {type_}, ptr addrspace({GLOBAL}) {place}, align {size}, {_INVARIANT}"
+            f"load {type_}, ptr addrspace({GLOBAL}) {place}, align {size}, {INVARIANT}"
         )
 
     def parameter(self, variable: Value, position: int | str, row: int, col: int) -> str:
@@ -209,20 +198,3 @@ class KernelParts:
         if variable.type.is_float:
             return self.code.value(f"sitofp i64 {number} to {type_}")
         return number if type_ == "i64" else self.code.value(f"trunc i64 {number} to {type_}")
-
-    def assembly(self, text: str, constraints: str, operands: Sequence[str] = ()) -> None:
-        """An instruction with effects on memory that LLVM must not move anything across."""
-        listed = ", ".join(operands)
-        clobbered = f"{constraints},~{{memory}}".lstrip(",")
-        self.code.line(f'call void asm sideeffect "{text}", "{clobbered}"({listed}) #1')
-
-    def forgotten(self, number: str) -> str:
-        """A number that LLVM and the assembler know nothing of: what follows is computed anew, and
-        needs no registers until then."""
-        return self.code.value(
-            f'call i64 asm sideeffect "mov.b64 $0, $1;", "=l,l"(i64 {number}) #1'
-        )
-
-    def barrier(self) -> None:
-        """Wait for all threads of the block."""
-        self.assembly("bar.sync 0;", "")

@@ -21,8 +21,9 @@ from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.records import scans_of
 from redcomp.llvm_backend.spelling import LLVM_TYPES
-from redcomp.ptx.parts import GLOBAL, NO_UNROLLING, KernelParts, ThreadMemory
+from redcomp.ptx.parts import KernelParts, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
+from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
 from redcomp.ptx.tile import Tile
 from redcomp.target import Target
 
@@ -40,53 +41,50 @@ class PtxModule:
     launches: tuple[Launch, ...]
 
 
-def ptx_module(parts: Sequence[PlannedPart], outputs: int, dtype: str, target: Target) -> PtxModule:
+def ptx_module(
+    parts: Sequence[PlannedPart],
+    outputs: int,
+    dtype: str,
+    target: Target,
+    spelling: Spelling = NVIDIA,
+) -> PtxModule:
     """The module of the parts of a legal, hoisted nest that has so many outputs.
 
     Each part has the kernel `redcomp_run`, and `redcomp_join` if its columns can be split; the
     names of later parts have a number.
     """
     texts: list[str] = []
-    notes: list[str] = []
     declarations: dict[str, str] = {}
+    limits: dict[str, tuple[int, int]] = {}
     launches: list[Launch] = []
     for number, planned in enumerate(parts):
-        nest, schedule = planned.part.nest, planned.schedule
-        run = _RunKernel(planned, outputs, dtype, target, number)
+        run = _RunKernel(planned, outputs, dtype, target, spelling, number)
         _check_limits(run)
         kernels: list[tuple[str, _Kernel]] = [(RUN, run)]
-        if nest.joins:
-            kernels.append((JOIN, _JoinKernel(planned, outputs, dtype, target)))
+        if planned.part.nest.joins:
+            kernels.append((JOIN, _JoinKernel(planned, outputs, dtype, target, spelling)))
         texts.append(run.tile.globals())
         for stem, kernel in kernels:
             name = kernel_name(stem, number)
             texts.append(kernel.text(name))
-            # Metadata is the form of this that all releases of LLVM read.
-            limits = f'!"maxntidx", i32 {schedule.threads}, !"minctasm", i32 {schedule.resident}'
-            notes.append(f"!{{ptr @{name}, {limits}}}")
+            limits[name] = planned.schedule.threads, planned.schedule.resident
             declarations.update(kernel.code.declarations)
-        launches.append(
-            Launch(
-                threads=schedule.threads,
-                rows=schedule.block_rows,
-                tile=schedule.tile,
-                partial_bytes=run.layout.partial_bytes,
-                workspace_bytes=run.layout.workspace_bytes,
-                can_split=bool(nest.joins),
-            )
-        )
-    lines = [
-        f'target triple = "{target.triple}"',
-        *texts,
-        *declarations.values(),
-        "attributes #0 = { nounwind }",
-        "attributes #1 = { convergent nounwind }",
-        "!0 = !{}",
-        f'{NO_UNROLLING} = distinct !{{{NO_UNROLLING}, !{{!"llvm.loop.unroll.disable"}}}}',
-        f"!nvvm.annotations = !{{{', '.join(f'!{n}' for n in range(2, len(notes) + 2))}}}",
-        *(f"!{n} = {note}" for n, note in enumerate(notes, 2)),
-    ]
-    return PtxModule("\n".join(lines) + "\n", tuple(launches))
+        launches.append(_launch(run))
+    text = spelling.module(target.triple, [*texts, *declarations.values()], limits)
+    return PtxModule(text, tuple(launches))
+
+
+def _launch(kernel: KernelParts) -> Launch:
+    """What the runtime has to know of a part's kernels."""
+    layout, schedule = kernel.layout, kernel.schedule
+    return Launch(
+        threads=schedule.threads,
+        rows=schedule.block_rows,
+        tile=schedule.tile,
+        partial_bytes=layout.partial_bytes,
+        workspace_bytes=layout.workspace_bytes,
+        can_split=bool(kernel.nest.joins),
+    )
 
 
 def _check_limits(kernel: KernelParts) -> None:
@@ -186,7 +184,9 @@ class _Kernel(KernelParts):
 
     def workspace(self) -> str:
         """The pointer to what the block keeps in memory."""
-        offset = self.code.integer("mul", self._special("ctaid"), self.layout.workspace_bytes)
+        offset = self.code.integer(
+            "mul", self.spelling.block(self.code), self.layout.workspace_bytes
+        )
         return self.code.at("%workspace", "i8", offset, space=GLOBAL)
 
     def states_memory(self, workspace: str) -> ThreadMemory:
@@ -199,9 +199,15 @@ class _RunKernel(_Kernel):
     """redcomp_run: reduces a block of rows over the columns of a task."""
 
     def __init__(
-        self, planned: PlannedPart, outputs: int, dtype: str, target: Target, number: int
+        self,
+        planned: PlannedPart,
+        outputs: int,
+        dtype: str,
+        target: Target,
+        spelling: Spelling,
+        number: int,
     ) -> None:
-        super().__init__(planned, outputs, dtype, target)
+        super().__init__(planned, outputs, dtype, target, spelling)
         self.tile = Tile(self, number)
         self.first = ""  # column of the tile
         layout, code = self.layout, self.code
@@ -244,7 +250,7 @@ class _RunKernel(_Kernel):
             emitter.enter()
             self._prepare()
             self._reduce(task)
-            self._leave_totals(self.task(self.enter(self.forgotten(number))))
+            self._leave_totals(self.task(self.enter(self.spelling.forgotten(self.code, number))))
             emitter.leave()
         return self.function(name)
 
@@ -313,13 +319,13 @@ class _RunKernel(_Kernel):
     def _tiles(self, start: str, stop: str) -> None:
         """Reduce over an interval, tile by tile; the next one is copied meanwhile."""
         code, tile, width = self.code, self.tile, self.schedule.tile
-        self.barrier()  # other threads may still read the tile before
+        self.spelling.barrier(code)  # other threads may still read the tile before
         tile.copy(start, self._count(start, stop), "0")
         with code.loop(start, stop, width, [("i64", "0")]) as loop:
             self.first, (buffer,) = loop.counter, loop.carried
             count = self._count(self.first, stop)
             tile.prepare(self.first, count, buffer)
-            self.barrier()
+            self.spelling.barrier(code)
             following, other = (
                 code.integer("add", self.first, width),
                 code.integer("xor", buffer, 1),

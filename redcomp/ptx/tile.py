@@ -16,8 +16,9 @@ from redcomp.ir import J_BIT, SIZES, Value
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.layout import VECTOR_BYTES
-from redcomp.ptx.parts import GLOBAL, SHARED, KernelParts
+from redcomp.ptx.parts import KernelParts
 from redcomp.ptx.slices import Slice
+from redcomp.ptx.spelling import GLOBAL, SHARED
 
 # Vectors of at most so many components are copied by one thread each: they share lines of memory.
 _OWN_COPY = 8
@@ -71,12 +72,12 @@ class Tile:
     def prepare(self, first: str, count: str, buffer: str) -> None:
         """Wait for copies, and compute what depends on columns only."""
         if self.parts.target.copies_asynchronously:
-            self.parts.assembly("cp.async.wait_all;", "")
+            self.parts.spelling.await_copies(self.code)
         if not (self.layout.numbers or self.parts.nest.columns):
             return
         prepared = self.layout.prepared
         if any(p.count > _OWN_COPY and p.variable in prepared for p in self._copied()):
-            self.parts.barrier()
+            self.parts.spelling.barrier(self.code)
         base = self._buffer(buffer)
         with self._own_columns(count) as column:
             record, number = self._record(base, column), self.code.integer("add", first, column)
@@ -93,7 +94,9 @@ class Tile:
         parts, layout = self.parts, self.layout
         staged = self._staged(column) if layout.staged.width else ""
         # What is read of the sample takes no registers until it is read for the next tile.
-        samples = {place: parts.forgotten(n) for place, n in parts.samples.items()}
+        samples = {
+            place: parts.spelling.forgotten(parts.code, n) for place, n in parts.samples.items()
+        }
 
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
             for pointer, kept in ((record, layout.columns), (staged, layout.staged)):
@@ -136,12 +139,7 @@ class Tile:
         source = code.at(source, type_, k, space=GLOBAL)
         target = code.at(target, type_, k, space=SHARED)
         if self.parts.target.copies_asynchronously:
-            address = code.value(f"ptrtoint ptr addrspace({SHARED}) {target} to i32")
-            self.parts.assembly(
-                f"cp.async.ca.shared.global [$0], [$1], {size};",
-                "r,l",
-                [f"i32 {address}", f"ptr addrspace({GLOBAL}) {source}"],
-            )
+            self.parts.spelling.copy(code, source, target, size)
         else:
             code.store(type_, code.load(type_, source, size, GLOBAL), target, size, SHARED)
 

@@ -24,9 +24,9 @@ from redcomp.interpret import interpret
 from redcomp.ir import Kernel, Kind, Output, broadcast, constant
 from redcomp.limits import MAX_OPERATIONS
 from redcomp.llvm_backend.host.schedule import FEW_ROWS
-from redcomp.passes.cse import with_shared_values
 from redcomp.ops.reductions import REDUCTIONS, Reduction, ResultKind
 from redcomp.ops.table import Array
+from redcomp.passes.cse import with_shared_values
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import transpose
 from redcomp.runtime.gpu import GpuKernel
