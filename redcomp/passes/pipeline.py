@@ -21,6 +21,7 @@ from redcomp.target import Context
 from redcomp.verify import verify
 
 Program = Kernel | Nest
+Option = int | float | str | tuple[int, ...]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -29,15 +30,17 @@ class Pass:
     """A pass by its name.
 
     takes    "Kernel" or "Nest", where it takes one of them only
-    options  what it can be told, and the type of each: int, float or str
+    options  what it can be told, and the type of each
+    needed   those of them that have no default
     """
 
     name: str
     function: Callable[..., Program]
     takes: str
     options: Mapping[str, str]
+    needed: tuple[str, ...]
 
-    def run(self, program: Program, context: Context, **options: int | float | str) -> Program:
+    def run(self, program: Program, context: Context, **options: Option) -> Program:
         """The program after the pass; raises CompilerError for the other kind of program."""
         if self.takes in _KINDS and not isinstance(program, _KINDS[self.takes]):
             other = next(words for kind, words in _WORDS.items() if kind != self.takes)
@@ -47,7 +50,12 @@ class Pass:
 
 _KINDS: Mapping[str, type] = {"Kernel": Kernel, "Nest": Nest}
 _WORDS: Mapping[str, str] = {"Kernel": "a kernel", "Nest": "a nest of loops"}
-_TYPES: Mapping[str, Callable[[str], int | float | str]] = {"int": int, "float": float, "str": str}
+_TYPES: Mapping[str, Callable[[str], Option]] = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "tuple[int, ...]": lambda text: tuple(map(int, text.split(","))),
+}
 
 # All passes, in the order of their modules' names.
 PASSES: dict[str, Pass] = {}
@@ -58,7 +66,8 @@ def compiler_pass(function: F) -> F:
     program, _, *options = inspect.signature(function).parameters.values()
     types = {option.name: str(option.annotation).split(" | ")[0] for option in options}
     name = function.__name__
-    PASSES[name] = Pass(name, function, str(program.annotation), types)
+    needed = tuple(option.name for option in options if option.default is option.empty)
+    PASSES[name] = Pass(name, function, str(program.annotation), types, needed)
     return function
 
 
@@ -67,7 +76,7 @@ class Step:
     """A pass of a pipeline, with its options."""
 
     name: str
-    options: tuple[tuple[str, int | float | str], ...] = ()
+    options: tuple[tuple[str, Option], ...] = ()
 
     def __call__(self, program: Program, context: Context) -> Program:
         """The program after the pass, verified where the settings say so."""
@@ -122,6 +131,9 @@ def _step(name: str, options: str) -> Step:
             raise ArgumentError(
                 f"option {key!r} of pass {name!r} must be of type {known[key]}, not {value!r}"
             ) from None
+    for key in PASSES[name].needed:
+        if key not in dict(given):
+            raise ArgumentError(f"pass {name!r} needs the option {key!r}: {name}{{{key}=...}}")
     return Step(name, tuple(given))
 
 

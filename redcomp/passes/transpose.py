@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from redcomp.ir import Kernel, Kind, replace_variables, variable
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
 
 _OTHER: dict[str, Kind] = {
     "i": "j",
@@ -15,7 +17,13 @@ _OTHER: dict[str, Kind] = {
 }
 
 
-def transpose(kernel: Kernel) -> Kernel:
+@compiler_pass
+def transpose(kernel: Kernel, context: Context) -> Kernel:
+    """The same kernel with i and j exchanged."""
+    return with_indices_exchanged(kernel)
+
+
+def with_indices_exchanged(kernel: Kernel) -> Kernel:
     """The same kernel with i-variables and j-variables exchanged; arrays stay as they are."""
     exchanged = {
         v: variable(v["name"], _OTHER[v["kind"]], v["position"], v.type, v.span)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from pass_tools import EXACT, kernel_text
 
 from redcomp.compile import PIPELINE
 from redcomp.errors import ArgumentError, CompilerError
+from redcomp.frontend.reductions import derivatives
+from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.ir import Kernel, Nest
+from redcomp.numpy import Genred
 from redcomp.passes.pipeline import PASSES, Step, parse_pipeline, run_pipeline, stage_names
-from redcomp.text import parse_kernel
+from redcomp.text import parse_kernel, print_program
 
 LONG_VECTOR = kernel_text(
     "x i vector<12xf32>, y j vector<12xf32>",
@@ -90,3 +95,42 @@ def test_stages_of_a_kernel_are_programs() -> None:
     for step in PIPELINE:
         program = step(program, EXACT)
     assert isinstance(program, Nest)
+
+
+ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "derived"),
+    [
+        ("for_derivatives", derivatives.for_derivatives),
+        ("gradient{wrt=0}", lambda r: derivatives.gradient(r, (0,), (True,))),
+        ("gradient{wrt=0 given=0}", lambda r: derivatives.gradient(r, (0,), (True,))),
+        ("gradient{wrt=1,2},transpose", lambda r: derivatives.gradient(r, (1, 2), (True,))),
+        ("differential{wrt=0,2}", lambda r: derivatives.differential(r, (0, 2))),
+    ],
+)
+@pytest.mark.parametrize("reduction", ["Sum", "Max_SumShiftExpWeight", "Max_ArgMax"])
+def test_derivatives_are_passes(
+    pipeline: str, derived: Callable[[PairReduction], PairReduction], reduction: str
+) -> None:
+    weights = {"formula2": "b"} if "Weight" in reduction else {}
+    formula = "Exp(-SqDist(x, y))" if weights else "Exp(-SqDist(x, y)) * b"
+    made = Genred(formula, ALIASES, reduction, axis=1, **weights).reduction
+    kept = derivatives.for_derivatives(made)
+    steps = parse_pipeline(f"{pipeline},cse")
+    text = print_program(run_pipeline(steps, kept.untransposed("f32"), EXACT))
+    again = run_pipeline(parse_pipeline("cse"), derived(kept).kernel("f32"), EXACT)
+    assert text == print_program(again)
+
+
+def test_arguments_of_derivatives_are_checked() -> None:
+    kernel = parse_kernel(LONG_VECTOR)
+    with pytest.raises(
+        ArgumentError, match=r"pass 'gradient' needs the option 'wrt': gradient\{wrt"
+    ):
+        parse_pipeline("gradient")
+    with pytest.raises(ArgumentError, match="there is no number 2 among 2 arguments"):
+        run_pipeline(parse_pipeline("gradient{wrt=2}"), kernel, EXACT)
+    with pytest.raises(ArgumentError, match="'wrt' of pass 'gradient' must be of type tuple"):
+        parse_pipeline("gradient{wrt=x}")

@@ -1,4 +1,4 @@
-"""The kernels of a reduction's derivatives, which are reductions again.
+"""The derivatives of a reduction, which are reductions again.
 
 gradient         cotangents of results to cotangents of arguments
 differential     tangents of arguments to tangents of results
@@ -8,30 +8,20 @@ pointwise        what is reduced, at pairs that are given one by one
 
 from __future__ import annotations
 
-import functools
 import itertools
-import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from redcomp.frontend.reductions.pair_reduction import DerivedSource, PairReduction
-from redcomp.frontend.reductions.variables import NUMBERS, Names, arguments_of
 from redcomp.ir import (
-    INTEGER_OF_WIDTH,
     Kernel,
     Kind,
     Output,
-    Type,
     Value,
-    number_variable,
     replace_variables,
-    topological,
     variable,
 )
-from redcomp.ops.reductions import REDUCTIONS, Arrived
-from redcomp.passes.grad import gradients, reverse
-from redcomp.passes.jvp import jvp
+from redcomp.passes.derivatives import NUMBERS, differential_of, gradient_of, with_kept_results
 
 
 def gradient(
@@ -110,37 +100,19 @@ class GradientSource(DerivedSource):
     given: tuple[bool, ...]
 
     def kernel(self, dtype: str) -> Kernel:
-        made = _Extended(self.parent, dtype)
-        values = itertools.compress(values_of(self.parent), self.given)
-        cotangents = made.with_results("cotangent", values)
-        saved = made.with_results("result", saved_by(self.parent))
-        wrt = tuple(made.arguments[position] for position in self.positions)
-        parts = [gradients(s.value, wrt, s.cotangent) for s in made.seeds(cotangents, saved)]
-        totals = (functools.reduce(operator.add, terms) for terms in zip(*parts, strict=True))
-        return made.kernel(tuple(map(Output, totals)))
+        parent = self.parent
+        return gradient_of(parent.untransposed(dtype), parent.rows, self.positions, self.given)
 
 
 @dataclass(frozen=True, slots=True)
 class DifferentialSource(DerivedSource):
-    """The derivative of a reduction along tangents of some arguments.
-
-    A row's rule takes cotangents of the results to each pair's value, linearly; its transpose takes
-    the tangent of each pair's value to the results, where they add up.
-    """
+    """The derivative of a reduction along tangents of some arguments."""
 
     positions: tuple[int, ...]
 
     def kernel(self, dtype: str) -> Kernel:
-        made = _Extended(self.parent, dtype)
-        wrt = [made.arguments[position] for position in self.positions]
-        tangents = [made.with_argument("tangent", v["kind"], v.type) for v in wrt]
-        saved = made.with_results("result", saved_by(self.parent))
-        cotangents = {n: made.stand_in(n) for n in values_of(self.parent)}
-        outputs: list[Output] = []
-        for seed in made.seeds(cotangents, saved):
-            along = (seed.cotangent, jvp(seed.value, wrt, tangents))
-            outputs += map(Output, reverse((along,), tuple(cotangents[n] for n in seed.results)))
-        return made.kernel(tuple(outputs))
+        parent = self.parent
+        return differential_of(parent.untransposed(dtype), parent.rows, self.positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +120,7 @@ class KeptSource(DerivedSource):
     """A reduction that also gives what its derivatives need."""
 
     def kernel(self, dtype: str) -> Kernel:
-        kernel = self.parent.untransposed(dtype)
-        outputs = (
-            replace(output, reduction=REDUCTIONS[output.reduction].for_derivatives)
-            for output in kernel.outputs
-        )
-        return Kernel(kernel.params, tuple(outputs))
+        return with_kept_results(self.parent.untransposed(dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,71 +151,3 @@ def pointwise_kernel(
     }
     rewritten = replace_variables(Kernel(kernel.params, (Output(value),)), moved)
     return Kernel(tuple(moved[v] for v in params), rewritten.outputs)
-
-
-class _Seed(NamedTuple):
-    """A value that is reduced, its cotangent for each pair, and the results that this comes from:
-    the positions of those of its output that have cotangents.
-    """
-
-    value: Value
-    cotangent: Value
-    results: tuple[int, ...]
-
-
-class _Extended:
-    """A reduction's kernel with more arguments, which a derivative of it takes."""
-
-    def __init__(self, reduction: PairReduction, dtype: str) -> None:
-        self._reduction, self._dtype = reduction, dtype
-        self._own = reduction.untransposed(dtype)
-        self._added: list[Value] = []
-        self._names = Names(self._own)
-        self._column = _column_number(self._own, reduction.rows, dtype)
-        self.arguments = arguments_of(self._own)
-
-    def with_argument(self, stem: str, kind: Kind, of: Type) -> Value:
-        """One more argument, behind all others."""
-        position = len(self.arguments) + len(self._added)
-        self._added.append(variable(self._names.new(stem), kind, position, of))
-        return self._added[-1]
-
-    def with_results(self, stem: str, positions: Iterable[int]) -> dict[int, Value]:
-        """One more argument for each of the results at some positions, of its type."""
-        rows = self._reduction.rows
-        return {n: self.with_argument(stem, rows, self._type(n)) for n in positions}
-
-    def stand_in(self, n: int) -> Value:
-        """What stands for the cotangent of a result while kernels are made; none has it."""
-        return variable(self._names.new("cotangent"), self._reduction.rows, 0, self._type(n))
-
-    def _type(self, n: int) -> Type:
-        """The type of a result."""
-        result = self._reduction.results[n]
-        of = INTEGER_OF_WIDTH[self._dtype] if result.kind == "index" else self._dtype
-        return Type(of, result.dim)
-
-    def seeds(self, cotangents: Mapping[int, Value], saved: Mapping[int, Value]) -> Iterator[_Seed]:
-        """What the rows' rules make of some results' cotangents, for each output that has one."""
-        for number, output in enumerate(self._own.outputs):
-            own = [n for n, r in enumerate(self._reduction.results) if r.output == number]
-            rule = REDUCTIONS[output.reduction].cotangent
-            given = tuple(n for n in own if n in cotangents)
-            if rule is not None and given:
-                results = tuple(saved[n] for n in own if n in saved)
-                arrived = Arrived(results, tuple(cotangents.get(n) for n in own), self._column)
-                yield _Seed(output.value, rule(output.value, arrived), given)
-
-    def kernel(self, outputs: tuple[Output, ...]) -> Kernel:
-        """The kernel of these outputs; it has the column's number if they read that."""
-        params, number = (*self._own.params, *self._added), self._column
-        if number not in params and number in topological([output.value for output in outputs]):
-            params = (*params, number)
-        return Kernel(params, outputs)
-
-
-def _column_number(kernel: Kernel, rows: Kind, dtype: str) -> Value:
-    """The number of the column over which a kernel reduces: its own variable, if it has one."""
-    kind: Kind = "j_index" if rows == "i" else "i_index"
-    made = number_variable(kind, dtype)
-    return next((v for v in kernel.params if v["kind"] == kind), made)

@@ -11,24 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
-import numpy as np
-
 from redcomp import config
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
 from redcomp.compile import lower
 from redcomp.concurrency import once
 from redcomp.errors import SizeError
-from redcomp.frontend.reductions.variables import arguments_of, numbers_of
-from redcomp.interpret import interpret
-from redcomp.ir import Kernel, Kind, Output, broadcast, constant
+from redcomp.ir import Kernel, Kind
 from redcomp.limits import MAX_OPERATIONS
 from redcomp.llvm_backend.host.schedule import FEW_ROWS
-from redcomp.ops.reductions import REDUCTIONS, Reduction, ResultKind
-from redcomp.ops.table import Array
+from redcomp.ops.reductions import REDUCTIONS, Reduction
 from redcomp.passes.cse import with_shared_values
+from redcomp.passes.derivatives import arguments_of, numbers_of, results_of
 from redcomp.passes.size import written_out
-from redcomp.passes.transpose import transpose
+from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.runtime.gpu import GpuKernel
 from redcomp.runtime.host import HostKernel
 from redcomp.target import Options
@@ -44,18 +40,6 @@ class Parameter:
     kind: Kind
     dim: int
     is_integer: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One result of a kernel: which output it belongs to, and what it is for no columns: its
-    components, or one for all of them.
-    """
-
-    output: int
-    dim: int
-    kind: ResultKind
-    empty: tuple[float, ...]
 
 
 class Source(Protocol):
@@ -99,13 +83,7 @@ class PairReduction:
             Parameter(v["name"], v["kind"], v.dim, not v.type.is_float)
             for v in arguments_of(kernel)
         )
-        self.results = tuple(
-            Result(n, dim, result.kind, empty)
-            for n, output in enumerate(kernel.outputs)
-            for (dim, empty), result in zip(
-                _empty_results(output), REDUCTIONS[output.reduction].results, strict=True
-            )
-        )
+        self.results = results_of(kernel)
 
     def __getstate__(self) -> dict[str, object]:
         # Compiled code stays behind; what it is made from is enough to make it again.
@@ -129,7 +107,7 @@ class PairReduction:
             for o in kernel.outputs
         )
         kernel = Kernel(kernel.params, outputs)
-        return kernel if self.rows == "i" else transpose(kernel)
+        return kernel if self.rows == "i" else with_indices_exchanged(kernel)
 
     def untransposed(self, dtype: str) -> Kernel:
         """The kernel with the formula's own i and j."""
@@ -223,23 +201,3 @@ def remembered(
         return result
 
     return cast(Callable[Concatenate[PairReduction, P], R], look_up)
-
-
-def _empty_results(output: Output) -> list[tuple[int, tuple[float, ...]]]:
-    """Dimension and value of each result over no columns, a value that every dtype has."""
-    row = REDUCTIONS[output.reduction]
-    states = tuple(
-        broadcast(constant(state.first("f32"), "f64"), state.dim)
-        for state in row.states(output.value.dim, output.count)
-    )
-    finished = row.finish(states)
-    return [
-        (value.dim, _components(np.broadcast_to(array, (value.dim,))))
-        for value, array in zip(finished, interpret(finished, {}), strict=True)
-    ]
-
-
-def _components(vector: Array) -> tuple[float, ...]:
-    """The components, or the only one of a vector that repeats it."""
-    is_repeated = np.array_equal(vector, np.broadcast_to(vector[:1], vector.shape), equal_nan=True)
-    return tuple((vector[:1] if is_repeated else vector).tolist())

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from redcomp.frontend.reductions.derivatives import pointwise_kernel
 from redcomp.frontend.reductions.pair_reduction import DerivedSource, PairReduction, remembered
-from redcomp.frontend.reductions.variables import NUMBERS, Names, arguments_of, numbers_of
 from redcomp.ir import (
     I_BIT,
     J_BIT,
@@ -26,6 +25,7 @@ from redcomp.ir import (
     topological,
     variable,
 )
+from redcomp.passes.derivatives import NUMBERS, Names, arguments_of, numbers_of
 
 _KINDS: dict[int, Kind] = {0: "parameter", I_BIT: "i", J_BIT: "j"}
 
