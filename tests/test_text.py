@@ -300,7 +300,7 @@ def test_nest_comes_back() -> None:
     text = print_nest(ir_samples.nest())
     parsed = parse_nest(text)
     assert print_nest(parsed) == text
-    assert parsed.initial == (float("-inf"),)
+    assert [state.initial for state in parsed.states] == [float("-inf")]
     (row,) = parsed.rows
     assert (row.variable["name"], row.definition.op) == ("row0", "multiply")
     assert (parsed.uniform, parsed.columns) == ((), ())

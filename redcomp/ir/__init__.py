@@ -27,6 +27,7 @@ from redcomp.ir.graphs import (
 )
 from redcomp.ir.programs import (
     Block,
+    Carried,
     Hoisted,
     Kernel,
     Nest,
@@ -80,6 +81,7 @@ __all__ = [
     "Attribute",
     "BINDERS",
     "Block",
+    "Carried",
     "FLOATS",
     "Hoisted",
     "INTEGER_OF_WIDTH",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import starmap
 from typing import Protocol, TypeVar
 
 from redcomp.concurrency import cached_property
@@ -75,6 +76,81 @@ class Hoisted:
     definition: Value
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A state of the reduction, which the loops carry from pair to pair and from tile to tile.
+
+    Three variables stand for it, and `initial` is the number that its total starts from:
+
+    variable  the state, while the columns of a tile are reduced
+    total     what the tiles so far have come to, in the accumulator's dtype
+    other     what the next part of the columns has come to, where they are split
+
+    Each of the others is a value, made from the variables of all states:
+
+    start     once a tile: the state before its first pair, from the totals
+    adjust    once a pair, before the step: the state after a rare adjustment, from the states and
+              the pair; the variable itself if it is never adjusted (see `Nest.guards`)
+    step      once a pair: the next state, from the states and the pair; the variable itself if
+              only adjustments change it
+    merge     once a tile: the next total, from the totals and the states
+    join      once a split: the next total, from the totals and the others; None, for all states of
+              a nest, if its columns cannot be split
+    """
+
+    variable: Value
+    initial: float
+    total: Value
+    other: Value
+    start: Value
+    adjust: Value
+    step: Value
+    merge: Value
+    join: Value | None
+
+    @classmethod
+    def several(
+        cls,
+        *,
+        states: Sequence[Value],
+        initial: Sequence[float],
+        totals: Sequence[Value],
+        others: Sequence[Value],
+        starts: Sequence[Value],
+        adjusts: Sequence[Value],
+        steps: Sequence[Value],
+        merges: Sequence[Value],
+        joins: Sequence[Value],
+    ) -> tuple[Carried, ...]:
+        """As many states as the lists have items.
+
+        `adjusts` is empty if none is adjusted, `joins` if the columns cannot be split.
+        """
+        changed = adjusts or states, steps, merges, joins or (None,) * len(states)
+        parts = zip(states, initial, totals, others, starts, *changed, strict=True)
+        return tuple(starmap(cls, parts))
+
+    @property
+    def computed(self) -> tuple[Value, ...]:
+        """All values of the state."""
+        values = (self.start, self.adjust, self.step, self.merge)
+        return values if self.join is None else (*values, self.join)
+
+    def map(self, function: Callable[[Value], Value]) -> Carried:
+        """The state with each value replaced."""
+        return Carried(
+            variable=self.variable,
+            initial=self.initial,
+            total=self.total,
+            other=self.other,
+            start=function(self.start),
+            adjust=function(self.adjust),
+            step=function(self.step),
+            merge=function(self.merge),
+            join=None if self.join is None else function(self.join),
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Nest:
     """A kernel as the loops that compute it; every part is a straight-line program.
@@ -82,27 +158,16 @@ class Nest:
     once a call     `uniform`, the values that depend on parameters only
     once a row i    `rows`
     once a column j `columns`
-    once a tile     `starts`: the first value of each of the reduction's `states`, from the totals
-    once a pair     `adjusts`, then `steps`: the next value of each state.  Adjusting is rarely
-                    needed: it changes nothing in a row where none of the `guards`, truth values of
-                    the states and the pair, holds
-    once a tile     `merges`: the next value of each of the `totals`, from the totals and the states
-    once a split    `joins`: the next value of each total, from the totals and `others`, those of
-                    the next part of the columns; none if the columns cannot be split
-    once a row      `results`, from the totals
+    once a pair     `guards`, truth values of the states and the pair: adjusting the states changes
+                    nothing in a row where none of them holds.  Without guards, no state is adjusted
+    once a row      `results`, from the totals of the states
+
+    When the values of a state are computed is said at `Carried`.
     """
 
     params: tuple[Value, ...]
-    states: tuple[Value, ...]
-    initial: tuple[float, ...]
-    totals: tuple[Value, ...]
-    others: tuple[Value, ...]
-    starts: tuple[Value, ...]
+    states: tuple[Carried, ...]
     guards: tuple[Value, ...]
-    adjusts: tuple[Value, ...]
-    steps: tuple[Value, ...]
-    merges: tuple[Value, ...]
-    joins: tuple[Value, ...]
     results: tuple[Value, ...]
     uniform: tuple[Hoisted, ...] = ()
     rows: tuple[Hoisted, ...] = ()
@@ -111,18 +176,34 @@ class Nest:
     @property
     def dtype(self) -> str:
         """The dtype of the reduced values."""
-        return next(state.dtype for state in self.states if state.type.is_float)
+        return next(s.variable.dtype for s in self.states if s.variable.type.is_float)
+
+    @property
+    def accumulator(self) -> str:
+        """The dtype of the totals."""
+        return self.states[0].total.dtype
 
     @property
     def pairs(self) -> tuple[Value, ...]:
         """What is computed for each pair."""
-        return self.guards + self.adjusts + self.steps
+        adjusts, steps = [s.adjust for s in self.states], [s.step for s in self.states]
+        return (*self.guards, *adjusts, *steps)
+
+    @property
+    def joins(self) -> tuple[Value, ...]:
+        """The joins of the states; none if the columns cannot be split."""
+        return tuple(s.join for s in self.states if s.join is not None)
+
+    @property
+    def can_split(self) -> bool:
+        """Whether parts of the columns can be reduced apart and joined."""
+        return bool(self.joins)
 
     @property
     def roots(self) -> tuple[Value, ...]:
-        hoisted = self.uniform + self.rows + self.columns
-        ends = self.merges + self.joins + self.results
-        return self.starts + self.pairs + ends + tuple(h.definition for h in hoisted)
+        starts, merges = [s.start for s in self.states], [s.merge for s in self.states]
+        hoisted = [h.definition for h in self.uniform + self.rows + self.columns]
+        return (*starts, *self.pairs, *merges, *self.joins, *self.results, *hoisted)
 
     @cached_property
     def values(self) -> Listing:
@@ -151,12 +232,8 @@ class Nest:
 
         return replace(
             self,
-            starts=tuple(map(function, self.starts)),
+            states=tuple(state.map(function) for state in self.states),
             guards=tuple(map(function, self.guards)),
-            adjusts=tuple(map(function, self.adjusts)),
-            steps=tuple(map(function, self.steps)),
-            merges=tuple(map(function, self.merges)),
-            joins=tuple(map(function, self.joins)),
             results=tuple(map(function, self.results)),
             uniform=moved(self.uniform),
             rows=moved(self.rows),
