@@ -15,7 +15,7 @@ from random_formulas import Choices
 from test_ptx_resources import FORMULAS, gradients
 
 from redcomp.compile import GpuLowering, Options, lower
-from redcomp.frontend.pair_reduction import PairReduction
+from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.numpy import Genred
 from redcomp.ptx.costs import clocks, description
 
@@ -46,7 +46,7 @@ def test_rows_of_a_step_share_the_count_of_a_mean(target: str) -> None:
     assert 0.9 < share(operation.reduction, "f32", target) <= 1.0
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(20)
 @on_targets
 @pytest.mark.parametrize("case", ptx_report.CASES, ids=lambda case: case.name)
 def test_no_case_of_the_report_exceeds_it(case: ptx_report.Case, target: str) -> None:
@@ -66,7 +66,7 @@ def formulas() -> Iterator[tuple[str, PairReduction]]:
                 yield f"{name}, D = {dim}, gradient {number}", gradient
 
 
-@pytest.mark.sampled(200)
+@pytest.mark.sampled(400)
 @with_options
 @on_targets
 @of_dtypes
@@ -83,7 +83,7 @@ REDUCTIONS = [
 ]
 
 
-@pytest.mark.sampled(100)
+@pytest.mark.sampled(200)
 @with_options
 @on_targets
 @of_dtypes
@@ -97,7 +97,7 @@ def test_no_reduction_exceeds_it(
     assert share(case.genred(1, formula).reduction, dtype, target, is_fast) <= 1 + 1e-9
 
 
-@pytest.mark.sampled(200)
+@pytest.mark.sampled(400)
 @with_options
 @on_targets
 @of_dtypes
@@ -110,7 +110,7 @@ def test_no_operation_exceeds_it(case: Case, dtype: str, target: str, is_fast: b
     assert share(Genred(formula, aliases, axis=1).reduction, dtype, target, is_fast) <= 1 + 1e-9
 
 
-@pytest.mark.sampled(50)
+@pytest.mark.sampled(100)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("seed", range(100))

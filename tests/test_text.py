@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -35,6 +36,7 @@ from redcomp.ir import (
     variable,
     vector_map,
 )
+from redcomp.ops.primitives import CASTS, FLOAT_PREDICATES, INTEGER_PREDICATES
 from redcomp.ops.table import OPERATIONS, Operation
 from redcomp.text import (
     TextError,
@@ -47,7 +49,6 @@ from redcomp.text import (
     print_program,
     same_kernel,
 )
-from redcomp.text.spelling import CONVERSIONS, FLOAT_PREDICATES, INTEGER_PREDICATES
 
 pytestmark = pytest.mark.slow
 
@@ -225,7 +226,7 @@ def test_mlir_names_stand_where_mlir_accepts_them(value: Value, name: str) -> No
 )
 def test_conversions(value: Value) -> None:
     pair = (value.args[0].dtype, value.dtype)
-    assert printed_names(value) == [CONVERSIONS.get(pair, "redcomp.convert")]
+    assert printed_names(value) == [CASTS.get(pair, ("redcomp.convert", ""))[0]]
     (output,) = round_trip(kernel_of(value)).outputs
     assert (output.value.op, output.value.attrs) == ("convert", value.attrs)
 
@@ -305,6 +306,19 @@ def test_nest_comes_back() -> None:
     assert (row.variable["name"], row.definition.op) == ("row0", "multiply")
     assert (parsed.uniform, parsed.columns) == ((), ())
     assert [len(part) for part in (parsed.params, parsed.joins)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [{"merges": 0, "results": 2}, {"adjusts": 1, "results": 0}, {"totals": 0, "others": 2}],
+    ids=str,
+)
+def test_states_have_one_of_each_part(counts: dict[str, int]) -> None:
+    text = print_nest(ir_samples.nest())
+    for part, count in counts.items():
+        text = re.sub(rf"{part} = \d", f"{part} = {count}", text)
+    with pytest.raises(TextError, match="the states do not all have the same parts"):
+        parse_nest(text)
 
 
 def test_program_prints_by_its_type() -> None:

@@ -24,7 +24,7 @@ from redcomp.ir import (
     rewrite_program,
     select,
 )
-from redcomp.ops.arithmetic import OPPOSITES
+from redcomp.ops.primitives import OPPOSITES
 from redcomp.ops.table import OPERATIONS, apply
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.passes.sign import is_nonnegative, is_nonpositive

@@ -7,8 +7,9 @@ Instructions" (before CUDA 13 in the "CUDA C++ Programming Guide"): rows of 32-b
 multiply-add; comparison and logic (the guide gives a few instructions of the newest targets more:
 the lower figure holds for selections); 64-bit multiply-add; exponential.  Limits: "CUDA Programming
 Guide", table "Technical Specifications per Compute Capability"; blocks and units also in the
-toolkit's cuda_occupancy.h.  Some embedded GPUs (72, 87, 101) and sm_103 have no columns of their
-own in the first table: for float64 these rows have what NVIDIA's data sheets say of products.
+toolkit's cuda_occupancy.h.  Without a source that we could check are the float64 rates of sm_72,
+87, 101 and 103, which have no columns in the first table: they are taken from their relatives, or
+from what is told of products with them.
 """
 
 from __future__ import annotations

@@ -95,10 +95,10 @@ class _Pair:
             return 0.0
         if unit in ("rounding", "conversion") and _is_joined_conversion(value):
             return 0.0
-        if unit == "comparison" and self.limits.joins_extremes:
-            return 0.5 if value in self.extremes or value in self.guards else 1.0
         if unit == "comparison" and not self.choices.isdisjoint(value.args):
             return 0.0
+        if unit == "comparison" and self.limits.joins_extremes:
+            return 0.5 if value in self.extremes or value in self.guards else 1.0
         if value.op == "subtract" and self.signs[value] == self.uses[value]:
             return 0.0  # what is compared are its operands
         if value.dtype == "i1" and unit == "logic":  # a comparison's second operand

@@ -14,6 +14,7 @@ import numpy as np
 
 from redcomp.interpret import interpret
 from redcomp.ir import Kernel, Nest, Output, Value, topological
+from redcomp.ops.table import primitives
 from redcomp.passes.expand import expand
 from redcomp.target import Context, Options, Target
 from redcomp.text.spelling import NEST_CARRIED, NEST_COMPUTED, NEST_HOISTED
@@ -21,11 +22,7 @@ from redcomp.text.spelling import NEST_CARRIED, NEST_COMPUTED, NEST_HOISTED
 Array = np.ndarray[Any, Any]
 
 # Everything that an expansion may use: the primitives of the widest target.
-PRIMITIVES = frozenset({
-    "add", "subtract", "multiply", "divide", "negate", "fma", "sqrt", "abs", "floor", "round_even",
-    "scale", "compare", "select", "bitcast", "convert", "and", "or", "xor", "shift_left",
-    "shift_right", "shift_right_logical",
-})  # fmt: skip
+PRIMITIVES = primitives("fma", "rounding") | {"scale"}
 
 
 def context_with(
