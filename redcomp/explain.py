@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
-from redcomp.ir import Block, Value, topological
+from redcomp.ir import Block, Nest, Value, topological
 from redcomp.text import print_block
 
 
@@ -26,7 +26,7 @@ def explain(lowering: HostLowering | GpuLowering, formula: str) -> str:
         )
         if group
     )
-    target = lowering.target
+    target, changes = lowering.target, _changes(nest)
     lines = [
         f"formula    {formula}",
         f"result     {results}",
@@ -37,9 +37,16 @@ def explain(lowering: HostLowering | GpuLowering, formula: str) -> str:
         f"machine    {lowering.machine}",
         "",
         "the step of the pair loop:",
-        print_block(Block(_inputs(nest.pairs), nest.pairs)),
+        print_block(Block(_inputs(changes), changes)),
     ]
     return "\n".join(lines)
+
+
+def _changes(nest: Nest) -> tuple[Value, ...]:
+    """The guards, and what the states that a pair can change become."""
+    adjusts = [s.adjust for s in nest.states if s.adjust is not s.variable]
+    steps = [s.step for s in nest.states if s.step is not s.variable]
+    return (*nest.guards, *adjusts, *steps)
 
 
 def _inputs(roots: tuple[Value, ...]) -> tuple[Value, ...]:

@@ -18,6 +18,7 @@ from redcomp.ir import (
     J_BIT,
     WIDTHS,
     Block,
+    Carried,
     Kernel,
     Nest,
     Type,
@@ -318,29 +319,46 @@ def _check_outputs(kernel: Kernel) -> None:
 
 def _nest_params(nest: Nest) -> tuple[Value, ...]:
     hoisted = tuple(h.variable for h in nest.uniform + nest.rows + nest.columns)
-    return nest.params + nest.states + nest.totals + nest.others + hoisted
+    states, totals, others = (
+        tuple(getattr(state, part) for state in nest.states)
+        for part in ("variable", "total", "other")
+    )
+    return nest.params + states + totals + others + hoisted
 
 
 def _check_nest(nest: Nest) -> None:
-    if len(nest.initial) != len(nest.states):
-        raise CompilerError(f"{len(nest.states)} states have {len(nest.initial)} initial values")
     for guard in nest.guards:
         if guard.type != Type("i1"):
             _fail(f"is a guard of type {guard.type}, not i1", nest.roots, guard)
-    pairs = {
-        "starts": (nest.states, nest.starts),
-        "adjusts": (nest.states if nest.guards else (), nest.adjusts),
-        "steps": (nest.states, nest.steps),
-        "merges": (nest.totals, nest.merges),
-        "joins": (nest.totals if nest.joins else (), nest.joins),
-        "others": (nest.totals, nest.others),
-    }
-    for part, (before, after) in pairs.items():
-        if [value.type for value in before] != [value.type for value in after]:
-            raise CompilerError(f"the nest's {part} do not have the types of what they replace")
+    for state in nest.states:
+        _check_state(nest, state)
+    if len(nest.joins) not in (0, len(nest.states)):
+        raise CompilerError("some of the nest's states have a join, and others none")
     for hoisted in nest.uniform + nest.rows + nest.columns:
         name, definition = hoisted.variable["name"], hoisted.definition
         if definition.type != hoisted.variable.type:
             _fail(f"is hoisted as {name}, of another type", nest.roots, definition)
         if definition.dependence & ~hoisted.variable.dependence:
             _fail(f"changes inside of the loop of {name}", nest.roots, definition)
+
+
+def _check_state(nest: Nest, state: Carried) -> None:
+    own, total = state.variable, state.total
+    name = own["name"]
+    parts = {
+        "start": (state.start, own),
+        "adjust": (state.adjust, own),
+        "step": (state.step, own),
+        "merge": (state.merge, total),
+        "join": (state.join or total, total),
+        "other": (state.other, total),
+    }
+    for part, (value, replaced) in parts.items():
+        if value.type != replaced.type:
+            _fail(
+                f"is the {part} of {name} and of type {value.type}, not {replaced.type}",
+                nest.roots,
+                value,
+            )
+    if state.adjust is not own and not nest.guards:
+        _fail(f"adjusts {name}, and there are no guards", nest.roots, state.adjust)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from redcomp.ir import (
     FLOATS,
     INTEGER_OF_WIDTH,
+    Carried,
     Hoisted,
     Kernel,
     Nest,
@@ -151,16 +152,20 @@ def nest() -> Nest:
     row = variable("row0", "i", 0, Type("f32"))
     return Nest(
         params=(X, P),
-        states=(state,),
-        initial=(float("-inf"),),
-        totals=(total,),
-        others=(other,),
-        starts=(constant(float("-inf"), "f32"),),
+        states=(
+            Carried(
+                variable=state,
+                initial=float("-inf"),
+                total=total,
+                other=other,
+                start=constant(float("-inf"), "f32"),
+                adjust=state,
+                step=state + row,
+                merge=total + convert(state, "f64"),
+                join=total + other,
+            ),
+        ),
         guards=(),
-        adjusts=(),
-        steps=(state + row,),
-        merges=(total + convert(state, "f64"),),
-        joins=(total + other,),
         results=(convert(total, "f32"),),
         rows=(Hoisted(row, component(X, 0) * P),),
     )

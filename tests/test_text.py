@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -300,11 +301,24 @@ def test_nest_comes_back() -> None:
     text = print_nest(ir_samples.nest())
     parsed = parse_nest(text)
     assert print_nest(parsed) == text
-    assert parsed.initial == (float("-inf"),)
+    assert [state.initial for state in parsed.states] == [float("-inf")]
     (row,) = parsed.rows
     assert (row.variable["name"], row.definition.op) == ("row0", "multiply")
     assert (parsed.uniform, parsed.columns) == ((), ())
     assert [len(part) for part in (parsed.params, parsed.joins)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [{"merges": 0, "results": 2}, {"adjusts": 1, "results": 0}, {"totals": 0, "others": 2}],
+    ids=str,
+)
+def test_states_have_one_of_each_part(counts: dict[str, int]) -> None:
+    text = print_nest(ir_samples.nest())
+    for part, count in counts.items():
+        text = re.sub(rf"{part} = \d", f"{part} = {count}", text)
+    with pytest.raises(TextError, match="the states do not all have the same parts"):
+        parse_nest(text)
 
 
 def test_program_prints_by_its_type() -> None:

@@ -214,18 +214,27 @@ def test_equal_variables_are_the_same_parameter() -> None:
         verify(Kernel((replace(X, type=Type("f32", 4)),), (Output(copy * X),)))
 
 
+SHORT_TOTAL = variable("short", "total", 0, Type("f32"))
+
+
+def with_state(nest: Nest, **parts: Value | None) -> Nest:
+    """The nest with other parts of its only state."""
+    (state,) = nest.states
+    return replace(nest, states=(replace(state, **parts),))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda n: replace(n, initial=()), "1 states have 0 initial values"),
-        (lambda n: replace(n, steps=n.merges), "the nest's steps"),
-        (lambda n: replace(n, merges=n.steps), "the nest's merges"),
-        (lambda n: replace(n, joins=n.starts), "the nest's joins"),
-        (lambda n: replace(n, starts=()), "the nest's starts"),
-        (lambda n: replace(n, starts=n.merges), "the nest's starts"),
-        (lambda n: replace(n, others=()), "is no parameter|the nest's others"),
-        (lambda n: replace(n, guards=n.steps), "is a guard of type f32, not i1"),
-        (lambda n: replace(n, states=()), "is no parameter|states"),
+        (lambda n: with_state(n, step=n.states[0].merge), "is the step of state0"),
+        (lambda n: with_state(n, merge=n.states[0].step), "is the merge of state0"),
+        (lambda n: with_state(n, join=n.states[0].start), "is the join of state0"),
+        (lambda n: with_state(n, start=n.states[0].merge), "is the start of state0"),
+        (lambda n: with_state(n, other=SHORT_TOTAL, join=None), "is the other of state0"),
+        (lambda n: with_state(n, total=n.states[0].variable), "is a parameter twice"),
+        (lambda n: with_state(n, adjust=n.states[0].step), "adjusts state0, and there are no"),
+        (lambda n: replace(n, guards=(n.states[0].step,)), "is a guard of type f32, not i1"),
+        (lambda n: replace(n, states=()), "is no parameter"),
         (lambda n: replace(n, rows=(Hoisted(n.rows[0].variable, X),)), "of another type"),
         (
             lambda n: replace(
@@ -242,17 +251,30 @@ def test_broken_nests(change: Callable[[Nest], Nest], message: str) -> None:
 
 
 def test_columns_that_cannot_be_split_have_no_joins() -> None:
-    verify(replace(ir_samples.nest(), joins=()))
+    verify(with_state(ir_samples.nest(), join=None))
 
 
-def test_guards_are_truth_values() -> None:
+def test_all_states_can_be_joined_or_none() -> None:
     nest = ir_samples.nest()
-    guarded = replace(nest, guards=(compare("olt", nest.states[0], 1.0),), adjusts=nest.states)
+    own, wide = Type("f32"), Type("f64")
+    second = replace(
+        nest.states[0],
+        variable=variable("state1", "state", 1, own),
+        total=variable("total1", "total", 1, wide),
+        other=variable("other1", "total", 1, wide),
+    )
+    second = replace(second, adjust=second.variable)
+    verify(replace(nest, states=(*nest.states, second)))
+    with pytest.raises(CompilerError, match="some of the nest's states have a join"):
+        verify(replace(nest, states=(*nest.states, replace(second, join=None))))
+
+
+def test_states_are_adjusted_where_there_are_guards() -> None:
+    nest = ir_samples.nest()
+    state = nest.states[0].variable
+    guarded = replace(nest, guards=(compare("olt", state, 1.0),))
     verify(guarded)
-    with pytest.raises(CompilerError, match="the nest's adjusts"):
-        verify(replace(guarded, adjusts=()))
-    with pytest.raises(CompilerError, match="the nest's adjusts"):
-        verify(replace(guarded, guards=()))
+    verify(with_state(guarded, adjust=state * 2.0))
 
 
 def test_error_shows_the_place() -> None:

@@ -106,7 +106,7 @@ class HostLowering(Lowering[Schedule]):
             operations=sum(self.operations.values()),
             scratch_bytes=module.scratch_bytes,
             total_bytes=module.total_bytes,
-            can_split=bool(self.nest.joins),
+            can_split=self.nest.can_split,
         )
         self.report(time.perf_counter() - start, was_cached)
         return kernel

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from redcomp.ir import Value, component, read_in_loops, topological
+from redcomp.ir import Carried, Value, component, read_in_loops, topological
 from redcomp.llvm_backend.emit import Emitter, Loader
 
 
-def by_counter(values: Sequence[Value]) -> dict[Value, list[int]]:
-    """The numbers of the values that are maps, by the counter of their loop."""
-    groups: dict[Value, list[int]] = {}
-    for n, value in enumerate(values):
-        if value.op == "map":
-            groups.setdefault(value.args[1], []).append(n)
+def by_counter(
+    states: Iterable[Carried], part: Callable[[Carried], Value]
+) -> dict[Value, list[Carried]]:
+    """The states of which a part is a map, by the counter of its loop."""
+    groups: dict[Value, list[Carried]] = {}
+    for state in states:
+        if part(state).op == "map":
+            groups.setdefault(part(state).args[1], []).append(state)
     return groups
 
 

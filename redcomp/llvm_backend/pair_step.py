@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from redcomp.ir import I_BIT, Nest, Value, leaves_of, topological
+from redcomp.ir import I_BIT, Carried, Nest, Value, leaves_of, topological
 from redcomp.llvm_backend.components import by_counter, component_of, read_by
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.memory import Memory
@@ -22,9 +22,10 @@ class PairStep:
         self.nest, self.emitter, self.code = nest, emitter, emitter.code
         self.states, self.totals = states, totals
         emitter.scans = states
-        self.scalar_states = [n for n, state in enumerate(nest.states) if state.dim == 1]
+        self.scalars = [state for state in nest.states if state.variable.dim == 1]
+        self.variables = [state.variable for state in self.scalars]
         shared = _of_no_row(nest)
-        self.copies = [1 if n in shared else emitter.rows for n in self.scalar_states]
+        self.copies = [1 if v in shared else emitter.rows for v in self.variables]
 
     def read_rows(self) -> None:
         """Load what the steps need of the rows, before the loop over the columns."""
@@ -36,17 +37,17 @@ class PairStep:
 
     def start(self) -> list[list[str]]:
         """The first states: operands of the scalar ones, memory for the vectors."""
-        nest, emitter = self.nest, self.emitter
-        scalars = [nest.starts[n] for n in self.scalar_states]
+        emitter = self.emitter
+        scalars = [state.start for state in self.scalars]
         emitter.emit(scalars)
-        for counter, together in by_counter(nest.starts).items():
+        for counter, together in by_counter(self.nest.states, lambda s: s.start).items():
             with self.code.loop(0, counter["extent"], 1) as loop:
                 emitter.enter_loop(counter, loop.counter)
-                emitter.emit(nest.starts[n].args[0] for n in together)
-                for n in together:
-                    for row in range(self.emitter.rows):
-                        operand = emitter.operand(nest.starts[n].args[0], row, 0, True)
-                        self.states.store(self.code, operand, nest.states[n], loop.counter, row)
+                emitter.emit(state.start.args[0] for state in together)
+                for state in together:
+                    for row in range(emitter.rows):
+                        operand = emitter.operand(state.start.args[0], row, 0, True)
+                        self.states.store(self.code, operand, state.variable, loop.counter, row)
                 emitter.leave_loop(counter)
         rows = range(self.emitter.rows)
         return [[emitter.operand(start, row, 0, True) for row in rows] for start in scalars]
@@ -62,7 +63,7 @@ class PairStep:
     ) -> list[list[str]]:
         """The loop over columns, `cols` at a time; `point_at` aims the loaders at a column."""
         code = self.code
-        types = [self.emitter.type_of(self.nest.states[n].dtype, True) for n in self.scalar_states]
+        types = self._types()
         carried = [
             (type_, operand)
             for type_, operands, copies in zip(types, states, self.copies, strict=True)
@@ -92,31 +93,31 @@ class PairStep:
         """Adjust and step all states; the scalar ones are operands, one list a state."""
         if self.nest.guards:
             current = self.adjusted(current)
-        states = [self.nest.states[n] for n in self.scalar_states]
-        steps = [self.nest.steps[n] for n in self.scalar_states]
-        elements = [step.args[0] for step in self.nest.steps if step.op == "map"]
-        following = self.emitter.advance(steps, states, current, read_by(elements, states))
-        for counter, together in by_counter(self.nest.steps).items():
+        steps = [state.step for state in self.scalars]
+        elements = [s.step.args[0] for s in self.nest.states if s.step.op == "map"]
+        reading = read_by(elements, self.variables)
+        following = self.emitter.advance(steps, self.variables, current, reading)
+        for counter, together in by_counter(self.nest.states, lambda s: s.step).items():
             self._advance_vectors(counter, together)
         return following
 
-    def _advance_vectors(self, counter: Value, together: list[int]) -> None:
+    def _advance_vectors(self, counter: Value, together: Sequence[Carried]) -> None:
         """Step states that are vectors of one length, in memory, in one loop over components."""
-        states, emitter = [self.nest.states[n] for n in together], self.emitter
-        elements = [self.nest.steps[n].args[0] for n in together]
-        leaves = [component_of(state, counter, elements) for state in states]
+        variables, emitter = [state.variable for state in together], self.emitter
+        elements = [state.step.args[0] for state in together]
+        leaves = [component_of(variable, counter, elements) for variable in variables]
         rows = range(self.emitter.rows)
         emitter.emit(elements)
         with self.code.loop(0, counter["extent"], 1) as loop:
             emitter.enter_loop(counter, loop.counter)
             current = [
-                [self.states.load(self.code, state, loop.counter, row) for row in rows]
-                for state in states
+                [self.states.load(self.code, variable, loop.counter, row) for row in rows]
+                for variable in variables
             ]
             following = emitter.advance(elements, leaves, current)
-            for state, operands in zip(states, following, strict=True):
+            for variable, operands in zip(variables, following, strict=True):
                 for row in rows:
-                    self.states.store(self.code, operands[row], state, loop.counter, row)
+                    self.states.store(self.code, operands[row], variable, loop.counter, row)
             emitter.leave_loop(counter)
 
     # -- rare adjustments --------------------------------------------------------------------------
@@ -128,8 +129,7 @@ class PairStep:
         then each pair.
         """
         nest, emitter = self.nest, self.emitter
-        guarding = emitter.prepare(nest.guards, self._scalars())
-        types = [emitter.type_of(state.dtype, True) for state in self._scalars()]
+        guarding, types = emitter.prepare(nest.guards, self.variables), self._types()
         rows = range(emitter.rows)
         of_rows = [[s[row] for s in current] for row in rows]
         truths = [self._any_truth(guarding, states, row) for row, states in enumerate(of_rows)]
@@ -144,8 +144,9 @@ class PairStep:
             after[:] = [operand for state in zip(*made, strict=True) for operand in state]
         return [after[n * len(rows) : (n + 1) * len(rows)] for n in range(len(current))]
 
-    def _scalars(self) -> list[Value]:
-        return [self.nest.states[n] for n in self.scalar_states]
+    def _types(self) -> list[str]:
+        """LLVM's types of the scalar states."""
+        return [self.emitter.type_of(variable.dtype, True) for variable in self.variables]
 
     def _truths(
         self, guarding: Sequence[Value], states: list[str], row: int, cols: Sequence[int] = ()
@@ -153,7 +154,7 @@ class PairStep:
         """The guards of a row's pairs in some columns of the step, or in all."""
         emitter, found = self.emitter, []
         for col in cols or range(emitter.cols):
-            with emitter.at_pair(self._scalars(), states, guarding, row, col):
+            with emitter.at_pair(self.variables, states, guarding, row, col):
                 found += [emitter.operand(guard, row, col, True) for guard in self.nest.guards]
         return found
 
@@ -172,14 +173,14 @@ class PairStep:
             value = guard.args[0]
             emitter.enter()
             emitter.bind(value, [self._over_columns(spelling, value, row)])
-            with emitter.at_pair(self._scalars(), states, guarding, row, 0):
+            with emitter.at_pair(self.variables, states, guarding, row, 0):
                 found.append(emitter.operand(guard, row, 0, True))
             emitter.leave()
         return emitter.either(found)
 
     def _extreme(self, guard: Value, guarding: Sequence[Value]) -> str:
         """The intrinsic that makes one comparison of many, if they all are with the same state."""
-        if guard.op != "compare" or guard.args[1] not in self._scalars():
+        if guard.op != "compare" or guard.args[1] not in self.variables:
             return ""
         value = guard.args[0]
         key = guard["predicate"], value.dtype
@@ -204,100 +205,97 @@ class PairStep:
 
         Unless one of the truth values holds, no pair asks for it.
         """
-        emitter, states = self.emitter, self._scalars()
-        types = [emitter.type_of(state.dtype, True) for state in states]
+        emitter, types = self.emitter, self._types()
         is_any = emitter.any_lane(truths)
         carried = list(zip(types, before, strict=True))
         with self.code.when(is_any, carried, is_rare=True) as after:
             if emitter.cols == 1:  # of which this has been asked
-                after[:] = self._adjust_pair(states, before, row, 0)
+                after[:] = self._adjust_pair(before, row, 0)
                 return after
             for col in range(emitter.cols):
                 carried = list(zip(types, after, strict=True))
                 is_here = emitter.any_lane(self._truths(guarding, after, row, [col]))
                 with self.code.when(is_here, carried, is_rare=True) as adjusted:
-                    adjusted[:] = self._adjust_pair(states, adjusted, row, col)
+                    adjusted[:] = self._adjust_pair(adjusted, row, col)
                 after[:] = adjusted
         return after
 
-    def _adjust_pair(
-        self, states: list[Value], operands: list[str], row: int, col: int
-    ) -> list[str]:
+    def _adjust_pair(self, operands: list[str], row: int, col: int) -> list[str]:
         """Adjust all states for one pair; the next scalar ones."""
-        nest, emitter = self.nest, self.emitter
-        adjusts = [nest.adjusts[n] for n in self.scalar_states]
-        elements = [a.args[0] for a in nest.adjusts if a.op == "map"]
+        states, variables, emitter = self.nest.states, self.variables, self.emitter
+        adjusts = [state.adjust for state in self.scalars]
+        elements = [s.adjust.args[0] for s in states if s.adjust.op == "map"]
         emitter.enter()
-        order = emitter.prepare((*adjusts, *read_by(elements, states)), states)
-        with emitter.at_pair(states, operands, order, row, col):
+        order = emitter.prepare((*adjusts, *read_by(elements, variables)), variables)
+        with emitter.at_pair(variables, operands, order, row, col):
             following = [emitter.operand(adjust, row, col, True) for adjust in adjusts]
-            for counter, together in by_counter(nest.adjusts).items():
-                adjust_vectors(emitter, self.states, nest, counter, together, row, col)
+            for counter, together in by_counter(states, lambda s: s.adjust).items():
+                adjust_vectors(emitter, self.states, counter, together, row, col)
         emitter.leave()
         return following
 
     def merge(self, states: list[list[str]]) -> None:
         """Merge the tile's states into the totals."""
-        emitter, nest = self.emitter, self.nest
-        for n, operands in zip(self.scalar_states, states, strict=True):
-            emitter.bind(nest.states[n], operands)
-        scalars = [n for n, merge in enumerate(nest.merges) if merge.op != "map"]
-        emitter.emit(nest.merges[n] for n in scalars)  # all before the first total changes
-        for n in scalars:
-            self._store_totals(n, nest.merges[n], 0)
-        for counter, together in by_counter(nest.merges).items():
-            emitter.emit(nest.merges[n].args[0] for n in together)
+        emitter = self.emitter
+        for variable, operands in zip(self.variables, states, strict=True):
+            emitter.bind(variable, operands)
+        scalars = [state for state in self.nest.states if state.merge.op != "map"]
+        emitter.emit(state.merge for state in scalars)  # all before the first total changes
+        for state in scalars:
+            self._store_totals(state.total, state.merge, 0)
+        for counter, together in by_counter(self.nest.states, lambda s: s.merge).items():
+            emitter.emit(state.merge.args[0] for state in together)
             with self.code.loop(0, counter["extent"], 1) as loop:
                 emitter.enter_loop(counter, loop.counter)
-                emitter.emit(nest.merges[n].args[0] for n in together)
-                for n in together:
-                    self._store_totals(n, nest.merges[n].args[0], loop.counter)
+                emitter.emit(state.merge.args[0] for state in together)
+                for state in together:
+                    self._store_totals(state.total, state.merge.args[0], loop.counter)
                 emitter.leave_loop(counter)
 
-    def _store_totals(self, n: int, value: Value, position: int | str) -> None:
+    def _store_totals(self, total: Value, value: Value, position: int | str) -> None:
         for row in range(self.emitter.rows):
             operand = self.emitter.operand(value, row, 0, True)
-            self.totals.store(self.code, operand, self.nest.totals[n], position, row)
+            self.totals.store(self.code, operand, total, position, row)
 
 
-def _of_no_row(nest: Nest) -> set[int]:
-    """The numbers of the states that are the same for all rows, such as a count of columns."""
-    if nest.adjusts:
+def _of_no_row(nest: Nest) -> set[Value]:
+    """The variables of the states that are the same for all rows, such as a count of columns."""
+    if nest.guards:
         return set()
-    rules = [*nest.starts, *nest.steps]
+    rules = [value for state in nest.states for value in (state.start, state.step)]
     count = len(nest.states)
     rows = {v: count for v in topological(rules) if v.op == "variable" and v.dependence & I_BIT}
-    made_from = leaves_of(rules, rows | {state: n for n, state in enumerate(nest.states)})
+    numbers = {state.variable: n for n, state in enumerate(nest.states)}
+    made_from = leaves_of(rules, rows | numbers)
     changing = 1 << count
     while True:  # what is made from a state that differs between rows does so too
         known = changing
-        for n, (start, step) in enumerate(zip(nest.starts, nest.steps, strict=True)):
-            if (made_from[start] | made_from[step]) & changing:
+        for n, state in enumerate(nest.states):
+            if (made_from[state.start] | made_from[state.step]) & changing:
                 changing |= 1 << n
         if changing == known:
-            return {n for n in range(count) if not changing >> n & 1}
+            return {variable for variable, n in numbers.items() if not changing >> n & 1}
 
 
 def adjust_vectors(
     emitter: Emitter,
     memory: Memory,
-    nest: Nest,
     counter: Value,
-    together: Sequence[int],
+    together: Sequence[Carried],
     row: int = 0,
     col: int = 0,
 ) -> None:
     """Adjust states that are vectors of one length for one pair, in one loop over components."""
-    states, code = [nest.states[n] for n in together], emitter.code
-    elements = [nest.adjusts[n].args[0] for n in together]
-    leaves = [component_of(state, counter, elements) for state in states]
+    variables, code = [state.variable for state in together], emitter.code
+    elements = [state.adjust.args[0] for state in together]
+    leaves = [component_of(variable, counter, elements) for variable in variables]
     emitter.emit(elements)
     with code.loop(0, counter["extent"], 1) as loop:
         emitter.enter_loop(counter, loop.counter)
         order = emitter.prepare(elements, leaves)
-        loaded = [memory.load(code, state, loop.counter, row) for state in states]
+        loaded = [memory.load(code, v, loop.counter, row) for v in variables]
         with emitter.at_pair(leaves, loaded, order, row, col):
-            for state, element in zip(states, elements, strict=True):
+            for variable, element in zip(variables, elements, strict=True):
                 operand = emitter.operand(element, row, col, True)
-                memory.store(code, operand, state, loop.counter, row)
+                memory.store(code, operand, variable, loop.counter, row)
         emitter.leave_loop(counter)

@@ -46,6 +46,6 @@ def scans_of(roots: Iterable[Value]) -> list[Value]:
 
 def in_memory(nest: Nest) -> Iterator[Value]:
     """What each row has memory for: states that are vectors, and scans."""
-    yield from (state for state in nest.states if state.dim > 1)
+    yield from (s.variable for s in nest.states if s.variable.dim > 1)
     others = topological(nest.results, known=set(nest.pair_values))
     yield from (value for value in (*nest.pair_values, *others) if value.op == "scan")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 from redcomp.ir import (
+    Carried,
     Kernel,
     Kind,
     Nest,
@@ -32,7 +32,7 @@ from redcomp.target import Context
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """One reduced output and what carries it; states, totals and others correspond."""
+    """One reduced output and what carries it, one of each for a state."""
 
     output: Output
     row: Reduction
@@ -53,32 +53,17 @@ def accumulate(kernel: Kernel, context: Context) -> Nest:
     )
     tile = variable("tile", "tile", 0, Type(accumulator))
     slots = list(_slots(kernel, accumulator, use_fast_math))
-    steps = [slot.row.step(slot.states, slot.output.value, columns) for slot in slots]
-    merges = [_merges(slot, tile) for slot in slots]
-    joins = [_joins(slot) for slot in slots]
-    guards = tuple(guard for slot in slots for guard in _guards(slot))
-    adjusts = [_adjusts(slot, columns) for slot in slots] if guards else []
-    read = set(topological(chain.from_iterable((*adjusts, *steps, *merges))))
+    can_split = all(slot.row.merge is not None for slot in slots)
+    states = tuple(s for slot in slots for s in _carried(slot, columns, tile, can_split))
+    read = set(topological(v for s in states for v in (s.adjust, s.step, s.merge)))
     own = set(kernel.params)
     numbers = (v for v in (*columns, tile) if v in read and v not in own)
     return Nest(
-        (*kernel.params, *numbers),
-        _all(slot.states for slot in slots),
-        tuple(spec.first(dtype) for slot in slots for spec in slot.specs),
-        _all(slot.totals for slot in slots),
-        _all(slot.others for slot in slots),
-        _all(_starts(slot) for slot in slots),
-        guards,
-        _all(adjusts),
-        _all(steps),
-        _all(merges),
-        _all(made for made in joins if made) if all(joins) else (),
-        _all(_results(slot) for slot in slots),
+        params=(*kernel.params, *numbers),
+        states=states,
+        guards=tuple(guard for slot in slots for guard in _guards(slot)),
+        results=tuple(result for slot in slots for result in _results(slot)),
     )
-
-
-def _all(groups: Iterator[tuple[Value, ...]] | list[tuple[Value, ...]]) -> tuple[Value, ...]:
-    return tuple(chain.from_iterable(groups))
 
 
 def _known(kernel: Kernel, number: Value) -> Value:
@@ -108,6 +93,22 @@ def _variables(name: str, first: int, types: list[Type]) -> tuple[Value, ...]:
     )
 
 
+def _carried(slot: _Slot, columns: Columns, tile: Value, can_split: bool) -> tuple[Carried, ...]:
+    """The states of an output."""
+    row, value = slot.row, slot.output.value
+    return Carried.several(
+        states=slot.states,
+        initial=[spec.first(value.dtype) for spec in slot.specs],
+        totals=slot.totals,
+        others=slot.others,
+        starts=_starts(slot),
+        adjusts=() if row.adjust is None else row.adjust(slot.states, value, columns),
+        steps=row.step(slot.states, value, columns),
+        merges=_merges(slot, tile),
+        joins=row.merge(slot.totals, slot.others) if can_split and row.merge else (),
+    )
+
+
 def _starts(slot: _Slot) -> tuple[Value, ...]:
     """Neutral states, or what the tiles before have come to."""
     return tuple(
@@ -127,18 +128,9 @@ def _merges(slot: _Slot, tile: Value) -> tuple[Value, ...]:
     return wide if slot.row.merge is None else slot.row.merge(slot.totals, wide)
 
 
-def _joins(slot: _Slot) -> tuple[Value, ...]:
-    return () if slot.row.merge is None else slot.row.merge(slot.totals, slot.others)
-
-
 def _guards(slot: _Slot) -> tuple[Value, ...]:
     guard = slot.row.guard
     return () if guard is None else (guard(slot.states, slot.output.value),)
-
-
-def _adjusts(slot: _Slot, columns: Columns) -> tuple[Value, ...]:
-    adjust = slot.row.adjust
-    return slot.states if adjust is None else adjust(slot.states, slot.output.value, columns)
 
 
 def _results(slot: _Slot) -> tuple[Value, ...]:

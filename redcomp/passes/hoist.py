@@ -51,8 +51,7 @@ def hoist(nest: Nest, context: Context) -> Nest:
     made = replace(
         nest,
         guards=tuple(done[guard] for guard in nest.guards),
-        adjusts=tuple(done[adjust] for adjust in nest.adjusts),
-        steps=tuple(done[step] for step in nest.steps),
+        states=tuple(replace(s, adjust=done[s.adjust], step=done[s.step]) for s in nest.states),
         uniform=tuple(hoister.hoisted["uniform"]),
         rows=tuple(hoister.hoisted["row"]),
         columns=tuple(hoister.hoisted["column"]),

@@ -9,7 +9,9 @@ parts of which no two have a state in common.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from redcomp.ir import Nest, Value, from_elements, leaves_of, topological
@@ -35,7 +37,7 @@ class Part:
     @property
     def carried(self) -> int:
         """States that are in registers."""
-        return sum(state.dim == 1 for state in self.nest.states)
+        return sum(state.variable.dim == 1 for state in self.nest.states)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def _grouped(nest: Nest, units: list[_Unit], most: int) -> list[_Unit]:
     for unit in units:
         last = groups[-1] if groups else None
         together = last.states | unit.states if last else unit.states
-        if last and sum(nest.states[n].dim == 1 for n in together) <= most:
+        if last and sum(nest.states[n].variable.dim == 1 for n in together) <= most:
             groups[-1] = _Unit(together, last.elements + unit.elements)
         else:
             groups.append(unit)
@@ -126,15 +128,15 @@ class _Needs:
     """Which states a value needs, and the states that these need in turn; sets are bit masks."""
 
     def __init__(self, nest: Nest) -> None:
-        groups = (nest.states, nest.totals, nest.others)
-        numbers = {v: n for group in groups for n, v in enumerate(group)}
+        states = enumerate(nest.states)
+        numbers = {v: n for n, s in states for v in (s.variable, s.total, s.other)}
         self.made_from = leaves_of(nest.values, numbers)
         self.guards = [self.made_from[guard] for guard in nest.guards]
-        rules = (nest.starts, nest.adjusts, nest.steps, nest.merges, nest.joins)
-        self.direct = [0] * len(nest.states)
-        for rule in rules:
-            for n, value in enumerate(rule):
-                self.direct[n] |= self.made_from[value]
+        self.direct = [self._union(state.computed) for state in nest.states]
+
+    def _union(self, values: Iterable[Value]) -> int:
+        """What any of the values is made from."""
+        return functools.reduce(operator.or_, [self.made_from[value] for value in values])
 
     def of(self, value: Value) -> frozenset[int]:
         """The states that must be carried for a value of totals."""
@@ -191,25 +193,10 @@ def _part(nest: Nest, group: _Unit) -> Part:
 
 def _with_states(nest: Nest, kept: list[int]) -> Nest:
     """The nest of some of the states."""
-
-    def chosen(values: tuple[Value, ...]) -> tuple[Value, ...]:
-        return tuple(values[n] for n in kept) if values else ()
-
-    own = {nest.states[n] for n in kept}
+    states = tuple(nest.states[n] for n in kept)
+    own = {state.variable for state in states}
     guards = tuple(g for g in nest.guards if any(v in own for v in topological([g])))
-    return replace(
-        nest,
-        states=chosen(nest.states),
-        initial=tuple(nest.initial[n] for n in kept),
-        totals=chosen(nest.totals),
-        others=chosen(nest.others),
-        starts=chosen(nest.starts),
-        guards=guards,
-        adjusts=chosen(nest.adjusts) if guards else (),
-        steps=chosen(nest.steps),
-        merges=chosen(nest.merges),
-        joins=chosen(nest.joins),
-    )
+    return replace(nest, states=states, guards=guards)
 
 
 def _runs(elements: list[_Element]) -> Iterator[list[_Element]]:

@@ -9,14 +9,14 @@ computed in both.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar
 
 from redcomp import ir
 from redcomp.errors import CompilerError, SizeError
-from redcomp.ir import Nest, Value, component, from_elements, vector_map
+from redcomp.ir import Carried, Nest, Value, component, from_elements, vector_map
 from redcomp.limits import check_cells, check_states, check_values
 from redcomp.ops.access import Position, Reader
 from redcomp.ops.table import OPERATIONS
@@ -93,47 +93,15 @@ def written_out_by(nest: Nest, unrolling: Unrolling) -> Nest:
     A state or total of a few components becomes as many scalar ones.  Raises SizeError where that
     takes too many components.
     """
-    limits = tuple(
-        unrolling.lists if step is state else unrolling.states
-        for state, step in zip(nest.states, nest.steps, strict=True)
-    )
-    longest = max(unrolling.states, unrolling.lists)
-    # Totals and others correspond to the states.
-    groups = ("states", "totals", "others")
-    carried = {name: _split(getattr(nest, name), limits) for name in groups}
-    parts = {k: v for parts in carried.values() for k, v in parts.items()}
-    scalarizer = _Scalarizer(parts, unrolling.operands, unrolling.scans)
-
-    def components(values: tuple[Value, ...]) -> tuple[Value, ...]:
-        """Of one value for each state, or of none."""
-        parts = (scalarizer.components(v, most) for v, most in zip(values, limits, strict=False))
-        return tuple(chain.from_iterable(parts))
-
-    def following(values: tuple[Value, ...]) -> tuple[Value, ...]:
-        """As `components`, but a state that stays as it is remains itself."""
-        parts = (
-            carried["states"][v] if v is state else scalarizer.components(v, most)
-            for v, state, most in zip(values, nest.states, limits, strict=False)
-        )
-        return tuple(chain.from_iterable(parts))
-
-    initial = (
-        (number,) * len(parts)
-        for number, parts in zip(nest.initial, carried["states"].values(), strict=True)
-    )
+    divided = list(_divided(nest.states, unrolling))
+    carried = {old: made for state in divided for old, made in state.variables.items()}
+    scalarizer = _Scalarizer(carried, unrolling.operands, unrolling.scans)
     guards = (scalarizer.components(guard, unrolling.states) for guard in nest.guards)
+    longest = max(unrolling.states, unrolling.lists)
     return replace(
         nest,
-        states=_flat(carried["states"]),
-        totals=_flat(carried["totals"]),
-        others=_flat(carried["others"]),
-        initial=tuple(chain.from_iterable(initial)),
-        starts=components(nest.starts),
+        states=tuple(chain.from_iterable(state.scalarized(scalarizer) for state in divided)),
         guards=tuple(chain.from_iterable(guards)),
-        adjusts=following(nest.adjusts),
-        steps=following(nest.steps),
-        merges=components(nest.merges),
-        joins=components(nest.joins),
         results=tuple(scalarizer.vector(result, longest) for result in nest.results),
     )
 
@@ -141,27 +109,60 @@ def written_out_by(nest: Nest, unrolling: Unrolling) -> Nest:
 def shortest_vector(nest: Nest) -> float:
     """Components of the shortest vector that `scalarize` left; infinitely many if there is none."""
     counters = (value["extent"] for value in nest.values if value.op == "index")
-    states = (state.dim for state in nest.states if state.dim > 1)
+    states = (s.variable.dim for s in nest.states if s.variable.dim > 1)
     return min(chain(counters, states), default=math.inf)
 
 
-def _flat(parts: Mapping[Value, tuple[Value, ...]]) -> tuple[Value, ...]:
-    return tuple(chain.from_iterable(parts.values()))
+@dataclass(frozen=True, slots=True)
+class _Divided:
+    """A state, and what each of its variables becomes: as many scalars, or one long vector."""
 
+    whole: Carried
+    variables: dict[Value, tuple[Value, ...]]
 
-def _split(variables: tuple[Value, ...], limits: tuple[int, ...]) -> dict[Value, tuple[Value, ...]]:
-    """What each variable becomes: scalars, or one long vector; numbered anew."""
-    made: dict[Value, tuple[Value, ...]] = {}
-    count = 0
-    for old, most in zip(variables, limits, strict=True):
-        parts = old.dim if old.dim <= most else 1
-        type_ = ir.Type(old.dtype, old.dim // parts)
-        stem = old["name"].rstrip("0123456789")
-        made[old] = tuple(
-            ir.variable(f"{stem}{count + n}", old["kind"], count + n, type_) for n in range(parts)
+    def scalarized(self, scalarizer: _Scalarizer) -> tuple[Carried, ...]:
+        """The states that it becomes."""
+        whole = self.whole
+        variables = self.variables[whole.variable]
+        most = whole.variable.dim if len(variables) == whole.variable.dim else 1
+
+        def components(value: Value) -> tuple[Value, ...]:
+            return scalarizer.components(value, most)
+
+        def following(value: Value) -> tuple[Value, ...]:
+            """A state that stays as it is remains itself."""
+            return variables if value is whole.variable else components(value)
+
+        return Carried.several(
+            states=variables,
+            initial=[whole.initial] * len(variables),
+            totals=self.variables[whole.total],
+            others=self.variables[whole.other],
+            starts=components(whole.start),
+            adjusts=following(whole.adjust),
+            steps=following(whole.step),
+            merges=components(whole.merge),
+            joins=() if whole.join is None else components(whole.join),
         )
-        count += parts
-    return made
+
+
+def _divided(states: Iterable[Carried], unrolling: Unrolling) -> Iterator[_Divided]:
+    """The states, and their variables divided as the unrolling says; numbered anew."""
+    first = 0
+    for state in states:
+        most = unrolling.lists if state.step is state.variable else unrolling.states
+        count = state.variable.dim if state.variable.dim <= most else 1
+        olds = (state.variable, state.total, state.other)
+        yield _Divided(state, {old: tuple(_parts(old, first, count)) for old in olds})
+        first += count
+
+
+def _parts(old: Value, first: int, count: int) -> Iterator[Value]:
+    """So many variables in place of one."""
+    type_ = ir.Type(old.dtype, old.dim // count)
+    stem = old["name"].rstrip("0123456789")
+    for n in range(first, first + count):
+        yield ir.variable(f"{stem}{n}", old["kind"], n, type_)
 
 
 class _Scalarizer:

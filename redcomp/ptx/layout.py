@@ -41,14 +41,15 @@ class Layout:
         self.columns = record_of([*self.copied, *numbers, *made])
         self.staged = record_of(self.staging)
         self.width = _padded(self.columns.width, schedule.cols, self.size)
-        self.totals, self.others = Record.of(nest.totals), Record.of(nest.others)
+        self.totals = Record.of(state.total for state in nest.states)
+        self.others = Record.of(state.other for state in nest.states)
         self.states = Record.of(in_memory(nest))
-        self.total_size = SIZES[nest.totals[0].dtype]
+        self.total_size = SIZES[nest.accumulator]
         self.tile_bytes = schedule.tile * self.width * self.size
         self.staged_bytes = schedule.tile * self.staged.width * self.size
         self.partial_bytes = schedule.block_rows * self.totals.width * self.total_size
         words = schedule.rows * self.totals.width * self.total_size // 4
-        is_few = all(total.dim == 1 for total in nest.totals) and words <= _TOTAL_REGISTERS
+        is_few = all(state.total.dim == 1 for state in nest.states) and words <= _TOTAL_REGISTERS
         self.keeps_totals = is_few
         self.states_offset = 0 if is_few else _aligned(self.partial_bytes)
         states_bytes = schedule.block_rows * self.states.width * self.size

@@ -160,7 +160,8 @@ class _Costs:
     def __init__(self, nest: Nest, dtype: str, target: Target) -> None:
         self.nest, self.dtype, self.words = nest, dtype, SIZES[dtype] // 4
         free = free_indices(nest.pair_values)
-        values = list(topological((*nest.guards, *nest.steps)))
+        steps = [state.step for state in nest.states]
+        values = list(topological((*nest.guards, *steps)))
         operations = [v for v in values if v.op not in STRUCTURAL and v.dependence == I_BIT | J_BIT]
         self.folds = [v for v in values if v.op == "fold" and v.dependence == I_BIT | J_BIT]
 
@@ -187,18 +188,19 @@ class _Costs:
         of_row = sum(v.dependence == I_BIT for v in kept)
         self.of_row = self.words * (self._carried() + of_row)
         self.of_column = self.words * _components(nest, *_OF_COLUMNS)
-        used = {arg for step in nest.steps for arg in step.args if not arg.is_constant}
+        used = {arg for step in steps for arg in step.args if not arg.is_constant}
         self.late_columns = self.words * sum(v.dependence == J_BIT for v in used)
         self.held = self.words * sum(
             v.dependence == I_BIT | J_BIT and v.op != "variable" for v in used
         )
-        rare = topological(nest.adjusts, known=set(values))
+        rare = topological([state.adjust for state in nest.states], known=set(values))
         self.adjustment = sum(v.op not in STRUCTURAL for v in rare)
 
     def _carried(self) -> int:
         """Scalar states, and copies of those that the next values of others are made from."""
-        adjusts = self.nest.adjusts
-        numbers = {s: n for n, s in enumerate(self.nest.states) if s.dim == 1}
+        adjusts = [state.adjust for state in self.nest.states]
+        variables = enumerate(state.variable for state in self.nest.states)
+        numbers = {variable: n for n, variable in variables if variable.dim == 1}
         made_from = leaves_of(adjusts, numbers)
         read = 0
         for n, adjust in enumerate(adjusts):
@@ -210,7 +212,7 @@ class _Costs:
         if scans_of(self.nest.pairs):  # the components are in memory, for one pair of each thread
             yield 1, 1
             return
-        is_wide = any(state.dim > 1 for state in self.nest.states)
+        is_wide = any(state.variable.dim > 1 for state in self.nest.states)
         all_rows = (1,) if few_rows or is_wide else ROWS
         all_columns = COLUMNS_OF_FOLDS if self.folds else COLUMNS
         found = [b for b in itertools.product(all_rows, all_columns) if self._fits(*b)]

@@ -61,7 +61,7 @@ def ptx_module(
         run = _RunKernel(planned, outputs, dtype, target, spelling, number)
         _check_limits(run)
         kernels: list[tuple[str, _Kernel]] = [(RUN, run)]
-        if planned.part.nest.joins:
+        if planned.part.nest.can_split:
             kernels.append((JOIN, _JoinKernel(planned, outputs, dtype, target, spelling)))
         texts.append(run.tile.globals())
         for stem, kernel in kernels:
@@ -83,7 +83,7 @@ def _launch(kernel: KernelParts) -> Launch:
         tile=schedule.tile,
         partial_bytes=layout.partial_bytes,
         workspace_bytes=layout.workspace_bytes,
-        can_split=bool(kernel.nest.joins),
+        can_split=kernel.nest.can_split,
     )
 
 
@@ -275,8 +275,9 @@ class _RunKernel(_Kernel):
                 operands = [emitter.operand(h.definition, row, 0, True) for row in rows]
                 emitter.bind(h.variable, operands)
         self.step.read_rows()
-        for total, initial in zip(nest.totals, nest.initial, strict=True):
-            self._fill(total, emitter.operand(constant(initial, total.dtype), 0, 0, True))
+        for state in nest.states:
+            initial = constant(state.initial, nest.accumulator)
+            self._fill(state.total, emitter.operand(initial, 0, 0, True))
 
     def _copy_long_rows(self) -> None:
         """Copy long vectors of rows to where neighbouring threads find theirs side by side."""
@@ -369,13 +370,13 @@ class _RunKernel(_Kernel):
         is_whole = code.value(f"icmp slt i64 {task.partial}, 0")
         with code.when(is_whole):
             self.finish(task, self.totals)
-        if not self.nest.joins:
+        if not self.nest.can_split:
             return
         is_partial = code.value(f"xor i1 {is_whole}, true")
         with code.when(is_partial):
             target = self.partial(self.layout.totals, task.partial)
-            for total in self.nest.totals:
-                self._copy_total(total, target)
+            for state in self.nest.states:
+                self._copy_total(state.total, target)
 
     def _copy_total(self, total: Value, target: ThreadMemory) -> None:
         def copy(position: int | str) -> None:
@@ -424,6 +425,6 @@ class _JoinKernel(_Kernel):
             self.emitter(load),
             self.nest.joins,
             lambda n, position, operand: totals.store(
-                code, operand, self.nest.totals[n], position, row
+                code, operand, self.nest.states[n].total, position, row
             ),
         )

@@ -62,9 +62,10 @@ class _Pair:
     def __init__(self, nest: Nest, limits: Multiprocessor) -> None:
         self.limits = limits
         self.guards = frozenset(nest.guards)
-        self.values = list(topological((*nest.guards, *nest.steps)))
+        ends = (*nest.guards, *[state.step for state in nest.states])
+        self.values = list(topological(ends))
         self.differing = _differing(nest)
-        self.uses = Counter((*nest.guards, *nest.steps))
+        self.uses = Counter(ends)
         self.extremes: set[Value] = set()
         self.choices: set[Value] = set()
         self.signs = Counter(v.args[0] for v in self.values if _asks_sign(v))
@@ -178,7 +179,7 @@ def _differing(nest: Nest) -> set[Value]:
     States do if what they are made from does: the number of columns so far is the same for all
     rows.
     """
-    known = dict.fromkeys(nest.states, 0)
+    known = dict.fromkeys((state.variable for state in nest.states), 0)
     while True:
         found: dict[Value, int] = {}
         for value in topological(nest.pairs):
@@ -187,9 +188,8 @@ def _differing(nest: Nest) -> set[Value]:
                 own |= found[arg]
             found[value] = own
         made = dict(known)
-        for ends in (nest.adjusts, nest.steps):
-            for state, end in zip(nest.states, ends, strict=False):
-                made[state] |= found[end]
+        for state in nest.states:
+            made[state.variable] |= found[state.adjust] | found[state.step]
         if made == known:
             return {value for value, bits in found.items() if bits == I_BIT | J_BIT}
         known = made

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any, NoReturn, TypeVar, cast
+from typing import NoReturn, TypeVar, cast
 
 from redcomp.ir import (
     BINDERS,
     KIND_BITS,
     Block,
+    Carried,
     Hoisted,
     Interner,
     Kernel,
@@ -75,16 +76,32 @@ def parse_nest(text: str) -> Nest:
     initial = builder.items(op, "initial", float)
     free = len(params) - sum(count[part] for part in (*NEST_CARRIED, *NEST_HOISTED))
     needed = sum(count[part] for part in (*NEST_COMPUTED, *NEST_HOISTED))
-    if free < 0 or needed != len(roots) or len(initial) != count["states"]:
+    if free < 0 or needed != len(roots):
         builder.fail(op, "the parts do not add up to the arguments and the yielded values")
+    if not _is_complete(count, len(initial)):
+        builder.fail(op, "the states do not all have the same parts")
     own, *given = _split(params, free, *(count[p] for p in (*NEST_CARRIED, *NEST_HOISTED)))
     made = _split(roots, *(count[p] for p in (*NEST_COMPUTED, *NEST_HOISTED)))
-    groups: dict[str, Any] = dict(zip(NEST_CARRIED, given, strict=False))
-    groups |= dict(zip(NEST_COMPUTED, made, strict=False))
+    lists = dict(zip(NEST_CARRIED, given, strict=False))
+    lists |= dict(zip(NEST_COMPUTED, made, strict=False))
     size = len(NEST_HOISTED)
-    for part, variables, values in zip(NEST_HOISTED, given[-size:], made[-size:], strict=True):
-        groups[part] = tuple(map(Hoisted, variables, values))
-    return Nest(params=own, initial=initial, **groups)
+    hoisted = {
+        part: tuple(map(Hoisted, variables, values))
+        for part, variables, values in zip(NEST_HOISTED, given[-size:], made[-size:], strict=True)
+    }
+    guards, results = lists.pop("guards"), lists.pop("results")
+    states = Carried.several(initial=initial, **lists)
+    return Nest(params=own, states=states, guards=guards, results=results, **hoisted)
+
+
+def _is_complete(count: Mapping[str, int], initial: int) -> bool:
+    """Whether there is one of each part for each state; joins, and without guards adjusts, lack."""
+    states = count["states"]
+    always = (count[part] for part in ("totals", "others", "starts", "steps", "merges"))
+    adjusts = states if count["guards"] else 0
+    return {initial, *always} == {states} and (
+        count["adjusts"] == adjusts and count["joins"] in (0, states)
+    )
 
 
 def _split(values: Sequence[Value], *sizes: int) -> list[tuple[Value, ...]]:

@@ -61,14 +61,26 @@ def print_nest(nest: Nest) -> str:
     Its arguments are the parameters, what the loops carry, and the hoisted variables; it yields
     what the loops compute, and the hoisted definitions.
     """
-    carried, computed, moved = (
-        [getattr(nest, part) for part in parts]
-        for parts in (NEST_CARRIED, NEST_COMPUTED, NEST_HOISTED)
-    )
+    states = nest.states
+    carried: list[Sequence[Value]] = [
+        [s.variable for s in states],
+        [s.total for s in states],
+        [s.other for s in states],
+    ]
+    computed: list[Sequence[Value]] = [
+        [s.start for s in states],
+        nest.guards,
+        [s.adjust for s in states] if nest.guards else (),
+        [s.step for s in states],
+        [s.merge for s in states],
+        nest.joins,
+        nest.results,
+    ]
+    moved = [nest.uniform, nest.rows, nest.columns]
     hoisted = [h for group in moved for h in group]
     params = (*nest.params, *chain(*carried), *(h.variable for h in hoisted))
     roots = (*chain(*computed), *(h.definition for h in hoisted))
-    initial = ", ".join(number_text(x, "f64").split()[0] for x in nest.initial)
+    initial = ", ".join(number_text(x, "f64").split()[0] for x in [s.initial for s in states])
     lists = [("initial", f"array<f64: {initial}>" if initial else "array<f64>")]
     names = (*NEST_CARRIED, *NEST_COMPUTED, *NEST_HOISTED)
     for name, group in zip(names, (*carried, *computed, *moved), strict=True):

@@ -165,30 +165,29 @@ def run_nest(nest: Nest, arrays: Mapping[str, Array], columns: int, tile: int) -
     for hoisted in nest.uniform + nest.rows + nest.columns:
         (known[hoisted.variable["name"]],) = interpret([hoisted.definition], known)
     by_column = {v["name"] for v in variables_of(nest.roots) if v["kind"] == "j"}
-    totals = _start(nest.totals, nest.initial)
+    totals = {s.total["name"]: _filled(s.total, s.initial) for s in nest.states}
+
+    def interpreted(name: str, part: str, given: Mapping[str, Array]) -> dict[str, Array]:
+        """What a part of each state is, under the names that it is known by."""
+        found = interpret([getattr(state, part) for state in nest.states], given)
+        names = [getattr(state, name)["name"] for state in nest.states]
+        return dict(zip(names, found, strict=True))
+
     for first in range(0, columns, tile):
-        states = _named(nest.states, interpret(nest.starts, totals))
+        states = interpreted("variable", "start", totals)
         for column in range(first, min(first + tile, columns)):
             pair = {
                 name: array[:, column : column + 1] if name in by_column else array
                 for name, array in known.items()
             }
-            if nest.guards:
-                states = _named(nest.states, interpret(nest.adjusts, {**pair, **states}))
-            states = _named(nest.states, interpret(nest.steps, {**pair, **states}))
-        totals = _named(nest.totals, interpret(nest.merges, {**totals, **states}))
+            states = interpreted("variable", "adjust", {**pair, **states})
+            states = interpreted("variable", "step", {**pair, **states})
+        totals = interpreted("total", "merge", {**totals, **states})
     return interpret(nest.results, {**known, **totals})
 
 
-def _start(values: Sequence[Value], initial: Sequence[float]) -> dict[str, Array]:
-    return {
-        value["name"]: np.full((1, 1, value.dim), number, value.type.numpy)
-        for value, number in zip(values, initial, strict=True)
-    }
-
-
-def _named(values: Sequence[Value], arrays: Sequence[Array]) -> dict[str, Array]:
-    return {value["name"]: array for value, array in zip(values, arrays, strict=True)}
+def _filled(variable: Value, number: float) -> Array:
+    return np.full((1, 1, variable.dim), number, variable.type.numpy)
 
 
 def expanded(value: Value) -> Value:

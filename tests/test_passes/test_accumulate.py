@@ -73,17 +73,18 @@ def test_each_component_has_a_state_up_to_the_limit_of_unrolling() -> None:
     nest = written_out_by(
         accumulate(Kernel((y,), (Output(y * 2.0), Output(y))), EXACT), Unrolling()
     )
-    assert len(nest.states) == len(nest.steps) == 2 * UNROLLED
-    assert {state.dim for state in nest.states} == {1}
-    assert [state["position"] for state in nest.states] == list(range(2 * UNROLLED))
+    assert len(nest.states) == 2 * UNROLLED
+    assert {state.variable.dim for state in nest.states} == {1}
+    assert [state.variable["position"] for state in nest.states] == list(range(2 * UNROLLED))
 
 
 def test_long_results_have_vector_states() -> None:
     y = variable("y", "j", 0, Type("f32", LONG))
     nest = written_out_by(accumulate(Kernel((y,), (Output(y * 2.0),)), EXACT), Unrolling())
-    assert [state.type for state in nest.states] == [Type("f32", LONG)]
-    assert [total.type for total in nest.totals] == [Type("f64", LONG)]
-    assert [step.op for step in nest.steps + nest.merges + nest.results] == ["map"] * 3
+    (state,) = nest.states
+    assert state.variable.type == Type("f32", LONG)
+    assert state.total.type == Type("f64", LONG)
+    assert [value.op for value in (state.step, state.merge, *nest.results)] == ["map"] * 3
 
 
 def test_accumulator_of_the_datas_dtype_needs_no_conversion() -> None:

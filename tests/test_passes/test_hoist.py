@@ -20,7 +20,9 @@ from redcomp.verify import verify
 UNROLLED = Unrolling().operands
 LONG = UNROLLED + 4
 CARRIED = "state0 state f32, total0 total f32, other0 total f32"
-PARTS = dict.fromkeys(("states", "totals", "others", "steps", "merges", "joins", "results"), 1)
+PARTS = dict.fromkeys(
+    ("states", "totals", "others", "starts", "steps", "merges", "joins", "results"), 1
+)
 
 
 def test_each_part_goes_to_where_it_changes() -> None:
@@ -36,7 +38,7 @@ def test_each_part_goes_to_where_it_changes() -> None:
         %6 = "arith.addf"(%total0, %state0) : (f32, f32) -> f32
         %7 = "arith.addf"(%total0, %other0) : (f32, f32) -> f32
         """,
-        "%5: f32, %6: f32, %7: f32, %total0: f32",
+        "%total0: f32, %5: f32, %6: f32, %7: f32, %total0: f32",
         [0.0],
         **PARTS,
     )
@@ -53,7 +55,7 @@ def test_each_part_goes_to_where_it_changes() -> None:
         %6 = "redcomp.exp"(%x) : (f32) -> f32
         %7 = "redcomp.exp"(%y) : (f32) -> f32
         """,
-        "%2: f32, %3: f32, %4: f32, %total0: f32, %5: f32, %6: f32, %7: f32",
+        "%total0: f32, %2: f32, %3: f32, %4: f32, %total0: f32, %5: f32, %6: f32, %7: f32",
         [0.0],
         **PARTS,
         uniform=1,
@@ -97,8 +99,8 @@ def test_value_with_two_users_is_hoisted_once() -> None:
 def test_value_of_the_column_alone_is_the_whole_summand() -> None:
     nest = hoisted(apply("exp", Y), X, Y)
     assert [h.definition.op for h in nest.columns] == ["exp"]
-    (step,) = nest.steps
-    assert [arg["kind"] for arg in step.args] == ["state", "j"]
+    (state,) = nest.states
+    assert [arg["kind"] for arg in state.step.args] == ["state", "j"]
 
 
 def test_element_of_a_loop_becomes_a_vector() -> None:
@@ -155,5 +157,5 @@ def test_what_is_left_in_the_pair_loop_varies_with_the_pair(kernel: Kernel) -> N
         EXACT,
     )
     raw = ("variable", "constant", "component")
-    for value in topological(nest.steps):
+    for value in topological([state.step for state in nest.states]):
         assert value.op in raw or value.dependence == I_BIT | J_BIT

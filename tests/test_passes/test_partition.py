@@ -96,7 +96,7 @@ def test_a_list_is_not_divided() -> None:
     assert [[place.result for place in part.places] for part in parts] == [[0, 1], [2, 3]]
     for part in parts:
         assert len(part.nest.guards) == 1
-        assert len(part.nest.adjusts) == len(part.nest.states)
+        assert all(state.adjust is not state.variable for state in part.nest.states)
 
 
 def test_places_are_computed_with_their_values() -> None:

@@ -38,7 +38,7 @@ LONG = UNROLLED + 4
 
 def scalar_kernel(kernel: Kernel) -> Kernel:
     """The kernel on scalars: its values are scalarized as if they were a nest's results."""
-    nest = Nest(kernel.params, *((),) * 10, results=kernel.roots)
+    nest = Nest(kernel.params, states=(), guards=(), results=kernel.roots)
     made = written_out_by(nest, Unrolling()).results
     done = dict(zip(kernel.roots, made, strict=True))
     return kernel.map_roots(lambda root: done[root])

@@ -22,15 +22,15 @@ class Layout:
         hoisted_columns = (h.variable for h in nest.columns)
         self.columns = Record.of([*self.raw_columns, *self.numbers, *hoisted_columns])
         self.pairs = Record.of(variables_of(nest.pair_variables, *PAIR_KINDS))
-        self.totals = Record.of(nest.totals)
-        self.others = Record.of(nest.others)
+        self.totals = Record.of(state.total for state in nest.states)
+        self.others = Record.of(state.other for state in nest.states)
         self.states = Record.of(in_memory(nest))
         self.result_inputs = Record.of(variables_of(nest.results, *ROW_KINDS))
         self.result_bytes = max(result.dim * SIZES[result.dtype] for result in nest.results)
         self.loops = loops_of(nest)
         waiting = (len(pending_entries(loop)) for loop in self.loops)
         self.pending_entries = max(waiting) if schedule.pending else 0
-        self.total_bytes = self.totals.width * schedule.lanes * SIZES[nest.totals[0].dtype]
+        self.total_bytes = self.totals.width * schedule.lanes * SIZES[nest.accumulator]
         self._lay_out(schedule, SIZES[dtype])
 
     def _lay_out(self, schedule: Schedule, size: int) -> None:

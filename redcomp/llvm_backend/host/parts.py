@@ -64,7 +64,7 @@ class HostParts:
         self.layout = Layout(nest, dtype, schedule)
         self.free = free_indices(nest.values)
         self.lanes, self.size, self.scalar = schedule.lanes, SIZES[dtype], LLVM_TYPES[dtype]
-        self.accumulator = nest.totals[0].dtype
+        self.accumulator = nest.accumulator
         self.declarations: dict[str, str] = {}
 
     def function(self, name: str, parameters: str, code: Code, linkage: str = "internal ") -> str:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from redcomp.ir import (
     I_BIT,
+    Carried,
     Nest,
     Type,
     Value,
@@ -108,9 +109,9 @@ class Pending:
         """flush(states, pending)."""
         code, parts = Code(), self.parts
         memory = parts.lanes_at(parts.layout.states, "%states")
-        nest, entries, used = self._with_entries_of_lanes()
+        states, entries, used = self._with_entries_of_lanes()
         load = by_kind(state=lambda v, k, row, col: memory.load(code, v, k, row))
-        free = free_indices(nest.adjusts)
+        free = free_indices([state.adjust for state in states])
         emitter = Emitter(code, parts.target, self.lanes, free, load, lane_bit=I_BIT)
         vector = f"<{self.lanes} x i64>"
         counts = code.load(vector, self._counts(code, "%pending"), 8)
@@ -125,15 +126,15 @@ class Pending:
                 kept = code.load(self._vector(entry), place, parts.size)
                 emitter.bind(entry, [kept])
             emitter.bind(used, [is_used])
-            for counter, together in by_counter(nest.adjusts).items():
-                adjust_vectors(emitter, memory, nest, counter, together)
+            for counter, together in by_counter(states, lambda s: s.adjust).items():
+                adjust_vectors(emitter, memory, counter, together)
             emitter.leave()
         self._forget(code, "%pending")
         parameters = "ptr noalias %states, ptr noalias %pending"
         return parts.function(f"{FLUSH}{self.number}", parameters, code)
 
-    def _with_entries_of_lanes(self) -> tuple[Nest, list[Value], Value]:
-        """The adjustments as functions of entries that all differ from lane to lane.
+    def _with_entries_of_lanes(self) -> tuple[list[Carried], list[Value], Value]:
+        """The states, their adjustments as functions of entries that all differ from lane to lane.
 
         They are made in the lanes that use a slot, as the last value says.
         """
@@ -141,14 +142,15 @@ class Pending:
             variable(f"entry{n}", "i", n, entry.type) for n, entry in enumerate(self.entries)
         ]
         done = dict(zip(self.entries, entries, strict=True))
-        for value in topological(self.nest.adjusts, known=tuple(done)):
+        for value in topological([s.adjust for s in self.nest.states], known=tuple(done)):
             done[value] = value.with_args(tuple(done[arg] for arg in value.args))
         used = variable("used", "i", len(entries), Type("i1"))
-        adjusts = []
-        for adjust, state in zip(self.nest.adjusts, self.nest.states, strict=True):
-            element, counter = done[adjust].args
-            adjusts.append(vector_map(select(used, element, component(state, counter)), counter))
-        return replace(self.nest, adjusts=tuple(adjusts)), entries, used
+        states = []
+        for state in self.nest.states:
+            element, counter = done[state.adjust].args
+            chosen = select(used, element, component(state.variable, counter))
+            states.append(replace(state, adjust=vector_map(chosen, counter)))
+        return states, entries, used
 
     def _forget(self, code: Code, memory: str) -> None:
         """Set the counts to zero."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Container
 from dataclasses import dataclass
 
@@ -85,9 +84,9 @@ def loops_of(nest: Nest) -> tuple[Nest, ...]:
     """
 
     def weight(n: int) -> int:
-        is_adjusted = bool(nest.adjusts) and nest.adjusts[n] is not nest.states[n]
-        in_memory = nest.states[n].dim > 1
-        return (_WEIGHT_IN_MEMORY if in_memory else 1) * (_WEIGHT_ADJUSTED if is_adjusted else 1)
+        state = nest.states[n]
+        in_memory = _WEIGHT_IN_MEMORY if state.variable.dim > 1 else 1
+        return in_memory * (1 if state.adjust is state.variable else _WEIGHT_ADJUSTED)
 
     return independent(nest, _MOST_WEIGHT, weight)
 
@@ -100,7 +99,8 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
         blocks = [_block(loop, target, few_rows) for loop in loops]
         rows, cols = map(min, zip(*blocks, strict=True))
     lanes = target.lanes(dtype)
-    row_bytes = lanes * (_width(nest, "i") * SIZES[dtype] + sum(t.dim for t in nest.totals) * 8)
+    totals = sum(state.total.dim for state in nest.states)
+    row_bytes = lanes * (_width(nest, "i") * SIZES[dtype] + totals * 8)
     chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
     chunk = max(rows, chunk - chunk % rows)
     pending = _PENDING if any(map(pending_entries, loops)) else 0
@@ -114,9 +114,7 @@ def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
     operations = sum(value.op not in STRUCTURAL for value in values)
     folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
     scans = any(value.op == "scan" for value in values)
-    stepped = [
-        state for state, step in zip(nest.states, nest.steps, strict=True) if step is not state
-    ]
+    stepped = [state for state in nest.states if state.step is not state.variable]
 
     def fits(block: tuple[int, int]) -> bool:
         rows, cols = block
@@ -133,7 +131,7 @@ def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
         blocks = _SCAN_BLOCKS[-1:] if few_rows else _SCAN_BLOCKS
     elif not stepped:
         blocks = _LIST_BLOCKS
-    elif any(state.dim > 1 for state in nest.states):
+    elif any(state.variable.dim > 1 for state in nest.states):
         blocks = _VECTOR_STATE_BLOCKS
     elif folds:
         blocks = _LOOP_BLOCKS_OF_A_ROW if few_rows else _LOOP_BLOCKS
@@ -150,10 +148,10 @@ def pending_entries(nest: Nest) -> list[Value]:
     Then they can wait.  Truth values are made again from what they compare, and so is what follows
     from the other entries.
     """
-    elements = [adjust.args[0] for adjust in nest.adjusts if adjust.op == "map"]
-    if len(elements) < len(nest.states) or any(map(operator.is_not, nest.steps, nest.states)):
+    states = {state.variable for state in nest.states}
+    if any(s.adjust.op != "map" or s.step is not s.variable for s in nest.states):
         return []
-    states = set(nest.states)
+    elements = [state.adjust.args[0] for state in nest.states]
     waiting, found = read_in_loops(elements), dict[Value, None]()
     while waiting:
         value = waiting.pop()

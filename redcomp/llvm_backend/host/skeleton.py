@@ -250,7 +250,7 @@ class _Skeleton(HostParts):
                 self.emitter(code, load, I_BIT),
                 self.nest.joins,
                 lambda n, position, operand: totals.store(
-                    code, operand, self.nest.totals[n], position
+                    code, operand, self.nest.states[n].total, position
                 ),
             )
 
@@ -352,13 +352,13 @@ class _Skeleton(HostParts):
             offset = code.integer("mul", block.counter, self.layout.total_bytes)
             totals = self.total_lanes(self.layout.totals, code.at(pointer, "i8", offset))
             emitter = self.emitter(code, by_kind(), I_BIT)
-            starts = zip(self.nest.totals, self.nest.initial, strict=True)
             # Equal ones that lie side by side are one run; NaN is equal to itself as a text.
-            for _, run in itertools.groupby(starts, key=lambda start: str(start[1])):
-                (first, initial), *others = run
-                value = emitter.operand(constant(initial, self.accumulator), 0, 0, True)
-                with code.loop(0, first.dim + sum(other.dim for other, _ in others), 1) as loop:
-                    totals.store(code, value, first, loop.counter)
+            for _, run in itertools.groupby(self.nest.states, lambda s: str(s.initial)):
+                alike = list(run)
+                initial = constant(alike[0].initial, self.accumulator)
+                value = emitter.operand(initial, 0, 0, True)
+                with code.loop(0, sum(state.total.dim for state in alike), 1) as loop:
+                    totals.store(code, value, alike[0].total, loop.counter)
 
     def _join_task(self, code: Code, task: _Task) -> None:
         """Join the partials of one chunk of rows and store its results."""

@@ -1,0 +1,283 @@
+"""Programs made of values: blocks, kernels, and the nests of loops that kernels become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import starmap
+from typing import Protocol, TypeVar
+
+from redcomp.concurrency import cached_property
+from redcomp.ir.graphs import Listing, listing, rewrite, topological
+from redcomp.ir.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A straight-line program: what it reads and what it yields."""
+
+    params: tuple[Value, ...]
+    outs: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One reduced value of a kernel: `scale(i) * reduce_j value(i, j)`, the scale free of j.
+
+    `count` is how many columns a reduction keeps that keeps several, such as `kmin`.
+    """
+
+    value: Value
+    reduction: str = "sum"
+    scale: Value | None = None
+    count: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A reduction over j of a block's outputs, for each i: all that a formula asks for."""
+
+    params: tuple[Value, ...]
+    outputs: tuple[Output, ...]
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        """Every value that the kernel needs: the reduced values, then the scales."""
+        scales = tuple(o.scale for o in self.outputs if o.scale is not None)
+        return tuple(o.value for o in self.outputs) + scales
+
+    @cached_property
+    def values(self) -> Listing:
+        """All values that the roots reach."""
+        return listing(self.roots)
+
+    def with_params(self, params: tuple[Value, ...]) -> Kernel:
+        """The kernel with other parameters."""
+        return replace(self, params=params)
+
+    def map_roots(self, function: Callable[[Value], Value]) -> Kernel:
+        """The kernel with each root replaced."""
+        outputs = tuple(
+            replace(
+                o,
+                value=function(o.value),
+                scale=None if o.scale is None else function(o.scale),
+            )
+            for o in self.outputs
+        )
+        return Kernel(self.params, outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Hoisted:
+    """A value computed outside the pair loop, and the variable by which the loop knows it."""
+
+    variable: Value
+    definition: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A state of the reduction, which the loops carry from pair to pair and from tile to tile.
+
+    Three variables stand for it, and `initial` is the number that its total starts from:
+
+    variable  the state, while the columns of a tile are reduced
+    total     what the tiles so far have come to, in the accumulator's dtype
+    other     what the next part of the columns has come to, where they are split
+
+    Each of the others is a value, made from the variables of all states:
+
+    start     once a tile: the state before its first pair, from the totals
+    adjust    once a pair, before the step: the state after a rare adjustment, from the states and
+              the pair; the variable itself if it is never adjusted (see `Nest.guards`)
+    step      once a pair: the next state, from the states and the pair; the variable itself if
+              only adjustments change it
+    merge     once a tile: the next total, from the totals and the states
+    join      once a split: the next total, from the totals and the others; None, for all states of
+              a nest, if its columns cannot be split
+    """
+
+    variable: Value
+    initial: float
+    total: Value
+    other: Value
+    start: Value
+    adjust: Value
+    step: Value
+    merge: Value
+    join: Value | None
+
+    @classmethod
+    def several(
+        cls,
+        *,
+        states: Sequence[Value],
+        initial: Sequence[float],
+        totals: Sequence[Value],
+        others: Sequence[Value],
+        starts: Sequence[Value],
+        adjusts: Sequence[Value],
+        steps: Sequence[Value],
+        merges: Sequence[Value],
+        joins: Sequence[Value],
+    ) -> tuple[Carried, ...]:
+        """As many states as the lists have items.
+
+        `adjusts` is empty if none is adjusted, `joins` if the columns cannot be split.
+        """
+        changed = adjusts or states, steps, merges, joins or (None,) * len(states)
+        parts = zip(states, initial, totals, others, starts, *changed, strict=True)
+        return tuple(starmap(cls, parts))
+
+    @property
+    def computed(self) -> tuple[Value, ...]:
+        """All values of the state."""
+        values = (self.start, self.adjust, self.step, self.merge)
+        return values if self.join is None else (*values, self.join)
+
+    def map(self, function: Callable[[Value], Value]) -> Carried:
+        """The state with each value replaced."""
+        return Carried(
+            variable=self.variable,
+            initial=self.initial,
+            total=self.total,
+            other=self.other,
+            start=function(self.start),
+            adjust=function(self.adjust),
+            step=function(self.step),
+            merge=function(self.merge),
+            join=None if self.join is None else function(self.join),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Nest:
+    """A kernel as the loops that compute it; every part is a straight-line program.
+
+    once a call     `uniform`, the values that depend on parameters only
+    once a row i    `rows`
+    once a column j `columns`
+    once a pair     `guards`, truth values of the states and the pair: adjusting the states changes
+                    nothing in a row where none of them holds.  Without guards, no state is adjusted
+    once a row      `results`, from the totals of the states
+
+    When the values of a state are computed is said at `Carried`.
+    """
+
+    params: tuple[Value, ...]
+    states: tuple[Carried, ...]
+    guards: tuple[Value, ...]
+    results: tuple[Value, ...]
+    uniform: tuple[Hoisted, ...] = ()
+    rows: tuple[Hoisted, ...] = ()
+    columns: tuple[Hoisted, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the reduced values."""
+        return next(s.variable.dtype for s in self.states if s.variable.type.is_float)
+
+    @property
+    def accumulator(self) -> str:
+        """The dtype of the totals."""
+        return self.states[0].total.dtype
+
+    @property
+    def pairs(self) -> tuple[Value, ...]:
+        """What is computed for each pair."""
+        adjusts, steps = [s.adjust for s in self.states], [s.step for s in self.states]
+        return (*self.guards, *adjusts, *steps)
+
+    @property
+    def joins(self) -> tuple[Value, ...]:
+        """The joins of the states; none if the columns cannot be split."""
+        return tuple(s.join for s in self.states if s.join is not None)
+
+    @property
+    def can_split(self) -> bool:
+        """Whether parts of the columns can be reduced apart and joined."""
+        return bool(self.joins)
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        starts, merges = [s.start for s in self.states], [s.merge for s in self.states]
+        hoisted = [h.definition for h in self.uniform + self.rows + self.columns]
+        return (*starts, *self.pairs, *merges, *self.joins, *self.results, *hoisted)
+
+    @cached_property
+    def values(self) -> Listing:
+        """All values that the roots reach."""
+        return listing(self.roots)
+
+    @cached_property
+    def pair_values(self) -> Listing:
+        """All values that `pairs` reach."""
+        return listing(self.pairs)
+
+    @cached_property
+    def pair_variables(self) -> Listing:
+        """All variables that `pairs` reach."""
+        return Listing(value for value in self.pair_values if value.op == "variable")
+
+    def with_params(self, params: tuple[Value, ...]) -> Nest:
+        """The nest with other parameters."""
+        return replace(self, params=params)
+
+    def map_roots(self, function: Callable[[Value], Value]) -> Nest:
+        """The nest with each root replaced."""
+
+        def moved(group: tuple[Hoisted, ...]) -> tuple[Hoisted, ...]:
+            return tuple(Hoisted(h.variable, function(h.definition)) for h in group)
+
+        return replace(
+            self,
+            states=tuple(state.map(function) for state in self.states),
+            guards=tuple(map(function, self.guards)),
+            results=tuple(map(function, self.results)),
+            uniform=moved(self.uniform),
+            rows=moved(self.rows),
+            columns=moved(self.columns),
+        )
+
+
+class Program(Protocol):
+    """What a pass rewrites: a kernel, or the nest of loops that it has become."""
+
+    @property
+    def params(self) -> tuple[Value, ...]: ...
+
+    @property
+    def roots(self) -> tuple[Value, ...]: ...
+
+    @property
+    def values(self) -> Listing: ...
+
+    def with_params(self: P, params: tuple[Value, ...]) -> P: ...
+
+    def map_roots(self: P, function: Callable[[Value], Value]) -> P: ...
+
+
+P = TypeVar("P", bound=Program)
+
+
+def rewrite_program(program: P, rule: Callable[[Value], Value]) -> P:
+    """`rewrite` over all roots of a program."""
+    return with_roots(program, rewrite(program.values, rule))
+
+
+def with_roots(program: P, done: Mapping[Value, Value]) -> P:
+    """The program with each root replaced; itself, which knows its values, if none changes."""
+    if all(done[root] is root for root in program.roots):
+        return program
+    return program.map_roots(done.__getitem__)
+
+
+def replace_variables(kernel: Kernel, replacements: Mapping[Value, Value]) -> Kernel:
+    """The kernel with variables replaced; dependence sets follow."""
+    done: dict[Value, Value] = dict(replacements)
+    for value in topological((*kernel.params, *kernel.roots), known=replacements):
+        # `with_args` recomputes the dependence set from the new arguments.
+        done[value] = value.with_args(tuple(done[arg] for arg in value.args))
+    moved = kernel.map_roots(done.__getitem__)
+    return Kernel(tuple(done[v] for v in kernel.params), moved.outputs)
