@@ -237,6 +237,7 @@ OPERATIONS: Mapping[str, _T] = {
     "Step": lambda f: 1 - (f < 0).to(f),
     "ReLU": lambda f: torch.where(f < 0, 0.0, f),
     "Floor": lambda f: f.detach().floor(),
+    "Trunc": lambda f: f.detach().trunc(),
     "Round": _round,
     "Minimum": _minimum,
     "Maximum": _maximum,

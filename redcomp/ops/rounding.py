@@ -8,7 +8,7 @@ import numpy as np
 
 from redcomp.ir import compare, select
 from redcomp.ops.expansions import logarithm, rounding
-from redcomp.ops.expansions.shared import at_least
+from redcomp.ops.expansions.shared import at_least, copy_sign, magnitude
 from redcomp.ops.mathematics import function_row
 from redcomp.ops.primitives import floor_by_rounding
 from redcomp.ops.table import Domain, Operation, apply, register
@@ -84,6 +84,21 @@ register(
         fallback=floor_by_rounding,
         domain=SIGNED,
         gradient="0",
+    ),
+    function_row(
+        "trunc",
+        "Trunc",
+        "f without its fraction: the nearest integer that is not farther from 0",
+        np.trunc,
+        partials=(None,),
+        mlir=("math.trunc", ""),
+        llvm=("llvm.trunc", ""),
+        needs="rounding",
+        unit="rounding",
+        fallback=lambda f: copy_sign(apply("floor", magnitude(f)), f),
+        domain=SIGNED,
+        gradient="0",
+        differs="new",
     ),
     function_row(
         "round",
