@@ -29,6 +29,7 @@ register(
         llvm=("llvm.fabs", ""),
         unit="operand",
         gradient="0 at 0",
+        is_homogeneous=True,
     ),
     function_row(
         "sign",
@@ -54,6 +55,7 @@ register(
         lambda f: np.where(f < 0, 0, f).astype(f.dtype),
         selection=lambda f: at_least(f, 0.0),
         gradient="1 at 0",
+        is_homogeneous=True,
     ),
     Operation(
         "mantissa",
@@ -122,6 +124,7 @@ register(
         domain=PAIR,
         gradient="that of f where f = g",
         differs="new",
+        is_homogeneous=True,
     ),
     function_row(
         "maximum",
@@ -134,6 +137,7 @@ register(
         domain=PAIR,
         gradient="that of f where f = g",
         differs="new",
+        is_homogeneous=True,
     ),
     function_row(
         "clamp",
