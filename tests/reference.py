@@ -116,6 +116,14 @@ _cbrt = _with_derivatives(
     lambda f: torch.from_numpy(np.cbrt(f.numpy(force=True))), lambda f: 1 / (3 * _cbrt(f) ** 2)
 )
 _softplus = _with_derivatives(lambda f: torch.logaddexp(f, torch.zeros_like(f)), torch.sigmoid)
+_log_cosh = _with_derivatives(
+    lambda f: torch.where(
+        f.abs() < 1,
+        torch.log1p(f.sinh() ** 2) / 2,
+        f.abs() + torch.log1p(torch.exp(-2 * f.abs())) - math.log(2),
+    ),
+    torch.tanh,
+)
 _atan2 = _with_derivatives(
     torch.atan2, lambda f, g: g / (f * f + g * g), lambda f, g: -f / (f * f + g * g)
 )
@@ -223,6 +231,7 @@ OPERATIONS: Mapping[str, _T] = {
     "Tanh": torch.tanh,
     "Sinh": torch.sinh,
     "Cosh": torch.cosh,
+    "LogCosh": _log_cosh,
     "Erf": torch.erf,
     "Erfc": torch.erfc,
     "Sin": torch.sin,
@@ -237,6 +246,7 @@ OPERATIONS: Mapping[str, _T] = {
     "Step": lambda f: 1 - (f < 0).to(f),
     "ReLU": lambda f: torch.where(f < 0, 0.0, f),
     "Floor": lambda f: f.detach().floor(),
+    "Trunc": lambda f: f.detach().trunc(),
     "Round": _round,
     "Minimum": _minimum,
     "Maximum": _maximum,

@@ -105,6 +105,8 @@ def vector_row(
     moves: Literal["", "all", "some"] = "",
     selection: Callable[..., Value] | None = None,
     typing: Typing = ALIKE,
+    is_polynomial: bool = False,
+    integers: Literal["", "same"] = "",
 ) -> Operation:
     return Operation(
         name,
@@ -122,6 +124,8 @@ def vector_row(
         selection=selection,
         domain=domain or Domain(VECTOR.intervals * arity),
         typing=typing,
+        is_polynomial=is_polynomial,
+        integers=integers,
         ulp=8.0,
         gradient=gradient,
         differs=differs,

@@ -53,6 +53,7 @@ register(
         lambda a, b: _chosen(a > b, a, b),
         selection=lambda a, b: select(compare("ogt", a, b), a, b),
         domain=PAIR,
+        is_homogeneous=True,
     ),
     Operation(
         "less_of",
@@ -61,6 +62,7 @@ register(
         lambda a, b: _chosen(a < b, a, b),
         selection=lambda a, b: select(compare("olt", a, b), a, b),
         domain=PAIR,
+        is_homogeneous=True,
     ),
     Operation(
         "add",
@@ -74,6 +76,8 @@ register(
         llvm=("fadd", "add"),
         unit="arithmetic",
         domain=PAIR,
+        is_polynomial=True,
+        integers="same",
     ),
     Operation(
         "subtract",
@@ -87,6 +91,8 @@ register(
         llvm=("fsub", "sub"),
         unit="arithmetic",
         domain=PAIR,
+        is_polynomial=True,
+        integers="same",
     ),
     Operation(
         "excess",
@@ -109,6 +115,8 @@ register(
         llvm=("fmul", "mul"),
         unit="arithmetic",
         domain=PAIR,
+        is_polynomial=True,
+        integers="same",
     ),
     Operation(
         "divide",
@@ -135,6 +143,8 @@ register(
         mlir=("arith.negf", ""),
         llvm=("fneg", ""),
         unit="operand",
+        is_polynomial=True,
+        integers=lambda dtype, f: f * -1,
     ),
     Operation(
         "inverse",
@@ -156,6 +166,7 @@ register(
         "Arithmetic",
         partials=(lambda f, out: 2.0 * f,),
         expand=lambda f: f * f,
+        is_polynomial=True,
     ),
     Operation(
         "pow",
@@ -221,7 +232,7 @@ register(
 )
 
 
-def _truth(name: str, spelling: str, predicate: str, symbol: str) -> Operation:
+def _truth(name: str, spelling: str, predicate: str, integer: str, symbol: str) -> Operation:
     function = PREDICATES[predicate]
     return Operation(
         name,
@@ -231,16 +242,17 @@ def _truth(name: str, spelling: str, predicate: str, symbol: str) -> Operation:
         spelling,
         "Comparison and selection",
         selection=lambda f, g: indicator(compare(predicate, f, g), f.dtype),
+        integers=lambda dtype, f, g: indicator(compare(integer, f, g), dtype),
         domain=PAIR,
         gradient="0",
     )
 
 
 register(
-    _truth("equal", "Equal", "oeq", "="),
-    _truth("not_equal", "NotEqual", "une", "!="),
-    _truth("less_than", "LessThan", "olt", "<"),
-    _truth("less_or_equal", "LessOrEqual", "ole", "<="),
+    _truth("equal", "Equal", "oeq", "eq", "="),
+    _truth("not_equal", "NotEqual", "une", "ne", "!="),
+    _truth("less_than", "LessThan", "olt", "slt", "<"),
+    _truth("less_or_equal", "LessOrEqual", "ole", "sle", "<="),
     Operation(
         "if_else",
         3,

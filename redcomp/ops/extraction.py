@@ -116,6 +116,7 @@ register(
         ("m",),
         differs="a negative m is an error (KeOps reads past the vector)",
         moves="some",
+        integers="same",
     ),
     vector_row(
         "elem_t",
@@ -140,6 +141,7 @@ register(
         lambda e, value: (apply("extract_t", e, start=value["start"], n=value.args[0].dim),),
         ("start", "length"),
         moves="some",
+        integers="same",
     ),
     vector_row(
         "extract_t",
@@ -167,6 +169,7 @@ register(
         ),
         domain=VECTORS,
         moves="all",
+        integers="same",
     ),
     vector_row(
         "reverse",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp.ir import Value, compare, constant, select
+from redcomp.ir import Value, compare, constant, fma, select
 from redcomp.ops.expansions import (
     error_function,
     exponential,
@@ -21,6 +21,7 @@ from redcomp.ops.expansions import (
     powers,
     trigonometric,
 )
+from redcomp.ops.expansions.shared import LN2, magnitude, polynomial
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0, -1.5, 1.5))
@@ -76,6 +77,21 @@ def _powf_exponent_rule(f: Value, g: Value, out: Value) -> Value:
 
 def _expand_xlogx(f: Value) -> Value:
     return select(compare("oeq", f, 0.0), 0.0, f * apply("log", f))
+
+
+def _log_cosh(f: Array) -> Array:
+    near_0 = np.log1p(np.square(np.sinh(f))) / 2
+    return np.where(np.abs(f) < 1, near_0, np.logaddexp(f, -f) - math.log(2.0))
+
+
+def _expand_log_cosh(f: Value) -> Value:
+    a, z = magnitude(f), f * f
+    # Near 0, from cosh(f)**2 = 1 + sinh(f)**2; elsewhere cosh(f) = exp(a) (1 + exp(-2 a)) / 2.
+    rest = (a * z) * polynomial(z, exponential.SINH[f.dtype])  # sinh(a) - a
+    near_0 = 0.5 * apply("log1p", fma(a, a, rest * (a + a + rest)))
+    high, low = LN2[f.dtype]
+    large = (a - high) + (apply("softplus", -2.0 * a) - low)
+    return select(compare("olt", a, 0.8), near_0, large)
 
 
 # Exponentials and logarithms.
@@ -249,6 +265,17 @@ register(
         expand=exponential.cosh,
         exact=lambda m, f: m.cosh(f),
         ulp=4.0,
+        differs="new",
+    ),
+    function_row(
+        "log_cosh",
+        "LogCosh",
+        "logarithm of Cosh(f); accurate near 0, without overflow",
+        _in_doubles(_log_cosh),
+        partials=(lambda f, out: apply("tanh", f),),
+        expand=_expand_log_cosh,
+        exact=lambda m, f: m.log1p(m.sinh(f) ** 2) / 2,
+        ulp=3.0,
         differs="new",
     ),
     function_row(

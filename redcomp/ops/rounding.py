@@ -8,7 +8,7 @@ import numpy as np
 
 from redcomp.ir import compare, select
 from redcomp.ops.expansions import logarithm, rounding
-from redcomp.ops.expansions.shared import at_least
+from redcomp.ops.expansions.shared import at_least, copy_sign, magnitude
 from redcomp.ops.mathematics import function_row
 from redcomp.ops.primitives import floor_by_rounding
 from redcomp.ops.table import Domain, Operation, apply, register
@@ -29,6 +29,7 @@ register(
         llvm=("llvm.fabs", ""),
         unit="operand",
         gradient="0 at 0",
+        is_homogeneous=True,
     ),
     function_row(
         "sign",
@@ -54,6 +55,7 @@ register(
         lambda f: np.where(f < 0, 0, f).astype(f.dtype),
         selection=lambda f: at_least(f, 0.0),
         gradient="1 at 0",
+        is_homogeneous=True,
     ),
     Operation(
         "mantissa",
@@ -86,6 +88,21 @@ register(
         gradient="0",
     ),
     function_row(
+        "trunc",
+        "Trunc",
+        "f without its fraction: the nearest integer that is not farther from 0",
+        np.trunc,
+        partials=(None,),
+        mlir=("math.trunc", ""),
+        llvm=("llvm.trunc", ""),
+        needs="rounding",
+        unit="rounding",
+        fallback=lambda f: copy_sign(apply("floor", magnitude(f)), f),
+        domain=SIGNED,
+        gradient="0",
+        differs="new",
+    ),
+    function_row(
         "round",
         "Round",
         "f rounded to d decimal digits (d may be negative), halves away from 0",
@@ -107,6 +124,7 @@ register(
         domain=PAIR,
         gradient="that of f where f = g",
         differs="new",
+        is_homogeneous=True,
     ),
     function_row(
         "maximum",
@@ -119,6 +137,7 @@ register(
         domain=PAIR,
         gradient="that of f where f = g",
         differs="new",
+        is_homogeneous=True,
     ),
     function_row(
         "clamp",

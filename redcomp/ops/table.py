@@ -124,6 +124,10 @@ class Operation:
     selection   instead of partials, for operations that only choose among their operands and
                 constants: the choice in terms of `select` (operands to value), whose derivative is
                 theirs; it need not be right where an operand is NaN
+    is_polynomial   whether it makes numbers of numbers, unless it overflows
+    is_homogeneous  whether op(k f, k g) is k op(f, g) for all k >= 0
+    integers    what it is of operands that are all integers: the "same" operation, or (the dtype of
+                the kernel's floats, operands...) to the value; "" if they become floats first
     expand      scalar elementwise operations: rewritten with simpler operations (operands to
                 value), by default the selection; None for a primitive, which back ends emit
     fallback    likewise, for a primitive that some targets cannot emit
@@ -167,6 +171,9 @@ class Operation:
     pullback: Callable[[Value, Value], tuple[Value | None, ...]] | None = None
     moves: Literal["", "all", "some"] = ""
     selection: Callable[..., Value] | None = None
+    is_polynomial: bool = False
+    is_homogeneous: bool = False
+    integers: Literal["", "same"] | Callable[..., Value] = ""
     expand: Callable[..., Value] | None = None
     fallback: Callable[..., Value] | None = None
     variants: Mapping[str, Callable[..., Value]] = field(default_factory=dict)

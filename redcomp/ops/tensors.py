@@ -312,6 +312,7 @@ register(
         pullback=_pullback,
         domain=PAIR,
         ulp=8.0,
+        is_polynomial=True,
     ),
     _special_case(
         "MatVecMult",

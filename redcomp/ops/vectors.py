@@ -87,6 +87,7 @@ register(
         _scalprod_element,
         _scalprod_pullback,
         domain=VECTORS,
+        is_polynomial=True,
     ),
 )
 

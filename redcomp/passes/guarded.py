@@ -122,21 +122,6 @@ class Support(NamedTuple):
     rest: Value | None
 
 
-# With the operations that only move components, what makes numbers of numbers, unless it overflows.
-_POLYNOMIAL = frozenset(
-    {
-        "variable",
-        "constant",
-        "broadcast",
-        "add",
-        "subtract",
-        "multiply",
-        "negate",
-        "square",
-        "scalprod",
-        "tensordot",
-    }
-)
 # The operands of which each makes the result zero where it is zero.
 _FACTORS = {"multiply": (0, 1), "divide": (0,), "negate": (0,), "broadcast": (0,)}
 
@@ -175,7 +160,9 @@ class Supports:
         """Whether a value is a number wherever arguments are."""
         for part in topological([value], known=self._polynomials):
             row = OPERATIONS.get(part.op)
-            is_one = part.op in _POLYNOMIAL or (row is not None and bool(row.moves))
+            is_one = part.op in ("variable", "constant", "broadcast") or (
+                row is not None and (row.is_polynomial or bool(row.moves))
+            )
             of_those = all(self._polynomials[arg] for arg in part.args)
             self._polynomials[part] = is_one and of_those
         return self._polynomials[value]

@@ -37,6 +37,7 @@ from redcomp.ir import (
     free_indices,
     with_roots,
 )
+from redcomp.ops.table import OPERATIONS
 from redcomp.passes.expand import emits
 from redcomp.passes.origin import moved
 from redcomp.passes.pipeline import compiler_pass
@@ -44,8 +45,7 @@ from redcomp.target import Context
 
 _PAIR = I_BIT | J_BIT
 _PRODUCTS = frozenset({"multiply", "divide", "negate"})
-# op(k * a, k * b) = k * op(a, b) for k >= 0.
-_HOMOGENEOUS = frozenset({"abs", "relu", "maximum", "minimum", "greater_of", "less_of"})
+_HOMOGENEOUS = frozenset(row.name for row in OPERATIONS.values() if row.is_homogeneous)
 
 _Operands = tuple[Value, Value]
 

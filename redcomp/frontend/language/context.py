@@ -12,7 +12,7 @@ from redcomp.errors import FormulaError
 from redcomp.frontend.language.aliases import spell
 from redcomp.frontend.language.exact import rounded
 from redcomp.frontend.language.formula import Node
-from redcomp.frontend.language.integers import EXACT, apply_exactly, fits
+from redcomp.frontend.language.integers import apply_exactly, fits, is_exact
 from redcomp.frontend.language.scope import Scope
 from redcomp.ir import INTEGER_OF_WIDTH, Attribute, Kind, Type, Value, constant, convert
 from redcomp.limits import MAX_DIM, MAX_INTEGER, MAX_OPERATIONS
@@ -56,7 +56,7 @@ class FormulaContext:
     def operands(self, op: str, operands: Sequence[Operand]) -> tuple[Value, ...]:
         """The operands of an operation: integers if it is exact and they all are, else floats."""
         known = any(isinstance(operand.item, Value) for operand in operands)
-        exact = [self.exact(operand) for operand in operands] if known and op in EXACT else []
+        exact = [self.exact(operand) for operand in operands] if known and is_exact(op) else []
         integers = tuple(value for value in exact if value is not None)
         if integers and len(integers) == len(operands):
             return integers
@@ -90,7 +90,7 @@ class FormulaContext:
     ) -> Value:
         """The operation on the operands; dimensions that do not fit fail at the node."""
         try:
-            if op in EXACT and not operands[0].type.is_float:
+            if is_exact(op) and not operands[0].type.is_float:
                 value = apply_exactly(op, operands, attrs, self.dtype)
             else:
                 value = apply(op, *operands, **attrs)

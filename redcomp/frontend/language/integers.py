@@ -1,4 +1,4 @@
-"""Integers in formulas: the operations that compute with them exactly.
+"""Integers in formulas: some operations compute with them exactly, as their rows say.
 
 Every other operation gets them converted to the kernel's dtype.  Arithmetic wraps around.
 """
@@ -7,18 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES, Attribute, Value, compare, indicator
-from redcomp.ops.table import apply, broadcast_dim
+from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES, Attribute, Value
+from redcomp.ops.table import OPERATIONS, apply, broadcast_dim
 
-_PREDICATES: Mapping[str, str] = {
-    "equal": "eq",
-    "not_equal": "ne",
-    "less_than": "slt",
-    "less_or_equal": "sle",
-}
-EXACT = frozenset(
-    {"add", "subtract", "multiply", "negate", "elem", "extract", "concat", *_PREDICATES}
-)
+
+def is_exact(op: str) -> bool:
+    """Whether the operation computes with integers exactly."""
+    return bool(OPERATIONS[op].integers)
 
 
 def fits(number: int, dtype: str) -> bool:
@@ -30,10 +25,9 @@ def fits(number: int, dtype: str) -> bool:
 def apply_exactly(
     op: str, operands: tuple[Value, ...], attrs: Mapping[str, Attribute], dtype: str
 ) -> Value:
-    """One of the `EXACT` operations on integers; truth values are floats of the kernel's dtype."""
-    if op in _PREDICATES:
+    """An exact operation on integers; truth values are floats of the kernel's dtype."""
+    rule = OPERATIONS[op].integers
+    if callable(rule):
         broadcast_dim(*(operand.dim for operand in operands))
-        return indicator(compare(_PREDICATES[op], *operands), dtype)
-    if op == "negate":
-        return operands[0] * -1
+        return rule(dtype, *operands)
     return apply(op, *operands, **attrs)
