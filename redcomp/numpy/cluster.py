@@ -27,7 +27,7 @@ def _float_dtype(x: _Array) -> np.dtype[Any]:
 
 class _Clusters(shared.Clusters[_Array]):
     xp = np
-    array_type = np.ndarray
+    array_type: ClassVar[type[Any]] = np.ndarray
     truth: ClassVar[object] = np.dtype(np.bool_)
 
     def is_real(self, a: _Array) -> bool:

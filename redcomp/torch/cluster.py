@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -29,7 +29,7 @@ def _float_dtype(x: _Tensor) -> torch.dtype:
 
 class _Clusters(shared.Clusters[_Tensor]):
     xp = torch
-    array_type = torch.Tensor
+    array_type: ClassVar[type[Any]] = torch.Tensor
     truth: ClassVar[object] = torch.bool
 
     def is_real(self, a: _Tensor) -> bool:
