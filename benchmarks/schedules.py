@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from redcomp.compile import HostLowering
+from redcomp.backends.host import HostLowering
 from redcomp.frontend.reductions import derivatives
 from redcomp.numpy import Genred
 from redcomp.runtime.tasks import whole
@@ -69,7 +69,8 @@ def written_out(arguments: argparse.Namespace, most: int) -> HostLowering:
     """The compilation with vectors of at most so many components written out."""
     lowering = lowered(arguments)
     unrolling = dict.fromkeys(("f32", "f64"), (Unrolling(most, most),))
-    lowering.target = dataclasses.replace(lowering.target, unrolling=unrolling)
+    target = dataclasses.replace(lowering.target, unrolling=unrolling)
+    lowering.context = dataclasses.replace(lowering.context, target=target)
     return lowering
 
 

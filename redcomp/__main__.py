@@ -14,13 +14,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from redcomp.compile import PASSES, Options, context_of, run_passes
+from redcomp.compile import context_of
 from redcomp.errors import ArgumentError, RedcompError
 from redcomp.frontend.reductions.genred import DTYPES
 from redcomp.ir import Kernel, Nest
 from redcomp.numpy import Genred
 from redcomp.ops.reductions import USUAL_SPELLINGS
+from redcomp.passes.pipeline import PASSES, parse_pipeline, run_pipeline
 from redcomp.ptx.targets import CAPABILITIES
+from redcomp.target import Options
 from redcomp.text import TextError, parse_kernel, parse_nest, print_program
 from redcomp.text.spelling import NEST
 from redcomp.text.syntax import Reader
@@ -72,27 +74,25 @@ def show(options: argparse.Namespace) -> str:
 
 
 def find_stage(wanted: str, stages: Mapping[str, str]) -> str:
-    """The full name of a stage: "09-simplify" of "simplify", the last one of several."""
-    if wanted in stages:
-        return wanted
-    for name in reversed(list(stages)):
-        if wanted == short_name(name):
+    """The full name of a stage: "llvm.4x2.ll" of "llvm"."""
+    for name in stages:
+        if wanted in (name, short_name(name)):
             return name
     known = ", ".join(dict.fromkeys(map(short_name, stages)))
     raise ArgumentError(f"unknown stage {wanted!r}; known ones: {known}, all")
 
 
 def short_name(stage: str) -> str:
-    """A stage's name without its number and its file suffix: "llvm" of "21-llvm.4x2.ll"."""
-    return stage.partition("-")[2].partition(".")[0]
+    """A stage's name without its schedule and its file suffix: "llvm" of "llvm.4x2.ll"."""
+    return stage.partition(".")[0]
 
 
 def opt(options: argparse.Namespace) -> str:
     """A kernel or a nest after some passes."""
     text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8")
     context = context_of(options.target, Options(use_fast_math=options.fast_math))
-    names = tuple(name.strip() for name in options.passes.split(",") if name.strip())
-    return print_program(run_passes(parse_program(text), names, context))
+    steps = parse_pipeline(options.passes)
+    return print_program(run_pipeline(steps, parse_program(text), context))
 
 
 def parse_program(text: str) -> Kernel | Nest:
@@ -133,7 +133,9 @@ def _add_opt(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=opt)
     parser.add_argument("file", metavar="FILE", help="a file, or - for standard input")
     known = ", ".join(PASSES)
-    parser.add_argument("-p", "--passes", default="", help=f"separated by commas, of {known}")
+    options = "with options as in scalarize{states=4}"
+    about = f"separated by commas, {options}, of {known}".replace("%", "%%")
+    parser.add_argument("-p", "--passes", default="", help=about)
     _add_common(parser)
 
 

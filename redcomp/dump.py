@@ -16,6 +16,8 @@ from redcomp.verify import verify
 
 # In bytes.
 LONGEST_STAGE = 2**28
+# The file that has the names of the stages of the latest compilation, in their order.
+INDEX = "index.txt"
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | COMMON_FLAGS
 
 
@@ -26,6 +28,7 @@ class Dumper:
         self.name, self.level = name, level
         self.dump, self.override = dump, override
         self.last = ""
+        self.written: list[str] = []  # the names of stages that have been dumped, in order
 
     @classmethod
     def from_settings(cls, kernel: Kernel, variant: str) -> Dumper:
@@ -59,6 +62,8 @@ class Dumper:
         text = text if edited is None else edited
         if self.dump:
             _write(self.dump, self.name, stage, text)
+            self.written = [name for name in self.written if name != stage] + [stage]
+            _write(self.dump, self.name, INDEX, "\n".join(self.written) + "\n")
         return text
 
     def edited(self, stage: str) -> str | None:

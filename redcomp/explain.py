@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from redcomp.compile import GpuLowering, HostLowering
+from redcomp.backends.gpu import GpuLowering
+from redcomp.backends.host import HostLowering
 from redcomp.ir import Block, Value, topological
 from redcomp.text import print_block
 

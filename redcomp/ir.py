@@ -74,6 +74,8 @@ NUMPY_DTYPES: Mapping[str, type[np.generic]] = {
     "index": np.int64,
 }
 INTEGER_OF_WIDTH: Mapping[str, str] = {"f32": "i32", "f64": "i64"}
+# Bits of what stands for a number.
+WIDTHS: Mapping[str, int] = {"i1": 1, "i32": 32, "f32": 32, "i64": 64, "f64": 64}
 # Bytes in memory.
 SIZES: Mapping[str, int] = {"f32": 4, "f64": 8, "i32": 4, "i64": 8}
 

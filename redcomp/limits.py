@@ -7,6 +7,8 @@ array) are where that machine is described.
 
 from __future__ import annotations
 
+from redcomp.errors import SizeError
+
 # -- the text of a formula or an alias -------------------------------------------------------------
 
 MAX_CHARACTERS = 100_000
@@ -61,3 +63,33 @@ MAX_LIST = 1024
 MAX_COUNT = 4096
 # Axes of an argument, those of a batch included: NumPy broadcasts no more.
 MAX_AXES = 32
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+def check_values(count: int) -> None:
+    """Raise SizeError if a program has too many values."""
+    _check(count, MAX_VALUES, "values and components")
+
+
+def check_states(count: int) -> None:
+    """Raise SizeError if a nest has too many states."""
+    _check(count, MAX_STATES, "sums and lists for each row")
+
+
+def check_cells(count: int) -> None:
+    """Raise SizeError if recurrences fill tables of too many cells."""
+    _check(count, MAX_CELLS, "cells of tables for each row")
+
+
+def check_lines(text: str) -> None:
+    """Raise SizeError if a module is too long."""
+    _check(text.count("\n"), MAX_LINES, "lines of LLVM")
+
+
+def _check(count: int, most: int, what: str) -> None:
+    if count > most:
+        raise SizeError(
+            f"takes {count:,} {what}, of which {most:,} are possible: divide the formula, or its "
+            "components, among several reductions"
+        )

@@ -1,4 +1,4 @@
-"""What a target is: how wide it is, what it emits, and which vectors are written out for it."""
+"""What is compiled for: targets as data, and what a caller chooses."""
 
 from __future__ import annotations
 
@@ -115,3 +115,31 @@ class Target:
         if not self.vector_bits:
             return 1
         return max(1, self.vector_bits // {"f32": 32, "f64": 64}[dtype])
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller chooses about a compilation.
+
+    use_fast_math  allow rewriting that changes rounding, and the approximate instructions of GPUs;
+                   None: on GPUs only
+    accumulator    dtype of the totals that tiles are merged into
+    sum            the row that sums: "sum", or "compensated_sum"
+    """
+
+    use_fast_math: bool | None = None
+    accumulator: str = "f64"
+    sum: str = "sum"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What passes may ask about the compilation they are part of."""
+
+    target: Target
+    options: Options
+
+    @property
+    def use_fast_math(self) -> bool:
+        """Whether rewriting may change rounding."""
+        return bool(self.options.use_fast_math)

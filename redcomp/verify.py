@@ -15,9 +15,8 @@ from redcomp.errors import CompilerError
 from redcomp.ir import (
     BINDERS,
     FLOATS,
-    INTEGER_OF_WIDTH,
     J_BIT,
-    NUMPY_DTYPES,
+    WIDTHS,
     Block,
     Kernel,
     Nest,
@@ -28,9 +27,8 @@ from redcomp.ir import (
     topological,
 )
 from redcomp.ops.reductions import REDUCTIONS
-from redcomp.ops.table import LIST_PARAMETERS, OPERATIONS, ShapeError, apply
+from redcomp.ops.table import LIST_PARAMETERS, OPERATIONS, DtypeError, ShapeError, apply
 from redcomp.text import excerpt
-from redcomp.text.spelling import FLOAT_PREDICATES, INTEGER_PREDICATES, WIDTHS
 
 _Loops = frozenset[tuple[int, int]]
 _INDEX = Type("index")
@@ -50,7 +48,7 @@ def verify(program: Kernel | Block | Nest) -> None:
     for value in values:
         try:
             _check_value(value)
-        except (_BrokenRuleError, ShapeError) as error:
+        except (_BrokenRuleError, DtypeError, ShapeError) as error:
             _fail(str(error), everything, value)
     _check_variables(params, values)
     if any(value.op in ("index", "earlier") for value in values):
@@ -115,8 +113,8 @@ def _check_operation(value: Value) -> None:
         forms = {name: tuple if name in LIST_PARAMETERS else int for name in row.parameters}
         _check_form(value, row.arity, **forms)
     else:
-        _check_form(value, row.arity, **_ATTRIBUTES.get(row.name, {}))
-    operands = value.args[_SAME_DTYPE.get(row.name, slice(None))]
+        _check_form(value, row.arity, **row.typing.attributes)
+    operands = value.args[slice(*row.typing.alike)]
     dtype = operands[0].dtype
     if any(operand.dtype != dtype for operand in operands):
         raise _BrokenRuleError(f"has operands of types {', '.join(str(a.type) for a in operands)}")
@@ -124,7 +122,7 @@ def _check_operation(value: Value) -> None:
     if row.mlir[1] and not row.mlir[0] and dtype in FLOATS:
         raise _BrokenRuleError(f"takes integers, not {dtype}")
     _require(row.takes(dtype), f"takes {', '.join(row.dtypes)}, not {dtype}")
-    rule = _RESULT_DTYPES.get(row.name)
+    rule = row.typing.result
     first = value.args[0].type
     if rule is None and row.shape is None and all(arg.type == first for arg in value.args):
         _check_type(
@@ -138,62 +136,6 @@ def _check_operation(value: Value) -> None:
 def _check_type(value: Value, expected: Type) -> None:
     if value.type != expected:
         raise _BrokenRuleError(f"has a result of type {value.type}, not {expected}")
-
-
-def _select_dtype(value: Value) -> str:
-    condition = value.args[0].dtype
-    _require(condition == "i1", f"chooses by an i1, not by {condition}")
-    return value.args[1].dtype
-
-
-def _compare_dtype(value: Value) -> str:
-    dtype, predicate = value.args[0].dtype, value["predicate"]
-    known = FLOAT_PREDICATES if dtype in FLOATS else INTEGER_PREDICATES
-    _require(predicate in known, f"{predicate!r} is no predicate for {dtype}")
-    return "i1"
-
-
-def _convert_dtype(value: Value) -> str:
-    target = str(value["dtype"])
-    _require(target in NUMPY_DTYPES, f"{target!r} is no dtype")
-    return target
-
-
-def _indexed_dtype(value: Value) -> str:
-    index = value.args[1].dtype
-    _require(index in INTEGER_OF_WIDTH.values(), f"has an index of type {index}")
-    return value.args[0].dtype
-
-
-def _bitcast_dtype(value: Value) -> str:
-    source, target = value.args[0].dtype, str(value["dtype"])
-    fits = target in WIDTHS and WIDTHS.get(source) == WIDTHS[target]
-    _require(fits, f"{source} and {target} are not of the same width")
-    return target
-
-
-# What rows do not say: attributes that no formula gives, and dtypes unlike the operands'.
-_ATTRIBUTES: Mapping[str, Mapping[str, type]] = {
-    "compare": {"predicate": str},
-    "convert": {"dtype": str},
-    "bitcast": {"dtype": str},
-    "lookup": {"dtype": str, "table": tuple},
-}
-# Operands that have the same dtype, where not all do.
-_SAME_DTYPE: Mapping[str, slice] = {
-    "select": slice(1, None),
-    "gather": slice(0, 1),
-    "scatter": slice(0, 1),
-}
-_RESULT_DTYPES: Mapping[str, Callable[[Value], str]] = {
-    "select": _select_dtype,
-    "compare": _compare_dtype,
-    "convert": _convert_dtype,
-    "bitcast": _bitcast_dtype,
-    "lookup": _bitcast_dtype,
-    "gather": _indexed_dtype,
-    "scatter": _indexed_dtype,
-}
 
 
 def _check_variable(value: Value) -> None:

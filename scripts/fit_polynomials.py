@@ -31,10 +31,10 @@ import mpmath
 import numpy as np
 from mpmath import mpf
 
-from redcomp.ops.approximate import TANH
 from redcomp.ops.expansions.error_function import JOINT
 from redcomp.ops.expansions.error_function import TABLE as ERROR_FUNCTION
 from redcomp.ops.expansions.exponential import EXP, EXP2, EXP_BY_TABLE, EXPM1, SINH
+from redcomp.ops.expansions.fast import TANH
 from redcomp.ops.expansions.logarithm import LOG_F32, LOG_F64
 from redcomp.ops.expansions.powers import LOG2
 from redcomp.ops.expansions.shared import LN2, LOG2_E

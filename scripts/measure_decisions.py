@@ -11,15 +11,17 @@ from itertools import pairwise
 
 import numpy as np
 
-from redcomp.compile import PIPELINE, Context, HostLowering, Options, lower, run_passes
+from redcomp.backends.host import HostLowering
+from redcomp.compile import PIPELINE, lower
 from redcomp.frontend.reductions import derivatives
 from redcomp.ir import Kernel, Output, Type, Value, topological, variable
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Operation, apply
+from redcomp.passes.pipeline import parse_pipeline, run_pipeline
 from redcomp.runtime.tasks import LONG, whole
-from redcomp.target import Unrolling
+from redcomp.target import Context, Options, Unrolling
 from redcomp.text import print_program
 
 GAUSSIAN = "Exp(-SqDist(x, y)) * b"
@@ -68,7 +70,7 @@ def loops() -> None:
         unrolling = (Unrolling(limit, limit, limit),) * 2
         target = replace(host_target(), unrolling={"f32": unrolling})
         start = time.perf_counter()
-        lowering = HostLowering(kernel, "f32", target, Options())
+        lowering = HostLowering(kernel, "f32", Context(target, Options()), PIPELINE)
         text = lowering.module.text
         code_generation.compile_object(text, lowering.target)
         seconds = time.perf_counter() - start
@@ -93,17 +95,16 @@ def stages() -> None:
 
 def contraction() -> None:
     """0005: the operations whose programs differ if `contract` runs after `expand`."""
-    later = [name for name in PIPELINE if name != "contract"]
-    later.insert(later.index("expand") + 1, "contract")
+    names = [step.name for step in PIPELINE if step.name != "contract"]
+    names.insert(names.index("expand") + 1, "contract")
+    later = parse_pipeline(",".join(names))
     rows = [row for row in OPERATIONS.values() if row.expand and row.spelling]
     for target in ("avx512", "avx2", "neon"):
         context = Context(host_target(target), Options())
         changed = []
         for row in rows:
             kernel = times_a_column(row)
-            first, second = (
-                run_passes(kernel, tuple(names), context) for names in (PIPELINE, later)
-            )
+            first, second = (run_pipeline(steps, kernel, context) for steps in (PIPELINE, later))
             if print_program(first) != print_program(second):
                 sizes = [len(list(topological(nest.roots))) for nest in (first, second)]
                 changed.append(f"{row.name} ({sizes[0]} and {sizes[1]} values)")
@@ -224,6 +225,37 @@ def lists() -> None:
         print(f"K = {count}:", *(f"{lowering.stats.instructions:.2f}" for lowering in found))
 
 
+def architectures() -> None:
+    """0028: kernels and pipes of a pair in float64, by the rate of float64."""
+    points = ["x = Vi({})", "y = Vj({})"]
+    cases = {
+        "60 columns": (GAUSSIAN, 3, ["b = Vj(60)"], {}),
+        "100 columns": (GAUSSIAN, 3, ["b = Vj(100)"], {}),
+        "softmax, D = 16": ("x | y", 16, ["b = Vj(16)"], {"reduction_op": "SumSoftMaxWeight"}),
+        "softmax of 64": ("x | y", 3, ["b = Vj(64)"], {"reduction_op": "SumSoftMaxWeight"}),
+        "Gaussian, D = 16": (GAUSSIAN, 16, ["b = Vj(1)"], {}),
+        "Mod of 64, float32": ("Mod(x, y, d)", 64, ["d = Vi(64)"], {}),
+    }
+    for name, (formula, dim, others, options) in cases.items():
+        aliases = [alias.format(dim) for alias in points] + others
+        given = {**options, "formula2": "b"} if options else {}
+        operation = Genred(formula, aliases, axis=1, **given)
+        for target in ("sm_80", "sm_90", "sm_120"):
+            made = operation.lower("float32" if "float32" in name else "float64", target=target)
+            costs, blocks = (
+                made.costs,
+                {f"{p.schedule.rows} x {p.schedule.cols}" for p in made.planned},
+            )
+            print(
+                f"{name}, {target}: {len(costs)} kernels of {' or '.join(sorted(blocks))},",
+                f"{sum(1 / cost.reached.pairs for cost in costs):.3f} clocks a pair,",
+                f"{sum(cost.instructions for cost in costs):.1f} instructions,",
+                f"{sum(cost.pipes['fp64'] for cost in costs):.1f} of float64,",
+                f"{max(cost.resources.registers for cost in costs)} registers,",
+                f"{min(cost.occupancy.warps for cost in costs)} warps",
+            )
+
+
 MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0001": accumulators,
     "0002": loops,
@@ -235,6 +267,7 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0022": limits,
     "0026": tables,
     "0027": lists,
+    "0028": architectures,
 }
 
 

@@ -8,7 +8,7 @@
 
 Elementary functions are what GPUs compute, operation by operation, in NumPy; each approximate
 instruction's exact result is moved by the largest error that NVIDIA documents for it
-(`redcomp.ops.approximate.ERRORS`), up or down at random, and rounded.  Offsets are those of points
+(`error` of its row), up or down at random, and rounded.  Offsets are those of points
 from 0 in whole calls (`offset_errors.py`).  References are in float64.
 """
 
@@ -27,8 +27,7 @@ import numpy as np
 import offset_errors
 
 from redcomp.interpret import interpret
-from redcomp.ir import Type, variable
-from redcomp.ops.approximate import ERRORS
+from redcomp.ir import Type, topological, variable
 from redcomp.ops.table import OPERATIONS, Array, apply
 from redcomp.passes.expand import expand_value
 from redcomp.ptx.targets import APPROXIMATE, gpu_target
@@ -50,6 +49,7 @@ class Range:
 
 
 _TINY = 2.0**-126
+# Functions that are not here are measured on the domains of their rows.
 RANGES: Mapping[str, Range] = {
     "divide": Range(((-4.0, 4.0), (0.1, 4.0))),
     "inverse": Range(((_TINY, 2.0**126),)),
@@ -75,6 +75,28 @@ RANGES: Mapping[str, Range] = {
     "atan": Range(((-1000.0, 1000.0),)),
     "atan2": Range(((-4.0, 4.0), (-4.0, 4.0))),
 }
+# Steps of stairs are where an error of the quotient is a whole step.
+STEPS = ("mod", "round")
+
+
+def range_of(op: str) -> Range:
+    """Where a function is measured."""
+    row = OPERATIONS[op]
+    return RANGES.get(op, Range((row.domain.intervals * row.arity)[: row.arity]))
+
+
+def measured() -> list[str]:
+    """The functions that become approximate under fast math, but for stairs."""
+    primitives = gpu_target("sm_90", True).primitives
+    found = []
+    for row in OPERATIONS.values():
+        if row.spelling and row.elementwise and row.name not in STEPS:
+            attrs = dict(zip(row.parameters, (2, 3), strict=False))
+            operands = [variable(f"v{k}", "i", k, Type("f32")) for k in range(row.arity)]
+            parts = topological([expand_value(apply(row.name, *operands, **attrs), primitives)])
+            if any(part.op in APPROXIMATE for part in parts):
+                found.append(row.name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +117,8 @@ def inexact(seed: int) -> Iterator[None]:
 
     def moved(op: str, x: Array) -> Array:
         exact = before[op].value(x)
-        error = ERRORS[op]
+        error = before[op].error
+        assert error is not None, f"the row of {op!r} has to say how much the instruction errs"
         size = np.maximum(error.relative * np.abs(exact.astype(np.float64)), error.absolute)
         sign = random.choice([-1.0, 1.0], exact.shape)
         return np.asarray((exact + sign * size).astype(np.float32))
@@ -111,7 +134,7 @@ def inexact(seed: int) -> Iterator[None]:
 def points(op: str, count: int, seed: int = 0) -> Iterator[tuple[Array, ...]]:
     """Chunks of operands: uniform in the ranges and, where these are wide, by magnitude too."""
     random = np.random.default_rng(seed)
-    intervals = RANGES[op].intervals
+    intervals = range_of(op).intervals
     for start in range(0, count, CHUNK):
         size = min(CHUNK, count - start)
         yield tuple(_drawn(interval, size, random) for interval in intervals)
@@ -130,7 +153,7 @@ def _drawn(interval: Interval, count: int, random: np.random.Generator) -> Array
 
 def measure(op: str, count: int) -> Measurement:
     """The largest error of an operation."""
-    row, floor = OPERATIONS[op], RANGES[op].floor
+    row, floor = OPERATIONS[op], range_of(op).floor
     operands = [variable(f"v{k}", "i", k, Type("f32")) for k in range(row.arity)]
     value = expand_value(apply(op, *operands), gpu_target("sm_90", True).primitives)
     worst = Measurement(op, count)
@@ -156,7 +179,7 @@ def table(measurements: Sequence[Measurement]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for m in measurements:
-        row, where = OPERATIONS[m.op], RANGES[m.op]
+        row, where = OPERATIONS[m.op], range_of(m.op)
         intervals = ", ".join(f"[{low:.4g}, {high:.4g}]" for low, high in where.intervals)
         divisor = "max(1, abs(result))" if where.floor else "result"
         at = ", ".join(f"{x:.7g}" for x in m.at)
@@ -188,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("functions", "offsets"))
-    parser.add_argument("ops", nargs="*", default=list(RANGES), help="functions (default: all)")
+    parser.add_argument("ops", nargs="*", default=measured(), help="functions (default: all)")
     parser.add_argument("--points", type=int, default=1 << 22, help="points of each function")
     parser.add_argument("--on", choices=offset_errors.MACHINES, default="host")
     parser.add_argument("--print", action="store_true", help="write no file")

@@ -2,6 +2,7 @@
 
     python scripts/measure_ulp.py                 a sample of all floats, a few minutes
     python scripts/measure_ulp.py --full exp log  besides, all float32 values for some functions
+    python scripts/measure_ulp.py exp             replace the lines of some functions, or add them
     python scripts/measure_ulp.py --output - exp  print the table of some functions
 
 A unit in the last place (ULP) is the distance between the floats around the exact result; 0.5 is
@@ -18,10 +19,9 @@ import functools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import mpmath
 import numpy as np
@@ -34,43 +34,11 @@ from redcomp.ops.table import OPERATIONS, Array
 DTYPES = {"f32": np.float32, "f64": np.float64}
 CHUNK = 1 << 16
 
-# Where the argument of a circular function can be reduced accurately.
-LIMITS = {
-    ("sin", "f32"): 2.0**20,
-    ("cos", "f32"): 2.0**20,
-    ("sinxdivx", "f32"): 2.0**20,
-    ("sin", "f64"): 2.0**30,
-    ("cos", "f64"): 2.0**30,
-    ("sinxdivx", "f64"): 2.0**30,
-}
 # Besides floats of all magnitudes, points are drawn uniformly from (-width, width).
 WIDTHS = (1.0, 4.0, 30.0, 110.0, 750.0)
 
-EXACT: dict[str, Callable[..., Any]] = {
-    "exp": mpmath.exp,
-    "exp2": lambda x: mpmath.power(2, x),
-    "expm1": mpmath.expm1,
-    "log": mpmath.log,
-    "log2": lambda x: mpmath.log(x) / mpmath.log(2),
-    "log1p": mpmath.log1p,
-    "xlogx": lambda x: x * mpmath.log(x),
-    "powf": mpmath.power,
-    "cbrt": lambda x: mpmath.sign(x) * mpmath.cbrt(abs(x)),
-    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
-    "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
-    "tanh": mpmath.tanh,
-    "sinh": mpmath.sinh,
-    "cosh": mpmath.cosh,
-    "erf": mpmath.erf,
-    "erfc": mpmath.erfc,
-    "sin": mpmath.sin,
-    "cos": mpmath.cos,
-    "sinxdivx": lambda x: mpmath.sin(x) / x,
-    "asin": mpmath.asin,
-    "acos": mpmath.acos,
-    "atan": mpmath.atan,
-    "atan2": mpmath.atan2,
-}
+# The functions whose rows say what is exact.
+MEASURED = tuple(row.name for row in OPERATIONS.values() if row.exact is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +95,7 @@ def evaluate(op: str, *operands: Array, target: str = "") -> Array:
 def reference(op: str, *operands: Array) -> tuple[Array, Array]:
     """The exact results as sums of two float64 numbers, for operands of either dtype."""
     row = OPERATIONS[op]
+    assert row.exact is not None, f"the row of {op!r} has to say what is `exact`"
     with np.errstate(all="ignore"):
         high = row.value(*(operand.astype(np.float64) for operand in operands))
     if operands[0].dtype == np.float32:
@@ -137,7 +106,7 @@ def reference(op: str, *operands: Array) -> tuple[Array, Array]:
         regular &= np.isfinite(operand) & (operand != 0)
     for k in np.flatnonzero(regular):
         with mpmath.workprec(160):
-            exact = EXACT[op](*(mpmath.mpf(float(operand[k])) for operand in operands))
+            exact = row.exact(mpmath, *(mpmath.mpf(float(operand[k])) for operand in operands))
             high[k] = float(exact)
             low[k] = float(exact - high[k]) if math.isfinite(high[k]) else 0.0
     return high, low
@@ -170,7 +139,7 @@ def points(op: str, dtype: str, count: int, seed: int = 0) -> Iterator[tuple[Arr
     yield from every_float(op, dtype, max(1, 2 ** (32 if dtype == "f32" else 64) // count))
     for width in WIDTHS:
         uniform = random.uniform(-width, width, count // len(WIDTHS)).astype(DTYPES[dtype])
-        yield (uniform[np.abs(uniform) <= LIMITS.get((op, dtype), np.inf)],)
+        yield (uniform[np.abs(uniform) <= largest(op, dtype)],)
 
 
 def every_float(op: str, dtype: str, stride: int) -> Iterator[tuple[Array]]:
@@ -180,8 +149,13 @@ def every_float(op: str, dtype: str, stride: int) -> Iterator[tuple[Array]]:
     for start in range(0, end, stride * CHUNK):
         number = min(CHUNK, -(-(end - start) // stride))
         x = np.add(offsets[:number], unsigned(start)).view(DTYPES[dtype])
-        limit = LIMITS.get((op, dtype))
-        yield (x if limit is None else x[np.abs(x) <= limit],)
+        limit = largest(op, dtype)
+        yield (x if limit == np.inf else x[np.abs(x) <= limit],)
+
+
+def largest(op: str, dtype: str) -> float:
+    """Up to where an operation is accurate."""
+    return OPERATIONS[op].domain.largest.get(dtype, np.inf)
 
 
 def _pairs(op: str, dtype: str, count: int, random: np.random.Generator) -> tuple[Array, Array]:
@@ -242,7 +216,7 @@ PAGE = """\
 Largest errors found, in units in the last place (0.5 is the best possible). This page was written
 by
 
-    {command}
+{commands}
 
 Points are floats of all magnitudes, subnormal numbers and infinities included, and uniform samples;
 a function with {every:,} points was measured at every float32. sin, cos and sin(x) / x are
@@ -258,23 +232,50 @@ What GPUs compute under fast math errs more: see [fast math](fast-math.md).
 """
 
 
-def page(measurements: Sequence[Measurement], command: str) -> str:
-    """The measurements as a page of documentation."""
+COMMAND = "    python scripts/measure_ulp.py"
+
+
+def page(measurements: Sequence[Measurement], arguments: Sequence[str], before: str) -> str:
+    """The measurements as a page of documentation.
+
+    before  the page that they are to be part of, where they are not of all functions
+    """
     on = list(dict.fromkeys(m.target for m in measurements))
     variants = ", ".join(row.spelling for row in OPERATIONS.values() if row.variants)
-    lines = [
+    head = [
         f"| function | dtype | allowed | {' | at | '.join(on)} | at | points |",
         "|---|---|---|" + "---|---|" * len(on) + "---|",
     ]
+    if before and head[0] not in before:
+        raise SystemExit("the page is of other targets: measure all functions, or use --output -")
+    commands = [line for line in before.splitlines() if line.startswith(COMMAND)]
+    lines = {name: line for line in before.splitlines() if (name := _function_of(line)) in _ORDER}
+    for line in _lines(measurements, on):
+        lines[_function_of(line)] = line
+    text = PAGE.format(
+        commands="\n".join([*commands, " ".join([COMMAND, *arguments])]),
+        every=2**32,
+        variants=variants,
+    )
+    return text + "\n".join([*head, *(lines[name] for name in _ORDER if name in lines)]) + "\n"
+
+
+_ORDER = tuple((OPERATIONS[op].spelling, dtype) for op in MEASURED for dtype in DTYPES)
+
+
+def _function_of(line: str) -> tuple[str, ...]:
+    """The name of the function and the dtype that a line of the table is about."""
+    return tuple(cell.strip() for cell in line.split("|")[1:3])
+
+
+def _lines(measurements: Sequence[Measurement], on: Sequence[str]) -> Iterator[str]:
     for k in range(0, len(measurements), len(on)):
         first = measurements[k]
         row = OPERATIONS[first.op]
         cells = [row.spelling, first.dtype, f"{row.ulp:g}"]
         for m in measurements[k : k + len(on)]:
             cells += [f"{m.error:.3f}", _listed(m)]
-        lines.append(f"| {' | '.join(cells)} | {first.count:,} |")
-    text = PAGE.format(command=command, every=2**32, variants=variants)
-    return text + "\n".join(lines) + "\n"
+        yield f"| {' | '.join(cells)} | {first.count:,} |"
 
 
 def _listed(m: Measurement) -> str:
@@ -285,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; the exit status says whether a function exceeds its limit."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("ops", nargs="*", default=list(EXACT), help="functions (default: all)")
+    parser.add_argument("ops", nargs="*", default=list(MEASURED), help="functions (default: all)")
     parser.add_argument(
         "--full", nargs="+", default=[], metavar="OP", help="functions measured at every float32"
     )
@@ -301,7 +302,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chunks = every_float(op, dtype, 1) if everything else points(op, dtype, count)
             measurements += measure(op, dtype, chunks, targets())
             print(*measurements[-len(targets()) :], sep="\n", file=sys.stderr, flush=True)
-    text = page(measurements, " ".join(["python scripts/measure_ulp.py", *arguments]))
+    is_part = options.output == str(file) and set(options.ops) != set(MEASURED)
+    text = page(measurements, arguments, file.read_text(encoding="utf-8") if is_part else "")
     if options.output == "-":
         print(text, end="")
     else:

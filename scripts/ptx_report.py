@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redcomp.compile import GpuLowering
+from redcomp.backends.gpu import GpuLowering
 from redcomp.errors import RedcompError
 from redcomp.numpy import Genred
 from redcomp.ptx.assemble import version
-from redcomp.ptx.ceiling import H200
 from redcomp.ptx.costs import PIPES, Cost, clocks
+from redcomp.ptx.multiprocessor import H200
 
 TARGETS = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 
@@ -55,6 +55,7 @@ CASES = (
     ),
     Case("Laplacian, D = 3", "Exp(-Sqrt(SqDist(x, y))) * b", _points(3, "b = Vj(1)")),
     Case("LogSumExp, D = 3", "-SqDist(x, y)", _points(3), {"reduction_op": "LogSumExp"}),
+    Case("Mean, D = 3", "SqDist(x, y)", _points(3), {"reduction_op": "Mean"}),
     Case("ArgMin, D = 3", "SqDist(x, y)", _points(3), {"reduction_op": "ArgMin"}),
     Case(
         "KMin, K = 10, D = 3", "SqDist(x, y)", _points(3), {"reduction_op": "KMin", "opt_arg": 10}
@@ -79,6 +80,12 @@ CASES = (
         for dim in (16, 64)
     ),
     Case("Gaussian, D = 3, float64", GAUSSIAN, _points(3, "b = Vj(1)"), dtype="float64"),
+    Case(
+        "Gaussian of 60 columns, D = 3, float64",
+        GAUSSIAN,
+        _points(3, "b = Vj(60)"),
+        dtype="float64",
+    ),
 )
 
 
@@ -138,9 +145,10 @@ give other registers, and now and then an instruction more or less; so does the 
 - limit: the pipe that is busy all the time, or issue: four instructions a clock; pairs: that a
   multiprocessor reaches with it a clock, if nothing waits (an H200 computes
   {H200.pairs_per_second(1) / 1e12:.3f}e12 pairs a second for each).
-- share: of what the arithmetic operations of the formula and of its reduction would allow alone.
-  It is more than 100 % where the assembler merges some: a comparison and a selection are a minimum.
-  Where the loop is one over components, there is none.
+- share: of a bound, what the arithmetic of the formula and of its reduction would allow alone. Of
+  that only what differs from pair to pair counts, and what the assembler can merge counts as one
+  instruction: a comparison and a selection are a minimum, rows share the number of columns that a
+  mean divides by. Where the loop is one over components, there is none.
 """
 
 

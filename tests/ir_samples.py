@@ -35,8 +35,8 @@ from redcomp.ir import (
     variable,
     vector_map,
 )
+from redcomp.ops.primitives import CASTS
 from redcomp.ops.table import OPERATIONS, Operation, ShapeError, apply
-from redcomp.text.spelling import CONVERSIONS
 
 X = variable("x", "i", 0, Type("f32", 3))
 Y = variable("y", "j", 1, Type("f32", 3))
@@ -68,13 +68,10 @@ LIST_SAMPLES = {
 }
 
 
-# Operations whose second operand is an integer, whatever the first one is.
-INDEXED = ("gather", "scatter")
-
-
 def operand_dtype(row: Operation, position: int, dtype: str) -> str:
     """The dtype of an operand of a row, whose results are to be of `dtype`."""
-    return INTEGER_OF_WIDTH[dtype] if row.name in INDEXED and position == 1 else dtype
+    _, alike = row.typing.alike  # what follows those is an index
+    return dtype if alike is None or position < alike else INTEGER_OF_WIDTH[dtype]
 
 
 def list_samples(row: Operation, dtype: str) -> list[Value]:
@@ -171,7 +168,7 @@ def nest() -> Nest:
 
 def conversions() -> list[Value]:
     """Every conversion that has a name in MLIR, and those that have none."""
-    pairs = [*CONVERSIONS, ("f32", "i1"), ("i32", "i1"), ("f64", "index"), ("index", "f32")]
+    pairs = [*CASTS, ("f32", "i1"), ("i32", "i1"), ("f64", "index"), ("index", "f32")]
     return [convert(variable(f"v_{a}", "i", 0, Type(a)), b) for a, b in pairs]
 
 

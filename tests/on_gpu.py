@@ -24,10 +24,10 @@ import redcomp.numpy.genred
 import redcomp.ptx.schedule
 import redcomp.torch
 import redcomp.torch.genred
-from redcomp.compile import Options
 from redcomp.ptx.schedule import PtxSchedule
 from redcomp.runtime import driver as drivers
 from redcomp.runtime.device import DeviceError
+from redcomp.target import Options
 
 Fixture = Callable[..., Any]
 # What takes the name of a backend.

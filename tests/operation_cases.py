@@ -38,10 +38,6 @@ def _complex_shapes(d: int) -> dict[str, list[tuple[tuple[int, ...], tuple[int, 
 def _special_shapes(d: int, square: int) -> dict[str, list[Case]]:
     """Operations whose operands are not simply vectors of equal dimension, here d."""
     rows = {
-        "Pow": [((d,), (m,)) for m in (3, -2, 0, 1)],
-        "Round": [((d,), (n,)) for n in (0, 2, -1)],
-        "ClampInt": [((d,), (-1, 2))],
-        "DiffClampInt": [((d,), (-1, 2))],
         "SumT": [((1,), (d,))],
         "Scalprod": [((d, d), ()), ((1, d), ())],
         "SqDist": [((d, d), ()), ((d, 1), ())],
@@ -75,7 +71,12 @@ def cases(d: int, square: int) -> list[Case]:
         if row.spelling in special:
             found.extend(special[row.spelling])
             continue
-        found.append(Case(row.spelling, (d,) * row.arity))
+        assert row.domain.parameters or not row.parameters, (
+            f"{row.spelling} takes {row.parameters}: its row has to have values of them in "
+            "`domain.parameters`, or if they depend on dimensions, cases in `_special_shapes`"
+        )
+        for integers in row.domain.parameters or [()]:
+            found.append(Case(row.spelling, (d,) * row.arity, integers))
         if row.elementwise and row.arity == 2:
             found.extend([Case(row.spelling, (1, d)), Case(row.spelling, (d, 1))])
         if row.elementwise and row.arity == 3:

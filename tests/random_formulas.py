@@ -3,6 +3,7 @@
 A formula grows from templates.  Functions with a kink or a jump get an argument whose sign and
 order are exact in float32 (a variable, or a difference of two): elsewhere a rounding error may take
 the other branch, which is nobody's fault.  Smooth templates keep moderate numbers moderate.
+Elementwise operations that no template holds get one from their rows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple, TypeVar
+
+from redcomp.ops import SPELLINGS, Operation
 
 T = TypeVar("T")
 
@@ -227,6 +230,38 @@ LONGEST_DERIVED = 5  # components of a derivative's parts, whose code grows fast
 LONGEST_MATRIX = 64  # entries of a matrix
 
 
+def _names(*groups: Sequence[str]) -> set[str]:
+    return {
+        name for group in groups for text in group for name in re.findall(r"([A-Z]\w+)\(", text)
+    }
+
+
+def _of_row(row: Operation) -> str:
+    """A template for an elementwise operation, on its domain if it is smooth (and so rounds)."""
+    intervals = (row.domain.intervals * row.arity)[: row.arity]
+    operands = ["{x:d}", "{v:1}", "{v:d}"][: row.arity]
+    if row.ulp:
+        operands = [
+            f"{(low + high) / 2}+{(high - low) / 2}*Sin({{f:d}})" for low, high in intervals
+        ]
+    parameters = (row.domain.parameters or [()])[0]
+    return f"{row.spelling}({','.join([*operands, *map(str, parameters)])})"
+
+
+_BY_HAND = _names(
+    *(SMOOTH, SHARP, BINARY, TO_SCALAR, QUADRATIC, VECTOR, MATRIX, FROM_COMPLEX, COMPLEX),
+    *(COMPLEX_SCALAR, DERIVATIVE, DERIVATIVE_SCALAR),
+)
+_OTHERS = [row for row in SPELLINGS.values() if row.elementwise and row.spelling not in _BY_HAND]
+SMOOTH_BY_ROWS = tuple(_of_row(row) for row in _OTHERS if row.ulp)
+SHARP_BY_ROWS = tuple(_of_row(row) for row in _OTHERS if not row.ulp)
+
+
+def names_in_templates() -> set[str]:
+    """The operations that a formula may hold."""
+    return _BY_HAND | _names(SMOOTH_BY_ROWS, SHARP_BY_ROWS)
+
+
 class Grammar:
     """Grows formulas over variables that it declares as it goes."""
 
@@ -256,7 +291,8 @@ class Grammar:
 
     def groups(self, d: int, k: int, may_derive: bool) -> list[Sequence[str]]:
         """The groups of templates that fit; more than once what should come more often."""
-        found: list[Sequence[str]] = [BINARY, SMOOTH, SMOOTH, SHARP]
+        smooth, sharp = SMOOTH + SMOOTH_BY_ROWS, SHARP + SHARP_BY_ROWS
+        found: list[Sequence[str]] = [BINARY, smooth, smooth, sharp]
         if d == 1:
             found += [TO_SCALAR, TO_SCALAR]
             found += [QUADRATIC] if k * k <= LONGEST_MATRIX else []
@@ -295,14 +331,3 @@ class Grammar:
         """A formula that is exactly zero, or not, for many pairs."""
         compared = self.choices.one_of(("{}<0.9", "Step({}-0.75)", "ReLU({}+0.5)", "Floor({})"))
         return compared.format(self.exact(dim))
-
-
-def names_in_templates() -> set[str]:
-    """The operations that a formula may hold."""
-    groups = (
-        *(SMOOTH, SHARP, BINARY, TO_SCALAR, QUADRATIC, VECTOR, MATRIX, FROM_COMPLEX, COMPLEX),
-        *(COMPLEX_SCALAR, DERIVATIVE, DERIVATIVE_SCALAR),
-    )
-    return {
-        name for group in groups for text in group for name in re.findall(r"([A-Z]\w+)\(", text)
-    }

@@ -351,6 +351,7 @@ class _Evaluator:
             vectors = lists[0]
         integers = args[vectors:] if name in INTEGER_PARAMETERS else []
         count = len(args) - len(integers)
+        assert name in OPERATIONS, f"say in OPERATIONS of tests/reference.py what {name} is"
         return OPERATIONS[name](*(self.tensor(arg) for arg in args[:count]), *integers)
 
     def jacobian(self, f: Tensor, v: Tensor) -> Tensor:

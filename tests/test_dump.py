@@ -55,7 +55,7 @@ def test_a_stage_is_not_written_through_a_link(tmp_path, monkeypatch):
     monkeypatch.setenv("REDCOMP_DUMP", str(dump))
     reduced()
     victim.write_text("mine")
-    (stage,) = dump.glob("*/00-kernel.mlir")
+    (stage,) = dump.glob("*/kernel.mlir")
     stage.unlink()
     stage.symlink_to(victim)
     with pytest.raises(config.ConfigError, match="REDCOMP_DUMP"):
@@ -68,8 +68,8 @@ def test_an_edited_stage_that_others_can_write_is_an_error(tmp_path, monkeypatch
     monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
     reduced()
     monkeypatch.delenv("REDCOMP_DUMP")
-    (stage,) = tmp_path.glob("*/00-kernel.mlir")
+    (stage,) = tmp_path.glob("*/kernel.mlir")
     stage.chmod(0o666)
     monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
-    with pytest.raises(config.ConfigError, match=r"REDCOMP_OVERRIDE: .*00-kernel.mlir can be"):
+    with pytest.raises(config.ConfigError, match=r"REDCOMP_OVERRIDE: .*kernel.mlir can be"):
         reduced()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from agreement import EPSILON, assert_as_reference, assert_close
 from operation_cases import KINDS, Case, apart, call, cases
-from reference import dense
+from reference import INTEGER_PARAMETERS, OPERATIONS, dense
 
 import redcomp.numpy
 from redcomp.ops import SPELLINGS, Operation
@@ -93,6 +93,14 @@ def test_operation_agrees_with_reference(dtype, axis, case, is_together):
 def test_every_operation_has_a_case():
     for d in (SHORT, LONG):
         assert {case.spelling for case in _cases(d)} == set(SPELLINGS)
+
+
+def test_reference_has_every_operation():
+    missing = set(SPELLINGS) - set(OPERATIONS)
+    assert not missing, f"say in OPERATIONS of tests/reference.py what {missing} are"
+    with_integers = {row.spelling for row in SPELLINGS.values() if row.parameters}
+    differing = with_integers ^ INTEGER_PARAMETERS
+    assert not differing, f"INTEGER_PARAMETERS of tests/reference.py is wrong about {differing}"
 
 
 # -- special values --------------------------------------------------------------------------------

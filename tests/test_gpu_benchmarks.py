@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ from benchmarks.gpu.measure import (
 from benchmarks.gpu.timing import MOST_CALLS, interleaved
 from benchmarks.gpu.worker import first_call
 from benchmarks.measure import Results, WorkerError
+from redcomp.ir import STRUCTURAL
 from redcomp.numpy import Genred
-from redcomp.ptx.ceiling import H200, Ceiling, ideal, multiprocessor
+from redcomp.ptx.ceiling import Ceiling
+from redcomp.ptx.multiprocessor import H200, multiprocessor
+from redcomp.ptx.work import pipe_of
 from redcomp.runtime import driver
 
 by_case = pytest.mark.parametrize("row", GPU_CASES, ids=lambda row: row.name)
@@ -218,13 +222,13 @@ def test_a_rehearsal_goes_on_after_a_failure(capsys: pytest.CaptureFixture[str])
 # -- what is counted -------------------------------------------------------------------------------
 
 
-def operations(case: Case) -> dict[str, float]:
-    """Instructions a pair, by pipe, of the operations that redcomp compiles for a GPU."""
+def operations(case: Case) -> Counter[str]:
+    """The operations a pair that redcomp compiles for a GPU, by pipe."""
     text, aliases, reduction = formula_of(case)
     lowering = Genred(text, aliases, axis=1, **reduction).lower(case.dtype, target="sm_90")
-    results = multiprocessor("sm_90").results
-    clocks = ideal(lowering.operations, lowering.dtype, "sm_90").clocks
-    return {name: clocks[name] * results[name] for name in ("fma", "alu", "xu")}
+    values = lowering.nest.pair_values
+    pipes = Counter(pipe_of(value) for value in values if value.op not in STRUCTURAL)
+    return Counter({name: pipes[name] for name in ("fma", "alu", "xu")})
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ PACKAGE = Path(__file__).parents[1] / "redcomp"
 # The rooms of each floor, lowest first, by their dotted names in redcomp; "" is redcomp/__init__.py
 # and what it defines.  A module belongs to the room with the longest name that its own begins with.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "concurrency", "trust", "limits", "abi", "frontend"),
+    ("errors", "concurrency", "trust", "abi", "frontend"),
+    ("limits",),
     ("config", "arguments", "ir"),
     ("ops", "target"),
     ("interpret", "text"),
@@ -29,6 +30,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("llvm_backend.host", "ptx"),
     ("runtime",),
     ("dump",),
+    ("lowering",),
+    ("backends",),
     ("compile",),
     ("explain",),
     ("frontend.reductions",),

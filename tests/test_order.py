@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from redcomp.compile import HostLowering, Options, lower
+from redcomp.backends.host import HostLowering
+from redcomp.compile import lower
 from redcomp.frontend.reductions import derivatives
 from redcomp.ir import Value, topological
 from redcomp.llvm_backend.order import longest_sum, term_by_term
 from redcomp.numpy import Genred
+from redcomp.target import Options
 
 
 def lowered(count: int, order: int, dtype: str = "f32") -> HostLowering:

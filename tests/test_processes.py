@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redcomp import compile as compiler
+from redcomp.backends import host
 from redcomp.concurrency import Latest, cached_property, on_deep_stack, once
 from redcomp.llvm_backend import code_generation
+from redcomp.lowering import KEPT_KERNELS
 from redcomp.numpy import Genred
 
 pytestmark = pytest.mark.slow
@@ -276,7 +277,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(code_generation, "compile_object", count)
     monkeypatch.setenv("REDCOMP_CACHE_DIR", "off")
-    monkeypatch.setattr(compiler, "_on_host", Latest(compiler.KEPT_KERNELS))
+    monkeypatch.setattr(host, "_loaded", Latest(KEPT_KERNELS))
     return texts
 
 

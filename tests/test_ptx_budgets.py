@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from test_ptx_resources import FORMULAS, gradients
 
-from redcomp.compile import GpuLowering
+from redcomp.backends.gpu import GpuLowering
 from redcomp.frontend.reductions import derivatives
 from redcomp.numpy import Genred
 from redcomp.ptx.assemble import version
@@ -53,6 +53,7 @@ BUDGETS = {
     "Gaussian of a width, D = 3": Budget(9.44, 8.00, 0.03, 1.00, 0.00, 1.00),
     "Laplacian, D = 3": Budget(9.44, 7.00, 0.03, 2.00, 0.00, 1.00),
     "LogSumExp, D = 3": Budget(10.47, 8.00, 1.06, 1.00, 0.00, 0.75),
+    "Mean, D = 3": Budget(7.56, 7.25, 0.06, 0.00, 0.00, 0.75),
     "ArgMin, D = 3": Budget(9.31, 6.03, 2.97, 0.00, 0.00, 1.00),
     "KMin, K = 10, D = 3": Budget(8.50, 6.00, 1.25, 0.00, 0.00, 2.00),
     "Gradient of the Gaussian, D = 3": Budget(12.50, 11.00, 0.12, 1.00, 0.00, 1.00),
@@ -60,6 +61,7 @@ BUDGETS = {
     "Softmax weights, D = 16": Budget(41.00, 34.00, 2.00, 1.00, 0.00, 8.00),
     "Softmax weights, D = 64": Budget(172.00, 130.00, 3.00, 1.00, 0.00, 128.00),
     "Gaussian, D = 3, float64": Budget(44.62, 2.25, 13.25, 1.00, 26.00, 2.00),
+    "Gaussian of 60 columns, D = 3, float64": Budget(235.50, 9.00, 42.00, 3.00, 135.00, 138.00),
 }
 TOLERANCE = 0.1
 

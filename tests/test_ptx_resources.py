@@ -11,7 +11,7 @@ import pytest
 from operation_cases import Case, apart, cases
 
 from redcomp.abi import JOIN, RUN, kernel_name
-from redcomp.compile import GpuLowering
+from redcomp.backends.gpu import GpuLowering
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.numpy import Genred

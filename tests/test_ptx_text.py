@@ -9,7 +9,7 @@ import pytest
 from ptxsim import Loop, Module, loops, parse
 from ptxsim.syntax import Instruction
 
-from redcomp.compile import GpuLowering
+from redcomp.backends.gpu import GpuLowering
 from redcomp.numpy import Genred
 
 TARGETS = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")

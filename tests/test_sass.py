@@ -9,20 +9,16 @@ from pathlib import Path
 import pytest
 from ptx_samples import LOOPS, gaussian, loops, ptx_of
 
+from redcomp.compile import GpuLowering
 from redcomp.errors import CompilerError
+from redcomp.numpy import Genred
 from redcomp.ptx import assemble as assembler
 from redcomp.ptx.assemble import Resources, ToolError, assemble, disassemble, version
-from redcomp.ptx.ceiling import (
-    H200,
-    MULTIPROCESSORS,
-    Occupancy,
-    ceiling,
-    ideal,
-    multiprocessor,
-    occupancy,
-)
+from redcomp.ptx.ceiling import Ceiling, Occupancy, ceiling, occupancy
 from redcomp.ptx.costs import clocks, costs, description
+from redcomp.ptx.multiprocessor import H200, MULTIPROCESSORS, multiprocessor
 from redcomp.ptx.sass import PairLoop, pair_loop
+from redcomp.ptx.targets import CAPABILITIES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import ptx_report
@@ -221,27 +217,59 @@ def test_programs_are_found_in_packages(monkeypatch: pytest.MonkeyPatch) -> None
         assembler.find_program.cache_clear()
 
 
+def ideal(formula: str, target: str, dtype: str = "f32", reduction_op: str = "Sum") -> Ceiling:
+    """What the arithmetic of a formula of points in three dimensions allows."""
+    aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
+    lowering = Genred(formula, aliases, reduction_op, axis=1).lower(dtype, target)
+    assert isinstance(lowering, GpuLowering)
+    assert lowering.ideal is not None
+    return lowering.ideal
+
+
 def test_ceiling_of_the_gaussian_on_an_h200() -> None:
     """By hand: 16 exponentials a clock; 8 instructions a pair, 128 a clock: 16 pairs as well."""
-    operations = {"subtract": 3, "multiply": 1, "fma": 3, "exp2_approx": 1, "negate": 1}
-    best = ideal(operations, "f32", "sm_90")
+    best = ideal("Exp(-SqDist(x, y)) * b", "sm_90")
     assert best.pairs == pytest.approx(16.0)
     assert best.clocks["fma"] == pytest.approx(7 / 128)
     assert best.clocks["issue"] == pytest.approx(best.clocks["xu"])
     assert H200.pairs_per_second(best.pairs) == pytest.approx(4.18e12, rel=1e-3)
-    older = ideal(operations, "f32", "sm_80")
+    older = ideal("Exp(-SqDist(x, y)) * b", "sm_80")
     assert (older.limit, older.pairs) == ("fma", pytest.approx(64 / 7))
 
 
+@pytest.mark.parametrize(
+    ("reduction_op", "target", "dtype", "limit", "pairs"),
+    [
+        # A squared distance takes six operations, and a sum one; all rows share a mean's count.
+        ("Sum", "sm_75", "f32", "fma", 64 / 7),
+        ("Mean", "sm_75", "f32", "fma", 64 / 7),
+        ("Mean", "sm_90", "f32", "fma", 128 / 7),
+        ("Sum", "sm_75", "f64", "fp64", 2 / 7),
+        ("Sum", "sm_80", "f64", "fp64", 32 / 7),
+        ("Sum", "sm_90", "f64", "fp64", 64 / 7),
+        ("Sum", "sm_120", "f64", "fp64", 2 / 7),
+        # A maximum is one instruction, or half of one, in float64 at least a comparison; of its
+        # place there are a comparison and two selections.
+        ("Max", "sm_90", "f32", "issue", 128 / 7),
+        ("Max", "sm_100", "f32", "issue", 128 / 6.5),
+        ("Max", "sm_80", "f64", "fp64", 32 / 7),
+        ("ArgMax", "sm_90", "f32", "issue", 128 / 9),
+    ],
+)
+def test_ceilings_by_hand(
+    reduction_op: str, target: str, dtype: str, limit: str, pairs: float
+) -> None:
+    best = ideal("SqDist(x, y)", target, dtype, reduction_op)
+    assert (best.limit, best.pairs) == (limit, pytest.approx(pairs))
+
+
 def test_ceiling_of_a_loop() -> None:
-    """16 pairs in 136 instructions are limited by issuing, in float64 by its pipe."""
+    """16 pairs in 136 instructions are limited by issuing, or by words from shared memory."""
     work = {"fma": 112, "xu": 16, "lsu": 16, "alu": 2}
     reached = ceiling(work, 136, 16, "sm_90")
     assert (reached.limit, reached.pairs) == ("issue", pytest.approx(16 * 128 / 136))
     loads = ceiling({**work, "lsu": 64}, 136, 16, "sm_90")
     assert (loads.limit, loads.pairs) == ("lsu", pytest.approx(32 / 4))
-    wide = ideal({"fma": 7, "compare": 1}, "f64", "sm_75")
-    assert (wide.limit, wide.pairs) == ("fp64", pytest.approx(2 / 7))
 
 
 @pytest.mark.parametrize(
@@ -263,10 +291,11 @@ def test_occupancy(
     assert occupancy(target, threads, registers, shared) == expected
 
 
-def test_targets_without_figures() -> None:
-    assert set(TARGETS) <= set(MULTIPROCESSORS)
-    assert multiprocessor("sm_87") is MULTIPROCESSORS["sm_86"]
-    assert multiprocessor("sm_130") is MULTIPROCESSORS["sm_120"]
+def test_every_target_has_figures() -> None:
+    """A new one gets those of the last before it."""
+    assert set(MULTIPROCESSORS) == {c.number for c in CAPABILITIES}
+    assert multiprocessor("sm_87") is MULTIPROCESSORS[87]
+    assert multiprocessor("sm_130") is MULTIPROCESSORS[121]
     with pytest.raises(CompilerError, match="no figures for the multiprocessors of 'sm_52'"):
         multiprocessor("sm_52")
 
@@ -274,7 +303,7 @@ def test_targets_without_figures() -> None:
 @pytest.mark.ptxas
 def test_cost_of_the_sample() -> None:
     """It has the figures that the counts above have; the share is 15.06 of 16 pairs."""
-    best = ideal({"subtract": 3, "multiply": 1, "fma": 3, "exp2_approx": 1}, "f32", "sm_90")
+    best = ideal("Exp(-SqDist(x, y)) * b", "sm_90")
     (cost,) = costs(ptx_of(gaussian(4, 4), "sm_90"), "sm_90", [(128, 16)])
     row = dict(zip(ptx_report.HEADER[2:-1], ptx_report.cells(cost), strict=True))
     assert (row["spills"], row["stack"], row["shared"]) == ("0", "0", "2048")

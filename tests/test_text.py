@@ -35,6 +35,7 @@ from redcomp.ir import (
     variable,
     vector_map,
 )
+from redcomp.ops.primitives import CASTS, FLOAT_PREDICATES, INTEGER_PREDICATES
 from redcomp.ops.table import OPERATIONS, Operation
 from redcomp.text import (
     TextError,
@@ -47,7 +48,6 @@ from redcomp.text import (
     print_program,
     same_kernel,
 )
-from redcomp.text.spelling import CONVERSIONS, FLOAT_PREDICATES, INTEGER_PREDICATES
 
 pytestmark = pytest.mark.slow
 
@@ -225,7 +225,7 @@ def test_mlir_names_stand_where_mlir_accepts_them(value: Value, name: str) -> No
 )
 def test_conversions(value: Value) -> None:
     pair = (value.args[0].dtype, value.dtype)
-    assert printed_names(value) == [CONVERSIONS.get(pair, "redcomp.convert")]
+    assert printed_names(value) == [CASTS.get(pair, ("redcomp.convert", ""))[0]]
     (output,) = round_trip(kernel_of(value)).outputs
     assert (output.value.op, output.value.attrs) == ("convert", value.attrs)
 

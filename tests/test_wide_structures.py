@@ -12,10 +12,9 @@ import pytest
 
 from redcomp.errors import SizeError
 from redcomp.ir import Type, convert, variable
-from redcomp.limits import MAX_LINES
+from redcomp.limits import MAX_LINES, check_lines
 from redcomp.numpy import Genred
 from redcomp.passes.grad import gradient
-from redcomp.passes.size import check_lines
 
 INF, NAN = math.inf, math.nan
 DTYPES = ("float32", "float64")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from redcomp.ptx.ceiling import Gpu
+from redcomp.ptx.multiprocessor import Gpu
 from redcomp.runtime.device import Device, DeviceError
 from redcomp.runtime.driver import driver
 

@@ -25,7 +25,8 @@ from benchmarks.measure import (
 )
 from redcomp.errors import CompilerError
 from redcomp.ptx.assemble import ToolError
-from redcomp.ptx.ceiling import Ceiling, Gpu
+from redcomp.ptx.ceiling import Ceiling
+from redcomp.ptx.multiprocessor import Gpu
 
 WORKER = "benchmarks.gpu.worker"
 LAUNCH_CALLS = 300  # in a row without waiting

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from benchmarks.cases import Case
 from benchmarks.competitors import formula_of
 from benchmarks.gpu.cases import GpuCase
-from redcomp.compile import GpuLowering
+from redcomp.backends.gpu import GpuLowering
 from redcomp.frontend.reductions.genred import DTYPES
 from redcomp.ir import topological
 from redcomp.llvm_backend.host.schedule import FEW_ROWS
 from redcomp.ptx.assemble import assemble, disassemble
-from redcomp.ptx.ceiling import Ceiling, Gpu, ceiling
+from redcomp.ptx.ceiling import Ceiling, ceiling
+from redcomp.ptx.multiprocessor import Gpu
 from redcomp.ptx.sass import pair_loop
 
 KERNEL = "redcomp_run"

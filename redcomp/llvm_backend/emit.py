@@ -19,15 +19,13 @@ from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term
 from redcomp.llvm_backend.spelling import (
-    CONVERSIONS,
-    INSTRUCTIONS,
-    INTRINSICS,
     LLVM_TYPES,
     float_of_width,
     literal,
     table_text,
     vector_type,
 )
+from redcomp.ops.table import OPERATIONS
 from redcomp.passes.expand import expand_value
 from redcomp.target import TABLE, Native, Target
 
@@ -209,24 +207,23 @@ class Emitter:
         result = self.type_of(value.dtype, lane)
         if (op, value.dtype) in self.target.native:
             return self._native(value, operands, lane)
-        if op in INTRINSICS:
-            name = self.intrinsic(op, value.dtype, lane)
+        source, row = value.args[0].type, OPERATIONS[op]
+        name = row.llvm[0 if source.is_float else 1]
+        if name.startswith("llvm."):
+            name = self.overloaded(name, value.dtype, lane)
             return code.call(result, name, [result] * len(operands), operands)
-        given = self.type_of(value.args[0].dtype, lane)
+        given = self.type_of(source.dtype, lane)
         if op == "compare":
-            kind = "fcmp" if value.args[0].type.is_float else "icmp"
-            return code.value(f"{kind} {value['predicate']} {given} {', '.join(operands)}")
+            return code.value(f"{name} {value['predicate']} {given} {', '.join(operands)}")
         if op == "select":
             types = [given, result, result]
             listed = ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
-            return code.value(f"select {listed}")
-        if op == "bitcast":
-            return code.value(f"bitcast {given} {operands[0]} to {result}")
+            return code.value(f"{name} {listed}")
         if op == "convert":
-            instruction = CONVERSIONS[value.args[0].dtype, value.dtype]
-            return code.value(f"{instruction} {given} {operands[0]} to {result}")
-        instruction = INSTRUCTIONS[op][0 if value.type.is_float else 1]
-        return code.value(f"{instruction} {result} {', '.join(operands)}")
+            _, name = row.casts[source.dtype, value.dtype]
+        if op in ("convert", "bitcast"):
+            return code.value(f"{name} {given} {operands[0]} to {result}")
+        return code.value(f"{name} {result} {', '.join(operands)}")
 
     def _native(self, value: Value, operands: list[str], lane: bool) -> str:
         """A target's own instruction, which exists for full vectors only (or, on GPUs, scalars)."""
@@ -300,10 +297,10 @@ class Emitter:
             value["table"], value.args[0].dtype, value.dtype, self.target.lanes(value.dtype)
         )
 
-    def intrinsic(self, op: str, dtype: str, lane: bool) -> str:
-        """The overloaded name of an intrinsic."""
+    def overloaded(self, intrinsic: str, dtype: str, lane: bool) -> str:
+        """The name of an intrinsic for operands of a type."""
         suffix = dtype if not lane or self.lanes == 1 else f"v{self.lanes}{dtype}"
-        return f"{INTRINSICS[op]}.{suffix}"
+        return f"{intrinsic}.{suffix}"
 
     # -- loops over components ---------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""How LLVM's text spells types, operations and constants."""
+"""How LLVM's text spells types and constants; the rows of operations say how it spells these."""
 
 from __future__ import annotations
 
@@ -18,55 +18,6 @@ LLVM_TYPES: Mapping[str, str] = {
     "i64": "i64",
     "index": "i64",
 }
-
-# (instruction on floats, instruction on integers)
-INSTRUCTIONS: Mapping[str, tuple[str, str]] = {
-    "add": ("fadd", "add"),
-    "subtract": ("fsub", "sub"),
-    "multiply": ("fmul", "mul"),
-    "divide": ("fdiv", ""),
-    "negate": ("fneg", ""),
-    "and": ("", "and"),
-    "or": ("", "or"),
-    "xor": ("", "xor"),
-    "shift_left": ("", "shl"),
-    "shift_right": ("", "ashr"),
-    "shift_right_logical": ("", "lshr"),
-}
-
-# Intrinsics of float operands, overloaded by the operands' type.
-INTRINSICS: Mapping[str, str] = {
-    "fma": "llvm.fma",
-    "sqrt": "llvm.sqrt",
-    "abs": "llvm.fabs",
-    "floor": "llvm.floor",
-    "round_even": "llvm.roundeven",
-}
-
-CONVERSIONS: Mapping[tuple[str, str], str] = {
-    ("f32", "f64"): "fpext",
-    ("f64", "f32"): "fptrunc",
-    ("i32", "f32"): "sitofp",
-    ("i32", "f64"): "sitofp",
-    ("i64", "f32"): "sitofp",
-    ("i64", "f64"): "sitofp",
-    ("i1", "f32"): "uitofp",
-    ("i1", "f64"): "uitofp",
-    ("f32", "i32"): "fptosi",
-    ("f64", "i32"): "fptosi",
-    ("f64", "i64"): "fptosi",
-    ("f32", "i64"): "fptosi",
-    ("i32", "i64"): "sext",
-    ("i64", "i32"): "trunc",
-    ("index", "i32"): "trunc",
-    ("i32", "index"): "sext",
-    ("i64", "index"): "bitcast",  # of the same type, which does nothing
-}
-
-BASE_PRIMITIVES = (
-    frozenset(INSTRUCTIONS)
-    | {"sqrt", "abs", "compare", "select", "bitcast", "convert"}
-)  # fmt: skip
 
 
 @functools.cache

@@ -26,7 +26,7 @@ def _float_dtype(x: _Array) -> np.dtype[Any]:
 
 
 class _Clusters(shared.Clusters[_Array]):
-    xp = np
+    xp: ClassVar[Any] = np
     array_type: ClassVar[type[Any]] = np.ndarray
     truth: ClassVar[object] = np.dtype(np.bool_)
 

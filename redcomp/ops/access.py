@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from redcomp.ir import Value, elementwise
-from redcomp.ops.table import Array, Domain, Operation, broadcast_dim
+from redcomp.ops.table import ALIKE, Array, Domain, Operation, Typing, broadcast_dim
 
 Position = int | Value
 Reader = Callable[[Position], Value]
@@ -104,6 +104,7 @@ def vector_row(
     domain: Domain | None = None,
     moves: Literal["", "all", "some"] = "",
     selection: Callable[..., Value] | None = None,
+    typing: Typing = ALIKE,
 ) -> Operation:
     return Operation(
         name,
@@ -120,6 +121,7 @@ def vector_row(
         moves=moves,
         selection=selection,
         domain=domain or Domain(VECTOR.intervals * arity),
+        typing=typing,
         ulp=8.0,
         gradient=gradient,
         differs=differs,

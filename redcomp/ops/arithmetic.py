@@ -1,267 +1,29 @@
-"""Primitive operations, which back ends emit, and the arithmetic, comparisons and selection on top.
+"""The arithmetic, the comparisons and the selections of the language.
 
-Integer operations wrap around.  The language's comparisons give 1.0 or 0.0; the primitive `compare`
-gives a truth value.
+Integer operations wrap around.  Comparisons give 1.0 or 0.0.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from redcomp.ir import (
-    NUMPY_DTYPES,
     Value,
-    bitcast,
     compare,
     constant,
-    convert,
     elementwise,
     indicator,
     select,
 )
-from redcomp.ops import approximate
-from redcomp.ops.expansions.shared import copy_sign, expand_scale, format_of, magnitude
+from redcomp.ops.expansions import fast
+from redcomp.ops.primitives import PREDICATES
 from redcomp.ops.table import Array, Domain, Operation, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0,))
 
-PREDICATES: dict[str, Any] = {
-    "oeq": np.equal,
-    "une": np.not_equal,
-    "olt": np.less,
-    "ole": np.less_equal,
-    "ogt": np.greater,
-    "oge": np.greater_equal,
-    "uno": lambda a, b: np.isnan(a) | np.isnan(b),
-    # Of floats: true where an operand is NaN.
-    "ult": lambda a, b: ~(a >= b),
-    "ule": lambda a, b: ~(a > b),
-    "ugt": lambda a, b: ~(a <= b),
-    "uge": lambda a, b: ~(a < b),
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "slt": np.less,
-    "sle": np.less_equal,
-    "sgt": np.greater,
-    "sge": np.greater_equal,
-}
-_OPPOSITES = (
-    ("oeq", "une"),
-    ("olt", "uge"),
-    ("ole", "ugt"),
-    ("ogt", "ule"),
-    ("oge", "ult"),
-    ("eq", "ne"),
-    ("slt", "sge"),
-    ("sle", "sgt"),
-)
-# The predicate that holds where one does not.
-OPPOSITES: dict[str, str] = dict(_OPPOSITES) | {b: a for a, b in _OPPOSITES}
-
 
 def _chosen(condition: Array, a: Array, b: Array) -> Array:
     return np.asarray(np.where(condition, a, b))
-
-
-def _two_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """a * b and its rounding error in float64, by Veltkamp's splitting into halves of 26 bits."""
-
-    def halves(x: Array) -> tuple[Array, Array]:
-        high = x * 134217729.0  # 2**27 + 1
-        high = high - (high - x)
-        return high, x - high
-
-    (ah, al), (bh, bl) = halves(a), halves(b)
-    product = a * b
-    return product, al * bl - (((product - ah * bh) - al * bh) - ah * bl)
-
-
-def _fma(a: Array, b: Array, c: Array) -> Array:
-    """a * b + c, rounded once: through float64, where products are exact, or with exact errors."""
-    if a.dtype == np.float32:
-        wide = a.astype(np.float64) * b.astype(np.float64) + c.astype(np.float64)
-        return np.asarray(wide.astype(np.float32))
-    product, error = _two_product(a, b)
-    total = np.asarray(product + c)
-    other = total - product
-    exact = total + (((product - (total - other)) + (c - other)) + error)
-    return np.where(np.isfinite(exact), exact, total)
-
-
-def _lookup(a: Array, *, dtype: str, table: tuple[int, ...]) -> Array:
-    entries = np.array(table, a.dtype).view(NUMPY_DTYPES[dtype])
-    return np.asarray(entries[a & (len(table) - 1)])
-
-
-def _lookup_by_selection(a: Value, *, dtype: str, table: tuple[int, ...]) -> Value:
-    """Halve the table with each bit of the position, the lowest first."""
-    integer = a.dtype
-    entries: list[Value] = [bitcast(constant(bits, integer), dtype) for bits in table]
-    bit = 1
-    while len(entries) > 1:
-        is_odd = compare("ne", a & bit, 0)
-        pairs = zip(entries[::2], entries[1::2], strict=True)
-        entries = [select(is_odd, odd, even) for even, odd in pairs]
-        bit *= 2
-    return entries[0]
-
-
-def _converted_back(e: Value, source: Value) -> Value | None:
-    """The cotangent in the dtype of what was converted; integers have none."""
-    return convert(e, source.dtype) if e.type.is_float and source.type.is_float else None
-
-
-def _shift(function: Any) -> Any:
-    """A shift by a count taken modulo the width, so that NumPy never sees an undefined one."""
-    return lambda a, b: function(a, b & (a.dtype.itemsize * 8 - 1))
-
-
-def _shift_right_logical(a: Array, b: Array) -> Array:
-    unsigned = np.uint32 if a.dtype.itemsize == 4 else np.uint64
-    return np.asarray((a.view(unsigned) >> b.astype(unsigned)).view(a.dtype))
-
-
-def _convert(a: Array, *, dtype: str) -> Array:
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.asarray(a.astype(NUMPY_DTYPES[dtype]))
-
-
-def _scale(a: Array, n: Array) -> Array:
-    with np.errstate(over="ignore", under="ignore"):
-        return np.asarray(np.ldexp(a, np.clip(np.floor(n), -4000, 4000).astype(np.int32)))
-
-
-def _fused_by_splitting(a: Value, b: Value, c: Value) -> Value:
-    """fma without the instruction: in float64 for float32, with exact errors for float64.
-
-    The elementary functions rest on a single rounding, so that targets without fma pay for it.
-    """
-    if a.dtype == "f32":
-        wide = convert(a, "f64") * convert(b, "f64") + convert(c, "f64")
-        return convert(wide, "f32")
-
-    def halves(x: Value) -> tuple[Value, Value]:
-        high = x * 134217729.0  # 2**27 + 1: Veltkamp's splitting, as in `_two_product`
-        high = high - (high - x)
-        return high, x - high
-
-    (ah, al), (bh, bl) = halves(a), halves(b)
-    product = a * b
-    error = al * bl - (((product - ah * bh) - al * bh) - ah * bl)
-    total = product + c
-    other = total - product
-    exact = total + (((product - (total - other)) + (c - other)) + error)
-    is_finite = compare("oeq", exact - exact, 0.0)
-    return select(is_finite, exact, total)
-
-
-def _round_even_by_addition(a: Value) -> Value:
-    """Adding and subtracting 2**mantissa, with a's sign, rounds; beyond it all are integers."""
-    limit = 2.0 ** format_of(a).mantissa
-    shift = copy_sign(constant(limit, a.dtype), a)
-    rounded = copy_sign(magnitude((a + shift) - shift), a)
-    return select(compare("olt", magnitude(a), limit), rounded, a)
-
-
-def floor_by_rounding(a: Value) -> Value:
-    nearest = elementwise("round_even", a)
-    return select(compare("ogt", nearest, a), nearest - 1.0, nearest)
-
-
-def _primitive(
-    name: str, arity: int, evaluate: Any, mlir: tuple[str, str], doc: str, fallback: Any = None
-) -> Operation:
-    return Operation(name, arity, doc, evaluate, mlir=mlir, fallback=fallback)
-
-
-# Primitives without a spelling in the language.
-register(
-    _primitive(
-        "fma",
-        3,
-        _fma,
-        ("math.fma", ""),
-        "a * b + c, rounded once",
-        _fused_by_splitting,
-    ),
-    _primitive(
-        "select",
-        3,
-        np.where,
-        ("arith.select", "arith.select"),
-        "a where the condition holds, else b",
-    ),
-    _primitive(
-        "compare",
-        2,
-        lambda a, b, *, predicate: PREDICATES[predicate](a, b),
-        ("arith.cmpf", "arith.cmpi"),
-        "a truth value",
-    ),
-    _primitive("and", 2, np.bitwise_and, ("", "arith.andi"), "bitwise and"),
-    _primitive("or", 2, np.bitwise_or, ("", "arith.ori"), "bitwise or"),
-    _primitive("xor", 2, np.bitwise_xor, ("", "arith.xori"), "bitwise exclusive or"),
-    _primitive("shift_left", 2, _shift(np.left_shift), ("", "arith.shli"), "a << b"),
-    _primitive(
-        "shift_right", 2, _shift(np.right_shift), ("", "arith.shrsi"), "a >> b, keeping the sign"
-    ),
-    _primitive(
-        "shift_right_logical",
-        2,
-        _shift_right_logical,
-        ("", "arith.shrui"),
-        "a >> b, zeros entering",
-    ),
-    _primitive(
-        "bitcast",
-        1,
-        lambda a, *, dtype: np.ascontiguousarray(a).view(NUMPY_DTYPES[dtype]),
-        ("arith.bitcast", "arith.bitcast"),
-        "the same bits in another dtype",
-    ),
-    Operation(
-        "greater_of",
-        2,
-        "a where a > b, else b",
-        lambda a, b: _chosen(a > b, a, b),
-        selection=lambda a, b: select(compare("ogt", a, b), a, b),
-        domain=PAIR,
-    ),
-    Operation(
-        "less_of",
-        2,
-        "a where a < b, else b",
-        lambda a, b: _chosen(a < b, a, b),
-        selection=lambda a, b: select(compare("olt", a, b), a, b),
-        domain=PAIR,
-    ),
-    Operation(
-        "convert",
-        1,
-        "the same number in another dtype",
-        _convert,
-        pullback=lambda e, value: (_converted_back(e, value.args[0]),),
-    ),
-    _primitive(
-        "round_even",
-        1,
-        np.rint,
-        ("math.roundeven", ""),
-        "nearest integer, ties to even",
-        _round_even_by_addition,
-    ),
-    _primitive(
-        "lookup",
-        1,
-        _lookup,
-        ("", ""),
-        "an entry of a small table, the position taken modulo its length",
-        _lookup_by_selection,
-    ),
-    _primitive("scale", 2, _scale, ("", ""), "a * 2**floor(n), rounded once", expand_scale),
-)
 
 
 def integer_power(base: Value, exponent: int) -> Value:
@@ -285,6 +47,22 @@ def _power_rule(f: Value, out: Value, *, m: int) -> Value | float:
 
 register(
     Operation(
+        "greater_of",
+        2,
+        "a where a > b, else b",
+        lambda a, b: _chosen(a > b, a, b),
+        selection=lambda a, b: select(compare("ogt", a, b), a, b),
+        domain=PAIR,
+    ),
+    Operation(
+        "less_of",
+        2,
+        "a where a < b, else b",
+        lambda a, b: _chosen(a < b, a, b),
+        selection=lambda a, b: select(compare("olt", a, b), a, b),
+        domain=PAIR,
+    ),
+    Operation(
         "add",
         2,
         "f + g",
@@ -293,6 +71,8 @@ register(
         "Arithmetic",
         partials=(lambda f, g, out: 1.0, lambda f, g, out: 1.0),
         mlir=("arith.addf", "arith.addi"),
+        llvm=("fadd", "add"),
+        unit="arithmetic",
         domain=PAIR,
     ),
     Operation(
@@ -304,6 +84,8 @@ register(
         "Arithmetic",
         partials=(lambda f, g, out: 1.0, lambda f, g, out: -1.0),
         mlir=("arith.subf", "arith.subi"),
+        llvm=("fsub", "sub"),
+        unit="arithmetic",
         domain=PAIR,
     ),
     Operation(
@@ -324,6 +106,8 @@ register(
         "Arithmetic",
         partials=(lambda f, g, out: g, lambda f, g, out: f),
         mlir=("arith.mulf", "arith.muli"),
+        llvm=("fmul", "mul"),
+        unit="arithmetic",
         domain=PAIR,
     ),
     Operation(
@@ -334,8 +118,10 @@ register(
         "Divide",
         "Arithmetic",
         partials=(lambda f, g, out: 1.0 / g, lambda f, g, out: -(out / g)),
-        fast={"reciprocal_approx": approximate.divide},
+        fast={"reciprocal_approx": fast.divide},
         mlir=("arith.divf", ""),
+        llvm=("fdiv", ""),
+        unit="special",
         domain=Domain(((-4.0, 4.0), (0.1, 4.0)), (0.0,)),
     ),
     Operation(
@@ -347,6 +133,8 @@ register(
         "Arithmetic",
         partials=(lambda f, out: -1.0,),
         mlir=("arith.negf", ""),
+        llvm=("fneg", ""),
+        unit="operand",
     ),
     Operation(
         "inverse",
@@ -379,7 +167,7 @@ register(
         parameters=("m",),
         partials=(_power_rule,),
         expand=lambda f, *, m: integer_power(f, m),
-        domain=Domain(((0.2, 3.0),)),
+        domain=Domain(((0.2, 3.0),), parameters=((3,), (-2,), (0,), (1,))),
         ulp=4.0,
         gradient="0 where m = 0",
         differs="in the precision of the dtype everywhere (KeOps: float32 on the GPU)",
@@ -392,8 +180,10 @@ register(
         "Sqrt",
         "Arithmetic",
         partials=(lambda f, out: 0.5 * apply("rsqrt", f),),
-        fast={"sqrt_approx": approximate.sqrt},
+        fast={"sqrt_approx": fast.sqrt},
         mlir=("math.sqrt", ""),
+        llvm=("llvm.sqrt", ""),
+        unit="special",
         domain=Domain(((0.0, 4.0),), (0.0,)),
         gradient="0 at 0",
     ),
@@ -406,7 +196,7 @@ register(
         "Arithmetic",
         partials=(lambda f, out: -0.5 * (out * out * out),),
         expand=lambda f: select(compare("oeq", f, 0.0), 0.0, 1.0 / elementwise("sqrt", f)),
-        fast={"rsqrt_approx": approximate.rsqrt},
+        fast={"rsqrt_approx": fast.rsqrt},
         domain=Domain(((0.01, 4.0),), (0.0,)),
         ulp=2.0,
         gradient="0 at 0",

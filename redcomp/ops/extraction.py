@@ -23,7 +23,7 @@ from redcomp.ops.access import (
     shifted,
     vector_row,
 )
-from redcomp.ops.table import Array, Domain, ShapeError, apply, register
+from redcomp.ops.table import Array, Domain, DtypeError, ShapeError, Typing, apply, register
 
 # -- extraction and assembly -----------------------------------------------------------------------
 
@@ -241,6 +241,16 @@ def _gather_element(access: Access, value: Value, k: Position) -> Value:
     return select(compare("eq", clamped, index), found, 0)
 
 
+def _indexed_dtype(value: Value) -> str:
+    index = value.args[1].dtype
+    if index not in INTEGER_OF_WIDTH.values():
+        raise DtypeError(f"has an index of type {index}")
+    return value.args[0].dtype
+
+
+_INDEXED = Typing(_indexed_dtype, alike=(0, 1))
+
+
 def _scatter_shape(f: int, index: int, *, n: int) -> int:
     if (f, index) != (1, 1) or n < 1:
         raise ShapeError(f"a scalar goes to one of {n} places, not {f} components to {index}")
@@ -267,6 +277,7 @@ register(
         ),
         gradient="0 for the index",
         moves="some",
+        typing=_INDEXED,
     ),
     vector_row(
         "scatter",
@@ -280,6 +291,7 @@ register(
         ("n",),
         gradient="0 for the index",
         moves="all",
+        typing=_INDEXED,
     ),
 )
 

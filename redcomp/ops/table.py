@@ -29,6 +29,22 @@ Section = Literal[
     "Primitives",
 ]
 
+# What computes a primitive.
+Unit = Literal[
+    "",
+    "arithmetic",
+    "comparison",
+    "selection",
+    "logic",
+    "special",
+    "rounding",
+    "conversion",
+    "operand",
+]
+
+# What not every target has; see `Operation.needs`.
+Feature = Literal["", "fma", "rounding", "native"]
+
 # Parameters that are lists of integers instead of integers.
 LIST_PARAMETERS = ("dimsf", "dimsg", "contf", "contg", "perm")
 
@@ -37,12 +53,50 @@ class ShapeError(ValueError):
     """Dimensions that an operation cannot take; the frontend adds the place in the formula."""
 
 
+class DtypeError(ValueError):
+    """Dtypes that an operation cannot take."""
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """Where an operation is tested: one interval an argument, and points of special interest."""
+    """Where an operation is tested and its errors are measured.
+
+    intervals   one an operand, or one for all of them
+    special     points of special interest
+    parameters  values of the parameters, where they do not depend on dimensions
+    largest     operands up to which it is accurate, by dtype, where that is not everywhere
+    """
 
     intervals: tuple[tuple[float, float], ...]
     special: tuple[float, ...] = ()
+    parameters: tuple[tuple[int, ...], ...] = ()
+    largest: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """How far a result is from the exact one: relative * |exact|, or `absolute` if that is more."""
+
+    relative: float = 0.0
+    absolute: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """What the IR demands of an operation's types, where that is more than one dtype for all.
+
+    result      (value) to the dtype of the result, where that is not the operands'; raises
+                DtypeError
+    attributes  attributes that no formula gives, with their Python types
+    alike       the operands that have one dtype, as a slice
+    """
+
+    result: Callable[[Value], str] | None = None
+    attributes: Mapping[str, type] = field(default_factory=dict)
+    alike: tuple[int, int | None] = (0, None)
+
+
+ALIKE = Typing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +133,22 @@ class Operation:
     element     vector operations: (access, value, k) to the component k of the result
     definition  for composites: operands and attributes to the formula that `apply` builds instead
     mlir        for primitives, MLIR's names for floats and for integers, where MLIR has them
+    llvm        likewise, LLVM's instructions, or "llvm...." for an intrinsic of float operands,
+                which is overloaded by their type
+    needs       for primitives, what a target has to have to emit it: nothing, fused multiply-adds,
+                instructions for "rounding"; "native" where LLVM has no name of its own, so that
+                targets bring theirs
+    casts       for a conversion, MLIR's and LLVM's names by the dtypes from which and to which
+    unit        for primitives, the sort of unit that computes them, from which models of machines
+                tell how fast: multiply-adds and integer sums are "arithmetic", integer operations
+                on bits "logic", roots and quotients "special"; a sign or other bits are part of an
+                "operand" of what reads them, and cost nothing
     dtypes      the dtypes of its operands, where not all are allowed
+    error       for approximate instructions, how much they err at most
+    typing      what else its types and attributes have to be
     domain      where to test
+    exact       elementary functions: (m, operands) to the exact value, by the functions of a module
+                such as mpmath; errors are measured against it
     ulp         the largest allowed error, in units in the last place, for float32 and float64
     gradient    the derivative at special points, for the documentation
     differs     where and why it differs from KeOps, for the documentation; "new" if it lacks it
@@ -106,8 +174,15 @@ class Operation:
     element: Callable[..., Value] | None = None
     definition: Callable[..., Value] | None = None
     mlir: tuple[str, str] = ("", "")
+    llvm: tuple[str, str] = ("", "")
+    needs: Feature = ""
+    casts: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    unit: Unit = ""
     dtypes: tuple[str, ...] = ()
+    error: Error | None = None
+    typing: Typing = ALIKE
     domain: Domain = field(default=Domain(((-4.0, 4.0),)))
+    exact: Callable[..., Any] | None = None
     ulp: float = 0.0
     gradient: str = ""
     differs: str = ""
@@ -144,11 +219,24 @@ SPELLINGS: dict[str, Operation] = {}
 def register(*rows: Operation) -> None:
     """Add rows to the table; names and spellings are unique."""
     for row in rows:
+        is_spelt = any(row.llvm) or row.casts or row.needs == "native"
+        if row.is_primitive and not (is_spelt and row.unit):
+            raise ValueError(
+                f"{row.name} is a primitive: its row has to say how LLVM spells it, or that it "
+                "needs a target's native instruction, and which unit computes it"
+            )
         if row.name in OPERATIONS or (row.spelling and row.spelling in SPELLINGS):
             raise ValueError(f"operation {row.name!r} or its spelling is registered twice")
         OPERATIONS[row.name] = row
         if row.spelling:
             SPELLINGS[row.spelling] = row
+
+
+def primitives(*features: Feature) -> frozenset[str]:
+    """The primitives that a target with these features emits, but for its native ones."""
+    return frozenset(
+        row.name for row in OPERATIONS.values() if row.is_primitive and row.needs in ("", *features)
+    )
 
 
 def broadcast_dim(*dims: int) -> int:

@@ -26,6 +26,8 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.ops.reductions import REDUCTIONS, Columns, Reduction, State
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,10 @@ class _Slot:
     others: tuple[Value, ...]
 
 
-def accumulate(kernel: Kernel, accumulator: str, *, use_fast_math: bool = False) -> Nest:
-    """The nest of a kernel, nothing hoisted yet; totals are of dtype `accumulator`."""
+@compiler_pass
+def accumulate(kernel: Kernel, context: Context) -> Nest:
+    """The nest of a kernel, nothing hoisted yet; totals are of the accumulator's dtype."""
+    accumulator, use_fast_math = context.options.accumulator, context.use_fast_math
     dtype = kernel.outputs[0].value.dtype
     columns = Columns(
         variable("column", "column", 0, Type(dtype)),

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections import Counter
 
 from redcomp.ir import P, Value, fma, fold, free_indices, with_roots
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
 
 
-def contract(program: P) -> P:
+@compiler_pass
+def contract(program: P, context: Context) -> P:
     """Fuse wherever the product has no other user."""
     values = program.values
     loops = free_indices(values)

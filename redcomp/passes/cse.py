@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from redcomp.ir import P, shared, with_roots
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
 
 
-def cse(program: P) -> P:
+@compiler_pass
+def cse(program: P, context: Context) -> P:
+    """The program with one object for all values of equal structure, on any target."""
+    return with_shared_values(program)
+
+
+def with_shared_values(program: P) -> P:
     """The program with one object for all values of equal structure."""
     return with_roots(program, shared(program.values))

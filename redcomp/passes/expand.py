@@ -29,11 +29,14 @@ from redcomp.ir import (
     with_roots,
 )
 from redcomp.ops.table import OPERATIONS
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
 
 
-def expand(program: P, primitives: Collection[str]) -> P:
-    """A scalar program in terms of `primitives` (names of operations) and structural operations."""
-    chosen, intern = frozenset(primitives), Interner()
+@compiler_pass
+def expand(program: P, context: Context) -> P:
+    """A scalar program in terms of the target's primitives and structural operations."""
+    chosen, intern = context.target.primitives, Interner()
     done: dict[Value, Value] = {}
     for value in program.values:
         args = tuple([done[arg] for arg in value.args])

@@ -13,12 +13,15 @@ from dataclasses import replace
 
 from redcomp.ir import J_BIT, Kernel, Output, Value, select
 from redcomp.ops.reductions import REDUCTIONS
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
 
 _Split = tuple[Value | None, Value | None]
 _Rule = Callable[[Value], bool]
 
 
-def factor(kernel: Kernel) -> Kernel:
+@compiler_pass
+def factor(kernel: Kernel, context: Context) -> Kernel:
     """Move the j-free factors of every sum into the output's scale."""
     return Kernel(kernel.params, tuple(map(_factored, kernel.outputs)))
 

@@ -26,6 +26,8 @@ from redcomp.ir import (
     variable,
     vector_map,
 )
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
 
 _KINDS: dict[int, tuple[Kind, str]] = {
     0: ("parameter", "uniform"),
@@ -35,12 +37,13 @@ _KINDS: dict[int, tuple[Kind, str]] = {
 _RAW = frozenset({"variable", "constant", "index"})
 
 
-def hoist(nest: Nest, *, hoists_vectors: bool = True) -> Nest:
+@compiler_pass
+def hoist(nest: Nest, context: Context) -> Nest:
     """Split the steps into what varies with the pair and what is prepared before.
 
     Elements of long vectors are computed at each pair where there is no memory for the vectors.
     """
-    hoister = _Hoister(nest, hoists_vectors)
+    hoister = _Hoister(nest, context.target.hoists_vectors)
     done: dict[Value, Value] = {}
     for value in nest.pair_values:
         args = tuple(hoister.operand(value, arg, done[arg]) for arg in value.args)

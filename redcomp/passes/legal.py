@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from redcomp.errors import CompilerError
 from redcomp.ir import STRUCTURAL, P
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
 
 _VECTORS = ("variable", "map", "scan", "earlier", "from_elements")
 
 
-def legal(program: P, primitives: Collection[str]) -> P:
+@compiler_pass
+def legal(program: P, context: Context) -> P:
     """The program itself, if everything in it is scalar and within the target's primitives."""
+    primitives = context.target.primitives
     for value in program.values:
         if value.op not in STRUCTURAL and value.op not in primitives:
             raise CompilerError(f"operation {value.op!r} reached a target that cannot emit it")

@@ -39,6 +39,8 @@ from redcomp.ir import (
 )
 from redcomp.passes.expand import emits
 from redcomp.passes.origin import moved
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
 
 _PAIR = I_BIT | J_BIT
 _PRODUCTS = frozenset({"multiply", "divide", "negate"})
@@ -51,14 +53,18 @@ _Operands = tuple[Value, Value]
 _DEPTH = 64
 
 
-def prescale(program: P, primitives: Collection[str], *, negates_operands: bool = False) -> P:
+@compiler_pass
+def prescale(program: P, context: Context) -> P:
     """Move coefficients out of what is computed for each pair, where this saves operations.
 
-    Where the target of these primitives divides by multiplying by the inverse, so do the products,
-    for that can then be fused with a sum.  A negation is an operation unless the target's
-    instructions can negate their operands.
+    Rounding changes, so it does nothing without fast math.  Where the target divides by multiplying
+    by the inverse, so do the products, for that can then be fused with a sum.  A negation is an
+    operation unless the target's instructions can negate their operands.
     """
-    prescaler = _Prescaler(program, primitives, 0 if negates_operands else 1)
+    if not context.use_fast_math:
+        return program
+    target = context.target
+    prescaler = _Prescaler(program, target.primitives, 0 if target.negates_operands else 1)
     made = with_roots(program, prescaler.done)
     samples = {
         (value.attrs, value.type): value

@@ -15,12 +15,14 @@ from itertools import chain
 from typing import TypeVar
 
 from redcomp import ir
-from redcomp.errors import CompilerError
+from redcomp.errors import CompilerError, SizeError
 from redcomp.ir import Nest, Value, component, from_elements, vector_map
+from redcomp.limits import check_cells, check_states, check_values
 from redcomp.ops.access import Position, Reader
 from redcomp.ops.table import OPERATIONS
-from redcomp.passes.size import check_cells, check_values
-from redcomp.target import Unrolling
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.size import check_size, is_short
+from redcomp.target import Context, Target, Unrolling
 
 T = TypeVar("T")
 
@@ -36,13 +38,61 @@ class _WantedFirst(Exception):  # noqa: N818  it is no error
         self.vector, self.place, self.level = vector, place, level
 
 
-def scalarize(nest: Nest, unrolling: Unrolling | None = None) -> Nest:
+@compiler_pass
+def scalarize(
+    nest: Nest,
+    context: Context,
+    *,
+    operands: int | None = None,
+    states: int | None = None,
+    lists: int | None = None,
+    scans: int | None = None,
+) -> Nest:
     """The same nest on scalars; what stays a vector ends in `from_elements` or `map`.
+
+    As much is written out as the target's registers and patience allow, or what options say (see
+    `Unrolling`; what they leave out has the target's first choice).  Raises SizeError where that
+    takes too many components, or more code than a kernel may have.
+    """
+    target = context.target
+    check_states(len(nest.states))
+    given = {"operands": operands, "states": states, "lists": lists, "scans": scans}
+    wanted = {name: most for name, most in given.items() if most is not None}
+    if wanted:
+        made = written_out_by(nest, replace(target.unrolling[nest.dtype][0], **wanted))
+    else:
+        made = _suited(nest, target)
+    check_states(len(made.states))
+    return check_size(made, target.primitives)
+
+
+def _suited(nest: Nest, target: Target) -> Nest:
+    """The nest by the first of the target's unrollings that keeps it short, else the last one."""
+    *preferred, last = target.unrolling[nest.dtype]
+    most = max(target.carried.get(nest.dtype, (0,)))
+    # What was tried, and the shortest vector that it left: one that writes out no less, and no
+    # vector of that length, has the same result.
+    tried: list[tuple[Unrolling, float]] = []
+    for unrolling in preferred:
+        if any(unrolling.longest < left and not unrolling.writes_out_less(u) for u, left in tried):
+            continue
+        try:
+            made = written_out_by(nest, unrolling)
+        except SizeError:
+            tried.append((unrolling, math.inf))
+            continue
+        if is_short(made, most, target.primitives):
+            return made
+        tried.append((unrolling, shortest_vector(made)))
+    return written_out_by(nest, last)
+
+
+def written_out_by(nest: Nest, unrolling: Unrolling) -> Nest:
+    """The nest on scalars, vectors written out as `unrolling` says.
 
     A state or total of a few components becomes as many scalar ones.  Raises SizeError where that
     takes too many components.
     """
-    unrolling = unrolling or Unrolling()
     limits = tuple(
         unrolling.lists if step is state else unrolling.states
         for state, step in zip(nest.states, nest.steps, strict=True)

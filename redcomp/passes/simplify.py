@@ -24,9 +24,11 @@ from redcomp.ir import (
     rewrite_program,
     select,
 )
-from redcomp.ops.arithmetic import OPPOSITES
+from redcomp.ops.primitives import OPPOSITES
 from redcomp.ops.table import OPERATIONS, apply
+from redcomp.passes.pipeline import compiler_pass
 from redcomp.passes.sign import is_nonnegative, is_nonpositive
+from redcomp.target import Context
 
 _LOG2_E = 1 / math.log(2)
 
@@ -41,11 +43,17 @@ class Rule:
     is_exact: bool = True
 
 
-def simplify(program: P, *, use_fast_math: bool = False) -> P:
-    """Apply all (exact) rules to every value until none fits."""
+@compiler_pass
+def simplify(program: P, context: Context) -> P:
+    """Apply all rules to every value until none fits; without fast math, the exact ones."""
+    return simplified(program, is_exact=not context.use_fast_math)
+
+
+def simplified(program: P, *, is_exact: bool) -> P:
+    """The program after all (exact) rules."""
     rules: dict[str, list[Callable[[Value], Value | None]]] = {}
     for rule in RULES:
-        if rule.is_exact or use_fast_math:
+        if rule.is_exact or not is_exact:
             for op in rule.ops:
                 rules.setdefault(op, [_fold_constants]).append(rule.apply)
     others = (_fold_constants,)

@@ -13,11 +13,8 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from redcomp.errors import SizeError
 from redcomp.ir import BINDERS, STRUCTURAL, Nest, Value, free_indices, loop_of, topological
 from redcomp.limits import (
-    MAX_CELLS,
-    MAX_LINES,
     MAX_OPERATIONS,
     MAX_STATES,
-    MAX_VALUES,
     MAX_WORK,
     MAX_WRITTEN_OUT,
 )
@@ -113,31 +110,3 @@ class _Outside:
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, Value) and self.loop not in self.free[key]
-
-
-def check_values(count: int) -> None:
-    """Raise SizeError if a program has too many values."""
-    _check(count, MAX_VALUES, "values and components")
-
-
-def check_states(count: int) -> None:
-    """Raise SizeError if a nest has too many states."""
-    _check(count, MAX_STATES, "sums and lists for each row")
-
-
-def check_cells(count: int) -> None:
-    """Raise SizeError if recurrences fill tables of too many cells."""
-    _check(count, MAX_CELLS, "cells of tables for each row")
-
-
-def check_lines(text: str) -> None:
-    """Raise SizeError if a module is too long."""
-    _check(text.count("\n"), MAX_LINES, "lines of LLVM")
-
-
-def _check(count: int, most: int, what: str) -> None:
-    if count > most:
-        raise SizeError(
-            f"takes {count:,} {what}, of which {most:,} are possible: divide the formula, or its "
-            "components, among several reductions"
-        )

@@ -5,6 +5,7 @@ Counted in the machine code that NVIDIA's assembler makes; nothing is measured.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -86,7 +87,8 @@ def description(parts: Sequence[Cost], best: Ceiling | None) -> str:
     limits = " and ".join(dict.fromkeys(part.reached.limit for part in parts))
     pairs = 1 / clocks(parts)
     reached = f"; at best {pairs:.1f} pairs a clock (limit: {limits})" if best else ""
-    share = f", {pairs / best.pairs:.0%} of what the arithmetic allows" if best else ""
+    bound = best.pairs if best else math.inf
+    share = f", {pairs / bound:.0%} of what the arithmetic allows" if bound < math.inf else ""
     kernels = f" of {len(parts)} kernels" if len(parts) > 1 else ""
     return (
         f"{sum(part.instructions for part in parts):.1f} instructions {unit}{kernels} ({listed}); "

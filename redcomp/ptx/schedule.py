@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,7 +21,17 @@ from redcomp.ir import (
 )
 from redcomp.llvm_backend.records import scans_of
 from redcomp.passes.partition import Part, partition
+from redcomp.ptx.multiprocessor import (
+    FMA,
+    FP64,
+    ISSUE,
+    LSU,
+    REGISTERS,
+    WARP,
+    multiprocessor,
+)
 from redcomp.ptx.slices import slices
+from redcomp.ptx.work import pipe_of
 from redcomp.target import Target
 
 
@@ -93,7 +104,6 @@ _LATE_COLUMNS = 96
 _COPIES_OF_ADJUSTED = 1.5
 _UNIFORM_REGISTERS = {"f32": 60, "f64": 24}
 _MOST_REGISTERS = {"f32": 216, "f64": 208}
-_REGISTER_FILE = 65536
 # How far the assembler's count may be from ours, all uniform values included.  Told to fit fewer
 # blocks than it would choose by itself, it does not spill registers to fit more.
 _TOLERANCE = {"f32": 1.4, "f64": 2.0}
@@ -101,13 +111,9 @@ _LEAST_RESIDENT, _MOST_RESIDENT = 2, 4
 # Warps that hide most latencies, with several independent pairs in each.
 _ENOUGH_WARPS = 16
 
-# Clocks of a multiprocessor for an instruction of a warp, on the larger GPUs: of arithmetic, of the
-# special functions, and for each 32-bit word that all threads load from shared memory (its way to
-# the registers is as wide as a warp).
-_ARITHMETIC = {"f32": 0.25, "f64": 0.5}
-_SPECIAL = 2.0
-_WORD = 1.0
 _LOOP_END = 4
+# On this GPU schedules of float32 have been measured; they are the same on all.
+MEASURED = "sm_90"
 # What does not limit the rate still gets in its way.
 _INTERFERENCE = 0.2
 
@@ -143,7 +149,7 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
     rows, cols = min(costs.blocks(few_rows), key=lambda block: costs.of(*block))
     registers = _TOLERANCE[dtype] * (costs.registers(rows, cols) + costs.uniform)
     most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
-    fitting = int(_REGISTER_FILE // (THREADS * registers))
+    fitting = int(REGISTERS // (THREADS * registers))
     resident = max(_LEAST_RESIDENT, min(most, fitting))
     return PtxSchedule(THREADS, rows, cols, _tile(nest, dtype), resident)
 
@@ -161,11 +167,17 @@ class _Costs:
         def times(value: Value) -> int:
             return math.prod(extent for _, extent in free[value])
 
-        special = [v for v in operations if (v.op, v.dtype) in target.native]
+        self.limits = multiprocessor(MEASURED if dtype == "f32" else target.name)
         self.body = len(operations)
-        self.special = sum(map(times, special))
-        self.arithmetic = sum(map(times, operations)) - self.special
-        self.arithmetic += sum(f.args[-1]["extent"] * times(f) for f in self.folds)
+        # Operations by what they depend on and by pipe.  Those of rows or columns alone are here
+        # because they are not worth a register.
+        self.work: Counter[tuple[int, str]] = Counter()
+        for value in values:
+            if value.op not in STRUCTURAL and value.dependence:
+                self.work[value.dependence, pipe_of(value)] += times(value)
+        for f in self.folds:
+            pipe = FP64 if f.dtype == "f64" else FMA
+            self.work[f.dependence, pipe] += f.args[-1]["extent"] * times(f)
         long = {p.variable for p in slices(nest.pairs, "i", "j") if not p.is_short}
         read = [v for v in values if v.op == "component" and v.args[0] in long]
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words
@@ -230,15 +242,15 @@ class _Costs:
         loads = (
             self.of_column / 4 / rows + self.long_columns / rows + self.long_rows / cols + spilled
         )
-        issued = self.arithmetic + self.special + loads + _LOOP_END / (rows * cols)
-        pipes = (
-            issued * _ARITHMETIC["f32"],
-            self.arithmetic * _ARITHMETIC[self.dtype],
-            self.special * _SPECIAL,
-            words * _WORD,
-        )
+        work: defaultdict[str, float] = defaultdict(float)
+        served = {I_BIT: cols, J_BIT: rows}
+        for (dependence, pipe), count in self.work.items():
+            work[pipe] += count / served.get(dependence, 1)
+        work[ISSUE] = sum(work.values()) + loads + _LOOP_END / (rows * cols)
+        work[LSU] = words
+        pipes = [count * self.limits.clocks(pipe) for pipe, count in work.items() if pipe]
         busy = max(pipes) + _INTERFERENCE * (sum(pipes) - max(pipes))
-        warps = _REGISTER_FILE // (32 * registers)
+        warps = REGISTERS // (WARP * registers)
         idle = max(0, _ENOUGH_WARPS - warps) / (2 * _ENOUGH_WARPS)
         return busy * (1 + idle)
 

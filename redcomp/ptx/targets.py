@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import llvmlite.binding as llvm
 
 from redcomp.errors import ArgumentError
-from redcomp.llvm_backend.spelling import BASE_PRIMITIVES
+from redcomp.ops.table import primitives
 from redcomp.target import LLVM_PASSES, Native, Target, Unrolling
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -84,7 +84,6 @@ EXTREMES: Mapping[tuple[str, str], str] = {
     )
 }
 
-_PRIMITIVES = BASE_PRIMITIVES | {"floor", "round_even", "fma"}
 _NAME = re.compile(r"sm_([1-9]\d+)")
 
 
@@ -110,7 +109,7 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         f"+ptx{spelt[-1].ptx}",
         vector_bits=0,
         registers=REGISTERS,
-        primitives=_PRIMITIVES | frozenset(fast),
+        primitives=primitives("fma", "rounding") | frozenset(fast),
         negates_operands=True,
         native={(op, "f32"): Native(intrinsic, (0,)) for op, intrinsic in fast.items()},
         extremes=EXTREMES,

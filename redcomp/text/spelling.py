@@ -12,7 +12,8 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
-from redcomp.ir import BINDERS, FLOATS, Attribute, Type, Value
+from redcomp.ir import BINDERS, FLOATS, WIDTHS, Attribute, Type, Value
+from redcomp.ops.primitives import FLOAT_PREDICATES, INTEGER_PREDICATES
 from redcomp.ops.table import OPERATIONS
 
 DIALECT = "redcomp."
@@ -35,31 +36,6 @@ STRUCTURAL = (
     *BINDERS,
 )
 
-# MLIR numbers its predicates in this order (ArithBase.td: CmpFPredicateAttr, CmpIPredicateAttr).
-# fmt: off
-FLOAT_PREDICATES = (
-    "false", "oeq", "ogt", "oge", "olt", "ole", "one", "ord",
-    "ueq", "ugt", "uge", "ult", "ule", "une", "uno", "true",
-)
-INTEGER_PREDICATES = ("eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge")
-# fmt: on
-
-# i1 counts as unsigned, since True becomes 1.  What becomes i1 is missing: MLIR keeps the lowest
-# bit, where `convert` compares with zero.
-CONVERSIONS = {
-    ("f32", "f64"): "arith.extf",
-    ("f64", "f32"): "arith.truncf",
-    **{(f, i): "arith.fptosi" for f in FLOATS for i in ("i32", "i64")},
-    **{(i, f): "arith.sitofp" for f in FLOATS for i in ("i32", "i64")},
-    **{("i1", f): "arith.uitofp" for f in FLOATS},
-    **{("i1", i): "arith.extui" for i in ("i32", "i64")},
-    ("i32", "i64"): "arith.extsi",
-    ("i64", "i32"): "arith.trunci",
-    **{(i, "index"): "arith.index_cast" for i in ("i32", "i64")},
-    **{("index", i): "arith.index_cast" for i in ("i32", "i64")},
-    ("i1", "index"): "arith.index_castui",
-}
-WIDTHS = {"i1": 1, "i32": 32, "f32": 32, "i64": 64, "f64": 64}
 # How the struct module packs a float and its bits, and the digits that determine it.
 _FLOAT_FORMATS = {"f32": ("<f", "<I", 9), "f64": ("<d", "<Q", 17)}
 
@@ -118,8 +94,8 @@ def _spell_bitcast(value: Value) -> Spelling | None:
 
 
 def _spell_convert(value: Value) -> Spelling | None:
-    name = CONVERSIONS.get((value.args[0].dtype, value.dtype))
-    return (name, "") if name and _is_cast(value) else None
+    names = OPERATIONS["convert"].casts.get((value.args[0].dtype, value.dtype))
+    return (names[0], "") if names and _is_cast(value) else None
 
 
 def _is_cast(value: Value) -> bool:
@@ -140,7 +116,7 @@ def operations_by_name() -> dict[str, str]:
     rows = [row.name for row in OPERATIONS.values() if row.definition is None]
     own = {DIALECT + op: op for op in (*rows, *STRUCTURAL)}
     borrowed = {name: row.name for row in OPERATIONS.values() for name in row.mlir if name}
-    casts = dict.fromkeys(CONVERSIONS.values(), "convert")
+    casts = {name: row.name for row in OPERATIONS.values() for name, _ in row.casts.values()}
     return {**own, **borrowed, **casts, "arith.constant": "constant"}
 
 

@@ -28,7 +28,7 @@ def _float_dtype(x: _Tensor) -> torch.dtype:
 
 
 class _Clusters(shared.Clusters[_Tensor]):
-    xp = torch
+    xp: ClassVar[Any] = torch
     array_type: ClassVar[type[Any]] = torch.Tensor
     truth: ClassVar[object] = torch.bool
 

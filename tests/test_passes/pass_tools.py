@@ -6,24 +6,39 @@ In texts a parameter is "name kind type", and an operation stands as it prints.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from redcomp.interpret import interpret
 from redcomp.ir import Kernel, Nest, Output, Value, topological
+from redcomp.ops.table import primitives
 from redcomp.passes.expand import expand
+from redcomp.target import Context, Options, Target
 from redcomp.text.spelling import NEST_CARRIED, NEST_COMPUTED, NEST_HOISTED
 
 Array = np.ndarray[Any, Any]
 
 # Everything that an expansion may use: the primitives of the widest target.
-PRIMITIVES = frozenset({
-    "add", "subtract", "multiply", "divide", "negate", "fma", "sqrt", "abs", "floor", "round_even",
-    "scale", "compare", "select", "bitcast", "convert", "and", "or", "xor", "shift_left",
-    "shift_right", "shift_right_logical",
-})  # fmt: skip
+PRIMITIVES = primitives("fma", "rounding") | {"scale"}
+
+
+def context_with(
+    primitives: Collection[str] = PRIMITIVES,
+    *,
+    use_fast_math: bool = False,
+    negates_operands: bool = False,
+    accumulator: str = "f64",
+) -> Context:
+    """The context of a compilation for a target that emits these operations."""
+    target = Target("test", "", "", "", 512, 32, frozenset(primitives))
+    target = replace(target, negates_operands=negates_operands)
+    return Context(target, Options(use_fast_math, accumulator))
+
+
+EXACT, FAST = context_with(), context_with(use_fast_math=True)
 
 SPECIAL = (
     0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e-30, -1e-30, 1e-40, 1e30, -1e30,
@@ -179,4 +194,4 @@ def _named(values: Sequence[Value], arrays: Sequence[Array]) -> dict[str, Array]
 def expanded(value: Value) -> Value:
     """An elementwise value in terms of primitives."""
     kernel = Kernel(tuple(variables_of([value])), (Output(value),))
-    return expand(kernel, PRIMITIVES).outputs[0].value
+    return expand(kernel, EXACT).outputs[0].value

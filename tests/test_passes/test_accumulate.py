@@ -6,16 +6,26 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pass_tools import kernel_text, nest_text, random_variables, results_of, run_nest
+from pass_tools import (
+    EXACT,
+    context_with,
+    kernel_text,
+    nest_text,
+    random_variables,
+    results_of,
+    run_nest,
+)
 
 from redcomp.ir import Kernel, Output, Type, Value, topological, variable
 from redcomp.ops.table import apply
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.factor import factor
-from redcomp.passes.scalarize import UNROLLED, scalarize
+from redcomp.passes.scalarize import written_out_by
+from redcomp.target import Unrolling
 from redcomp.text import parse_kernel, print_nest
 from redcomp.verify import verify
 
+UNROLLED = Unrolling().operands
 LONG = UNROLLED + 4
 
 
@@ -47,12 +57,12 @@ def test_states_are_of_the_data_and_totals_of_the_accumulator() -> None:
         joins=1,
         results=1,
     )
-    assert print_nest(accumulate(parse_kernel(before), "f64")) == after
+    assert print_nest(accumulate(parse_kernel(before), EXACT)) == after
 
 
 def test_scale_is_applied_once_a_row_in_the_accumulators_dtype() -> None:
     before = kernel_text("x i f32, y j f32", "", "%y: f32, %x: f32", (True,))
-    (result,) = accumulate(parse_kernel(before), "f64").results
+    (result,) = accumulate(parse_kernel(before), EXACT).results
     assert result.op == "convert"
     assert result.args[0].op == "multiply"
     assert result.args[0].dtype == "f64"
@@ -60,7 +70,9 @@ def test_scale_is_applied_once_a_row_in_the_accumulators_dtype() -> None:
 
 def test_each_component_has_a_state_up_to_the_limit_of_unrolling() -> None:
     y = variable("y", "j", 0, Type("f32", UNROLLED))
-    nest = scalarize(accumulate(Kernel((y,), (Output(y * 2.0), Output(y))), "f64"))
+    nest = written_out_by(
+        accumulate(Kernel((y,), (Output(y * 2.0), Output(y))), EXACT), Unrolling()
+    )
     assert len(nest.states) == len(nest.steps) == 2 * UNROLLED
     assert {state.dim for state in nest.states} == {1}
     assert [state["position"] for state in nest.states] == list(range(2 * UNROLLED))
@@ -68,7 +80,7 @@ def test_each_component_has_a_state_up_to_the_limit_of_unrolling() -> None:
 
 def test_long_results_have_vector_states() -> None:
     y = variable("y", "j", 0, Type("f32", LONG))
-    nest = scalarize(accumulate(Kernel((y,), (Output(y * 2.0),)), "f64"))
+    nest = written_out_by(accumulate(Kernel((y,), (Output(y * 2.0),)), EXACT), Unrolling())
     assert [state.type for state in nest.states] == [Type("f32", LONG)]
     assert [total.type for total in nest.totals] == [Type("f64", LONG)]
     assert [step.op for step in nest.steps + nest.merges + nest.results] == ["map"] * 3
@@ -76,7 +88,7 @@ def test_long_results_have_vector_states() -> None:
 
 def test_accumulator_of_the_datas_dtype_needs_no_conversion() -> None:
     y = variable("y", "j", 0, Type("f32"))
-    nest = accumulate(Kernel((y,), (Output(y),)), "f32")
+    nest = accumulate(Kernel((y,), (Output(y),)), context_with(accumulator="f32"))
     assert not any(value.op == "convert" for value in topological(nest.roots))
 
 
@@ -97,8 +109,8 @@ def kernels(draw: st.DrawFn) -> Kernel:
 def test_nest_computes_the_reduction(
     is_factored: bool, kernel: Kernel, columns: int, tile: int
 ) -> None:
-    prepared = factor(kernel) if is_factored else kernel
-    nest = scalarize(accumulate(prepared, "f64"))
+    prepared = factor(kernel, EXACT) if is_factored else kernel
+    nest = written_out_by(accumulate(prepared, EXACT), Unrolling())
     verify(nest)
     arrays = random_variables(kernel.params, np.random.default_rng(columns), columns=columns)
     expected = results_of(kernel, arrays)
@@ -111,7 +123,7 @@ def test_nest_computes_the_reduction(
 def test_float32_sums_stay_accurate_over_many_tiles() -> None:
     columns, tile = 20_000, 100
     y = variable("y", "j", 0, Type("f32"))
-    nest = accumulate(Kernel((y,), (Output(y),)), "f64")
+    nest = accumulate(Kernel((y,), (Output(y),)), EXACT)
     arrays = {"y": np.full((1, columns, 1), np.float32(0.1))}
     (result,) = run_nest(nest, arrays, columns, tile)
     naive = np.cumsum(arrays["y"][0, :, 0], dtype=np.float32)[-1]

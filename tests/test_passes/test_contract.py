@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pass_tools import kernel_text, random_variables
+from pass_tools import EXACT, kernel_text, random_variables
 
 from redcomp.interpret import interpret
 from redcomp.ir import Kernel, topological
@@ -23,7 +23,7 @@ PRODUCT = '%0 = "arith.mulf"(%x, %y) : (f32, f32) -> f32\n'
 def check(body: str, result: str, contracted: str) -> None:
     before = kernel_text(PARAMS, body, result)
     after = kernel_text(PARAMS, contracted, result if contracted == body else "%LAST: f32")
-    last = print_kernel(contract(parse_kernel(before)))
+    last = print_kernel(contract(parse_kernel(before), EXACT))
     if contracted != body:
         after = after.replace("%LAST", f"%{contracted.count('=') - 1}")
     assert last == after
@@ -88,7 +88,7 @@ def test_result_of_the_kernel_is_a_user() -> None:
         "%0: f32, %1: f32",
         (False, False),
     )
-    assert print_kernel(contract(parse_kernel(text))) == text
+    assert print_kernel(contract(parse_kernel(text), EXACT)) == text
 
 
 def test_sum_in_a_loop_takes_the_product_in() -> None:
@@ -108,7 +108,7 @@ def test_sum_in_a_loop_takes_the_product_in() -> None:
 
     product = '%2 = "arith.mulf"(%1, %1) : (f32, f32) -> f32\n' + " " * 14
     before, after = loop(product, "add", "%2", 3), loop("", "fma", "%1, %1", 2)
-    assert print_kernel(contract(parse_kernel(before))) == after
+    assert print_kernel(contract(parse_kernel(before), EXACT)) == after
 
 
 def test_integers_stay() -> None:
@@ -120,13 +120,13 @@ def test_integers_stay() -> None:
         """,
         "%1: i32",
     )
-    assert print_kernel(contract(parse_kernel(text))) == text
+    assert print_kernel(contract(parse_kernel(text), EXACT)) == text
 
 
 @given(ir_samples.kernels(), st.integers(0, 2**32 - 1))
 def test_random_kernels_change_by_roundings_only(kernel: Kernel, seed: int) -> None:
-    shared = cse(kernel)
-    contracted = contract(shared)
+    shared = cse(kernel, EXACT)
+    contracted = contract(shared, EXACT)
     verify(contracted)
     arrays = random_variables(kernel.params, np.random.default_rng(seed))
     wide = {name: array.astype(np.float32) for name, array in arrays.items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pass_tools import kernel_text, random_variables, results_of
+from pass_tools import EXACT, kernel_text, random_variables, results_of
 
 from redcomp.ir import (
     J_BIT,
@@ -36,7 +36,7 @@ W = variable("w", "j", 4, Type("f32", 3))
 def check(body: str, result: str, factored: str, results: str) -> None:
     before = kernel_text(PARAMS, body, result)
     after = kernel_text(PARAMS, factored, results, (True,))
-    assert print_kernel(factor(parse_kernel(before))) == after
+    assert print_kernel(factor(parse_kernel(before), EXACT)) == after
 
 
 def test_row_factor_leaves_the_sum() -> None:
@@ -119,12 +119,12 @@ UNTOUCHED = (X + Y, apply("exp", X * Y), X * P, Y, (X + Y) * (X - Y), Y * W)
 @pytest.mark.parametrize("value", UNTOUCHED)
 def test_sums_without_such_a_factor_stay(value: Value) -> None:
     kernel = Kernel((X, Y, P, V, W), (Output(value),))
-    assert print_kernel(factor(kernel)) == print_kernel(kernel)
+    assert print_kernel(factor(kernel, EXACT)) == print_kernel(kernel)
 
 
 def test_scaled_outputs_stay() -> None:
     kernel = Kernel((X, Y, P, V, W), (Output(X * Y, "sum", P),))
-    assert print_kernel(factor(kernel)) == print_kernel(kernel)
+    assert print_kernel(factor(kernel, EXACT)) == print_kernel(kernel)
 
 
 @st.composite
@@ -145,7 +145,7 @@ def products(draw: st.DrawFn) -> Value:
 @given(products(), st.integers(0, 2**32 - 1))
 def test_random_products_keep_their_sums(value: Value, seed: int) -> None:
     kernel = Kernel((X, Y, P, V, W), (Output(value),))
-    factored = factor(kernel)
+    factored = factor(kernel, EXACT)
     verify(factored)
     (output,) = factored.outputs
     scale = output.value if output.scale is None else output.scale
@@ -186,7 +186,7 @@ def test_what_leaves_a_selection_meets_no_zero(
     if nothing_first:
         value = select(condition ^ True, nothing, product)
     before = Kernel((X, Y, P, V, W), (Output(value),))
-    after = factor(before)
+    after = factor(before, EXACT)
     verify(after)
     assert (after.outputs[0].scale is not None) == has_scale
     # A row that is kept has a number: how infinite terms add up is not what this is about.

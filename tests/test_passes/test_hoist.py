@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pass_tools import nest_text, random_variables, run_nest
+from pass_tools import EXACT, context_with, nest_text, random_variables, run_nest
 
 from redcomp.ir import I_BIT, J_BIT, Kernel, Nest, Output, Type, Value, topological, variable
 from redcomp.ops.table import apply
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.cse import cse
 from redcomp.passes.hoist import hoist
-from redcomp.passes.scalarize import UNROLLED, scalarize
+from redcomp.passes.scalarize import written_out_by
+from redcomp.target import Unrolling
 from redcomp.text import parse_nest, print_nest
 from redcomp.verify import verify
 
+UNROLLED = Unrolling().operands
 LONG = UNROLLED + 4
 CARRIED = "state0 state f32, total0 total f32, other0 total f32"
 PARTS = dict.fromkeys(("states", "totals", "others", "steps", "merges", "joins", "results"), 1)
@@ -58,11 +60,20 @@ def test_each_part_goes_to_where_it_changes() -> None:
         rows=1,
         columns=1,
     )
-    assert print_nest(hoist(parse_nest(before))) == after
+    assert print_nest(hoist(parse_nest(before), EXACT)) == after
 
 
 def hoisted(value: Value, *params: Value) -> Nest:
-    return hoist(cse(scalarize(accumulate(Kernel(params, (Output(value),)), "f32"))))
+    return hoist(
+        cse(
+            written_out_by(
+                accumulate(Kernel(params, (Output(value),)), context_with(accumulator="f32")),
+                Unrolling(),
+            ),
+            EXACT,
+        ),
+        EXACT,
+    )
 
 
 def scalar(name: str, kind: str, position: int, dim: int = 1) -> Value:
@@ -123,8 +134,8 @@ def kernels(draw: st.DrawFn) -> Kernel:
 
 @given(kernels(), st.integers(1, 6), st.integers(1, 4))
 def test_hoisted_nest_computes_the_same(kernel: Kernel, columns: int, tile: int) -> None:
-    nest = cse(scalarize(accumulate(kernel, "f64")))
-    moved = hoist(nest)
+    nest = cse(written_out_by(accumulate(kernel, EXACT), Unrolling()), EXACT)
+    moved = hoist(nest, EXACT)
     verify(moved)
     arrays = random_variables(kernel.params, np.random.default_rng(columns), columns=columns)
     before = run_nest(nest, arrays, columns, tile)
@@ -137,7 +148,12 @@ def test_hoisted_nest_computes_the_same(kernel: Kernel, columns: int, tile: int)
 @given(kernels())
 def test_what_is_left_in_the_pair_loop_varies_with_the_pair(kernel: Kernel) -> None:
     assume(kernel.params[0].dim <= UNROLLED)  # parameters may stay in loops over components
-    nest = hoist(cse(scalarize(accumulate(kernel, "f32"))))
+    nest = hoist(
+        cse(
+            written_out_by(accumulate(kernel, context_with(accumulator="f32")), Unrolling()), EXACT
+        ),
+        EXACT,
+    )
     raw = ("variable", "constant", "component")
     for value in topological(nest.steps):
         assert value.op in raw or value.dependence == I_BIT | J_BIT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ir_samples import kernel_of
-from pass_tools import PRIMITIVES
+from pass_tools import EXACT
 
 from redcomp.errors import CompilerError
 from redcomp.ir import (
@@ -30,7 +30,7 @@ V = variable("v", "i", 1, Type("f32", 3))
 )
 def test_what_can_be_emitted_passes_unchanged(value: Value) -> None:
     kernel = kernel_of(value)
-    assert legal(kernel, PRIMITIVES) is kernel
+    assert legal(kernel, EXACT) is kernel
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_what_can_be_emitted_passes_unchanged(value: Value) -> None:
 )
 def test_anything_else_is_refused_before_llvm_sees_it(value: Value, message: str) -> None:
     with pytest.raises(CompilerError, match=message):
-        legal(kernel_of(value), PRIMITIVES)
+        legal(kernel_of(value), EXACT)
 
 
 def test_scales_are_looked_at_too() -> None:
     kernel = Kernel((X,), (Output(X, "sum", apply("exp", X)),))
     with pytest.raises(CompilerError, match="'exp'"):
-        legal(kernel, PRIMITIVES)
+        legal(kernel, EXACT)

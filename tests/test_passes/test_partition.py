@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from pass_tools import Array, run_nest
+from pass_tools import EXACT, Array, run_nest
 
 from redcomp.ir import Kernel, Nest, Output, Type, Value, variable
 from redcomp.ops.table import apply
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.hoist import hoist
 from redcomp.passes.partition import Part, partition
-from redcomp.passes.scalarize import scalarize
+from redcomp.passes.scalarize import written_out_by
 from redcomp.target import Unrolling
 
 M, N, WIDTH = 5, 11, 10
@@ -55,7 +55,7 @@ CASES: dict[str, Case] = {
 
 def nest_of(outputs: tuple[Output, ...]) -> Nest:
     kernel = Kernel((X, Y, WIDE, ONE), outputs)
-    return hoist(scalarize(accumulate(kernel, "f64"), Unrolling(64, 64)))
+    return hoist(written_out_by(accumulate(kernel, EXACT), Unrolling(64, 64)), EXACT)
 
 
 def given() -> dict[str, Array]:

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_samples import kernel_of
 from pass_tools import (
+    EXACT,
+    FAST,
     PRIMITIVES,
+    context_with,
     kernel_text,
     random_variables,
     variables_of,
@@ -51,7 +54,9 @@ def check(
     expected = kernel_text(PARAMS, after, f"%{new_result}: f32")
     if sample:
         expected = with_sample(expected, sample)
-    found = prescale(parse_kernel(before), PRIMITIVES, negates_operands=negates)
+    found = prescale(
+        parse_kernel(before), context_with(use_fast_math=True, negates_operands=negates)
+    )
     verify(found)
     assert print_kernel(found) == expected
 
@@ -198,7 +203,7 @@ def test_differences_of_extrema_of_both_sides_stay(op: str) -> None:
 def test_difference_with_the_number_of_a_column_stays() -> None:
     x, n = variable("x", "i", 0, Type("f32")), variable("n", "j_index", 0, Type("i32"))
     kernel = kernel_of(3.0 * (x - convert(n, "f32")))
-    assert print_kernel(prescale(kernel, PRIMITIVES)) == print_kernel(kernel)
+    assert print_kernel(prescale(kernel, FAST)) == print_kernel(kernel)
 
 
 def test_negation_that_costs_as_much_is_not_worth_it() -> None:
@@ -309,7 +314,8 @@ DIVISION = """
 def test_division_is_by_the_inverse_where_the_target_does_it() -> None:
     unchanged(DIVISION, "1")
     found = prescale(
-        parse_kernel(kernel_text(PARAMS, DIVISION, "%1: f32")), PRIMITIVES | {"reciprocal_approx"}
+        parse_kernel(kernel_text(PARAMS, DIVISION, "%1: f32")),
+        context_with(PRIMITIVES | {"reciprocal_approx"}, use_fast_math=True),
     )
     after = """
     %0 = "arith.addf"(%x, %y) : (f32, f32) -> f32
@@ -326,7 +332,7 @@ def a_pair(dtype: str) -> tuple[Value, Value]:
 def test_division_of_doubles_stays() -> None:
     x, y = a_pair("f64")
     kernel = kernel_of(y / (x + y))
-    found = prescale(kernel, PRIMITIVES | {"reciprocal_approx"})
+    found = prescale(kernel, context_with(PRIMITIVES | {"reciprocal_approx"}, use_fast_math=True))
     assert print_kernel(found) == print_kernel(kernel)
 
 
@@ -334,7 +340,7 @@ def test_square_of_a_constant_out_of_range_is_refused() -> None:
     x, y = a_pair("f32")
     for huge in (1e30, 1e-30):
         kernel = kernel_of(apply("sqrt", x * y) * huge)
-        assert print_kernel(prescale(kernel, PRIMITIVES)) == print_kernel(kernel)
+        assert print_kernel(prescale(kernel, FAST)) == print_kernel(kernel)
 
 
 @pytest.mark.parametrize("length", [10, 5000])
@@ -343,7 +349,7 @@ def test_chains_may_have_any_length(length: int) -> None:
     total = x * y
     for _ in range(length):
         total = total + y
-    made = prescale(kernel_of(total * 3.0), PRIMITIVES)
+    made = prescale(kernel_of(total * 3.0), FAST)
     products = [value for value in topological(made.roots) if is_pair(value, "multiply")]
     assert len(products) == (1 if length == 10 else 2)
 
@@ -413,8 +419,8 @@ def majorant(value: Value) -> Value:
 @given(expressions(), st.booleans(), st.integers(0, 2**32 - 1))
 def test_random_values_stay_the_same(value: Value, negates: bool, seed: int) -> None:
     params = tuple(sorted(LEAVES.values(), key=lambda leaf: leaf["position"]))
-    kernel = cse(Kernel(params, (Output(value),)))
-    made = prescale(kernel, PRIMITIVES, negates_operands=negates)
+    kernel = cse(Kernel(params, (Output(value),)), EXACT)
+    made = prescale(kernel, context_with(use_fast_math=True, negates_operands=negates))
     verify(made)
     arrays = random_variables(params, np.random.default_rng(seed))
     positive = {name: np.abs(array) + 0.1 for name, array in arrays.items()}

@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from redcomp import arguments
-from redcomp.compile import GpuLowering, HostLowering, Options
+from redcomp.backends.gpu import GpuLowering
+from redcomp.backends.host import HostLowering
 from redcomp.errors import ArgumentError
 from redcomp.explain import explain
 from redcomp.frontend.language.aliases import parse_aliases, texts_of_aliases
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.frontend.reductions.requests import FormulaSource, formulas_of, requests, sum_row
+from redcomp.target import Options
 
 A = TypeVar("A")
 

@@ -14,7 +14,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 import numpy as np
 
 from redcomp import config
-from redcomp.compile import GpuLowering, HostLowering, Options, lower
+from redcomp.backends.gpu import GpuLowering
+from redcomp.backends.host import HostLowering
+from redcomp.compile import lower
 from redcomp.concurrency import once
 from redcomp.errors import SizeError
 from redcomp.frontend.reductions.variables import arguments_of, numbers_of
@@ -24,11 +26,12 @@ from redcomp.limits import MAX_OPERATIONS
 from redcomp.llvm_backend.host.schedule import FEW_ROWS
 from redcomp.ops.reductions import REDUCTIONS, Reduction, ResultKind
 from redcomp.ops.table import Array
-from redcomp.passes.cse import cse
+from redcomp.passes.cse import with_shared_values
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import transpose
 from redcomp.runtime.gpu import GpuKernel
 from redcomp.runtime.host import HostKernel
+from redcomp.target import Options
 
 HOST = "host"
 
@@ -132,7 +135,7 @@ class PairReduction:
         """The kernel with the formula's own i and j."""
         if dtype not in self._kernels:
             # Equal values are one before they are differentiated: it gets one cotangent.
-            kernel = cse(self.source.kernel(dtype))
+            kernel = with_shared_values(self.source.kernel(dtype))
             if written_out(kernel.values) > MAX_OPERATIONS:
                 raise self._too_large(f"becomes more than {MAX_OPERATIONS:,} operations")
             self._kernels[dtype] = kernel

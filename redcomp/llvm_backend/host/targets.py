@@ -9,11 +9,8 @@ from dataclasses import replace
 import llvmlite.binding as llvm
 
 from redcomp.errors import ArgumentError, CompilerError
-from redcomp.llvm_backend.spelling import BASE_PRIMITIVES
+from redcomp.ops.table import primitives
 from redcomp.target import TABLE, Native, Target
-
-_ROUNDINGS = frozenset({"floor", "round_even"})
-_FMA = frozenset({"fma"})
 
 # vscalef computes a * 2**floor(n) with all special cases; the operands that follow are the value of
 # masked lanes, the mask (all lanes) and the rounding mode (the current one).  vpermps and vpermpd
@@ -46,7 +43,7 @@ _X86 = {
             "+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx2,+fma",
             512,
             32,
-            BASE_PRIMITIVES | _ROUNDINGS | _FMA | {"scale", "lookup"},
+            primitives("fma", "rounding") | {op for op, _ in _AVX512_NATIVE},
             _AVX512_NATIVE,
             f'"prefer-vector-width"="512" "min-legal-vector-width"="512" {_ALIGNED_STACK}',
             embeds_broadcasts=True,
@@ -58,10 +55,10 @@ _X86 = {
             "+avx2,+fma",
             256,
             16,
-            BASE_PRIMITIVES | _ROUNDINGS | _FMA,
+            primitives("fma", "rounding"),
             attributes=_ALIGNED_STACK,
         ),
-        Target("sse2", "", "x86-64", "+sse2", 128, 16, BASE_PRIMITIVES),
+        Target("sse2", "", "x86-64", "+sse2", 128, 16, primitives()),
     )
 }
 
@@ -94,8 +91,7 @@ def _native(triple: str) -> Target:
 
 
 def _neon(triple: str, cpu: str, features: str) -> Target:
-    primitives = BASE_PRIMITIVES | _ROUNDINGS | _FMA
-    return Target("neon", triple, cpu, features, 128, 32, primitives)
+    return Target("neon", triple, cpu, features, 128, 32, primitives("fma", "rounding"))
 
 
 def _triple_for(architecture: str, host_triple: str) -> str:

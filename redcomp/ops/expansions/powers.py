@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import inf, nan
 
 from redcomp.ir import Value, bitcast, compare, constant, convert, elementwise, fma, select
+from redcomp.ops.expansions import fast
 from redcomp.ops.expansions.exponential import EXP2
 from redcomp.ops.expansions.logarithm import NORMALISING, split
 from redcomp.ops.expansions.shared import (
@@ -150,3 +151,10 @@ def cbrt(x: Value) -> Value:
     root = root * select(small, constant(2.0 ** -(power // 3), x.dtype), 1.0)
     regular = select(compare("oeq", a, 0.0), a, root)
     return copy_sign(select(compare("olt", a, inf), regular, a), x)
+
+
+def fast_powf(x: Value, y: Value) -> Value:
+    """x**y, whose relative error grows with |y log2(x)|; the special values of C's pow."""
+    a = magnitude(x)
+    power = select(compare("oeq", a, 1.0), 1.0, fast.exp2(y * fast.log2(a)))
+    return select(compare("oeq", y, 0.0), 1.0, signed_power(x, y, power))

@@ -276,3 +276,23 @@ def atan2(y: Value, x: Value) -> Value:
     away = select(left, -part, part)
     signed = select(steep, -away, away)
     return copy_sign(base + (signed + base_low), y)
+
+
+_TURNS = 0.15915494309189535  # 1 / (2 pi)
+
+
+def _fast_reduced(x: Value) -> Value:
+    """x less the nearest multiple of 2 pi, which is subtracted in two parts."""
+    n, _ = nearest(x, _TURNS)
+    first, second, _ = HALF_PI_PARTS[x.dtype]
+    return fma(n, -4.0 * second, fma(n, -4.0 * first, x))
+
+
+def fast_sin(x: Value) -> Value:
+    """The sine."""
+    return elementwise("sin_approx", _fast_reduced(x))
+
+
+def fast_cos(x: Value) -> Value:
+    """The cosine."""
+    return elementwise("cos_approx", _fast_reduced(x))

@@ -1,0 +1,93 @@
+"""The backend for NVIDIA GPUs: PTX, which their driver assembles."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from redcomp.concurrency import Latest, cached_property, once
+from redcomp.limits import check_lines
+from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics
+from redcomp.ptx.assemble import ToolError
+from redcomp.ptx.ceiling import Ceiling, ideal
+from redcomp.ptx.costs import Cost, costs, description
+from redcomp.ptx.schedule import PlannedPart, PtxSchedule, plan
+from redcomp.ptx.skeleton import PtxModule, ptx_module
+from redcomp.runtime.gpu import GpuKernel
+
+# Loaded kernels of this process, by their keys.
+_loaded: Latest[bytes, GpuKernel] = Latest(KEPT_KERNELS)
+
+
+class GpuLowering(Lowering[PtxSchedule]):
+    """A kernel compiled for an NVIDIA GPU, which need not be there."""
+
+    ASSEMBLY = ("ptx", "ptx")
+
+    def choose_schedule(self) -> PtxSchedule:
+        return self.planned[0].schedule
+
+    @cached_property
+    def planned(self) -> tuple[PlannedPart, ...]:
+        """The parts that results are computed in, and their schedules."""
+        return plan(self.nest, self.dtype, self.target, self.few_rows, self.given_schedule)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        return self.schedule.rows, self.schedule.cols
+
+    @cached_property
+    def module(self) -> PtxModule:
+        """The LLVM module and the memory it needs."""
+        module = ptx_module(self.planned, len(self.nest.results), self.dtype, self.target)
+        text = self.dumper.text(self.file_name("module", "ll"), module.text)
+        check_lines(text)
+        return replace(module, text=text)
+
+    @property
+    def module_text(self) -> str:
+        return self.module.text
+
+    @cached_property
+    def costs(self) -> tuple[Cost, ...]:
+        """What the kernel of each part costs; needs NVIDIA's assembler and disassembler."""
+        schedules = [planned.schedule for planned in self.planned]
+        kernels = [(s.threads, s.rows * s.cols) for s in schedules]
+        return costs(self.asm, self.target.name, kernels)
+
+    @property
+    def stats(self) -> Statistics:
+        """What a pair costs; needs NVIDIA's assembler and disassembler."""
+        return Statistics(self.operations, sum(cost.instructions for cost in self.costs))
+
+    @property
+    def ideal(self) -> Ceiling | None:
+        """A bound for pairs where no state is adjusted; None if there are loops in them."""
+        return ideal(self.nest, self.target.name)
+
+    @property
+    def machine(self) -> str:
+        """What a pair costs, in words; without the assembler, how to get it."""
+        try:
+            return description(self.costs, self.ideal)
+        except ToolError as error:
+            return f"unknown: {error}"
+
+    @property
+    def ptx(self) -> str:
+        """The kernels in PTX."""
+        return self.asm
+
+    def generate(self) -> bytes:
+        return self.asm.encode()
+
+    def load(self) -> GpuKernel:
+        """Compile, or fetch from a cache; devices get the code when they first run it."""
+        start = time.perf_counter()
+        return once(_loaded, self.key, lambda: self._loaded(start))
+
+    def _loaded(self, start: float) -> GpuKernel:
+        code, was_cached = self.object_code()
+        kernel = GpuKernel(code.decode(), self.module.launches)
+        self.report(time.perf_counter() - start, was_cached)
+        return kernel

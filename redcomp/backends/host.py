@@ -1,0 +1,112 @@
+"""The backend for hosts: SIMD code for a processor."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from redcomp import config
+from redcomp.abi import JOIN, RUN
+from redcomp.concurrency import Latest, cached_property, once
+from redcomp.errors import SizeError
+from redcomp.limits import MAX_SCRATCH, check_lines
+from redcomp.llvm_backend import code_generation
+from redcomp.llvm_backend.host.jit import Library
+from redcomp.llvm_backend.host.machine_code import LoopBody, pair_loop
+from redcomp.llvm_backend.host.schedule import Schedule, choose_schedule
+from redcomp.llvm_backend.host.skeleton import HostModule, host_module
+from redcomp.llvm_backend.host.targets import check_runs_here
+from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics
+from redcomp.runtime.host import HostKernel
+
+# Loaded kernels of this process, by their keys.
+_loaded: Latest[bytes, HostKernel] = Latest(KEPT_KERNELS)
+
+
+class HostLowering(Lowering[Schedule]):
+    """A kernel compiled for this machine's processor, or another one to read the assembly of."""
+
+    ASSEMBLY = ("asm", "s")
+
+    def choose_schedule(self) -> Schedule:
+        return choose_schedule(self.nest, self.dtype, self.target, self.few_rows)
+
+    @property
+    def block(self) -> tuple[int, int]:
+        return self.schedule.rows, self.schedule.cols
+
+    @cached_property
+    def module(self) -> HostModule:
+        """The LLVM module and the memory it needs."""
+        module = host_module(self.nest, self.dtype, self.target, self.schedule)
+        if module.scratch_bytes > MAX_SCRATCH:
+            raise SizeError(
+                f"needs {module.scratch_bytes / 2**30:.1f} GB of memory for its vectors in each "
+                f"thread; at most {MAX_SCRATCH / 2**30:g} GB are possible"
+            )
+        text = self.dumper.text(self.file_name("module", "ll"), module.text)
+        check_lines(text)
+        return replace(module, text=text)
+
+    @property
+    def module_text(self) -> str:
+        return self.module.text
+
+    @property
+    def pair_loop(self) -> LoopBody:
+        """The innermost loop of the assembly, see `redcomp.llvm_backend.host.machine_code`.
+
+        Of the first of several, where there are more states than one pair loop carries.
+        """
+        return pair_loop(self.asm)
+
+    @property
+    def stats(self) -> Statistics:
+        """What a pair costs."""
+        rows, cols = self.block
+        loops = [pair_loop(self.asm, number) for number in range(self.module.loops)]
+        instructions = sum(loop.vector_instructions for loop in loops)
+        return Statistics(self.operations, instructions / (rows * cols))
+
+    @property
+    def machine(self) -> str:
+        """What a pair costs, in words."""
+        return (
+            f"{self.stats.instructions:.1f} vector instructions of the innermost loop for "
+            f"{self.schedule.lanes} pairs"
+        )
+
+    @cached_property
+    def edited_assembly(self) -> None:
+        """None: the host's assembly is for reading."""
+        if super().edited_assembly is not None:
+            raise config.ConfigError(
+                f"REDCOMP_OVERRIDE: {self.file_name(*self.ASSEMBLY)} cannot be read back, because "
+                f"LLVM makes machine code at once; edit {self.file_name('llvm', 'll')}"
+            )
+
+    def generate(self) -> bytes:
+        return code_generation.compile_object(*self.given_llvm)
+
+    def load(self) -> HostKernel:
+        """Compile, or fetch from a cache, and load; raises ArgumentError for another machine."""
+        check_runs_here(self.target)
+        start = time.perf_counter()
+        return once(_loaded, self.key, lambda: self._loaded(start))
+
+    def _loaded(self, start: float) -> HostKernel:
+        code, was_cached = self.object_code()
+        module, schedule = self.module, self.schedule
+        kernel = HostKernel(
+            Library(code, (RUN, JOIN)),
+            lanes=schedule.lanes,
+            rows=schedule.rows,
+            chunk=schedule.chunk,
+            tile=schedule.tile,
+            operations=sum(self.operations.values()),
+            scratch_bytes=module.scratch_bytes,
+            total_bytes=module.total_bytes,
+            can_split=bool(self.nest.joins),
+        )
+        self.report(time.perf_counter() - start, was_cached)
+        return kernel

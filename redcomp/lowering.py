@@ -1,0 +1,225 @@
+"""One compilation, stage by stage: what all backends share.
+
+kernel -> passes -> nest of loops -> schedule -> LLVM -> object code -> loaded kernel
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, TypeVar
+
+import llvmlite
+
+from redcomp.concurrency import cached_property
+from redcomp.dump import Dumper
+from redcomp.errors import CompilerError
+from redcomp.ir import STRUCTURAL, Kernel, Nest, Value, free_indices, listing
+from redcomp.llvm_backend import code_generation
+from redcomp.passes.expand import times
+from redcomp.passes.pipeline import Program, Step, stage_names
+from redcomp.runtime.cache import default_cache
+from redcomp.target import Context, Target
+from redcomp.text import print_program
+
+S = TypeVar("S")
+L = TypeVar("L", bound="Lowering[Any]")
+
+# Kernels of a backend that are kept though no reduction holds them: they are likely to be asked for
+# again.
+KEPT_KERNELS = 64
+
+
+def operations_of(values: Iterable[Value]) -> Mapping[str, int]:
+    """Arithmetic operations of the IR in some values, by name; loops are counted as they run."""
+    counts: Counter[str] = Counter()
+    listed = listing(values)
+    runs = times(listed, free_indices(listed))
+    for value in listed:
+        if value.op not in STRUCTURAL:
+            counts[value.op] += runs[value]
+        elif value.op == "fold":
+            counts[value["combine"]] += value.args[-1]["extent"] * runs[value]
+    return dict(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a pair costs.
+
+    operations    arithmetic operations of the IR a pair, by name; those of a loop count as often
+                  as it runs
+    instructions  on the host vector instructions of the innermost loop for one vector of pairs, on
+                  GPUs all of its instructions for one pair (or, if it is a loop over components, of
+                  one component of them), none of which is of the rare ones for which states are
+                  adjusted
+    """
+
+    operations: Mapping[str, int]
+    instructions: float
+
+
+class Lowering(Generic[S]):
+    """One kernel compiled for one target; stages are computed on demand and kept.
+
+    A backend is a subclass: it chooses the schedule, writes the module, generates code from it and
+    loads that.
+
+    kernel    the kernel as the frontend built it
+    stages    name to text, for every stage in order: "kernel", "simplify", ..., "module.4x2.ll"
+              (the schedule's block in the name), ...
+    schedule  the layout of the loops
+    """
+
+    ASSEMBLY: ClassVar[tuple[str, str]]  # the last stage's name and suffix
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        dtype: str,
+        context: Context,
+        pipeline: tuple[Step, ...],
+        *,
+        schedule: S | None = None,
+        few_rows: bool = False,
+    ) -> None:
+        self.kernel, self.dtype, self.context, self.pipeline = kernel, dtype, context, pipeline
+        self.given_schedule, self.few_rows = schedule, few_rows
+        self.dumper = Dumper.from_settings(kernel, f"{self.target.name} {context.options}")
+
+    @property
+    def target(self) -> Target:
+        """The machine to compile for."""
+        return self.context.target
+
+    @cached_property
+    def programs(self) -> list[tuple[str, Program]]:
+        """The program after each pass, by the stage's name."""
+        program: Program = self.dumper.stage("kernel", self.kernel)
+        programs = [("kernel", program)]
+        for name, step in zip(stage_names(self.pipeline), self.pipeline, strict=True):
+            program = self.dumper.stage(name, step(program, self.context))
+            programs.append((name, program))
+        return programs
+
+    @property
+    def nest(self) -> Nest:
+        """The legal, hoisted nest of loops."""
+        program = self.programs[-1][1]
+        if not isinstance(program, Nest):
+            raise CompilerError("the code generator takes a nest of loops, not a kernel")
+        return program
+
+    @cached_property
+    def schedule(self) -> S:
+        """The layout of the loops: the one that was asked for or the one that is chosen."""
+        return self.choose_schedule() if self.given_schedule is None else self.given_schedule
+
+    def choose_schedule(self) -> S:
+        """The layout of the loops that suits the nest."""
+        raise NotImplementedError
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """Rows and columns of a step of the pair loop."""
+        raise NotImplementedError
+
+    def with_schedule(self: L, schedule: Any) -> L:
+        """The same compilation with another layout of the loops."""
+        return type(self)(
+            self.kernel,
+            self.dtype,
+            self.context,
+            self.pipeline,
+            schedule=schedule,
+            few_rows=self.few_rows,
+        )
+
+    @property
+    def module_text(self) -> str:
+        """The LLVM module that redcomp writes, before LLVM's optimiser."""
+        raise NotImplementedError
+
+    def file_name(self, stage: str, suffix: str) -> str:
+        """The dump of a stage that depends on the schedule; a kernel may have several."""
+        rows, cols = self.block
+        return f"{stage}.{rows}x{cols}.{suffix}"
+
+    @cached_property
+    def given_llvm(self) -> tuple[str, Target]:
+        """The module that LLVM gets, for which target: an edited one has been optimised already."""
+        edited = self.dumper.edited(self.file_name("llvm", "ll"))
+        if edited is None:
+            text = self.module_text
+            return text, code_generation.for_module(self.target, text)
+        return edited, replace(self.target, llvm_passes=())
+
+    @cached_property
+    def edited_assembly(self) -> str | None:
+        """The edited text of the last stage, if there is one."""
+        return self.dumper.edited(self.file_name(*self.ASSEMBLY))
+
+    @cached_property
+    def llvm(self) -> str:
+        """The LLVM module after LLVM's optimiser."""
+        return code_generation.optimized_llvm(*self.given_llvm)
+
+    @cached_property
+    def asm(self) -> str:
+        """The target's assembly: of the host, or PTX."""
+        edited = self.edited_assembly
+        return code_generation.assembly(*self.given_llvm) if edited is None else edited
+
+    @cached_property
+    def stages(self) -> dict[str, str]:
+        """Every stage's text, in order."""
+        texts = {name: print_program(program) for name, program in self.programs}
+        return {
+            **texts,
+            self.file_name("module", "ll"): self.module_text,
+            self.file_name("llvm", "ll"): self.llvm,
+            self.file_name(*self.ASSEMBLY): self.asm,
+        }
+
+    @cached_property
+    def operations(self) -> Mapping[str, int]:
+        """Arithmetic operations of the IR a pair, by name."""
+        return operations_of(self.nest.pair_values)
+
+    def object_code(self) -> tuple[bytes, bool]:
+        """Machine code, or PTX, from the disk cache if it is there (then True)."""
+        cache = default_cache()
+        key = self.key
+        code = None if cache is None else cache.load(key)
+        if code is not None:
+            return code, True
+        code = self.generate()
+        if cache is not None:
+            cache.store(key, code)
+        return code, False
+
+    def generate(self) -> bytes:
+        """Machine code, or PTX."""
+        raise NotImplementedError
+
+    def report(self, seconds: float, was_cached: bool) -> None:
+        """Tell that it has been compiled, where the settings ask for it."""
+        how = "loaded from the disk cache" if was_cached else "compiled"
+        self.dumper.compiled(
+            f"{how} in {seconds * 1e3:.1f} ms: {self.target.name}, {self.dtype}, {self.schedule}",
+            lambda: {
+                self.file_name("llvm", "ll"): self.llvm,
+                self.file_name(*self.ASSEMBLY): self.asm,
+            },
+        )
+
+    @cached_property
+    def key(self) -> bytes:
+        """A digest of all that the code depends on."""
+        (text, target), edited = self.given_llvm, self.edited_assembly
+        compiler = [llvmlite.__version__, *target.llvm_passes, *target.llvm_options]
+        described = json.dumps([*compiler, target.triple, target.cpu, target.features, edited])
+        return hashlib.sha256(f"{described}\n{text}".encode()).digest()
