@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -393,3 +394,9 @@ def test_what_cannot_be_sorted_or_has_no_coordinates_is_named() -> None:
         redcomp.numpy.cluster.grid_cluster(np.zeros((2, 0)), 1.0)
     with pytest.raises(ArgumentError, match="x must have coordinates"):
         redcomp.torch.cluster.grid_cluster(torch.zeros(2, 0), 1.0)
+
+
+@pytest.mark.parametrize("name", redcomp.numpy.cluster.__all__)
+def test_other_processes_can_be_given_functions(face: str, name: str) -> None:
+    function = getattr(FACES[face], name)
+    assert pickle.loads(pickle.dumps(function)).__doc__ == function.__doc__

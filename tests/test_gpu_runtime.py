@@ -24,6 +24,7 @@ from redcomp.runtime import driver as drivers
 from redcomp.runtime import gpu
 from redcomp.runtime.device import Device, DeviceError
 from redcomp.runtime.gpu import MOST_BLOCKS, Copies, GpuKernel, Queue, Upload
+from redcomp.runtime.kernel import PLAIN, Layout
 from redcomp.runtime.tasks import Blocks, whole
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -37,16 +38,26 @@ def problem(rows: int, columns: int, entries: int = 1) -> tuple[Array, Array, Ar
     return np.full((entries, rows, 1), -1.0), x, y
 
 
+def layout_of(arrays: tuple[Array, ...]) -> Layout:
+    """All entries of all arrays; no batch if there is one."""
+    batch = (len(arrays[0]),) if len(arrays[0]) > 1 else ()
+    steps = tuple(a[0].nbytes for a in arrays)
+    return Layout(arrays[0].shape[1], 0, batch, (batch,) * len(arrays), steps)
+
+
+def run_copied(driver: ModelDriver, blocks: Blocks, arrays: tuple[Array, Array, Array]) -> None:
+    """A call on arrays of the host."""
+    out, *arguments = (array.ctypes.data for array in arrays)
+    place = Copies(driver, driver.devices()[0])
+    GpuKernel("code", (driver.kernel,))(blocks, [out], arguments, layout_of(arrays), place)
+
+
 def run(
     kernel: GpuKernel, arena: Arena, blocks: Blocks, arrays: tuple[Array, Array, Array]
 ) -> None:
     """A call on arrays that are on the device already; a batch if there are several entries."""
     out, *arguments = (arena.driver.adopt(array) for array in arrays)
-    entries = len(arrays[0])
-    offsets = None
-    if entries > 1:
-        offsets = np.stack([a[0].nbytes * np.arange(entries) for a in arrays], axis=1)
-    kernel(arena.queue, blocks, [out], arguments, offsets)
+    kernel(blocks, [out], arguments, layout_of(arrays), arena.queue)
 
 
 launches = st.builds(
@@ -176,7 +187,7 @@ def test_more_tasks_than_a_grid_has_blocks(workspace: int, monkeypatch: pytest.M
     driver = Counting(launch)
     arena = Arena(driver)
     kernel = GpuKernel("code", (launch,))
-    kernel(arena.queue, whole(2**32, 5), [0], [0, 0])
+    kernel(whole(2**32, 5), [0], [0, 0], PLAIN, arena.queue)
     most = min(largest(driver), 60_000 // workspace) if workspace else MOST_BLOCKS
     assert seen == [most]
     assert arena.sizes == ([math.ceil(most * workspace / 256) * 256] * bool(workspace))
@@ -284,7 +295,7 @@ def test_parts_of_the_results_are_launched_one_after_the_other() -> None:
     driver = Reading()
     launches = driver.kernel, Launch(16, 2, 32, 8, can_split=False), Launch(8, 20, 10**6, 8)
     arena = Arena(driver)
-    GpuKernel("parts", launches)(arena.queue, whole(40, 1000), [1], [2, 3])
+    GpuKernel("parts", launches)(whole(40, 1000), [1], [2, 3], PLAIN, arena.queue)
     arrays = [1, 2, 3]
     assert seen == [
         ("redcomp_run", 15, 4, arrays),  # 5 blocks of rows, of which 12 are wanted
@@ -356,7 +367,7 @@ def test_what_a_recorded_call_points_to_stays() -> None:
     blocks = Blocks(kept.rows, kept.ends, kept.intervals)
     arrays = problem(12, 10)
     addresses = [driver.adopt(array) for array in arrays]
-    kernel(recording, blocks, addresses[:1], addresses[1:])
+    kernel(blocks, addresses[:1], addresses[1:], PLAIN, recording)
     del blocks
     gc.collect()
     run(kernel, arena, Blocks(kept.rows, kept.ends, kept.intervals), arrays)
@@ -379,7 +390,7 @@ def test_the_module_of_a_recorded_call_stays() -> None:
     recording = Queue(driver, driver.devices()[0], 5, arena.allocate, lambda: True)
     addresses = [driver.adopt(array) for array in arrays]
     kernel = GpuKernel("code", (driver.kernel,))
-    kernel(recording, whole(12, 10), addresses[:1], addresses[1:])
+    kernel(whole(12, 10), addresses[:1], addresses[1:], PLAIN, recording)
     del kernel
     gc.collect()
     run(GpuKernel("code", (driver.kernel,)), arena, whole(12, 10), arrays)
@@ -407,10 +418,7 @@ def test_copies_go_there_and_back_and_memory_is_released(is_filled: bool) -> Non
     driver = ModelDriver()
     blocks = whole(6, 1000)
     out, x, y = problem(9 if is_filled else 6, 1000)
-    sizes = [(array.ctypes.data, array.nbytes) for array in (out, x, y)]
-    GpuKernel("code", (driver.kernel,)).run_copied(
-        Copies(driver, driver.devices()[0]), blocks, sizes[:1], sizes[1:], None, 0, is_filled
-    )
+    run_copied(driver, blocks, (out, x, y))
     assert np.array_equal(out[0, :6], x[0, :6] * y.sum())
     assert np.array_equal(out[0, 6:], np.full((len(out[0]) - 6, 1), -1.0))
     assert not driver.memory
@@ -423,12 +431,8 @@ def test_memory_is_released_after_an_error() -> None:
             raise DeviceError("the launch failed")
 
     driver = Failing()
-    out, x, y = problem(6, 10)
-    sizes = [(array.ctypes.data, array.nbytes) for array in (out, x, y)]
     with pytest.raises(DeviceError, match="launch failed"):
-        GpuKernel("code", (driver.kernel,)).run_copied(
-            Copies(driver, driver.devices()[0]), whole(6, 10), sizes[:1], sizes[1:], None, 0, False
-        )
+        run_copied(driver, whole(6, 10), problem(6, 10))
     assert not driver.memory
 
 
@@ -442,11 +446,8 @@ class Broken(Refusing):
 
 def test_the_first_error_is_told_and_all_memory_is_released_that_can_be() -> None:
     driver = Broken()
-    out, x, y = problem(6, 10)
-    sizes = [(array.ctypes.data, array.nbytes) for array in (out, x, y)]
-    kernel, copies = GpuKernel("code", (driver.kernel,)), Copies(driver, driver.devices()[0])
     with pytest.raises(DeviceError, match="the kernel faulted"):
-        kernel.run_copied(copies, whole(6, 10), sizes[:1], sizes[1:], None, 0, False)
+        run_copied(driver, whole(6, 10), problem(6, 10))
     assert driver.calls["allocate"] == len(driver.asked) == 3
     assert driver.memory.keys() == driver.refused
     driver.refused = set()
@@ -483,7 +484,9 @@ def test_words_are_64_bits_wide() -> None:
 
     driver = Reading()
     address = 2**40 + 16
-    GpuKernel("code", (driver.kernel,))(Arena(driver).queue, whole(3, 5), [address], [8, 2**62])
+    GpuKernel("code", (driver.kernel,))(
+        whole(3, 5), [address], [8, 2**62], PLAIN, Arena(driver).queue
+    )
     (words,) = seen
     assert ctypes.sizeof(words) == 8 * len(words)
     assert list(words)[-3:] == [address, 8, 2**62]

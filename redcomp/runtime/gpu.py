@@ -18,10 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from redcomp import config
 from redcomp.abi import GPU_JOB, JOIN, RUN, Launch, kernel_name
 from redcomp.limits import MAX_WORKSPACE
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.device import Device, DeviceError, Driver
+from redcomp.runtime.kernel import PLAIN, Layout, Place
 from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
 from redcomp.runtime.words import words
 
@@ -60,6 +62,17 @@ class Queue(NamedTuple):  # made at each call, three times as fast as a dataclas
     allocate: Allocate
     is_recorded: Callable[[], bool] = _never
 
+    def run(
+        self,
+        kernel: GpuKernel,
+        blocks: Blocks,
+        outputs: Sequence[int],
+        arguments: Sequence[int],
+        layout: Layout,
+    ) -> None:
+        """Queue a kernel on arrays that the device has."""
+        kernel.queue(self, blocks, outputs, arguments, layout)
+
 
 @dataclass(frozen=True, slots=True)
 class Copies:
@@ -67,6 +80,29 @@ class Copies:
 
     driver: Driver
     device: Device
+
+    def run(
+        self,
+        kernel: GpuKernel,
+        blocks: Blocks,
+        outputs: Sequence[int],
+        arguments: Sequence[int],
+        layout: Layout,
+    ) -> None:
+        """Copy the arrays to the device, compute, and copy the outputs back."""
+        driver, device, sizes = self.driver, self.device, layout.sizes
+        # Outputs hold something already where there are rows outside of all blocks.
+        is_filled = blocks.covered < layout.rows
+        with _memory(driver, device) as allocate:
+            copies = [allocate(size)[0] for size in sizes]
+            arrays = list(zip(copies, (*outputs, *arguments), sizes, strict=True))
+            count = len(outputs)
+            for copy, address, size in arrays[0 if is_filled else count :]:
+                driver.copy_in(device, copy, address, size, 0)
+            queue = Queue(driver, device, 0, allocate)
+            kernel.queue(queue, blocks, copies[:count], copies[count:], layout)
+            for copy, address, size in arrays[:count]:
+                driver.copy_out(device, address, copy, size, 0)
 
 
 class Upload:
@@ -138,52 +174,37 @@ class GpuKernel:
 
     def __call__(
         self,
+        blocks: Blocks,
+        outputs: Sequence[int],
+        arguments: Sequence[int],
+        layout: Layout = PLAIN,
+        place: Place | None = None,
+    ) -> None:
+        """Compute the rows of all blocks, see `LoadedKernel`; the place is a `Queue` or `Copies`.
+
+        Raises ConfigError without one.
+        """
+        if not isinstance(place, (Queue, Copies)):
+            wanted = config.target()
+            raise config.ConfigError(f"REDCOMP_TARGET is {wanted!r}, which is not the host's")
+        place.run(self, blocks, outputs, arguments, layout)
+
+    def queue(
+        self,
         queue: Queue,
         blocks: Blocks,
         outputs: Sequence[int],
         arguments: Sequence[int],
-        offsets: Integers | None = None,
-        second_axis: int = 0,
+        layout: Layout,
     ) -> None:
-        """Queue the computation of the rows of all blocks.
-
-        Outputs and arguments are addresses on the device; the rest is as for a `HostKernel`.
-        """
+        """Queue the computation; outputs and arguments are addresses on the device."""
         driver, device = queue.driver, queue.device
         parts = self._loaded.get((driver, device.number)) or self._load(driver, device)
         if queue.is_recorded():
             _recorded.append(self)  # a graph has its kernels' code
+        offsets = layout.offsets()
         for loaded in parts:
-            loaded.queue(queue, blocks, outputs, arguments, offsets, second_axis)
-
-    def run_copied(
-        self,
-        copies: Copies,
-        blocks: Blocks,
-        outputs: Sequence[tuple[int, int]],
-        arguments: Sequence[tuple[int, int]],
-        offsets: Integers | None,
-        second_axis: int,
-        is_filled: bool,
-    ) -> None:
-        """Compute with copies of arrays on the host, each given by its address and its bytes.
-
-        `is_filled` says that outputs hold something already: for rows outside of all blocks.
-        """
-        driver, device = copies.driver, copies.device
-        with _memory(driver, device) as allocate:
-            targets, sources = (
-                [allocate(size)[0] for _, size in arrays] for arrays in (outputs, arguments)
-            )
-            for (address, size), copy in (
-                *zip(arguments, sources, strict=True),
-                *zip(outputs if is_filled else (), targets, strict=False),
-            ):
-                driver.copy_in(device, copy, address, size, 0)
-            queue = Queue(driver, device, 0, allocate)
-            self(queue, blocks, targets, sources, offsets, second_axis)
-            for (address, size), copy in zip(outputs, targets, strict=True):
-                driver.copy_out(device, address, copy, size, 0)
+            loaded.queue(queue, blocks, (*outputs, *arguments), offsets, layout.second_axis)
 
     def _load(self, driver: Driver, device: Device) -> tuple[_Loaded, ...]:
         with self._lock:
@@ -227,12 +248,11 @@ class _Loaded:
         self,
         queue: Queue,
         blocks: Blocks,
-        outputs: Sequence[int],
-        arguments: Sequence[int],
+        arrays: Sequence[int],
         offsets: Integers | None,
         second_axis: int,
     ) -> None:
-        """Queue the computation of the part's results."""
+        """Queue the computation of the part's results from and to arrays, outputs first."""
         driver, device = self._driver, self._device
         entries = 1 if offsets is None else len(offsets)
         extent = blocks.extent
@@ -250,8 +270,7 @@ class _Loaded:
                 grid.partials,
                 address,
                 second_axis,
-                *outputs,
-                *arguments,
+                *arrays,
             )
         )
         threads, stream = self._launch.threads, queue.stream

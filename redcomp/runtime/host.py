@@ -12,6 +12,7 @@ from redcomp import config
 from redcomp.abi import ALIGNMENT, HOST_JOB, JOIN, RUN, STOPPED
 from redcomp.llvm_backend.host.jit import Library
 from redcomp.runtime import threads
+from redcomp.runtime.kernel import PLAIN, Layout
 from redcomp.runtime.tasks import Blocks, Integers, Plan, grain
 from redcomp.runtime.words import words
 
@@ -93,17 +94,14 @@ class HostKernel:
         blocks: Blocks,
         outputs: Sequence[int],
         arguments: Sequence[int],
-        offsets: Integers | None = None,
-        second_axis: int = 0,
+        layout: Layout = PLAIN,
+        _: object = None,
     ) -> None:
-        """Compute the rows of all blocks; outputs and arguments are addresses of arrays.
-
-        In a batch every entry has the same blocks.  `offsets` has a row for each entry: the bytes
-        from each of the addresses, outputs first, to the entry's own array.  Arrays of pairs have
-        `second_axis` vectors on their second axis.
+        """Compute the rows of all blocks, see `LoadedKernel`.
 
         Ctrl-C ends a call early.  Then outputs hold anything.
         """
+        offsets = layout.offsets()
         entries = 1 if offsets is None else len(offsets)
         plan = blocks.plan(entries, self.grain)
         first, join_words = plan.prepared.get(_HOST) or _prepare(plan, entries)
@@ -117,7 +115,7 @@ class HostKernel:
             0 if partials is None else _aligned(partials.ctypes.data),
             8 * (len(outputs) + len(arguments)),
             0,
-            second_axis,
+            layout.second_axis,
             *outputs,
             *arguments,
         ]

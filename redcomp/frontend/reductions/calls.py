@@ -12,19 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from redcomp import config
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.integers import fits
 from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction, Parameter, remembered
 from redcomp.frontend.reductions.ranges import Ranges, read_ranges
 from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES, SIZES
 from redcomp.limits import MAX_AXES
-from redcomp.runtime.gpu import Copies, Queue
-from redcomp.runtime.host import HostKernel
-from redcomp.runtime.tasks import Blocks, Integers, whole
-
-# Where a call runs: on the host, on a GPU that has its arrays, or on one that gets copies of them.
-Place = Queue | Copies | None
+from redcomp.runtime.kernel import Layout, Place
+from redcomp.runtime.tasks import Blocks, whole
 
 _ONE = (1, "")
 # The shapes that a variable of dimension 1, and of another one, may have (see `shapes`).
@@ -131,6 +126,7 @@ class Call:
     shapes   of the arguments, in full
     results  the shape of each result
     dense    all rows, each with all columns
+    layout   where entries of the batch have their parts of arrays
     """
 
     reduction: PairReduction
@@ -139,6 +135,7 @@ class Call:
     size: Sizes
     results: tuple[tuple[int, ...], ...]
     dense: Blocks
+    layout: Layout
 
     def ranges(self, ranges: object) -> Ranges:
         """`ranges` for these sizes, checked; raises ArgumentError."""
@@ -150,52 +147,21 @@ class Call:
         return self.dense if ranges is None else ranges.blocks(self.reduction.rows)
 
     def launch(
-        self, blocks: Blocks, outputs: Sequence[int], arguments: Sequence[int], place: Place = None
+        self,
+        blocks: Blocks,
+        outputs: Sequence[int],
+        arguments: Sequence[int],
+        place: Place | None = None,
     ) -> None:
-        """Compute the rows of the blocks; addresses of contiguous outputs and arguments."""
-        size, reduction = self.size, self.reduction
-        if not blocks.covered or 0 in size.batch:
+        """Compute the rows of the blocks; addresses of contiguous outputs and arguments.
+
+        The place is a GPU and how it gets at the arrays, or None for the host.
+        """
+        if not blocks.covered or 0 in self.size.batch:
             return
-        offsets = self._offsets() if size.batch else None
-        second_axis = size.columns if reduction.rows == "i" else size.rows
         target = HOST if place is None else place.device.target
-        kernel = reduction.compiled(self.dtype, blocks.tallest, target)
-        if isinstance(kernel, HostKernel):
-            kernel(blocks, outputs, arguments, offsets, second_axis)
-        elif isinstance(place, Queue):
-            kernel(place, blocks, outputs, arguments, offsets, second_axis)
-        elif place is not None:
-            output_bytes = (prod(size.batch) * of_entry for of_entry in self._output_bytes())
-            argument_bytes = (prod(shape) * SIZES[self.dtype] for shape in self.shapes)
-            kernel.run_copied(
-                place,
-                blocks,
-                tuple(zip(outputs, output_bytes, strict=True)),
-                tuple(zip(arguments, argument_bytes, strict=True)),
-                offsets,
-                second_axis,
-                is_filled=blocks.covered < size.rows,
-            )
-        else:
-            wanted = config.target()
-            raise config.ConfigError(f"REDCOMP_TARGET is {wanted!r}, which is not the host's")
-
-    def _output_bytes(self) -> list[int]:
-        """The bytes of each result, of one entry of the batch."""
-        return [
-            self.size.rows * result.dim * SIZES["i64" if result.kind == "index" else self.dtype]
-            for result in self.reduction.results
-        ]
-
-    def _offsets(self) -> Integers:
-        """(entries of the batch, outputs and arguments): bytes to the entry's part of the array."""
-        batch = self.size.batch
-        columns = [_entries(batch, batch, bytes_) for bytes_ in self._output_bytes()]
-        for parameter, shape in zip(self.reduction.parameters, self.shapes, strict=True):
-            axes = len(shape) - len(AXES[parameter.kind]) - 1
-            step = prod(shape[axes:]) * SIZES[self.dtype]
-            columns.append(_entries(tuple(shape[:axes]), batch, step))
-        return np.stack(columns, axis=1)
+        kernel = self.reduction.compiled(self.dtype, blocks.tallest, target)
+        kernel(blocks, outputs, arguments, self.layout, place)
 
 
 @remembered
@@ -203,13 +169,24 @@ def prepare(reduction: PairReduction, dtype: str, shapes: tuple[Sequence[int], .
     """The call with arguments of these full shapes; raises ArgumentError if they do not fit."""
     size = sizes(reduction, shapes)
     results = tuple((*size.batch, size.rows, result.dim) for result in reduction.results)
-    return Call(reduction, dtype, shapes, size, results, whole(size.rows, size.columns))
+    layout = _layout(reduction, dtype, shapes, size)
+    return Call(reduction, dtype, shapes, size, results, whole(size.rows, size.columns), layout)
 
 
-def _entries(own: tuple[int, ...], batch: tuple[int, ...], step: int) -> Integers:
-    """For each entry of the batch, `step` times the number of the array's own entry."""
-    numbers = step * np.arange(prod(own), dtype=np.int64)
-    return np.broadcast_to(numbers.reshape(own), batch).ravel()
+def _layout(
+    reduction: PairReduction, dtype: str, shapes: tuple[Sequence[int], ...], size: Sizes
+) -> Layout:
+    """Where entries of the batch have their parts of results and arguments."""
+    own, steps = [], []
+    for result in reduction.results:
+        own.append(size.batch)
+        steps.append(size.rows * result.dim * SIZES["i64" if result.kind == "index" else dtype])
+    for parameter, shape in zip(reduction.parameters, shapes, strict=True):
+        axes = len(shape) - len(AXES[parameter.kind]) - 1
+        own.append(tuple(shape[:axes]))
+        steps.append(prod(shape[axes:]) * SIZES[dtype])
+    second_axis = size.by_kind(reduction)["j"]
+    return Layout(size.rows, second_axis, size.batch, tuple(own), tuple(steps))
 
 
 def _shape_message(parameter: Parameter, shape: Sequence[int]) -> str:

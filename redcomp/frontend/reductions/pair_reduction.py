@@ -25,8 +25,7 @@ from redcomp.passes.cse import with_shared_values
 from redcomp.passes.derivatives import arguments_of, numbers_of, results_of
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
-from redcomp.runtime.gpu import GpuKernel
-from redcomp.runtime.host import HostKernel
+from redcomp.runtime.kernel import LoadedKernel
 from redcomp.target import Options
 
 HOST = "host"
@@ -69,9 +68,7 @@ class PairReduction:
     rows: Kind
     options: Options
     _kernels: dict[str, Kernel] = field(default_factory=dict, repr=False)
-    _compiled: dict[tuple[str, bool, str], HostKernel | GpuKernel] = field(
-        default_factory=dict, repr=False
-    )
+    _compiled: dict[tuple[str, bool, str], LoadedKernel] = field(default_factory=dict, repr=False)
     _derived: dict[Source, PairReduction] = field(default_factory=dict, repr=False)
     _remembered: dict[Callable[..., Any], Callable[..., Any]] = field(
         default_factory=dict, repr=False
@@ -145,7 +142,7 @@ class PairReduction:
         """The compilation for a dtype and a target, stage by stage."""
         return lower(self.kernel(dtype), dtype, target, self.options, few_rows)
 
-    def compiled(self, dtype: str, rows: int, target: str = HOST) -> HostKernel | GpuKernel:
+    def compiled(self, dtype: str, rows: int, target: str = HOST) -> LoadedKernel:
         """The loaded kernel for a dtype and a number of rows, compiled at the first call.
 
         The target is "host", which REDCOMP_TARGET may name, or a device's.
