@@ -167,6 +167,7 @@ register(
         partials=(lambda f, out: 2.0 * f,),
         expand=lambda f: f * f,
         is_polynomial=True,
+        is_nonnegative=True,
     ),
     Operation(
         "pow",
@@ -197,6 +198,7 @@ register(
         unit="special",
         domain=Domain(((0.0, 4.0),), (0.0,)),
         gradient="0 at 0",
+        is_nonnegative=True,
     ),
     Operation(
         "rsqrt",
@@ -211,6 +213,7 @@ register(
         domain=Domain(((0.01, 4.0),), (0.0,)),
         ulp=2.0,
         gradient="0 at 0",
+        is_nonnegative=True,
     ),
     Operation(
         "mod",

@@ -107,6 +107,7 @@ register(
         fast={"exp2_approx": fast.exp},
         exact=lambda m, f: m.exp(f),
         ulp=2.0,
+        is_nonnegative=True,
     ),
     function_row(
         "exp2",
@@ -119,6 +120,7 @@ register(
         exact=lambda m, f: m.power(2, f),
         ulp=2.0,
         differs="new",
+        is_nonnegative=True,
     ),
     function_row(
         "expm1",
@@ -221,6 +223,7 @@ register(
         exact=lambda m, f: 1 / (1 + m.exp(-f)),
         ulp=2.0,
         differs="new",
+        is_nonnegative=True,
     ),
     function_row(
         "softplus",
@@ -232,6 +235,7 @@ register(
         exact=lambda m, f: m.log1p(m.exp(f)),
         ulp=2.0,
         differs="new",
+        is_nonnegative=True,
     ),
     function_row(
         "tanh",
@@ -277,6 +281,7 @@ register(
         exact=lambda m, f: m.log1p(m.sinh(f) ** 2) / 2,
         ulp=3.0,
         differs="new",
+        is_nonnegative=True,
     ),
     function_row(
         "erf",

@@ -30,6 +30,7 @@ register(
         unit="operand",
         gradient="0 at 0",
         is_homogeneous=True,
+        is_nonnegative=True,
     ),
     function_row(
         "sign",

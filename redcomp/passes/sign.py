@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from redcomp.ir import Value
-
-_NONNEGATIVE = frozenset({"abs", "square", "sqrt", "exp", "exp2", "rsqrt", "sigmoid", "softplus"})
+from redcomp.ops.table import OPERATIONS
 
 # Definitions are followed this far.
 _DEPTH = 12
@@ -33,7 +32,8 @@ def is_nonnegative(value: Value, depth: int = _DEPTH) -> bool:
             return _is_sum_of_nonnegative(value, further)
         case "scale":
             return is_nonnegative(args[0], further)
-    return value.op in _NONNEGATIVE
+    row = OPERATIONS.get(value.op)
+    return row is not None and row.is_nonnegative
 
 
 def is_nonpositive(value: Value, depth: int = _DEPTH) -> bool:
