@@ -15,7 +15,7 @@ from redcomp.ir import Kernel
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.passes.pipeline import parse_pipeline
 from redcomp.ptx.targets import gpu_target, is_gpu
-from redcomp.target import Context, Options
+from redcomp.target import Context, Options, are_few
 
 # From a formula's kernel to what a backend takes.
 PIPELINE = parse_pipeline(
@@ -28,20 +28,20 @@ def lower(
     dtype: str,
     target: str = "host",
     options: Options | None = None,
-    few_rows: bool = False,
+    rows: int | None = None,
 ) -> HostLowering | GpuLowering:
     """Prepare the compilation of a kernel: for "host", or the name of a host target or a GPU.
 
-    `few_rows` asks for the schedule of calls with at most `FEW_ROWS` rows.  Raises ArgumentError
-    for another name.
+    `rows` is how many rows the calls have that it is for; without it, it is for many.  Raises
+    ArgumentError for another name.
     """
-    context = context_of(target, options or Options())
+    context = context_of(target, options or Options(), rows)
     made = GpuLowering if is_gpu(context.target.name) else HostLowering
-    return made(kernel, dtype, context, PIPELINE, few_rows=few_rows)
+    return made(kernel, dtype, context, PIPELINE)
 
 
-def context_of(target: str, options: Options) -> Context:
-    """The target of a name, see `lower`, and the options with what it implies."""
+def context_of(target: str, options: Options, rows: int | None = None) -> Context:
+    """The target of a name and the number of rows, see `lower`; options with what they imply."""
     name = config.target() if target == "host" else target
     fast = is_gpu(name) if options.use_fast_math is None else options.use_fast_math
     try:
@@ -50,4 +50,5 @@ def context_of(target: str, options: Options) -> Context:
         if target == "host":
             raise config.ConfigError(f"REDCOMP_TARGET: {error}") from None
         raise
-    return Context(found, replace(options, use_fast_math=fast))
+    few_rows = rows is not None and are_few(rows)
+    return Context(found, replace(options, use_fast_math=fast), few_rows)

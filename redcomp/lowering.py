@@ -84,10 +84,9 @@ class Lowering(Generic[S]):
         pipeline: tuple[Step, ...],
         *,
         schedule: S | None = None,
-        few_rows: bool = False,
     ) -> None:
         self.kernel, self.dtype, self.context, self.pipeline = kernel, dtype, context, pipeline
-        self.given_schedule, self.few_rows = schedule, few_rows
+        self.given_schedule = schedule
         self.dumper = Dumper.from_settings(kernel, f"{self.target.name} {context.options}")
 
     @property
@@ -129,14 +128,7 @@ class Lowering(Generic[S]):
 
     def with_schedule(self: L, schedule: Any) -> L:
         """The same compilation with another layout of the loops."""
-        return type(self)(
-            self.kernel,
-            self.dtype,
-            self.context,
-            self.pipeline,
-            schedule=schedule,
-            few_rows=self.few_rows,
-        )
+        return type(self)(self.kernel, self.dtype, self.context, self.pipeline, schedule=schedule)
 
     @property
     def module_text(self) -> str:

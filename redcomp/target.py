@@ -40,6 +40,10 @@ class Unrolling:
         return max(self.operands, self.states, self.lists, self.scans)
 
 
+# Calls with at most so many rows are compiled for one vector of rows a step (one row a thread of a
+# GPU): more would stay empty.
+_FEW_ROWS = 48
+
 # The module is in SSA form, its schedule is decided and nothing in it is written twice, so few
 # passes are worth their time; see docs/decisions/0007-llvm-passes.md.  LLVM may assert, which ends
 # the process: see docs/decisions/0015-no-value-numbering-in-llvm.md.
@@ -132,12 +136,21 @@ class Options:
     sum: str = "sum"
 
 
+def are_few(rows: int) -> bool:
+    """Whether calls with so many rows get code of their own, for few rows."""
+    return rows <= _FEW_ROWS
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What passes may ask about the compilation they are part of."""
+    """What passes and schedules may ask about the compilation they are part of.
+
+    few_rows   it is for calls with few rows, see `are_few`
+    """
 
     target: Target
     options: Options
+    few_rows: bool = False
 
     @property
     def use_fast_math(self) -> bool:

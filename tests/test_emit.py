@@ -225,6 +225,18 @@ def test_schedule_shapes_the_code() -> None:
     assert counts == [1, 2]
 
 
+@pytest.mark.parametrize("target", ["avx512", "neon", "sm_75", "sm_90"])
+@pytest.mark.parametrize("name", ["gaussian", "loop of 64"])
+def test_few_rows_get_a_step_of_one_row(name: str, target: str) -> None:
+    """Another schedule does not change for how many rows a lowering is."""
+    reduction = CASES[name].reduction()
+    few, many = (reduction.lower("f32", target, rows) for rows in (48, 49))
+    assert few.schedule.rows == 1
+    assert many.schedule == reduction.lower("f32", target).schedule != few.schedule
+    for chosen, other in ((few, many), (many, few)):
+        assert chosen.with_schedule(other.schedule).with_schedule(None).schedule == chosen.schedule
+
+
 # -- what a pair costs --
 
 

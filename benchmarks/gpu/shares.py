@@ -16,7 +16,6 @@ from benchmarks.gpu.cases import GpuCase
 from redcomp.backends.gpu import GpuLowering
 from redcomp.frontend.reductions.genred import DTYPES
 from redcomp.ir import topological
-from redcomp.llvm_backend.host.schedule import FEW_ROWS
 from redcomp.ptx.assemble import assemble, disassemble
 from redcomp.ptx.ceiling import Ceiling, ceiling
 from redcomp.ptx.multiprocessor import Gpu
@@ -58,7 +57,7 @@ def of_code(case: Case, target: str) -> Ceiling | str:
 
     text, aliases, options = formula_of(case)
     reduction = Genred(text, aliases, axis=1, **options).reduction
-    lowering = reduction.lower(DTYPES[case.dtype], target, few_rows=case.rows <= FEW_ROWS)
+    lowering = reduction.lower(DTYPES[case.dtype], target, case.rows)
     assert isinstance(lowering, GpuLowering)
     if len(lowering.planned) > 1:
         return "several kernels"

@@ -30,7 +30,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     @cached_property
     def planned(self) -> tuple[PlannedPart, ...]:
         """The parts that results are computed in, and their schedules."""
-        return plan(self.nest, self.dtype, self.target, self.few_rows, self.given_schedule)
+        return plan(self.nest, self.dtype, self.context, self.given_schedule)
 
     @property
     def block(self) -> tuple[int, int]:

@@ -29,7 +29,7 @@ class HostLowering(Lowering[Schedule]):
     ASSEMBLY = ("asm", "s")
 
     def choose_schedule(self) -> Schedule:
-        return choose_schedule(self.nest, self.dtype, self.target, self.few_rows)
+        return choose_schedule(self.nest, self.dtype, self.context)
 
     @property
     def block(self) -> tuple[int, int]:

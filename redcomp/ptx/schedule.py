@@ -32,7 +32,7 @@ from redcomp.ptx.multiprocessor import (
 )
 from redcomp.ptx.slices import slices
 from redcomp.ptx.work import pipe_of
-from redcomp.target import Target
+from redcomp.target import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ _INTERFERENCE = 0.2
 
 
 def plan(
-    nest: Nest, dtype: str, target: Target, few_rows: bool, given: PtxSchedule | None
+    nest: Nest, dtype: str, context: Context, given: PtxSchedule | None
 ) -> tuple[PlannedPart, ...]:
     """The parts of a nest and their schedules: from counts of values, nothing measured.
 
@@ -129,24 +129,23 @@ def plan(
 
     def planned(parts: tuple[Part, ...]) -> tuple[PlannedPart, ...]:
         return tuple(
-            PlannedPart(part, given or choose_schedule(part.nest, dtype, target, few_rows))
-            for part in parts
+            PlannedPart(part, given or choose_schedule(part.nest, dtype, context)) for part in parts
         )
 
     def cost(parts: tuple[PlannedPart, ...]) -> float:
         return sum(
-            _Costs(p.part.nest, dtype, target).of(p.schedule.rows, p.schedule.cols) for p in parts
+            _Costs(p.part.nest, dtype, context).of(p.schedule.rows, p.schedule.cols) for p in parts
         )
 
-    divisions = (partition(nest, most) for most in target.carried[dtype])
+    divisions = (partition(nest, most) for most in context.target.carried[dtype])
     by_count = {len(parts): parts for parts in divisions}
     return min(map(planned, by_count.values()), key=cost)
 
 
-def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = False) -> PtxSchedule:
+def choose_schedule(nest: Nest, dtype: str, context: Context) -> PtxSchedule:
     """The cheapest schedule of a nest that fits."""
-    costs = _Costs(nest, dtype, target)
-    rows, cols = min(costs.blocks(few_rows), key=lambda block: costs.of(*block))
+    costs = _Costs(nest, dtype, context)
+    rows, cols = min(costs.blocks(), key=lambda block: costs.of(*block))
     registers = _TOLERANCE[dtype] * (costs.registers(rows, cols) + costs.uniform)
     most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
     fitting = int(REGISTERS // (THREADS * registers))
@@ -157,8 +156,9 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
 class _Costs:
     """What pairs of a nest cost, by the block of rows and columns of a step."""
 
-    def __init__(self, nest: Nest, dtype: str, target: Target) -> None:
+    def __init__(self, nest: Nest, dtype: str, context: Context) -> None:
         self.nest, self.dtype, self.words = nest, dtype, SIZES[dtype] // 4
+        self.few_rows = context.few_rows
         free = free_indices(nest.pair_values)
         steps = [state.step for state in nest.states]
         values = list(topological((*nest.guards, *steps)))
@@ -168,7 +168,7 @@ class _Costs:
         def times(value: Value) -> int:
             return math.prod(extent for _, extent in free[value])
 
-        self.limits = multiprocessor(MEASURED if dtype == "f32" else target.name)
+        self.limits = multiprocessor(MEASURED if dtype == "f32" else context.target.name)
         self.body = len(operations)
         # Operations by what they depend on and by pipe.  Those of rows or columns alone are here
         # because they are not worth a register.
@@ -207,13 +207,13 @@ class _Costs:
             read |= made_from[adjust] & ~(1 << n)
         return len(numbers) + int(_COPIES_OF_ADJUSTED * read.bit_count())
 
-    def blocks(self, few_rows: bool) -> Iterator[tuple[int, int]]:
+    def blocks(self) -> Iterator[tuple[int, int]]:
         """The blocks that fit, or else the smallest."""
         if scans_of(self.nest.pairs):  # the components are in memory, for one pair of each thread
             yield 1, 1
             return
         is_wide = any(state.variable.dim > 1 for state in self.nest.states)
-        all_rows = (1,) if few_rows or is_wide else ROWS
+        all_rows = (1,) if self.few_rows or is_wide else ROWS
         all_columns = COLUMNS_OF_FOLDS if self.folds else COLUMNS
         found = [b for b in itertools.product(all_rows, all_columns) if self._fits(*b)]
         yield from found or [(1, 1)]

@@ -19,14 +19,13 @@ from redcomp.concurrency import once
 from redcomp.errors import SizeError
 from redcomp.ir import Kernel, Kind
 from redcomp.limits import MAX_OPERATIONS
-from redcomp.llvm_backend.host.schedule import FEW_ROWS
 from redcomp.ops.reductions import REDUCTIONS, Reduction
 from redcomp.passes.cse import with_shared_values
 from redcomp.passes.derivatives import arguments_of, numbers_of, results_of
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.runtime.kernel import LoadedKernel
-from redcomp.target import Options
+from redcomp.target import Options, are_few
 
 HOST = "host"
 
@@ -137,21 +136,21 @@ class PairReduction:
     # -- compilation -------------------------------------------------------------------------------
 
     def lower(
-        self, dtype: str, target: str = HOST, few_rows: bool = False
+        self, dtype: str, target: str = HOST, rows: int | None = None
     ) -> HostLowering | GpuLowering:
-        """The compilation for a dtype and a target, stage by stage."""
-        return lower(self.kernel(dtype), dtype, target, self.options, few_rows)
+        """The compilation for a dtype, a target and a number of rows (None: many), by stages."""
+        return lower(self.kernel(dtype), dtype, target, self.options, rows)
 
     def compiled(self, dtype: str, rows: int, target: str = HOST) -> LoadedKernel:
         """The loaded kernel for a dtype and a number of rows, compiled at the first call.
 
         The target is "host", which REDCOMP_TARGET may name, or a device's.
         """
-        key = (dtype, rows <= FEW_ROWS, config.target() or HOST if target == HOST else target)
+        key = (dtype, are_few(rows), config.target() or HOST if target == HOST else target)
         kernel = self._compiled.get(key)
         if kernel is None:
             try:
-                kernel = once(self._compiled, key, lambda: self.lower(dtype, target, key[1]).load())
+                kernel = once(self._compiled, key, lambda: self.lower(dtype, target, rows).load())
             except SizeError as error:
                 raise self._too_large(error.what) from None
         return kernel

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from redcomp.ir import I_BIT, J_BIT, KIND_BITS, SIZES, STRUCTURAL, Kind, Nest, Value, read_in_loops
 from redcomp.passes.partition import independent
-from redcomp.target import Target
+from redcomp.target import Context
 
 # What a thread works on at a time should fit into the second-level cache with the tile of columns.
 _CHUNK_BYTES = 256 * 1024
@@ -41,9 +41,6 @@ class Schedule:
             f"tiles of {self.tile} columns, at most {self.chunk} vectors of rows a task{pending}"
         )
 
-
-# Up to this many rows a call is compiled for one vector of rows a step: more would stay empty.
-FEW_ROWS = 48
 
 # Blocks of rows x columns, best first, measured on an AVX-512 machine (benchmarks/schedules.py).
 # With a loop over components, a block is to reuse what it loads; otherwise, to hide latencies.
@@ -91,14 +88,14 @@ def loops_of(nest: Nest) -> tuple[Nest, ...]:
     return independent(nest, _MOST_WEIGHT, weight)
 
 
-def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = False) -> Schedule:
+def choose_schedule(nest: Nest, dtype: str, context: Context) -> Schedule:
     """The schedule for a nest: from the counts of its values, nothing measured."""
     loops = loops_of(nest)
     rows, cols = (1, 1)
     if len(loops) <= _MOST_LONG_LOOPS:
-        blocks = [_block(loop, target, few_rows) for loop in loops]
+        blocks = [_block(loop, context) for loop in loops]
         rows, cols = map(min, zip(*blocks, strict=True))
-    lanes = target.lanes(dtype)
+    lanes = context.target.lanes(dtype)
     totals = sum(state.total.dim for state in nest.states)
     row_bytes = lanes * (_width(nest, "i") * SIZES[dtype] + totals * 8)
     chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
@@ -108,7 +105,7 @@ def choose_schedule(nest: Nest, dtype: str, target: Target, few_rows: bool = Fal
     return Schedule(lanes, rows, cols, tile, chunk, pending)
 
 
-def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
+def _block(nest: Nest, context: Context) -> tuple[int, int]:
     """Rows and columns of a step of a pair loop."""
     values = nest.pair_values
     operations = sum(value.op not in STRUCTURAL for value in values)
@@ -123,22 +120,22 @@ def _block(nest: Nest, target: Target, few_rows: bool) -> tuple[int, int]:
         if rows * cols * operations > _LONGEST_BODY:
             return False
         if folds:
-            return rows * cols * folds + rows + 3 < target.registers
+            return rows * cols * folds + rows + 3 < context.target.registers
         # Constants and temporaries take about two thirds; inputs can stay in memory.
-        return rows * len(stepped) < target.registers * 3 // 8
+        return rows * len(stepped) < context.target.registers * 3 // 8
 
     if scans:
-        blocks = _SCAN_BLOCKS[-1:] if few_rows else _SCAN_BLOCKS
+        blocks = _SCAN_BLOCKS[-1:] if context.few_rows else _SCAN_BLOCKS
     elif not stepped:
         blocks = _LIST_BLOCKS
     elif any(state.variable.dim > 1 for state in nest.states):
         blocks = _VECTOR_STATE_BLOCKS
     elif folds:
-        blocks = _LOOP_BLOCKS_OF_A_ROW if few_rows else _LOOP_BLOCKS
+        blocks = _LOOP_BLOCKS_OF_A_ROW if context.few_rows else _LOOP_BLOCKS
     elif nest.guards:
         blocks = _ADJUSTED_BLOCKS
     else:
-        blocks = _BLOCKS_OF_A_ROW if few_rows else _BLOCKS
+        blocks = _BLOCKS_OF_A_ROW if context.few_rows else _BLOCKS
     return next(filter(fits, blocks), blocks[-1])
 
 
