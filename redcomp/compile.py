@@ -25,7 +25,6 @@ PIPELINE = parse_pipeline(
 
 def lower(
     kernel: Kernel,
-    dtype: str,
     target: str = "host",
     options: Options | None = None,
     rows: int | None = None,
@@ -37,7 +36,7 @@ def lower(
     """
     context = context_of(target, options or Options(), rows)
     made = GpuLowering if is_gpu(context.target.name) else HostLowering
-    return made(kernel, dtype, context, PIPELINE)
+    return made(kernel, context, PIPELINE)
 
 
 def context_of(target: str, options: Options, rows: int | None = None) -> Context:

@@ -30,7 +30,7 @@ def explain(lowering: HostLowering | GpuLowering, formula: str) -> str:
     lines = [
         f"formula    {formula}",
         f"result     {results}",
-        f"target     {target.name} ({target.cpu}), {lowering.dtype}",
+        f"target     {target.name} ({target.cpu}), {lowering.nest.dtype}",
         f"schedule   {lowering.schedule}",
         f"hoisted    {hoisted or 'nothing'}",
         f"a pair     {sum(counts.values())} operations: {operations}",

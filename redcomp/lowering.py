@@ -79,13 +79,12 @@ class Lowering(Generic[S]):
     def __init__(
         self,
         kernel: Kernel,
-        dtype: str,
         context: Context,
         pipeline: tuple[Step, ...],
         *,
         schedule: S | None = None,
     ) -> None:
-        self.kernel, self.dtype, self.context, self.pipeline = kernel, dtype, context, pipeline
+        self.kernel, self.context, self.pipeline = kernel, context, pipeline
         self.given_schedule = schedule
         self.dumper = Dumper.from_settings(kernel, f"{self.target.name} {context.options}")
 
@@ -128,7 +127,7 @@ class Lowering(Generic[S]):
 
     def with_schedule(self: L, schedule: Any) -> L:
         """The same compilation with another layout of the loops."""
-        return type(self)(self.kernel, self.dtype, self.context, self.pipeline, schedule=schedule)
+        return type(self)(self.kernel, self.context, self.pipeline, schedule=schedule)
 
     @property
     def module_text(self) -> str:
@@ -200,8 +199,9 @@ class Lowering(Generic[S]):
     def report(self, seconds: float, was_cached: bool) -> None:
         """Tell that it has been compiled, where the settings ask for it."""
         how = "loaded from the disk cache" if was_cached else "compiled"
+        what = f"{self.target.name}, {self.nest.dtype}, {self.schedule}"
         self.dumper.compiled(
-            f"{how} in {seconds * 1e3:.1f} ms: {self.target.name}, {self.dtype}, {self.schedule}",
+            f"{how} in {seconds * 1e3:.1f} ms: {what}",
             lambda: {
                 self.file_name("llvm", "ll"): self.llvm,
                 self.file_name(*self.ASSEMBLY): self.asm,

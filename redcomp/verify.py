@@ -332,6 +332,8 @@ def _check_nest(nest: Nest) -> None:
             _fail(f"is a guard of type {guard.type}, not i1", nest.roots, guard)
     for state in nest.states:
         _check_state(nest, state)
+    if len({s.variable.dtype for s in nest.states if s.variable.type.is_float}) != 1:
+        raise CompilerError("the nest's states that are floats have no dtype in common")
     if len(nest.joins) not in (0, len(nest.states)):
         raise CompilerError("some of the nest's states have a join, and others none")
     for hoisted in nest.uniform + nest.rows + nest.columns:

@@ -52,7 +52,7 @@ def timed(
     kernel: Kernel, accumulator: str, arrays: list[np.ndarray], calls: int
 ) -> tuple[np.ndarray, float]:
     """A kernel's result, and its least time over some calls."""
-    code = lower(kernel, "f32", options=Options(accumulator=accumulator)).load()
+    code = lower(kernel, options=Options(accumulator=accumulator)).load()
     result = np.empty((len(arrays[0]), 1), np.float32)
     times = []
     for _ in range(calls):
@@ -70,7 +70,7 @@ def loops() -> None:
         unrolling = (Unrolling(limit, limit, limit),) * 2
         target = replace(host_target(), unrolling={"f32": unrolling})
         start = time.perf_counter()
-        lowering = HostLowering(kernel, "f32", Context(target, Options()), PIPELINE)
+        lowering = HostLowering(kernel, Context(target, Options()), PIPELINE)
         text = lowering.module.text
         code_generation.compile_object(text, lowering.target)
         seconds = time.perf_counter() - start
@@ -205,7 +205,8 @@ def tables() -> None:
                 unrolling = tuple(replace(u, scans=scans) for u in target.unrolling["f32"])
                 target = replace(target, unrolling={"f32": unrolling})
                 start = time.process_time()
-                kernel = HostLowering(reduction.kernel("f32"), "f32", target, Options()).load()
+                context = Context(target, Options())
+                kernel = HostLowering(reduction.kernel("f32"), context, PIPELINE).load()
                 compiled = time.process_time() - start
                 result, times = np.empty((256, width), np.float32), []
                 for _ in range(5):

@@ -48,7 +48,7 @@ def calls_of(reduction: PairReduction, target: str) -> int:
         count += event == "call"
 
     kernel = reduction.kernel("f32")
-    lowering = compiler.lower(kernel, "f32", target)
+    lowering = compiler.lower(kernel, target)
     sys.setprofile(counted)
     try:
         assert lowering.module_text
@@ -99,7 +99,7 @@ def test_an_operation_takes_few_calls(name: str, order: int) -> None:
 
     calls_of(reduction(3), "avx512")  # what is worked out once a process
     long = reduction(60)
-    operations = sum(compiler.lower(long.kernel("f32"), "f32", "avx512").operations.values())
+    operations = sum(compiler.lower(long.kernel("f32"), "avx512").operations.values())
     assert calls_of(long, "avx512") < EFFORT[name] * operations
 
 
@@ -108,7 +108,7 @@ def test_derivatives_of_a_sum_share_what_its_terms_have_in_common() -> None:
     reduction = reduction_of(GROWING["sum of Gaussians"](60))
     counts = []
     for _ in range(3):
-        lowering = compiler.lower(reduction.kernel("f32"), "f32", "avx512")
+        lowering = compiler.lower(reduction.kernel("f32"), "avx512")
         counts.append(sum(lowering.operations.values()))
         reduction = derivatives.gradient(reduction, (0,), (True,))
     assert counts[1] < 1.1 * counts[0]
@@ -139,7 +139,7 @@ def tower(height: int) -> str:
 @pytest.mark.parametrize(("height", "combines"), [(1, True), (6, False)])
 def test_llvm_does_not_combine_many_conditions(height: int, combines: bool, target: str) -> None:
     """Its time grows faster than their number, to minutes within the limits of a module."""
-    lowering = compiler.lower(reduction_of(tower(height), 2).kernel("f32"), "f32", target)
+    lowering = compiler.lower(reduction_of(tower(height), 2).kernel("f32"), target)
     _, target_of_module = lowering.given_llvm
     assert ("instruction_combine" in target_of_module.llvm_passes) is combines
     assert "loop_rotate" in target_of_module.llvm_passes

@@ -121,7 +121,9 @@ def run(lowering: HostLowering, case: Case, arrays: dict[str, Array]) -> list[Ar
     """The results of the loaded machine code."""
     sizes = {p.kind: len(arrays[p.name]) for p in case.reduction().parameters}
     outputs = lowering.kernel.outputs
-    results = [np.full((sizes["i"], o.value.dim), np.nan, NUMPY[lowering.dtype]) for o in outputs]
+    results = [
+        np.full((sizes["i"], o.value.dim), np.nan, NUMPY[lowering.nest.dtype]) for o in outputs
+    ]
     lowering.load()(
         whole(sizes["i"], sizes["j"]),
         [result.ctypes.data for result in results],
@@ -132,8 +134,8 @@ def run(lowering: HostLowering, case: Case, arrays: dict[str, Array]) -> list[Ar
 
 def check(lowering: HostLowering, case: Case, rows: int, columns: int) -> None:
     """The machine code computes what the interpreter does."""
-    arrays = case_arrays(case, lowering.dtype, rows, columns)
-    tolerance = 1e-5 if lowering.dtype == "f32" else 1e-13
+    arrays = case_arrays(case, lowering.nest.dtype, rows, columns)
+    tolerance = 1e-5 if lowering.nest.dtype == "f32" else 1e-13
     for result, expected in zip(run(lowering, case, arrays), exact(case, arrays), strict=True):
         scale = np.abs(expected).max()
         np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance * scale)

@@ -14,6 +14,7 @@ from ir_samples import P, X, Y, kernel_of
 from redcomp.errors import CompilerError
 from redcomp.ir import (
     Block,
+    Carried,
     Hoisted,
     Kernel,
     Nest,
@@ -254,16 +255,35 @@ def test_columns_that_cannot_be_split_have_no_joins() -> None:
     verify(with_state(ir_samples.nest(), join=None))
 
 
+def second_state(nest: Nest) -> Carried:
+    """A state that is computed as the nest's first one is."""
+    wide = Type("f64")
+    own = variable("state1", "state", 1, Type("f32"))
+    total, other = (variable(name, "total", 1, wide) for name in ("total1", "other1"))
+    return replace(nest.states[0], variable=own, total=total, other=other, adjust=own)
+
+
+def unchanged(state: Carried, variable: Value) -> Carried:
+    """A state that nothing changes, with another variable."""
+    return replace(state, variable=variable, start=variable, adjust=variable, step=variable)
+
+
+def test_floats_of_states_have_one_dtype() -> None:
+    nest = ir_samples.nest()
+    integer, wide = (variable("state1", "state", 1, Type(dtype)) for dtype in ("i32", "f64"))
+    second = second_state(nest)
+    verify(replace(nest, states=(*nest.states, unchanged(second, integer))))
+    for states in (
+        (*nest.states, unchanged(second, wide)),
+        (replace(unchanged(nest.states[0], integer), merge=nest.states[0].total),),
+    ):
+        with pytest.raises(CompilerError, match="have no dtype in common"):
+            verify(replace(nest, states=states))
+
+
 def test_all_states_can_be_joined_or_none() -> None:
     nest = ir_samples.nest()
-    own, wide = Type("f32"), Type("f64")
-    second = replace(
-        nest.states[0],
-        variable=variable("state1", "state", 1, own),
-        total=variable("total1", "total", 1, wide),
-        other=variable("other1", "total", 1, wide),
-    )
-    second = replace(second, adjust=second.variable)
+    second = second_state(nest)
     verify(replace(nest, states=(*nest.states, second)))
     with pytest.raises(CompilerError, match="some of the nest's states have a join"):
         verify(replace(nest, states=(*nest.states, replace(second, join=None))))

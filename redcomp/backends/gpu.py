@@ -30,7 +30,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     @cached_property
     def planned(self) -> tuple[PlannedPart, ...]:
         """The parts that results are computed in, and their schedules."""
-        return plan(self.nest, self.dtype, self.context, self.given_schedule)
+        return plan(self.nest, self.context, self.given_schedule)
 
     @property
     def block(self) -> tuple[int, int]:
@@ -39,7 +39,7 @@ class GpuLowering(Lowering[PtxSchedule]):
     @cached_property
     def module(self) -> PtxModule:
         """The LLVM module and the memory it needs."""
-        module = ptx_module(self.planned, len(self.nest.results), self.dtype, self.target)
+        module = ptx_module(self.planned, len(self.nest.results), self.target)
         text = self.dumper.text(self.file_name("module", "ll"), module.text)
         check_lines(text)
         return replace(module, text=text)

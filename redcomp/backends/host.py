@@ -29,7 +29,7 @@ class HostLowering(Lowering[Schedule]):
     ASSEMBLY = ("asm", "s")
 
     def choose_schedule(self) -> Schedule:
-        return choose_schedule(self.nest, self.dtype, self.context)
+        return choose_schedule(self.nest, self.context)
 
     @property
     def block(self) -> tuple[int, int]:
@@ -38,7 +38,7 @@ class HostLowering(Lowering[Schedule]):
     @cached_property
     def module(self) -> HostModule:
         """The LLVM module and the memory it needs."""
-        module = host_module(self.nest, self.dtype, self.target, self.schedule)
+        module = host_module(self.nest, self.target, self.schedule)
         if module.scratch_bytes > MAX_SCRATCH:
             raise SizeError(
                 f"needs {module.scratch_bytes / 2**30:.1f} GB of memory for its vectors in each "

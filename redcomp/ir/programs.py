@@ -175,7 +175,11 @@ class Nest:
 
     @property
     def dtype(self) -> str:
-        """The dtype of the reduced values."""
+        """The dtype of the reduced values.
+
+        Some state is of it, also in a part of the states (`verify`): numbers of columns are only
+        kept beside the values that they belong to.
+        """
         return next(s.variable.dtype for s in self.states if s.variable.type.is_float)
 
     @property

@@ -23,8 +23,8 @@ class Layout:
     neighbouring threads lie side by side.
     """
 
-    def __init__(self, nest: Nest, dtype: str, schedule: PtxSchedule) -> None:
-        self.size = SIZES[dtype]
+    def __init__(self, nest: Nest, schedule: PtxSchedule) -> None:
+        self.size = SIZES[nest.dtype]
         definitions = [h.definition for h in nest.columns]
         made = [Slice(h.variable, 0, 1) for h in nest.columns]
         prepared_variables = {part.variable for part in made}

@@ -61,15 +61,15 @@ class KernelParts:
     """One kernel under construction: the thread's numbers, and what it reads and writes."""
 
     def __init__(
-        self, planned: PlannedPart, outputs: int, dtype: str, target: Target, spelling: Spelling
+        self, planned: PlannedPart, outputs: int, target: Target, spelling: Spelling
     ) -> None:
         nest, schedule = planned.part.nest, planned.schedule
         self.nest, self.places, self.schedule = nest, planned.part.places, schedule
-        self.dtype, self.target, self.outputs = dtype, target, outputs
+        self.target, self.outputs = target, outputs
         self.spelling = spelling
-        self.layout = Layout(nest, dtype, schedule)
+        self.layout = Layout(nest, schedule)
         self.free = free_indices(nest.values)
-        self.scalar, self.size = LLVM_TYPES[dtype], SIZES[dtype]
+        self.scalar, self.size = LLVM_TYPES[nest.dtype], SIZES[nest.dtype]
         self.code = Code(NO_UNROLLING)
         self.thread = spelling.thread(self.code)
         self.entry = ""  # of the batch that the task belongs to

@@ -118,9 +118,7 @@ MEASURED = "sm_90"
 _INTERFERENCE = 0.2
 
 
-def plan(
-    nest: Nest, dtype: str, context: Context, given: PtxSchedule | None
-) -> tuple[PlannedPart, ...]:
+def plan(nest: Nest, context: Context, given: PtxSchedule | None) -> tuple[PlannedPart, ...]:
     """The parts of a nest and their schedules: from counts of values, nothing measured.
 
     More states in a part repeat less of what parts have in common, fewer leave registers for more
@@ -129,35 +127,33 @@ def plan(
 
     def planned(parts: tuple[Part, ...]) -> tuple[PlannedPart, ...]:
         return tuple(
-            PlannedPart(part, given or choose_schedule(part.nest, dtype, context)) for part in parts
+            PlannedPart(part, given or choose_schedule(part.nest, context)) for part in parts
         )
 
     def cost(parts: tuple[PlannedPart, ...]) -> float:
-        return sum(
-            _Costs(p.part.nest, dtype, context).of(p.schedule.rows, p.schedule.cols) for p in parts
-        )
+        return sum(_Costs(p.part.nest, context).of(p.schedule.rows, p.schedule.cols) for p in parts)
 
-    divisions = (partition(nest, most) for most in context.target.carried[dtype])
+    divisions = (partition(nest, most) for most in context.target.carried[nest.dtype])
     by_count = {len(parts): parts for parts in divisions}
     return min(map(planned, by_count.values()), key=cost)
 
 
-def choose_schedule(nest: Nest, dtype: str, context: Context) -> PtxSchedule:
+def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     """The cheapest schedule of a nest that fits."""
-    costs = _Costs(nest, dtype, context)
+    costs = _Costs(nest, context)
     rows, cols = min(costs.blocks(), key=lambda block: costs.of(*block))
-    registers = _TOLERANCE[dtype] * (costs.registers(rows, cols) + costs.uniform)
+    registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
     most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
     fitting = int(REGISTERS // (THREADS * registers))
     resident = max(_LEAST_RESIDENT, min(most, fitting))
-    return PtxSchedule(THREADS, rows, cols, _tile(nest, dtype), resident)
+    return PtxSchedule(THREADS, rows, cols, _tile(nest), resident)
 
 
 class _Costs:
     """What pairs of a nest cost, by the block of rows and columns of a step."""
 
-    def __init__(self, nest: Nest, dtype: str, context: Context) -> None:
-        self.nest, self.dtype, self.words = nest, dtype, SIZES[dtype] // 4
+    def __init__(self, nest: Nest, context: Context) -> None:
+        self.nest, self.dtype, self.words = nest, nest.dtype, SIZES[nest.dtype] // 4
         self.few_rows = context.few_rows
         free = free_indices(nest.pair_values)
         steps = [state.step for state in nest.states]
@@ -168,7 +164,7 @@ class _Costs:
         def times(value: Value) -> int:
             return math.prod(extent for _, extent in free[value])
 
-        self.limits = multiprocessor(MEASURED if dtype == "f32" else context.target.name)
+        self.limits = multiprocessor(MEASURED if self.dtype == "f32" else context.target.name)
         self.body = len(operations)
         # Operations by what they depend on and by pipe.  Those of rows or columns alone are here
         # because they are not worth a register.
@@ -274,11 +270,11 @@ def _components(nest: Nest, *kinds: str) -> int:
     return sum(part.count for part in slices(nest.pairs, *kinds) if part.is_short)
 
 
-def _tile(nest: Nest, dtype: str) -> int:
+def _tile(nest: Nest) -> int:
     """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory."""
     definitions = [h.definition for h in nest.columns]
     for_pairs = {part.variable for part in slices(nest.pairs, *_OF_COLUMNS)}
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
     words = 2 * _PADDING + sum((1 + (p.variable in for_pairs)) * p.count for p in read)
-    columns = min(MOST_COLUMNS, SHARED_BYTES // (words * SIZES[dtype]))
+    columns = min(MOST_COLUMNS, SHARED_BYTES // (words * SIZES[nest.dtype]))
     return columns - columns % 8 or max(1, columns)

@@ -44,7 +44,6 @@ class PtxModule:
 def ptx_module(
     parts: Sequence[PlannedPart],
     outputs: int,
-    dtype: str,
     target: Target,
     spelling: Spelling = NVIDIA,
 ) -> PtxModule:
@@ -58,11 +57,11 @@ def ptx_module(
     limits: dict[str, tuple[int, int]] = {}
     launches: list[Launch] = []
     for number, planned in enumerate(parts):
-        run = _RunKernel(planned, outputs, dtype, target, spelling, number)
+        run = _RunKernel(planned, outputs, target, spelling, number)
         _check_limits(run)
         kernels: list[tuple[str, _Kernel]] = [(RUN, run)]
         if planned.part.nest.can_split:
-            kernels.append((JOIN, _JoinKernel(planned, outputs, dtype, target, spelling)))
+            kernels.append((JOIN, _JoinKernel(planned, outputs, target, spelling)))
         texts.append(run.tile.globals())
         for stem, kernel in kernels:
             name = kernel_name(stem, number)
@@ -202,12 +201,11 @@ class _RunKernel(_Kernel):
         self,
         planned: PlannedPart,
         outputs: int,
-        dtype: str,
         target: Target,
         spelling: Spelling,
         number: int,
     ) -> None:
-        super().__init__(planned, outputs, dtype, target, spelling)
+        super().__init__(planned, outputs, target, spelling)
         self.tile = Tile(self, number)
         self.first = ""  # column of the tile
         layout, code = self.layout, self.code

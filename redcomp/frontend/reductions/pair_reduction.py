@@ -139,7 +139,7 @@ class PairReduction:
         self, dtype: str, target: str = HOST, rows: int | None = None
     ) -> HostLowering | GpuLowering:
         """The compilation for a dtype, a target and a number of rows (None: many), by stages."""
-        return lower(self.kernel(dtype), dtype, target, self.options, rows)
+        return lower(self.kernel(dtype), target, self.options, rows)
 
     def compiled(self, dtype: str, rows: int, target: str = HOST) -> LoadedKernel:
         """The loaded kernel for a dtype and a number of rows, compiled at the first call.

@@ -11,7 +11,7 @@ from redcomp.llvm_backend.records import PAIR_KINDS, ROW_KINDS, Record, in_memor
 class Layout:
     """The records of a nest and the parts of the scratch memory of one worker."""
 
-    def __init__(self, nest: Nest, dtype: str, schedule: Schedule) -> None:
+    def __init__(self, nest: Nest, schedule: Schedule) -> None:
         row_roots = (*nest.pair_variables, *(h.definition for h in nest.rows))
         column_roots = (*nest.pair_variables, *(h.definition for h in nest.columns))
         hoisted = {h.variable for h in nest.rows + nest.columns + nest.uniform}
@@ -31,7 +31,7 @@ class Layout:
         waiting = (len(pending_entries(loop)) for loop in self.loops)
         self.pending_entries = max(waiting) if schedule.pending else 0
         self.total_bytes = self.totals.width * schedule.lanes * SIZES[nest.accumulator]
-        self._lay_out(schedule, SIZES[dtype])
+        self._lay_out(schedule, SIZES[nest.dtype])
 
     def _lay_out(self, schedule: Schedule, size: int) -> None:
         vector = schedule.lanes * size

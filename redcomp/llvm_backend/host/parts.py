@@ -59,11 +59,12 @@ class Lanes:
 class HostParts:
     """A nest and its layout, and the pieces that functions of the module are written with."""
 
-    def __init__(self, nest: Nest, dtype: str, target: Target, schedule: Schedule) -> None:
-        self.nest, self.dtype, self.target, self.schedule = nest, dtype, target, schedule
-        self.layout = Layout(nest, dtype, schedule)
+    def __init__(self, nest: Nest, target: Target, schedule: Schedule) -> None:
+        self.nest, self.target, self.schedule = nest, target, schedule
+        self.layout = Layout(nest, schedule)
         self.free = free_indices(nest.values)
-        self.lanes, self.size, self.scalar = schedule.lanes, SIZES[dtype], LLVM_TYPES[dtype]
+        self.lanes, self.dtype = schedule.lanes, nest.dtype
+        self.size, self.scalar = SIZES[self.dtype], LLVM_TYPES[self.dtype]
         self.accumulator = nest.accumulator
         self.declarations: dict[str, str] = {}
 

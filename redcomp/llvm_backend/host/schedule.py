@@ -88,20 +88,20 @@ def loops_of(nest: Nest) -> tuple[Nest, ...]:
     return independent(nest, _MOST_WEIGHT, weight)
 
 
-def choose_schedule(nest: Nest, dtype: str, context: Context) -> Schedule:
+def choose_schedule(nest: Nest, context: Context) -> Schedule:
     """The schedule for a nest: from the counts of its values, nothing measured."""
     loops = loops_of(nest)
     rows, cols = (1, 1)
     if len(loops) <= _MOST_LONG_LOOPS:
         blocks = [_block(loop, context) for loop in loops]
         rows, cols = map(min, zip(*blocks, strict=True))
-    lanes = context.target.lanes(dtype)
+    lanes = context.target.lanes(nest.dtype)
     totals = sum(state.total.dim for state in nest.states)
-    row_bytes = lanes * (_width(nest, "i") * SIZES[dtype] + totals * 8)
+    row_bytes = lanes * (_width(nest, "i") * SIZES[nest.dtype] + totals * 8)
     chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
     chunk = max(rows, chunk - chunk % rows)
     pending = _PENDING if any(map(pending_entries, loops)) else 0
-    tile = _tile(nest, dtype, rows * lanes)
+    tile = _tile(nest, rows * lanes)
     return Schedule(lanes, rows, cols, tile, chunk, pending)
 
 
@@ -167,7 +167,7 @@ def _is_made_from(value: Value, found: Container[Value]) -> bool:
     )
 
 
-def _tile(nest: Nest, dtype: str, block_rows: int) -> int:
+def _tile(nest: Nest, block_rows: int) -> int:
     """Columns a tile: enough to amortise a tile's start, few enough to stay in the cache.
 
     The start is nothing beside scans, and calls are stopped between two tiles.
@@ -175,7 +175,7 @@ def _tile(nest: Nest, dtype: str, block_rows: int) -> int:
     if any(value.op == "scan" for value in nest.pair_values):
         return _LEAST_TILE
     components = _width(nest, "j") + block_rows * (_width(nest, "ij") + _width(nest, "ji"))
-    a_column = max(1, components) * SIZES[dtype]
+    a_column = max(1, components) * SIZES[nest.dtype]
     columns = _TILE_BYTES // a_column
     return max(_LEAST_TILE, min(256, columns - columns % _LEAST_TILE))
 

@@ -37,9 +37,9 @@ class HostModule:
     total_bytes: int
 
 
-def host_module(nest: Nest, dtype: str, target: Target, schedule: Schedule) -> HostModule:
+def host_module(nest: Nest, target: Target, schedule: Schedule) -> HostModule:
     """The module of a legal, hoisted nest; it exports `redcomp_run` and `redcomp_join`."""
-    skeleton = _Skeleton(nest, dtype, target, schedule)
+    skeleton = _Skeleton(nest, target, schedule)
     layout = skeleton.layout
     text = skeleton.module()
     return HostModule(text, len(layout.loops), layout.scratch_bytes, layout.total_bytes)
