@@ -16,6 +16,7 @@ loop has made before.
 from redcomp.ir.graphs import (
     Interner,
     Listing,
+    depending_on,
     free_indices,
     leaves_of,
     listing,
@@ -110,6 +111,7 @@ __all__ = [
     "component",
     "constant",
     "convert",
+    "depending_on",
     "earlier",
     "elementwise",
     "fma",

@@ -175,3 +175,15 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[Valu
             settled = final[kept] = settle(kept)
         done[value] = final[settled] = settled
     return done
+
+
+def depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value]:
+    """The values that the roots reach and that depend on the leaves, in order."""
+    known = set(leaves)
+    found: list[Value] = []
+    reached = set(known)
+    for value in topological(roots):
+        if value not in known and any(arg in reached for arg in value.args):
+            reached.add(value)
+            found.append(value)
+    return found

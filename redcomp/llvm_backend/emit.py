@@ -8,13 +8,25 @@ of lanes, the rest is uniform and becomes a vector only where it meets one.
 
 from __future__ import annotations
 
+import copy
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from redcomp.errors import CompilerError
-from redcomp.ir import I_BIT, J_BIT, Kind, Type, Value, constant, loop_of, topological, variable
+from redcomp.ir import (
+    I_BIT,
+    J_BIT,
+    Kind,
+    Type,
+    Value,
+    constant,
+    depending_on,
+    loop_of,
+    topological,
+    variable,
+)
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term
@@ -59,14 +71,14 @@ class Emitter:
         *,
         lane_bit: int,
         rows: int = 1,
-        cols: int = 1,
+        scans: Memory | None = None,
     ) -> None:
         self.code, self.target, self.lanes, self.free, self.load = code, target, lanes, free, load
-        self.lane_bit, self.rows, self.cols = lane_bit, rows, cols
+        self.lane_bit, self.rows, self.cols = lane_bit, rows, 1
         self.bound: ChainMap[Value, Grid] = ChainMap()
         self.splats: ChainMap[str, str] = ChainMap()
         self.inside: Loops = frozenset()
-        self.scans: Memory | None = None  # where the components of scans are
+        self.scans = scans  # where their components are
         self.open_scans: dict[Value, Value] = {}  # by what their bodies call them
 
     # -- types and operands ------------------------------------------------------------------------
@@ -111,6 +123,13 @@ class Emitter:
         """Close the innermost scope."""
         self.bound = self.bound.parents
         self.splats = self.splats.parents
+
+    def within(self, load: Loader, cols: int = 1) -> Emitter:
+        """An emitter in a scope of its own, for so many columns, with another loader."""
+        made = copy.copy(self)
+        made.load, made.cols = load, cols
+        made.enter()
+        return made
 
     def bind(self, value: Value, operands: Sequence[str]) -> None:
         """Let `operands`, one for all or one a row, stand for a value."""
@@ -252,7 +271,9 @@ class Emitter:
                 arguments.append(operands[argument])
             elif argument == TABLE:
                 types.append(vector_type(lanes, value.dtype))
-                arguments.append(self._table(value))
+                arguments.append(
+                    table_text(value["table"], value.args[0].dtype, value.dtype, lanes)
+                )
             else:
                 types.append(argument.rsplit(" ", 1)[0])
                 arguments.append(argument.rsplit(" ", 1)[1])
@@ -291,12 +312,6 @@ class Emitter:
             width *= 2
         return parts[0]
 
-    def _table(self, value: Value) -> str:
-        """The entries of a lookup as a vector register, repeated to fill it."""
-        return table_text(
-            value["table"], value.args[0].dtype, value.dtype, self.target.lanes(value.dtype)
-        )
-
     def overloaded(self, intrinsic: str, dtype: str, lane: bool) -> str:
         """The name of an intrinsic for operands of a type."""
         suffix = dtype if not lane or self.lanes == 1 else f"v{self.lanes}{dtype}"
@@ -327,13 +342,10 @@ class Emitter:
         return [value for value in waiting if value not in done]
 
     def _emit_loop(self, counter: Value, folds: list[Value]) -> None:
-        shapes = [self._shape(f) for f in folds]
+        shapes = [(f, self.is_lane(f), *self._shape(f)) for f in folds]
         carried = [
-            (
-                self.type_of(f.dtype, self.is_lane(f)),
-                self.operand(f.args[0], row, col, self.is_lane(f)),
-            )
-            for f, (rows, cols) in zip(folds, shapes, strict=True)
+            (self.type_of(f.dtype, lane), self.operand(f.args[0], row, col, lane))
+            for f, lane, rows, cols in shapes
             for row in range(rows)
             for col in range(cols)
         ]
@@ -341,14 +353,14 @@ class Emitter:
             self.enter_loop(counter, loop.counter)
             self.emit([operand for f in folds for operand in f.args[1:-1]])
             n = 0
-            for f, (rows, cols) in zip(folds, shapes, strict=True):
+            for f, _, rows, cols in shapes:
                 for row in range(rows):
                     for col in range(cols):
                         loop.following[n] = self._combined(f, loop.carried[n], row, col)
                         n += 1
             self.leave_loop(counter)
         n = 0
-        for f, (rows, cols) in zip(folds, shapes, strict=True):
+        for f, _, rows, cols in shapes:
             self.bound[f] = Grid(rows, cols, loop.carried[n : n + rows * cols])
             n += rows * cols
 
@@ -410,7 +422,7 @@ class Emitter:
 
     def prepare(self, roots: Sequence[Value], leaves: Sequence[Value]) -> list[Value]:
         """Write what the roots need and what does not depend on the leaves; the rest, in order."""
-        order = _depending_on(roots, leaves)
+        order = depending_on(roots, leaves)
         later = {*order, *leaves}
         self.emit(arg for value in order for arg in value.args if arg not in later)
         self.emit(root for root in roots if root not in later)
@@ -483,15 +495,3 @@ def _read_by(loop: Value, known: set[Value]) -> frozenset[Value]:
     """Which of the `known` values a loop and its body read."""
     body = topological(loop.args, known)
     return frozenset(arg for value in (loop, *body) for arg in value.args) & known
-
-
-def _depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value]:
-    """The values that the roots reach and that depend on the leaves, in order."""
-    known = set(leaves)
-    found: list[Value] = []
-    reached = set(known)
-    for value in topological(roots):
-        if value not in known and any(arg in reached for arg in value.args):
-            reached.add(value)
-            found.append(value)
-    return found

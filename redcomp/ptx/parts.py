@@ -11,6 +11,7 @@ from redcomp.abi import GPU_JOB
 from redcomp.ir import ARGUMENT_KINDS, I_BIT, SIZES, Value, free_indices
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
+from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.records import Record
 from redcomp.llvm_backend.samples import is_last_nearer
 from redcomp.llvm_backend.spelling import LLVM_TYPES
@@ -87,9 +88,13 @@ class KernelParts:
         arrays = [f"ptr addrspace({GLOBAL}) %array{n}" for n in range(self.array_count)]
         return self.spelling.kernel(name, [*words, *arrays], self.code)
 
-    def emitter(self, load: Loader, lane_bit: int = I_BIT, rows: int = 1) -> Emitter:
+    def emitter(
+        self, load: Loader, lane_bit: int = I_BIT, rows: int = 1, scans: Memory | None = None
+    ) -> Emitter:
         """An emitter for which a lane is a thread."""
-        return Emitter(self.code, self.target, 1, self.free, load, lane_bit=lane_bit, rows=rows)
+        return Emitter(
+            self.code, self.target, 1, self.free, load, lane_bit=lane_bit, rows=rows, scans=scans
+        )
 
     # -- tasks -------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ tile lacks to whole steps is reduced column by column, so that no pair tests bou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redcomp.abi import GPU_JOB, JOIN, RUN, TASK, Launch, kernel_name
@@ -21,10 +22,11 @@ from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.records import scans_of
 from redcomp.llvm_backend.spelling import LLVM_TYPES
+from redcomp.llvm_backend.tile_reduction import TileReduction, read_rows
 from redcomp.ptx.parts import KernelParts, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
-from redcomp.ptx.tile import Tile
+from redcomp.ptx.tile import FilledTile, StepColumns, Tile
 from redcomp.target import Target
 
 # Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
@@ -176,10 +178,8 @@ class _Kernel(KernelParts):
             place = code.at(array, type_, starts[n], places[n].first, position, space=GLOBAL)
             code.store(type_, operand, place, SIZES[results[n].dtype], GLOBAL)
 
-        emitter = self.emitter(load)
-        if scans_of(results):
-            emitter.scans = self.states_memory(self.workspace())
-        store_all(emitter, results, store)
+        scans = self.states_memory(self.workspace()) if scans_of(results) else None
+        store_all(self.emitter(load, scans=scans), results, store)
 
     def workspace(self) -> str:
         """The pointer to what the block keeps in memory."""
@@ -207,28 +207,21 @@ class _RunKernel(_Kernel):
     ) -> None:
         super().__init__(planned, outputs, target, spelling)
         self.tile = Tile(self, number)
-        self.first = ""  # column of the tile
         layout, code = self.layout, self.code
         workspace = self.workspace()
         self.totals = self._total_memory(workspace)
         long_rows = code.at(workspace, "i8", layout.rows_offset, space=GLOBAL)
         self.long_rows = self.own_memory(layout.long_rows, long_rows, self.size)
-        load = by_kind(
-            i=self._row,
-            j=self.tile.load,
-            ij=self._pair,
-            tile=lambda v, k, row, col: self.number(self.first, v),
-            parameter=self.parameter,
-            j_sample=self.sample,
-            total=lambda v, k, row, col: self.totals.load(code, v, k, row),
-            state=lambda v, k, row, col: self.step.states.load(code, v, k, row),
-        )
-        self.step = PairStep(
-            self.nest,
-            self.emitter(load, rows=self.schedule.rows),
-            self.states_memory(workspace),
-            self.totals,
-        )
+        self.states = self.states_memory(workspace)
+        self.of_rows: Mapping[str, Loader] = {
+            "i": self._row,
+            "parameter": self.parameter,
+            "j_sample": self.sample,
+            "total": lambda v, k, row, col: self.totals.load(code, v, k, row),
+            "state": lambda v, k, row, col: self.states.load(code, v, k, row),
+        }
+        load = by_kind(**self.of_rows)
+        self.row_emitter = self.emitter(load, rows=self.schedule.rows, scans=self.states)
 
     def _total_memory(self, workspace: str) -> ThreadMemory:
         """Memory that LLVM turns into registers if the totals are few, else the workspace."""
@@ -241,7 +234,7 @@ class _RunKernel(_Kernel):
 
     def text(self, name: str) -> str:
         """The kernel."""
-        emitter = self.step.emitter
+        emitter = self.row_emitter
         with self.tasks() as number:
             task = self.task(self.enter(number))
             self.choose_rows(task.first, task.last)
@@ -263,7 +256,7 @@ class _RunKernel(_Kernel):
 
     def _prepare(self) -> None:
         """What does not change from pair to pair, and the first totals."""
-        emitter, nest = self.step.emitter, self.nest
+        emitter, nest = self.row_emitter, self.nest
         self._copy_long_rows()
         self.choose_samples()
         for hoisted in (nest.uniform, nest.rows):
@@ -272,7 +265,7 @@ class _RunKernel(_Kernel):
                 rows = range(self.schedule.rows if h.variable.dependence else 1)
                 operands = [emitter.operand(h.definition, row, 0, True) for row in rows]
                 emitter.bind(h.variable, operands)
-        self.step.read_rows()
+        read_rows(nest, emitter)
         for state in nest.states:
             initial = constant(state.initial, nest.accumulator)
             self._fill(state.total, emitter.operand(initial, 0, 0, True))
@@ -321,43 +314,52 @@ class _RunKernel(_Kernel):
         self.spelling.barrier(code)  # other threads may still read the tile before
         tile.copy(start, self._count(start, stop), "0")
         with code.loop(start, stop, width, [("i64", "0")]) as loop:
-            self.first, (buffer,) = loop.counter, loop.carried
-            count = self._count(self.first, stop)
-            tile.prepare(self.first, count, buffer)
+            first, (buffer,) = loop.counter, loop.carried
+            count = self._count(first, stop)
+            tile.prepare(first, count, buffer)
             self.spelling.barrier(code)
             following, other = (
-                code.integer("add", self.first, width),
+                code.integer("add", first, width),
                 code.integer("xor", buffer, 1),
             )
             is_more = code.value(f"icmp slt i64 {following}, {stop}")
             with code.when(is_more):
                 tile.copy(following, self._count(following, stop), other)
-            tile.aim(self.first, buffer)
-            self._pairs(count)
+            self._pairs(tile.filled(first, buffer), count)
             loop.following = [other]
 
     def _count(self, first: str, stop: str) -> str:
         """Columns of the tile that begins there."""
         return self.code.smaller(self.schedule.tile, self.code.integer("sub", stop, first))
 
-    def _pairs(self, count: str) -> None:
+    def _pairs(self, tile: FilledTile, count: str) -> None:
         """Reduce the tile: by whole steps, and then what is left of it."""
-        code, step, cols = self.code, self.step, self.schedule.cols
+        code, cols = self.code, self.schedule.cols
         count = code.value(f"trunc i64 {count} to i32")
         whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {cols}')}")
-        step.emitter.enter()
-        states = step.start()
+        loaders: Mapping[str, Loader] = {
+            **self.of_rows,
+            "tile": lambda v, k, row, col: self.number(tile.first, v),
+        }
+        emitter = self.row_emitter.within(by_kind(**loaders))
+        reduction = TileReduction(self.nest, emitter, self.states, self.totals)
+
+        def step_at(column: str, width: int) -> PairStep:
+            columns = tile.step(column, width)
+            pair = functools.partial(self._pair, columns)
+            load = by_kind(**loaders, j=columns.load, ij=pair)
+            return PairStep(self.nest, emitter.within(load, width), self.states)
+
+        states = reduction.start()
         for start, stop, width in [("0", whole, cols), (whole, count, 1)][: min(cols, 2)]:
-            states = step.columns(start, stop, width, states, self._point_at, "i32")
-        step.merge(states)
-        step.emitter.leave()
+            states = reduction.columns(start, stop, width, states, step_at, "i32")
+        reduction.merge(states)
 
-    def _point_at(self, column: str) -> None:
-        self.tile.point_at(column, self.step.emitter.cols)
-
-    def _pair(self, variable: Value, position: int | str, row: int, col: int) -> str:
+    def _pair(
+        self, columns: StepColumns, variable: Value, position: int | str, row: int, col: int
+    ) -> str:
         """Loads a component of what is given for each pair."""
-        code, numbers = self.code, [self.rows[row], self.tile.number(col)]
+        code, numbers = self.code, [self.rows[row], columns.number(col)]
         major, minor = numbers if variable["kind"] == "ij" else numbers[::-1]
         vector = code.integer("add", code.integer("mul", major, "%second_axis"), minor)
         return self.component(variable, self.vector(variable, vector), position)

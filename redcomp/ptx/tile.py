@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import gcd
 
 from redcomp.ir import J_BIT, SIZES, Value
@@ -26,15 +27,11 @@ _WARP = 32
 
 
 class Tile:
-    """Shared memory of a block, and the loader of what belongs to columns."""
+    """Shared memory of a block, and how columns come into it."""
 
     def __init__(self, parts: KernelParts, number: int) -> None:
         self.tile, self.staging = f"@tile{number}", f"@staged{number}"
         self.parts, self.code, self.layout = parts, parts.code, parts.layout
-        self.first, self.column = "", ""  # of the tile, and of the step within it
-        self.base = ""  # the tile's buffer
-        self.known: dict[int, str] = {}  # components of the step's columns that have been loaded
-        self.vectors: dict[Value, str] = {}  # pointers to long vectors of the step's first column
 
     def globals(self) -> str:
         """The declarations of shared memory."""
@@ -52,7 +49,7 @@ class Tile:
 
     def copy(self, first: str, count: str, buffer: str) -> None:
         """Start to copy the columns first, first + 1, ... into a buffer."""
-        base = self._buffer(buffer)
+        base = self.buffer(buffer)
         short = [part for part in self._copied() if part.count <= _OWN_COPY]
         if short:
             with self._own_columns(count) as column:
@@ -78,9 +75,9 @@ class Tile:
         prepared = self.layout.prepared
         if any(p.count > _OWN_COPY and p.variable in prepared for p in self._copied()):
             self.parts.spelling.barrier(self.code)
-        base = self._buffer(buffer)
+        base = self.buffer(buffer)
         with self._own_columns(count) as column:
-            record, number = self._record(base, column), self.code.integer("add", first, column)
+            record, number = self.record(base, column), self.code.integer("add", first, column)
             for variable in self.layout.numbers:
                 value = column if variable["kind"] == "column" else number
                 self._store(record, variable, self.parts.number(value, variable))
@@ -101,7 +98,7 @@ class Tile:
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
             for pointer, kept in ((record, layout.columns), (staged, layout.staged)):
                 if variable in kept.offsets:
-                    return self._load(pointer, variable, position, kept.offsets[variable])
+                    return self.load(pointer, variable, position, kept.offsets[variable])
             return parts.component(variable, parts.vector(variable, number), position)
 
         def sample(variable: Value, position: int | str, row: int, col: int) -> str:
@@ -130,7 +127,7 @@ class Tile:
         if variable in self.layout.staged.offsets:
             record, offset = self._staged(column), self.layout.staged.offsets[variable]
         else:
-            record, offset = self._record(base, column), self.layout.columns.offsets[variable]
+            record, offset = self.record(base, column), self.layout.columns.offsets[variable]
         place = code.at(record, LLVM_TYPES[variable.dtype], offset + part.first, space=SHARED)
         return source, place
 
@@ -145,74 +142,21 @@ class Tile:
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def aim(self, first: str, buffer: str) -> None:
-        """Read from a buffer, whose first column has this number."""
-        self.first, self.base = first, self._buffer(buffer)
-
-    def point_at(self, column: str, cols: int) -> None:
-        """Load the records of the columns of a step, by vectors where they fit."""
-        code, layout = self.code, self.layout
-        self.column = code.value(f"sext i32 {column} to i64")
-        self.known = {}
-        number = self.number(0)
-        self.vectors = {v: self.parts.vector(v, number) for v in layout.long_columns}
-        if not layout.width:
-            return
-        record = self._record(self.base, self.column)
-        used = [col * layout.width + k for col in range(cols) for k in range(layout.columns.width)]
-        alignment = gcd(VECTOR_BYTES, layout.width * cols * layout.size)
-        self._load_all(record, used, alignment // layout.size)
-
-    def _load_all(self, record: str, used: list[int], most: int) -> None:
-        """Load components by vectors of at most `most`; those of one width share a type."""
-        code, scalar = self.code, self.parts.scalar
-        remaining = set(used)
-        for start in used:
-            if start not in remaining:
-                continue
-            width = most
-            while start % width or not remaining.issuperset(range(start, start + width)):
-                width //= 2
-            type_ = f"<{width} x {scalar}>" if width > 1 else scalar
-            place = code.at(record, scalar, start, space=SHARED)
-            loaded = code.load(type_, place, width * self.layout.size, SHARED)
-            for k in range(width):
-                part = f"extractelement {type_} {loaded}, i64 {k}"
-                self.known[start + k] = code.value(part) if width > 1 else loaded
-            remaining -= set(range(start, start + width))
-
-    def load(self, variable: Value, position: int | str, row: int, col: int) -> str:
-        """A component of what belongs to a column of the step."""
-        layout = self.layout
-        offset = layout.columns.offsets.get(variable)
-        if offset is None:
-            vector = self.vectors[variable]
-            return self.parts.component(variable, vector, position, col * variable.dim)
-        if isinstance(position, int):
-            return self._as(variable, self.known[col * layout.width + offset + position])
-        record = self._record(self.base, self.column)
-        return self._load(record, variable, position, offset + col * layout.width)
-
-    def number(self, col: int) -> str:
-        """The number of a column of the step."""
-        return self.code.integer("add", self.code.integer("add", self.first, self.column), col)
-
-    def _as(self, variable: Value, operand: str) -> str:
-        """A component of a record, all of which are loaded as floats, in the variable's type."""
-        type_ = LLVM_TYPES[variable.dtype]
-        if type_ == self.parts.scalar:
-            return operand
-        return self.code.value(f"bitcast {self.parts.scalar} {operand} to {type_}")
+    def filled(self, first: str, buffer: str) -> FilledTile:
+        """The tile that is in a buffer, whose first column has this number."""
+        return FilledTile(self, first, self.buffer(buffer))
 
     # -- places ------------------------------------------------------------------------------------
 
-    def _buffer(self, buffer: str) -> str:
+    def buffer(self, buffer: str) -> str:
+        """The pointer to a buffer by its number, if columns are kept there at all."""
         if not self.layout.tile_bytes:
             return ""
         offset = self.code.integer("mul", buffer, self.layout.tile_bytes)
         return self.code.at(self.tile, "i8", offset, space=SHARED)
 
-    def _record(self, base: str, column: str) -> str:
+    def record(self, base: str, column: str) -> str:
+        """The pointer to a column's record in a buffer."""
         if not self.layout.width:
             return ""
         offset = self.code.integer("mul", column, self.layout.width)
@@ -224,7 +168,8 @@ class Tile:
         offset = self.code.integer("mul", column, self.layout.staged.width)
         return self.code.at(self.staging, self.parts.scalar, offset, space=SHARED)
 
-    def _load(self, record: str, variable: Value, position: int | str, offset: int) -> str:
+    def load(self, record: str, variable: Value, position: int | str, offset: int) -> str:
+        """A component of a record."""
         type_ = LLVM_TYPES[variable.dtype]
         place = self.code.at(record, type_, position, offset, space=SHARED)
         return self.code.load(type_, place, self.layout.size, SHARED)
@@ -234,3 +179,81 @@ class Tile:
         offset = self.layout.columns.offsets[variable]
         place = self.code.at(record, type_, offset, space=SHARED)
         self.code.store(type_, operand, place, self.layout.size, SHARED)
+
+
+@dataclass(frozen=True, slots=True)
+class FilledTile:
+    """A tile that can be read: the number of its first column, and the buffer that it is in."""
+
+    memory: Tile
+    first: str
+    base: str
+
+    def step(self, column: str, cols: int) -> StepColumns:
+        """The columns of a step, from a column of the tile (i32) on."""
+        return StepColumns(self, column, cols)
+
+
+class StepColumns:
+    """The columns of a step: their records are loaded at once, by vectors where they fit."""
+
+    def __init__(self, tile: FilledTile, column: str, cols: int) -> None:
+        self.tile, self.memory = tile, tile.memory
+        self.parts, self.code, self.layout = tile.memory.parts, tile.memory.code, tile.memory.layout
+        self.column = self.code.value(f"sext i32 {column} to i64")
+        number = self.number(0)
+        # Pointers to long vectors of the first column.
+        self.vectors = {v: self.parts.vector(v, number) for v in self.layout.long_columns}
+        self.known = self._loaded(cols) if self.layout.width else {}
+
+    def _loaded(self, cols: int) -> dict[int, str]:
+        """The components of the records, by their places."""
+        layout = self.layout
+        record = self.memory.record(self.tile.base, self.column)
+        used = [col * layout.width + k for col in range(cols) for k in range(layout.columns.width)]
+        alignment = gcd(VECTOR_BYTES, layout.width * cols * layout.size)
+        return self._load_all(record, used, alignment // layout.size)
+
+    def _load_all(self, record: str, used: list[int], most: int) -> dict[int, str]:
+        """Load components by vectors of at most `most`; those of one width share a type."""
+        code, scalar = self.code, self.parts.scalar
+        remaining = set(used)
+        known: dict[int, str] = {}
+        for start in used:
+            if start not in remaining:
+                continue
+            width = most
+            while start % width or not remaining.issuperset(range(start, start + width)):
+                width //= 2
+            type_ = f"<{width} x {scalar}>" if width > 1 else scalar
+            place = code.at(record, scalar, start, space=SHARED)
+            loaded = code.load(type_, place, width * self.layout.size, SHARED)
+            for k in range(width):
+                part = f"extractelement {type_} {loaded}, i64 {k}"
+                known[start + k] = code.value(part) if width > 1 else loaded
+            remaining -= set(range(start, start + width))
+        return known
+
+    def load(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """A component of what belongs to a column of the step."""
+        layout = self.layout
+        offset = layout.columns.offsets.get(variable)
+        if offset is None:
+            vector = self.vectors[variable]
+            return self.parts.component(variable, vector, position, col * variable.dim)
+        if isinstance(position, int):
+            return self._as(variable, self.known[col * layout.width + offset + position])
+        record = self.memory.record(self.tile.base, self.column)
+        return self.memory.load(record, variable, position, offset + col * layout.width)
+
+    def number(self, col: int) -> str:
+        """The number of a column of the step."""
+        code = self.code
+        return code.integer("add", code.integer("add", self.tile.first, self.column), col)
+
+    def _as(self, variable: Value, operand: str) -> str:
+        """A component of a record, all of which are loaded as floats, in the variable's type."""
+        type_ = LLVM_TYPES[variable.dtype]
+        if type_ == self.parts.scalar:
+            return operand
+        return self.code.value(f"bitcast {self.parts.scalar} {operand} to {type_}")

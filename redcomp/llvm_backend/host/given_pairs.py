@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from redcomp.ir import Value
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.host.parts import HostParts
 
 # What it needs beside the columns' own: the records, the task's rows, and the arrays' second axis.
@@ -20,16 +21,14 @@ class GivenPairs:
     def __init__(self, parts: HostParts, code: Code) -> None:
         self.parts, self.code, self.record = parts, code, parts.layout.pairs
         self.rows, self.lanes = parts.schedule.rows, parts.lanes
-        self.current = parts.lanes_at(self.record, "")
 
-    def point_at(self, column: str) -> None:
-        """Aim at the records of a column of the tile."""
-        if self.record.variables:
-            self.current = self.parts.lanes_at(self.record, self._records(column))
-
-    def load(self, variable: Value, position: int | str, row: int, col: int) -> str:
-        """A component for a vector of rows of the step and one of its columns."""
-        return self.current.load(self.code, variable, position, col * self.rows + row)
+    def at(self, column: str) -> Loader:
+        """Loads components for a vector of rows of the step and its columns, from this one on."""
+        pointer = self._records(column) if self.record.variables else ""
+        records = self.parts.lanes_at(self.record, pointer)
+        return lambda variable, position, row, col: records.load(
+            self.code, variable, position, col * self.rows + row
+        )
 
     def pack(self, block: str) -> None:
         """Copy all that is given for the rows of a step and a tile of `%count` columns."""

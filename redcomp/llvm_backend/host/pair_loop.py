@@ -2,72 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from redcomp.ir import I_BIT, Value
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_kind
+from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.host.given_pairs import PARAMETERS, GivenPairs
 from redcomp.llvm_backend.host.machine_code import loop_name
-from redcomp.llvm_backend.host.parts import HostParts
-from redcomp.llvm_backend.host.pending import Pending
+from redcomp.llvm_backend.host.parts import HostParts, Lanes
+from redcomp.llvm_backend.host.pending import Pending, WaitingStep
 from redcomp.llvm_backend.host.schedule import pending_entries
 from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.spelling import LLVM_TYPES
+from redcomp.llvm_backend.tile_reduction import TileReduction, read_rows
 
 
-class PairLoop(PairStep):
+class PairLoop:
     """The pair loop of one tile of columns, for all vectors of rows of a chunk.
 
     There are several, which share all records, where there are too many states for one.
     """
 
     def __init__(self, parts: HostParts, number: int = 0) -> None:
-        nest = parts.layout.loops[number]
-        self.name = loop_name(number)
+        self.nest, self.name = parts.layout.loops[number], loop_name(number)
         self.parts, self.layout, self.schedule = parts, parts.layout, parts.schedule
-        code = Code()
-        roots = [*nest.pair_variables, *(h.definition for h in nest.uniform)]
-        self.column: list[str] = []  # pointers to the first column of the current step
-        self.rows = parts.lanes_at(self.layout.rows, "")
+        self.code = code = Code()
         self.given = GivenPairs(parts, code)
-        load = by_kind(
-            i=lambda v, k, row, col: self.rows.load(self.code, v, k, row),
-            j=self._load_column,
-            ij=self.given.load,
-            tile=self._load_tile,
-            parameter=parts.parameters(code, roots),
-            j_sample=parts.samples(code, roots),
-            total=lambda v, k, row, col: self.totals.load(self.code, v, k, row),
-            state=lambda v, k, row, col: self.states.load(self.code, v, k, row),
-        )
-        super().__init__(
-            nest,
-            parts.emitter(code, load, I_BIT, self.schedule.rows),
-            parts.lanes_at(self.layout.states, "%states"),
-            parts.total_lanes(self.layout.totals, ""),
-        )
-        waits = self.schedule.pending and pending_entries(nest)
-        self.pending = Pending(parts, nest, str(number or "")) if waits else None
-
-    def _load_column(self, variable: Value, position: int | str, row: int, col: int) -> str:
-        record, scalar = self.layout.columns, LLVM_TYPES[variable.dtype]
-        offset = record.offsets[variable] + col * record.width
-        space = row if row < len(self.column) else 0
-        pointer = self.code.at(self.column[space], scalar, position, offset, space=space)
-        return self.code.load(scalar, pointer, self.parts.size, space)
-
-    def _load_tile(self, variable: Value, position: int | str, row: int, col: int) -> str:
-        """The number of the tile's first column."""
-        return self.code.value(f"sitofp i64 %first to {LLVM_TYPES[variable.dtype]}")
-
-    def _views(self, column: str) -> list[str]:
-        """A pointer to the column for each row.
-
-        If rows are to read a column by themselves (`Emitter._is_embedded`), LLVM must not merge
-        their reads into one.  It keeps reads through different address spaces apart, and on x86
-        those below 256 all mean the same memory.
-        """
-        rows = self.schedule.rows if self.parts.target.embeds_broadcasts else 1
-        return [column, *(self.code.in_space(column, row) for row in range(1, rows))]
+        self.states = parts.lanes_at(self.layout.states, "%states")
+        roots = [*self.nest.pair_variables, *(h.definition for h in self.nest.uniform)]
+        self.of_call: Mapping[str, Loader] = {
+            "parameter": parts.parameters(code, roots),
+            "j_sample": parts.samples(code, roots),
+        }
+        load = by_kind(**self.of_call)
+        self.emitter = parts.emitter(code, load, I_BIT, self.schedule.rows, self.states)
+        waits = self.schedule.pending and pending_entries(self.nest)
+        self.pending = Pending(parts, self.nest, str(number or "")) if waits else None
 
     def function(self) -> str:
         code, schedule = self.code, self.schedule
@@ -79,18 +50,7 @@ class PairLoop(PairStep):
         if self.pending is not None:
             self.pending.clear(code)
         with code.loop(0, "%blocks", schedule.rows) as block:
-            self._point_at(block.counter)
-            self.given.pack(block.counter)
-            self.emitter.enter()
-            self.read_rows()
-            states = self.start()
-            states = self.columns(0, whole, schedule.cols, states, self._point_at_column)
-            if schedule.cols > 1:
-                states = self.columns(whole, "%count", 1, states, self._point_at_column)
-            if self.pending is not None:
-                self.pending.flush(code)
-            self.merge(states)
-            self.emitter.leave()
+            self._reduce(block.counter, whole)
         pairs = self.parts.function(
             self.name,
             "ptr noalias %pointers, i64 %last_column, ptr noalias %rows, ptr noalias %columns, "
@@ -100,24 +60,72 @@ class PairLoop(PairStep):
         )
         return pairs if self.pending is None else f"{self.pending.function()}\n{pairs}"
 
-    def _point_at(self, block: str) -> None:
-        """Aim the records of rows and totals at a block."""
+    def _reduce(self, block: str, whole: str) -> None:
+        """Reduce the tile, of which so many columns are whole steps, for a block of rows."""
+        rows, totals, cols = self._rows(block), self._totals(block), self.schedule.cols
+        loaders: Mapping[str, Loader] = {
+            **self.of_call,
+            "i": lambda v, k, row, col: rows.load(self.code, v, k, row),
+            "tile": self._load_tile,
+            "total": lambda v, k, row, col: totals.load(self.code, v, k, row),
+            "state": lambda v, k, row, col: self.states.load(self.code, v, k, row),
+        }
+        self.given.pack(block)
+        emitter = self.emitter.within(by_kind(**loaders))
+        tile = TileReduction(self.nest, emitter, self.states, totals)
+        read_rows(self.nest, emitter)
+
+        def step_at(column: str, width: int) -> PairStep:
+            load = by_kind(**loaders, j=self._columns(column), ij=self.given.at(column))
+            return self._step(emitter.within(load, width))
+
+        states = tile.columns(0, whole, cols, tile.start(), step_at)
+        if cols > 1:
+            states = tile.columns(whole, "%count", 1, states, step_at)
+        if self.pending is not None:
+            self.pending.flush(self.code)
+        tile.merge(states)
+
+    def _step(self, emitter: Emitter) -> PairStep:
+        """The step of an emitter's columns, which adjusts states at once or lets pairs wait."""
+        if self.pending is None:
+            return PairStep(self.nest, emitter, self.states)
+        return WaitingStep(self.nest, emitter, self.states, self.pending)
+
+    def _rows(self, block: str) -> Lanes:
+        """The records of the rows of a block."""
         code, parts = self.code, self.parts
         elements = self.layout.rows.width * parts.lanes
         rows = code.at("%rows", parts.scalar, code.integer("mul", block, elements))
-        self.rows = parts.lanes_at(self.layout.rows, rows)
-        totals = code.at("%totals", "i8", code.integer("mul", block, self.layout.total_bytes))
-        self.totals = parts.total_lanes(self.layout.totals, totals)
+        return parts.lanes_at(self.layout.rows, rows)
 
-    def _point_at_column(self, column: str) -> None:
-        """Aim the records of columns and of given pairs at a column of the tile."""
-        offset = self.code.integer("mul", column, self.layout.columns.width)
-        self.column = self._views(self.code.at("%columns", self.parts.scalar, offset))
-        self.given.point_at(column)
+    def _totals(self, block: str) -> Lanes:
+        """The totals of a block."""
+        offset = self.code.integer("mul", block, self.layout.total_bytes)
+        return self.parts.total_lanes(self.layout.totals, self.code.at("%totals", "i8", offset))
 
-    def adjusted(self, current: list[list[str]]) -> list[list[str]]:
-        """Adjust at once, or let the pair wait."""
-        if self.pending is None:
-            return super().adjusted(current)
-        self.pending.keep(self.emitter)
-        return current
+    def _columns(self, column: str) -> Loader:
+        """Loads components of a step's columns, from this one of the tile on.
+
+        If rows are to read a column by themselves (`Emitter._is_embedded`), LLVM must not merge
+        their reads into one.  It keeps reads through different address spaces apart, and on x86
+        those below 256 all mean the same memory.
+        """
+        code, parts, record = self.code, self.parts, self.layout.columns
+        first = code.at("%columns", parts.scalar, code.integer("mul", column, record.width))
+        spaces = self.schedule.rows if parts.target.embeds_broadcasts else 1
+        views = [first, *(code.in_space(first, space) for space in range(1, spaces))]
+
+        def load(variable: Value, position: int | str, row: int, col: int) -> str:
+            scalar, offset = LLVM_TYPES[variable.dtype], record.offsets[variable]
+            space = row if row < len(views) else 0
+            pointer = code.at(
+                views[space], scalar, position, offset + col * record.width, space=space
+            )
+            return code.load(scalar, pointer, parts.size, space)
+
+        return load
+
+    def _load_tile(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """The number of the tile's first column."""
+        return self.code.value(f"sitofp i64 %first to {LLVM_TYPES[variable.dtype]}")

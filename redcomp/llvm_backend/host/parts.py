@@ -12,6 +12,7 @@ from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.host.layout import Layout
 from redcomp.llvm_backend.host.schedule import Schedule
+from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.records import Record, variables_of
 from redcomp.llvm_backend.samples import is_last_nearer
 from redcomp.llvm_backend.spelling import LLVM_TYPES
@@ -124,8 +125,24 @@ class HostParts:
         scalar = LLVM_TYPES[variable.dtype]
         return code.load(scalar, code.at(vector, scalar, position), self.size)
 
-    def emitter(self, code: Code, load: Loader, lane_bit: int, rows: int = 1) -> Emitter:
-        return Emitter(code, self.target, self.lanes, self.free, load, lane_bit=lane_bit, rows=rows)
+    def emitter(
+        self,
+        code: Code,
+        load: Loader,
+        lane_bit: int,
+        rows: int = 1,
+        scans: Memory | None = None,
+    ) -> Emitter:
+        return Emitter(
+            code,
+            self.target,
+            self.lanes,
+            self.free,
+            load,
+            lane_bit=lane_bit,
+            rows=rows,
+            scans=scans,
+        )
 
     def pack(self, code: Code, lanes: Lanes, variables: Sequence[Value], first: str) -> None:
         """Copy rows first, first + 1, ... into lanes; beyond the last row, the last row again."""

@@ -29,10 +29,23 @@ from redcomp.llvm_backend.components import by_counter, by_kind
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.host.parts import HostParts
 from redcomp.llvm_backend.host.schedule import pending_entries
-from redcomp.llvm_backend.pair_step import adjust_vectors
+from redcomp.llvm_backend.memory import Memory
+from redcomp.llvm_backend.pair_step import PairStep, adjust_vectors
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 
 FLUSH = "flush"
+
+
+class WaitingStep(PairStep):
+    """A step whose pairs wait until the states are adjusted for them."""
+
+    def __init__(self, nest: Nest, emitter: Emitter, states: Memory, pending: Pending) -> None:
+        super().__init__(nest, emitter, states)
+        self.pending = pending
+
+    def adjusted(self, current: list[list[str]]) -> list[list[str]]:
+        self.pending.keep(self.emitter)
+        return current
 
 
 class Pending:

@@ -206,8 +206,8 @@ class _Skeleton(HostParts):
             total=lambda v, k, row, col: totals.load(code, v, k),
             parameter=self.parameters(code, [result]),
         )
-        emitter = self.emitter(code, load, I_BIT)
-        emitter.scans = self.lanes_at(layout.states, "%states")
+        scans = self.lanes_at(layout.states, "%states")
+        emitter = self.emitter(code, load, I_BIT, scans=scans)
         self._store_result(emitter, result, "%temporary")
         offset = code.integer("mul", "%row", result.dim)
         target = code.at(self.output(code, n), LLVM_TYPES[result.dtype], offset)

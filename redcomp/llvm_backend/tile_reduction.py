@@ -1,0 +1,126 @@
+"""The reduction of a tile: from the totals to states, over all columns, and back into the totals.
+
+It is the same for every target: scalar states are operands, which the loop over columns carries;
+states that are vectors, and all totals, are in some memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from redcomp.ir import I_BIT, Nest, Value, leaves_of, topological
+from redcomp.llvm_backend.components import by_counter
+from redcomp.llvm_backend.emit import Emitter
+from redcomp.llvm_backend.memory import Memory
+from redcomp.llvm_backend.pair_step import PairStep, scalar_states, scalar_types
+
+
+class TileReduction:
+    """The reduction of a nest over the columns of a tile, for the rows of a step."""
+
+    def __init__(self, nest: Nest, emitter: Emitter, states: Memory, totals: Memory) -> None:
+        self.nest, self.emitter, self.code = nest, emitter, emitter.code
+        self.states, self.totals = states, totals
+        self.scalars = scalar_states(nest)
+        self.variables = [state.variable for state in self.scalars]
+        shared = _of_no_row(nest)
+        self.copies = [1 if v in shared else emitter.rows for v in self.variables]
+
+    def start(self) -> list[list[str]]:
+        """The first states: operands of the scalar ones, memory for the vectors."""
+        emitter = self.emitter
+        scalars = [state.start for state in self.scalars]
+        emitter.emit(scalars)
+        for counter, together in by_counter(self.nest.states, lambda s: s.start).items():
+            with self.code.loop(0, counter["extent"], 1) as loop:
+                emitter.enter_loop(counter, loop.counter)
+                emitter.emit(state.start.args[0] for state in together)
+                for state in together:
+                    for row in range(emitter.rows):
+                        operand = emitter.operand(state.start.args[0], row, 0, True)
+                        self.states.store(self.code, operand, state.variable, loop.counter, row)
+                emitter.leave_loop(counter)
+        rows = range(self.emitter.rows)
+        return [[emitter.operand(start, row, 0, True) for row in rows] for start in scalars]
+
+    def columns(
+        self,
+        start: int | str,
+        stop: str,
+        cols: int,
+        states: list[list[str]],
+        step_at: Callable[[str, int], PairStep],
+        index: str = "i64",
+    ) -> list[list[str]]:
+        """The loop over columns, `cols` at a time; `step_at` makes the step at a column."""
+        types = scalar_types(self.nest, self.emitter)
+        carried = [
+            (type_, operand)
+            for type_, operands, copies in zip(types, states, self.copies, strict=True)
+            for operand in operands[:copies]
+        ]
+        with self.code.loop(start, stop, cols, carried, index) as loop:
+            following = step_at(loop.counter, cols).advance(self._of_rows(loop.carried))
+            loop.following = [
+                operand
+                for operands, copies in zip(following, self.copies, strict=True)
+                for operand in operands[:copies]
+            ]
+        return self._of_rows(loop.carried)
+
+    def _of_rows(self, carried: list[str]) -> list[list[str]]:
+        """What a loop carries as a list a state, with one operand a row."""
+        left = iter(carried)
+        taken = [[next(left) for _ in range(copies)] for copies in self.copies]
+        return [operands * (self.emitter.rows // len(operands)) for operands in taken]
+
+    def merge(self, states: list[list[str]]) -> None:
+        """Merge the tile's states into the totals."""
+        emitter = self.emitter
+        for variable, operands in zip(self.variables, states, strict=True):
+            emitter.bind(variable, operands)
+        scalars = [state for state in self.nest.states if state.merge.op != "map"]
+        emitter.emit(state.merge for state in scalars)  # all before the first total changes
+        for state in scalars:
+            self._store_totals(state.total, state.merge, 0)
+        for counter, together in by_counter(self.nest.states, lambda s: s.merge).items():
+            emitter.emit(state.merge.args[0] for state in together)
+            with self.code.loop(0, counter["extent"], 1) as loop:
+                emitter.enter_loop(counter, loop.counter)
+                emitter.emit(state.merge.args[0] for state in together)
+                for state in together:
+                    self._store_totals(state.total, state.merge.args[0], loop.counter)
+                emitter.leave_loop(counter)
+
+    def _store_totals(self, total: Value, value: Value, position: int | str) -> None:
+        for row in range(self.emitter.rows):
+            operand = self.emitter.operand(value, row, 0, True)
+            self.totals.store(self.code, operand, total, position, row)
+
+
+def read_rows(nest: Nest, emitter: Emitter) -> None:
+    """Load what the steps need of the rows, before the loop over the columns."""
+    emitter.emit(
+        value
+        for value in nest.pair_values
+        if value.dependence in (0, I_BIT) and value.op not in ("constant", "map")
+    )
+
+
+def _of_no_row(nest: Nest) -> set[Value]:
+    """The variables of the states that are the same for all rows, such as a count of columns."""
+    if nest.guards:
+        return set()
+    rules = [value for state in nest.states for value in (state.start, state.step)]
+    count = len(nest.states)
+    rows = {v: count for v in topological(rules) if v.op == "variable" and v.dependence & I_BIT}
+    numbers = {state.variable: n for n, state in enumerate(nest.states)}
+    made_from = leaves_of(rules, rows | numbers)
+    changing = 1 << count
+    while True:  # what is made from a state that differs between rows does so too
+        known = changing
+        for n, state in enumerate(nest.states):
+            if (made_from[state.start] | made_from[state.step]) & changing:
+                changing |= 1 << n
+        if changing == known:
+            return {variable for variable, n in numbers.items() if not changing >> n & 1}
