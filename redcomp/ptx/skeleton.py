@@ -113,8 +113,10 @@ def _check_limits(kernel: KernelParts) -> None:
 class _Task:
     """Operands: rows, number of the totals (-1 if it stores results), and what comes from where.
 
-    With a table, `start` and `stop` are numbers of intervals, else of columns.
+    With a table, as `has_table` says, `start` and `stop` are numbers of intervals, else of columns.
     """
+
+    has_table: str
 
     first: str
     last: str
@@ -129,13 +131,13 @@ class _Kernel(KernelParts):
     def task(self, number: str) -> _Task:
         """A task of an entry: from the table, or computed."""
         code = self.code
-        self.has_table = code.value(f"icmp ne ptr addrspace({GLOBAL}) %table, null")
+        has_table = code.value(f"icmp ne ptr addrspace({GLOBAL}) %table, null")
         computed = self.computed_task(number)
-        with code.when(self.has_table, [("i64", operand) for operand in computed]) as words:
+        with code.when(has_table, [("i64", operand) for operand in computed]) as words:
             first = code.integer("mul", number, len(TASK))
             for n, name in enumerate(("first", "last", "start", "stop", "partial")):
                 words[n] = self.word_at("%table", first, TASK[name])
-        return _Task(*words)
+        return _Task(has_table, *words)
 
     def computed_task(self, number: str) -> tuple[str, ...]:
         """The words of a dense task."""
@@ -299,11 +301,11 @@ class _RunKernel(_Kernel):
     def _reduce(self, task: _Task) -> None:
         """Reduce over all intervals of columns of a task."""
         code = self.code
-        first = code.value(f"select i1 {self.has_table}, i64 {task.start}, i64 0")
-        last = code.value(f"select i1 {self.has_table}, i64 {task.stop}, i64 1")
+        first = code.value(f"select i1 {task.has_table}, i64 {task.start}, i64 0")
+        last = code.value(f"select i1 {task.has_table}, i64 {task.stop}, i64 1")
         with code.loop(first, last, 1) as interval:
             dense = [("i64", task.start), ("i64", task.stop)]
-            with code.when(self.has_table, dense) as ends:
+            with code.when(task.has_table, dense) as ends:
                 place = code.integer("mul", interval.counter, 2)
                 ends[:] = [self.word_at("%intervals", place, n) for n in range(2)]
             self._tiles(*ends)
