@@ -205,7 +205,8 @@ def tables() -> None:
                 unrolling = tuple(replace(u, scans=scans) for u in target.unrolling["f32"])
                 target = replace(target, unrolling={"f32": unrolling})
                 start = time.process_time()
-                kernel = HostLowering(reduction.kernel("f32"), "f32", target, Options()).load()
+                context = Context(target, Options())
+                kernel = HostLowering(reduction.kernel("f32"), "f32", context, PIPELINE).load()
                 compiled = time.process_time() - start
                 result, times = np.empty((256, width), np.float32), []
                 for _ in range(5):

@@ -321,9 +321,9 @@ def test_sums_of_both_libraries(
 def test_fast_math_is_the_default_of_the_gpu_alone() -> None:
     call = redcomp.numpy.Genred(GAUSSIAN, ALIASES, axis=1)
     exact = redcomp.numpy.Genred(GAUSSIAN, ALIASES, axis=1, use_fast_math=False)
-    assert call.lower("float32", "sm_90").options.use_fast_math
-    assert not exact.lower("float32", "sm_90").options.use_fast_math
-    assert not call.lower("float32").options.use_fast_math
+    assert call.lower("float32", "sm_90").context.use_fast_math
+    assert not exact.lower("float32", "sm_90").context.use_fast_math
+    assert not call.lower("float32").context.use_fast_math
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
