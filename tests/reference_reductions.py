@@ -87,14 +87,14 @@ def _sum(pairs: Pairs) -> Results:
     return (pairs.filled(0.0).sum(-2),)
 
 
-def _quotient(top: Tensor, bottom: Tensor, is_nothing: Tensor) -> Tensor:
-    """NaN where there is nothing, with gradient 0."""
+def _quotient(top: Tensor, bottom: Tensor) -> Tensor:
+    """NaN for 0 / 0, with gradient 0."""
+    is_nothing = bottom == 0
     return torch.where(is_nothing, torch.nan, top / torch.where(is_nothing, 1, bottom))
 
 
 def _mean(pairs: Pairs) -> Results:
-    count = pairs.mask.sum(-2)
-    return (_quotient(*_sum(pairs), count, count == 0),)
+    return (_quotient(*_sum(pairs), pairs.mask.sum(-2)),)
 
 
 def _norm(pairs: Pairs) -> Results:
@@ -123,11 +123,17 @@ def _all(pairs: Pairs) -> Results:
 _LARGEST = Selection(True, ("value",))
 
 
-def _shares(pairs: Pairs, largest: Tensor) -> Tensor:
-    """exp(term - largest): infinity minus itself is 0, and pairs that do not count have none."""
-    largest = largest.unsqueeze(-2)
-    is_same = largest.isinf() & (pairs.terms == largest)
-    exponents = torch.where(is_same, 0.0, pairs.terms - largest)
+def _shift(pairs: Pairs) -> Tensor:
+    """The largest term, or 0 where that is infinite; results do not depend on it."""
+    largest = _LARGEST(pairs)[0].detach()
+    return torch.where(largest.isinf(), 0.0, largest)
+
+
+def _shares(pairs: Pairs, shift: Tensor) -> Tensor:
+    """exp(term - shift): infinity minus itself is 0, and pairs that do not count have none."""
+    shift = shift.unsqueeze(-2)
+    is_same = shift.isinf() & (pairs.terms == shift)
+    exponents = torch.where(is_same, 0.0, pairs.terms - shift)
     return torch.exp(torch.where(pairs.mask, exponents, -INFINITY))
 
 
@@ -136,7 +142,7 @@ def _weighted(pairs: Pairs, shares: Tensor) -> Tensor:
 
 
 def _log_sum_exp(pairs: Pairs) -> Results:
-    shift = _LARGEST(pairs)[0].detach()
+    shift = _shift(pairs)
     total = _weighted(pairs, _shares(pairs, shift))
     is_nothing = total == 0
     logarithm = torch.where(is_nothing, 1.0, total).log()
@@ -145,9 +151,8 @@ def _log_sum_exp(pairs: Pairs) -> Results:
 
 def _soft_max(pairs: Pairs) -> Results:
     """What infinite terms weigh relative to each other is not defined."""
-    shift = _LARGEST(pairs)[0].detach()
-    shares = _shares(pairs, shift)
-    return (_quotient(_weighted(pairs, shares), shares.sum(-2), shift.isinf()),)
+    shares = _shares(pairs, _shift(pairs))
+    return (_quotient(_weighted(pairs, shares), shares.sum(-2)),)
 
 
 def _max_sum_shift_exp(pairs: Pairs) -> Results:
