@@ -17,6 +17,7 @@ from agreement import HALVES, allowance, assert_close, exact_and_noise
 from random_cases import Case, Program, Reduced
 from reference import Tensor, Variable, declared, spread, terms
 from reference_reductions import (
+    CHOOSING,
     EXPONENTS,
     NOTHING,
     SELECTIONS,
@@ -89,23 +90,20 @@ class Reference:
             t = self.terms(reduced.formula, spreads)
             weights = None if formula2 is None else change(self.terms(formula2, spreads))
             t = change(t) if name in ("Sum", "Mean") else t
-            results += reduce_pairs(name, t, self.axis, self.mask, weights, places)
+            results += reduce_pairs(name, t, self.axis, self.mask, weights, places=places)
         return [r for r in results if r.is_floating_point()]
 
     def _expect(self, reduced: Reduced, tensors: Sequence[Tensor]) -> Expected:
-        selection = SELECTIONS.get(reduced.reduction_op)
-        if selection is None and reduced.reduction_op not in EXPONENTS:
+        if reduced.reduction_op not in CHOOSING:
             return Expected(reduced, None, None, 0.0)
         evaluate: Dense = lambda leaves: [self.terms(reduced.formula, self.spread(leaves))]
         (exact,), (noise,) = exact_and_noise(evaluate, tensors)
-        is_largest = selection is None or selection.is_largest
-        is_list = selection is not None and selection.takes_count
-        places = winners(exact, self.axis, self.mask, reduced.count, is_largest, is_list)
+        places = winners(reduced.reduction_op, exact, self.axis, self.mask, reduced.count)
         pairs = arranged(exact, self.axis, self.mask)
         largest = float(exact.abs().max()) if exact.numel() else 0.0
         dtype = torch.float64 if self.program.dtype == torch.float64 else torch.float32
         slack = 2 * float(allowance(exact, noise, dtype, largest))
-        candidates = torch.where(pairs.mask, pairs.terms, torch.nan)
+        candidates = pairs.filled(torch.nan)
         return Expected(reduced, places, candidates, slack)
 
 

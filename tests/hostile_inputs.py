@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hostile_objects import THINGS, array, integers, thing
 from random_formulas import Choices, Grammar
-from reference_reductions import REDUCTIONS
+from reference_reductions import COMBINATIONS
 
 from redcomp.frontend.language.builders import BUILDERS
 from redcomp.ops import SPELLINGS
@@ -148,7 +148,7 @@ def tower(choices: Choices) -> tuple[str, list[str]]:
 
 def reduction(choices: Choices) -> str:
     """Options that say how a formula is reduced."""
-    name = choices.one_of(("Sum", "Sum", "LogSumExp", *REDUCTIONS))
+    name = choices.one_of(("Sum", "Sum", "LogSumExp", *COMBINATIONS))
     options = f"reduction_op={name!r}, axis={choices.below(2)}"
     if "KM" in name or choices.once_in(30):
         options += f", opt_arg={choices.one_of((1, 2, 3, 10, 100, 4096, 5000))}"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from agreement import HALVES
 from random_formulas import Argument, Choices, Grammar
-from reference_reductions import REDUCTIONS, SELECTIONS, TRUTHS
+from reference_reductions import COMBINATIONS, SELECTIONS, TRUTHS, row_of
 
 CASES_A_PROGRAM = 5
 # Around the numbers of lanes (8, 16), of rows in a step (64, 128), and of columns in a tile (256).
@@ -33,10 +33,10 @@ SUM_OPTIONS = (
     *(("use_double_acc", True), ("dtype_acc", "float64")),
 )
 # A reduction of a scalar, whose exponentials are summed; and those with a second formula.
-EXPONENTIAL = tuple(name for name in REDUCTIONS if "Exp" in name or "SoftMax" in name)
-WEIGHTED = tuple(name for name in EXPONENTIAL if "Weight" in name or name == "SoftMax")
+EXPONENTIAL = tuple(name for name in COMBINATIONS if row_of(name).takes in ("scalar", "weights"))
+WEIGHTED = tuple(name for name in EXPONENTIAL if row_of(name).takes == "weights")
 POSITIVE = ("LogSumExp", "LogSumExpWeight")  # whose weights have a logarithm
-DRAWN = (("Sum",), tuple(SELECTIONS), EXPONENTIAL, tuple(REDUCTIONS))
+DRAWN = (("Sum",), tuple(SELECTIONS), EXPONENTIAL, COMBINATIONS)
 
 
 @dataclass(frozen=True)

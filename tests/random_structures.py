@@ -16,15 +16,14 @@ from random_cases import Case, Program, Reduced, random_setting
 from random_formulas import Argument, Choices
 from reference import Tensor, declared, spread, terms
 from reference_reductions import (
-    EXPONENTS,
-    REDUCTIONS,
+    COMBINATIONS,
     SELECTIONS,
     TRUTHS,
     Pairs,
     arranged,
     pair_mask,
     reduce_pairs,
-    winners,
+    row_of,
 )
 
 import redcomp.torch
@@ -38,8 +37,9 @@ COUNTS = (1, 2, 3, 4, 5, 10, 15, 16, 17, 18, 20, 32, 33, 64, 100, 199, 200)
 LISTS = (2, 3, 4, 8, 9, 16, 17, 33, 50, 64, 98, 100)
 MOST_STATES = 600  # components of all results, lists counted by what they keep
 DTYPES = (torch.float32, torch.float64)
-WEIGHTED = ("LogSumExpWeight", "SumSoftMaxWeight", "Max_SumShiftExpWeight")
-PLAIN = ("Sum", "Mean", "Norm", "Prod", *TRUTHS, "LogSumExp", "Max_SumShiftExp")
+USUAL = tuple(name for name in COMBINATIONS if name == row_of(name).spelling)
+WEIGHTED = tuple(name for name in USUAL if row_of(name).takes == "weights")
+PLAIN = tuple(name for name in USUAL if name not in WEIGHTED)
 DRAWN = (("Sum",), PLAIN, WEIGHTED, tuple(SELECTIONS), tuple(SELECTIONS))
 # Exact for multiples of 1/8, in float32 too.
 SCALARS = (
@@ -105,7 +105,7 @@ def _result(
     scalar = choices.one_of(SCALARS)
     if selection is None and choices.once_in(2):
         scalar = choices.one_of(ROUNDED).format(d=dim)
-    is_scalar = reduction in EXPONENTS or "LogSumExp" in reduction or "SoftMax" in reduction
+    is_scalar = row_of(reduction).takes in ("scalar", "weights")
     count = choices.one_of(COUNTS) if selection is not None and selection.takes_count else None
     kept = width * (min(count, 17) if count else 1)
     if is_scalar or kept > left or choices.once_in(3):
@@ -143,23 +143,18 @@ def check_structure(case: StructureCase) -> bool:
         axis, name = case.program.axis, reduced.reduction_op
         exact = of_formula(reduced.formula)
         weights = None if reduced.formula2 is None else of_formula(reduced.formula2)
-        selection = SELECTIONS.get(name)
-        places = None
-        if selection is not None:
-            is_largest, is_list = selection.is_largest, selection.takes_count
-            places = winners(exact, axis, mask, reduced.count, is_largest, is_list)
-        right = reduce_pairs(name, exact, axis, mask, weights, places)
+        right = reduce_pairs(name, exact, axis, mask, weights, reduced.count)
         size = _size(name, exact, axis, mask, weights)
         flat = found if isinstance(found, tuple) else (found,)
         for one, expected in zip(flat, right, strict=True):
             label = f"{name} of {reduced.formula} ({number})"
-            _compare(one, expected, size if selection is None else 0.0, label)
+            _compare(one, expected, size, label)
     return True
 
 
 def _roundings(name: str, pairs: Pairs) -> int:
     """How many roundings of a result may add up: those of equal terms have one sign."""
-    terms = torch.where(pairs.mask, pairs.terms, torch.nan)
+    terms = pairs.filled(torch.nan)
     first = terms.nan_to_num(-torch.inf).amax(-2, keepdim=True)
     if not bool((terms.isnan() | (terms == first)).all()):
         return USUAL_ROUNDINGS
@@ -173,14 +168,14 @@ def _size(
     name: str, exact: Tensor, axis: int, mask: Tensor | None, weights: Tensor | None
 ) -> Tensor | float:
     """What all roundings together are relative to one of them."""
-    if name in REDUCTIONS and name not in TRUTHS:
+    if name in COMBINATIONS and name not in TRUTHS:
         absolute = None if weights is None else weights.abs()
         if name in ("Sum", "Mean", "Norm"):
             (found,) = reduce_pairs(name, exact.abs(), axis, mask)
         else:
             (found,) = reduce_pairs(name, exact, axis, mask, absolute)
         pairs = arranged(exact, axis, mask)
-        largest = torch.where(pairs.mask, pairs.terms, 0).abs().amax() if exact.numel() else 0.0
+        largest = pairs.filled(0.0).abs().amax() if exact.numel() else 0.0
         return _roundings(name, pairs) * (1 + found.abs().nan_to_num(0, 0, 0) * (1 + largest))
     return 0.0
 

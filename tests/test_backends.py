@@ -26,7 +26,7 @@ from redcomp.runtime.gpu import Copies, GpuKernel
 from redcomp.runtime.host import HostKernel
 from redcomp.torch import genred as face
 from redcomp.torch.cluster import from_matrix
-from redcomp.torch.places import CudaTensors, on_host, place_of
+from redcomp.torch.executors import CudaTensors, executor_of, on_host
 
 Tensor = torch.Tensor
 
@@ -161,7 +161,7 @@ def test_gpus_that_are_newer_than_all_known() -> None:
 
 def place(devices: list[str], backend: str = "auto", device_id: int = -1) -> Any:
     reduction = redcomp.torch.Genred(GAUSSIAN, ALIASES, axis=1).reduction
-    return place_of(reduction, list(map(torch.device, devices)), backend, device_id)
+    return executor_of(reduction, list(map(torch.device, devices)), backend, device_id)
 
 
 @pytest.mark.parametrize("backend", ["auto", "GPU", "GPU_1D_device"])
@@ -219,7 +219,7 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> ModelDriver:
     driver = ModelDriver()
     monkeypatch.setattr(driver, "_check", lambda *_: None)
     found = CudaTensors(driver, driver.devices()[0], torch.device("cpu"))
-    monkeypatch.setattr(face, "place_of", lambda *_: found)
+    monkeypatch.setattr(face, "executor_of", lambda *_: found)
     streams = "_cuda_getCurrentRawStream"  # which PyTorch for the CPU lacks
     monkeypatch.setattr(torch._C, streams, lambda number: 77 + number, raising=False)
     kernel = GpuKernel("x * y", (driver.kernel,))
@@ -321,9 +321,9 @@ def test_sums_of_both_libraries(
 def test_fast_math_is_the_default_of_the_gpu_alone() -> None:
     call = redcomp.numpy.Genred(GAUSSIAN, ALIASES, axis=1)
     exact = redcomp.numpy.Genred(GAUSSIAN, ALIASES, axis=1, use_fast_math=False)
-    assert call.lower("float32", "sm_90").options.use_fast_math
-    assert not exact.lower("float32", "sm_90").options.use_fast_math
-    assert not call.lower("float32").options.use_fast_math
+    assert call.lower("float32", "sm_90").context.use_fast_math
+    assert not exact.lower("float32", "sm_90").context.use_fast_math
+    assert not call.lower("float32").context.use_fast_math
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -15,7 +15,7 @@ import torch
 from differential import check_case
 from random_cases import CASES_A_PROGRAM, Case, Program, Reduced, program_text, random_case
 from random_formulas import Argument, names_in_templates
-from reference_reductions import pair_mask, reduce_pairs, winners
+from reference_reductions import pair_mask, reduce_pairs
 from smaller_cases import shrink, smaller_formulas
 
 from redcomp.ops.table import SPELLINGS
@@ -57,8 +57,7 @@ def dense_operation(reduced: Reduced, mistake: str) -> Callable[..., Any]:
     def operation(x: torch.Tensor, y: torch.Tensor, ranges: None) -> Any:
         terms = ((x.detach() if mistake == "gradient" else x)[:, None] - y) ** 2
         terms = terms.sum(-1, keepdim=True)
-        places = winners(terms, 1, None, 1, is_largest=False)
-        results = list(reduce_pairs(reduced.reduction_op, terms, 1, places=places))
+        results = list(reduce_pairs(reduced.reduction_op, terms))
         for n, result in enumerate(results):
             if mistake == "place" and not result.is_floating_point():
                 results[n] = (result + 1) % y.shape[0]

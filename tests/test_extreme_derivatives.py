@@ -11,8 +11,8 @@ from fractions import Fraction
 
 import pytest
 import torch
-from dense_reductions import DENSE
 from on_gpu import on_gpu
+from reference_reductions import reduce_pairs
 
 from redcomp.torch import Genred, KernelSolve
 
@@ -137,7 +137,7 @@ def test_products_with_zeros(zeros: int, others: Numbers) -> None:
     """To fourth order; the formula of a zero is not 0 for each row."""
     numbers = (*others[:1], *(0.0,) * zeros, *others[1:])
     x, y = column((1.0, -0.5), F64), column(numbers, F64)
-    dense = DENSE["prod"](x[:, None] * y[None], None, 0)[0]
+    dense = reduce_pairs("prod", x[:, None] * y[None])[0]
     check(mixed(PROD(x, y), (x, y), 4), mixed(dense, (x, y), 4), 1e-12)
 
 
@@ -148,7 +148,7 @@ def test_products_with_zeros_in_forward_mode(zeros: int) -> None:
     tangents = tuple(torch.ones_like(t) * 0.75 for t in given)
 
     def dense(x: Tensor, y: Tensor) -> Tensor:
-        result: Tensor = DENSE["prod"](x[:, None] * y[None], None, 0)[0]
+        result: Tensor = reduce_pairs("prod", x[:, None] * y[None])[0]
         return result
 
     def third(function: object) -> Tensor:

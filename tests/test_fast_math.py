@@ -147,8 +147,8 @@ def approximate(lowering: Lowering) -> set[str]:
 
 
 def test_fast_math_is_the_default_of_gpus_only() -> None:
-    assert lowered(GAUSSIAN).options.use_fast_math is True
-    assert lowered(GAUSSIAN, target="avx2").options.use_fast_math is False
+    assert lowered(GAUSSIAN).context.use_fast_math is True
+    assert lowered(GAUSSIAN, target="avx2").context.use_fast_math is False
     assert approximate(lowered(GAUSSIAN)) == {"exp2_approx"}
     assert not approximate(lowered(GAUSSIAN, use_fast_math=False))
     assert not approximate(lowered(GAUSSIAN, target="avx2", use_fast_math=True))

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import test_reduction_gradients
 import torch
-from dense_reductions import DENSE, INF, Case, call, cases, grid
 from on_gpu import GPUS, REAL, STAND_INS, machines, sizes_at_most
+from reduction_cases import INF, Case, call, cases, grid
+from reference_reductions import reduce_pairs
 from test_reduction_gradients import (
     test_first_of_equal_extrema_gets_the_gradient,
     test_gradient_for_some_arguments_only,
@@ -116,7 +117,8 @@ def test_special_values(case: Case) -> None:
     for repeated in (1, 20):
         y = triples.repeat(1, repeated)[..., None]
         given = [torch.cat([y.isnan(), y.isinf()], -1).double() + 0.5] if case.width else []
-        dense = DENSE[case.row.name](y, given[0] if given else None, case.count)
+        weights = given[0] if given else None
+        dense = reduce_pairs(case.row.name, y, weights=weights, count=case.count)
         for computed, right in zip(call(operation, zero, y, *given), dense, strict=True):
             for entry, expected in zip(computed, right, strict=True):
                 assert_close(entry, expected[None], 1e-12)
@@ -139,5 +141,5 @@ def test_exponents_of_any_size(name: str) -> None:
     y = triples.repeat(1, 20)[..., None]
     given = [torch.cat([y.abs() < 1, y > 1], -1).float() + 0.5] if case.width else []
     doubles = [tensor.double() for tensor in (y, *given)]
-    (right, *_) = DENSE[name](doubles[0], doubles[1] if given else None, 0)
+    (right, *_) = reduce_pairs(name, doubles[0], weights=doubles[1] if given else None)
     assert_close(operation(torch.zeros(1, 1), y, *given)[:, 0], right, 1e-6)

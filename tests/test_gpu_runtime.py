@@ -24,7 +24,7 @@ from redcomp.runtime import driver as drivers
 from redcomp.runtime import gpu
 from redcomp.runtime.device import Device, DeviceError
 from redcomp.runtime.gpu import MOST_BLOCKS, Copies, GpuKernel, Queue, Upload
-from redcomp.runtime.kernel import PLAIN, Layout
+from redcomp.runtime.kernel import PLAIN, BatchLayout
 from redcomp.runtime.tasks import Blocks, whole
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -38,11 +38,11 @@ def problem(rows: int, columns: int, entries: int = 1) -> tuple[Array, Array, Ar
     return np.full((entries, rows, 1), -1.0), x, y
 
 
-def layout_of(arrays: tuple[Array, ...]) -> Layout:
+def layout_of(arrays: tuple[Array, ...]) -> BatchLayout:
     """All entries of all arrays; no batch if there is one."""
     batch = (len(arrays[0]),) if len(arrays[0]) > 1 else ()
     steps = tuple(a[0].nbytes for a in arrays)
-    return Layout(arrays[0].shape[1], 0, batch, (batch,) * len(arrays), steps)
+    return BatchLayout(arrays[0].shape[1], 0, batch, (batch,) * len(arrays), steps)
 
 
 def run_copied(driver: ModelDriver, blocks: Blocks, arrays: tuple[Array, Array, Array]) -> None:

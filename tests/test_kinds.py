@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from reduction_cases import ROWS
+from reference_reductions import Results, reduce_pairs
 from torch.autograd import forward_ad
 
 import redcomp.numpy
 from redcomp.errors import ArgumentError, FormulaError
-from redcomp.ops.reductions import REDUCTIONS, Reduction
+from redcomp.ops.reductions import Reduction
 from redcomp.torch import Genred, KernelSolve
 
 pytestmark = pytest.mark.slow
@@ -233,46 +235,6 @@ def test_sums_and_their_derivatives(
 # -- every reduction -------------------------------------------------------------------------------
 
 K = 3
-Results = tuple[Tensor, ...]
-
-
-def shifted(f: Tensor, g: Tensor | None = None) -> Results:
-    largest = f.amax(1, keepdim=True)
-    sums = (torch.exp(f - largest) * (1.0 if g is None else g)).sum(1)
-    return (torch.cat([largest[:, 0], sums], -1),)
-
-
-def nearest(f: Tensor, largest: bool) -> Results:
-    found = f.squeeze(-1).topk(K, 1, largest=largest)
-    return found.values, found.indices
-
-
-# Over axis 1 of terms (rows, columns, 1) and weights.
-DENSE: dict[str, Callable[[Tensor, Tensor], Results]] = {
-    "Sum": lambda f, g: (f.sum(1),),
-    "Mean": lambda f, g: (f.mean(1),),
-    "Norm": lambda f, g: (f.square().sum(1).sqrt(),),
-    "LogSumExp": lambda f, g: (f.logsumexp(1),),
-    "LogSumExpWeight": lambda f, g: ((f.exp() * g).sum(1).log(),),
-    "SumSoftMaxWeight": lambda f, g: ((f.softmax(1) * g).sum(1),),
-    "Max_SumShiftExp": lambda f, g: shifted(f),
-    "Max_SumShiftExpWeight": lambda f, g: shifted(f, g),
-    "Prod": lambda f, g: (f.prod(1),),
-    "Any": lambda f, g: ((f != 0).any(1),),
-    "All": lambda f, g: ((f != 0).all(1),),
-    "Min": lambda f, g: (f.amin(1),),
-    "Max": lambda f, g: (f.amax(1),),
-    "Min_ArgMin": lambda f, g: (f.amin(1), f.argmin(1)),
-    "ArgMin": lambda f, g: (f.argmin(1),),
-    "Max_ArgMax": lambda f, g: (f.amax(1), f.argmax(1)),
-    "ArgMax": lambda f, g: (f.argmax(1),),
-    "KMin_ArgKMin": lambda f, g: nearest(f, False),
-    "KMin": lambda f, g: nearest(f, False)[:1],
-    "ArgKMin": lambda f, g: nearest(f, False)[1:],
-    "KMax_ArgKMax": lambda f, g: nearest(f, True),
-    "KMax": lambda f, g: nearest(f, True)[:1],
-    "ArgKMax": lambda f, g: nearest(f, True)[1:],
-}
 KINDS = {
     "number": Case(
         "Cos(p*Ind_j() + Ind_i()) + b",
@@ -291,13 +253,8 @@ KINDS = {
     ),
     "pair": Case("w*b - Elem(u, 2)", "bwu", lambda e: e.w * e.b - e.u[..., 2:]),
 }
-ROWS = [row for row in REDUCTIONS.values() if row.spellings]
 # One row and one column after the other have what the first case lacks: no ties.
 WEIGHTS = Case("b + Elem(x, 0)", "xb", lambda e: e.b + e.x[..., :1])
-
-
-def test_every_reduction_has_a_dense_form() -> None:
-    assert set(DENSE) == {row.spelling for row in ROWS}
 
 
 def untied(kind: str) -> Case:
@@ -331,8 +288,8 @@ def test_every_reduction_of_every_kind(row: Reduction, kind: str) -> None:
 
         def dense(leaves: dict[str, Tensor], axis: int = axis) -> Results:
             pairs = spread(leaves)
-            f, g = case.dense(pairs), WEIGHTS.dense(pairs)
-            return DENSE[row.spelling](*(t if axis == 1 else t.transpose(0, 1) for t in (f, g)))
+            weights = WEIGHTS.dense(pairs) if row.takes == "weights" else None
+            return reduce_pairs(row.name, case.dense(pairs), axis, weights=weights, count=K)
 
         for found, expected in zip(compiled(given), dense(given), strict=True):
             if expected.is_floating_point():

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import dense_reductions
 import pytest
+import reduction_cases
 from operation_cases import Case, call, cases
 from random_cases import random_program
 from random_formulas import Choices
+from reference_reductions import ASKED
 from test_ptx_resources import FORMULAS, gradients
 
 from redcomp.compile import GpuLowering, Options, lower
@@ -76,8 +77,8 @@ def test_no_formula_exceeds_it(name: str, dtype: str, target: str, is_fast: bool
 
 
 REDUCTIONS = [
-    dense_reductions.Case(row, is_vector, 3 * row.keeps, 2 * (row.takes == "weights"))
-    for row in dense_reductions.ASKED
+    reduction_cases.Case(row, is_vector, 3 * row.keeps, 2 * (row.takes == "weights"))
+    for row in ASKED
     for is_vector in (False, True)
     if not is_vector or row.takes not in ("scalar", "weights")
 ]
@@ -90,7 +91,7 @@ REDUCTIONS = [
 @pytest.mark.parametrize("formula", ["", "b", "x", "Step(x - y)"])
 @pytest.mark.parametrize("case", REDUCTIONS, ids=str)
 def test_no_reduction_exceeds_it(
-    case: dense_reductions.Case, formula: str, dtype: str, target: str, is_fast: bool
+    case: reduction_cases.Case, formula: str, dtype: str, target: str, is_fast: bool
 ) -> None:
     if formula and not case.is_vector:
         formula = f"Sum({formula})"

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import dense_reductions
 import pytest
+import reduction_cases
 from operation_cases import Case, apart, cases
+from reference_reductions import ASKED
 
 from redcomp.abi import JOIN, RUN, kernel_name
 from redcomp.backends.gpu import GpuLowering
@@ -116,21 +117,21 @@ COUNTS = (3, 10, 64, 100)
 WIDTHS = (2, 16, 64)
 
 
-def reduction_cases() -> Iterator[dense_reductions.Case]:
+def cases_of_reductions() -> Iterator[reduction_cases.Case]:
     """Each reduction with all it takes: vectors, numbers of columns to keep, widths of weights."""
-    for row in dense_reductions.ASKED:
+    for row in ASKED:
         is_scalar = row.takes in ("scalar", "weights")
         for is_vector in (False,) if is_scalar else (False, True):
             for count in COUNTS if row.keeps else (0,):
                 for width in WIDTHS if row.takes == "weights" else (0,):
-                    yield dense_reductions.Case(row, is_vector, count, width)
+                    yield reduction_cases.Case(row, is_vector, count, width)
 
 
 @pytest.mark.sampled(150)
 @on_targets
 @of_dtypes
-@pytest.mark.parametrize("case", list(reduction_cases()), ids=str)
-def test_reduction_does_not_spill(case: dense_reductions.Case, dtype: str, target: str) -> None:
+@pytest.mark.parametrize("case", list(cases_of_reductions()), ids=str)
+def test_reduction_does_not_spill(case: reduction_cases.Case, dtype: str, target: str) -> None:
     check(case.genred(1).reduction, dtype, target)
 
 
@@ -146,9 +147,7 @@ def vectors_of(row: Reduction, dim: int) -> Genred:
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("dim", [16, 64])
-@pytest.mark.parametrize(
-    "row", [r for r in dense_reductions.ASKED if r.takes == "vector"], ids=lambda r: r.name
-)
+@pytest.mark.parametrize("row", [r for r in ASKED if r.takes == "vector"], ids=lambda r: r.name)
 def test_reduction_of_vectors_does_not_spill(
     row: Reduction, dim: int, dtype: str, target: str
 ) -> None:

@@ -17,7 +17,7 @@ from redcomp.ptx.assemble import Resources, ToolError, assemble, disassemble, ve
 from redcomp.ptx.ceiling import Ceiling, Occupancy, ceiling, occupancy
 from redcomp.ptx.costs import clocks, costs, description
 from redcomp.ptx.multiprocessor import H200, MULTIPROCESSORS, multiprocessor
-from redcomp.ptx.sass import PairLoop, pair_loop
+from redcomp.ptx.sass import MachineLoop, pair_loop
 from redcomp.ptx.targets import CAPABILITIES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -109,7 +109,7 @@ def test_kernel_without_a_loop_or_name() -> None:
 
 
 def test_instructions_of_two_results_and_unknown_ones() -> None:
-    loop = PairLoop(("FFMA2 R2, R4, R6, R2", "LDG.E.64 R4, [R2.64]", "NEWOP R1, R2"))
+    loop = MachineLoop(("FFMA2 R2, R4, R6, R2", "LDG.E.64 R4, [R2.64]", "NEWOP R1, R2"))
     assert loop.pipes == {"fma": 1, "lsu": 1, "other": 1}
     assert loop.work == {"fma": 2, "lsu": 2, "other": 1}
 

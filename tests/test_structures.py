@@ -16,7 +16,7 @@ from random_cases import Program, Reduced, program_text
 from random_formulas import Argument
 from random_structures import CASES_A_STRUCTURE, FEW_ENTRIES, StructureCase, check_structure
 from random_structures import random_structure as structure
-from reference_reductions import REDUCTIONS, SELECTIONS
+from reference_reductions import COMBINATIONS, SELECTIONS
 
 PROGRAMS_A_TEST = 5
 CASES_A_PROGRAM = 4
@@ -46,7 +46,7 @@ def test_programs_have_every_reduction_and_many_shapes() -> None:
     programs = [structure(n * CASES_A_STRUCTURE).program for n in range(1000)]
     names = {r.reduction_op for p in programs for r in p.results}
     assert names >= {"Sum", "KMin", "ArgKMax", "Max_SumShiftExpWeight", "All"}
-    assert names <= {*REDUCTIONS, *SELECTIONS}
+    assert names <= {*COMBINATIONS, *SELECTIONS}
     assert max(len(p.results) for p in programs) == 100
     assert {r.count for p in programs for r in p.results} >= {1, 16, 17, 200}
     assert {a.dim for p in programs for a in p.arguments} >= {1, 16, 17, 300}

@@ -47,7 +47,7 @@ Loader = Callable[[Value, int | str, int, int], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class Operands:
     """The operands that hold a value in each row and column of the block."""
 
     rows: int
@@ -75,7 +75,7 @@ class Emitter:
     ) -> None:
         self.code, self.target, self.lanes, self.free, self.load = code, target, lanes, free, load
         self.lane_bit, self.rows, self.cols = lane_bit, rows, 1
-        self.bound: ChainMap[Value, Grid] = ChainMap()
+        self.bound: ChainMap[Value, Operands] = ChainMap()
         self.splats: ChainMap[str, str] = ChainMap()
         self.inside: Loops = frozenset()
         self.scans = scans  # where their components are
@@ -133,7 +133,7 @@ class Emitter:
 
     def bind(self, value: Value, operands: Sequence[str]) -> None:
         """Let `operands`, one for all or one a row, stand for a value."""
-        self.bound[value] = Grid(len(operands), 1, list(operands))
+        self.bound[value] = Operands(len(operands), 1, list(operands))
 
     # -- values ------------------------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class Emitter:
     def _emit_value(self, value: Value) -> None:
         rows, cols = self._shape(value)
         operands = [self.point(value, row, col) for row in range(rows) for col in range(cols)]
-        self.bound[value] = Grid(rows, cols, operands)
+        self.bound[value] = Operands(rows, cols, operands)
 
     def _shape(self, value: Value) -> tuple[int, int]:
         """Rows and columns of a value's grid."""
@@ -361,7 +361,7 @@ class Emitter:
             self.leave_loop(counter)
         n = 0
         for f, _, rows, cols in shapes:
-            self.bound[f] = Grid(rows, cols, loop.carried[n : n + rows * cols])
+            self.bound[f] = Operands(rows, cols, loop.carried[n : n + rows * cols])
             n += rows * cols
 
     def _emit_scan(self, value: Value) -> None:
@@ -380,7 +380,7 @@ class Emitter:
                 memory.store(self.code, operand, value, loop.counter, row)
             self.leave_loop(counter)
         del self.open_scans[before]
-        self.bound[value] = Grid(self.rows, 1, [""] * self.rows)
+        self.bound[value] = Operands(self.rows, 1, [""] * self.rows)
 
     def enter_loop(self, counter: Value, operand: str) -> None:
         """Open the scope of a loop over components."""
@@ -472,7 +472,7 @@ class Emitter:
                 for rows, operand in zip(current, following, strict=True):
                     rows[row] = operand
         for grid, value in zip(grids, kept, strict=True):
-            self.bound[value] = Grid(self.rows, self.cols, grid)
+            self.bound[value] = Operands(self.rows, self.cols, grid)
         return current
 
     def any_lane(self, truths: Sequence[str]) -> str:

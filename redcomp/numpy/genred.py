@@ -88,7 +88,7 @@ def call(
 ) -> Any:
     """What `Genred` does when it is called with arrays."""
     is_on_gpu, device_id = wants_gpu(backend), device_number(device_id)
-    place = copies_on_gpu(backend, device_id) if is_on_gpu else None
+    executor = copies_on_gpu(backend, device_id) if is_on_gpu else None
     reduction = genred.reduction
     check_count(reduction, len(args))
     given: Any = args if {*map(type, args)} == _PLAIN else as_arrays(reduction, args)
@@ -110,7 +110,7 @@ def call(
         for result, description in zip(results, reduction.results, strict=True):
             result[:] = description.empty
     addresses, targets = list(map(_address, arrays)), list(map(_address, results))
-    prepared.launch(blocks, targets, addresses, place)
+    prepared.launch(blocks, targets, addresses, executor)
     if genred.is_plain and dtype != "f16":
         arranged: Any = results[0]
     else:

@@ -43,7 +43,7 @@ class Ceiling:
 def ceiling(work: Mapping[str, float], instructions: float, pairs: float, target: str) -> Ceiling:
     """What a loop can reach, from the instructions of an iteration that has so many pairs.
 
-    `work` is how often a pipe is taken, see `redcomp.ptx.sass.PairLoop.work`.
+    `work` is how often a pipe is taken, see `redcomp.ptx.sass.MachineLoop.work`.
     """
     taken = {**work, ISSUE: instructions}
     results = multiprocessor(target).results

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from redcomp.abi import RUN, kernel_name
 from redcomp.ptx.assemble import Resources, assemble, disassemble
 from redcomp.ptx.ceiling import Ceiling, Occupancy, ceiling, occupancy
-from redcomp.ptx.sass import PairLoop, pair_loop
+from redcomp.ptx.sass import MachineLoop, pair_loop
 
 # Those that are listed; what is computed once a warp, and branches, are the rest.
 PIPES = ("fma", "alu", "xu", "fp64", "lsu")
@@ -27,7 +27,7 @@ class Cost:
     """
 
     pairs: int
-    loop: PairLoop
+    loop: MachineLoop
     resources: Resources
     occupancy: Occupancy
     reached: Ceiling

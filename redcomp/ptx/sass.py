@@ -48,7 +48,7 @@ _BARRIER = re.compile(r"\bB\d+\b")
 
 
 @dataclass(frozen=True, slots=True)
-class PairLoop:
+class MachineLoop:
     """The instructions of the cheapest way through a loop."""
 
     lines: tuple[str, ...]
@@ -96,7 +96,7 @@ class PairLoop:
         return "\n".join(self.lines)
 
 
-def pair_loop(sass: str, kernel: str) -> PairLoop:
+def pair_loop(sass: str, kernel: str) -> MachineLoop:
     """The loop of a kernel that computes most of those that prepare no tiles.
 
     Around it there are loops over tiles, which merge totals and wait for copies, and over tasks;
@@ -106,7 +106,7 @@ def pair_loop(sass: str, kernel: str) -> PairLoop:
     blocks = dict(_blocks(_section(sass, kernel)))
     flow = ControlFlow(blocks, next(iter(blocks)))
     bodies = [
-        PairLoop(flow.lines(flow.cheapest(header)))
+        MachineLoop(flow.lines(flow.cheapest(header)))
         for header in flow.loops
         if flow.cores(header) == [header]
     ]

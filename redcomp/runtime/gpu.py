@@ -23,7 +23,7 @@ from redcomp.abi import GPU_JOB, JOIN, RUN, Launch, kernel_name
 from redcomp.limits import MAX_WORKSPACE
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.device import Device, DeviceError, Driver
-from redcomp.runtime.kernel import PLAIN, Layout, Place
+from redcomp.runtime.kernel import PLAIN, BatchLayout, Executor
 from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
 from redcomp.runtime.words import words
 
@@ -68,7 +68,7 @@ class Queue(NamedTuple):  # made at each call, three times as fast as a dataclas
         blocks: Blocks,
         outputs: Sequence[int],
         arguments: Sequence[int],
-        layout: Layout,
+        layout: BatchLayout,
     ) -> None:
         """Queue a kernel on arrays that the device has."""
         kernel.queue(self, blocks, outputs, arguments, layout)
@@ -87,7 +87,7 @@ class Copies:
         blocks: Blocks,
         outputs: Sequence[int],
         arguments: Sequence[int],
-        layout: Layout,
+        layout: BatchLayout,
     ) -> None:
         """Copy the arrays to the device, compute, and copy the outputs back."""
         driver, device, sizes = self.driver, self.device, layout.sizes
@@ -145,7 +145,7 @@ def _release_dropped() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class LaunchPlan:
     """A call cut into tasks for a device.
 
     words        the first words of a job, and what they are while totals are joined
@@ -177,17 +177,17 @@ class GpuKernel:
         blocks: Blocks,
         outputs: Sequence[int],
         arguments: Sequence[int],
-        layout: Layout = PLAIN,
-        place: Place | None = None,
+        layout: BatchLayout = PLAIN,
+        executor: Executor | None = None,
     ) -> None:
-        """Compute the rows of all blocks, see `LoadedKernel`; the place is a `Queue` or `Copies`.
+        """Compute the rows of all blocks, see `LoadedKernel`, on a `Queue` or by `Copies`.
 
         Raises ConfigError without one.
         """
-        if not isinstance(place, (Queue, Copies)):
+        if not isinstance(executor, (Queue, Copies)):
             wanted = config.target()
             raise config.ConfigError(f"REDCOMP_TARGET is {wanted!r}, which is not the host's")
-        place.run(self, blocks, outputs, arguments, layout)
+        executor.run(self, blocks, outputs, arguments, layout)
 
     def queue(
         self,
@@ -195,7 +195,7 @@ class GpuKernel:
         blocks: Blocks,
         outputs: Sequence[int],
         arguments: Sequence[int],
-        layout: Layout,
+        layout: BatchLayout,
     ) -> None:
         """Queue the computation; outputs and arguments are addresses on the device."""
         driver, device = queue.driver, queue.device
@@ -280,7 +280,7 @@ class _Loaded:
             driver.launch(device, self.join, grid.join_blocks, threads, stream, job)
         del holder
 
-    def _dense(self, rows: int, columns: int, entries: int) -> Grid:
+    def _dense(self, rows: int, columns: int, entries: int) -> LaunchPlan:
         """The grid for all pairs: a task is a block of rows, times a part of the columns."""
         launch = self._launch
         row_blocks = _ceiling(rows, launch.rows)
@@ -294,17 +294,17 @@ class _Loaded:
         joins = row_blocks if splits > 1 else 0
         return self._grid(entries, (row_blocks * splits, tail), (joins, tail), joins * splits)
 
-    def table(self, blocks: Blocks, entries: int) -> Grid:
+    def table(self, blocks: Blocks, entries: int) -> LaunchPlan:
         """The grid for a task table, which is copied to the device once."""
         plan = blocks.plan(entries, self._grain)
-        grid: Grid | None = plan.prepared.get(self)
+        grid: LaunchPlan | None = plan.prepared.get(self)
         if grid is None:
             with self._lock:
                 grid = plan.prepared.get(self) or self._table(blocks, plan, entries)
                 plan.prepared[self] = grid
         return grid
 
-    def _table(self, blocks: Blocks, plan: Plan, entries: int) -> Grid:
+    def _table(self, blocks: Blocks, plan: Plan, entries: int) -> LaunchPlan:
         tasks, intervals, joins = tables = tuple(
             Upload(self._driver, self._device, np.ascontiguousarray(table))
             for table in (plan.tasks, plan.intervals, plan.joins)
@@ -322,7 +322,7 @@ class _Loaded:
         join: tuple[int, tuple[int, ...]],
         partials: int,
         tables: tuple[Upload, ...] = (),
-    ) -> Grid:
+    ) -> LaunchPlan:
         """A grid from one entry's tasks and joins: how many, and the words after the counts."""
         workspace_bytes = self._launch.workspace_bytes
         most = MOST_BLOCKS
@@ -331,7 +331,7 @@ class _Loaded:
             most = min(self._most_resident, MAX_WORKSPACE // workspace_bytes)
         blocks, join_blocks = (min(most, entries * count) for count, _ in (run, join))
         workspace = _ceiling(blocks * workspace_bytes, _ALIGNMENT) * _ALIGNMENT
-        return Grid(
+        return LaunchPlan(
             (entries * run[0], run[0], *run[1]),
             (entries * join[0], join[0], *join[1]),
             blocks,

@@ -12,7 +12,7 @@ from redcomp import config
 from redcomp.abi import ALIGNMENT, HOST_JOB, JOIN, RUN, STOPPED
 from redcomp.llvm_backend.host.jit import Library
 from redcomp.runtime import threads
-from redcomp.runtime.kernel import PLAIN, Layout
+from redcomp.runtime.kernel import PLAIN, BatchLayout
 from redcomp.runtime.tasks import Blocks, Integers, Plan, grain
 from redcomp.runtime.words import words
 
@@ -94,7 +94,7 @@ class HostKernel:
         blocks: Blocks,
         outputs: Sequence[int],
         arguments: Sequence[int],
-        layout: Layout = PLAIN,
+        layout: BatchLayout = PLAIN,
         _: object = None,
     ) -> None:
         """Compute the rows of all blocks, see `LoadedKernel`.

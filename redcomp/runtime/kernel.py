@@ -14,7 +14,7 @@ from redcomp.runtime.tasks import Blocks, Integers
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BatchLayout:
     """Where the entries of a batch have their parts of a call's arrays, outputs first.
 
     rows         of each entry's outputs
@@ -47,11 +47,11 @@ class Layout:
 
 
 # Of a call without a batch and without arrays of pairs, whose arrays nobody has to copy.
-PLAIN = Layout(0, 0)
+PLAIN = BatchLayout(0, 0)
 
 
-class Place(Protocol):
-    """A device that computes, and how its kernels get at the arrays."""
+class Executor(Protocol):
+    """What runs kernels on a device, and how they get at the arrays: a queue, or with copies."""
 
     @property
     def device(self) -> Device:
@@ -66,12 +66,12 @@ class LoadedKernel(Protocol):
         blocks: Blocks,
         outputs: Sequence[int],
         arguments: Sequence[int],
-        layout: Layout = PLAIN,
-        place: Place | None = None,
+        layout: BatchLayout = PLAIN,
+        executor: Executor | None = None,
         /,
     ) -> None:
         """Compute the rows of all blocks, which every entry of a batch has.
 
         Outputs and arguments are addresses of contiguous arrays, which have been checked.  Without
-        a place they are the host's, and so is the machine code.
+        an executor they are the host's, and so is the machine code.
         """

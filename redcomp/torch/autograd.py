@@ -25,10 +25,10 @@ from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
 from redcomp.frontend.reductions.ranges import Ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
 from redcomp.torch.dynamo import untraced
+from redcomp.torch.executors import CudaTensors, Executor
 from redcomp.torch.mapped import by_vmap, check_transform, with_mapped_first
 from redcomp.torch.memory import check_memory, check_nothing_records, check_plain, packed_tensors
 from redcomp.torch.pairs import at_pairs, at_places
-from redcomp.torch.places import CudaTensors, Place
 
 KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
 # Transforms of torch.func leave wrappers around tensors when they are over.
@@ -71,7 +71,7 @@ class Computation:
         return prepare_computation(reduction, shapes, self.dtype, self.device)
 
     def __call__(
-        self, tensors: Sequence[torch.Tensor], ranges: Ranges | None, place: Place
+        self, tensors: Sequence[torch.Tensor], ranges: Ranges | None, executor: Executor
     ) -> Tensors:
         """Run the kernel; autograd does not notice."""
         check_nothing_records()
@@ -96,7 +96,7 @@ class Computation:
             packed = [t.clone() if t._is_zerotensor() else t for t in packed]
             check_memory(self.reduction, packed, results)
             addresses = [t.data_ptr() for t in packed]
-        on = place.queue() if isinstance(place, CudaTensors) else place
+        on = executor.queue() if isinstance(executor, CudaTensors) else executor
         call.launch(blocks, outputs, addresses, on)
         return results
 
@@ -140,33 +140,33 @@ def apply(
     computation: Computation,
     tensors: Sequence[torch.Tensor],
     ranges: Ranges | None,
-    place: Place,
+    executor: Executor,
 ) -> Tensors:
     """All results of a reduction of tensors that have been checked.
 
     Through autograd only where somebody could ask for a gradient: it costs several calls.
     """
     if not _is_recorded(computation, tensors):
-        return computation(tensors, ranges, place)
+        return computation(tensors, ranges, executor)
     if computation.differentiation.tables:
-        computation, tensors = _with_reads_given(computation, tensors, place)
+        computation, tensors = _with_reads_given(computation, tensors, executor)
     kept = computation.for_derivatives
-    results: Tensors = _Reduce.apply(kept, place, ranges, *tensors)
+    results: Tensors = _Reduce.apply(kept, executor, ranges, *tensors)
     if kept.differentiation.extrema:
-        results = _with_values_at_places(kept, results, tensors, place)
+        results = _with_values_at_places(kept, results, tensors, executor)
     if kept is computation:
         return results
     return tuple([results[n] for n in computation.differentiation.positions_in_kept])
 
 
 def _with_values_at_places(
-    computation: Computation, known: Tensors, tensors: Sequence[torch.Tensor], place: Place
+    computation: Computation, known: Tensors, tensors: Sequence[torch.Tensor], executor: Executor
 ) -> Tensors:
     """The known results, the gradients of extrema coming from the pairs they are at."""
     results = list(known)
     for extremum in computation.differentiation.extrema:
         value, at = results[extremum.value], results[extremum.place]
-        at_pairs = _known(computation, extremum, tensors, value, at, place)
+        at_pairs = _known(computation, extremum, tensors, value, at, executor)
         results[extremum.value] = _same_value(value, at_pairs)
     return tuple(results)
 
@@ -194,7 +194,7 @@ def _tangent(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _with_reads_given(
-    computation: Computation, tensors: Sequence[torch.Tensor], place: Place
+    computation: Computation, tensors: Sequence[torch.Tensor], executor: Executor
 ) -> tuple[Computation, Sequence[torch.Tensor]]:
     """The computation with PyTorch's own reads of the tables whose gradient is wanted."""
     tables = frozenset(n for n in computation.differentiation.tables if tensors[n].requires_grad)
@@ -203,12 +203,12 @@ def _with_reads_given(
         return computation, tensors
     counts = computation.call.size.by_kind(computation.reduction)
     given = [t.detach() if n in without.unread else t for n, t in enumerate(tensors)]
-    given += [_read(read, tensors, counts, place) for read in without.reads]
+    given += [_read(read, tensors, counts, executor) for read in without.reads]
     return computation.like(without.reduction, given), given
 
 
 def _read(
-    read: Read, tensors: Sequence[torch.Tensor], counts: Mapping[str, int], place: Place
+    read: Read, tensors: Sequence[torch.Tensor], counts: Mapping[str, int], executor: Executor
 ) -> torch.Tensor:
     """The components of a table at the indices, 0 where there is none."""
     table = tensors[read.table]
@@ -219,7 +219,7 @@ def _read(
     given = [*arguments, *numbers]
     shapes = tuple([t.shape for t in given])
     compute = prepare_computation(read.index, shapes, table.dtype, device)
-    (places,) = apply(compute, given, None, place)
+    (places,) = apply(compute, given, None, executor)
     index, length = places.long(), table.shape[-1]
     batch = np.broadcast_shapes(table.shape[:-1], index.shape[:-2])
     entries = length * torch.arange(prod(batch), device=device).reshape(*batch, 1, 1)
@@ -258,14 +258,14 @@ class _Reduce(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        computation: Computation, place: Place, ranges: Ranges | None, *tensors: torch.Tensor
+        computation: Computation, executor: Executor, ranges: Ranges | None, *tensors: torch.Tensor
     ) -> Tensors:
-        return computation(tensors, ranges, place)
+        return computation(tensors, ranges, executor)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         computation: Computation
-        computation, ctx.place, ctx.ranges, *tensors = inputs
+        computation, ctx.executor, ctx.ranges, *tensors = inputs
         ctx.computation = computation
         ctx.set_materialize_grads(False)
         known = computation.differentiation
@@ -282,7 +282,7 @@ class _Reduce(torch.autograd.Function):
         info: Any,
         in_dims: tuple[int | None, ...],
         computation: Computation,
-        place: Place,
+        executor: Executor,
         ranges: Ranges | None,
         *tensors: torch.Tensor,
     ) -> tuple[Tensors, int]:
@@ -291,8 +291,8 @@ class _Reduce(torch.autograd.Function):
         given = with_mapped_first(computation.reduction.parameters, tensors, in_dims[3:])
         computation = computation.like(computation.reduction, given)
         if computation.differentiation.tables:
-            computation, given = _with_reads_given(computation, given, place)
-        return _Reduce.apply(computation, place, ranges, *given), 0
+            computation, given = _with_reads_given(computation, given, executor)
+        return _Reduce.apply(computation, executor, ranges, *given), 0
 
     @staticmethod
     def jvp(
@@ -311,7 +311,7 @@ class _Reduce(torch.autograd.Function):
             return (None,) * len(known.differentiable)
         arguments = known.arguments(_saved(ctx), [t for t in tangents if t is not None])
         derived = computation.like(reduction, arguments)
-        return known.of_results(apply(derived, arguments, ctx.ranges, ctx.place))
+        return known.of_results(apply(derived, arguments, ctx.ranges, ctx.executor))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
@@ -333,7 +333,7 @@ class _Reduce(torch.autograd.Function):
             return result
         arguments = known.arguments(saved, [e for e in of_values if e is not None])
         for sweep in known.sweeps(ctx.needs_input_grad[3:], given):
-            parts = _swept(computation, sweep, arguments, ctx.ranges, ctx.place)
+            parts = _swept(computation, sweep, arguments, ctx.ranges, ctx.executor)
             for position, is_summed, part in zip(sweep.positions, sweep.sums, parts, strict=True):
                 of_entries = part.sum(-2) if is_summed else part
                 shape = saved[position].shape
@@ -347,13 +347,13 @@ def _swept(
     sweep: Sweep,
     arguments: Tensors,
     ranges: Ranges | None,
-    place: Place,
+    executor: Executor,
 ) -> Sequence[torch.Tensor]:
     """What a sweep gives."""
     if not sweep.at_pairs:
-        return apply(computation.like(sweep.reduction, arguments), arguments, ranges, place)
+        return apply(computation.like(sweep.reduction, arguments), arguments, ranges, executor)
     return [
-        _at_all_pairs(sweep.reduction, n, arguments, ranges, place)
+        _at_all_pairs(sweep.reduction, n, arguments, ranges, executor)
         for n in range(len(sweep.positions))
     ]
 
@@ -369,7 +369,7 @@ def _known(
     tensors: Sequence[torch.Tensor],
     values: torch.Tensor,
     places: torch.Tensor,
-    place: Place,
+    executor: Executor,
 ) -> torch.Tensor:
     """The values of an extremum, (..., rows, E), from what is reduced at the columns `places`.
 
@@ -381,7 +381,7 @@ def _known(
     if not computation.call.size.columns:
         places, is_there = places[..., :0, :], is_there[..., :0, :]
     given = at_places(reduction, tensors, places, is_there)
-    at = _pointwise(reduction, extremum.output, given, place, spreads_parameters=True)
+    at = _pointwise(reduction, extremum.output, given, executor, spreads_parameters=True)
     at = at.reshape(*places.shape, at.shape[-1])
     # Each component of a vector has a place of its own.
     at = at.diagonal(dim1=-2, dim2=-1) if at.shape[-1] > 1 else at[..., 0]
@@ -395,7 +395,7 @@ def _at_all_pairs(
     output: int,
     tensors: Sequence[torch.Tensor],
     ranges: Ranges | None,
-    place: Place,
+    executor: Executor,
 ) -> torch.Tensor:
     """What an output reduces, at every pair: (M, N, E), computed some pairs at a time.
 
@@ -413,7 +413,7 @@ def _at_all_pairs(
     for first in range(0, max(1, len(visited)), _PAIRS):
         some = visited[first : first + _PAIRS]
         i, j = some // max(1, columns), some % max(1, columns)
-        parts.append(_pointwise(reduction, output, at_pairs(reduction, tensors, i, j), place))
+        parts.append(_pointwise(reduction, output, at_pairs(reduction, tensors, i, j), executor))
     values = torch.cat(parts, -2)
     if ranges is not None:
         shape = (*values.shape[:-2], rows * columns, values.shape[-1])
@@ -425,14 +425,14 @@ def _pointwise(
     reduction: PairReduction,
     output: int,
     given: Sequence[torch.Tensor],
-    place: Place,
+    executor: Executor,
     spreads_parameters: bool = False,
 ) -> torch.Tensor:
     """What an output reduces, at pairs whose arguments are rows: (..., pairs, E)."""
     pointwise = derivatives.pointwise(reduction, output, spreads_parameters)
     shapes = tuple([t.shape for t in given])
     compute = prepare_computation(pointwise, shapes, _float_dtype(given), given[0].device)
-    (values,) = apply(compute, given, None, place)
+    (values,) = apply(compute, given, None, executor)
     return values
 
 

@@ -27,6 +27,7 @@ from redcomp.torch.autograd import (
     prepare_computation,
 )
 from redcomp.torch.dynamo import untraced
+from redcomp.torch.executors import Executor, executor_of, on_host
 from redcomp.torch.mapped import unwrapped
 from redcomp.torch.memory import (
     Description,
@@ -35,7 +36,6 @@ from redcomp.torch.memory import (
     check_plain,
     describe,
 )
-from redcomp.torch.places import Place, on_host, place_of
 
 __all__ = ["Genred"]
 
@@ -139,7 +139,7 @@ class _Prepared:
 
     genred: GenredBase
     computation: Computation
-    place: Place
+    executor: Executor
     shapes: tuple[Shape, ...]
     is_given: bool
     stored: torch.dtype
@@ -150,7 +150,7 @@ class _Prepared:
         computation = self.computation
         visited = None if ranges is None else computation.call.ranges(on_host(ranges))
         tensors = args if self.is_given else self._converted(args)
-        results = apply(computation, tensors, visited, self.place)
+        results = apply(computation, tensors, visited, self.executor)
         arranged = results[0] if self.is_returned else self._arranged(results)
         return arranged if out is None else _filled(out, arranged)
 
@@ -198,13 +198,13 @@ def _prepare(
     shapes = full_shapes(reduction, given_shapes)
     sizes(reduction, shapes)
     dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
-    place = place_of(reduction, devices, backend, device_id)
+    executor = executor_of(reduction, devices, backend, device_id)
     computed = dtype if dtype in KERNEL_DTYPES else torch.float32  # half precision is for storage
     stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
     return _Prepared(
         genred,
         prepare_computation(reduction, shapes, computed, devices[0]),
-        place,
+        executor,
         shapes,
         is_given=shapes == given_shapes
         and all(

@@ -18,7 +18,7 @@ from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction, Para
 from redcomp.frontend.reductions.ranges import Ranges, read_ranges
 from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES, SIZES
 from redcomp.limits import MAX_AXES
-from redcomp.runtime.kernel import Layout, Place
+from redcomp.runtime.kernel import BatchLayout, Executor
 from redcomp.runtime.tasks import Blocks, whole
 
 _ONE = (1, "")
@@ -135,7 +135,7 @@ class Call:
     size: Sizes
     results: tuple[tuple[int, ...], ...]
     dense: Blocks
-    layout: Layout
+    layout: BatchLayout
 
     def ranges(self, ranges: object) -> Ranges:
         """`ranges` for these sizes, checked; raises ArgumentError."""
@@ -151,17 +151,17 @@ class Call:
         blocks: Blocks,
         outputs: Sequence[int],
         arguments: Sequence[int],
-        place: Place | None = None,
+        executor: Executor | None = None,
     ) -> None:
         """Compute the rows of the blocks; addresses of contiguous outputs and arguments.
 
-        The place is a GPU and how it gets at the arrays, or None for the host.
+        The executor is a GPU and how it gets at the arrays, or None for the host.
         """
         if not blocks.covered or 0 in self.size.batch:
             return
-        target = HOST if place is None else place.device.target
+        target = HOST if executor is None else executor.device.target
         kernel = self.reduction.compiled(self.dtype, blocks.tallest, target)
-        kernel(blocks, outputs, arguments, self.layout, place)
+        kernel(blocks, outputs, arguments, self.layout, executor)
 
 
 @remembered
@@ -175,7 +175,7 @@ def prepare(reduction: PairReduction, dtype: str, shapes: tuple[Sequence[int], .
 
 def _layout(
     reduction: PairReduction, dtype: str, shapes: tuple[Sequence[int], ...], size: Sizes
-) -> Layout:
+) -> BatchLayout:
     """Where entries of the batch have their parts of results and arguments."""
     own, steps = [], []
     for result in reduction.results:
@@ -186,7 +186,7 @@ def _layout(
         own.append(tuple(shape[:axes]))
         steps.append(prod(shape[axes:]) * SIZES[dtype])
     second_axis = size.by_kind(reduction)["j"]
-    return Layout(size.rows, second_axis, size.batch, tuple(own), tuple(steps))
+    return BatchLayout(size.rows, second_axis, size.batch, tuple(own), tuple(steps))
 
 
 def _shape_message(parameter: Parameter, shape: Sequence[int]) -> str:

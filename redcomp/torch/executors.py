@@ -51,12 +51,12 @@ class CudaTensors:
             return bool(torch.cuda.is_current_stream_capturing())
 
 
-Place = CudaTensors | Copies | None
+Executor = CudaTensors | Copies | None
 
 
-def place_of(
+def executor_of(
     reduction: PairReduction, devices: Sequence[torch.device], backend: str, device_id: int
-) -> Place:
+) -> Executor:
     """Where a call runs whose arguments are on these devices; checks that they are one.
 
     Raises ArgumentError, and DeviceError if the GPU cannot be used.
