@@ -123,8 +123,8 @@ def test_imports_point_downwards(path: Path) -> None:
         ("redcomp.ptx.tile", "import redcomp.llvm_backend.code, redcomp.ptx.layout", []),
         (
             "redcomp.ptx.tile",
-            "from redcomp.llvm_backend.host.layout import Layout",
-            ["redcomp.llvm_backend.host.layout.Layout"],
+            "from redcomp.llvm_backend.host.layout import WorkerLayout",
+            ["redcomp.llvm_backend.host.layout.WorkerLayout"],
         ),
         (
             "redcomp.passes.cse",

@@ -8,7 +8,7 @@ import pytest
 from redcomp.compile import GpuLowering
 from redcomp.numpy import Genred
 from redcomp.ops import OPERATIONS
-from redcomp.ops.table import Operation
+from redcomp.ops.table import Operation, register
 from redcomp.ptx.targets import CAPABILITIES
 from redcomp.ptx.work import pipe_of
 
@@ -46,7 +46,7 @@ def test_every_primitive_says_what_computes_it() -> None:
     assert all(row.unit for row in primitives)
     assert not any(row.unit for row in OPERATIONS.values() if row.definition or row.element)
     with pytest.raises(ValueError, match=r"twice is a primitive: its row .* which unit"):
-        Operation("twice", 1, "2 * a", lambda a: np.asarray(2 * a))
+        register(Operation("twice", 1, "2 * a", lambda a: np.asarray(2 * a)))
 
 
 @pytest.mark.parametrize(

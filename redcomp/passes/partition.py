@@ -19,7 +19,7 @@ from redcomp.passes.hoist import without_unused
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Piece:
     """Where the result of a part belongs: components of a result of the whole nest."""
 
     result: int
@@ -32,7 +32,7 @@ class Part:
     """A nest that computes parts of the results; one place for each of its own results."""
 
     nest: Nest
-    places: tuple[Place, ...]
+    pieces: tuple[Piece, ...]
 
     @property
     def carried(self) -> int:
@@ -66,8 +66,8 @@ def partition(nest: Nest, most: int) -> tuple[Part, ...]:
     units = _units(nest)
     groups = _grouped(nest, units, most)
     if len(groups) == 1:
-        places = (Place(n, 0, result.dim) for n, result in enumerate(nest.results))
-        return (Part(nest, tuple(places)),)
+        pieces = (Piece(n, 0, result.dim) for n, result in enumerate(nest.results))
+        return (Part(nest, tuple(pieces)),)
     count = len(groups)
     for fewer in range(most - 1, 0, -1):
         smaller = _grouped(nest, units, fewer)
@@ -184,11 +184,11 @@ def _part(nest: Nest, group: _Unit) -> Part:
     """The nest of some elements."""
     runs = list(_runs(group.elements))
     results = tuple(from_elements(tuple(element.value for element in run)) for run in runs)
-    places = (
-        Place(run[0].result, run[0].position, nest.results[run[0].result].dim) for run in runs
+    pieces = (
+        Piece(run[0].result, run[0].position, nest.results[run[0].result].dim) for run in runs
     )
     part = replace(_with_states(nest, sorted(group.states)), results=results)
-    return Part(without_unused(part), tuple(places))
+    return Part(without_unused(part), tuple(pieces))
 
 
 def _with_states(nest: Nest, kept: list[int]) -> Nest:

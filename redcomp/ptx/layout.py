@@ -14,7 +14,7 @@ VECTOR_BYTES = 16
 _TOTAL_REGISTERS = 16
 
 
-class Layout:
+class BlockLayout:
     """What a block keeps where: its tile in shared memory, states and totals of its rows.
 
     A column of the tile is a record that steps read; what is only needed to prepare it is staged in

@@ -23,7 +23,7 @@ from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.records import scans_of
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.llvm_backend.tile_reduction import TileReduction, read_rows
-from redcomp.ptx.parts import KernelParts, ThreadMemory
+from redcomp.ptx.kernel_code import KernelCode, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
 from redcomp.ptx.tile import FilledTile, StepColumns, Tile
@@ -75,7 +75,7 @@ def ptx_module(
     return PtxModule(text, tuple(launches))
 
 
-def _launch(kernel: KernelParts) -> Launch:
+def _launch(kernel: KernelCode) -> Launch:
     """What the runtime has to know of a part's kernels."""
     layout, schedule = kernel.layout, kernel.schedule
     return Launch(
@@ -88,7 +88,7 @@ def _launch(kernel: KernelParts) -> Launch:
     )
 
 
-def _check_limits(kernel: KernelParts) -> None:
+def _check_limits(kernel: KernelCode) -> None:
     """Refuse what no GPU takes."""
     parameters = 8 * (len(GPU_JOB) + kernel.array_count)
     if parameters > MOST_PARAMETER_BYTES:
@@ -125,7 +125,7 @@ class _Task:
     partial: str
 
 
-class _Kernel(KernelParts):
+class _Kernel(KernelCode):
     """What both kernels do: read tasks, and finish results."""
 
     def task(self, number: str) -> _Task:
@@ -172,12 +172,12 @@ class _Kernel(KernelParts):
         )
 
     def _store_results(self, load: Loader, row: str) -> None:
-        code, results, places = self.code, self.nest.results, self.places
-        starts = [code.integer("mul", row, place.dim) for place in places]
+        code, results, pieces = self.code, self.nest.results, self.pieces
+        starts = [code.integer("mul", row, piece.dim) for piece in pieces]
 
         def store(n: int, position: int | str, operand: str) -> None:
-            type_, array = LLVM_TYPES[results[n].dtype], self.arrays[places[n].result]
-            place = code.at(array, type_, starts[n], places[n].first, position, space=GLOBAL)
+            type_, array = LLVM_TYPES[results[n].dtype], self.arrays[pieces[n].result]
+            place = code.at(array, type_, starts[n], pieces[n].first, position, space=GLOBAL)
             code.store(type_, operand, place, SIZES[results[n].dtype], GLOBAL)
 
         scans = self.states_memory(self.workspace()) if scans_of(results) else None

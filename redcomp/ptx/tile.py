@@ -16,8 +16,8 @@ from math import gcd
 from redcomp.ir import J_BIT, SIZES, Value
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.spelling import LLVM_TYPES
+from redcomp.ptx.kernel_code import KernelCode
 from redcomp.ptx.layout import VECTOR_BYTES
-from redcomp.ptx.parts import KernelParts
 from redcomp.ptx.slices import Slice
 from redcomp.ptx.spelling import GLOBAL, SHARED
 
@@ -29,9 +29,9 @@ _WARP = 32
 class Tile:
     """Shared memory of a block, and how columns come into it."""
 
-    def __init__(self, parts: KernelParts, number: int) -> None:
+    def __init__(self, kernel: KernelCode, number: int) -> None:
         self.tile, self.staging = f"@tile{number}", f"@staged{number}"
-        self.parts, self.code, self.layout = parts, parts.code, parts.layout
+        self.kernel, self.code, self.layout = kernel, kernel.code, kernel.layout
 
     def globals(self) -> str:
         """The declarations of shared memory."""
@@ -59,8 +59,8 @@ class Tile:
                         self._copy_element(source, target, k, part.variable)
         code, long = self.code, [part for part in self._copied() if part.count > _OWN_COPY]
         if long:
-            warp, lane = (code.integer(op, self.parts.thread, _WARP) for op in ("udiv", "urem"))
-            with code.loop(warp, count, self.parts.schedule.threads // _WARP) as column_loop:
+            warp, lane = (code.integer(op, self.kernel.thread, _WARP) for op in ("udiv", "urem"))
+            with code.loop(warp, count, self.kernel.schedule.threads // _WARP) as column_loop:
                 for part in long:
                     source, target = self._ends(part, first, column_loop.counter, base)
                     with code.loop(lane, part.count, _WARP) as loop:
@@ -68,19 +68,19 @@ class Tile:
 
     def prepare(self, first: str, count: str, buffer: str) -> None:
         """Wait for copies, and compute what depends on columns only."""
-        if self.parts.target.copies_asynchronously:
-            self.parts.spelling.await_copies(self.code)
-        if not (self.layout.numbers or self.parts.nest.columns):
+        if self.kernel.target.copies_asynchronously:
+            self.kernel.spelling.await_copies(self.code)
+        if not (self.layout.numbers or self.kernel.nest.columns):
             return
         prepared = self.layout.prepared
         if any(p.count > _OWN_COPY and p.variable in prepared for p in self._copied()):
-            self.parts.spelling.barrier(self.code)
+            self.kernel.spelling.barrier(self.code)
         base = self.buffer(buffer)
         with self._own_columns(count) as column:
             record, number = self.record(base, column), self.code.integer("add", first, column)
             for variable in self.layout.numbers:
                 value = column if variable["kind"] == "column" else number
-                self._store(record, variable, self.parts.number(value, variable))
+                self._store(record, variable, self.kernel.number(value, variable))
             self._compute(record, column, number)
 
     def _copied(self) -> list[Slice]:
@@ -88,41 +88,41 @@ class Tile:
 
     def _compute(self, record: str, column: str, number: str) -> None:
         """Compute the hoisted values of a column from its raw ones."""
-        parts, layout = self.parts, self.layout
+        kernel, layout = self.kernel, self.layout
         staged = self._staged(column) if layout.staged.width else ""
         # What is read of the sample takes no registers until it is read for the next tile.
         samples = {
-            place: parts.spelling.forgotten(parts.code, n) for place, n in parts.samples.items()
+            place: kernel.spelling.forgotten(kernel.code, n) for place, n in kernel.samples.items()
         }
 
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
             for pointer, kept in ((record, layout.columns), (staged, layout.staged)):
                 if variable in kept.offsets:
                     return self.load(pointer, variable, position, kept.offsets[variable])
-            return parts.component(variable, parts.vector(variable, number), position)
+            return kernel.component(variable, kernel.vector(variable, number), position)
 
         def sample(variable: Value, position: int | str, row: int, col: int) -> str:
-            vector = parts.vector(variable, samples[variable["position"]])
-            return parts.component(variable, vector, position)
+            vector = kernel.vector(variable, samples[variable["position"]])
+            return kernel.component(variable, vector, position)
 
-        loader = by_kind(j=load, parameter=parts.parameter, j_sample=sample)
-        emitter = parts.emitter(loader, J_BIT)
+        loader = by_kind(j=load, parameter=kernel.parameter, j_sample=sample)
+        emitter = kernel.emitter(loader, J_BIT)
         if not samples:
-            emitter.emit(h.definition for h in parts.nest.columns)
-        for h in parts.nest.columns:  # where there are samples, few of their components at a time
+            emitter.emit(h.definition for h in kernel.nest.columns)
+        for h in kernel.nest.columns:  # where there are samples, few of their components at a time
             emitter.emit([h.definition])
             self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
 
     @contextmanager
     def _own_columns(self, count: str) -> Iterator[str]:
         """The loop over the columns of a tile that a thread copies and prepares."""
-        with self.code.loop(self.parts.thread, count, self.parts.schedule.threads) as loop:
+        with self.code.loop(self.kernel.thread, count, self.kernel.schedule.threads) as loop:
             yield loop.counter
 
     def _ends(self, part: Slice, first: str, column: str, base: str) -> tuple[str, str]:
         """Where a column's components come from, and where they go."""
         code, variable = self.code, part.variable
-        vector = self.parts.vector(variable, code.integer("add", first, column))
+        vector = self.kernel.vector(variable, code.integer("add", first, column))
         source = code.at(vector, LLVM_TYPES[variable.dtype], part.first, space=GLOBAL)
         if variable in self.layout.staged.offsets:
             record, offset = self._staged(column), self.layout.staged.offsets[variable]
@@ -135,8 +135,8 @@ class Tile:
         code, type_, size = self.code, LLVM_TYPES[variable.dtype], SIZES[variable.dtype]
         source = code.at(source, type_, k, space=GLOBAL)
         target = code.at(target, type_, k, space=SHARED)
-        if self.parts.target.copies_asynchronously:
-            self.parts.spelling.copy(code, source, target, size)
+        if self.kernel.target.copies_asynchronously:
+            self.kernel.spelling.copy(code, source, target, size)
         else:
             code.store(type_, code.load(type_, source, size, GLOBAL), target, size, SHARED)
 
@@ -160,13 +160,13 @@ class Tile:
         if not self.layout.width:
             return ""
         offset = self.code.integer("mul", column, self.layout.width)
-        return self.code.at(base, self.parts.scalar, offset, space=SHARED)
+        return self.code.at(base, self.kernel.scalar, offset, space=SHARED)
 
     def _staged(self, column: str) -> str:
         if not self.layout.staged.width:
             return ""
         offset = self.code.integer("mul", column, self.layout.staged.width)
-        return self.code.at(self.staging, self.parts.scalar, offset, space=SHARED)
+        return self.code.at(self.staging, self.kernel.scalar, offset, space=SHARED)
 
     def load(self, record: str, variable: Value, position: int | str, offset: int) -> str:
         """A component of a record."""
@@ -199,11 +199,15 @@ class StepColumns:
 
     def __init__(self, tile: FilledTile, column: str, cols: int) -> None:
         self.tile, self.memory = tile, tile.memory
-        self.parts, self.code, self.layout = tile.memory.parts, tile.memory.code, tile.memory.layout
+        self.kernel, self.code, self.layout = (
+            tile.memory.kernel,
+            tile.memory.code,
+            tile.memory.layout,
+        )
         self.column = self.code.value(f"sext i32 {column} to i64")
         number = self.number(0)
         # Pointers to long vectors of the first column.
-        self.vectors = {v: self.parts.vector(v, number) for v in self.layout.long_columns}
+        self.vectors = {v: self.kernel.vector(v, number) for v in self.layout.long_columns}
         self.known = self._loaded(cols) if self.layout.width else {}
 
     def _loaded(self, cols: int) -> dict[int, str]:
@@ -216,7 +220,7 @@ class StepColumns:
 
     def _load_all(self, record: str, used: list[int], most: int) -> dict[int, str]:
         """Load components by vectors of at most `most`; those of one width share a type."""
-        code, scalar = self.code, self.parts.scalar
+        code, scalar = self.code, self.kernel.scalar
         remaining = set(used)
         known: dict[int, str] = {}
         for start in used:
@@ -240,7 +244,7 @@ class StepColumns:
         offset = layout.columns.offsets.get(variable)
         if offset is None:
             vector = self.vectors[variable]
-            return self.parts.component(variable, vector, position, col * variable.dim)
+            return self.kernel.component(variable, vector, position, col * variable.dim)
         if isinstance(position, int):
             return self._as(variable, self.known[col * layout.width + offset + position])
         record = self.memory.record(self.tile.base, self.column)
@@ -254,6 +258,6 @@ class StepColumns:
     def _as(self, variable: Value, operand: str) -> str:
         """A component of a record, all of which are loaded as floats, in the variable's type."""
         type_ = LLVM_TYPES[variable.dtype]
-        if type_ == self.parts.scalar:
+        if type_ == self.kernel.scalar:
             return operand
-        return self.code.value(f"bitcast {self.parts.scalar} {operand} to {type_}")
+        return self.code.value(f"bitcast {self.kernel.scalar} {operand} to {type_}")

@@ -68,7 +68,7 @@ def put_together(nest: Nest, parts: Sequence[Part]) -> list[Array]:
     """The results of a nest from those of its parts, every component from exactly one."""
     results = [np.full((M, 1, result.dim), np.nan) for result in nest.results]
     for part in parts:
-        for place, made in zip(part.places, run_nest(part.nest, given(), N, 4), strict=True):
+        for place, made in zip(part.pieces, run_nest(part.nest, given(), N, 4), strict=True):
             assert place.dim == results[place.result].shape[-1]
             target = results[place.result][..., place.first : place.first + made.shape[-1]]
             assert np.isnan(target).all()
@@ -93,7 +93,7 @@ def test_a_list_is_not_divided() -> None:
     parts = partition(nest, 7)
     # Places need the values: both results of an output are in its part.
     assert [part.carried for part in parts] == [6, 6]
-    assert [[place.result for place in part.places] for part in parts] == [[0, 1], [2, 3]]
+    assert [[place.result for place in part.pieces] for part in parts] == [[0, 1], [2, 3]]
     for part in parts:
         assert len(part.nest.guards) == 1
         assert all(state.adjust is not state.variable for state in part.nest.states)
@@ -103,7 +103,7 @@ def test_places_are_computed_with_their_values() -> None:
     nest = nest_of((Output(X * Y, "min_argmin"),))
     parts = partition(nest, 2)
     assert [part.carried for part in parts] == [2, 2, 2]
-    assert [[(p.result, p.first) for p in part.places] for part in parts] == [
+    assert [[(p.result, p.first) for p in part.pieces] for part in parts] == [
         [(0, k), (1, k)] for k in range(3)
     ]
 

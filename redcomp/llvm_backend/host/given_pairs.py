@@ -9,7 +9,7 @@ from __future__ import annotations
 from redcomp.ir import Value
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Loader
-from redcomp.llvm_backend.host.parts import HostParts
+from redcomp.llvm_backend.host.kernel_code import HostCode
 
 # What it needs beside the columns' own: the records, the task's rows, and the arrays' second axis.
 PARAMETERS = "ptr noalias %given, i64 %row, i64 %last, i64 %second_axis"
@@ -18,14 +18,14 @@ PARAMETERS = "ptr noalias %given, i64 %row, i64 %last, i64 %second_axis"
 class GivenPairs:
     """The part of the pair loop that reads what is given for each pair."""
 
-    def __init__(self, parts: HostParts, code: Code) -> None:
-        self.parts, self.code, self.record = parts, code, parts.layout.pairs
-        self.rows, self.lanes = parts.schedule.rows, parts.lanes
+    def __init__(self, kernel: HostCode, code: Code) -> None:
+        self.kernel, self.code, self.record = kernel, code, kernel.layout.pairs
+        self.rows, self.lanes = kernel.schedule.rows, kernel.lanes
 
     def at(self, column: str) -> Loader:
         """Loads components for a vector of rows of the step and its columns, from this one on."""
         pointer = self._records(column) if self.record.variables else ""
-        records = self.parts.lanes_at(self.record, pointer)
+        records = self.kernel.lanes_at(self.record, pointer)
         return lambda variable, position, row, col: records.load(
             self.code, variable, position, col * self.rows + row
         )
@@ -37,15 +37,15 @@ class GivenPairs:
             stops: list[int | str] = [self.rows * self.lanes, "%count"]
             outer_stop, inner_stop = stops if by_rows else stops[::-1]
             code, steps = self.code, self._steps(variable)
-            source = self.parts.argument(code, variable)
+            source = self.kernel.argument(code, variable)
             with code.loop(0, outer_stop, 1) as outer, code.loop(0, inner_stop, 1) as inner:
                 counters = outer.counter, inner.counter
                 lane, column = counters if by_rows else counters[::-1]
                 row = code.integer("mul", self._row(block, lane), steps[0])
                 at = code.integer("mul", code.integer("add", "%first", column), steps[1])
-                start = code.at(source, self.parts.scalar, row, at)
+                start = code.at(source, self.kernel.scalar, row, at)
                 target = self._place(variable, lane, column)
-                self.parts.copy(code, start, 1, target, self.lanes, variable.dim)
+                self.kernel.copy(code, start, 1, target, self.lanes, variable.dim)
 
     def _row(self, block: str, lane: str) -> str:
         """The number of a lane's row; beyond the last row, the last row again."""
@@ -58,14 +58,14 @@ class GivenPairs:
         """Where a variable's first component is for a lane of the step's rows and a column."""
         code, vector = self.code, self.code.integer("udiv", lane, self.lanes)
         offset = code.integer("mul", vector, self.record.width * self.lanes)
-        record = code.at(self._records(column), self.parts.scalar, offset)
-        place = self.parts.lanes_at(self.record, record).place(code, variable, 0)
-        return code.at(place, self.parts.scalar, code.integer("urem", lane, self.lanes))
+        record = code.at(self._records(column), self.kernel.scalar, offset)
+        place = self.kernel.lanes_at(self.record, record).place(code, variable, 0)
+        return code.at(place, self.kernel.scalar, code.integer("urem", lane, self.lanes))
 
     def _records(self, column: str) -> str:
         """The pointer to the records of a column."""
         size = self.rows * self.record.width * self.lanes
-        return self.code.at("%given", self.parts.scalar, self.code.integer("mul", column, size))
+        return self.code.at("%given", self.kernel.scalar, self.code.integer("mul", column, size))
 
     def _steps(self, variable: Value) -> tuple[int | str, int | str]:
         """Components from row to row and from column to column of an array."""

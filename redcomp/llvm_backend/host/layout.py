@@ -8,7 +8,7 @@ from redcomp.llvm_backend.host.schedule import Schedule, loops_of, pending_entri
 from redcomp.llvm_backend.records import PAIR_KINDS, ROW_KINDS, Record, in_memory, variables_of
 
 
-class Layout:
+class WorkerLayout:
     """The records of a nest and the parts of the scratch memory of one worker."""
 
     def __init__(self, nest: Nest, schedule: Schedule) -> None:

@@ -9,8 +9,8 @@ from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.host.given_pairs import PARAMETERS, GivenPairs
+from redcomp.llvm_backend.host.kernel_code import HostCode, Lanes
 from redcomp.llvm_backend.host.machine_code import loop_name
-from redcomp.llvm_backend.host.parts import HostParts, Lanes
 from redcomp.llvm_backend.host.pending import Pending, WaitingStep
 from redcomp.llvm_backend.host.schedule import pending_entries
 from redcomp.llvm_backend.pair_step import PairStep
@@ -24,21 +24,21 @@ class PairLoop:
     There are several, which share all records, where there are too many states for one.
     """
 
-    def __init__(self, parts: HostParts, number: int = 0) -> None:
-        self.nest, self.name = parts.layout.loops[number], loop_name(number)
-        self.parts, self.layout, self.schedule = parts, parts.layout, parts.schedule
+    def __init__(self, kernel: HostCode, number: int = 0) -> None:
+        self.nest, self.name = kernel.layout.loops[number], loop_name(number)
+        self.kernel, self.layout, self.schedule = kernel, kernel.layout, kernel.schedule
         self.code = code = Code()
-        self.given = GivenPairs(parts, code)
-        self.states = parts.lanes_at(self.layout.states, "%states")
+        self.given = GivenPairs(kernel, code)
+        self.states = kernel.lanes_at(self.layout.states, "%states")
         roots = [*self.nest.pair_variables, *(h.definition for h in self.nest.uniform)]
         self.of_call: Mapping[str, Loader] = {
-            "parameter": parts.parameters(code, roots),
-            "j_sample": parts.samples(code, roots),
+            "parameter": kernel.parameters(code, roots),
+            "j_sample": kernel.samples(code, roots),
         }
         load = by_kind(**self.of_call)
-        self.emitter = parts.emitter(code, load, I_BIT, self.schedule.rows, self.states)
+        self.emitter = kernel.emitter(code, load, I_BIT, self.schedule.rows, self.states)
         waits = self.schedule.pending and pending_entries(self.nest)
-        self.pending = Pending(parts, self.nest, str(number or "")) if waits else None
+        self.pending = Pending(kernel, self.nest, str(number or "")) if waits else None
 
     def function(self) -> str:
         code, schedule = self.code, self.schedule
@@ -51,7 +51,7 @@ class PairLoop:
             self.pending.clear(code)
         with code.loop(0, "%blocks", schedule.rows) as block:
             self._reduce(block.counter, whole)
-        pairs = self.parts.function(
+        pairs = self.kernel.function(
             self.name,
             "ptr noalias %pointers, i64 %last_column, ptr noalias %rows, ptr noalias %columns, "
             f"ptr noalias %totals, ptr noalias %states, {PARAMETERS}, i64 %blocks, i64 %first, "
@@ -94,15 +94,15 @@ class PairLoop:
 
     def _rows(self, block: str) -> Lanes:
         """The records of the rows of a block."""
-        code, parts = self.code, self.parts
-        elements = self.layout.rows.width * parts.lanes
-        rows = code.at("%rows", parts.scalar, code.integer("mul", block, elements))
-        return parts.lanes_at(self.layout.rows, rows)
+        code, kernel = self.code, self.kernel
+        elements = self.layout.rows.width * kernel.lanes
+        rows = code.at("%rows", kernel.scalar, code.integer("mul", block, elements))
+        return kernel.lanes_at(self.layout.rows, rows)
 
     def _totals(self, block: str) -> Lanes:
         """The totals of a block."""
         offset = self.code.integer("mul", block, self.layout.total_bytes)
-        return self.parts.total_lanes(self.layout.totals, self.code.at("%totals", "i8", offset))
+        return self.kernel.total_lanes(self.layout.totals, self.code.at("%totals", "i8", offset))
 
     def _columns(self, column: str) -> Loader:
         """Loads components of a step's columns, from this one of the tile on.
@@ -111,9 +111,9 @@ class PairLoop:
         their reads into one.  It keeps reads through different address spaces apart, and on x86
         those below 256 all mean the same memory.
         """
-        code, parts, record = self.code, self.parts, self.layout.columns
-        first = code.at("%columns", parts.scalar, code.integer("mul", column, record.width))
-        spaces = self.schedule.rows if parts.target.embeds_broadcasts else 1
+        code, kernel, record = self.code, self.kernel, self.layout.columns
+        first = code.at("%columns", kernel.scalar, code.integer("mul", column, record.width))
+        spaces = self.schedule.rows if kernel.target.embeds_broadcasts else 1
         views = [first, *(code.in_space(first, space) for space in range(1, spaces))]
 
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
@@ -122,7 +122,7 @@ class PairLoop:
             pointer = code.at(
                 views[space], scalar, position, offset + col * record.width, space=space
             )
-            return code.load(scalar, pointer, parts.size, space)
+            return code.load(scalar, pointer, kernel.size, space)
 
         return load
 

@@ -27,7 +27,7 @@ from redcomp.ir import (
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_counter, by_kind
 from redcomp.llvm_backend.emit import Emitter
-from redcomp.llvm_backend.host.parts import HostParts
+from redcomp.llvm_backend.host.kernel_code import HostCode
 from redcomp.llvm_backend.host.schedule import pending_entries
 from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.pair_step import PairStep, adjust_vectors
@@ -54,11 +54,11 @@ class Pending:
     A lane adjusts its states for as many slots as its count says.
     """
 
-    def __init__(self, parts: HostParts, nest: Nest, number: str) -> None:
-        self.parts, self.nest, self.number = parts, nest, number
-        self.slots, self.lanes = parts.schedule.pending, parts.lanes
+    def __init__(self, kernel: HostCode, nest: Nest, number: str) -> None:
+        self.kernel, self.nest, self.number = kernel, nest, number
+        self.slots, self.lanes = kernel.schedule.pending, kernel.lanes
         self.entries = pending_entries(nest)
-        self.vector_bytes = self.lanes * parts.size
+        self.vector_bytes = self.lanes * kernel.size
 
     # -- in the pair loop --------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class Pending:
         spread = self._spread(code, memory)
         for n, (entry, operand) in enumerate(zip(self.entries, kept, strict=True)):
             place = code.at(spread, "i8", n * self.vector_bytes)
-            code.store(self._vector(entry), operand, place, self.parts.size)
+            code.store(self._vector(entry), operand, place, self.kernel.size)
         packed = code.value(f"bitcast <{self.lanes} x i1> {mask} to i{self.lanes}")
         bits = code.value(f"zext i{self.lanes} {packed} to i64")
         many = code.call("i64", "llvm.ctpop.i64", ["i64"], [bits])
@@ -108,8 +108,8 @@ class Pending:
             slot = code.at(memory, "i8", code.integer("mul", count, self._slot_bytes))
             for n, entry in enumerate(self.entries):
                 type_, offset = LLVM_TYPES[entry.dtype], n * self.lanes
-                value = code.load(type_, code.at(spread, type_, lane, offset), self.parts.size)
-                code.store(type_, value, code.at(slot, type_, lane, offset), self.parts.size)
+                value = code.load(type_, code.at(spread, type_, lane, offset), self.kernel.size)
+                code.store(type_, value, code.at(slot, type_, lane, offset), self.kernel.size)
             others = code.integer("sub", left, 1)
             is_more = code.value(f"icmp sgt i64 {following}, {fullest}")
             most = code.value(f"select i1 {is_more}, i64 {following}, i64 {fullest}")
@@ -120,12 +120,12 @@ class Pending:
 
     def function(self) -> str:
         """flush(states, pending)."""
-        code, parts = Code(), self.parts
-        memory = parts.lanes_at(parts.layout.states, "%states")
+        code, kernel = Code(), self.kernel
+        memory = kernel.lanes_at(kernel.layout.states, "%states")
         states, entries, used = self._with_entries_of_lanes()
         load = by_kind(state=lambda v, k, row, col: memory.load(code, v, k, row))
         free = free_indices([state.adjust for state in states])
-        emitter = Emitter(code, parts.target, self.lanes, free, load, lane_bit=I_BIT)
+        emitter = Emitter(code, kernel.target, self.lanes, free, load, lane_bit=I_BIT)
         vector = f"<{self.lanes} x i64>"
         counts = code.load(vector, self._counts(code, "%pending"), 8)
         most = code.call("i64", f"llvm.vector.reduce.smax.v{self.lanes}i64", [vector], [counts])
@@ -136,7 +136,7 @@ class Pending:
             )
             for n, entry in enumerate(entries):
                 place = self._slot(code, "%pending", slot.counter, n)
-                kept = code.load(self._vector(entry), place, parts.size)
+                kept = code.load(self._vector(entry), place, kernel.size)
                 emitter.bind(entry, [kept])
             emitter.bind(used, [is_used])
             for counter, together in by_counter(states, lambda s: s.adjust).items():
@@ -144,7 +144,7 @@ class Pending:
             emitter.leave()
         self._forget(code, "%pending")
         parameters = "ptr noalias %states, ptr noalias %pending"
-        return parts.function(f"{FLUSH}{self.number}", parameters, code)
+        return kernel.function(f"{FLUSH}{self.number}", parameters, code)
 
     def _with_entries_of_lanes(self) -> tuple[list[Carried], list[Value], Value]:
         """The states, their adjustments as functions of entries that all differ from lane to lane.
@@ -178,7 +178,7 @@ class Pending:
 
     def _memory(self, code: Code) -> str:
         """It lies after the states; then come the counts, and one slot for spreading vectors."""
-        return code.at("%states", "i8", self.parts.layout.states_bytes)
+        return code.at("%states", "i8", self.kernel.layout.states_bytes)
 
     def _counts(self, code: Code, memory: str) -> str:
         return code.at(memory, "i8", self.slots * self._slot_bytes)

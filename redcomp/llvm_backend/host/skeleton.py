@@ -18,9 +18,9 @@ from redcomp.ir import I_BIT, J_BIT, SIZES, Hoisted, Nest, Value, constant
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Emitter
+from redcomp.llvm_backend.host.kernel_code import HostCode, Lanes
 from redcomp.llvm_backend.host.machine_code import loop_name
 from redcomp.llvm_backend.host.pair_loop import PairLoop
-from redcomp.llvm_backend.host.parts import HostParts, Lanes
 from redcomp.llvm_backend.host.schedule import Schedule
 from redcomp.llvm_backend.records import variables_of
 from redcomp.llvm_backend.spelling import LLVM_TYPES
@@ -58,7 +58,7 @@ class _Task:
     partial: str
 
 
-class _Skeleton(HostParts):
+class _Skeleton(HostCode):
     """The functions of the module, in the order in which a task runs them."""
 
     def module(self) -> str:

@@ -1,4 +1,4 @@
-"""What the parts of the host's skeleton share: reading the job, packed lanes, copies, stores."""
+"""What the code of a host's kernel is made with: reading the job, packed lanes, copies, stores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redcomp.abi import ALIGNMENT, HOST_JOB
 from redcomp.ir import SIZES, Nest, Value, free_indices
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
-from redcomp.llvm_backend.host.layout import Layout
+from redcomp.llvm_backend.host.layout import WorkerLayout
 from redcomp.llvm_backend.host.schedule import Schedule
 from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.records import Record, variables_of
@@ -57,12 +57,12 @@ class Lanes:
         code.store(self.vector(variable), operand, place, self.align)
 
 
-class HostParts:
+class HostCode:
     """A nest and its layout, and the pieces that functions of the module are written with."""
 
     def __init__(self, nest: Nest, target: Target, schedule: Schedule) -> None:
         self.nest, self.target, self.schedule = nest, target, schedule
-        self.layout = Layout(nest, schedule)
+        self.layout = WorkerLayout(nest, schedule)
         self.free = free_indices(nest.values)
         self.lanes, self.dtype = schedule.lanes, nest.dtype
         self.size, self.scalar = SIZES[self.dtype], LLVM_TYPES[self.dtype]

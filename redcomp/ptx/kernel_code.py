@@ -1,4 +1,4 @@
-"""What the parts of a kernel share: its parameters, a thread's own memory, global memory."""
+"""The code of a kernel under construction: its parameters, a thread's own memory, global memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.records import Record
 from redcomp.llvm_backend.samples import is_last_nearer
 from redcomp.llvm_backend.spelling import LLVM_TYPES
-from redcomp.ptx.layout import Layout
+from redcomp.ptx.layout import BlockLayout
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, INVARIANT, NO_UNROLLING, Spelling
 from redcomp.target import Target
@@ -58,17 +58,17 @@ class ThreadMemory:
         code.store(type_, operand, place, SIZES[variable.dtype], self.space)
 
 
-class KernelParts:
+class KernelCode:
     """One kernel under construction: the thread's numbers, and what it reads and writes."""
 
     def __init__(
         self, planned: PlannedPart, outputs: int, target: Target, spelling: Spelling
     ) -> None:
         nest, schedule = planned.part.nest, planned.schedule
-        self.nest, self.places, self.schedule = nest, planned.part.places, schedule
+        self.nest, self.pieces, self.schedule = nest, planned.part.pieces, schedule
         self.target, self.outputs = target, outputs
         self.spelling = spelling
-        self.layout = Layout(nest, schedule)
+        self.layout = BlockLayout(nest, schedule)
         self.free = free_indices(nest.values)
         self.scalar, self.size = LLVM_TYPES[nest.dtype], SIZES[nest.dtype]
         self.code = Code(NO_UNROLLING)
