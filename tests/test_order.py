@@ -18,7 +18,7 @@ def lowered(count: int, order: int, dtype: str = "f32") -> HostLowering:
     reduction = Genred(formula, ["x = Vi(3)", "y = Vj(3)"], axis=1).reduction
     for _ in range(order):
         reduction = derivatives.gradient(reduction, (0,), (True,))
-    made = lower(reduction.kernel(dtype), dtype, "avx512", Options())
+    made = lower(reduction.kernel(dtype), "avx512", Options())
     assert isinstance(made, HostLowering)
     return made
 

@@ -35,7 +35,7 @@ with_options = pytest.mark.parametrize("is_fast", [True, False])
 def share(reduction: PairReduction, dtype: str, target: str, is_fast: bool = True) -> float:
     """Of what the arithmetic allows, what the machine code can reach; 0 where nothing is said."""
     options = Options(use_fast_math=is_fast)
-    lowering = lower(reduction.kernel(dtype), dtype, target, options)
+    lowering = lower(reduction.kernel(dtype), target, options)
     assert isinstance(lowering, GpuLowering)
     best = lowering.ideal
     return 1 / clocks(lowering.costs) / best.pairs if best else 0.0
