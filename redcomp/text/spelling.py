@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
-from redcomp.ir import BINDERS, FLOATS, WIDTHS, Attribute, Type, Value
+from redcomp.ir import FLOATS, STRUCTURAL, WIDTHS, Attribute, Type, Value
 from redcomp.ops.primitives import FLOAT_PREDICATES, INTEGER_PREDICATES
 from redcomp.ops.table import OPERATIONS
 
@@ -25,16 +25,7 @@ NEST_COMPUTED = ("starts", "guards", "adjusts", "steps", "merges", "joins", "res
 NEST_HOISTED = ("uniform", "rows", "columns")
 
 # Operations that are part of the IR itself and have no row in the table.
-STRUCTURAL = (
-    "variable",
-    "constant",
-    "index",
-    "earlier",
-    "broadcast",
-    "component",
-    "from_elements",
-    *BINDERS,
-)
+_WITHOUT_ROW = (*STRUCTURAL, "broadcast")
 
 # How the struct module packs a float and its bits, and the digits that determine it.
 _FLOAT_FORMATS = {"f32": ("<f", "<I", 9), "f64": ("<d", "<Q", 17)}
@@ -114,7 +105,7 @@ _SPECIAL: Mapping[str, Callable[[Value], Spelling | None]] = {
 def operations_by_name() -> dict[str, str]:
     """The operation of each printed name, MLIR's and our own."""
     rows = [row.name for row in OPERATIONS.values() if row.definition is None]
-    own = {DIALECT + op: op for op in (*rows, *STRUCTURAL)}
+    own = {DIALECT + op: op for op in (*rows, *_WITHOUT_ROW)}
     borrowed = {name: row.name for row in OPERATIONS.values() for name in row.mlir if name}
     casts = {name: row.name for row in OPERATIONS.values() for name, _ in row.casts.values()}
     return {**own, **borrowed, **casts, "arith.constant": "constant"}

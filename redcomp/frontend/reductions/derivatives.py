@@ -29,8 +29,8 @@ def gradient(
 ) -> PairReduction:
     """The reduction that gives the cotangents of the arguments at `positions` in one sweep.
 
-    It takes the reduction's arguments, then the cotangents of the values (see `values_of`) that are
-    `given`, then the results that are saved (see `saved_by`).  i-variables are reduced over j, the
+    It takes the reduction's arguments, then the cotangents of the values that are `given`, then the
+    results that are saved (see `redcomp.passes.derivatives`).  i-variables are reduced over j, the
     others over i; so a call asks for arguments of one of the two groups.  A parameter's result has
     a row for each row of the group, still to be summed.
     """
@@ -68,17 +68,6 @@ def pointwise(
     and then the pairs' numbers of rows and columns that the formula has, as `numbers` says.
     """
     return reduction.derive(PointwiseSource(reduction, output, spreads_parameters), "i")
-
-
-def values_of(reduction: PairReduction) -> tuple[int, ...]:
-    """The positions of the results that are values, which have cotangents."""
-    return tuple(n for n, result in enumerate(reduction.results) if result.kind == "value")
-
-
-def saved_by(reduction: PairReduction) -> tuple[int, ...]:
-    """The positions of the results that derivatives are computed from."""
-    rows = reduction.rows_of_outputs
-    return tuple(n for n, result in enumerate(reduction.results) if rows[result.output].saves)
 
 
 def positions_in_kept(reduction: PairReduction) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from redcomp.concurrency import cached_property
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
+from redcomp.passes.derivatives import saved_by, values_of
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -109,10 +110,11 @@ class Differentiation:
 def differentiation(reduction: PairReduction) -> Differentiation:
     """What derivatives of a reduction are made of."""
     results, rows = reduction.results, reduction.rows_of_outputs
+    kernel = reduction.untransposed("f64")
     return Differentiation(
         reduction,
-        derivatives.values_of(reduction),
-        derivatives.saved_by(reduction),
+        values_of(kernel),
+        saved_by(kernel),
         tuple(r.kind == "value" and not rows[r.output].places for r in results),
         tuple(
             _extremum(reduction, output)
