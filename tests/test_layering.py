@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("explain",),
     ("frontend.reductions",),
     ("frontend.solvers",),
+    ("frontend.lazy",),
     ("numpy", "torch"),
     ("genred",),
     ("",),
