@@ -199,6 +199,31 @@ def lower_expressions(
     return values, lowering.scope.variables()
 
 
+def rebound(expression: Expression, slots: tuple[Slot, ...]) -> Expression:
+    """The same operations on other variables; raises ArgumentError where they do not fit."""
+    known: dict[Placed, Expression] = {}
+    stack = [expression.in_place]
+    while stack:
+        placed = stack[-1]
+        below = [_within(operand, placed) for operand in placed.expression.operands]
+        missing = [operand for operand in below if operand not in known]
+        if missing:
+            stack.extend(missing)
+            continue
+        stack.pop()
+        own = placed.expression
+        if own.callee == VARIABLE:
+            known[placed] = variable(slots[placed.placement[0]])
+        elif below:
+            operands = zip(own.operands, below, strict=True)
+            known[placed] = operation(
+                own.callee, *[Placed(known[b], o.placement) for o, b in operands]
+            )
+        else:
+            known[placed] = own
+    return known[expression.in_place]
+
+
 # -- text
 
 

@@ -5,14 +5,16 @@ An argument is known by the object that was given: what is given twice is one ar
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import Placement, Slot
+from redcomp.frontend.lazy.library import Library
+from redcomp.ir import Kind
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -95,6 +97,11 @@ class Bindings:
         return [found[n] for n in range(len(found))]
 
 
+def identity(given: object, kind: str) -> Hashable:
+    """The key of an argument that is known by its object: arrays have no usable hash and ==."""
+    return id(given), kind
+
+
 NOTHING = Bindings((), (), None, None, (), None)
 
 
@@ -104,6 +111,31 @@ class Symbol:
 
     position: int
     slot: Slot
+
+
+def exchanged(bindings: Bindings, library: Library) -> Bindings:
+    """The arguments, those of i being those of j and the reverse."""
+    arguments = tuple([_exchanged(a, library) for a in bindings.arguments])
+    return replace(bindings, arguments=arguments, rows=bindings.columns, columns=bindings.rows)
+
+
+_OTHER: Mapping[str, Kind] = {"i": "j", "j": "i"}
+
+
+def _exchanged(argument: Argument, library: Library) -> Argument:
+    kind = argument.slot.kind
+    if kind == "parameter":
+        return argument
+    slot = argument.slot._replace(kind=_OTHER.get(kind, kind))
+    value = library.transposed(argument.value) if kind == "ij" else argument.value
+    return replace(
+        argument,
+        key=(argument.key, "exchanged"),
+        value=value,
+        slot=slot,
+        rows=argument.columns,
+        columns=argument.rows,
+    )
 
 
 def _agreed(what: str, a: Any, b: Any) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from redcomp.frontend.lazy.bindings import Argument
 from redcomp.frontend.reductions.genred import Reducer
 
 
@@ -38,11 +37,17 @@ class Library(Protocol):
         """The array without an axis of length 1."""
 
     def call(
-        self, reducer: Reducer, arguments: Sequence[Argument], dtype: str | None, options: Any
+        self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
     ) -> Any:
-        """The reduction of the arguments' values."""
+        """A reduction of arrays, numbers and lists of numbers, which get the dtype of the arrays."""
 
-    def solve(
-        self, solver: tuple[Any, ...], arguments: Sequence[Argument], options: Mapping[str, Any]
-    ) -> Any:
-        """The solution of a linear system."""
+    def transposed(self, array: Any) -> Any:
+        """The array with the axes of i and j exchanged: the third and the second of the last."""
+
+    def right_hand_side(
+        self, v: Any, dtype: str | None, like: Any
+    ) -> tuple[Any, Callable[[Any], Any]]:
+        """An array that a matrix is multiplied with, and what makes its product the caller's.
+
+        NumPy's arrays are taken too where the matrix is of tensors, and give one back.
+        """

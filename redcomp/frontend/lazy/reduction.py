@@ -140,7 +140,5 @@ def compute(
     for name in options:
         if name not in OF_CALLS:
             known = ", ".join((*OF_CALLS, *OF_COMPILATION))
-            raise ArgumentError(
-                f"unknown option {arguments.shown(name)}; the options are {known}"
-            )
-    return finish(library.call(made, bound, dtype, options))
+            raise ArgumentError(f"unknown option {arguments.shown(name)}; the options are {known}")
+    return finish(library.call(made, [a.value for a in bound], dtype, options))
