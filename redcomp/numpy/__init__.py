@@ -2,11 +2,16 @@
 
 from redcomp.numpy.generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from redcomp.numpy.genred import Genred
+from redcomp.numpy.lazy_tensor import LazyTensor, Pm, Vi, Vj
 from redcomp.numpy.solve import KernelSolve
 
 __all__ = [
     "Genred",
     "KernelSolve",
+    "LazyTensor",
+    "Pm",
+    "Vi",
+    "Vj",
     "generic_argkmin",
     "generic_argmin",
     "generic_logsumexp",

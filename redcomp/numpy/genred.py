@@ -17,7 +17,7 @@ from redcomp.frontend.reductions.backends import (
     wants_gpu,
 )
 from redcomp.frontend.reductions.calls import check_count, check_integers
-from redcomp.frontend.reductions.genred import GenredBase
+from redcomp.frontend.reductions.genred import GenredBase, Reducer
 from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter
 from redcomp.frontend.reductions.shapes import NUMBERS, number, prepare_read
 
@@ -85,7 +85,7 @@ class Genred(GenredBase):
 
 
 def call(
-    genred: GenredBase,
+    genred: Reducer,
     *args: _Array | float,
     backend: str = "auto",
     device_id: int = -1,

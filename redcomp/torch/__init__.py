@@ -2,11 +2,16 @@
 
 from redcomp.torch.generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from redcomp.torch.genred import Genred
+from redcomp.torch.lazy_tensor import LazyTensor, Pm, Vi, Vj
 from redcomp.torch.solve import KernelSolve
 
 __all__ = [
     "Genred",
     "KernelSolve",
+    "LazyTensor",
+    "Pm",
+    "Vi",
+    "Vj",
     "generic_argkmin",
     "generic_argmin",
     "generic_logsumexp",

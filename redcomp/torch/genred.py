@@ -12,7 +12,7 @@ import torch
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.backends import device_number, falls_back, wants_gpu
 from redcomp.frontend.reductions.calls import check_count, check_integers, sizes
-from redcomp.frontend.reductions.genred import GenredBase
+from redcomp.frontend.reductions.genred import GenredBase, Reducer
 from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter, remembered
 from redcomp.frontend.reductions.shapes import NUMBERS, Shape, full_shapes, number
 from redcomp.runtime.device import Driver
@@ -101,7 +101,7 @@ class Genred(GenredBase):
 
 @untraced
 def call(
-    genred: GenredBase,
+    genred: Reducer,
     *args: torch.Tensor | float,
     backend: str = "auto",
     device_id: int = -1,
@@ -138,7 +138,7 @@ class _Prepared:
     is_returned  whether the kernel's only result is returned as it is
     """
 
-    genred: GenredBase
+    genred: Reducer
     computation: Computation
     executor: Executor
     shapes: tuple[Shape, ...]
@@ -180,7 +180,7 @@ class _Prepared:
 @remembered
 def _prepare(
     reduction: PairReduction,
-    genred: GenredBase,
+    genred: Reducer,
     described: tuple[Description, ...],
     backend: str,
     device_id: int,

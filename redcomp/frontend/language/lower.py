@@ -80,12 +80,12 @@ def lower_formulas(
     for formula, tree in zip(formulas, trees, strict=True):
         scope.reserve(formula, tree)
     values = tuple(
-        _Lowering(formula, scope).run(tree) for formula, tree in zip(formulas, trees, strict=True)
+        Lowering(formula, scope).run(tree) for formula, tree in zip(formulas, trees, strict=True)
     )
     return values, scope.variables()
 
 
-class _Lowering(FormulaContext):
+class Lowering(FormulaContext):
     """Lowers the nodes of one formula, children first."""
 
     def run(self, root: Node) -> Value:

@@ -16,7 +16,14 @@ from redcomp.errors import ArgumentError
 from redcomp.explain import explain
 from redcomp.frontend.language.aliases import parse_aliases, texts_of_aliases
 from redcomp.frontend.reductions.pair_reduction import PairReduction
-from redcomp.frontend.reductions.requests import FormulaSource, formulas_of, requests, sum_row
+from redcomp.frontend.reductions.requests import (
+    FormulaSource,
+    Request,
+    RequestSource,
+    formulas_of,
+    requests,
+    sum_row,
+)
 from redcomp.target import Options
 
 A = TypeVar("A")
@@ -25,7 +32,79 @@ _FLOATS = ("float32", "float64")
 DTYPES = {"float32": "f32", "float64": "f64", "f32": "f32", "f64": "f64"}
 
 
-class GenredBase:
+class Reducer:
+    """What is called on arrays: a reduction, and how a call arranges its results.
+
+    source        what is reduced, and how
+    axis          0 reduces over i, 1 over j
+    is_single     whether a call returns the result of the only formula, and no tuple
+    options       how it is compiled
+    dtype_acc     the dtype of results for arrays of half precision
+    """
+
+    def __init__(
+        self,
+        source: RequestSource[Any],
+        axis: int,
+        options: Options,
+        *,
+        dtype_acc: str = "auto",
+        is_single: bool = True,
+    ) -> None:
+        self.axis, self.dtype_acc, self.is_single = axis, dtype_acc, is_single
+        self.reduction = PairReduction(source, "i" if axis == 1 else "j", options)
+        self.parts = source.parts()
+        kinds = [result.kind for result in self.reduction.results]
+        # Whether a call returns the kernel's only result as it is.
+        self.is_plain = is_single and kinds in (["value"], ["index"])
+
+    def lower(self, dtype: str = "float32", target: str = "host") -> HostLowering | GpuLowering:
+        """Every stage of the compilation for a dtype ("float32", "float64") and a target.
+
+        Targets: "host" (this machine), "avx512", "avx2", "sse2", "neon", or a GPU, from "sm_70" on,
+        which need not be there.  The result has `.stages`, `.llvm`, `.asm`, `.schedule` and
+        `.stats`.
+
+        Raises ArgumentError for another dtype or target.
+        """
+        name = arguments.one_of("dtype", dtype, DTYPES)
+        return self.reduction.lower(DTYPES[name], arguments.text("target", target))
+
+    def explain(self, dtype: str = "float32", target: str = "host") -> str:
+        """The story of the compilation in one screen."""
+        return explain(self.lower(dtype, target), self.reduction.source.formula)
+
+    def stored_dtype(self, dtype: str) -> str:
+        """The dtype of values that are returned for arguments of a dtype ("f16", "f32", ...).
+
+        Half precision is for storage, and `dtype_acc` may ask for more.
+        """
+        is_half = dtype in ("f16", "bf16")
+        return DTYPES.get(self.dtype_acc, dtype) if is_half else dtype
+
+    def arranged(self, results: Sequence[A], stack: Callable[[list[A]], A]) -> Any:
+        """What a call returns, from all results of the kernel.
+
+        One entry a formula, which is itself a tuple for values with their places; `stack` joins
+        arrays of the components of a vector along a new last axis.
+        """
+        entries = []
+        outputs = iter(range(sum(self.parts)))
+        for parts in self.parts:
+            own = [
+                [
+                    array
+                    for array, result in zip(results, self.reduction.results, strict=True)
+                    if result.output == output
+                ]
+                for output in itertools.islice(outputs, parts)
+            ]
+            joined = [c[0] if parts == 1 else stack(list(c)) for c in zip(*own, strict=True)]
+            entries.append(joined[0] if len(joined) == 1 else tuple(joined))
+        return entries[0] if self.is_single else tuple(entries)
+
+
+class GenredBase(Reducer):
     """A formula over pairs and its reduction; subclasses call it on arrays of their library.
 
     formula       text in the formula language; or a list of formulas, all reduced in one sweep
@@ -68,28 +147,16 @@ class GenredBase:
     ) -> None:
         for name, value in (("dtype", dtype), ("cuda_type", cuda_type)):
             _check_deprecated(name, value)
-        self.axis = arguments.integer("axis", axis)
-        if self.axis not in (0, 1):
-            raise ArgumentError(
-                f"axis must be 0 (reduce over i) or 1 (reduce over j), not {arguments.shown(axis)}"
-            )
-        if use_fast_math is not None:
-            use_fast_math = arguments.switch("use_fast_math", use_fast_math)
-        self.is_single = isinstance(formula, str)
+        axis = checked_axis(axis)
+        is_single = isinstance(formula, str)
         formulas, self.aliases = formulas_of(formula), texts_of_aliases(aliases)
-        self.formula = formulas[0] if self.is_single else formulas
-        self.requests = requests(formulas, reduction_op, opt_arg, formula2)
-        self.reduction_op, self.dtype_acc = reduction_op, dtype_acc
-        options = Options(
-            use_fast_math=use_fast_math,
-            sum=sum_row(self.requests, dtype_acc, use_double_acc, sum_scheme),
+        self.formula = formulas[0] if is_single else formulas
+        self.reduction_op = reduction_op
+        source = FormulaSource(
+            requests(formulas, reduction_op, opt_arg, formula2), parse_aliases(self.aliases)
         )
-        source = FormulaSource(self.requests, parse_aliases(self.aliases))
-        self.reduction = PairReduction(source, "i" if self.axis == 1 else "j", options)
-        self.parts = source.parts()
-        kinds = [result.kind for result in self.reduction.results]
-        # Whether a call returns the kernel's only result as it is.
-        self.is_plain = self.is_single and kinds in (["value"], ["index"])
+        options = options_of(source.requests, dtype_acc, use_double_acc, sum_scheme, use_fast_math)
+        super().__init__(source, axis, options, dtype_acc=dtype_acc, is_single=is_single)
 
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))
@@ -98,51 +165,31 @@ class GenredBase:
             f"reduction_op={self.reduction_op!r}, axis={self.axis})"
         )
 
-    def lower(self, dtype: str = "float32", target: str = "host") -> HostLowering | GpuLowering:
-        """Every stage of the compilation for a dtype ("float32", "float64") and a target.
 
-        Targets: "host" (this machine), "avx512", "avx2", "sse2", "neon", or a GPU, from "sm_70" on,
-        which need not be there.  The result has `.stages`, `.llvm`, `.asm`, `.schedule` and
-        `.stats`.
+def checked_axis(axis: object) -> int:
+    """0 or 1; raises ArgumentError."""
+    found = arguments.integer("axis", axis)
+    if found not in (0, 1):
+        raise ArgumentError(
+            f"axis must be 0 (reduce over i) or 1 (reduce over j), not {arguments.shown(axis)}"
+        )
+    return found
 
-        Raises ArgumentError for another dtype or target.
-        """
-        name = arguments.one_of("dtype", dtype, DTYPES)
-        return self.reduction.lower(DTYPES[name], arguments.text("target", target))
 
-    def explain(self, dtype: str = "float32", target: str = "host") -> str:
-        """The story of the compilation in one screen."""
-        title = self.formula if isinstance(self.formula, str) else ", ".join(self.formula)
-        return explain(self.lower(dtype, target), title)
-
-    def stored_dtype(self, dtype: str) -> str:
-        """The dtype of values that are returned for arguments of a dtype ("f16", "f32", ...).
-
-        Half precision is for storage, and `dtype_acc` may ask for more.
-        """
-        is_half = dtype in ("f16", "bf16")
-        return DTYPES.get(self.dtype_acc, dtype) if is_half else dtype
-
-    def arranged(self, results: Sequence[A], stack: Callable[[list[A]], A]) -> Any:
-        """What a call returns, from all results of the kernel.
-
-        One entry a formula, which is itself a tuple for values with their places; `stack` joins
-        arrays of the components of a vector along a new last axis.
-        """
-        entries = []
-        outputs = iter(range(sum(self.parts)))
-        for parts in self.parts:
-            own = [
-                [
-                    array
-                    for array, result in zip(results, self.reduction.results, strict=True)
-                    if result.output == output
-                ]
-                for output in itertools.islice(outputs, parts)
-            ]
-            joined = [c[0] if parts == 1 else stack(list(c)) for c in zip(*own, strict=True)]
-            entries.append(joined[0] if len(joined) == 1 else tuple(joined))
-        return entries[0] if self.is_single else tuple(entries)
+def options_of(
+    requested: Sequence[Request[Any]],
+    dtype_acc: object,
+    use_double_acc: object,
+    sum_scheme: object,
+    use_fast_math: object,
+) -> Options:
+    """How reductions are compiled, from a constructor's options; raises ArgumentError."""
+    if use_fast_math is not None:
+        use_fast_math = arguments.switch("use_fast_math", use_fast_math)
+    return Options(
+        use_fast_math=use_fast_math,
+        sum=sum_row(requested, dtype_acc, use_double_acc, sum_scheme),
+    )
 
 
 def _check_deprecated(name: str, value: object) -> None:

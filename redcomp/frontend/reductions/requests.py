@@ -5,15 +5,17 @@ kernel that this is.
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError, FormulaError
 from redcomp.frontend.language.aliases import Alias
+from redcomp.frontend.language.expressions import Placed, Slot, lower_expressions, text_of
 from redcomp.frontend.language.lower import lower_formulas
 from redcomp.ir import Kernel, Output, Value
 from redcomp.limits import MAX_COUNT
@@ -23,23 +25,33 @@ from redcomp.ops.table import ShapeError, apply
 _SCHEMES = ("auto", "block_sum", "direct_sum", "kahan_scheme")
 _ACCUMULATORS = ("auto", "float16", "float32", "float64")
 
+F = TypeVar("F")
+
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Request(Generic[F]):
     """A formula to be reduced: by which row, with which weights, how many columns to keep."""
 
-    formula: str
+    formula: F
     reduction: str
-    weights: str | None = None
+    weights: F | None = None
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class FormulaSource:
-    """Formulas over declared variables."""
+class RequestSource(ABC, Generic[F]):
+    """Formulas that are reduced over the same variables, texts or expressions."""
 
-    requests: tuple[Request, ...]
-    aliases: tuple[Alias, ...]
+    requests: tuple[Request[F], ...]
+
+    @abstractmethod
+    def lowered(
+        self, formulas: Sequence[F], dtype: str
+    ) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
+        """The values of formulas over the variables, and these."""
+
+    @abstractmethod
+    def text(self, formula: F) -> str:
+        """A formula's text."""
 
     @property
     def subject(self) -> str:
@@ -47,7 +59,7 @@ class FormulaSource:
 
     @property
     def formula(self) -> str:
-        return ", ".join(request.formula for request in self.requests)
+        return ", ".join(self.text(request.formula) for request in self.requests)
 
     def kernel(self, dtype: str) -> Kernel:
         outputs, variables = self._outputs(dtype)
@@ -61,9 +73,9 @@ class FormulaSource:
 
     def _outputs(self, dtype: str) -> tuple[list[list[Output]], tuple[Value, ...]]:
         """The outputs of each request, and all variables."""
-        texts = [r.formula for r in self.requests]
-        texts += [r.weights for r in self.requests if r.weights is not None]
-        values, variables = lower_formulas(texts, self.aliases, dtype)
+        formulas = [r.formula for r in self.requests]
+        formulas += [r.weights for r in self.requests if r.weights is not None]
+        values, variables = self.lowered(formulas, dtype)
         weights = iter(values[len(self.requests) :])
         outputs: list[list[Output]] = []
         for request, value in zip(self.requests, values, strict=False):
@@ -71,7 +83,7 @@ class FormulaSource:
             try:
                 row.check(value.dim)
             except ShapeError as error:
-                text = request.formula
+                text = self.text(request.formula)
                 raise FormulaError(str(error), text, 0, len(text)) from None
             if request.weights is not None:
                 value = apply("concat", value, next(weights))
@@ -80,6 +92,38 @@ class FormulaSource:
                 parts = [apply("elem", value, m=m) for m in range(value.dim)]
             outputs.append([Output(part, row.name, count=request.count) for part in parts])
         return outputs, variables
+
+
+@dataclass(frozen=True, slots=True)
+class FormulaSource(RequestSource[str]):
+    """Texts of formulas, over declared variables."""
+
+    requests: tuple[Request[str], ...]
+    aliases: tuple[Alias, ...]
+
+    def lowered(
+        self, formulas: Sequence[str], dtype: str
+    ) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
+        return lower_formulas(formulas, self.aliases, dtype)
+
+    def text(self, formula: str) -> str:
+        return formula
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionSource(RequestSource[Placed]):
+    """An expression, and perhaps its weights."""
+
+    requests: tuple[Request[Placed], ...]
+    slots: tuple[Slot, ...]
+
+    def lowered(
+        self, formulas: Sequence[Placed], dtype: str
+    ) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
+        return lower_expressions(formulas, self.slots, dtype)
+
+    def text(self, formula: Placed) -> str:
+        return text_of(formula)
 
 
 def formulas_of(formula: object) -> tuple[str, ...]:
@@ -94,7 +138,7 @@ def formulas_of(formula: object) -> tuple[str, ...]:
 
 def requests(
     formulas: Sequence[str], reduction_op: Any, opt_arg: Any, formula2: Any
-) -> tuple[Request, ...]:
+) -> tuple[Request[str], ...]:
     """One request for each formula; raises FormulaError or ArgumentError."""
     each = {
         name: _for_each(name, value, len(formulas))
@@ -104,7 +148,8 @@ def requests(
             ("formula2", formula2),
         )
     }
-    return tuple(map(_request, formulas, each["reduction_op"], each["opt_arg"], each["formula2"]))
+    weights = [None if w is None else arguments.text("formula2", w) for w in each["formula2"]]
+    return tuple(map(request, formulas, each["reduction_op"], each["opt_arg"], weights))
 
 
 def _for_each(name: str, value: Any, count: int) -> list[Any]:
@@ -117,13 +162,13 @@ def _for_each(name: str, value: Any, count: int) -> list[Any]:
     return listed
 
 
-def _request(formula: str, reduction_op: object, opt_arg: object, formula2: object) -> Request:
+def request(formula: F, reduction_op: object, opt_arg: object, weights: F | None) -> Request[F]:
+    """The request of a formula, a text or an expression; raises FormulaError or ArgumentError."""
     spelling = arguments.text("reduction_op", reduction_op)
     row = REDUCTIONS_BY_SPELLING.get(spelling)
     if row is None:
         known = ", ".join(USUAL_SPELLINGS)
         raise FormulaError(f"unknown reduction_op {arguments.shown(spelling)}; known ones: {known}")
-    weights = None if formula2 is None else arguments.text("formula2", formula2)
     if weights is not None and row.takes != "weights":
         if not row.weighted:
             raise ArgumentError(f"formula2 means nothing for reduction_op={reduction_op!r}")
@@ -148,7 +193,7 @@ def _count(reduction_op: str, opt_arg: object) -> int:
 
 
 def sum_row(
-    requested: Sequence[Request], dtype_acc: object, use_double_acc: object, sum_scheme: object
+    requested: Sequence[Request[Any]], dtype_acc: object, use_double_acc: object, sum_scheme: object
 ) -> str:
     """The row that sums; totals are float64 anyway, so what asks for less or as much is granted."""
     dtype_acc = arguments.one_of("dtype_acc", dtype_acc, _ACCUMULATORS)

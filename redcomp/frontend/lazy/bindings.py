@@ -1,0 +1,155 @@
+"""What stands in the slots of an expression: arrays, numbers, and symbols for what a call brings.
+
+An argument is known by the object that was given: what is given twice is one argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from redcomp.errors import ArgumentError
+from redcomp.frontend.language.expressions import Placement, Slot
+from redcomp.frontend.lazy.library import Library
+from redcomp.ir import Kind
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Argument:
+    """One argument.
+
+    key     equal for arguments that are the same
+    given   the object, which the key may be the identity of
+    value   what a call gets: an array as `Genred` takes it, a number, a list of numbers, or None
+            for a symbol
+    slot    the variable that it stands for
+    rows    the number of i, None where it has none
+    columns the number of j, likewise
+    batch   the axes before these
+    dtype   its name, or None for what takes the dtype of the others
+    """
+
+    key: Hashable
+    given: object
+    value: Any
+    slot: Slot
+    rows: int | None = None
+    columns: int | None = None
+    batch: tuple[int, ...] = ()
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Bindings:
+    """The arguments of an expression, and the sizes that they agree on."""
+
+    arguments: tuple[Argument, ...]
+    everywhere: Placement
+    rows: int | None
+    columns: int | None
+    batch: tuple[int, ...]
+    dtype: str | None
+
+    @classmethod
+    def of(cls, argument: Argument) -> Bindings:
+        """The only argument."""
+        return cls(
+            (argument,),
+            (0,),
+            argument.rows,
+            argument.columns,
+            argument.batch,
+            argument.dtype,
+        )
+
+    def merged(self, other: Bindings) -> tuple[Bindings, Placement]:
+        """Both, those of `other` after these, and where they are; raises ArgumentError."""
+        if other is self or not other.arguments:
+            return self, other.everywhere
+        known = {argument.key: n for n, argument in enumerate(self.arguments)}
+        placement = tuple([known.setdefault(a.key, len(known)) for a in other.arguments])
+        first = len(self.arguments)
+        if len(known) == first:
+            return self, placement
+        added = [a for a, n in zip(other.arguments, placement, strict=True) if n >= first]
+        arguments = (*self.arguments, *added)
+        return Bindings(
+            arguments,
+            tuple(range(len(arguments))),
+            _agreed("ni, the numbers of rows", self.rows, other.rows),
+            _agreed("nj, the numbers of columns", self.columns, other.columns),
+            _broadcast(self.batch, other.batch),
+            _agreed("dtype", self.dtype, other.dtype),
+        ), placement
+
+    @property
+    def symbols(self) -> list[Argument]:
+        """The arguments that a call brings, in its order; raises ArgumentError if one is missing."""
+        found = {a.given.position: a for a in self.arguments if isinstance(a.given, Symbol)}
+        for n in range(len(found)):
+            if n not in found:
+                raise ArgumentError(
+                    f"the symbolic variables have the positions {sorted(found)}, without {n}"
+                )
+        return [found[n] for n in range(len(found))]
+
+
+def identity(given: object, kind: str) -> Hashable:
+    """The key of an argument that is known by its object: arrays have no usable hash and ==."""
+    return id(given), kind
+
+
+NOTHING = Bindings((), (), None, None, (), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A variable whose values a call brings: its position among such variables, and its slot."""
+
+    position: int
+    slot: Slot
+
+
+def exchanged(bindings: Bindings, library: Library) -> Bindings:
+    """The arguments, those of i being those of j and the reverse."""
+    arguments = tuple([_exchanged(a, library) for a in bindings.arguments])
+    return replace(bindings, arguments=arguments, rows=bindings.columns, columns=bindings.rows)
+
+
+_OTHER: Mapping[str, Kind] = {"i": "j", "j": "i"}
+
+
+def _exchanged(argument: Argument, library: Library) -> Argument:
+    kind = argument.slot.kind
+    if kind == "parameter":
+        return argument
+    slot = argument.slot._replace(kind=_OTHER.get(kind, kind))
+    value = library.transposed(argument.value) if kind == "ij" else argument.value
+    return replace(
+        argument,
+        key=(argument.key, "exchanged"),
+        value=value,
+        slot=slot,
+        rows=argument.columns,
+        columns=argument.rows,
+    )
+
+
+def _agreed(what: str, a: Any, b: Any) -> Any:
+    if a is None or b is None or a == b:
+        return b if a is None else a
+    raise ArgumentError(f"these LazyTensors have different {what}: {a} and {b}")
+
+
+def _broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+    if a == b:
+        return tuple(a)
+    try:
+        return np.broadcast_shapes(tuple(a), tuple(b))
+    except ValueError:
+        raise ArgumentError(
+            f"these LazyTensors have batch dimensions that do not broadcast: {a} and {b}"
+        ) from None

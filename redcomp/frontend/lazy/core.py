@@ -1,0 +1,421 @@
+"""What a `LazyTensor` is: an expression, and what its variables are bound to.
+
+Operations make larger expressions; reductions over i or j compute.  `operators`, `methods` and
+`reductions` add what users call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from redcomp import arguments
+from redcomp.errors import ArgumentError
+from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
+from redcomp.frontend.language.expressions import (
+    Expression,
+    Placed,
+    Slot,
+    aliases_of,
+    integers,
+    number,
+    operation,
+    text_of,
+    variable,
+)
+from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, identity
+from redcomp.frontend.lazy.library import Library
+from redcomp.frontend.lazy.reduction import LazyReduction, Reduced, compute
+from redcomp.limits import MAX_DIM
+
+L = TypeVar("L", bound="LazyCore")
+
+# Integers up to this one are part of expressions, so that they can be folded; others are arguments,
+# so that their values do not count for what has been compiled.
+LARGEST_LITERAL = 16
+_INTEGERS = (int, np.integer, np.bool_)
+_FLOATS = (float, np.floating)
+
+
+class LazyCore:
+    """An array of vectors for all pairs (i, j); see `lazy_tensor.LazyTensorBase`."""
+
+    library: ClassVar[Library]
+    __slots__ = ("_bindings", "_expression", "backend", "ranges")
+
+    def __init__(self, x: object = None, axis: int | None = None) -> None:
+        self.ranges: Any = None
+        self.backend: str | None = None
+        if isinstance(x, LazyCore):
+            self._expression, self._bindings = x._expression, x._bindings
+            self.ranges, self.backend = x.ranges, x.backend
+        elif isinstance(x, _INTEGERS):
+            self._set_number(int(x))
+        elif isinstance(x, tuple):
+            self._bind(_symbol(x))
+        else:
+            self._bind(argument_of(self.library, x, axis))
+
+    def _bind(self, argument: Argument) -> None:
+        self._expression, self._bindings = variable(argument.slot), Bindings.of(argument)
+
+    def _set_number(self, value: int) -> None:
+        if abs(value) <= LARGEST_LITERAL:
+            self._expression, self._bindings = number(value), NOTHING
+        else:
+            self._bind(_scalar(value))
+
+    # -- operations --------------------------------------------------------------------------------
+
+    def _made(self: L, expression: Expression, bindings: Bindings) -> L:
+        made = object.__new__(type(self))
+        made._expression, made._bindings = expression, bindings
+        made.ranges, made.backend = self.ranges, self.backend
+        return made
+
+    def _apply(self: L, callee: str, *others: Any, first: Sequence[Any] = ()) -> L:
+        """An operation on `first`, this, and `others`: LazyTensors, numbers and arrays."""
+        if not others and not first:
+            return self._made(operation(callee, self._expression.in_place), self._bindings)
+        operands = [self._taken(other) for other in (*first, self, *others)]
+        bindings = operands[0]._bindings
+        placed = [operands[0]._expression.in_place]
+        for operand in operands[1:]:
+            bindings, placement = bindings.merged(operand._bindings)
+            placed.append(Placed(operand._expression, placement))
+        made = self._made(operation(callee, *placed), bindings)
+        for operand in operands:
+            if operand.ranges is not made.ranges or operand.backend is not made.backend:
+                made._take_settings(operand)
+        return made
+
+    def _taken(self: L, value: Any) -> L:
+        """A value as a LazyTensor of the same library."""
+        if isinstance(value, type(self)):
+            return value
+        if isinstance(value, LazyCore):
+            raise ArgumentError(
+                f"a LazyTensor of {self.library.name} meets one of {value.library.name}"
+            )
+        return type(self)(value)
+
+    def _take_settings(self, other: LazyCore) -> None:
+        for name in ("ranges", "backend"):
+            own, given = getattr(self, name), getattr(other, name)
+            if own is not None and given is not None and own is not given and own != given:
+                raise ArgumentError(f"these LazyTensors have different {name}")
+            setattr(self, name, given if own is None else own)
+
+    def _number(self: L, value: int) -> L:
+        """An integer that is part of the expression, whatever its size."""
+        return self._made(number(value), NOTHING)
+
+    def _list_of(self: L, values: tuple[int, ...]) -> L:
+        """A list of integers that is part of the expression."""
+        return self._made(integers(values), NOTHING)
+
+    def _is_operand(self, value: object) -> bool:
+        """Whether an operator can take it; else Python asks the other side."""
+        return isinstance(value, (LazyCore, *_INTEGERS, *_FLOATS, list)) or self.library.is_array(
+            value
+        )
+
+    # -- attributes --------------------------------------------------------------------------------
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """The shape with the dimension of vectors, as KeOps' `_shape`."""
+        bound = self._bindings
+        rows = 1 if bound.rows is None else bound.rows
+        columns = 1 if bound.columns is None else bound.columns
+        return (*bound.batch, rows, columns, self._expression.dim)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(..., M, N, D), without D if it is 1."""
+        shape = self._shape
+        return shape[:-1] if shape[-1] == 1 else shape
+
+    @property
+    def ni(self) -> int | None:
+        """The number of i, None if nothing depends on it."""
+        return self._bindings.rows
+
+    @property
+    def nj(self) -> int | None:
+        """The number of j, None if nothing depends on it."""
+        return self._bindings.columns
+
+    @property
+    def batchdims(self) -> tuple[int, ...] | None:
+        """The axes before i and j."""
+        return self._bindings.batch or None
+
+    @property
+    def nbatchdims(self) -> int:
+        """How many axes there are before i and j."""
+        return len(self._bindings.batch)
+
+    @property
+    def ndim(self) -> int:
+        """The dimension of the vectors (as in KeOps; `dim()` counts axes)."""
+        return self._expression.dim
+
+    def dim(self) -> int:
+        """The number of axes, that of the vectors included."""
+        return self.nbatchdims + 3
+
+    @property
+    def dtype(self) -> str | None:
+        """The name of the arrays' dtype; None if there are numbers and symbols only."""
+        return self._bindings.dtype
+
+    @property
+    def variables(self) -> tuple[Any, ...]:
+        """The arrays and numbers, in the order in which the formula has them."""
+        return tuple(a.given for a in self._bindings.arguments if not isinstance(a.given, Symbol))
+
+    @property
+    def symbolic_variables(self) -> tuple[tuple[int, int, int], ...]:
+        """The symbols: position, dimension, category."""
+        return tuple(
+            (s.given.position, s.slot.dim, KIND_OF_CATEGORY.index(s.slot.kind))
+            for s in self._bindings.symbols
+        )
+
+    @property
+    def formula(self) -> str:
+        """The expression, as text in the formula language."""
+        return text_of(self._expression.in_place)
+
+    @property
+    def axis(self) -> int | None:
+        """0, 1 or 2 for a variable, None for anything else."""
+        slots = self._expression.slots
+        if self._expression.operands or not slots or slots[0].kind not in KIND_OF_CATEGORY:
+            return None
+        return KIND_OF_CATEGORY.index(slots[0].kind)
+
+    def __repr__(self) -> str:
+        listed = ", ".join(f"{a.name} = {a.what}" for a in aliases_of(self._expression.slots))
+        shape = ", ".join(map(str, self.shape))
+        return (
+            f"LazyTensor of shape ({shape}), {self.dtype or 'no dtype yet'}: {self.formula}\n"
+            f"  {listed or 'no variables'}\n"
+            "  reduce it to compute it, as by .sum(axis=1), .argmin(axis=1) or @ b; "
+            ".dense() gives the array"
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # == makes a LazyTensor
+
+    def __bool__(self) -> bool:
+        return True
+
+    # -- reductions --------------------------------------------------------------------------------
+
+    def _axis(self, axis: object, dim: object) -> int | None:
+        """0 for i, 1 for j, None for the components of vectors."""
+        given = axis if dim is None else dim
+        if given is None:
+            raise ArgumentError("axis is missing: 0 reduces over i, 1 over j, -1 over components")
+        found = arguments.integer("axis", given)
+        first = self.nbatchdims
+        position = found if found >= 0 else found + first + 3
+        if position in (first, first + 1):
+            return position - first
+        if position == first + 2:
+            return None
+        raise ArgumentError(
+            f"axis must be {first} (over i), {first + 1} (over j) or -1 (over the components of "
+            f"vectors), not {found}"
+        )
+
+    def reduction(
+        self,
+        reduction_op: str,
+        other: Any = None,
+        opt_arg: Any = None,
+        axis: int | None = None,
+        dim: int | None = None,
+        call: bool = True,
+        keepdim: bool = False,
+        **options: Any,
+    ) -> Any:
+        """The reduction of that name over i or j.
+
+        reduction_op  as for `Genred`
+        other         the weights, where it takes any
+        opt_arg       K, where it keeps several
+        axis, dim     0 for i or 1 for j, after the axes of a batch
+        call          False returns a `LazyReduction`, to be called later
+        keepdim       keep the axis that is reduced, with length 1
+        options       those of `Genred` and of its call: dtype_acc, use_double_acc, sum_scheme,
+                      use_fast_math, backend, device_id, ranges, out
+
+        Raises ArgumentError (a ValueError).
+        """
+        over = self._axis(axis, dim)
+        if over is None:
+            raise ArgumentError(f"{reduction_op} reduces over i or j, not over components")
+        bindings, formula, weights = self._bindings, self._expression.in_place, None
+        if other is not None:
+            other = self._taken(other)
+            bindings, placement = bindings.merged(other._bindings)
+            weights = Placed(other._expression, placement)
+        slots = (
+            formula.expression.slots
+            if len(bindings.arguments) == len(formula.placement)
+            else tuple(a.slot for a in bindings.arguments)
+        )
+        reduced = Reduced(reduction_op, formula, weights, slots, over, opt_arg)
+        if self.ranges is not None:
+            options.setdefault("ranges", self.ranges)
+        if self.backend is not None:
+            options.setdefault("backend", self.backend)
+        finish = self._finish_keeping(over) if keepdim else self._finish
+        if call and not any(isinstance(a.given, Symbol) for a in bindings.arguments):
+            return compute(
+                self.library, reduced, bindings.arguments, bindings.dtype, options, finish
+            )
+        return LazyReduction(self.library, reduced, bindings, options, finish)
+
+    def _finish(self, result: Any) -> Any:
+        """What a reduction returns, from what the kernel gives."""
+        return result
+
+    def _finish_keeping(self, over: int) -> Any:
+        place = self.nbatchdims + over
+
+        def keep(result: Any) -> Any:
+            if isinstance(result, tuple):
+                return tuple(map(keep, result))
+            return result.reshape(*result.shape[:place], 1, *result.shape[place:])
+
+        return keep
+
+
+def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
+    """A number, a list of numbers or an array as an argument; raises ArgumentError."""
+    if isinstance(given, (*_FLOATS, *_INTEGERS)):
+        return _scalar(given)
+    if isinstance(given, list):
+        return _vector(given)
+    if not library.is_array(given):
+        raise ArgumentError(
+            f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
+            f"a tuple (position, dimension, category), not of {arguments.shown(given)}"
+        )
+    kind = library.type_of(given)
+    shape = tuple(given.shape)
+    if not shape:
+        slot = Slot("parameter", 1, kind.is_integer)
+        return Argument(identity(given, "parameter"), given, given, slot)
+    if axis is None:
+        return _of_pairs(library, given, kind.dtype, kind.is_integer)
+    return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)
+
+
+def _of_pairs(library: Library, given: Any, dtype: str, is_integer: bool) -> Argument:
+    """An array with axes for i and j, or a vector."""
+    shape = tuple(given.shape)
+    own = None if is_integer else dtype
+    if len(shape) == 1:
+        return Argument(
+            identity(given, "parameter"),
+            given,
+            given,
+            _slot("parameter", shape[0], is_integer),
+            dtype=own,
+        )
+    if len(shape) == 2:
+        raise ArgumentError(
+            f"an array of shape {shape} needs axis=0 (a vector for each i), 1 (for each j) or 2; "
+            "or give it the axes of i and j, as x[:, None, :]"
+        )
+    rows, columns, dim = shape[-3:]
+    batch = shape[:-3]
+    value, kind = given, "ij"
+    if columns == 1:
+        value, kind = library.without_axis(value, -2), "i"
+    if rows == 1:
+        value = library.without_axis(value, -3 if columns != 1 else -2)
+        kind = "j" if columns != 1 else "parameter"
+    slot = _slot(kind, dim, is_integer)
+    return Argument(
+        identity(given, kind),
+        given,
+        value,
+        slot,
+        rows if "i" in kind else None,
+        columns if "j" in kind else None,
+        batch,
+        own,
+    )
+
+
+def _of_axis(
+    given: Any, shape: tuple[int, ...], axis: object, dtype: str, is_integer: bool
+) -> Argument:
+    """An array of a vector for each i, for each j, or of a parameter."""
+    category = arguments.integer("axis", axis)
+    if category not in (0, 1, 2):
+        raise ArgumentError(f"axis must be 0 (i), 1 (j) or 2 (a parameter), not {category}")
+    own = None if is_integer else dtype
+    kind = KIND_OF_CATEGORY[category]
+    key = identity(given, kind)
+    if kind == "parameter":
+        value = given[0] if len(shape) == 2 and shape[0] == 1 else given
+        batch = tuple(value.shape[:-1])
+        return Argument(
+            key, given, value, _slot(kind, shape[-1], is_integer), batch=batch, dtype=own
+        )
+    value = given if len(shape) > 1 else given[:, None]
+    *batch, count, dim = value.shape
+    rows, columns = (count, None) if kind == "i" else (None, count)
+    slot = _slot(kind, dim, is_integer)
+    return Argument(key, given, value, slot, rows, columns, tuple(batch), own)
+
+
+def _slot(kind: Any, dim: int, is_integer: bool = False) -> Slot:
+    if not 1 <= dim <= MAX_DIM:
+        raise ArgumentError(f"vectors have a dimension from 1 to {MAX_DIM:,}, not {dim}")
+    return Slot(kind, dim, is_integer)
+
+
+def _scalar(value: Any) -> Argument:
+    """A number of the others' dtype."""
+    return Argument(object(), value, _float(value), Slot("parameter", 1))
+
+
+def _vector(values: list[Any]) -> Argument:
+    """A vector of the others' dtype."""
+    for value in values:
+        if not isinstance(value, (*_FLOATS, *_INTEGERS)):
+            raise ArgumentError(
+                f"a list for a LazyTensor holds numbers, not {arguments.shown(value)}"
+            )
+    return Argument(object(), values, list(map(_float, values)), _slot("parameter", len(values)))
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ArgumentError(f"{arguments.shown(value)} is too large for a float") from None
+
+
+def _symbol(given: tuple[Any, ...]) -> Argument:
+    """A variable whose values a call brings."""
+    if len(given) != 3:
+        raise ArgumentError(f"a symbol is (position, dimension, category), not {given!r}")
+    names = ("the position", "the dimension", "the category")
+    position, dim, category = map(arguments.integer, names, given)
+    if category not in (0, 1, 2) or position < 0:
+        raise ArgumentError(
+            "a symbol has a position from 0 on, and category 0 (i), 1 (j) or 2 (a parameter); "
+            f"this is {given!r}"
+        )
+    slot = _slot(KIND_OF_CATEGORY[category], dim)
+    return Argument(("symbol", position), Symbol(position, slot), None, slot)

@@ -1,0 +1,53 @@
+"""What a `LazyTensor` needs of an array library; `redcomp.numpy` and `redcomp.torch` have it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from redcomp.frontend.reductions.genred import Reducer
+
+
+class ArrayType(NamedTuple):
+    """What an array's numbers are: the name of their dtype, and of which sort."""
+
+    dtype: str
+    is_integer: bool = False
+    is_complex: bool = False
+
+
+class Library(Protocol):
+    """An array library."""
+
+    name: str
+
+    def is_array(self, value: object) -> bool:
+        """Whether a value is an array of this library."""
+
+    def type_of(self, array: Any) -> ArrayType:
+        """What the array's numbers are; raises ArgumentError for a dtype that cannot be taken."""
+
+    def real(self, array: Any) -> Any:
+        """A complex array with real and imaginary parts one after the other, on the last axis."""
+
+    def complex(self, array: Any) -> Any:
+        """The reverse of `real`."""
+
+    def without_axis(self, array: Any, axis: int) -> Any:
+        """The array without an axis of length 1."""
+
+    def call(
+        self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
+    ) -> Any:
+        """A reduction of arrays, numbers and lists of numbers, which get the dtype of the arrays."""
+
+    def transposed(self, array: Any) -> Any:
+        """The array with the axes of i and j exchanged: the third and the second of the last."""
+
+    def right_hand_side(
+        self, v: Any, dtype: str | None, like: Any
+    ) -> tuple[Any, Callable[[Any], Any]]:
+        """An array that a matrix is multiplied with, and what makes its product the caller's.
+
+        NumPy's arrays are taken too where the matrix is of tensors, and give one back.
+        """

@@ -1,0 +1,77 @@
+"""`LazyTensor` on NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from redcomp import arguments
+from redcomp.errors import ArgumentError
+from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
+from redcomp.frontend.lazy.library import ArrayType
+from redcomp.frontend.reductions.genred import Reducer
+from redcomp.numpy.genred import call
+
+__all__ = ["LazyTensor", "Pm", "Vi", "Vj"]
+
+_FLOATS = {np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
+
+
+class _NumPy:
+    name = "NumPy"
+
+    def is_array(self, value: object) -> bool:
+        return isinstance(value, np.ndarray)
+
+    def type_of(self, array: Any) -> ArrayType:
+        dtype = array.dtype
+        if dtype in _FLOATS:
+            return ArrayType(dtype.name)
+        if dtype.kind in "biu":
+            return ArrayType(dtype.name, is_integer=True)
+        if dtype.kind == "c":
+            return ArrayType(dtype.name, is_complex=True)
+        if dtype.newbyteorder("=") in _FLOATS:
+            return ArrayType(dtype.newbyteorder("=").name)
+        raise ArgumentError(f"a LazyTensor cannot be made of an array of dtype {dtype}")
+
+    def without_axis(self, array: Any, axis: int) -> Any:
+        return array.squeeze(axis)
+
+    def transposed(self, array: Any) -> Any:
+        return array.swapaxes(-3, -2)
+
+    def call(
+        self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
+    ) -> Any:
+        if not all([type(value) is np.ndarray and value.ndim for value in values]):
+            values = [_array(value, dtype) for value in values]
+        return call(reducer, *values, **options)
+
+    def right_hand_side(
+        self, v: Any, dtype: str | None, like: Any
+    ) -> tuple[Any, Callable[[Any], Any]]:
+        given = arguments.array_like("the right-hand side", v, "an array")
+        return np.asarray(given, dtype), lambda product: product
+
+
+def _array(value: Any, dtype: str | None) -> Any:
+    """A value that is no array with axes, in the dtype of the others."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return value
+    if isinstance(value, list):
+        return np.array(value, dtype or np.float64)
+    if isinstance(value, np.ndarray):
+        return value.astype(dtype or np.float64).reshape(1)
+    return value
+
+
+class LazyTensor(LazyTensorBase):
+    __doc__ = LazyTensorBase.__doc__
+    __slots__ = ()
+    library = _NumPy()
+
+
+Vi, Vj, Pm = (variable_maker(LazyTensor, axis) for axis in range(3))

@@ -1,0 +1,102 @@
+"""`LazyTensor` on PyTorch tensors, differentiable in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from redcomp.errors import ArgumentError
+from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
+from redcomp.frontend.lazy.library import ArrayType
+from redcomp.frontend.reductions.genred import Reducer
+from redcomp.torch.genred import call
+
+__all__ = ["LazyTensor", "Pm", "Vi", "Vj"]
+
+_TYPES = {
+    **{
+        d: ArrayType(str(d).partition(".")[2])
+        for d in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    },
+    **{
+        d: ArrayType(str(d).partition(".")[2], is_integer=True)
+        for d in (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    },
+    **{
+        d: ArrayType(str(d).partition(".")[2], is_complex=True)
+        for d in (torch.complex64, torch.complex128)
+    },
+}
+_DTYPES = {type_.dtype: dtype for dtype, type_ in _TYPES.items()}
+
+
+class _PyTorch:
+    name = "PyTorch"
+
+    def is_array(self, value: object) -> bool:
+        return isinstance(value, torch.Tensor)
+
+    def type_of(self, array: Any) -> ArrayType:
+        found = _TYPES.get(array.dtype)
+        if found is None:
+            raise ArgumentError(f"a LazyTensor cannot be made of a tensor of dtype {array.dtype}")
+        return found
+
+    def without_axis(self, array: Any, axis: int) -> Any:
+        return array.squeeze(axis)
+
+    def transposed(self, array: Any) -> Any:
+        return array.transpose(-3, -2)
+
+    def call(
+        self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
+    ) -> Any:
+        for value in values:
+            if not isinstance(value, torch.Tensor) or not value.dim():
+                values = _tensors(values, dtype)
+                break
+        return call(reducer, *values, **options)
+
+    def right_hand_side(
+        self, v: Any, dtype: str | None, like: Sequence[Any]
+    ) -> tuple[Any, Callable[[Any], Any]]:
+        if isinstance(v, torch.Tensor):
+            return v, lambda product: product
+        if not isinstance(v, np.ndarray):
+            kind = type(v).__name__
+            raise ArgumentError(f"the right-hand side must be a tensor or an array, not a {kind}")
+        device = _device(like)
+        tensor = torch.as_tensor(v, dtype=_DTYPES[dtype] if dtype else None, device=device)
+        return tensor, lambda product: product.detach().cpu().numpy()
+
+
+def _device(values: Sequence[Any]) -> torch.device | None:
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    on_axes = [tensor for tensor in tensors if tensor.dim()]
+    return next((tensor.device for tensor in (*on_axes, *tensors)), None)
+
+
+def _tensors(values: Sequence[Any], dtype: str | None) -> list[Any]:
+    """The values, numbers and lists being tensors of the dtype, where the others are."""
+    wanted = _DTYPES[dtype] if dtype else torch.get_default_dtype()
+    device = _device(values)
+    return [_tensor(value, wanted, device) for value in values]
+
+
+def _tensor(value: Any, dtype: torch.dtype, device: torch.device | None) -> Any:
+    if not isinstance(value, torch.Tensor):
+        given = value if isinstance(value, list) else [value]
+        return torch.tensor(given, dtype=dtype, device=device)
+    return value if value.dim() else value.to(dtype=dtype, device=device).reshape(1)
+
+
+class LazyTensor(LazyTensorBase):
+    __doc__ = LazyTensorBase.__doc__
+    __slots__ = ()
+    library = _PyTorch()
+
+
+Vi, Vj, Pm = (variable_maker(LazyTensor, axis) for axis in range(3))
