@@ -23,19 +23,20 @@ def main(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0
-    if not arguments or arguments[0].startswith("-") and arguments[0] != "-m" or arguments == ["-m"]:
+    is_module = arguments[:1] == ["-m"]
+    program = arguments[1:] if is_module else arguments
+    if not program or (program[0].startswith("-") and not is_module):
         print(USAGE, file=sys.stderr)
         return USER_ERROR
-    if arguments[0] == "-m":
-        sys.argv[:] = arguments[1:]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
-    else:
-        if not os.path.exists(arguments[0]):
-            print(f"redcomp.as_pykeops: {arguments[0]}: no such file", file=sys.stderr)
-            return USER_ERROR
-        sys.argv[:] = arguments
-        _put_folder_first(arguments[0])
-        runpy.run_path(arguments[0], run_name="__main__")
+    sys.argv[:] = program
+    if is_module:
+        runpy.run_module(program[0], run_name="__main__", alter_sys=True)
+        return 0
+    if not os.path.exists(program[0]):
+        print(f"redcomp.as_pykeops: {program[0]}: no such file", file=sys.stderr)
+        return USER_ERROR
+    _put_folder_first(program[0])
+    runpy.run_path(program[0], run_name="__main__")
     return 0
 
 

@@ -10,10 +10,6 @@ import os
 
 from redcomp import __version__ as redcomp_version
 
-# The release of KeOps whose names these are; set before what follows asks for it.
-__version__ = "2.3"
-verbose = os.getenv("KEOPS_VERBOSE") != "0" and os.getenv("PYKEOPS_VERBOSE") != "0"
-
 from .config import (
     config,
     cuda_config,
@@ -52,6 +48,9 @@ __all__ = [
     "show_gpu_config",
     "verbose",
 ]
+
+__version__ = "2.3"  # of KeOps, whose names these are
+verbose = os.getenv("KEOPS_VERBOSE") != "0" and os.getenv("PYKEOPS_VERBOSE") != "0"
 
 set_build_folder = config.set_different_build_folder
 get_build_folder = config.get_build_folder

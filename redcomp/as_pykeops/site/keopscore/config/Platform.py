@@ -1,4 +1,4 @@
-"""The platform."""
+"""The platform."""  # noqa: N999 (KeOps' name)
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from . import chunks
 from .base_config import Config
@@ -29,13 +30,14 @@ __all__ = [
 cuda_config = CUDAConfig()
 openmp_config = OpenMPConfig()
 platform_detector = DetectPlatform()
-# An object since KeOps 2.3 and a module before: both `keopscore.config.config.use_cuda` and
-# `from keopscore.config.config import get_build_folder` work.
-config = Config(f"{__name__}.config", cuda_config, openmp_config)
-sys.modules[config.__name__] = config
+# Before KeOps 2.3 the settings were a module, `keopscore.config.config`; since then they are an
+# object, which `keopscore.config` is after `import keopscore`.  Here all three are this package.
+config: Any = sys.modules[__name__]
+config.__class__ = Config
+sys.modules[f"{__name__}.config"] = config
 
 
-def get_config() -> Config:
+def get_config() -> Any:
     """The settings of the whole."""
     return config
 

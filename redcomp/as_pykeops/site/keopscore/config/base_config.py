@@ -11,11 +11,10 @@ from typing import Any
 import redcomp
 from redcomp import config as environment
 
-from .cuda import CUDAConfig
-from .openmp import OpenMPConfig
 from .settings import Settings
 
 _CACHE = "REDCOMP_CACHE_DIR"
+_AT_FIRST = os.environ.get(_CACHE)
 
 
 def _build_folder() -> str:
@@ -24,14 +23,14 @@ def _build_folder() -> str:
 
 
 class Config(Settings, ModuleType):
-    """A module, as it was before KeOps 2.3, with the methods of the object that it is since."""
+    """The class of the package `keopscore.config`: a module with KeOps' values and methods."""
 
     base_dir_path: str = os.path.dirname(redcomp.__file__)
     bindings_source_dir: str = base_dir_path
     template_path: str = base_dir_path
-    keops_cache_folder: str
-    default_build_folder_name: str
-    default_build_path: str
+    keops_cache_folder: str = _build_folder()
+    default_build_path: str = keops_cache_folder
+    default_build_folder_name: str = os.path.basename(keops_cache_folder)
     jit_binary: str | None = None
     cxx_compiler: str | None = None
     cpp_env_flags: str = ""
@@ -39,7 +38,6 @@ class Config(Settings, ModuleType):
     cpp_flags: str = ""
     disable_pragma_unrolls: bool = True
     os: str = f"{platform.system()} {platform.release()}"
-    specific_gpus: str | None
     cuda_dependencies: tuple[str, ...] = ()
     init_cudalibs_flag: bool = False
     cuda_version: str | None = None
@@ -51,36 +49,34 @@ class Config(Settings, ModuleType):
     jit_source_file: str | None = None
     jit_source_header: str | None = None
 
-    def __init__(self, name: str, cuda: CUDAConfig, openmp: OpenMPConfig) -> None:
-        super().__init__(name, __doc__)
-        self._cuda, self._openmp = cuda, openmp
-        self._default = os.environ.get(_CACHE)
-        self.default_build_path = self.keops_cache_folder = _build_folder()
-        self.default_build_folder_name = os.path.basename(self.default_build_path)
-        self.specific_gpus = cuda.specific_gpus
-
     @property
     def use_cuda(self) -> bool:
         """Whether there is a GPU, unless it was set."""
-        return self._cuda.use_cuda
+        return bool(self.cuda_config.use_cuda)
 
     @use_cuda.setter
     def use_cuda(self, value: bool) -> None:
-        self._cuda.use_cuda = value
+        self.cuda_config.use_cuda = value
+
+    @property
+    def specific_gpus(self) -> str | None:
+        """The variable CUDA_VISIBLE_DEVICES."""
+        found: str | None = self.cuda_config.specific_gpus
+        return found
 
     @property
     def cuda_available(self) -> bool:
         """Whether there is a GPU."""
-        return self._cuda.n_gpus > 0
+        return bool(self.cuda_config.n_gpus)
 
     @property
     def use_OpenMP(self) -> bool:  # noqa: N802 (KeOps' name)
         """Whether calls use several threads, which they do: a flag of KeOps."""
-        return self._openmp.use_OpenMP
+        return bool(self.openmp_config.use_OpenMP)
 
     @use_OpenMP.setter
     def use_OpenMP(self, value: bool) -> None:  # noqa: N802
-        self._openmp.use_OpenMP = value
+        self.openmp_config.use_OpenMP = value
 
     @property
     def build_folder(self) -> str:
@@ -96,10 +92,10 @@ class Config(Settings, ModuleType):
         if path is not None:
             os.makedirs(path, mode=0o700, exist_ok=True)
             os.environ[_CACHE] = os.fspath(path)
-        elif self._default is None:
+        elif _AT_FIRST is None:
             os.environ.pop(_CACHE, None)
         else:
-            os.environ[_CACHE] = self._default
+            os.environ[_CACHE] = _AT_FIRST
 
     set_build_folder = set_different_build_folder
 

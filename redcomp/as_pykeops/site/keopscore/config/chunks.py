@@ -1,4 +1,4 @@
-"""Thresholds of KeOps' schemes for long vectors, which can be set; redcomp chooses its own loops."""
+"""Thresholds of KeOps' schemes for long vectors, which can be set and change nothing."""
 
 from __future__ import annotations
 

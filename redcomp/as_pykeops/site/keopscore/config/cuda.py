@@ -61,7 +61,7 @@ class CUDAConfig(Settings):
         """Where compiled code is kept."""
         from . import config
 
-        return config.build_folder
+        return str(config.build_folder)
 
     def get_cuda_version(self, out_type: str = "single_value") -> None:
         """None: there is no CUDA toolkit."""
@@ -70,7 +70,7 @@ class CUDAConfig(Settings):
         """None: there is no CUDA toolkit."""
 
     def get_gpu_props(self) -> tuple[int, str]:
-        """The number of GPUs, and the flags for compiling that KeOps makes of their limits: none."""
+        """The number of GPUs, and the flags that KeOps makes of their limits: none."""
         return self.n_gpus, self.gpu_compile_flags
 
     def values(self) -> dict[str, Any]:
