@@ -169,8 +169,8 @@ def test_dense_is_refused_where_it_is_large() -> None:
     kernel, _, _ = square()
     with pytest.raises(ArgumentError, match=r"would take 392 bytes"):
         kernel.dense(limit=100)
+    x, y, _ = points()
     with pytest.raises(ArgumentError, match="as many i as j"):
-        x, y, _ = points()
         (redcomp.numpy.Vi(x) | redcomp.numpy.Vj(y)).diagonal()
 
 

@@ -58,12 +58,12 @@ class LazyTensorBase(Reductions):
 
     T = property(t)
 
-    def __matmul__(self, v: Any) -> Any:
-        """The product with a vector (N,), a matrix (..., N, E), or another lazy matrix."""
-        return self.matmul(v)
+    def __matmul__(self, v: Any, **options: Any) -> Any:
+        """The product with a vector (N,), a matrix (..., N, E), or another lazy matrix.
 
-    def matmul(self, v: Any, **options: Any) -> Any:
-        """As `@`, with options of a reduction; raises ArgumentError if this has vectors."""
+        `K.matmul(v, ...)` takes the options of a reduction too.  Raises ArgumentError if this has
+        vectors.
+        """
         if self.ndim != 1:
             raise ArgumentError(
                 f"a LazyTensor of shape {self._shape} is no matrix: it has vectors of "
@@ -78,6 +78,8 @@ class LazyTensorBase(Reductions):
         product = self * type(self)(given, axis=1)
         found = product.reduction("Sum", axis=product.nbatchdims + 1, **options)
         return back(found[..., 0] if is_vector else found)
+
+    matmul = __matmul__
 
     def matvec(self, v: Any) -> Any:
         """`self @ v`, the name that SciPy asks for."""
