@@ -166,10 +166,6 @@ class Dense:
 
     # -- vectors --
 
-    def _vector(self, function: Callable[..., Array], *others: Any) -> Dense:
-        """From whole vectors: the function gets arrays with a last axis."""
-        return self._each(function, *others)
-
     def __or__(self, other: Any) -> Dense:
         return (self * other).sum()
 
@@ -196,7 +192,7 @@ class Dense:
         weight, dim = lift(weight), self.ndim
         if weight.ndim != dim * dim or dim == 1:
             return (weight * self * self).sum()
-        return self._vector(
+        return self._each(
             lambda x, a: np.einsum(
                 "...k,...kl,...l->...", x, a.reshape(*a.shape[:-1], dim, dim), x
             )[..., None],
@@ -207,17 +203,17 @@ class Dense:
         return (self - other).weightedsqnorm(weight)
 
     def elem(self, place: int) -> Dense:
-        return self._vector(lambda x: x[..., place, None])
+        return self._each(lambda x: x[..., place, None])
 
     def extract(self, start: int, length: int) -> Dense:
-        return self._vector(lambda x: x[..., start : start + length])
+        return self._each(lambda x: x[..., start : start + length])
 
     def __getitem__(self, key: Any) -> Dense:
         key = key[-1] if isinstance(key, tuple) else key
-        return self.elem(key) if isinstance(key, int) else self._vector(lambda x: x[..., key])
+        return self.elem(key) if isinstance(key, int) else self._each(lambda x: x[..., key])
 
     def one_hot(self, count: int) -> Dense:
-        return self._vector(lambda x: (np.round(x) == np.arange(count)).astype(float))
+        return self._each(lambda x: (np.round(x) == np.arange(count)).astype(float))
 
     def concat(self, other: Any) -> Dense:
         return Dense.concatenate((self, other))
@@ -242,7 +238,7 @@ class Dense:
             result: Array = (matrix @ b[..., None])[..., 0]
             return result
 
-        return self._vector(product, vector)
+        return self._each(product, vector)
 
     def vecmatmult(self, matrix: Any) -> Dense:
         def product(b: Array, a: Array) -> Array:
@@ -250,14 +246,14 @@ class Dense:
             result: Array = (b[..., None, :] @ square)[..., 0, :]
             return result
 
-        return self._vector(product, matrix)
+        return self._each(product, matrix)
 
     def tensorprod(self, other: Any) -> Dense:
         def product(a: Array, b: Array) -> Array:
             outer = a[..., :, None] * b[..., None, :]
             return outer.reshape(*outer.shape[:-2], -1)
 
-        return self._vector(product, other)
+        return self._each(product, other)
 
     def keops_kron(self, other: Any, dims: Sequence[int], other_dims: Sequence[int]) -> Dense:
         places = [*range(0, 2 * len(dims), 2), *range(1, 2 * len(dims), 2)]
@@ -289,7 +285,7 @@ class Dense:
             )
             return tensor.reshape(*tensor.shape[: tensor.ndim - len(last)], -1)
 
-        return self._vector(product, other)
+        return self._each(product, other)
 
     def factorize(self, _: Any) -> Dense:
         return self

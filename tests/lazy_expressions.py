@@ -1,4 +1,4 @@
-"""An expression for each operator and method of KeOps' LazyTensor, for `lazy_cases.py`: no backend."""
+"""An expression for each operator and method of KeOps' LazyTensor: needs no backend."""
 
 from __future__ import annotations
 
