@@ -347,10 +347,7 @@ def test_wrong_arguments_are_named(face: str, name: str) -> None:
 
 NO_NUMBERS = {
     "numpy": [np.zeros((3, 2), complex), np.zeros((3, 2), "M8[s]"), np.full((3, 2), None)],
-    "torch": [
-        *(torch.zeros(3, 2, dtype=torch.complex64), torch.zeros(3, 2, device="meta")),
-        torch.zeros(3, 2).to_sparse(),
-    ],
+    "torch": [torch.zeros(3, 2, dtype=torch.complex64)],
 }
 
 
@@ -370,7 +367,7 @@ def test_arrays_hold_real_numbers(face: str) -> None:
             (library.from_matrix, (a, ranges, a), "ranges_i"),
             (library.from_matrix, (ranges, ranges, a), "keep"),
         ):
-            with pytest.raises(ArgumentError, match=f"{name} must hold real numbers, densely"):
+            with pytest.raises(ArgumentError, match=f"{name} must hold real numbers"):
                 function(*args)
 
 

@@ -5,15 +5,19 @@ What is compared with is computed with fractions, or densely in float64.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
 from on_gpu import on_gpu
 from reference_reductions import reduce_pairs
 
+from redcomp.errors import ArgumentError
 from redcomp.torch import Genred, KernelSolve
 
 # PyTorch's forward mode warns about PyTorch's own scripts.
@@ -160,6 +164,57 @@ def test_products_with_zeros_in_forward_mode(zeros: int) -> None:
         return lambda *at: torch.func.jvp(function, at, tangents)[1]
 
     torch.testing.assert_close(third(PROD), third(dense))
+
+
+@pytest.mark.parametrize("zeros", [0, 4, 5, 6])
+def test_orders_that_are_wrong_are_refused(zeros: int) -> None:
+    """As many zeros as that are what the fifth derivative sees first; all others are right."""
+    x, y = torch.tensor([[1.0], [-0.5]], dtype=F64), column((2.0,) + (0.0,) * zeros, F64)
+    expected = mixed(reduce_pairs("prod", x[:, None] * y[None])[0], (y,), 5)
+    product = PROD(x, y)
+    check(mixed(product, (y,), 4), expected[:4], 1e-12)
+    if zeros == 5:
+        with pytest.raises(
+            ArgumentError, match=r"of order 5 .* zeros .* are 5 to 5: up to order 4"
+        ):
+            mixed(product, (y,), 5)
+    else:
+        check(mixed(product, (y,), 5), expected, 1e-12)
+
+
+@pytest.mark.parametrize("mode", [torch.func.jacfwd, torch.func.jacrev])
+@pytest.mark.parametrize("zeros", [5, 6])
+def test_orders_that_are_wrong_are_refused_under_transforms(mode: Any, zeros: int) -> None:
+    y = torch.tensor([3.0, *(0.0,) * zeros], dtype=F64)
+    along = torch.linspace(0.5, 1.5, len(y), dtype=F64)
+
+    def moved(function: Any) -> Any:
+        def at(t: Tensor) -> Tensor:
+            return function(y + t * along)
+
+        for _ in range(5):
+            at = mode(at)
+        return at(torch.tensor(0.0, dtype=F64))
+
+    def product(values: Tensor) -> Tensor:
+        return PROD(torch.ones(1, 1, dtype=F64), values[:, None]).sum()
+
+    if zeros == 5:
+        with pytest.raises(ArgumentError, match="derivatives of order 5 cannot be computed"):
+            moved(product)
+    else:
+        dense = moved(lambda values: functools.reduce(operator.mul, values))
+        torch.testing.assert_close(moved(product), dense)
+
+
+def test_derivatives_of_mapped_products() -> None:
+    """Entries with few zeros and with many, under vmap."""
+    values = torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]], dtype=F64)
+    one = torch.ones(1, 1, dtype=F64)
+    slope = torch.func.hessian(lambda v: PROD(one, v[:, None]).sum())
+    dense = torch.func.hessian(lambda v: v[0] * v[1] * v[2])
+    expected = torch.stack([dense(v) for v in values])
+    torch.testing.assert_close(torch.vmap(slope)(values), expected)
 
 
 # -- norms -----------------------------------------------------------------------------------------

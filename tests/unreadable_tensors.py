@@ -149,19 +149,50 @@ PROGRAMS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: torch.autograd.grad(result, moved, shortened(b, 19), retain_graph=True),
         "'cotangent0' has no memory for its values, or less",
     ),
-    "labels are cut off": (
-        lambda: cluster.cluster_ranges(shortened(torch.tensor([0, 0, 1]), 8)),
-        "lab must hold real numbers, densely and in memory",
-    ),
-    "centroids of points that are cut off": (
-        lambda: cluster.cluster_centroids(shortened(x, 59), torch.tensor([0, 0, 1, 1, 1])),
-        "x must hold real numbers, densely and in memory",
-    ),
-    "a grid of points that are cut off": (
-        lambda: cluster.grid_cluster(shortened(x, 59), 1.0),
-        "x must hold real numbers, densely and in memory",
-    ),
     "alpha is fake": (lambda: solve(x, x, b, alpha=fake.from_tensor(b)), "alpha is a FakeTensor"),
+}
+
+# What stands for an argument of the functions of clusters, and what the error says of it.
+UNREADABLE: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
+    "FakeTensor": (fake.from_tensor, "is a FakeTensor"),
+    "TwoTensor": (lambda t: TwoTensor(t, t), "is a TwoTensor"),
+    "emptied": (shortened, "has no memory for its values, or less"),
+    "cut off": (lambda t: shortened(t, t.nbytes - 1), "has no memory for its values, or less"),
+    "cut off behind an offset": (
+        lambda t: shortened(torch.cat([t, t]), 2 * t.nbytes - 1, lambda both: both[len(t) :]),
+        "has no memory for its values, or less",
+    ),
+    "sparse": (torch.Tensor.to_sparse, "has layout torch.sparse_coo"),
+    "nested": (lambda t: torch.nested.nested_tensor([t, t]), "is a nested tensor"),
+    "on meta": (lambda t: t.to("meta"), "is on meta"),
+}
+labels, counts = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([2, 3])
+intervals, keep = torch.tensor([[0, 2], [2, 5]]), torch.ones(2, 2) > 0
+CLUSTERS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], tuple[str, ...]]] = {
+    "grid_cluster": (cluster.grid_cluster, (x, torch.ones(3)), ("x", "size")),
+    "sort_clusters": (cluster.sort_clusters, (x, labels), ("x", "lab")),
+    "sort_clusters of several": (
+        lambda a, b, lab: cluster.sort_clusters([a, b], lab),
+        (x, b, labels),
+        ("x", "x", "lab"),
+    ),
+    "cluster_ranges": (cluster.cluster_ranges, (labels,), ("lab",)),
+    "cluster_ranges of counts": (cluster.cluster_ranges, (labels, counts), ("", "Nlab")),
+    "cluster_centroids": (
+        cluster.cluster_centroids,
+        (x, labels, counts, b[:, 0], torch.ones(2)),
+        ("x", "lab", "Nlab", "weights", "weights_c"),
+    ),
+    "cluster_ranges_centroids": (
+        cluster.cluster_ranges_centroids,
+        (x, labels, b[:, 0]),
+        ("x", "lab", "weights"),
+    ),
+    "from_matrix": (
+        cluster.from_matrix,
+        (intervals, intervals, keep),
+        ("ranges_i", "ranges_j", "keep"),
+    ),
 }
 
 # Modes, under which a call is made.
@@ -192,7 +223,29 @@ def cases() -> Iterator[tuple[str, Callable[[], Any], str]]:
                 lambda mode=mode, compute=compute: under(mode(), compute),
                 message,
             )
+    yield from of_clusters()
     yield "a functional argument", functional, "'x' is a FunctionalTensor"
+
+
+def of_clusters() -> Iterator[tuple[str, Callable[[], Any], str]]:
+    """Each argument of each function of clusters, replaced by each of what cannot be read."""
+    for function, (compute, args, names) in CLUSTERS.items():
+        for n, name in enumerate(names):
+            for kind, (make, message) in UNREADABLE.items() if name else ():
+
+                def program(compute=compute, args=args, n=n, make=make) -> Any:
+                    return compute(*args[:n], make(args[n]), *args[n + 1 :])
+
+                yield f"{kind}: argument {n} of {function}", program, message
+
+        def in_mode(compute=compute, args=args) -> Any:
+            return under(fake, lambda: compute(*args))
+
+        def traced(compute=compute, args=args) -> Any:
+            return torch.jit.trace(compute, args)
+
+        yield f"FakeTensorMode: {function}", in_mode, "FakeTensorMode knows"
+        yield f"jit.trace: {function}", traced, "torch.jit.trace knows"
 
 
 def functional() -> Any:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from redcomp.arguments import refuse_masked
 from redcomp.frontend.solvers import cluster as shared
 
 __all__ = [
@@ -29,6 +30,9 @@ class _Clusters(shared.Clusters[_Array]):
     xp: ClassVar[Any] = np
     array_type: ClassVar[type[Any]] = np.ndarray
     truth: ClassVar[object] = np.dtype(np.bool_)
+
+    def check_values(self, name: str, a: _Array) -> None:
+        refuse_masked(name, a)
 
     def is_real(self, a: _Array) -> bool:
         return a.dtype.kind in "biuf"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,16 @@ __all__ = ["LazyTensor", "Pm", "Vi", "Vj"]
 _FLOATS = {np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
 
 
+@functools.lru_cache
+def _type_of(dtype: np.dtype[Any]) -> ArrayType:
+    name = dtype.newbyteorder("=").name
+    if dtype.newbyteorder("=") in _FLOATS:
+        return ArrayType(name)
+    if dtype.kind in "biuc":
+        return ArrayType(name, is_integer=dtype.kind != "c", is_complex=dtype.kind == "c")
+    raise ArgumentError(f"a LazyTensor cannot be made of an array of dtype {dtype}")
+
+
 class _NumPy:
     name = "NumPy"
 
@@ -26,16 +37,7 @@ class _NumPy:
         return isinstance(value, np.ndarray)
 
     def type_of(self, array: Any) -> ArrayType:
-        dtype = array.dtype
-        if dtype in _FLOATS:
-            return ArrayType(dtype.name)
-        if dtype.kind in "biu":
-            return ArrayType(dtype.name, is_integer=True)
-        if dtype.kind == "c":
-            return ArrayType(dtype.name, is_complex=True)
-        if dtype.newbyteorder("=") in _FLOATS:
-            return ArrayType(dtype.newbyteorder("=").name)
-        raise ArgumentError(f"a LazyTensor cannot be made of an array of dtype {dtype}")
+        return _type_of(array.dtype)
 
     def without_axis(self, array: Any, axis: int) -> Any:
         return array.squeeze(axis)
@@ -46,8 +48,10 @@ class _NumPy:
     def call(
         self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
     ) -> Any:
-        if not all([type(value) is np.ndarray and value.ndim for value in values]):
-            values = [_array(value, dtype) for value in values]
+        for value in values:
+            if not isinstance(value, np.ndarray) or not value.ndim:
+                values = [_array(value, dtype) for value in values]
+                break
         return call(reducer, *values, **options)
 
     def right_hand_side(

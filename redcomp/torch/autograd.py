@@ -28,6 +28,7 @@ from redcomp.torch.dynamo import untraced
 from redcomp.torch.executors import CudaTensors, Executor
 from redcomp.torch.mapped import by_vmap, check_transform, with_mapped_first
 from redcomp.torch.memory import check_memory, check_nothing_records, check_plain, packed_tensors
+from redcomp.torch.orders import with_limits
 from redcomp.torch.pairs import at_pairs, at_places
 
 KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
@@ -154,6 +155,8 @@ def apply(
     results: Tensors = _Reduce.apply(kept, executor, ranges, *tensors)
     if kept.differentiation.extrema:
         results = _with_values_at_places(kept, results, tensors, executor)
+    if kept.differentiation.limits:
+        results = with_limits(kept.differentiation.limits, results, tensors)
     if kept is computation:
         return results
     return tuple([results[n] for n in computation.differentiation.positions_in_kept])

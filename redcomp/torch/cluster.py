@@ -8,7 +8,7 @@ import torch
 
 from redcomp.frontend.solvers import cluster as shared
 from redcomp.torch.dynamo import untraced
-from redcomp.torch.memory import is_cut_off
+from redcomp.torch.memory import check_nothing_records, check_plain
 
 __all__ = [
     "cluster_centroids",
@@ -32,9 +32,12 @@ class _Clusters(shared.Clusters[_Tensor]):
     array_type: ClassVar[type[Any]] = torch.Tensor
     truth: ClassVar[object] = torch.bool
 
+    def check_values(self, name: str, a: _Tensor) -> None:
+        check_nothing_records()
+        check_plain(name, a)
+
     def is_real(self, a: _Tensor) -> bool:
-        is_dense = a.layout == torch.strided and a.device.type != "meta"
-        return is_dense and not (a.is_complex() or a.is_quantized or is_cut_off(a))
+        return not (a.is_complex() or a.is_quantized)
 
     def is_integer(self, a: _Tensor) -> bool:
         return not (a.is_floating_point() or a.is_complex() or a.dtype == torch.bool)

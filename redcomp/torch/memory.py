@@ -32,14 +32,8 @@ def describe(reduction: PairReduction, args: Sequence[torch.Tensor]) -> tuple[De
         for parameter, argument in zip(reduction.parameters, args, strict=True):
             name = f"argument {parameter.name!r}"
             _check_class(name, type(argument))
-            if argument.is_nested:
-                raise ArgumentError(
-                    f"{name} is a nested tensor: pad it with .to_padded_tensor(), or give one "
-                    "tensor and `ranges`"
-                ) from None
-            if torch.nn.parameter.is_lazy(argument):
-                raise ArgumentError(f"{name} has no shape: {error}") from None
-        raise
+            _check_shape(name, argument)
+        raise ArgumentError(f"an argument has no shape: {error}") from None
 
 
 def check_described(reduction: PairReduction, described: Sequence[Description]) -> None:
@@ -52,6 +46,7 @@ def check_described(reduction: PairReduction, described: Sequence[Description]) 
 def check_plain(name: str, tensor: torch.Tensor) -> None:
     """Raise ArgumentError unless a tensor that errors call by this name has values in memory."""
     _check_class(name, type(tensor))
+    _check_shape(name, tensor)
     if tensor.layout != torch.strided:
         raise ArgumentError(
             f"{name} has layout {tensor.layout}; expected a dense tensor: use .to_dense()"
@@ -62,6 +57,8 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
         return
     if not torch._C._has_storage(tensor) or is_cut_off(tensor):
         raise ArgumentError(f"{name} has no memory for its values, or less than they take")
+    if tensor.device.type == "meta":
+        raise ArgumentError(f"{name} is on {tensor.device}, where it has no values")
 
 
 def check_arguments(reduction: PairReduction, args: Sequence[torch.Tensor]) -> None:
@@ -143,6 +140,16 @@ def _check_class(name: str, kind: type) -> None:
             f"{name} is a {kind.__name__}, which has no values in memory of its own: give a plain "
             "tensor"
         )
+
+
+def _check_shape(name: str, tensor: torch.Tensor) -> None:
+    if tensor.is_nested:
+        raise ArgumentError(
+            f"{name} is a nested tensor: pad it with .to_padded_tensor(), or give one tensor and "
+            "`ranges`"
+        )
+    if torch.nn.parameter.is_lazy(tensor):
+        raise ArgumentError(f"{name} has no shape: it has not been initialized")
 
 
 def _bytes(tensor: torch.Tensor) -> int:

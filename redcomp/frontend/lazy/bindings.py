@@ -5,7 +5,7 @@ An argument is known by the object that was given: what is given twice is one ar
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from redcomp.frontend.lazy.library import Library
 from redcomp.ir import Kind
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+# Neither of these classes is frozen, though nothing changes them: they would take twice the time.
+@dataclass(eq=False, slots=True)
 class Argument:
     """One argument.
 
@@ -42,7 +43,7 @@ class Argument:
     dtype: str | None = None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Bindings:
     """The arguments of an expression, and the sizes that they agree on."""
 
@@ -52,42 +53,38 @@ class Bindings:
     columns: int | None
     batch: tuple[int, ...]
     dtype: str | None
+    has_symbols: bool = False
 
     @classmethod
     def of(cls, argument: Argument) -> Bindings:
         """The only argument."""
-        return cls(
-            (argument,),
-            (0,),
-            argument.rows,
-            argument.columns,
-            argument.batch,
-            argument.dtype,
-        )
+        a = argument
+        return cls((a,), (0,), a.rows, a.columns, a.batch, a.dtype, type(a.given) is Symbol)
 
     def merged(self, other: Bindings) -> tuple[Bindings, Placement]:
         """Both, those of `other` after these, and where they are; raises ArgumentError."""
         if other is self or not other.arguments:
             return self, other.everywhere
         known = {argument.key: n for n, argument in enumerate(self.arguments)}
+        first = len(known)
         placement = tuple([known.setdefault(a.key, len(known)) for a in other.arguments])
-        first = len(self.arguments)
         if len(known) == first:
             return self, placement
         added = [a for a, n in zip(other.arguments, placement, strict=True) if n >= first]
-        arguments = (*self.arguments, *added)
-        return Bindings(
-            arguments,
-            tuple(range(len(arguments))),
+        bindings = Bindings(
+            (*self.arguments, *added),
+            tuple(range(len(known))),
             _agreed("ni, the numbers of rows", self.rows, other.rows),
             _agreed("nj, the numbers of columns", self.columns, other.columns),
             _broadcast(self.batch, other.batch),
             _agreed("dtype", self.dtype, other.dtype),
-        ), placement
+            self.has_symbols or other.has_symbols,
+        )
+        return bindings, placement
 
     @property
     def symbols(self) -> list[Argument]:
-        """The arguments that a call brings, in its order; raises ArgumentError if one is missing."""
+        """What a call brings, in its order; raises ArgumentError if one is missing."""
         found = {a.given.position: a for a in self.arguments if isinstance(a.given, Symbol)}
         for n in range(len(found)):
             if n not in found:
@@ -144,11 +141,11 @@ def _agreed(what: str, a: Any, b: Any) -> Any:
     raise ArgumentError(f"these LazyTensors have different {what}: {a} and {b}")
 
 
-def _broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     if a == b:
-        return tuple(a)
+        return a
     try:
-        return np.broadcast_shapes(tuple(a), tuple(b))
+        return np.broadcast_shapes(a, b)
     except ValueError:
         raise ArgumentError(
             f"these LazyTensors have batch dimensions that do not broadcast: {a} and {b}"

@@ -44,10 +44,13 @@ class LazyCore:
 
     library: ClassVar[Library]
     __slots__ = ("_bindings", "_expression", "backend", "ranges")
+    _expression: Expression
+    _bindings: Bindings
+    ranges: Any
+    backend: str | None
 
     def __init__(self, x: object = None, axis: int | None = None) -> None:
-        self.ranges: Any = None
-        self.backend: str | None = None
+        self.ranges = self.backend = None
         if isinstance(x, LazyCore):
             self._expression, self._bindings = x._expression, x._bindings
             self.ranges, self.backend = x.ranges, x.backend
@@ -70,15 +73,36 @@ class LazyCore:
     # -- operations --------------------------------------------------------------------------------
 
     def _made(self: L, expression: Expression, bindings: Bindings) -> L:
-        made = object.__new__(type(self))
+        made: L = object.__new__(type(self))
         made._expression, made._bindings = expression, bindings
         made.ranges, made.backend = self.ranges, self.backend
         return made
 
+    def _of_this(self: L, callee: str) -> L:
+        """An operation on this alone."""
+        return self._made(operation(callee, self._expression.in_place), self._bindings)
+
+    def _with(self: L, callee: str, other: Any) -> L:
+        """An operation on this and another operand; NotImplemented if that cannot be one."""
+        if type(other) is not type(self):
+            if not self._is_operand(other):
+                return NotImplemented  # type: ignore[no-any-return]  # as Python wants it
+            if isinstance(other, LazyCore):
+                return self._apply(callee, other)
+            other = type(self)(other)
+        bindings, placement = self._bindings.merged(other._bindings)
+        placed = Placed(other._expression, placement)
+        made = self._made(operation(callee, self._expression.in_place, placed), bindings)
+        if other.ranges is not made.ranges or other.backend is not made.backend:
+            made._take_settings(other)
+        return made
+
+    def _after(self: L, callee: str, other: Any) -> L:
+        """An operation on another operand and this; NotImplemented if that cannot be one."""
+        return self._taken(other)._with(callee, self) if self._is_operand(other) else NotImplemented
+
     def _apply(self: L, callee: str, *others: Any, first: Sequence[Any] = ()) -> L:
         """An operation on `first`, this, and `others`: LazyTensors, numbers and arrays."""
-        if not others and not first:
-            return self._made(operation(callee, self._expression.in_place), self._bindings)
         operands = [self._taken(other) for other in (*first, self, *others)]
         bindings = operands[0]._bindings
         placed = [operands[0]._expression.in_place]
@@ -181,8 +205,8 @@ class LazyCore:
     def symbolic_variables(self) -> tuple[tuple[int, int, int], ...]:
         """The symbols: position, dimension, category."""
         return tuple(
-            (s.given.position, s.slot.dim, KIND_OF_CATEGORY.index(s.slot.kind))
-            for s in self._bindings.symbols
+            (position, s.slot.dim, KIND_OF_CATEGORY.index(s.slot.kind))
+            for position, s in enumerate(self._bindings.symbols)
         )
 
     @property
@@ -264,21 +288,14 @@ class LazyCore:
             other = self._taken(other)
             bindings, placement = bindings.merged(other._bindings)
             weights = Placed(other._expression, placement)
-        slots = (
-            formula.expression.slots
-            if len(bindings.arguments) == len(formula.placement)
-            else tuple(a.slot for a in bindings.arguments)
-        )
-        reduced = Reduced(reduction_op, formula, weights, slots, over, opt_arg)
+        reduced = Reduced(reduction_op, formula, weights, over, opt_arg)
         if self.ranges is not None:
             options.setdefault("ranges", self.ranges)
         if self.backend is not None:
             options.setdefault("backend", self.backend)
         finish = self._finish_keeping(over) if keepdim else self._finish
-        if call and not any(isinstance(a.given, Symbol) for a in bindings.arguments):
-            return compute(
-                self.library, reduced, bindings.arguments, bindings.dtype, options, finish
-            )
+        if call and not bindings.has_symbols:
+            return compute(self.library, reduced, bindings, options, finish)
         return LazyReduction(self.library, reduced, bindings, options, finish)
 
     def _finish(self, result: Any) -> Any:

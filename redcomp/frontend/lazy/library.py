@@ -27,19 +27,13 @@ class Library(Protocol):
     def type_of(self, array: Any) -> ArrayType:
         """What the array's numbers are; raises ArgumentError for a dtype that cannot be taken."""
 
-    def real(self, array: Any) -> Any:
-        """A complex array with real and imaginary parts one after the other, on the last axis."""
-
-    def complex(self, array: Any) -> Any:
-        """The reverse of `real`."""
-
     def without_axis(self, array: Any, axis: int) -> Any:
         """The array without an axis of length 1."""
 
     def call(
         self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
     ) -> Any:
-        """A reduction of arrays, numbers and lists of numbers, which get the dtype of the arrays."""
+        """A reduction of arrays, and of numbers and lists of them, which get the arrays' dtype."""
 
     def transposed(self, array: Any) -> Any:
         """The array with the axes of i and j exchanged: the third and the second of the last."""

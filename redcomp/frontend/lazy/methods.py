@@ -50,7 +50,8 @@ class Methods(Operators):
 
     def power(self: M, exponent: Any) -> M:
         """`self ** exponent`."""
-        return self**exponent
+        made: M = self**exponent
+        return made
 
     pow = power
 
@@ -62,7 +63,7 @@ class Methods(Operators):
 
     def ceil(self: M) -> M:
         """The smallest integer that is not smaller."""
-        return -((-self)._apply("Floor"))
+        return -((-self)._of_this("Floor"))
 
     def round(self: M, d: int = 0) -> M:
         """Rounded to d decimals, half away from zero."""
@@ -86,12 +87,12 @@ class Methods(Operators):
 
     def where(self: M, a: Any, b: Any) -> M:
         """a where this is not 0, as a comparison's result where it holds, and b elsewhere."""
-        return (0 - (self == 0))._apply("IfElse", a, b)
+        return (0 - self._with("==", 0))._apply("IfElse", a, b)
 
     def norm(self: M, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
         """The Euclidean norm: of the vectors, or over i or j for each component."""
         if self._axis(axis, dim) is None:
-            return self._apply("Norm2")
+            return self._of_this("Norm2")
         return self.reduction("Norm", axis=axis, dim=dim, **options)
 
     def weightedsqdist(self: M, y: Any, s: Any) -> M:
@@ -100,11 +101,11 @@ class Methods(Operators):
 
     def sinc(self: M) -> M:
         """sin(pi x) / (pi x)."""
-        return (self * 3.141592653589793)._apply("SinXDivX")
+        return (self * 3.141592653589793)._of_this("SinXDivX")
 
     def log10(self: M) -> M:
         """The logarithm to base 10."""
-        return self._apply("Log") * 0.4342944819032518
+        return self._of_this("Log") * 0.4342944819032518
 
     def bspline(self: M, x: Any, k: int = 0) -> M:
         """The B-splines of order k at x, over these knots."""
@@ -214,7 +215,10 @@ def _method(row: Operation) -> Callable[..., Any]:
     names = [n for k, n in enumerate(row.arguments[: row.arity]) if k != at]
     wanted = (*names, *row.parameters)
 
-    def method(self: Any, *given: Any, **named: Any) -> Any:
+    def of_this(self: Any) -> Any:
+        return self._of_this(row.spelling)
+
+    def of_several(self: Any, *given: Any, **named: Any) -> Any:
         values = _in_order(name, wanted, given, named)
         vectors = values[: len(names)]
         literals = [
@@ -222,6 +226,7 @@ def _method(row: Operation) -> Callable[..., Any]:
         ]
         return self._apply(row.spelling, *vectors[at:], *literals, first=vectors[:at])
 
+    method: Callable[..., Any] = of_several if wanted else of_this
     name = row.spelling.lower()
     method.__name__, method.__qualname__ = name, f"LazyTensor.{name}"
     call = f"{row.spelling}({', '.join(row.arguments)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
@@ -12,57 +12,78 @@ from redcomp.frontend.lazy.core import LazyCore
 O = TypeVar("O", bound="Operators")  # noqa: E741 (a type)
 
 
-class _Operator(Protocol):
-    def __call__(self, first: Any, second: Any, /) -> Any: ...
-
-
-def _binary(callee: str) -> _Operator:
-    def operator(self: Any, other: Any) -> Any:
-        return self._apply(callee, other) if self._is_operand(other) else NotImplemented
-
-    return operator
-
-
-def _reflected(callee: str) -> _Operator:
-    def operator(self: Any, other: Any) -> Any:
-        return self._apply(callee, first=(other,)) if self._is_operand(other) else NotImplemented
-
-    return operator
-
-
 class Operators(LazyCore):
     """LazyTensors as operands of Python's operators."""
 
     __slots__ = ()
 
-    __add__, __radd__ = _binary("+"), _reflected("+")
-    __sub__, __rsub__ = _binary("-"), _reflected("-")
-    __mul__, __rmul__ = _binary("*"), _reflected("*")
-    __truediv__, __rtruediv__ = _binary("/"), _reflected("/")
-    __or__, __ror__ = _binary("|"), _reflected("|")
-    __lt__, __le__ = _binary("<"), _binary("<=")
-    __gt__, __ge__ = _binary(">"), _binary(">=")
-    __eq__, __ne__ = _binary("=="), _binary("!=")  # type: ignore[assignment]  # they make LazyTensors
-    __rpow__ = _reflected("**")
+    def __add__(self: O, other: Any) -> O:
+        return self._with("+", other)
+
+    def __radd__(self: O, other: Any) -> O:
+        return self._after("+", other)
+
+    def __sub__(self: O, other: Any) -> O:
+        return self._with("-", other)
+
+    def __rsub__(self: O, other: Any) -> O:
+        return self._after("-", other)
+
+    def __mul__(self: O, other: Any) -> O:
+        return self._with("*", other)
+
+    def __rmul__(self: O, other: Any) -> O:
+        return self._after("*", other)
+
+    def __truediv__(self: O, other: Any) -> O:
+        return self._with("/", other)
+
+    def __rtruediv__(self: O, other: Any) -> O:
+        return self._after("/", other)
+
+    def __or__(self: O, other: Any) -> O:
+        return self._with("|", other)
+
+    def __ror__(self: O, other: Any) -> O:
+        return self._after("|", other)
+
+    def __lt__(self: O, other: Any) -> O:
+        return self._with("<", other)
+
+    def __le__(self: O, other: Any) -> O:
+        return self._with("<=", other)
+
+    def __gt__(self: O, other: Any) -> O:
+        return self._with(">", other)
+
+    def __ge__(self: O, other: Any) -> O:
+        return self._with(">=", other)
+
+    def __eq__(self: O, other: Any) -> O:  # type: ignore[override]  # a LazyTensor
+        return self._with("==", other)
+
+    def __ne__(self: O, other: Any) -> O:  # type: ignore[override]  # a LazyTensor
+        return self._with("!=", other)
+
+    def __rpow__(self: O, base: Any) -> O:
+        return self._after("**", base)
 
     def __neg__(self: O) -> O:
-        return self._apply(NEGATION)
+        return self._of_this(NEGATION)
 
     def __pos__(self: O) -> O:
         return self
 
     def __abs__(self: O) -> O:
-        return self._apply("Abs")
+        return self._of_this("Abs")
 
     def __pow__(self: O, exponent: Any) -> O:
         """A small integer or 0.5, which are roots and products, or anything else."""
-        if not self._is_operand(exponent):
-            return NotImplemented
         if isinstance(exponent, float) and abs(exponent) == 0.5:
-            return self._apply("Sqrt" if exponent > 0 else "Rsqrt")
+            return self._of_this("Sqrt" if exponent > 0 else "Rsqrt")
         if isinstance(exponent, float) and exponent.is_integer() and abs(exponent) <= 16:
             exponent = int(exponent)
-        return self._apply("**", exponent)
+        return self._with("**", exponent)
 
     def __mod__(self: O, modulus: Any) -> O:
         return self._apply("Mod", modulus, 0) if self._is_operand(modulus) else NotImplemented

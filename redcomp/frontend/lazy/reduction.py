@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
@@ -29,16 +29,21 @@ IGNORED = ("enable_chunks", "rec_multVar_highdim")
 OF_CALLS = ("backend", "device_id", "ranges", "out")
 
 
-@dataclass(frozen=True, slots=True)
-class Reduced:
+class Reduced(NamedTuple):
     """What is reduced: the expression and its weights, over the same slots."""
 
     reduction_op: str
     formula: Placed
     weights: Placed | None
-    slots: tuple[Slot, ...]
     axis: int
     opt_arg: Any
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The variables of both."""
+        both = [self.formula, *([] if self.weights is None else [self.weights])]
+        found = {n: slot for e, at in both for n, slot in zip(at, e.slots, strict=True)}
+        return tuple(found[n] for n in range(len(found)))
 
 
 def _made(reduced: Reduced, *compilation: Any) -> Reducer:
@@ -95,13 +100,14 @@ class LazyReduction:
                 f"({listed}), but {len(args)} came"
             )
         given = {symbol.key: value for symbol, value in zip(self._symbols, args, strict=True)}
-        bound = [self._bound(a, given) for a in self._bindings.arguments]
-        dtype = self._bindings.dtype
+        bindings = self._bindings
+        dtype = bindings.dtype
         if dtype is None and args and self._library.is_array(args[0]):
             dtype = self._library.type_of(args[0]).dtype
-        return compute(
-            self._library, self._reduced, bound, dtype, {**self._options, **options}, self._finish
-        )
+        bound = tuple(self._bound(a, given) for a in bindings.arguments)
+        bindings = replace(bindings, arguments=bound, dtype=dtype)
+        options = {**self._options, **options}
+        return compute(self._library, self._reduced, bindings, options, self._finish)
 
     def _bound(self, argument: Argument, given: Mapping[Any, Any]) -> Argument:
         if not isinstance(argument.given, Symbol):
@@ -130,8 +136,7 @@ class LazyReduction:
 def compute(
     library: Library,
     reduced: Reduced,
-    bound: list[Argument] | tuple[Argument, ...],
-    dtype: str | None,
+    bindings: Bindings,
     options: dict[str, Any],
     finish: Callable[[Any], Any],
 ) -> Any:
@@ -141,4 +146,5 @@ def compute(
         if name not in OF_CALLS:
             known = ", ".join((*OF_CALLS, *OF_COMPILATION))
             raise ArgumentError(f"unknown option {arguments.shown(name)}; the options are {known}")
-    return finish(library.call(made, [a.value for a in bound], dtype, options))
+    values = [argument.value for argument in bindings.arguments]
+    return finish(library.call(made, values, bindings.dtype, options))

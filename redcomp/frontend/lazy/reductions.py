@@ -22,7 +22,7 @@ def _over_any(reduction_op: str, callee: str, doc: str) -> Any:
     def method(self: Any, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
         if self._axis(axis, dim) is None:
             self._check_inner(options)
-            return self._apply(callee)
+            return self._of_this(callee)
         return self.reduction(reduction_op, axis=axis, dim=dim, **options)
 
     method.__doc__ = (
@@ -61,10 +61,10 @@ class Reductions(Methods):
     any = _over_pairs("Any", "Whether any value is not 0")
     all = _over_pairs("All", "Whether no value is 0")
     Kmin = Kmin_reduction = _keeping("KMin", "The K smallest values")
-    argKmin = argKmin_reduction = _keeping("ArgKMin", "The numbers of the K smallest values")
+    argKmin = argKmin_reduction = _keeping("ArgKMin", "The numbers of the K smallest")  # noqa: N815 (KeOps' names)
     Kmin_argKmin = Kmin_argKmin_reduction = _keeping("KMin_ArgKMin", "The K smallest, and where")
     Kmax = _keeping("KMax", "The K largest values")
-    argKmax = _keeping("ArgKMax", "The numbers of the K largest values")
+    argKmax = _keeping("ArgKMax", "The numbers of the K largest")  # noqa: N815 (alike)
     Kmax_argKmax = _keeping("KMax_ArgKMax", "The K largest, and where")
 
     def _check_inner(self, options: Any) -> None:
@@ -77,7 +77,7 @@ class Reductions(Methods):
         """The mean: of the components of each vector, or over i (axis 0) or j (axis 1)."""
         if self._axis(axis, dim) is None:
             self._check_inner(options)
-            return self._apply("Sum") / self.ndim
+            return self._of_this("Sum") / self.ndim
         return self.reduction("Mean", axis=axis, dim=dim, **options)
 
     def logsumexp(
@@ -87,8 +87,8 @@ class Reductions(Methods):
         weight = options.pop("other", weight)
         if weight is None and self._axis(axis, dim) is None:
             self._check_inner(options)
-            most = self._apply("Max")
-            return (self - most)._apply("Exp")._apply("Sum")._apply("Log") + most
+            most = self._of_this("Max")
+            return (self - most)._of_this("Exp")._of_this("Sum")._of_this("Log") + most
         return self.reduction("LogSumExp", weight, axis=axis, dim=dim, **options)
 
     logsumexp_reduction = logsumexp

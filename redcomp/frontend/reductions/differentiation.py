@@ -16,6 +16,7 @@ from typing import TypeVar
 from redcomp.concurrency import cached_property
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
+from redcomp.ops.reductions.row import Limited
 from redcomp.passes.derivatives import saved_by, values_of
 
 A = TypeVar("A")
@@ -55,6 +56,20 @@ class Extremum:
     neutral: float
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A value whose derivatives of high orders are not right in some rows.
+
+    value  the position of that result
+    count  the position of the result that says in which rows
+    rule   what its row says about them
+    """
+
+    value: int
+    count: int
+    rule: Limited
+
+
 @dataclass(frozen=True, eq=False)
 class Differentiation:
     """What derivatives of a reduction are made of.
@@ -63,6 +78,7 @@ class Differentiation:
     saved           the positions of results that derivatives are computed from
     differentiable  for each result, whether sweeps and differentials know it: it is no extremum
     extrema         the other values, if the reduction gives their places too
+    limits          the values whose derivatives are not right to every order
     tables          the positions of arguments that a formula may look something up in
     """
 
@@ -71,6 +87,7 @@ class Differentiation:
     saved: tuple[int, ...]
     differentiable: tuple[bool, ...]
     extrema: tuple[Extremum, ...]
+    limits: tuple[Limit, ...]
     tables: tuple[int, ...]
 
     @cached_property
@@ -121,6 +138,7 @@ def differentiation(reduction: PairReduction) -> Differentiation:
             for output, row in enumerate(rows)
             if row.places == row.name
         ),
+        _limits(reduction),
         tuple(n for n, p in enumerate(reduction.parameters) if p.kind == "parameter"),
     )
 
@@ -128,6 +146,15 @@ def differentiation(reduction: PairReduction) -> Differentiation:
 def _extremum(reduction: PairReduction, output: int) -> Extremum:
     value, place = (n for n, r in enumerate(reduction.results) if r.output == output)
     return Extremum(output, value, place, reduction.results[value].empty[0])
+
+
+def _limits(reduction: PairReduction) -> tuple[Limit, ...]:
+    found = []
+    for output, row in enumerate(reduction.rows_of_outputs):
+        if row.limited is not None:
+            first = next(n for n, r in enumerate(reduction.results) if r.output == output)
+            found.append(Limit(first, first + row.limited.count, row.limited))
+    return tuple(found)
 
 
 @remembered

@@ -37,8 +37,12 @@ class Clusters(ABC, Generic[A]):
     # -- what libraries spell differently ----------------------------------------------------------
 
     @abstractmethod
+    def check_values(self, name: str, a: A) -> None:
+        """Raise ArgumentError, which says `name`, unless an array's values can be read."""
+
+    @abstractmethod
     def is_real(self, a: A) -> bool:
-        """Whether an array holds real numbers, and has them at hand."""
+        """Whether an array holds real numbers."""
 
     @abstractmethod
     def is_integer(self, a: A) -> bool:
@@ -257,15 +261,13 @@ class Clusters(ABC, Generic[A]):
         if not isinstance(array, self.array_type):
             expected, got = self.array_type.__name__, type(array).__name__
             raise ArgumentError(f"{name} must be of type {expected}, not {got}")
-        arguments.refuse_masked(name, array)
+        self.check_values(name, array)
 
     def _require_array(self, array: Any, name: str, axes: int | None = None) -> None:
         """An array of real numbers, with so many axes if that matters."""
         self._require_type(array, name)
         if not self.is_real(array):
-            raise ArgumentError(
-                f"{name} must hold real numbers, densely and in memory; its dtype is {array.dtype}"
-            )
+            raise ArgumentError(f"{name} must hold real numbers; its dtype is {array.dtype}")
         if axes not in (None, len(array.shape)):
             what = "1 axis" if axes == 1 else f"{axes} axes"
             raise ArgumentError(f"{name} must have {what}; its shape is {tuple(array.shape)}")

@@ -13,6 +13,7 @@ from redcomp.ops.reductions.row import (
     VALUE,
     Arrived,
     Columns,
+    Limited,
     Reduction,
     Result,
     State,
@@ -28,7 +29,7 @@ from redcomp.ops.table import apply
 # kept, z_1 + z_2 + ..., z_1 z_2 + z_1 z_3 + ..., and so on, the n-th of which is the product of n
 # zeros.  All of these are 0, of course; they are there for their derivatives.
 
-# So many sums are kept: derivatives of higher orders are not right where more values are 0.
+# So many sums are kept: derivatives of higher orders are refused where more values are 0.
 _SUMS = 4
 
 
@@ -128,7 +129,7 @@ _PROD = Reduction(
     finish=same_states,
     merge=lambda a, b: (a[0] * b[0],),
     kept="prod_kept",
-    gradient="exact also where values are 0, to fourth order",
+    gradient="exact also where values are 0, beyond fourth order of at most four of a row",
     differs="new",
 )
 _PROD_KEPT = replace(
@@ -142,6 +143,7 @@ _PROD_KEPT = replace(
     merge=_kept_merge,
     cotangent=_cotangent,
     saves=True,
+    limited=Limited(_SUMS, 3, "the zeros among the factors of a Prod"),
     kept="",
 )
 

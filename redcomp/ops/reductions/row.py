@@ -73,6 +73,20 @@ class Result:
 VALUE, CONSTANT, INDEX = Result(), Result("constant"), Result("index")
 
 
+class Limited(NamedTuple):
+    """What derivatives of high orders ask of a row.
+
+    orders  up to this one derivatives are right everywhere
+    count   the result that counts something: those of order n > `orders` are wrong where it is
+            more than `orders` and at most n
+    what    is counted: the subject of a sentence
+    """
+
+    orders: int
+    count: int
+    what: str
+
+
 class Arrived(NamedTuple):
     """What a gradient knows of a row: results, their cotangents, and the number of the column.
 
@@ -107,6 +121,7 @@ class Reduction:
                 value is NaN, so it does not matter what the guard says of NaN
     cotangent   (values, what arrived) to the values' cotangent for each pair
     saves       whether `cotangent` reads the results
+    limited     which derivatives of its first result are not right; None if all are
     places      the name of the row that also says where the values are, from which gradients follow
     kept        the name of the row that also gives what derivatives need, which has the `cotangent`
     weighted    the name of the row that takes weights too
@@ -132,6 +147,7 @@ class Reduction:
     adjust: Callable[[States, Value, Columns], States] | None = None
     cotangent: Callable[[Value, Arrived], Value] | None = None
     saves: bool = False
+    limited: Limited | None = None
     places: str = ""
     kept: str = ""
     weighted: str = ""
