@@ -61,6 +61,8 @@ MAX_WORKSPACE = 2**32
 MAX_LIST = 1024
 # K of KMin and its kin: the lists are in memory that each worker has.
 MAX_COUNT = 4096
+# Bytes of the array of a LazyTensor, unless a call allows more.
+MAX_DENSE = 2**31
 # Axes of an argument, those of a batch included: NumPy broadcasts no more.
 MAX_AXES = 32
 

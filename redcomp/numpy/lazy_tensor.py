@@ -14,6 +14,7 @@ from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
 from redcomp.frontend.lazy.library import ArrayType
 from redcomp.frontend.reductions.genred import Reducer
 from redcomp.numpy.genred import call
+from redcomp.numpy.solve import KernelSolve
 
 __all__ = ["LazyTensor", "Pm", "Vi", "Vj"]
 
@@ -32,6 +33,7 @@ def _type_of(dtype: np.dtype[Any]) -> ArrayType:
 
 class _NumPy:
     name = "NumPy"
+    kernel_solve = KernelSolve
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, np.ndarray)
@@ -45,14 +47,22 @@ class _NumPy:
     def transposed(self, array: Any) -> Any:
         return array.swapaxes(-3, -2)
 
+    def diagonal(self, array: Any) -> Any:
+        return np.diagonal(array, axis1=-3, axis2=-2).swapaxes(-2, -1)
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        return np.concatenate(parts)
+
     def call(
         self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
     ) -> Any:
+        return call(reducer, *self.arrays(values, dtype), **options)
+
+    def arrays(self, values: Sequence[Any], dtype: str | None) -> Sequence[Any]:
         for value in values:
             if not isinstance(value, np.ndarray) or not value.ndim:
-                values = [_array(value, dtype) for value in values]
-                break
-        return call(reducer, *values, **options)
+                return [_array(value, dtype) for value in values]
+        return values
 
     def right_hand_side(
         self, v: Any, dtype: str | None, like: Any

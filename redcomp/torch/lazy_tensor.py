@@ -13,6 +13,7 @@ from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
 from redcomp.frontend.lazy.library import ArrayType
 from redcomp.frontend.reductions.genred import Reducer
 from redcomp.torch.genred import call
+from redcomp.torch.solve import KernelSolve
 
 __all__ = ["LazyTensor", "Pm", "Vi", "Vj"]
 
@@ -35,6 +36,7 @@ _DTYPES = {type_.dtype: dtype for dtype, type_ in _TYPES.items()}
 
 class _PyTorch:
     name = "PyTorch"
+    kernel_solve = KernelSolve
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, torch.Tensor)
@@ -51,14 +53,22 @@ class _PyTorch:
     def transposed(self, array: Any) -> Any:
         return array.transpose(-3, -2)
 
+    def diagonal(self, array: Any) -> Any:
+        return torch.diagonal(array, dim1=-3, dim2=-2).transpose(-2, -1)
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        return torch.cat(list(parts))
+
     def call(
         self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
     ) -> Any:
+        return call(reducer, *self.arrays(values, dtype), **options)
+
+    def arrays(self, values: Sequence[Any], dtype: str | None) -> Sequence[Any]:
         for value in values:
             if not isinstance(value, torch.Tensor) or not value.dim():
-                values = _tensors(values, dtype)
-                break
-        return call(reducer, *values, **options)
+                return _tensors(values, dtype)
+        return values
 
     def right_hand_side(
         self, v: Any, dtype: str | None, like: Sequence[Any]

@@ -110,29 +110,72 @@ class Symbol:
     slot: Slot
 
 
+# -- the same arrays for other indices
+
+
 def exchanged(bindings: Bindings, library: Library) -> Bindings:
     """The arguments, those of i being those of j and the reverse."""
-    arguments = tuple([_exchanged(a, library) for a in bindings.arguments])
-    return replace(bindings, arguments=arguments, rows=bindings.columns, columns=bindings.rows)
+    made = tuple([exchanged_argument(a, library) for a in bindings.arguments])
+    return replace(bindings, arguments=made, rows=bindings.columns, columns=bindings.rows)
 
 
-_OTHER: Mapping[str, Kind] = {"i": "j", "j": "i"}
-
-
-def _exchanged(argument: Argument, library: Library) -> Argument:
+def exchanged_argument(argument: Argument, library: Library) -> Argument:
+    """An argument of j for one of i, and the reverse."""
     kind = argument.slot.kind
-    if kind == "parameter":
+    value = argument.value
+    if kind == "ij" and not isinstance(argument.given, Symbol):
+        value = library.transposed(value)
+    rows, columns = argument.columns, argument.rows
+    return _moved(argument, _OTHER[kind], value, rows, columns, argument.batch)
+
+
+def columns_as_batch(bindings: Bindings, library: Library) -> Bindings:
+    """The arguments, j being the last axis of the batch; nothing depends on j then."""
+    axes = len(bindings.batch)
+    made = []
+    for a in bindings.arguments:
+        shape = tuple(getattr(a.value, "shape", ()))
+        kind: Kind = "parameter" if a.slot.kind == "j" else a.slot.kind
+        value, batch = a.value, a.batch
+        if a.slot.kind == "ij":
+            kind, value = "i", library.transposed(value)
+        if shape:
+            batch = (1,) * (axes - len(batch)) + batch + (a.columns or 1,)
+            rows = () if kind == "parameter" else (a.rows,)
+            value = value.reshape((*batch, *rows, a.slot.dim))
+        made.append(_moved(a, kind, value, a.rows, None, batch))
+    batch = (*bindings.batch, bindings.columns or 1)
+    return replace(bindings, arguments=tuple(made), columns=None, batch=batch)
+
+
+def diagonal(bindings: Bindings, library: Library) -> Bindings:
+    """The arguments at the pairs (k, k): nothing depends on j then."""
+    made = []
+    for a in bindings.arguments:
+        kind: Kind = "parameter" if a.slot.kind == "parameter" else "i"
+        value = library.diagonal(a.value) if a.slot.kind == "ij" else a.value
+        made.append(_moved(a, kind, value, a.rows or a.columns, None, a.batch))
+    rows = bindings.rows or bindings.columns
+    return replace(bindings, arguments=tuple(made), rows=rows, columns=None)
+
+
+_OTHER: Mapping[Kind, Kind] = {"i": "j", "j": "i", "ij": "ij", "parameter": "parameter"}
+
+
+def _moved(
+    argument: Argument,
+    kind: Kind,
+    value: Any,
+    rows: int | None,
+    columns: int | None,
+    batch: tuple[int, ...],
+) -> Argument:
+    """The argument as a variable of another kind, unless it is the same."""
+    if kind == argument.slot.kind and value is argument.value:
         return argument
-    slot = argument.slot._replace(kind=_OTHER.get(kind, kind))
-    value = library.transposed(argument.value) if kind == "ij" else argument.value
-    return replace(
-        argument,
-        key=(argument.key, "exchanged"),
-        value=value,
-        slot=slot,
-        rows=argument.columns,
-        columns=argument.rows,
-    )
+    key = (argument.key, kind) if value is not None else argument.key
+    slot = argument.slot._replace(kind=kind)
+    return Argument(key, argument.given, value, slot, rows, columns, batch, argument.dtype)
 
 
 def _agreed(what: str, a: Any, b: Any) -> Any:

@@ -27,7 +27,7 @@ from redcomp.frontend.language.expressions import (
 )
 from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, identity
 from redcomp.frontend.lazy.library import Library
-from redcomp.frontend.lazy.reduction import LazyReduction, Reduced, compute
+from redcomp.frontend.lazy.reduction import LazyReduction, Reduced
 from redcomp.limits import MAX_DIM
 
 L = TypeVar("L", bound="LazyCore")
@@ -295,7 +295,7 @@ class LazyCore:
             options.setdefault("backend", self.backend)
         finish = self._finish_keeping(over) if keepdim else self._finish
         if call and not bindings.has_symbols:
-            return compute(self.library, reduced, bindings, options, finish)
+            return finish(reduced.run(self.library, bindings, options))
         return LazyReduction(self.library, reduced, bindings, options, finish)
 
     def _finish(self, result: Any) -> Any:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
-from redcomp.frontend.language.expressions import rebound
-from redcomp.frontend.lazy.bindings import exchanged
+from redcomp.frontend.language.expressions import rebound, variable
+from redcomp.frontend.lazy.bindings import (
+    Bindings,
+    Symbol,
+    columns_as_batch,
+    diagonal,
+    exchanged,
+    exchanged_argument,
+)
+from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_matrix
+from redcomp.frontend.lazy.reduction import LazyReduction
 from redcomp.frontend.lazy.reductions import Reductions
+from redcomp.frontend.lazy.solve import System
+from redcomp.limits import MAX_DENSE
 
 Own = TypeVar("Own", bound="LazyTensorBase")
 
@@ -36,38 +50,36 @@ class LazyTensorBase(Reductions):
 
     __slots__ = ()
 
-    # -- linear algebra ----------------------------------------------------------------------------
+    # -- matrices ----------------------------------------------------------------------------------
 
     def t(self: Own) -> Own:
         """The transpose: i and j exchanged, and the two halves of `ranges`."""
-        bindings = exchanged(self._bindings, self.library)
-        slots = tuple(a.slot for a in bindings.arguments)
-        made = self._made(rebound(self._expression, slots), bindings)
-        if self.ranges is not None:
-            made.ranges = (*self.ranges[3:], *self.ranges[:3])
-        return made
+        return self._moved(exchanged)
 
     T = property(t)
 
-    def __matmul__(self, v: Any) -> Any:
-        """The product of the matrix over all pairs with a vector (N,) or a matrix (..., N, E)."""
-        return self.matmul(v)
+    def __matmul__(self, v: Any, **options: Any) -> Any:
+        """The product with a vector (N,), a matrix (..., N, E), or another lazy matrix.
 
-    def matmul(self, v: Any, **options: Any) -> Any:
-        """As `@`, with options of a reduction; raises ArgumentError if this has vectors."""
+        `K.matmul(v, ...)` takes the options of a reduction too.  Raises ArgumentError if this has
+        vectors.
+        """
         if self.ndim != 1:
             raise ArgumentError(
                 f"a LazyTensor of shape {self._shape} is no matrix: it has vectors of "
                 f"{self.ndim} components"
             )
+        if is_matrix(v):
+            return LazyProduct([self, v])
         if isinstance(v, LazyTensorBase):
             return (self * v).reduction("Sum", axis=self.nbatchdims + 1, **options)
         given, back = self.library.right_hand_side(v, self.dtype, self.variables)
         is_vector = len(given.shape) == 1
-        columns = type(self)(given, axis=1)
-        product = self * columns
+        product = self * type(self)(given, axis=1)
         found = product.reduction("Sum", axis=product.nbatchdims + 1, **options)
         return back(found[..., 0] if is_vector else found)
+
+    matmul = __matmul__
 
     def matvec(self, v: Any) -> Any:
         """`self @ v`, the name that SciPy asks for."""
@@ -76,6 +88,139 @@ class LazyTensorBase(Reductions):
     def rmatvec(self, v: Any) -> Any:
         """`self.t() @ v`, the name that SciPy asks for."""
         return self.t() @ v
+
+    @staticmethod
+    def block(blocks: Sequence[Sequence[Any]]) -> LazyBlocks:
+        """The matrix of blocks [[K, L], ...], each a LazyTensor (M, N), a lazy matrix, or None."""
+        return LazyBlocks(blocks)
+
+    def mask(self: Own, where: Any, value: Any = 0.0) -> Own:
+        """This where an array (..., M, N) of booleans is true, and `value` elsewhere."""
+        return self._at_pairs("mask", where).where(self, value)
+
+    def bias(self: Own, array: Any) -> Own:
+        """This plus an array (..., M, N), which gets a gradient."""
+        return self + self._at_pairs("bias", array)
+
+    def _at_pairs(self: Own, name: str, array: Any) -> Own:
+        """An array of a number for each pair, as a LazyTensor."""
+        if isinstance(array, LazyTensorBase):
+            return self._taken(array)
+        if not self.library.is_array(array) or len(array.shape) < 2:
+            raise ArgumentError(
+                f"{name} takes an array of {self.library.name} of shape (..., M, N), not "
+                f"{arguments.shown(array)}"
+            )
+        return type(self)(array[..., None])
+
+    # -- values that are stored --------------------------------------------------------------------
+
+    def dense(self, limit: int = MAX_DENSE) -> Any:
+        """The array of shape `self.shape`, differentiable; at most `limit` bytes.
+
+        Raises ArgumentError if it is larger, or where there are symbols.
+        """
+        shape = self._shape
+        size = math.prod(shape) * (8 if self.dtype == "float64" else 4)
+        if size > arguments.integer("limit", limit):
+            raise ArgumentError(
+                f"the array of shape {self.shape} would take {size:,} bytes, more than the limit "
+                f"of {limit:,}; reduce the LazyTensor instead, or give dense(limit=...)"
+            )
+        columns_first = (*shape[:-3], shape[-2], shape[-3], shape[-1])
+        found = self._moved(columns_as_batch)._value_of_rows().reshape(columns_first)
+        return self.library.transposed(found).reshape(self.shape)
+
+    def diagonal(self) -> Any:
+        """The values at the pairs (k, k): (..., M), or (..., M, D) of vectors."""
+        self._require_square("diagonal")
+        shape = (*self._shape[:-2], self.ndim)
+        found = self._moved(diagonal)._value_of_rows().reshape(shape)
+        return found[..., 0] if self.ndim == 1 else found
+
+    def trace(self) -> Any:
+        """The sum of the diagonal: (...), or (..., D) of vectors."""
+        return self.diagonal().sum(-1 if self.ndim == 1 else -2)
+
+    def _require_square(self, name: str) -> None:
+        rows, columns = self._shape[-3:-1]
+        if rows != columns:
+            raise ArgumentError(f"{name} needs as many i as j; there are {rows} and {columns}")
+
+    def _moved(self: Own, move: Callable[[Bindings, Any], Bindings]) -> Own:
+        """The same expression of other variables."""
+        bindings = move(self._bindings, self.library)
+        slots = tuple(argument.slot for argument in bindings.arguments)
+        made = self._made(rebound(self._expression, slots), bindings)
+        made.ranges = None
+        if move is exchanged and self.ranges is not None:
+            made.ranges = (*self.ranges[3:], *self.ranges[:3])
+        return made
+
+    def _value_of_rows(self) -> Any:
+        """The value for each i, where nothing depends on j."""
+        if self._bindings.has_symbols:
+            raise ArgumentError("there is no array of a LazyTensor with symbolic variables")
+        return self.reduction("Sum", axis=self.nbatchdims + 1)
+
+    # -- systems -----------------------------------------------------------------------------------
+
+    def solve(
+        self,
+        other: Any,
+        var: Any = None,
+        call: bool = True,
+        alpha: Any = 1e-10,
+        eps: float | None = None,
+        **options: Any,
+    ) -> Any:
+        """The a with (alpha Id + K) a = other, K being this and symmetric.
+
+        other    the right-hand side: an array (M, E), a vector for each i; or a LazyTensor that is
+                 a variable of i, or of j for systems of the transpose
+        var      a symbol in this that is solved for, this being linear in it; without it K is a
+                 matrix, and multiplied with the unknown
+        call     False returns a `LazyReduction`, to be called later
+        options  those of `KernelSolve` and of its call
+
+        Raises ArgumentError and SolverError, and warns, as `KernelSolve` does.
+        """
+        if not isinstance(other, LazyTensorBase):
+            other = type(self)(other, axis=0)
+        if other.axis not in (0, 1):
+            raise ArgumentError("the right-hand side must be an array, a Vi or a Vj")
+        over = 1 - other.axis
+        formula, unknown = self._of_unknown(other, over, var)
+        bindings = formula._bindings
+        system = System(self.library, formula._expression.in_place, unknown, over)
+        options = {"alpha": alpha, "eps": eps, **options}
+        if self.ranges is not None:
+            options.setdefault("ranges", self.ranges)
+        if self.backend is not None:
+            options.setdefault("backend", self.backend)
+        if call and not bindings.has_symbols:
+            return system.run(self.library, bindings, options)
+        return LazyReduction(self.library, system, bindings, options, self._finish)
+
+    def _of_unknown(self: Own, other: Any, over: int, var: Any) -> tuple[Own, int]:
+        """This as a function of the unknown, and the position of that, which has b's values."""
+        (b,) = other._bindings.arguments
+        b = exchanged_argument(b, self.library)
+        if var is None:
+            unknown = object.__new__(type(self))
+            unknown._expression, unknown._bindings = variable(b.slot), Bindings.of(b)
+            unknown.ranges = unknown.backend = None
+            product = self * unknown
+            return product, len(product._bindings.arguments) - 1
+        key = var._bindings.arguments[0].key if isinstance(var, LazyTensorBase) else None
+        bound = self._bindings.arguments
+        found = [n for n, a in enumerate(bound) if a.key == key and isinstance(a.given, Symbol)]
+        if not found:
+            raise ArgumentError("var must be a symbolic variable of the LazyTensor")
+        arguments_ = (*bound[: found[0]], b, *bound[found[0] + 1 :])
+        has_symbols = any(isinstance(a.given, Symbol) for a in arguments_)
+        bindings = replace(self._bindings, arguments=arguments_, has_symbols=has_symbols)
+        return self._made(self._expression, bindings), found[0]
 
 
 def variable_maker(lazy_class: type[Own], axis: int) -> Any:

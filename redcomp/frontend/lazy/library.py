@@ -38,6 +38,19 @@ class Library(Protocol):
     def transposed(self, array: Any) -> Any:
         """The array with the axes of i and j exchanged: the third and the second of the last."""
 
+    def diagonal(self, array: Any) -> Any:
+        """The array (..., M, M, D) at the pairs (k, k): (..., M, D)."""
+
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Arrays one after the other along the first axis."""
+
+    def arrays(self, values: Sequence[Any], dtype: str | None) -> Sequence[Any]:
+        """The values, numbers and lists of them being arrays of the dtype."""
+
+    @property
+    def kernel_solve(self) -> type[Any]:
+        """The library's `KernelSolve`."""
+
     def right_hand_side(
         self, v: Any, dtype: str | None, like: Any
     ) -> tuple[Any, Callable[[Any], Any]]:

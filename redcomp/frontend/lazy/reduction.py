@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
@@ -16,7 +16,7 @@ from redcomp.frontend.reductions.genred import Reducer, options_of
 from redcomp.frontend.reductions.requests import ExpressionSource, request
 
 # Reductions that are found again, with their machine code.
-_KEPT = 1024
+KEPT = 1024
 # Options that say how a reduction is compiled, with what they are without being given.
 OF_COMPILATION: Mapping[str, Any] = {
     "dtype_acc": "auto",
@@ -27,6 +27,20 @@ OF_COMPILATION: Mapping[str, Any] = {
 # Options of KeOps for what schedules choose here.
 IGNORED = ("enable_chunks", "rec_multVar_highdim")
 OF_CALLS = ("backend", "device_id", "ranges", "out")
+
+
+class Job(Protocol):
+    """What a LazyTensor's method computes, now or later."""
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raise ArgumentError or FormulaError for what is wrong whatever the arrays are."""
+
+    def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
+        """The result."""
+
+    @property
+    def text(self) -> str:
+        """What it is, in a line."""
 
 
 class Reduced(NamedTuple):
@@ -45,6 +59,18 @@ class Reduced(NamedTuple):
         found = {n: slot for e, at in both for n, slot in zip(at, e.slots, strict=True)}
         return tuple(found[n] for n in range(len(found)))
 
+    def check(self, options: Mapping[str, Any]) -> None:
+        reducer(self, dict(options))
+
+    def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
+        made = reducer(self, options)
+        check_options(options, OF_CALLS)
+        return library.call(made, values_of(bindings), bindings.dtype, options)
+
+    @property
+    def text(self) -> str:
+        return f"{self.reduction_op} over {'ij'[self.axis]} of {text_of(self.formula)}"
+
 
 def _made(reduced: Reduced, *compilation: Any) -> Reducer:
     requested = request(reduced.formula, reduced.reduction_op, reduced.opt_arg, reduced.weights)
@@ -53,43 +79,46 @@ def _made(reduced: Reduced, *compilation: Any) -> Reducer:
     return Reducer(source, reduced.axis, options, dtype_acc=compilation[0])
 
 
-_found = functools.lru_cache(_KEPT)(_made)
+_found = functools.lru_cache(KEPT)(_made)
 _DEFAULTS = tuple(OF_COMPILATION.values())
 
 
 def reducer(reduced: Reduced, options: dict[str, Any]) -> Reducer:
     """The reduction, which takes its options out of `options`; raises ArgumentError."""
-    compilation = _DEFAULTS
-    if options:
-        compilation = tuple([options.pop(n, default) for n, default in OF_COMPILATION.items()])
-        for name in IGNORED:
-            options.pop(name, None)
+    compilation = compilation_options(options) if options else _DEFAULTS
     try:
         return _found(reduced, *compilation)
     except TypeError:  # an option without a hash, which is wrong: say so
         return _made(reduced, *compilation)
 
 
+def compilation_options(options: dict[str, Any]) -> tuple[Any, ...]:
+    """The options of compilation in the order of the table, taken out of all options."""
+    for name in IGNORED:
+        options.pop(name, None)
+    return tuple([options.pop(n, default) for n, default in OF_COMPILATION.items()])
+
+
 class LazyReduction:
     """A reduction that is not computed yet: call it, with arrays for its symbolic variables.
 
-    `LazyTensor` methods with `call=False` return it, and those of LazyTensors that have symbolic
-    variables.  Its arguments, in the order of the symbols' positions, have the shapes that those of
-    `Genred` have; its options are those of the method, which they replace.
+    Methods of LazyTensors return it with `call=False`, and where there are symbolic variables.  Its
+    arguments, in the order of the symbols' positions, have the shapes that those of `Genred` have;
+    its options are those of the method, which they replace.
     """
 
     def __init__(
         self,
         library: Library,
-        reduced: Reduced,
+        job: Job,
         bindings: Bindings,
         options: Mapping[str, Any],
         finish: Callable[[Any], Any],
     ) -> None:
-        self._library, self._reduced, self._bindings = library, reduced, bindings
+        self._library, self._job, self._bindings = library, job, bindings
         self._options, self._finish = dict(options), finish
         self._symbols = bindings.symbols
-        reducer(reduced, dict(options))  # what is wrong is said here
+        job.check(options)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """The result; raises ArgumentError as `Genred` does."""
@@ -104,47 +133,43 @@ class LazyReduction:
         dtype = bindings.dtype
         if dtype is None and args and self._library.is_array(args[0]):
             dtype = self._library.type_of(args[0]).dtype
-        bound = tuple(self._bound(a, given) for a in bindings.arguments)
+        bound = tuple(_bound(a, given) for a in bindings.arguments)
         bindings = replace(bindings, arguments=bound, dtype=dtype)
         options = {**self._options, **options}
-        return compute(self._library, self._reduced, bindings, options, self._finish)
-
-    def _bound(self, argument: Argument, given: Mapping[Any, Any]) -> Argument:
-        if not isinstance(argument.given, Symbol):
-            return argument
-        return replace(argument, value=given[argument.key])
-
-    @property
-    def formula(self) -> str:
-        """What is reduced, as text."""
-        return text_of(self._reduced.formula)
-
-    @property
-    def reduction_op(self) -> str:
-        """The reduction's name."""
-        return self._reduced.reduction_op
+        return self._finish(self._job.run(self._library, bindings, options))
 
     def __repr__(self) -> str:
-        index = "ij"[self._reduced.axis]
-        variables = ", ".join(f"{a.name} = {a.what}" for a in aliases_of(self._reduced.slots))
-        return (
-            f"LazyReduction({self.reduction_op} over {index} of {self.formula}, {variables}); "
-            "call it to compute it"
-        )
+        slots = [argument.slot for argument in self._bindings.arguments]
+        variables = ", ".join(f"{a.name} = {a.what}" for a in aliases_of(slots))
+        return f"LazyReduction({self._job.text}, {variables}); call it to compute it"
 
 
-def compute(
-    library: Library,
-    reduced: Reduced,
-    bindings: Bindings,
-    options: dict[str, Any],
-    finish: Callable[[Any], Any],
-) -> Any:
-    """The reduction of arguments, by the options of a method."""
-    made = reducer(reduced, options)
+def _bound(argument: Argument, given: Mapping[Any, Any]) -> Argument:
+    """An argument, a symbol's value being the one that is given."""
+    if not isinstance(argument.given, Symbol):
+        return argument
+    return replace(argument, value=given[argument.key])
+
+
+def values_of(bindings: Bindings) -> list[Any]:
+    """The values that a call gets.
+
+    In a batch all arrays get its number of axes, so that there is one way to read their shapes.
+    """
+    axes = len(bindings.batch)
+    if not axes:
+        return [argument.value for argument in bindings.arguments]
+    return [
+        a.value
+        if len(a.batch) == axes or not getattr(a.value, "shape", ())
+        else a.value.reshape((1,) * (axes - len(a.batch)) + tuple(a.value.shape))
+        for a in bindings.arguments
+    ]
+
+
+def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Raise ArgumentError for an option that nobody has taken."""
     for name in options:
-        if name not in OF_CALLS:
-            known = ", ".join((*OF_CALLS, *OF_COMPILATION))
-            raise ArgumentError(f"unknown option {arguments.shown(name)}; the options are {known}")
-    values = [argument.value for argument in bindings.arguments]
-    return finish(library.call(made, values, bindings.dtype, options))
+        if name not in known:
+            listed = ", ".join((*known, *OF_COMPILATION))
+            raise ArgumentError(f"unknown option {arguments.shown(name)}; the options are {listed}")

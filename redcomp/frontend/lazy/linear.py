@@ -1,0 +1,139 @@
+"""Lazy matrices that are made of lazy matrices: products, transposes and blocks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from redcomp import arguments
+from redcomp.errors import ArgumentError
+from redcomp.frontend.lazy.core import LazyCore
+
+
+class LazyOperator(ABC):
+    """A matrix that is only multiplied with vectors, as those of SciPy's `aslinearoperator`.
+
+    shape   (M, N)
+    dtype   the name of the dtype
+    """
+
+    shape: tuple[int, int]
+    dtype: str | None
+
+    @abstractmethod
+    def _times(self, v: Any) -> Any:
+        """The product with a vector (N,) or a matrix (N, E)."""
+
+    @abstractmethod
+    def t(self) -> LazyOperator:
+        """The transpose."""
+
+    @property
+    def T(self) -> LazyOperator:  # noqa: N802 (the name everywhere)
+        """The transpose."""
+        return self.t()
+
+    def __matmul__(self, other: Any) -> Any:
+        """The product with a vector (N,) or a matrix (N, E), or with another lazy matrix."""
+        if is_matrix(other):
+            return LazyProduct([self, other])
+        return self._times(other)
+
+    def matvec(self, v: Any) -> Any:
+        """`self @ v`, the name that SciPy asks for."""
+        return self @ v
+
+    def rmatvec(self, v: Any) -> Any:
+        """`self.t() @ v`, the name that SciPy asks for."""
+        return self.t() @ v
+
+    def __repr__(self) -> str:
+        rows, columns = self.shape
+        return f"{type(self).__name__} of shape ({rows}, {columns}), never stored; `@ v` computes"
+
+
+def is_matrix(value: object) -> bool:
+    """Whether a value is a `LazyOperator`, or a LazyTensor of scalars over i and j."""
+    if isinstance(value, LazyCore):
+        return value.ndim == 1 and value.ni is not None and value.nj is not None
+    return isinstance(value, LazyOperator)
+
+
+class LazyProduct(LazyOperator):
+    """The product of lazy matrices, which multiplies with the last one first."""
+
+    def __init__(self, factors: Sequence[Any]) -> None:
+        self.factors = [f for factor in factors for f in getattr(factor, "factors", [factor])]
+        for left, right in zip(self.factors, self.factors[1:], strict=False):
+            if left.shape[-1] != right.shape[0] or len(left.shape) != 2:
+                raise ArgumentError(
+                    f"lazy matrices of shapes {left.shape} and {right.shape} have no product"
+                )
+        self.shape = (self.factors[0].shape[0], self.factors[-1].shape[1])
+        self.dtype = self.factors[0].dtype
+
+    def _times(self, v: Any) -> Any:
+        for factor in reversed(self.factors):
+            v = factor @ v
+        return v
+
+    def t(self) -> LazyProduct:
+        return LazyProduct([factor.t() for factor in reversed(self.factors)])
+
+
+class LazyBlocks(LazyOperator):
+    """A matrix of blocks, each of them a lazy matrix, or None for zeros."""
+
+    def __init__(self, blocks: Sequence[Sequence[Any]]) -> None:
+        rows = arguments.items("blocks", blocks, "a list of rows of lazy matrices")
+        self.blocks = [arguments.items("a row of blocks", row, "a list") for row in rows]
+        if not self.blocks or len({len(row) for row in self.blocks}) != 1 or not self.blocks[0]:
+            raise ArgumentError("blocks must be a list of rows with the same number of blocks")
+        for block in (b for row in self.blocks for b in row if b is not None):
+            if not is_matrix(block) or len(block.shape) != 2:
+                raise ArgumentError(
+                    "a block must be a LazyTensor of shape (M, N), another lazy matrix, or None, "
+                    f"not {arguments.shown(block)}"
+                )
+        self.heights = [self._size("row", n, row, 0) for n, row in enumerate(self.blocks)]
+        columns = list(zip(*self.blocks, strict=True))
+        self.widths = [self._size("column", n, column, 1) for n, column in enumerate(columns)]
+        self.shape = (sum(self.heights), sum(self.widths))
+        self.dtype = next(b.dtype for row in self.blocks for b in row if b is not None)
+
+    def _size(self, what: str, position: int, line: Sequence[Any], axis: int) -> int:
+        sizes = {block.shape[axis] for block in line if block is not None}
+        if len(sizes) != 1:
+            raise ArgumentError(
+                f"the blocks of {what} {position} need one size along axis {axis}, and a block "
+                f"that is not None; they have {sorted(sizes)}"
+            )
+        return int(sizes.pop())
+
+    def _times(self, v: Any) -> Any:
+        if not hasattr(v, "shape") or v.shape[0] != self.shape[1]:
+            raise ArgumentError(
+                f"a matrix of shape {self.shape} is multiplied with an array of "
+                f"{self.shape[1]} rows, not with {arguments.shown(getattr(v, 'shape', v))}"
+            )
+        starts = [sum(self.widths[:n]) for n in range(len(self.widths))]
+        parts = [v[at : at + width] for at, width in zip(starts, self.widths, strict=True)]
+        products = [
+            sum(b @ part for b, part in zip(row, parts, strict=True) if b is not None)
+            for row in self.blocks
+        ]
+        first = next(b for b in self.blocks[0] if b is not None)
+        return joined(first, products)
+
+    def t(self) -> LazyBlocks:
+        columns = zip(*self.blocks, strict=True)
+        return LazyBlocks([[b if b is None else b.t() for b in column] for column in columns])
+
+
+def joined(matrix: Any, parts: Sequence[Any]) -> Any:
+    """Arrays one below the other, by the library of the first LazyTensor in a lazy matrix."""
+    while not isinstance(matrix, LazyCore):
+        inner = matrix.blocks[0] if isinstance(matrix, LazyBlocks) else matrix.factors
+        matrix = next(b for b in inner if b is not None)
+    return matrix.library.joined(parts)

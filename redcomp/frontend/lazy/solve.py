@@ -1,0 +1,56 @@
+"""Linear systems whose matrix is a LazyTensor, as jobs of `KernelSolve`."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from redcomp.frontend.language.expressions import Placed, aliases_of, text_of
+from redcomp.frontend.lazy.bindings import Bindings
+from redcomp.frontend.lazy.library import Library
+from redcomp.frontend.lazy.reduction import (
+    KEPT,
+    OF_CALLS,
+    OF_COMPILATION,
+    check_options,
+    compilation_options,
+    values_of,
+)
+
+OF_SOLVERS = ("alpha", "eps", "rtol", "maxiter", "precondition", "return_info")
+
+
+class System(NamedTuple):
+    """A linear system: the sum over an axis of the formula, which is linear in one variable."""
+
+    library: Library
+    formula: Placed
+    unknown: int
+    axis: int
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        _solver(self, compilation_options(dict(options)))
+
+    def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
+        solver = _solver(self, compilation_options(options))
+        check_options(options, (*OF_SOLVERS, *OF_CALLS[:-1]))
+        values = library.arrays(values_of(bindings), bindings.dtype)
+        return solver(*values, **options)
+
+    @property
+    def text(self) -> str:
+        return f"the solution of the sum over {'ij'[self.axis]} of {text_of(self.formula)}"
+
+
+@functools.lru_cache(KEPT)
+def _solver(system: System, compilation: tuple[Any, ...]) -> Any:
+    aliases = aliases_of(system.formula.expression.slots)
+    return system.library.kernel_solve(
+        text_of(system.formula, sys.maxsize),
+        [f"{alias.name} = {alias.what}" for alias in aliases],
+        aliases[system.unknown].name,
+        axis=system.axis,
+        **dict(zip(OF_COMPILATION, compilation, strict=True)),
+    )
