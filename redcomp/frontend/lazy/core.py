@@ -288,6 +288,8 @@ class LazyCore:
             other = self._taken(other)
             bindings, placement = bindings.merged(other._bindings)
             weights = Placed(other._expression, placement)
+        if opt_arg is not None:
+            opt_arg = arguments.integer("opt_arg", opt_arg)
         reduced = Reduced(reduction_op, formula, weights, over, opt_arg)
         if self.ranges is not None:
             options.setdefault("ranges", self.ranges)

@@ -20,6 +20,8 @@ def _over_pairs(reduction_op: str, doc: str) -> Any:
 
 def _over_any(reduction_op: str, callee: str, doc: str) -> Any:
     def method(self: Any, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
+        if type(axis) is int and axis == -1 and dim is None and not options:
+            return self._of_this(callee)
         if self._axis(axis, dim) is None:
             self._check_inner(options)
             return self._of_this(callee)
