@@ -27,7 +27,7 @@ from redcomp.frontend.language.expressions import (
 )
 from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, identity
 from redcomp.frontend.lazy.library import Library
-from redcomp.frontend.lazy.reduction import LazyReduction, Reduced
+from redcomp.frontend.lazy.reduction import Job, LazyReduction, Reduced
 from redcomp.limits import MAX_DIM
 
 L = TypeVar("L", bound="LazyCore")
@@ -263,8 +263,6 @@ class LazyCore:
         opt_arg: Any = None,
         axis: int | None = None,
         dim: int | None = None,
-        call: bool = True,
-        keepdim: bool = False,
         **options: Any,
     ) -> Any:
         """The reduction of that name over i or j.
@@ -273,9 +271,9 @@ class LazyCore:
         other         the weights, where it takes any
         opt_arg       K, where it keeps several
         axis, dim     0 for i or 1 for j, after the axes of a batch
-        call          False returns a `LazyReduction`, to be called later
-        keepdim       keep the axis that is reduced, with length 1
-        options       those of `Genred` and of its call: dtype_acc, use_double_acc, sum_scheme,
+        options       call=False returns a `LazyReduction`, to be called later; keepdim=True, or
+                      keepdims=True, keeps the axis that is reduced, with length 1; the others are
+                      those of `Genred` and of its call: dtype_acc, use_double_acc, sum_scheme,
                       use_fast_math, backend, device_id, ranges, out
 
         Raises ArgumentError (a ValueError).
@@ -288,29 +286,52 @@ class LazyCore:
             other = self._taken(other)
             bindings, placement = bindings.merged(other._bindings)
             weights = Placed(other._expression, placement)
+        if opt_arg is not None:
+            opt_arg = arguments.integer("opt_arg", opt_arg)
         reduced = Reduced(reduction_op, formula, weights, over, opt_arg)
+        axes = 1 if opt_arg is None or self.ndim == 1 else 2
+        return self._run(reduced, bindings, over, axes, **options)
+
+    def _reduced(self, reduction_op: str, over: int) -> Reduced:
+        return Reduced(reduction_op, self._expression.in_place, None, over, None)
+
+    def _run(
+        self,
+        job: Job,
+        bindings: Bindings,
+        over: int,
+        axes: int = 1,
+        *,
+        call: bool = True,
+        keepdim: bool = False,
+        keepdims: bool = False,
+        **options: Any,
+    ) -> Any:
+        """What a job gives, now or later; its results have so many axes after those of i or j."""
         if self.ranges is not None:
             options.setdefault("ranges", self.ranges)
         if self.backend is not None:
             options.setdefault("backend", self.backend)
-        finish = self._finish_keeping(over) if keepdim else self._finish
+        finish = self._finish
+        if arguments.switch("keepdim", keepdim) or arguments.switch("keepdims", keepdims):
+            finish = self._finish_keeping(over - 1 - axes)
         if call and not bindings.has_symbols:
-            return finish(reduced.run(self.library, bindings, options))
-        return LazyReduction(self.library, reduced, bindings, options, finish)
+            return finish(job.run(self.library, bindings, options))
+        return LazyReduction(self.library, job, bindings, options, finish)
 
     def _finish(self, result: Any) -> Any:
         """What a reduction returns, from what the kernel gives."""
         return result
 
-    def _finish_keeping(self, over: int) -> Any:
-        place = self.nbatchdims + over
+    def _finish_keeping(self, place: int) -> Any:
+        """As `_finish`, and there is an axis of length 1 before those from `place` on."""
 
         def keep(result: Any) -> Any:
             if isinstance(result, tuple):
                 return tuple(map(keep, result))
             return result.reshape(*result.shape[:place], 1, *result.shape[place:])
 
-        return keep
+        return lambda result: keep(self._finish(result))
 
 
 def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
