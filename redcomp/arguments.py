@@ -49,6 +49,8 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
 
 def integer(name: str, value: object) -> int:
     """An integer, of Python or of an array library; raises ArgumentError."""
+    if type(value) is int:
+        return value
     if _is_single(value):
         with contextlib.suppress(TypeError, ValueError, RuntimeError):
             return operator.index(value)  # type: ignore[arg-type]  # what is none raises

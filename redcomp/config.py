@@ -1,17 +1,19 @@
 """Settings from the environment, one function each, read when the function is called.
 
-| variable            | values                                | default                            |
-|---------------------|---------------------------------------|------------------------------------|
-| REDCOMP_NUM_THREADS | threads of a host call, at least 1    | the CPUs that this process may use |
-| REDCOMP_DEBUG       | 0 to 4: how much is logged            | 0                                  |
-| REDCOMP_DUMP        | directory: write each stage there     | none                               |
-| REDCOMP_OVERRIDE    | directory: read edited stages from it | none                               |
-| REDCOMP_CACHE_DIR   | directory of the disk cache;          | the user's cache directory, below  |
-|                     | empty, 0 or off: no disk cache        |                                    |
-| REDCOMP_DATA_DIR    | directory of the key that signs the   | the user's data directory, below   |
-|                     | disk cache's entries                  |                                    |
-| REDCOMP_VERIFY      | 1: check the IR after every pass      | 0                                  |
-| REDCOMP_TARGET      | host target: sse2, avx2, avx512, neon | empty: the machine it runs on      |
+| variable             | values                                | default                           |
+|----------------------|---------------------------------------|-----------------------------------|
+| REDCOMP_NUM_THREADS  | threads of a host call, at least 1    | the CPUs this process may use     |
+| REDCOMP_DEBUG        | 0 to 4: how much is logged            | 0                                 |
+| REDCOMP_DUMP         | directory: write each stage there     | none                              |
+| REDCOMP_OVERRIDE     | directory: read edited stages from it | none                              |
+| REDCOMP_CACHE_DIR    | directory of the disk cache;          | the user's cache directory, below |
+|                      | empty, 0 or off: no disk cache        |                                   |
+| REDCOMP_DATA_DIR     | directory of the key that signs the   | the user's data directory, below  |
+|                      | disk cache's entries                  |                                   |
+| REDCOMP_VERIFY       | 1: check the IR after every pass      | 0                                 |
+| REDCOMP_TARGET       | host target: sse2, avx2, avx512, neon | empty: the machine it runs on     |
+| REDCOMP_GPU_FALLBACK | 1: where there is no GPU, calls with  | 0: they raise DeviceError         |
+|                      | backend="GPU" run on the host         |                                   |
 
 The user's cache directory is $XDG_CACHE_HOME/redcomp or ~/.cache/redcomp, on macOS
 ~/Library/Caches/redcomp, on Windows %LOCALAPPDATA%\\redcomp.  The user's data directory is
@@ -83,13 +85,12 @@ def data_directory() -> Path | None:
 
 def verify() -> bool:
     """REDCOMP_VERIFY: whether the IR is verified after every pass."""
-    raw = os.environ.get("REDCOMP_VERIFY")
-    if not raw:
-        return False
-    try:
-        return SWITCH[raw.strip().lower()]
-    except KeyError:
-        raise ConfigError(f"REDCOMP_VERIFY must be 0 or 1, not {raw!r}") from None
+    return _switch("REDCOMP_VERIFY")
+
+
+def gpu_fallback() -> bool:
+    """REDCOMP_GPU_FALLBACK: whether calls for a GPU run on the host where there is no GPU."""
+    return _switch("REDCOMP_GPU_FALLBACK")
 
 
 def target() -> str:
@@ -124,6 +125,14 @@ def _xdg(given: str, default: str) -> str:
     encounters a relative path [...] it should [...] ignore it": XDG base directories, 0.8.
     """
     return given if os.path.isabs(given) else os.path.expanduser(default)
+
+
+def _switch(name: str) -> bool:
+    raw = os.environ.get(name, "")
+    try:
+        return SWITCH[raw.strip().lower()]
+    except KeyError:
+        raise ConfigError(f"{name} must be 0 or 1, not {raw!r}") from None
 
 
 @functools.lru_cache(maxsize=32)

@@ -38,6 +38,10 @@ class ConvergenceWarning(UserWarning):
     """A linear system was solved less accurately than was asked for."""
 
 
+class FallbackWarning(UserWarning):
+    """A call that asks for a GPU runs on the host, because there is no GPU."""
+
+
 class CompilerError(RedcompError, RuntimeError):
     """An internal inconsistency: a bug in redcomp, never the fault of a formula."""
 

@@ -41,8 +41,6 @@ def operations_of(values: Iterable[Value]) -> Mapping[str, int]:
     for value in listed:
         if value.op not in STRUCTURAL:
             counts[value.op] += runs[value]
-        elif value.op == "fold":
-            counts[value["combine"]] += value.args[-1]["extent"] * runs[value]
     return dict(counts)
 
 

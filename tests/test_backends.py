@@ -17,7 +17,8 @@ import redcomp
 import redcomp.numpy
 import redcomp.torch
 from redcomp.abi import Launch
-from redcomp.errors import ArgumentError
+from redcomp.errors import ArgumentError, FallbackWarning
+from redcomp.frontend.reductions import backends
 from redcomp.frontend.reductions.backends import GPU_BACKENDS
 from redcomp.runtime import driver as drivers
 from redcomp.runtime.device import Device, DeviceError
@@ -139,6 +140,50 @@ def test_without_a_gpu_the_error_says_why(monkeypatch: pytest.MonkeyPatch, libra
     arrays = tensors(5, 7) if library is redcomp.torch else [t.numpy() for t in tensors(5, 7)]
     with pytest.raises(DeviceError, match="backend='GPU_2D': the driver reports no device"):
         library.Genred(GAUSSIAN, ALIASES, axis=1)(*arrays, backend="GPU_2D")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that has not yet looked for GPUs, and finds none."""
+
+    def missing() -> None:
+        raise DeviceError("the driver reports no device")
+
+    monkeypatch.setattr(drivers, "_real", missing)
+    memories = backends._missing_gpu, backends._warn_of_fallback
+    for memory in memories:
+        memory.cache_clear()
+    yield
+    for memory in memories:
+        memory.cache_clear()
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("library", [redcomp.numpy, redcomp.torch])
+def test_calls_for_a_gpu_may_fall_back_to_the_host(
+    monkeypatch: pytest.MonkeyPatch, library: Any
+) -> None:
+    arrays = tensors(5, 7) if library is redcomp.torch else [t.numpy() for t in tensors(5, 7)]
+    call = library.Genred(GAUSSIAN, ALIASES, axis=1)
+    expected = np.asarray(kernel_matrix(*tensors(5, 7)[:2]) @ tensors(5, 7)[2])
+    monkeypatch.setenv("REDCOMP_GPU_FALLBACK", "1")
+    with pytest.warns(FallbackWarning, match="the driver reports no device") as told:
+        results = [call(*arrays, backend=backend) for backend in ("GPU", *GPU_BACKENDS)]
+    assert len(told) == 1
+    for result in results:
+        np.testing.assert_allclose(np.asarray(result), expected, rtol=1e-12)
+    monkeypatch.setenv("REDCOMP_GPU_FALLBACK", "0")
+    with pytest.raises(DeviceError, match="with REDCOMP_GPU_FALLBACK=1 the call runs on the host"):
+        call(*arrays, backend="GPU")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_gpu_that_is_there_is_used_whatever_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDCOMP_GPU_FALLBACK", "1")
+    with use(ModelDriver()):
+        assert not backends.falls_back()
+    with pytest.warns(FallbackWarning):
+        assert backends.falls_back()
 
 
 def test_gpus_that_are_too_old() -> None:

@@ -25,6 +25,7 @@ def test_defaults():
     assert config.dump_directory() is None
     assert config.override_directory() is None
     assert config.verify() is False
+    assert config.gpu_fallback() is False
     assert config.target() == ""
 
 
@@ -62,6 +63,7 @@ def test_a_change_counts_at_once(monkeypatch):
         ("REDCOMP_DEBUG", "-1", config.debug),
         ("REDCOMP_DEBUG", "on", config.debug),
         ("REDCOMP_VERIFY", "perhaps", config.verify),
+        ("REDCOMP_GPU_FALLBACK", "GPU", config.gpu_fallback),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_the_variable(monkeypatch, name, value, read):

@@ -10,7 +10,12 @@ import numpy as np
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
-from redcomp.frontend.reductions.backends import copies_on_gpu, device_number, wants_gpu
+from redcomp.frontend.reductions.backends import (
+    copies_on_gpu,
+    device_number,
+    falls_back,
+    wants_gpu,
+)
 from redcomp.frontend.reductions.calls import check_count, check_integers
 from redcomp.frontend.reductions.genred import GenredBase, Reducer
 from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter
@@ -73,7 +78,8 @@ class Genred(GenredBase):
         or else the first one.
 
         Raises ArgumentError (a ValueError) that names the argument, and DeviceError (a
-        RuntimeError) where there is no GPU, or where it fails.
+        RuntimeError) where there is no GPU, or where it fails.  Where there is none and the setting
+        REDCOMP_GPU_FALLBACK is 1, calls for a GPU run on the host, after one warning.
         """
         return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
 
@@ -87,7 +93,7 @@ def call(
     out: _Array | None = None,
 ) -> Any:
     """What `Genred` does when it is called with arrays."""
-    is_on_gpu, device_id = wants_gpu(backend), device_number(device_id)
+    is_on_gpu, device_id = wants_gpu(backend) and not falls_back(), device_number(device_id)
     executor = copies_on_gpu(backend, device_id) if is_on_gpu else None
     reduction = genred.reduction
     check_count(reduction, len(args))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from redcomp.ir import compare, select
+from redcomp.ops import signs
 from redcomp.ops.expansions import logarithm, rounding
 from redcomp.ops.expansions.shared import at_least, copy_sign, magnitude
 from redcomp.ops.mathematics import function_row
@@ -30,7 +31,7 @@ register(
         unit="operand",
         gradient="0 at 0",
         is_homogeneous=True,
-        is_nonnegative=True,
+        sign=signs.nonnegative,
     ),
     function_row(
         "sign",

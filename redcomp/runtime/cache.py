@@ -128,6 +128,21 @@ class DiskCache:
                     os.unlink(path)
                 excess, surplus = excess - size, surplus - 1
 
+    def clear(self) -> None:
+        """Remove all entries."""
+        try:
+            check_directory(self.directory)
+            with os.scandir(self.directory) as files:
+                paths = [file.path for file in files if file.name.endswith(SUFFIX)]
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._report(error)
+            return
+        for path in paths:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
     def _order(self, entry: tuple[int, int, str]) -> tuple[bool, int]:
         """What is too long to have been stored goes first, so that nothing makes room for it."""
         last_use, size, _ = entry

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.reductions.backends import device_number, wants_gpu
+from redcomp.frontend.reductions.backends import device_number, falls_back, wants_gpu
 from redcomp.frontend.reductions.calls import check_count, check_integers, sizes
 from redcomp.frontend.reductions.genred import GenredBase, Reducer
 from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter, remembered
@@ -116,7 +116,8 @@ def call(
             tensors = as_tensors(genred.reduction, args)
             break
     described = describe(genred.reduction, tensors)
-    wants_gpu(backend)
+    if wants_gpu(backend) and falls_back():
+        backend = "auto"
     number, default = device_number(device_id), torch.get_default_dtype()
     reduction = genred.reduction
     try:

@@ -286,6 +286,8 @@ class LazyCore:
             other = self._taken(other)
             bindings, placement = bindings.merged(other._bindings)
             weights = Placed(other._expression, placement)
+        if opt_arg is not None:
+            opt_arg = arguments.integer("opt_arg", opt_arg)
         reduced = Reduced(reduction_op, formula, weights, over, opt_arg)
         axes = 1 if opt_arg is None or self.ndim == 1 else 2
         return self._run(reduced, bindings, over, axes, **options)

@@ -58,18 +58,18 @@ class LazyTensorBase(Protocols):
 
     T = property(t)
 
-    def __matmul__(self, v: Any) -> Any:
-        """The product with a vector (N,), a matrix (..., N, E), or another lazy matrix."""
-        return self.matmul(v)
-
     def __rmatmul__(self, v: Any) -> Any:
         """The product of a vector (M,) or a matrix (..., E, M) with this."""
         if len(getattr(v, "shape", ())) < 2:
             return self.t() @ v
         return (self.t() @ v.swapaxes(-1, -2)).swapaxes(-1, -2)
 
-    def matmul(self, v: Any, **options: Any) -> Any:
-        """As `@`, with options of a reduction; raises ArgumentError if this has vectors."""
+    def __matmul__(self, v: Any, **options: Any) -> Any:
+        """The product with a vector (N,), a matrix (..., N, E), or another lazy matrix.
+
+        `K.matmul(v, ...)` takes the options of a reduction too.  Raises ArgumentError if this has
+        vectors.
+        """
         if self.ndim != 1:
             raise ArgumentError(
                 f"a LazyTensor of shape {self._shape} is no matrix: it has vectors of "
@@ -84,6 +84,8 @@ class LazyTensorBase(Protocols):
         product = self * type(self)(given, axis=1)
         found = product.reduction("Sum", axis=product.nbatchdims + 1, **options)
         return back(found[..., 0] if is_vector else found)
+
+    matmul = __matmul__
 
     def matvec(self, v: Any) -> Any:
         """`self @ v`, the name that SciPy asks for."""

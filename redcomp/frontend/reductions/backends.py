@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from redcomp import arguments
-from redcomp.errors import ArgumentError
+import functools
+import warnings
+
+from redcomp import arguments, config
+from redcomp.errors import ArgumentError, FallbackWarning
 from redcomp.ptx.targets import CAPABILITIES
 from redcomp.runtime.device import Device, DeviceError, Driver
-from redcomp.runtime.driver import driver
+from redcomp.runtime.driver import driver, given_driver
 from redcomp.runtime.gpu import Copies
 
 HOST_BACKENDS = ("auto", "CPU")
@@ -29,6 +32,32 @@ def wants_gpu(backend: object) -> bool:
     if type(backend) is str and backend in HOST_BACKENDS:
         return False
     return arguments.one_of("backend", backend, HOST_BACKENDS + GPU_BACKENDS) in GPU_BACKENDS
+
+
+def falls_back() -> bool:
+    """Whether a call that asks for a GPU runs on the host instead, which a process warns of once.
+
+    So it is where there is no GPU and the setting REDCOMP_GPU_FALLBACK is 1.
+    """
+    if not config.gpu_fallback() or (reason := _missing_gpu(given_driver())) is None:
+        return False
+    _warn_of_fallback(reason)
+    return True
+
+
+@functools.lru_cache(maxsize=8)  # a process looks for GPUs once: without one that takes time
+def _missing_gpu(_: Driver | None) -> str | None:
+    """Why there is no GPU in the driver that was given, or in NVIDIA's; None if there is one."""
+    try:
+        return None if driver().devices() else "the driver reports no device"
+    except DeviceError as error:
+        return str(error)
+
+
+@functools.cache
+def _warn_of_fallback(reason: str) -> None:
+    message = f"calls for a GPU run on the host, as REDCOMP_GPU_FALLBACK=1 asks for: {reason}"
+    warnings.warn(message, FallbackWarning, stacklevel=2)
 
 
 def device_number(device_id: object) -> int:
@@ -64,5 +93,6 @@ def copies_on_gpu(backend: str, device_id: int) -> Copies:
     try:
         found = driver()
     except DeviceError as error:
-        raise DeviceError(f"backend={backend!r}: {error}") from None
+        hint = "with REDCOMP_GPU_FALLBACK=1 the call runs on the host"
+        raise DeviceError(f"backend={backend!r}: {error}; {hint}") from None
     return Copies(found, find_device(found, 0 if device_id == ANY_DEVICE else device_id))

@@ -1,0 +1,1 @@
+"""Helpers of KeOps that programs call."""

@@ -1,0 +1,7 @@
+"""The class that LazyTensors of NumPy and of PyTorch share."""
+
+from __future__ import annotations
+
+from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase as GenericLazyTensor
+
+__all__ = ["GenericLazyTensor"]
