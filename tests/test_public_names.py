@@ -7,8 +7,8 @@ them, and none may go.
 from __future__ import annotations
 
 import importlib
-import re
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
