@@ -25,7 +25,7 @@ def _over_pairs(reduction_op: str, doc: str) -> Method:
 
 def _over_any(reduction_op: str, doc: str, inner: Callable[[Any], Any]) -> Method:
     def method(self: Any, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-        if type(axis) is int and axis == -1 and dim is None and not options:
+        if type(axis) is int and axis == -1 and dim is None and not options:  # the usual way
             return inner(self)
         if self._is_inner(reduction_op, axis, dim, options):
             return inner(self)

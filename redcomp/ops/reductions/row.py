@@ -197,6 +197,25 @@ class Reduction:
         return ""
 
 
+# The rows by name, and by what `reduction_op` may be.
+REDUCTIONS: dict[str, Reduction] = {}
+REDUCTIONS_BY_SPELLING: dict[str, Reduction] = {}
+
+
+def register(*rows: Reduction) -> None:
+    """Add rows to the table; names and spellings are unique."""
+    for row in rows:
+        if row.name in REDUCTIONS or not REDUCTIONS_BY_SPELLING.keys().isdisjoint(row.spellings):
+            raise ValueError(f"reduction {row.name!r} or its spelling is registered twice")
+        REDUCTIONS[row.name] = row
+        REDUCTIONS_BY_SPELLING.update(dict.fromkeys(row.spellings, row))
+
+
+def usual_spellings() -> tuple[str, ...]:
+    """The usual names in `reduction_op`, for messages that list them."""
+    return tuple(row.spelling for row in REDUCTIONS.values() if row.spellings)
+
+
 def with_kept(row: Reduction) -> tuple[Reduction, Reduction]:
     """A row of one result, and the given one, whose further results are for derivatives only.
 
