@@ -33,6 +33,7 @@ def _type_of(dtype: np.dtype[Any]) -> ArrayType:
 
 class _NumPy:
     name = "NumPy"
+    correction = 0
     kernel_solve = KernelSolve
 
     def is_array(self, value: object) -> bool:
@@ -43,6 +44,12 @@ class _NumPy:
 
     def without_axis(self, array: Any, axis: int) -> Any:
         return array.squeeze(axis)
+
+    def constant(self, array: Any) -> Any:
+        return array
+
+    def root(self, array: Any) -> Any:
+        return np.sqrt(array)
 
     def transposed(self, array: Any) -> Any:
         return array.swapaxes(-3, -2)

@@ -36,6 +36,7 @@ _DTYPES = {type_.dtype: dtype for dtype, type_ in _TYPES.items()}
 
 class _PyTorch:
     name = "PyTorch"
+    correction = 1
     kernel_solve = KernelSolve
 
     def is_array(self, value: object) -> bool:
@@ -49,6 +50,13 @@ class _PyTorch:
 
     def without_axis(self, array: Any, axis: int) -> Any:
         return array.squeeze(axis)
+
+    def constant(self, array: Any) -> Any:
+        return array.detach()
+
+    def root(self, array: Any) -> Any:
+        is_zero = array == 0
+        return array.masked_fill(is_zero, 1).sqrt().masked_fill(is_zero, 0)
 
     def transposed(self, array: Any) -> Any:
         return array.transpose(-3, -2)

@@ -6,7 +6,9 @@ Operations make larger expressions; reductions over i or j compute.  `operators`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -22,12 +24,14 @@ from redcomp.frontend.language.expressions import (
     integers,
     number,
     operation,
+    rebound,
     text_of,
     variable,
 )
 from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, identity
+from redcomp.frontend.lazy.display import Shown
 from redcomp.frontend.lazy.library import Library
-from redcomp.frontend.lazy.reduction import LazyReduction, Reduced
+from redcomp.frontend.lazy.reduction import Job, LazyReduction, Reduced
 from redcomp.limits import MAX_DIM
 
 L = TypeVar("L", bound="LazyCore")
@@ -124,6 +128,18 @@ class LazyCore:
                 f"a LazyTensor of {self.library.name} meets one of {value.library.name}"
             )
         return type(self)(value)
+
+    def _without(self: L, var: Any) -> L:
+        """This, on which a symbolic variable has no influence: a call brings no value for it."""
+        keys = [a.key for a in self._taken(var)._bindings.arguments if isinstance(a.given, Symbol)]
+        bound = self._bindings.arguments
+        if not keys or keys[0] not in [a.key for a in bound]:
+            return self
+        made = tuple(_vector([0.0] * a.slot.dim) if a.key in keys else a for a in bound)
+        has_symbols = any(isinstance(a.given, Symbol) for a in made)
+        slots = tuple(a.slot for a in made)
+        bindings = replace(self._bindings, arguments=made, has_symbols=has_symbols)
+        return self._made(rebound(self._expression, slots), bindings)
 
     def _take_settings(self, other: LazyCore) -> None:
         for name in ("ranges", "backend"):
@@ -223,13 +239,24 @@ class LazyCore:
         return KIND_OF_CATEGORY.index(slots[0].kind)
 
     def __repr__(self) -> str:
-        listed = ", ".join(f"{a.name} = {a.what}" for a in aliases_of(self._expression.slots))
-        shape = ", ".join(map(str, self.shape))
-        return (
-            f"LazyTensor of shape ({shape}), {self.dtype or 'no dtype yet'}: {self.formula}\n"
-            f"  {listed or 'no variables'}\n"
-            "  reduce it to compute it, as by .sum(axis=1), .argmin(axis=1) or @ b; "
-            ".dense() gives the array"
+        return self._shown.text
+
+    def _repr_html_(self) -> str:
+        return self._shown.html
+
+    @property
+    def _shown(self) -> Shown:
+        is_open = self.dtype is None or self._bindings.has_symbols
+        width = {"float64": 8, "float32": 4}.get(self.dtype or "", 2)
+        return Shown(
+            "LazyTensor",
+            self.shape,
+            self.dtype,
+            self.formula,
+            tuple(f"{a.name} = {a.what}" for a in aliases_of(self._expression.slots)),
+            sum(getattr(a.value, "nbytes", width * a.slot.dim) for a in self._bindings.arguments),
+            None if is_open else math.prod(self._shape) * width,
+            self._bindings.has_symbols,
         )
 
     __hash__ = None  # type: ignore[assignment]  # == makes a LazyTensor
@@ -263,8 +290,6 @@ class LazyCore:
         opt_arg: Any = None,
         axis: int | None = None,
         dim: int | None = None,
-        call: bool = True,
-        keepdim: bool = False,
         **options: Any,
     ) -> Any:
         """The reduction of that name over i or j.
@@ -273,9 +298,9 @@ class LazyCore:
         other         the weights, where it takes any
         opt_arg       K, where it keeps several
         axis, dim     0 for i or 1 for j, after the axes of a batch
-        call          False returns a `LazyReduction`, to be called later
-        keepdim       keep the axis that is reduced, with length 1
-        options       those of `Genred` and of its call: dtype_acc, use_double_acc, sum_scheme,
+        options       call=False returns a `LazyReduction`, to be called later; keepdim=True, or
+                      keepdims=True, keeps the axis that is reduced, with length 1; the others are
+                      those of `Genred` and of its call: dtype_acc, use_double_acc, sum_scheme,
                       use_fast_math, backend, device_id, ranges, out
 
         Raises ArgumentError (a ValueError).
@@ -291,28 +316,49 @@ class LazyCore:
         if opt_arg is not None:
             opt_arg = arguments.integer("opt_arg", opt_arg)
         reduced = Reduced(reduction_op, formula, weights, over, opt_arg)
+        axes = 1 if opt_arg is None or self.ndim == 1 else 2
+        return self._run(reduced, bindings, over, axes, **options)
+
+    def _reduced(self, reduction_op: str, over: int) -> Reduced:
+        return Reduced(reduction_op, self._expression.in_place, None, over, None)
+
+    def _run(
+        self,
+        job: Job,
+        bindings: Bindings,
+        over: int,
+        axes: int = 1,
+        *,
+        call: bool = True,
+        keepdim: bool = False,
+        keepdims: bool = False,
+        **options: Any,
+    ) -> Any:
+        """What a job gives, now or later; its results have so many axes after those of i or j."""
         if self.ranges is not None:
             options.setdefault("ranges", self.ranges)
         if self.backend is not None:
             options.setdefault("backend", self.backend)
-        finish = self._finish_keeping(over) if keepdim else self._finish
+        finish = self._finish
+        if arguments.switch("keepdim", keepdim) or arguments.switch("keepdims", keepdims):
+            finish = self._finish_keeping(over - 1 - axes)
         if call and not bindings.has_symbols:
-            return finish(reduced.run(self.library, bindings, options))
-        return LazyReduction(self.library, reduced, bindings, options, finish)
+            return finish(job.run(self.library, bindings, options))
+        return LazyReduction(self.library, job, bindings, options, finish)
 
     def _finish(self, result: Any) -> Any:
         """What a reduction returns, from what the kernel gives."""
         return result
 
-    def _finish_keeping(self, over: int) -> Any:
-        place = self.nbatchdims + over
+    def _finish_keeping(self, place: int) -> Any:
+        """As `_finish`, and there is an axis of length 1 before those from `place` on."""
 
         def keep(result: Any) -> Any:
             if isinstance(result, tuple):
                 return tuple(map(keep, result))
             return result.reshape(*result.shape[:place], 1, *result.shape[place:])
 
-        return keep
+        return lambda result: keep(self._finish(result))
 
 
 def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
@@ -329,8 +375,8 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     kind = library.type_of(given)
     shape = tuple(given.shape)
     if not shape:
-        slot = Slot("parameter", 1, kind.is_integer)
-        return Argument(identity(given, "parameter"), given, given, slot)
+        # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
+        return Argument(identity(given, "parameter"), given, given, Slot("parameter", 1))
     if axis is None:
         return _of_pairs(library, given, kind.dtype, kind.is_integer)
     return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)
