@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import redcomp.as_pykeops  # noqa: F401 (installs `pykeops`)
+import redcomp.as_pykeops
 import redcomp.numpy.genred
 import redcomp.numpy.lazy_tensor
 import redcomp.torch.genred

@@ -90,6 +90,7 @@ def posterior(module: Any, name: str, *, is_fast: bool) -> list[torch.Tensor]:
         torch.no_grad(),
         gpytorch.settings.fast_pred_var(is_fast),
         gpytorch.settings.eval_cg_tolerance(1e-6),
+        gpytorch.settings.max_cg_iterations(30),
         gpytorch.settings.max_root_decomposition_size(100),
     ):
         predicted = model.likelihood(model(new))
@@ -126,7 +127,8 @@ def test_a_training_step(name):
         likelihood = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
         with (
             gpytorch.settings.cg_tolerance(1e-6),
-                gpytorch.settings.max_preconditioner_size(0),
+            gpytorch.settings.max_cg_iterations(100),
+            gpytorch.settings.max_preconditioner_size(0),
         ):
             value = likelihood(model(x), y)
             gradients = torch.autograd.grad(value, list(model.parameters()))
