@@ -7,6 +7,7 @@ Operations make larger expressions; reductions over i or j compute.  `operators`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,9 +26,16 @@ from redcomp.frontend.language.expressions import (
     text_of,
     variable,
 )
-from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, identity
+from redcomp.frontend.lazy.bindings import (
+    NOTHING,
+    Argument,
+    Bindings,
+    Symbol,
+    identity,
+    pairs_of,
+)
 from redcomp.frontend.lazy.library import Library
-from redcomp.frontend.lazy.reduction import LazyReduction, Reduced
+from redcomp.frontend.lazy.reduction import Job, LazyReduction, Reduced
 from redcomp.limits import MAX_DIM
 
 L = TypeVar("L", bound="LazyCore")
@@ -37,31 +45,42 @@ L = TypeVar("L", bound="LazyCore")
 LARGEST_LITERAL = 16
 _INTEGERS = (int, np.integer, np.bool_)
 _FLOATS = (float, np.floating)
+_COMPLEX = (complex, np.complexfloating)
+_REAL = (*_INTEGERS, *_FLOATS)
+_OPERANDS = (*_REAL, *_COMPLEX, list)
 
 
 class LazyCore:
     """An array of vectors for all pairs (i, j); see `lazy_tensor.LazyTensorBase`."""
 
     library: ClassVar[Library]
+    is_complex: ClassVar[bool] = False
+    complex_class: ClassVar[type[Any]]
     __slots__ = ("_bindings", "_expression", "backend", "ranges")
     _expression: Expression
     _bindings: Bindings
     ranges: Any
     backend: str | None
 
-    def __init__(self, x: object = None, axis: int | None = None) -> None:
+    def __init__(self, x: object = None, axis: int | None = None, is_complex: bool = False) -> None:
         self.ranges = self.backend = None
+        if is_complex and not self.is_complex:
+            x = self.complex_class(x, axis)
         if isinstance(x, LazyCore):
+            if x.is_complex:
+                self.__class__ = self.complex_class
             self._expression, self._bindings = x._expression, x._bindings
             self.ranges, self.backend = x.ranges, x.backend
         elif isinstance(x, _INTEGERS):
             self._set_number(int(x))
         elif isinstance(x, tuple):
-            self._bind(_symbol(x))
+            self._bind(symbol(x))
         else:
             self._bind(argument_of(self.library, x, axis))
 
     def _bind(self, argument: Argument) -> None:
+        if argument.is_complex:
+            self.__class__ = self.complex_class
         self._expression, self._bindings = variable(argument.slot), Bindings.of(argument)
 
     def _set_number(self, value: int) -> None:
@@ -87,9 +106,9 @@ class LazyCore:
         if type(other) is not type(self):
             if not self._is_operand(other):
                 return NotImplemented  # type: ignore[no-any-return]  # as Python wants it
-            if isinstance(other, LazyCore):
+            other = self._taken(other)
+            if type(other) is not type(self):
                 return self._apply(callee, other)
-            other = type(self)(other)
         bindings, placement = self._bindings.merged(other._bindings)
         placed = Placed(other._expression, placement)
         made = self._made(operation(callee, self._expression.in_place, placed), bindings)
@@ -104,6 +123,10 @@ class LazyCore:
     def _apply(self: L, callee: str, *others: Any, first: Sequence[Any] = ()) -> L:
         """An operation on `first`, this, and `others`: LazyTensors, numbers and arrays."""
         operands = [self._taken(other) for other in (*first, self, *others)]
+        for operand in operands:
+            if operand.is_complex:
+                of_complex: L = operand._on_complex(callee, operands)
+                return of_complex
         bindings = operands[0]._bindings
         placed = [operands[0]._expression.in_place]
         for operand in operands[1:]:
@@ -115,15 +138,19 @@ class LazyCore:
                 made._take_settings(operand)
         return made
 
-    def _taken(self: L, value: Any) -> L:
-        """A value as a LazyTensor of the same library."""
-        if isinstance(value, type(self)):
-            return value
-        if isinstance(value, LazyCore):
+    def _on_complex(self, callee: str, operands: Sequence[Any]) -> Any:
+        """The operation, some of whose operands are complex, as this is."""
+        raise NotImplementedError
+
+    def _taken(self: L, value: Any, axis: int | None = None) -> L:
+        """A value as a LazyTensor of the same library, complex if the value is."""
+        if not isinstance(value, LazyCore):
+            return type(self)(value, axis)
+        if value.library is not self.library:
             raise ArgumentError(
                 f"a LazyTensor of {self.library.name} meets one of {value.library.name}"
             )
-        return type(self)(value)
+        return value  # type: ignore[return-value]
 
     def _take_settings(self, other: LazyCore) -> None:
         for name in ("ranges", "backend"):
@@ -142,9 +169,7 @@ class LazyCore:
 
     def _is_operand(self, value: object) -> bool:
         """Whether an operator can take it; else Python asks the other side."""
-        return isinstance(value, (LazyCore, *_INTEGERS, *_FLOATS, list)) or self.library.is_array(
-            value
-        )
+        return isinstance(value, (LazyCore, *_OPERANDS)) or self.library.is_array(value)
 
     # -- attributes --------------------------------------------------------------------------------
 
@@ -154,7 +179,7 @@ class LazyCore:
         bound = self._bindings
         rows = 1 if bound.rows is None else bound.rows
         columns = 1 if bound.columns is None else bound.columns
-        return (*bound.batch, rows, columns, self._expression.dim)
+        return (*bound.batch, rows, columns, self.ndim)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -226,7 +251,8 @@ class LazyCore:
         listed = ", ".join(f"{a.name} = {a.what}" for a in aliases_of(self._expression.slots))
         shape = ", ".join(map(str, self.shape))
         return (
-            f"LazyTensor of shape ({shape}), {self.dtype or 'no dtype yet'}: {self.formula}\n"
+            f"{type(self).__name__} of shape ({shape}), {self.dtype or 'no dtype yet'}: "
+            f"{self.formula}\n"
             f"  {listed or 'no variables'}\n"
             "  reduce it to compute it, as by .sum(axis=1), .argmin(axis=1) or @ b; "
             ".dense() gives the array"
@@ -286,17 +312,23 @@ class LazyCore:
         bindings, formula, weights = self._bindings, self._expression.in_place, None
         if other is not None:
             other = self._taken(other)
+            if other.is_complex:
+                raise ArgumentError(f"the weights of {reduction_op} are real, not complex")
             bindings, placement = bindings.merged(other._bindings)
             weights = Placed(other._expression, placement)
-        reduced = Reduced(reduction_op, formula, weights, over, opt_arg)
+        job = self._job(Reduced(reduction_op, formula, weights, over, opt_arg))
         if self.ranges is not None:
             options.setdefault("ranges", self.ranges)
         if self.backend is not None:
             options.setdefault("backend", self.backend)
         finish = self._finish_keeping(over) if keepdim else self._finish
         if call and not bindings.has_symbols:
-            return finish(reduced.run(self.library, bindings, options))
-        return LazyReduction(self.library, reduced, bindings, options, finish)
+            return finish(job.run(self.library, bindings, options))
+        return LazyReduction(self.library, job, bindings, options, finish)
+
+    def _job(self, job: Job) -> Job:
+        """What computes a result of this LazyTensor's class, from what computes real numbers."""
+        return job
 
     def _finish(self, result: Any) -> Any:
         """What a reduction returns, from what the kernel gives."""
@@ -315,10 +347,12 @@ class LazyCore:
 
 def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     """A number, a list of numbers or an array as an argument; raises ArgumentError."""
-    if isinstance(given, (*_FLOATS, *_INTEGERS)):
+    if isinstance(given, _REAL):
         return _scalar(given)
     if isinstance(given, list):
         return _vector(given)
+    if isinstance(given, _COMPLEX):
+        return _pairs(given, [given])
     if not library.is_array(given):
         raise ArgumentError(
             f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
@@ -326,12 +360,23 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
         )
     kind = library.type_of(given)
     shape = tuple(given.shape)
+    if kind.is_complex:
+        return _of_complex(library, given, axis)
     if not shape:
         slot = Slot("parameter", 1, kind.is_integer)
         return Argument(identity(given, "parameter"), given, given, slot)
     if axis is None:
         return _of_pairs(library, given, kind.dtype, kind.is_integer)
     return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)
+
+
+def _of_complex(library: Library, given: Any, axis: object) -> Argument:
+    """A complex array, as one of pairs (re, im), known by the array that was given."""
+    if not given.shape:
+        slot = Slot("parameter", 2)
+        return Argument(identity(given, "parameter"), given, given, slot, is_complex=True)
+    real = argument_of(library, pairs_of(library, given, axis in (0, 1)), axis)
+    return replace(real, key=identity(given, real.slot.kind), given=given, is_complex=True)
 
 
 def _of_pairs(library: Library, given: Any, dtype: str, is_integer: bool) -> Argument:
@@ -409,11 +454,19 @@ def _scalar(value: Any) -> Argument:
 def _vector(values: list[Any]) -> Argument:
     """A vector of the others' dtype."""
     for value in values:
-        if not isinstance(value, (*_FLOATS, *_INTEGERS)):
+        if not isinstance(value, (*_REAL, *_COMPLEX)):
             raise ArgumentError(
                 f"a list for a LazyTensor holds numbers, not {arguments.shown(value)}"
             )
+    if any(isinstance(value, _COMPLEX) for value in values):
+        return _pairs(values, values)
     return Argument(object(), values, list(map(_float, values)), _slot("parameter", len(values)))
+
+
+def _pairs(given: object, values: list[Any]) -> Argument:
+    """A vector of complex numbers, whose parts have the others' dtype."""
+    parts = [_float(part) for value in values for part in (value.real, value.imag)]
+    return Argument(object(), given, parts, _slot("parameter", len(parts)), is_complex=True)
 
 
 def _float(value: Any) -> float:
@@ -423,8 +476,8 @@ def _float(value: Any) -> float:
         raise ArgumentError(f"{arguments.shown(value)} is too large for a float") from None
 
 
-def _symbol(given: tuple[Any, ...]) -> Argument:
-    """A variable whose values a call brings."""
+def symbol(given: tuple[Any, ...], is_complex: bool = False) -> Argument:
+    """A variable whose values a call brings; of complex ones, its dimension counts both parts."""
     if len(given) != 3:
         raise ArgumentError(f"a symbol is (position, dimension, category), not {given!r}")
     names = ("the position", "the dimension", "the category")
@@ -434,5 +487,9 @@ def _symbol(given: tuple[Any, ...]) -> Argument:
             "a symbol has a position from 0 on, and category 0 (i), 1 (j) or 2 (a parameter); "
             f"this is {given!r}"
         )
+    if is_complex and dim % 2:
+        raise ArgumentError(
+            f"a complex symbol holds pairs (re, im): its dimension is even, not {dim}"
+        )
     slot = _slot(KIND_OF_CATEGORY[category], dim)
-    return Argument(("symbol", position), Symbol(position, slot), None, slot)
+    return Argument(("symbol", position), Symbol(position, slot), None, slot, is_complex=is_complex)
