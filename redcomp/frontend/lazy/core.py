@@ -28,11 +28,21 @@ from redcomp.frontend.language.expressions import (
     text_of,
     variable,
 )
-from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, identity
+from redcomp.frontend.lazy.bindings import (
+    NOTHING,
+    Argument,
+    Bindings,
+    Symbol,
+    identity,
+    pairs_of,
+)
 from redcomp.frontend.lazy.display import Shown
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.lazy.reduction import Job, LazyReduction, Reduced
 from redcomp.limits import MAX_DIM
+
+# Bytes of a number, by the name of its dtype; of half precision, where no other is known.
+_WIDTHS = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
 
 L = TypeVar("L", bound="LazyCore")
 
@@ -41,31 +51,42 @@ L = TypeVar("L", bound="LazyCore")
 LARGEST_LITERAL = 16
 _INTEGERS = (int, np.integer, np.bool_)
 _FLOATS = (float, np.floating)
+_COMPLEX = (complex, np.complexfloating)
+_REAL = (*_INTEGERS, *_FLOATS)
+_OPERANDS = (*_REAL, *_COMPLEX, list)
 
 
 class LazyCore:
     """An array of vectors for all pairs (i, j); see `lazy_tensor.LazyTensorBase`."""
 
     library: ClassVar[Library]
+    is_complex: ClassVar[bool] = False
+    complex_class: ClassVar[type[Any]]
     __slots__ = ("_bindings", "_expression", "backend", "ranges")
     _expression: Expression
     _bindings: Bindings
     ranges: Any
     backend: str | None
 
-    def __init__(self, x: object = None, axis: int | None = None) -> None:
+    def __init__(self, x: object = None, axis: int | None = None, is_complex: bool = False) -> None:
         self.ranges = self.backend = None
+        if is_complex and not self.is_complex:
+            x = self.complex_class(x, axis)
         if isinstance(x, LazyCore):
+            if x.is_complex:
+                self.__class__ = self.complex_class
             self._expression, self._bindings = x._expression, x._bindings
             self.ranges, self.backend = x.ranges, x.backend
         elif isinstance(x, _INTEGERS):
             self._set_number(int(x))
         elif isinstance(x, tuple):
-            self._bind(_symbol(x))
+            self._bind(symbol(x))
         else:
             self._bind(argument_of(self.library, x, axis))
 
     def _bind(self, argument: Argument) -> None:
+        if argument.is_complex:
+            self.__class__ = self.complex_class
         self._expression, self._bindings = variable(argument.slot), Bindings.of(argument)
 
     def _set_number(self, value: int) -> None:
@@ -91,9 +112,9 @@ class LazyCore:
         if type(other) is not type(self):
             if not self._is_operand(other):
                 return NotImplemented  # type: ignore[no-any-return]  # as Python wants it
-            if isinstance(other, LazyCore):
+            other = self._taken(other)
+            if type(other) is not type(self):
                 return self._apply(callee, other)
-            other = type(self)(other)
         bindings, placement = self._bindings.merged(other._bindings)
         placed = Placed(other._expression, placement)
         made = self._made(operation(callee, self._expression.in_place, placed), bindings)
@@ -108,6 +129,10 @@ class LazyCore:
     def _apply(self: L, callee: str, *others: Any, first: Sequence[Any] = ()) -> L:
         """An operation on `first`, this, and `others`: LazyTensors, numbers and arrays."""
         operands = [self._taken(other) for other in (*first, self, *others)]
+        for operand in operands:
+            if operand.is_complex:
+                of_complex: L = operand._on_complex(callee, operands)
+                return of_complex
         bindings = operands[0]._bindings
         placed = [operands[0]._expression.in_place]
         for operand in operands[1:]:
@@ -119,15 +144,19 @@ class LazyCore:
                 made._take_settings(operand)
         return made
 
-    def _taken(self: L, value: Any) -> L:
-        """A value as a LazyTensor of the same library."""
-        if isinstance(value, type(self)):
-            return value
-        if isinstance(value, LazyCore):
+    def _on_complex(self, callee: str, operands: Sequence[Any]) -> Any:
+        """The operation, some of whose operands are complex, as this is."""
+        raise NotImplementedError
+
+    def _taken(self: L, value: Any, axis: int | None = None) -> L:
+        """A value as a LazyTensor of the same library, complex if the value is."""
+        if not isinstance(value, LazyCore):
+            return type(self)(value, axis)
+        if value.library is not self.library:
             raise ArgumentError(
                 f"a LazyTensor of {self.library.name} meets one of {value.library.name}"
             )
-        return type(self)(value)
+        return value  # type: ignore[return-value]
 
     def _without(self: L, var: Any) -> L:
         """This, on which a symbolic variable has no influence: a call brings no value for it."""
@@ -158,9 +187,7 @@ class LazyCore:
 
     def _is_operand(self, value: object) -> bool:
         """Whether an operator can take it; else Python asks the other side."""
-        return isinstance(value, (LazyCore, *_INTEGERS, *_FLOATS, list)) or self.library.is_array(
-            value
-        )
+        return isinstance(value, (LazyCore, *_OPERANDS)) or self.library.is_array(value)
 
     # -- attributes --------------------------------------------------------------------------------
 
@@ -170,7 +197,7 @@ class LazyCore:
         bound = self._bindings
         rows = 1 if bound.rows is None else bound.rows
         columns = 1 if bound.columns is None else bound.columns
-        return (*bound.batch, rows, columns, self._expression.dim)
+        return (*bound.batch, rows, columns, self.ndim)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -247,9 +274,9 @@ class LazyCore:
     @property
     def _shown(self) -> Shown:
         is_open = self.dtype is None or self._bindings.has_symbols
-        width = {"float64": 8, "float32": 4}.get(self.dtype or "", 2)
+        width = _WIDTHS.get(self.dtype or "", 2)
         return Shown(
-            "LazyTensor",
+            type(self).__name__,
             self.shape,
             self.dtype,
             self.formula,
@@ -311,13 +338,15 @@ class LazyCore:
         bindings, formula, weights = self._bindings, self._expression.in_place, None
         if other is not None:
             other = self._taken(other)
+            if other.is_complex:
+                raise ArgumentError(f"the weights of {reduction_op} are real, not complex")
             bindings, placement = bindings.merged(other._bindings)
             weights = Placed(other._expression, placement)
         if opt_arg is not None:
             opt_arg = arguments.integer("opt_arg", opt_arg)
-        reduced = Reduced(reduction_op, formula, weights, over, opt_arg)
+        job = self._job(Reduced(reduction_op, formula, weights, over, opt_arg))
         axes = 1 if opt_arg is None or self.ndim == 1 else 2
-        return self._run(reduced, bindings, over, axes, **options)
+        return self._run(job, bindings, over, axes, **options)
 
     def _reduced(self, reduction_op: str, over: int) -> Reduced:
         return Reduced(reduction_op, self._expression.in_place, None, over, None)
@@ -346,6 +375,10 @@ class LazyCore:
             return finish(job.run(self.library, bindings, options))
         return LazyReduction(self.library, job, bindings, options, finish)
 
+    def _job(self, job: Job) -> Job:
+        """What computes a result of this LazyTensor's class, from what computes real numbers."""
+        return job
+
     def _finish(self, result: Any) -> Any:
         """What a reduction returns, from what the kernel gives."""
         return result
@@ -363,10 +396,12 @@ class LazyCore:
 
 def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     """A number, a list of numbers or an array as an argument; raises ArgumentError."""
-    if isinstance(given, (*_FLOATS, *_INTEGERS)):
+    if isinstance(given, _REAL):
         return _scalar(given)
     if isinstance(given, list):
         return _vector(given)
+    if isinstance(given, _COMPLEX):
+        return _pairs(given, [given])
     if not library.is_array(given):
         raise ArgumentError(
             f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
@@ -374,12 +409,23 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
         )
     kind = library.type_of(given)
     shape = tuple(given.shape)
+    if kind.is_complex:
+        return _of_complex(library, given, axis)
     if not shape:
         # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
         return Argument(identity(given, "parameter"), given, given, Slot("parameter", 1))
     if axis is None:
         return _of_pairs(library, given, kind.dtype, kind.is_integer)
     return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)
+
+
+def _of_complex(library: Library, given: Any, axis: object) -> Argument:
+    """A complex array, as one of pairs (re, im), known by the array that was given."""
+    if not given.shape:
+        slot = Slot("parameter", 2)
+        return Argument(identity(given, "parameter"), given, given, slot, is_complex=True)
+    real = argument_of(library, pairs_of(library, given, axis in (0, 1)), axis)
+    return replace(real, key=identity(given, real.slot.kind), given=given, is_complex=True)
 
 
 def _of_pairs(library: Library, given: Any, dtype: str, is_integer: bool) -> Argument:
@@ -457,11 +503,19 @@ def _scalar(value: Any) -> Argument:
 def _vector(values: list[Any]) -> Argument:
     """A vector of the others' dtype."""
     for value in values:
-        if not isinstance(value, (*_FLOATS, *_INTEGERS)):
+        if not isinstance(value, (*_REAL, *_COMPLEX)):
             raise ArgumentError(
                 f"a list for a LazyTensor holds numbers, not {arguments.shown(value)}"
             )
+    if any(isinstance(value, _COMPLEX) for value in values):
+        return _pairs(values, values)
     return Argument(object(), values, list(map(_float, values)), _slot("parameter", len(values)))
+
+
+def _pairs(given: object, values: list[Any]) -> Argument:
+    """A vector of complex numbers, whose parts have the others' dtype."""
+    parts = [_float(part) for value in values for part in (value.real, value.imag)]
+    return Argument(object(), given, parts, _slot("parameter", len(parts)), is_complex=True)
 
 
 def _float(value: Any) -> float:
@@ -471,8 +525,8 @@ def _float(value: Any) -> float:
         raise ArgumentError(f"{arguments.shown(value)} is too large for a float") from None
 
 
-def _symbol(given: tuple[Any, ...]) -> Argument:
-    """A variable whose values a call brings."""
+def symbol(given: tuple[Any, ...], is_complex: bool = False) -> Argument:
+    """A variable whose values a call brings; of complex ones, its dimension counts both parts."""
     if len(given) != 3:
         raise ArgumentError(f"a symbol is (position, dimension, category), not {given!r}")
     names = ("the position", "the dimension", "the category")
@@ -482,5 +536,9 @@ def _symbol(given: tuple[Any, ...]) -> Argument:
             "a symbol has a position from 0 on, and category 0 (i), 1 (j) or 2 (a parameter); "
             f"this is {given!r}"
         )
+    if is_complex and dim % 2:
+        raise ArgumentError(
+            f"a complex symbol holds pairs (re, im): its dimension is even, not {dim}"
+        )
     slot = _slot(KIND_OF_CATEGORY[category], dim)
-    return Argument(("symbol", position), Symbol(position, slot), None, slot)
+    return Argument(("symbol", position), Symbol(position, slot), None, slot, is_complex=is_complex)

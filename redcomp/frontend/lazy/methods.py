@@ -220,6 +220,29 @@ class Methods(Declared):
         """As `concatenate`."""
         return cls.concatenate(tuple_of_lt, dim)
 
+    # -- complex numbers ---------------------------------------------------------------------------
+
+    @property
+    def real(self: M) -> M:
+        """The real part."""
+        return self
+
+    def conj(self: M) -> M:
+        """The complex conjugate."""
+        return self
+
+    def real2complex(self) -> Any:
+        """The complex numbers x + 0i."""
+        return self.complex_class.of_pairs(self._of_this("Real2Complex"))
+
+    def imag2complex(self) -> Any:
+        """The complex numbers 0 + xi."""
+        return self.complex_class.of_pairs(self._of_this("Imag2Complex"))
+
+    def exp1j(self) -> Any:
+        """The complex numbers exp(i x)."""
+        return self.complex_class.of_pairs(self._of_this("ComplexExp1j"))
+
     # -- derivatives -------------------------------------------------------------------------------
 
     def grad(self: M, other: Any, gradin: Any) -> M:
