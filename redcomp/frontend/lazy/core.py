@@ -6,6 +6,7 @@ Operations make larger expressions; reductions over i or j compute.  `operators`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
@@ -28,6 +29,7 @@ from redcomp.frontend.language.expressions import (
     variable,
 )
 from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, identity
+from redcomp.frontend.lazy.display import Shown
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.lazy.reduction import Job, LazyReduction, Reduced
 from redcomp.limits import MAX_DIM
@@ -237,13 +239,24 @@ class LazyCore:
         return KIND_OF_CATEGORY.index(slots[0].kind)
 
     def __repr__(self) -> str:
-        listed = ", ".join(f"{a.name} = {a.what}" for a in aliases_of(self._expression.slots))
-        shape = ", ".join(map(str, self.shape))
-        return (
-            f"LazyTensor of shape ({shape}), {self.dtype or 'no dtype yet'}: {self.formula}\n"
-            f"  {listed or 'no variables'}\n"
-            "  reduce it to compute it, as by .sum(axis=1), .argmin(axis=1) or @ b; "
-            ".dense() gives the array"
+        return self._shown.text
+
+    def _repr_html_(self) -> str:
+        return self._shown.html
+
+    @property
+    def _shown(self) -> Shown:
+        is_open = self.dtype is None or self._bindings.has_symbols
+        width = {"float64": 8, "float32": 4}.get(self.dtype or "", 2)
+        return Shown(
+            "LazyTensor",
+            self.shape,
+            self.dtype,
+            self.formula,
+            tuple(f"{a.name} = {a.what}" for a in aliases_of(self._expression.slots)),
+            sum(getattr(a.value, "nbytes", width * a.slot.dim) for a in self._bindings.arguments),
+            None if is_open else math.prod(self._shape) * width,
+            self._bindings.has_symbols,
         )
 
     __hash__ = None  # type: ignore[assignment]  # == makes a LazyTensor
@@ -362,8 +375,8 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     kind = library.type_of(given)
     shape = tuple(given.shape)
     if not shape:
-        slot = Slot("parameter", 1, kind.is_integer)
-        return Argument(identity(given, "parameter"), given, given, slot)
+        # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
+        return Argument(identity(given, "parameter"), given, given, Slot("parameter", 1))
     if axis is None:
         return _of_pairs(library, given, kind.dtype, kind.is_integer)
     return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)

@@ -6,25 +6,22 @@ import html
 import math
 from typing import NamedTuple
 
-_HOW = (
-    "reduce it to compute it, as by .sum(axis=1), .argmin(axis=1) or @ b; .dense() gives the array"
-)
-_HOW_LATER = (
-    "it has symbolic variables: a reduction, as .sum(axis=1), gives a function of their values"
-)
+_HOW = "reduce it, as by .sum(axis=1), .argmin(axis=1) or @ b; .dense() gives the array"
+_HOW_LATER = "reduce it, as by .sum(axis=1), and call the result with what symbols stand for"
 _UNITS = ("bytes", "KB", "MB", "GB", "TB", "PB", "EB")
 
 
 class Shown(NamedTuple):
     """What is shown.
 
-    kind       the class
-    shape      its shape
-    dtype      its dtype's name, None as long as there are numbers and symbols only
-    formula    what it is of its variables
-    variables  these, as "x0 = Vi(0, 3)"
-    stored     the bytes of the arrays that they stand for
-    dense      the bytes of the array that it stands for, None where symbols leave its size open
+    kind         the class
+    shape        its shape
+    dtype        its dtype's name, None as long as there are numbers and symbols only
+    formula      what it is of its variables
+    variables    these, as "x0 = Vi(0, 3)"
+    stored       the bytes of the arrays that they stand for
+    dense        the bytes of the array that it stands for, None where its size or its dtype is open
+    has_symbols  whether some variables are symbols
     """
 
     kind: str
@@ -34,6 +31,7 @@ class Shown(NamedTuple):
     variables: tuple[str, ...]
     stored: int
     dense: int | None
+    has_symbols: bool
 
     @property
     def rows(self) -> list[tuple[str, str]]:
@@ -45,8 +43,9 @@ class Shown(NamedTuple):
             ("variables", ", ".join(self.variables) or "none"),
         ]
         if self.dense is not None:
-            rows.append(("memory", f"{size(self.stored)}, not {size(self.dense)} as an array"))
-        return [*rows, ("to compute", _HOW_LATER if self.dense is None else _HOW)]
+            taken, saved = size(self.stored), size(self.dense)
+            rows.append(("memory", f"{taken} of variables; the array would take {saved}"))
+        return [*rows, ("to compute", _HOW_LATER if self.has_symbols else _HOW)]
 
     @property
     def text(self) -> str:
