@@ -53,6 +53,8 @@ class LazyCore:
 
     def __init__(self, x: object = None, axis: int | None = None) -> None:
         self.ranges = self.backend = None
+        if isinstance(x, np.ndarray) and not x.shape:
+            x = x[()]
         if isinstance(x, LazyCore):
             self._expression, self._bindings = x._expression, x._bindings
             self.ranges, self.backend = x.ranges, x.backend
