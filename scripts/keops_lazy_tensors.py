@@ -97,6 +97,7 @@ def main() -> None:
         if answers["numpy"] == answers["torch"]:
             answers = {"both": answers["numpy"]}
         told = {"lazy": case.lazy, "reduced": case.reduced, "dtype": case.dtype}
+        told |= {"fault": case.fault} if case.fault else {}
         lines.append(json.dumps(told | {"keops": answers}))
         verdicts = {name: each["verdict"] for name, each in answers.items()}
         print(case, "FAULT" if case.fault else "", verdicts, flush=True)

@@ -82,7 +82,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 def array(name: str, dtype: str = "float64") -> Any:
     """Multiples of 1/8 between -1 and 1, so that there are ties, and no type rounds them."""
     numbers = np.random.default_rng(zlib.crc32(name.encode()))
-    values = numbers.integers(-8, 9, SHAPES[name]) / 8.0
+    values = np.asarray(numbers.integers(-8, 9, SHAPES[name]) / 8.0)
     if "z" not in name:
         return values.astype(dtype)
     complex_dtype = "complex64" if dtype == "float32" else "complex128"

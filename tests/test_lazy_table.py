@@ -8,6 +8,7 @@ computation.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,10 @@ def is_right(case: Case, library: str) -> bool:
     return keops(case, library)["verdict"] == "same"
 
 
+def is_complex(case: Case) -> bool:
+    return re.search(r"\bb?z[xyuvp]|complex|1j|2j", case.lazy) is not None
+
+
 def near(values: Any, expected: Any, tolerance: float) -> bool:
     """Equal, relative to the largest finite one of them."""
     finite = np.abs(expected[np.isfinite(expected)])
@@ -93,10 +98,12 @@ def test_the_dense_values_are_those_of_keops() -> None:
                     assert near(flat, dense.ravel(), 1e-4), case
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_lazy_tensors_and_their_reductions(case: Case, library: str) -> None:
+    if is_complex(case) and not hasattr(redcomp.numpy, "ComplexLazyTensor"):
+        pytest.skip("there are no complex LazyTensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lazy, results = LIBRARIES[library].run(case.lazy, case.reduced, case.dtype)
@@ -106,7 +113,7 @@ def test_lazy_tensors_and_their_reductions(case: Case, library: str) -> None:
         assert described(lazy) == told["lazy"]
         shapes = [(tuple(each["shape"]), each["dtype"]) for each in told["results"]]
     else:
-        assert tuple(lazy._shape) == dense_lazy._shape or "Vi(0" in case.lazy
+        assert case.dense or tuple(lazy._shape) == dense_lazy._shape
         shapes = [(each.shape, _dtype(each, case.dtype)) for each in expected]
     found = [(tuple(each.shape), str(each.dtype).removeprefix("torch.")) for each in results]
     assert found == shapes

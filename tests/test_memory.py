@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redcomp import backends
+from redcomp.backends.host import HostLowering
 from redcomp.concurrency import Latest
 from redcomp.frontend.language.expressions import Slot, number, operation, variable
 from redcomp.llvm_backend.host import jit
@@ -105,7 +105,7 @@ def made(k: int, axis: int = 1) -> Genred:
 def kernels(monkeypatch: pytest.MonkeyPatch) -> Latest[bytes, Any]:
     """The loaded kernels of a process that has none yet, of which two are kept."""
     loaded: Latest[bytes, Any] = Latest(2)
-    monkeypatch.setattr(backends.host, "_loaded", loaded)
+    monkeypatch.setattr(HostLowering, "LOADED", loaded)
     return loaded
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,8 @@ def test_errors_are_what_they_were(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENVIRONMENT.split())
 def test_environment_variables_are_looked_up(name: str) -> None:
-    assert f'environ.get("{name}"' in Path(redcomp.__path__[0], "config.py").read_text("utf-8")
+    looked_up = rf'(environ\.get|_switch)\("{name}"'
+    assert re.search(looked_up, Path(redcomp.__path__[0], "config.py").read_text("utf-8"))
 
 
 def test_formulas_can_spell_what_they_could() -> None:

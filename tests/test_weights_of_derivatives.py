@@ -194,6 +194,53 @@ def test_weights_of_masked_rows_sum_to_one_under_fast_math(dtype: torch.dtype) -
     assert error <= TOLERANCES[dtype]
 
 
+INF = float("inf")
+TIES = [(-INF, -INF), (INF, INF), (1.0, INF, INF, 2.0), (-INF, 0.5, 0.5), (INF,), (INF, -INF)]
+
+
+@pytest.mark.parametrize("values", TIES, ids=str)
+@pytest.mark.parametrize("name", ["largest", "weighted largest"])
+@pytest.mark.parametrize("is_backward", [True, False], ids=["backward", "forward"])
+def test_equal_infinities_are_as_other_equal_values(
+    name: str, values: tuple[float, ...], is_backward: bool
+) -> None:
+    """Of each other; so derivatives are those with a large number for infinity, to third order."""
+    aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(2)"]
+    operation = Genred("x + y", aliases, **REQUESTS[name], axis=1)
+    generator = torch.Generator().manual_seed(0)
+    v, e = (torch.rand(s, generator=generator, dtype=torch.float64) for s in ((4, 2), (3, 4, 1)))
+
+    def derivative(infinity: float) -> list[Tensor]:
+        y = torch.tensor(values, dtype=torch.float64)[:, None].clamp(-infinity, infinity)
+        x = torch.zeros(1, 1, dtype=torch.float64)
+
+        def moved(t: Tensor) -> Tensor:
+            along = sum(t ** (k + 1) * e[k, : len(y)] for k in range(3))
+            return operation(x + t, y + along, v[: len(y)] * (1 + t))[:, 1:]
+
+        found = []
+        for _ in range(3):
+            moved = (torch.func.jacrev if is_backward else torch.func.jacfwd)(moved)
+            found.append(moved(torch.zeros((), dtype=torch.float64)))
+        return found
+
+    for with_infinity, limit in zip(derivative(INF), derivative(1e4), strict=True):
+        torch.testing.assert_close(with_infinity, limit, rtol=1e-9, atol=1e-9)
+
+
+def test_softmax_of_nothing_but_minus_infinity_is_that_of_pytorch() -> None:
+    """NaN, value and gradient, in that row alone."""
+    scores = torch.tensor([[-INF, -INF, -INF], [-INF, 1.0, 2.0]], dtype=torch.float64)
+    v = torch.tensor([[1.0], [2.0], [4.0]], dtype=torch.float64)
+    operation = Genred("s", ["s = Vij(1)", "v = Vj(1)"], **REQUESTS["softmax"], axis=1)
+    found, right = scores[..., None].requires_grad_(), scores.clone().requires_grad_()
+    values = operation(found, v), torch.softmax(right, 1) @ v
+    torch.testing.assert_close(*values, equal_nan=True)
+    (of_found,) = torch.autograd.grad(values[0].sum(), found)
+    (of_right,) = torch.autograd.grad(values[1].sum(), right)
+    torch.testing.assert_close(of_found[..., 0], of_right, equal_nan=True)
+
+
 @pytest.mark.parametrize("name", ["logarithm", "softmax"])
 @of_math
 def test_derivatives_on_gpus(name: str, is_fast: bool) -> None:

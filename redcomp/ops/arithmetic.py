@@ -46,6 +46,11 @@ def _power_rule(f: Value, out: Value, *, m: int) -> Value | float:
     return 0.0 if m == 0 else float(m) * apply("pow", f, m=m - 1)
 
 
+def _expand_gap(f: Value, g: Value) -> Value:
+    is_infinite = compare("oeq", elementwise("abs", g), float("inf"))
+    return select(compare("oeq", f, g) & is_infinite, 0.0, apply("excess", f, g))
+
+
 register(
     Operation(
         "greater_of",
@@ -103,6 +108,15 @@ register(
         np.subtract,
         partials=(lambda f, g, out: 1.0, lambda f, g, out: -1.0),
         expand=lambda f, g: f - g,
+        domain=PAIR,
+    ),
+    Operation(
+        "gap",
+        2,
+        "excess of f over g, but 0 of equal infinities, with the derivatives of equal numbers",
+        lambda f, g: np.where((f == g) & np.isinf(g), 0.0, f - g).astype(f.dtype),
+        partials=(lambda f, g, out: 1.0, lambda f, g, out: -1.0),
+        expand=_expand_gap,
         domain=PAIR,
     ),
     Operation(

@@ -112,7 +112,8 @@ register(
         parameters=("d",),
         partials=(None,),
         expand=rounding.expand_round,
-        domain=replace(SIGNED, parameters=((0,), (2,), (-1,))),
+        # f * 10**d overflows beyond.
+        domain=replace(SIGNED, parameters=((0,), (2,), (-1,)), largest={"f32": 1e34, "f64": 1e304}),
         gradient="0",
     ),
     function_row(

@@ -8,14 +8,16 @@ from __future__ import annotations
 import functools
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redcomp.errors import CompilerError, RedcompError
+
+if TYPE_CHECKING:
+    import subprocess
 
 # Each program and the packages on PyPI that have it, under nvidia/.../bin/; names without a suffix
 # are those since CUDA 13.
@@ -111,6 +113,8 @@ def _resources(log: str) -> Iterator[tuple[str, Resources]]:
 
 
 def _run(program: tuple[str, tuple[str, ...]], *arguments: str) -> subprocess.CompletedProcess[str]:
+    import subprocess  # takes milliseconds, which only those pay who run the programs
+
     path = find_program(*program)
     try:
         return subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
@@ -132,6 +136,8 @@ def find_program(name: str, packages: tuple[str, ...]) -> str:
 
 def _in_packages(name: str, packages: tuple[str, ...]) -> Iterator[str]:
     """The paths of a program in those packages that are installed."""
+    from importlib import metadata  # as above
+
     for package in packages:
         try:
             files = metadata.files(package) or ()

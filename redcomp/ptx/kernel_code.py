@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -73,10 +73,6 @@ class KernelCode:
         self.scalar, self.size = LLVM_TYPES[nest.dtype], SIZES[nest.dtype]
         self.code = Code(NO_UNROLLING)
         self.thread = spelling.thread(self.code)
-        self.entry = ""  # of the batch that the task belongs to
-        self.arrays: list[str] = []  # pointers to outputs and arguments of the current entry
-        self.rows: list[str] = []  # numbers of the thread's rows, none beyond the last one
-        self.samples: dict[int, str] = {}  # the column that stands for all, by position
         self.array_count = outputs + sum(v["kind"] in ARGUMENT_KINDS for v in nest.params)
 
     def function(self, name: str) -> str:
@@ -105,18 +101,9 @@ class KernelCode:
         with self.code.loop(first, "%tasks", step) as task:
             yield task.counter
 
-    def enter(self, number: str) -> str:
-        """Aim the pointers to arrays at a task's entry; the number of the task within it."""
-        code = self.code
-        self.entry = code.integer("sdiv", number, "%entry_tasks")
-        is_batch = code.value(f"icmp ne ptr addrspace({GLOBAL}) %entries, null")
-        with code.when(is_batch, [("i64", "0")] * self.array_count) as offsets:
-            first = code.integer("mul", self.entry, self.array_count)
-            offsets[:] = [self.word_at("%entries", first, n) for n in range(self.array_count)]
-        self.arrays = [
-            code.at(f"%array{n}", "i8", offset, space=GLOBAL) for n, offset in enumerate(offsets)
-        ]
-        return code.integer("srem", number, "%entry_tasks")
+    def enter(self, number: str) -> Entry:
+        """The entry of a task by the task's number among those of all entries."""
+        return Entry(self, number)
 
     def word_at(self, pointer: str, *offsets: str | int) -> str:
         """An element of a table of 64-bit words."""
@@ -124,11 +111,11 @@ class KernelCode:
             "i64", self.code.at(pointer, "i64", *offsets, space=GLOBAL), 8, GLOBAL
         )
 
-    def choose_rows(self, first: str, last: str) -> None:
-        """The thread's rows of a block; beyond the last row, the last row again."""
+    def rows(self, first: str, last: str) -> list[str]:
+        """The numbers of the thread's rows of a block; beyond the last row, the last row again."""
         code, final = self.code, self.code.integer("sub", last, 1)
         own = code.integer("add", first, self.thread)
-        self.rows = [
+        return [
             code.smaller(code.integer("add", own, row * self.schedule.threads), final)
             for row in range(self.schedule.rows)
         ]
@@ -141,25 +128,6 @@ class KernelCode:
         schedule = self.schedule
         return ThreadMemory(record, own, GLOBAL, schedule.block_rows, schedule.threads)
 
-    def partial(self, record: Record, number: str) -> ThreadMemory:
-        """Where the totals of one of the entry's tasks are that are to be joined."""
-        code = self.code
-        place = code.integer("add", code.integer("mul", self.entry, "%entry_partials"), number)
-        offset = code.integer("mul", place, self.layout.partial_bytes)
-        pointer = code.at("%partials", "i8", offset, space=GLOBAL)
-        return self.own_memory(record, pointer, self.layout.total_size)
-
-    def argument(self, variable: Value) -> str:
-        """The pointer to the array of a variable."""
-        return self.arrays[self.outputs + int(variable["position"])]
-
-    def vector(self, variable: Value, number: str) -> str:
-        """The pointer to a vector of an argument."""
-        start = self.code.integer("mul", number, variable.dim)
-        return self.code.at(
-            self.argument(variable), LLVM_TYPES[variable.dtype], start, space=GLOBAL
-        )
-
     def component(self, variable: Value, vector: str, *position: int | str) -> str:
         """A component of a vector of an argument."""
         code, type_ = self.code, LLVM_TYPES[variable.dtype]
@@ -170,36 +138,82 @@ class KernelCode:
             f"load {type_}, ptr addrspace({GLOBAL}) {place}, align {size}, {INVARIANT}"
         )
 
-    def parameter(self, variable: Value, position: int | str, row: int, col: int) -> str:
-        """Loads a component of a parameter."""
-        return self.component(variable, self.argument(variable), position)
-
-    def choose_samples(self) -> None:
-        """Find the column of the entry that stands for all."""
-        for variable in self.nest.params:
-            if variable["kind"] != "j_sample":
-                continue
-            final = self.code.integer("sub", "%columns", 1)
-            first, last = (self.vector(variable, number) for number in ("0", final))
-            load = functools.partial(self.component, variable)
-            is_last = is_last_nearer(self.code, variable, first, last, load)
-            number = self.code.value(f"select i1 {is_last}, i64 {final}, i64 0")
-            self.samples[variable["position"]] = number
-
-    def sample(self, variable: Value, position: int | str, row: int, col: int) -> str:
-        """Loads a component of the column that stands for all."""
-        number = self.samples[variable["position"]]
-        return self.component(variable, self.vector(variable, number), position)
-
-    def row(self, variable: Value, position: int | str, row: int, col: int) -> str:
-        """Loads a component of what belongs to a row, or its number."""
-        if variable["kind"] == "i_index":
-            return self.number(self.rows[row], variable)
-        return self.component(variable, self.vector(variable, self.rows[row]), position)
-
     def number(self, number: str, variable: Value) -> str:
         """A 64-bit number in a variable's dtype."""
         type_ = LLVM_TYPES[variable.dtype]
         if variable.type.is_float:
             return self.code.value(f"sitofp i64 {number} to {type_}")
         return number if type_ == "i64" else self.code.value(f"trunc i64 {number} to {type_}")
+
+
+class Entry:
+    """The entry of the batch that a task belongs to: where its arrays are, and what is read there.
+
+    task    the number of the task within it
+    arrays  pointers to its outputs and arguments
+    """
+
+    def __init__(self, kernel: KernelCode, number: str) -> None:
+        self.kernel, self.code, count = kernel, kernel.code, kernel.array_count
+        code = self.code
+        self.number = code.integer("sdiv", number, "%entry_tasks")
+        is_batch = code.value(f"icmp ne ptr addrspace({GLOBAL}) %entries, null")
+        with code.when(is_batch, [("i64", "0")] * count) as offsets:
+            first = code.integer("mul", self.number, count)
+            offsets[:] = [kernel.word_at("%entries", first, n) for n in range(count)]
+        self.arrays = [
+            code.at(f"%array{n}", "i8", offset, space=GLOBAL) for n, offset in enumerate(offsets)
+        ]
+        self.task = code.integer("srem", number, "%entry_tasks")
+
+    def partial(self, record: Record, number: str) -> ThreadMemory:
+        """Where the totals of one of its tasks are that are to be joined."""
+        code, layout = self.code, self.kernel.layout
+        place = code.integer("add", code.integer("mul", self.number, "%entry_partials"), number)
+        offset = code.integer("mul", place, layout.partial_bytes)
+        pointer = code.at("%partials", "i8", offset, space=GLOBAL)
+        return self.kernel.own_memory(record, pointer, layout.total_size)
+
+    def argument(self, variable: Value) -> str:
+        """The pointer to the array of a variable."""
+        return self.arrays[self.kernel.outputs + int(variable["position"])]
+
+    def vector(self, variable: Value, number: str) -> str:
+        """The pointer to a vector of an argument."""
+        start = self.code.integer("mul", number, variable.dim)
+        return self.code.at(
+            self.argument(variable), LLVM_TYPES[variable.dtype], start, space=GLOBAL
+        )
+
+    def component(self, variable: Value, number: str, position: int | str) -> str:
+        """A component of a vector of an argument."""
+        return self.kernel.component(variable, self.vector(variable, number), position)
+
+    def parameter(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """Loads a component of a parameter."""
+        return self.kernel.component(variable, self.argument(variable), position)
+
+    def row(self, variable: Value, position: int | str, number: str) -> str:
+        """A component of what belongs to the row with a number, or that number."""
+        if variable["kind"] == "i_index":
+            return self.kernel.number(number, variable)
+        return self.component(variable, number, position)
+
+    def samples(self) -> dict[int, str]:
+        """Find the columns that stand for all, by the position of the argument."""
+        found = {}
+        for variable in self.kernel.nest.params:
+            if variable["kind"] != "j_sample":
+                continue
+            final = self.code.integer("sub", "%columns", 1)
+            first, last = (self.vector(variable, number) for number in ("0", final))
+            load = functools.partial(self.kernel.component, variable)
+            is_last = is_last_nearer(self.code, variable, first, last, load)
+            found[variable["position"]] = self.code.value(
+                f"select i1 {is_last}, i64 {final}, i64 0"
+            )
+        return found
+
+    def sampled(self, samples: Mapping[int, str]) -> Loader:
+        """Loads a component of the column that stands for all."""
+        return lambda v, k, row, col: self.component(v, samples[v["position"]], k)

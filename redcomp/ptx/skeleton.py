@@ -23,10 +23,10 @@ from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.records import scans_of
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.llvm_backend.tile_reduction import TileReduction, read_rows
-from redcomp.ptx.kernel_code import KernelCode, ThreadMemory
+from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
-from redcomp.ptx.tile import FilledTile, StepColumns, Tile
+from redcomp.ptx.tile import FilledTile, StepColumns, Tile, shared_memory
 from redcomp.target import Target
 
 # Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
@@ -64,7 +64,7 @@ def ptx_module(
         kernels: list[tuple[str, _Kernel]] = [(RUN, run)]
         if planned.part.nest.can_split:
             kernels.append((JOIN, _JoinKernel(planned, outputs, target, spelling)))
-        texts.append(run.tile.globals())
+        texts.append(shared_memory(run.layout, number))
         for stem, kernel in kernels:
             name = kernel_name(stem, number)
             texts.append(kernel.text(name))
@@ -153,30 +153,30 @@ class _Kernel(KernelCode):
         first = code.integer("mul", number, height)
         return first, code.smaller(code.integer("add", first, height), "%rows")
 
-    def finish(self, task: _Task, totals: Memory) -> None:
+    def finish(self, entry: Entry, task: _Task, rows: Sequence[str], totals: Memory) -> None:
         """Compute and store the results of the thread's rows."""
         code = self.code
         for row in range(self.schedule.rows):
-            load = self._result_loader(totals, row)
+            load = self._result_loader(entry, rows[row], totals, row)
             own = code.integer("add", task.first, self.thread)
             number = code.integer("add", own, row * self.schedule.threads)
             is_row = code.value(f"icmp slt i64 {number}, {task.last}")
             with code.when(is_row):
-                self._store_results(load, number)
+                self._store_results(entry, load, number)
 
-    def _result_loader(self, totals: Memory, row: int) -> Loader:
+    def _result_loader(self, entry: Entry, number: str, totals: Memory, row: int) -> Loader:
         return by_kind(
-            i=lambda v, k, _, col: self.row(v, k, row, col),
+            i=lambda v, k, _, col: entry.row(v, k, number),
             total=lambda v, k, _, col: totals.load(self.code, v, k, row),
-            parameter=self.parameter,
+            parameter=entry.parameter,
         )
 
-    def _store_results(self, load: Loader, row: str) -> None:
+    def _store_results(self, entry: Entry, load: Loader, row: str) -> None:
         code, results, pieces = self.code, self.nest.results, self.pieces
         starts = [code.integer("mul", row, piece.dim) for piece in pieces]
 
         def store(n: int, position: int | str, operand: str) -> None:
-            type_, array = LLVM_TYPES[results[n].dtype], self.arrays[pieces[n].result]
+            type_, array = LLVM_TYPES[results[n].dtype], entry.arrays[pieces[n].result]
             place = code.at(array, type_, starts[n], pieces[n].first, position, space=GLOBAL)
             code.store(type_, operand, place, SIZES[results[n].dtype], GLOBAL)
 
@@ -208,22 +208,13 @@ class _RunKernel(_Kernel):
         number: int,
     ) -> None:
         super().__init__(planned, outputs, target, spelling)
-        self.tile = Tile(self, number)
+        self.part_number = number
         layout, code = self.layout, self.code
         workspace = self.workspace()
         self.totals = self._total_memory(workspace)
         long_rows = code.at(workspace, "i8", layout.rows_offset, space=GLOBAL)
         self.long_rows = self.own_memory(layout.long_rows, long_rows, self.size)
         self.states = self.states_memory(workspace)
-        self.of_rows: Mapping[str, Loader] = {
-            "i": self._row,
-            "parameter": self.parameter,
-            "j_sample": self.sample,
-            "total": lambda v, k, row, col: self.totals.load(code, v, k, row),
-            "state": lambda v, k, row, col: self.states.load(code, v, k, row),
-        }
-        load = by_kind(**self.of_rows)
-        self.row_emitter = self.emitter(load, rows=self.schedule.rows, scans=self.states)
 
     def _total_memory(self, workspace: str) -> ThreadMemory:
         """Memory that LLVM turns into registers if the totals are few, else the workspace."""
@@ -236,15 +227,13 @@ class _RunKernel(_Kernel):
 
     def text(self, name: str) -> str:
         """The kernel."""
-        emitter = self.row_emitter
         with self.tasks() as number:
-            task = self.task(self.enter(number))
-            self.choose_rows(task.first, task.last)
-            emitter.enter()
-            self._prepare()
-            self._reduce(task)
-            self._leave_totals(self.task(self.enter(self.spelling.forgotten(self.code, number))))
-            emitter.leave()
+            entry = self.enter(number)
+            task = self.task(entry.task)
+            rows = self.rows(task.first, task.last)
+            _RunTask(self, entry, rows).reduce(task)
+            entry = self.enter(self.spelling.forgotten(self.code, number))
+            self._leave_totals(entry, self.task(entry.task), rows)
         return self.function(name)
 
     def computed_task(self, number: str) -> tuple[str, ...]:
@@ -256,11 +245,56 @@ class _RunKernel(_Kernel):
         partial = code.value(f"select i1 {is_split}, i64 {number}, i64 -1")
         return *self.block(block), start, stop, partial
 
+    def _leave_totals(self, entry: Entry, task: _Task, rows: Sequence[str]) -> None:
+        """Store results, or totals that are to be joined."""
+        code = self.code
+        is_whole = code.value(f"icmp slt i64 {task.partial}, 0")
+        with code.when(is_whole):
+            self.finish(entry, task, rows, self.totals)
+        if not self.nest.can_split:
+            return
+        is_partial = code.value(f"xor i1 {is_whole}, true")
+        with code.when(is_partial):
+            target = entry.partial(self.layout.totals, task.partial)
+            for state in self.nest.states:
+                self._copy_total(state.total, target)
+
+    def _copy_total(self, total: Value, target: ThreadMemory) -> None:
+        def copy(position: int | str) -> None:
+            for row in range(self.schedule.rows):
+                operand = self.totals.load(self.code, total, position, row)
+                target.store(self.code, operand, total, position, row)
+
+        if total.dim == 1:
+            copy(0)
+        else:
+            with self.code.loop(0, total.dim, 1) as loop:
+                copy(loop.counter)
+
+
+class _RunTask:
+    """One task of redcomp_run: the thread's rows, and the columns that they are reduced over."""
+
+    def __init__(self, kernel: _RunKernel, entry: Entry, rows: Sequence[str]) -> None:
+        self.kernel, self.entry, self.rows = kernel, entry, rows
+        self.code, self.nest, self.schedule = kernel.code, kernel.nest, kernel.schedule
+        self._copy_long_rows()
+        samples = entry.samples()
+        self.tile = Tile(kernel, entry, samples, kernel.part_number)
+        self.loaders: Mapping[str, Loader] = {
+            "i": self._row,
+            "parameter": entry.parameter,
+            "j_sample": entry.sampled(samples),
+            "total": lambda v, k, row, col: kernel.totals.load(kernel.code, v, k, row),
+            "state": lambda v, k, row, col: kernel.states.load(kernel.code, v, k, row),
+        }
+        self.emitter = kernel.emitter(
+            by_kind(**self.loaders), rows=self.schedule.rows, scans=kernel.states
+        )
+
     def _prepare(self) -> None:
         """What does not change from pair to pair, and the first totals."""
-        emitter, nest = self.row_emitter, self.nest
-        self._copy_long_rows()
-        self.choose_samples()
+        emitter, nest = self.emitter, self.nest
         for hoisted in (nest.uniform, nest.rows):
             emitter.emit(h.definition for h in hoisted)
             for h in hoisted:
@@ -274,32 +308,33 @@ class _RunKernel(_Kernel):
 
     def _copy_long_rows(self) -> None:
         """Copy long vectors of rows to where neighbouring threads find theirs side by side."""
-        for variable in self.layout.long_rows.variables:
-            vectors = [self.vector(variable, row) for row in self.rows]
+        for variable in self.kernel.layout.long_rows.variables:
+            vectors = [self.entry.vector(variable, row) for row in self.rows]
             with self.code.loop(0, variable.dim, 1) as loop:
                 for row, vector in enumerate(vectors):
-                    operand = self.component(variable, vector, loop.counter)
-                    self.long_rows.store(self.code, operand, variable, loop.counter, row)
+                    operand = self.kernel.component(variable, vector, loop.counter)
+                    self.kernel.long_rows.store(self.code, operand, variable, loop.counter, row)
 
     def _row(self, variable: Value, position: int | str, row: int, col: int) -> str:
         """Loads a component of what belongs to a row, from the copy if there is one."""
-        if variable in self.long_rows.record.offsets:
-            return self.long_rows.load(self.code, variable, position, row)
-        return self.row(variable, position, row, col)
+        if variable in self.kernel.long_rows.record.offsets:
+            return self.kernel.long_rows.load(self.code, variable, position, row)
+        return self.entry.row(variable, position, self.rows[row])
 
     def _fill(self, total: Value, operand: str) -> None:
         """Set all components of a total, for all rows."""
         rows = range(self.schedule.rows)
         if total.dim == 1:
             for row in rows:
-                self.totals.store(self.code, operand, total, 0, row)
+                self.kernel.totals.store(self.code, operand, total, 0, row)
             return
         with self.code.loop(0, total.dim, 1) as loop:
             for row in rows:
-                self.totals.store(self.code, operand, total, loop.counter, row)
+                self.kernel.totals.store(self.code, operand, total, loop.counter, row)
 
-    def _reduce(self, task: _Task) -> None:
-        """Reduce over all intervals of columns of a task."""
+    def reduce(self, task: _Task) -> None:
+        """Reduce over all intervals of columns of the task."""
+        self._prepare()
         code = self.code
         first = code.value(f"select i1 {task.has_table}, i64 {task.start}, i64 0")
         last = code.value(f"select i1 {task.has_table}, i64 {task.stop}, i64 1")
@@ -307,19 +342,19 @@ class _RunKernel(_Kernel):
             dense = [("i64", task.start), ("i64", task.stop)]
             with code.when(task.has_table, dense) as ends:
                 place = code.integer("mul", interval.counter, 2)
-                ends[:] = [self.word_at("%intervals", place, n) for n in range(2)]
+                ends[:] = [self.kernel.word_at("%intervals", place, n) for n in range(2)]
             self._tiles(*ends)
 
     def _tiles(self, start: str, stop: str) -> None:
         """Reduce over an interval, tile by tile; the next one is copied meanwhile."""
         code, tile, width = self.code, self.tile, self.schedule.tile
-        self.spelling.barrier(code)  # other threads may still read the tile before
+        self.kernel.spelling.barrier(code)  # other threads may still read the tile before
         tile.copy(start, self._count(start, stop), "0")
         with code.loop(start, stop, width, [("i64", "0")]) as loop:
             first, (buffer,) = loop.counter, loop.carried
             count = self._count(first, stop)
             tile.prepare(first, count, buffer)
-            self.spelling.barrier(code)
+            self.kernel.spelling.barrier(code)
             following, other = (
                 code.integer("add", first, width),
                 code.integer("xor", buffer, 1),
@@ -340,17 +375,17 @@ class _RunKernel(_Kernel):
         count = code.value(f"trunc i64 {count} to i32")
         whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {cols}')}")
         loaders: Mapping[str, Loader] = {
-            **self.of_rows,
-            "tile": lambda v, k, row, col: self.number(tile.first, v),
+            **self.loaders,
+            "tile": lambda v, k, row, col: self.kernel.number(tile.first, v),
         }
-        emitter = self.row_emitter.within(by_kind(**loaders))
-        reduction = TileReduction(self.nest, emitter, self.states, self.totals)
+        emitter = self.emitter.within(by_kind(**loaders))
+        reduction = TileReduction(self.nest, emitter, self.kernel.states, self.kernel.totals)
 
         def step_at(column: str, width: int) -> PairStep:
             columns = tile.step(column, width)
             pair = functools.partial(self._pair, columns)
             load = by_kind(**loaders, j=columns.load, ij=pair)
-            return PairStep(self.nest, emitter.within(load, width), self.states)
+            return PairStep(self.nest, emitter.within(load, width), self.kernel.states)
 
         states = reduction.start()
         for start, stop, width in [("0", whole, cols), (whole, count, 1)][: min(cols, 2)]:
@@ -364,33 +399,7 @@ class _RunKernel(_Kernel):
         code, numbers = self.code, [self.rows[row], columns.number(col)]
         major, minor = numbers if variable["kind"] == "ij" else numbers[::-1]
         vector = code.integer("add", code.integer("mul", major, "%second_axis"), minor)
-        return self.component(variable, self.vector(variable, vector), position)
-
-    def _leave_totals(self, task: _Task) -> None:
-        """Store results, or totals that are to be joined."""
-        code = self.code
-        is_whole = code.value(f"icmp slt i64 {task.partial}, 0")
-        with code.when(is_whole):
-            self.finish(task, self.totals)
-        if not self.nest.can_split:
-            return
-        is_partial = code.value(f"xor i1 {is_whole}, true")
-        with code.when(is_partial):
-            target = self.partial(self.layout.totals, task.partial)
-            for state in self.nest.states:
-                self._copy_total(state.total, target)
-
-    def _copy_total(self, total: Value, target: ThreadMemory) -> None:
-        def copy(position: int | str) -> None:
-            for row in range(self.schedule.rows):
-                operand = self.totals.load(self.code, total, position, row)
-                target.store(self.code, operand, total, position, row)
-
-        if total.dim == 1:
-            copy(0)
-        else:
-            with self.code.loop(0, total.dim, 1) as loop:
-                copy(loop.counter)
+        return self.entry.component(variable, vector, position)
 
 
 class _JoinKernel(_Kernel):
@@ -399,15 +408,16 @@ class _JoinKernel(_Kernel):
     def text(self, name: str) -> str:
         """The kernel."""
         with self.tasks() as number:
-            task = self.task(self.enter(number))
-            self.choose_rows(task.first, task.last)
-            totals = self.partial(self.layout.totals, task.start)
+            entry = self.enter(number)
+            task = self.task(entry.task)
+            rows = self.rows(task.first, task.last)
+            totals = entry.partial(self.layout.totals, task.start)
             following = self.code.integer("add", task.start, 1)
             with self.code.loop(following, task.stop, 1) as other:
-                others = self.partial(self.layout.others, other.counter)
+                others = entry.partial(self.layout.others, other.counter)
                 for row in range(self.schedule.rows):
                     self._join(totals, others, row)
-            self.finish(task, totals)
+            self.finish(entry, task, rows, totals)
         return self.function(name)
 
     def computed_task(self, number: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ so that memory is read by whole lines, and if they are prepared there is a secon
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd
@@ -16,8 +16,8 @@ from math import gcd
 from redcomp.ir import J_BIT, SIZES, Value
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.spelling import LLVM_TYPES
-from redcomp.ptx.kernel_code import KernelCode
-from redcomp.ptx.layout import VECTOR_BYTES
+from redcomp.ptx.kernel_code import Entry, KernelCode
+from redcomp.ptx.layout import VECTOR_BYTES, BlockLayout
 from redcomp.ptx.slices import Slice
 from redcomp.ptx.spelling import GLOBAL, SHARED
 
@@ -26,24 +26,34 @@ _OWN_COPY = 8
 _WARP = 32
 
 
+def shared_memory(layout: BlockLayout, number: int) -> str:
+    """The declarations of the shared memory of a part's tiles."""
+    sizes = zip(_names(number), (2 * layout.tile_bytes, layout.staged_bytes), strict=True)
+    return "".join(
+        f"{name} = internal addrspace({SHARED}) global [{size} x i8] undef, align 16\n"
+        for name, size in sizes
+        if size
+    )
+
+
+def _names(number: int) -> tuple[str, str]:
+    """Of the tiles of a part, and of what is staged for them."""
+    return f"@tile{number}", f"@staged{number}"
+
+
 class Tile:
-    """Shared memory of a block, and how columns come into it."""
+    """Shared memory of a block, and how columns of an entry come into it.
 
-    def __init__(self, kernel: KernelCode, number: int) -> None:
-        self.tile, self.staging = f"@tile{number}", f"@staged{number}"
+    samples   the columns that stand for all, see `Entry.samples`
+    number    that of the part
+    """
+
+    def __init__(
+        self, kernel: KernelCode, entry: Entry, samples: Mapping[int, str], number: int
+    ) -> None:
+        self.tile, self.staging = _names(number)
         self.kernel, self.code, self.layout = kernel, kernel.code, kernel.layout
-
-    def globals(self) -> str:
-        """The declarations of shared memory."""
-        sizes = {
-            self.tile: 2 * self.layout.tile_bytes,
-            self.staging: self.layout.staged_bytes,
-        }
-        return "".join(
-            f"{name} = internal addrspace({SHARED}) global [{size} x i8] undef, align 16\n"
-            for name, size in sizes.items()
-            if size
-        )
+        self.entry, self.samples = entry, samples
 
     # -- filling -----------------------------------------------------------------------------------
 
@@ -92,20 +102,17 @@ class Tile:
         staged = self._staged(column) if layout.staged.width else ""
         # What is read of the sample takes no registers until it is read for the next tile.
         samples = {
-            place: kernel.spelling.forgotten(kernel.code, n) for place, n in kernel.samples.items()
+            place: kernel.spelling.forgotten(kernel.code, n) for place, n in self.samples.items()
         }
 
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
             for pointer, kept in ((record, layout.columns), (staged, layout.staged)):
                 if variable in kept.offsets:
                     return self.load(pointer, variable, position, kept.offsets[variable])
-            return kernel.component(variable, kernel.vector(variable, number), position)
+            return self.entry.component(variable, number, position)
 
-        def sample(variable: Value, position: int | str, row: int, col: int) -> str:
-            vector = kernel.vector(variable, samples[variable["position"]])
-            return kernel.component(variable, vector, position)
-
-        loader = by_kind(j=load, parameter=kernel.parameter, j_sample=sample)
+        sampled = self.entry.sampled(samples)
+        loader = by_kind(j=load, parameter=self.entry.parameter, j_sample=sampled)
         emitter = kernel.emitter(loader, J_BIT)
         if not samples:
             emitter.emit(h.definition for h in kernel.nest.columns)
@@ -122,7 +129,7 @@ class Tile:
     def _ends(self, part: Slice, first: str, column: str, base: str) -> tuple[str, str]:
         """Where a column's components come from, and where they go."""
         code, variable = self.code, part.variable
-        vector = self.kernel.vector(variable, code.integer("add", first, column))
+        vector = self.entry.vector(variable, code.integer("add", first, column))
         source = code.at(vector, LLVM_TYPES[variable.dtype], part.first, space=GLOBAL)
         if variable in self.layout.staged.offsets:
             record, offset = self._staged(column), self.layout.staged.offsets[variable]
@@ -207,7 +214,7 @@ class StepColumns:
         self.column = self.code.value(f"sext i32 {column} to i64")
         number = self.number(0)
         # Pointers to long vectors of the first column.
-        self.vectors = {v: self.kernel.vector(v, number) for v in self.layout.long_columns}
+        self.vectors = {v: self.memory.entry.vector(v, number) for v in self.layout.long_columns}
         self.known = self._loaded(cols) if self.layout.width else {}
 
     def _loaded(self, cols: int) -> dict[int, str]:

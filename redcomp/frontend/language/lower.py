@@ -8,7 +8,6 @@ Operations come from the table by their spelling.  What can be called and is no 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -246,6 +245,8 @@ def _signature(name: str) -> str:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     """A question for the nearest known names, whatever their case, or nothing."""
+    import difflib  # takes milliseconds, which only mistakes pay
+
     by_lower = {other.lower(): other for other in known}
     nearest = difflib.get_close_matches(name.lower(), by_lower, n=3)
     return f"; did you mean {' or '.join(by_lower[n] for n in nearest)}?" if nearest else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from redcomp.frontend.language.expressions import (
     integers,
     number,
     operation,
+    rebound,
     text_of,
     variable,
 )
@@ -128,6 +130,18 @@ class LazyCore:
                 f"a LazyTensor of {self.library.name} meets one of {value.library.name}"
             )
         return type(self)(value)
+
+    def _without(self: L, var: Any) -> L:
+        """This, on which a symbolic variable has no influence: a call brings no value for it."""
+        keys = [a.key for a in self._taken(var)._bindings.arguments if isinstance(a.given, Symbol)]
+        bound = self._bindings.arguments
+        if not keys or keys[0] not in [a.key for a in bound]:
+            return self
+        made = tuple(_vector([0.0] * a.slot.dim) if a.key in keys else a for a in bound)
+        has_symbols = any(isinstance(a.given, Symbol) for a in made)
+        slots = tuple(a.slot for a in made)
+        bindings = replace(self._bindings, arguments=made, has_symbols=has_symbols)
+        return self._made(rebound(self._expression, slots), bindings)
 
     def _take_settings(self, other: LazyCore) -> None:
         for name in ("ranges", "backend"):

@@ -243,8 +243,8 @@ class Methods(Declared):
         return self._apply("Laplacian", var)
 
     def trace_operator(self: M, var: Any) -> M:
-        """The trace of this as a linear map of the variable `var`."""
-        return self._apply("TraceOperator", var)
+        """The trace of this as a linear map of the variable `var`, on which it does not depend."""
+        return self._apply("TraceOperator", var)._without(var)
 
     def factorize(self: M, other: Any) -> M:
         """Itself: shared expressions are always computed once."""

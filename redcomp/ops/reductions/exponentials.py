@@ -204,10 +204,8 @@ def _shifted_cotangent(value: Value, arrived: Arrived) -> Value:
     largest, sums = _scalar_and_weights(result)
     e_largest, e_sums = _scalar_and_weights(arrived.cotangent)
     is_largest = indicator(compare("eq", place, arrived.column), value.dtype)
-    # A value that equals the largest one changes its term too, unless both are infinite.
-    is_infinite = compare("oeq", elementwise("abs", largest), INF)
-    no_gap = compare("oeq", f, largest) & is_infinite
-    term = apply("exp", select(no_gap, 0.0, elementwise("excess", f, largest)))
+    # A value that equals the largest one changes its term too, also where both are infinite.
+    term = apply("exp", elementwise("gap", f, largest))
     through_largest = is_largest * (e_largest - apply("scalprod", e_sums, sums))
     if weights is None:
         return e_sums * term + through_largest
@@ -229,6 +227,7 @@ _SHIFTED = Reduction(
     weighted="max_sumshiftexpweight",
     takes="scalar",
     accumulates=True,
+    gradient="of equal infinities that of equal numbers",
     differs="the gradient is that of both results (KeOps takes m for a constant)",
 )
 
@@ -259,6 +258,7 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
             cotangent=_logsumexp_cotangent,
             weighted="weighted_logsumexp",
             takes="scalar",
+            gradient="0 for nothing but -inf",
             differs="-inf for no columns and for nothing but -inf (KeOps: NaN)",
         ),
         replace(
@@ -268,16 +268,19 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
             doc="log of the sum of exp(formula) * formula2, without overflow; -inf for no columns",
             cotangent=_weighted_logsumexp_cotangent,
             takes="weights",
+            gradient="0 for nothing but -inf",
             differs="the logarithm itself (KeOps returns the pair of Max_SumShiftExpWeight)",
         ),
         replace(
             common,
             name="softmax",
             spellings=("SumSoftMaxWeight", "SoftMax"),
-            doc="sum of exp(formula) * formula2, over the sum of exp(formula); NaN for no columns",
+            doc="sum of exp(formula) * formula2, over the sum of exp(formula); NaN for no columns "
+            "and for nothing but -inf, as torch.softmax",
             finish=base.finish_mean,
             cotangent=_softmax_cotangent,
             takes="weights",
+            gradient="NaN in the formula where the value is",
         ),
     )
 

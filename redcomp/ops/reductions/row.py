@@ -77,13 +77,13 @@ class Limited(NamedTuple):
     """What derivatives of high orders ask of a row.
 
     orders  up to this one derivatives are right everywhere
-    count   the result that counts something: those of order n > `orders` are wrong where it is
+    counted  the result that counts something: those of order n > `orders` are wrong where it is
             more than `orders` and at most n
     what    is counted: the subject of a sentence
     """
 
     orders: int
-    count: int
+    counted: int
     what: str
 
 
