@@ -70,6 +70,8 @@ class LazyCore:
 
     def __init__(self, x: object = None, axis: int | None = None, is_complex: bool = False) -> None:
         self.ranges = self.backend = None
+        if isinstance(x, np.ndarray) and not x.shape:
+            x = x[()]
         if is_complex and not self.is_complex:
             x = self.complex_class(x, axis)
         if isinstance(x, LazyCore):
