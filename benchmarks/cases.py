@@ -148,6 +148,7 @@ class Case:
     kept   the part of the blocks of BLOCK x BLOCK pairs that are summed, at random; None for all
     alpha  with a number, the last variable b is the right-hand side of (alpha Id + K) a = b, where
            K a is the sum at y = x, and a is what is wanted
+    lazy   whether libraries that have LazyTensors build the Gaussian of them anew in each call
     """
 
     name: str
@@ -160,6 +161,7 @@ class Case:
     task: Task = "value"
     kept: float | None = None
     alpha: float | None = None
+    lazy: bool = False
 
     @property
     def title(self) -> str:
@@ -172,6 +174,9 @@ class Case:
     @property
     def _operation(self) -> str:
         """What is done with the formula, where it is no plain sum."""
+        if self.lazy:
+            what = "forward and all gradients, of " if self.gradient else ""
+            return f"{what}LazyTensors, built in each call, of "
         if self.alpha is not None:
             return f"KernelSolve with alpha = {self.alpha:g} of "
         if self.gradient:
@@ -218,6 +223,8 @@ CASES: tuple[Case, ...] = (
     Case("gaussian-gradients", GAUSSIAN, 3, "float32", 10_000, 10_000, task="gradients"),
     Case("small", GAUSSIAN, 3, "float32", 100, 100),
     Case("small-gradients", GAUSSIAN, 3, "float32", 100, 100, task="gradients"),
+    Case("small-lazy", GAUSSIAN, 3, "float32", 100, 100, lazy=True),
+    Case("small-lazy-gradients", GAUSSIAN, 3, "float32", 100, 100, task="gradients", lazy=True),
 )
 REDUCTION_CASES: tuple[Case, ...] = (
     Case("logsumexp", LOG_DENSITY, 3, "float32", 10_000, 10_000),

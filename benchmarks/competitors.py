@@ -80,10 +80,20 @@ def operation(
         unknown = formula.arguments[-1].name
         solve = face.KernelSolve(formula.text, case.aliases, unknown, axis=1)
         return functools.partial(solve, backend=backend, alpha=case.alpha, eps=SOLVE_EPS)
+    if case.lazy:
+        return functools.partial(_lazy_gaussian, face.LazyTensor, backend)
     text, aliases, reduction = formula_of(case)
     op = face.Genred(text, aliases, axis=1, **reduction)
     options = {} if case.kept is None else {"ranges": tuple(map(array, _ranges(case)))}
     return functools.partial(op, backend=backend, **options)
+
+
+def _lazy_gaussian(lazy_tensor: Any, backend: str, x: Any, y: Any, b: Any) -> Any:
+    """The Gaussian's sum, as programs write it with LazyTensors."""
+    x_i, y_j = lazy_tensor(x[:, None, :]), lazy_tensor(y[None, :, :])
+    kernel = (-((x_i - y_j) ** 2).sum(-1)).exp()
+    kernel.backend = backend
+    return kernel @ b
 
 
 def formula_of(case: Case) -> tuple[str, list[str], dict[str, Any]]:

@@ -19,7 +19,7 @@ from redcomp.errors import ArgumentError, RedcompError
 from redcomp.frontend.reductions.genred import DTYPES
 from redcomp.ir import Kernel, Nest
 from redcomp.numpy import Genred
-from redcomp.ops.reductions import USUAL_SPELLINGS
+from redcomp.ops.reductions import usual_spellings
 from redcomp.passes.pipeline import PASSES, parse_pipeline, run_pipeline
 from redcomp.ptx.targets import CAPABILITIES
 from redcomp.target import Options
@@ -120,7 +120,7 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("formula", metavar="FORMULA", help='such as "Exp(-SqDist(x, y)) * b"')
     parser.add_argument("aliases", metavar="ALIAS", nargs="*", help='such as "x = Vi(3)"')
     parser.add_argument("--axis", type=int, choices=(0, 1), default=1, help="1 reduces over j")
-    spellings = ", ".join(USUAL_SPELLINGS)
+    spellings = ", ".join(usual_spellings())
     parser.add_argument("--reduction", default="Sum", help=f"one of {spellings}")
     parser.add_argument("--opt-arg", type=int, metavar="K", help="for KMin and its kin")
     parser.add_argument("--formula2", help="the weights, for SumSoftMaxWeight and its kin")

@@ -58,29 +58,33 @@ class _Interpreter:
                 return OPERATIONS["gather"].value(vector, *position)
             case "from_elements":
                 return _stack([done[arg] for arg in value.args])
-            case "fold" | "map":
-                return self.loop(value, done, inside)
+            case "fold":
+                return self.fold(value, done, inside)
+            case "map":
+                return self.map(value, done, inside)
             case "scan":
                 return self.scan(value, done, inside)
         args = [done[arg] for arg in value.args]
         result = OPERATIONS[value.op].value(*args, **dict(value.attrs))
         return np.asarray(result, dtype=value.type.numpy)
 
-    def loop(self, value: Value, done: dict[Value, Array], inside: Loops) -> Array:
-        *operands, counter = value.args
+    def fold(self, value: Value, done: dict[Value, Array], inside: Loops) -> Array:
+        initial, following, before, counter = value.args
         inside = inside | {loop_of(counter)}
-        passes = [
-            self.run(operands, {**done, counter: np.array([k])}, inside)
-            for k in range(counter["extent"])
-        ]
-        if value.op == "fold":
-            initial, *operands = operands
-            state = done[initial]
-            combine = OPERATIONS[value["combine"]].value
-            for local in passes:
-                state = combine(*(local[v] for v in operands), state)
-            return state
-        return _stack([local[operands[0]] for local in passes])
+        state = done[initial]
+        for k in range(counter["extent"]):
+            known = {**done, counter: np.array([k]), before: state}
+            state = self.run([following], known, inside)[following]
+        return state
+
+    def map(self, value: Value, done: dict[Value, Array], inside: Loops) -> Array:
+        element, counter = value.args
+        inside = inside | {loop_of(counter)}
+        made = []
+        for k in range(counter["extent"]):
+            known = {**done, counter: np.array([k])}
+            made.append(self.run([element], known, inside)[element])
+        return _stack(made)
 
     def scan(self, value: Value, done: dict[Value, Array], inside: Loops) -> Array:
         element, before, counter = value.args

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import llvmlite
 
-from redcomp.concurrency import cached_property
+from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
 from redcomp.ir import STRUCTURAL, Kernel, Nest, Value, free_indices, listing
@@ -26,7 +28,8 @@ from redcomp.target import Context, Target
 from redcomp.text import print_program
 
 S = TypeVar("S")
-L = TypeVar("L", bound="Lowering[Any]")
+K = TypeVar("K")
+L = TypeVar("L", bound="Lowering[Any, Any]")
 
 # Kernels of a backend that are kept though no reduction holds them: they are likely to be asked for
 # again.
@@ -41,8 +44,6 @@ def operations_of(values: Iterable[Value]) -> Mapping[str, int]:
     for value in listed:
         if value.op not in STRUCTURAL:
             counts[value.op] += runs[value]
-        elif value.op == "fold":
-            counts[value["combine"]] += value.args[-1]["extent"] * runs[value]
     return dict(counts)
 
 
@@ -62,11 +63,11 @@ class Statistics:
     instructions: float
 
 
-class Lowering(Generic[S]):
+class Lowering(ABC, Generic[S, K]):
     """One kernel compiled for one target; stages are computed on demand and kept.
 
-    A backend is a subclass: it chooses the schedule, writes the module, generates code from it and
-    loads that.
+    A backend is a subclass.  It has what is abstract here: it chooses the schedule `S`, writes the
+    module, generates code from it and makes a kernel `K` of that, which calls run.
 
     kernel    the kernel as the frontend built it
     stages    name to text, for every stage in order: "kernel", "simplify", ..., "module.4x2.ll"
@@ -75,6 +76,7 @@ class Lowering(Generic[S]):
     """
 
     ASSEMBLY: ClassVar[tuple[str, str]]  # the last stage's name and suffix
+    LOADED: ClassVar[Latest[bytes, Any]]  # the backend's kernels of this process, by their keys
 
     def __init__(
         self,
@@ -116,23 +118,23 @@ class Lowering(Generic[S]):
         """The layout of the loops: the one that was asked for or the one that is chosen."""
         return self.choose_schedule() if self.given_schedule is None else self.given_schedule
 
+    @abstractmethod
     def choose_schedule(self) -> S:
         """The layout of the loops that suits the nest."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def block(self) -> tuple[int, int]:
         """Rows and columns of a step of the pair loop."""
-        raise NotImplementedError
 
     def with_schedule(self: L, schedule: Any) -> L:
         """The same compilation with another layout of the loops."""
         return type(self)(self.kernel, self.context, self.pipeline, schedule=schedule)
 
     @property
+    @abstractmethod
     def module_text(self) -> str:
         """The LLVM module that redcomp writes, before LLVM's optimiser."""
-        raise NotImplementedError
 
     def file_name(self, stage: str, suffix: str) -> str:
         """The dump of a stage that depends on the schedule; a kernel may have several."""
@@ -180,6 +182,21 @@ class Lowering(Generic[S]):
         """Arithmetic operations of the IR a pair, by name."""
         return operations_of(self.nest.pair_values)
 
+    def load(self) -> K:
+        """Compile, or fetch from a cache, and load; a GPU gets the code when it first runs it.
+
+        Raises ArgumentError if the target is another machine's processor.
+        """
+        start = time.perf_counter()
+        kernel: K = once(self.LOADED, self.key, lambda: self._loaded(start))
+        return kernel
+
+    def _loaded(self, start: float) -> K:
+        code, was_cached = self.object_code()
+        kernel = self.kernel_of(code)
+        self.report(time.perf_counter() - start, was_cached)
+        return kernel
+
     def object_code(self) -> tuple[bytes, bool]:
         """Machine code, or PTX, from the disk cache if it is there (then True)."""
         cache = default_cache()
@@ -192,9 +209,13 @@ class Lowering(Generic[S]):
             cache.store(key, code)
         return code, False
 
+    @abstractmethod
     def generate(self) -> bytes:
         """Machine code, or PTX."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def kernel_of(self, code: bytes) -> K:
+        """The kernel that runs the code."""
 
     def report(self, seconds: float, was_cached: bool) -> None:
         """Tell that it has been compiled, where the settings ask for it."""

@@ -14,7 +14,9 @@ import numpy as np
 from redcomp.errors import CompilerError
 from redcomp.ir import (
     BINDERS,
+    BOUND,
     FLOATS,
+    I_BIT,
     J_BIT,
     WIDTHS,
     Block,
@@ -52,7 +54,7 @@ def verify(program: Kernel | Block | Nest) -> None:
         except (_BrokenRuleError, DtypeError, ShapeError) as error:
             _fail(str(error), everything, value)
     _check_variables(params, values)
-    if any(value.op in ("index", "earlier") for value in values):
+    if any(value.op in BOUND for value in values):
         _check_loops(roots)
     if isinstance(program, Nest):
         _check_nest(program)
@@ -208,6 +210,12 @@ def _check_earlier(value: Value) -> None:
     _check_type(value, Type(value.dtype, value["extent"]))
 
 
+def _check_so_far(value: Value) -> None:
+    _check_form(value, 0, dependence=int, extent=int, level=int)
+    _require(0 <= value["dependence"] <= I_BIT | J_BIT, "depends on what there is not")
+    _check_type(value, Type(value.dtype))
+
+
 def _check_scan(value: Value) -> None:
     _check_form(value, 3)
     element, before, counter = value.args
@@ -219,14 +227,15 @@ def _check_scan(value: Value) -> None:
 
 
 def _check_fold(value: Value) -> None:
-    _check_form(value, max(2, len(value.args)), combine=str)
-    initial, *operands, counter = value.args
+    _check_form(value, 4)
+    initial, following, before, counter = value.args
     _require(counter.op == "index", "counts by no index")
-    _check_type(value, initial.type)
-    combine = OPERATIONS.get(value["combine"])
-    if combine is None or not combine.elementwise:
-        raise _BrokenRuleError(f"{value['combine']!r} is no elementwise operation")
-    _check_operation(Value(combine.name, (*operands, initial), value.type))
+    _require(before.op == "so_far", "has no name for what it has come to")
+    _require(loop_of(before) == loop_of(counter), "reads what another loop comes to")
+    for state in (initial, following, before):
+        _require(state.type == Type(value.dtype), f"has a state of type {state.type}")
+        _require(not state.dependence & ~before.dependence, "changes with more than its state says")
+    _check_type(value, before.type)
 
 
 _STRUCTURAL: Mapping[str, Callable[[Value], None]] = {
@@ -238,6 +247,7 @@ _STRUCTURAL: Mapping[str, Callable[[Value], None]] = {
     "from_elements": _check_from_elements,
     "map": _check_map,
     "earlier": _check_earlier,
+    "so_far": _check_so_far,
     "scan": _check_scan,
     "fold": _check_fold,
 }

@@ -131,11 +131,12 @@ def loops() -> Kernel:
     y = variable("long_y", "j", 1, Type("f32", 64))
     outer, inner = index(64), index(64, 1)
     difference = component(x, outer) - component(y, outer)
-    distance = fold("fma", constant(0.0, "f32"), (difference, difference), outer)
+    distance = fold(constant(0.0, "f32"), lambda s: fma(difference, difference, s), outer)
     times = component(x, inner) * difference
-    nested = fold("fma", P, (times, difference + 1.0), inner)
+    nested = fold(P, lambda s: fma(times, difference + 1.0, s), inner)
     last = component(y, inner * 0 + 63)
-    ends = fold("add", P, (select(compare("slt", inner, 5), last, 1.0),), inner)
+    chosen = select(compare("slt", inner, 5), last, 1.0)
+    ends = fold(P, lambda s: select(compare("ogt", chosen, s), chosen, s + last), inner)
     vector = vector_map(nested / distance, outer)
     before = earlier(outer, "f32")
     made = component(before, select(compare("slt", outer, 1), 0, outer - 1))
@@ -203,6 +204,10 @@ UNARY = ("negate", "sqrt", "square", "round_even")
 BINARY = ("add", "subtract", "multiply", "divide")
 
 
+def _sum_of_products(a: Value, b: Value, counter: Value) -> Value:
+    return fold(P, lambda so_far: fma(a, b, so_far), counter)
+
+
 @st.composite
 def kernels(draw: st.DrawFn) -> Kernel:
     """Kernels of elementwise operations on scalars and vectors, with sharing and loops."""
@@ -220,7 +225,7 @@ def kernels(draw: st.DrawFn) -> Kernel:
             case 3:
                 made = a * draw(FLOAT_VALUES)
             case 4:
-                made = fold("fma", P, (_at(a, counter), _at(b, counter)), counter)
+                made = _sum_of_products(_at(a, counter), _at(b, counter), counter)
             case 5:
                 made = vector_map(_at(a, counter) - _at(b, counter), counter)
             case 6:

@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("numpy", "torch"),
     ("genred",),
     ("",),
-    ("__main__",),
+    ("__main__", "as_pykeops"),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 LONGEST_FUNCTION = 50

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -118,6 +121,31 @@ def test_new_axis_of_scalars() -> None:
     for index in (3, -4, np.s_[3:], np.s_[0, :, :], np.s_[:, None, :]):
         with pytest.raises(ArgumentError):
             (x_i * y_j)[index]
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, copy.copy, lambda k: pickle.loads(pickle.dumps(k))]
+)
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_copies_and_pickles(library: str, copied: Callable[[Any], Any]) -> None:
+    x, y, b = points()
+    given = [x, y, b] if library == "numpy" else list(map(torch.tensor, (x, y, b)))
+    x_i, y_j = pair(getattr(redcomp, library), *given[:2])
+    kernel = ((x_i - y_j).norm2() / 2.5 - [1.0]).exp()[..., 0]
+    again = copied(kernel)
+    assert again.formula == kernel.formula
+    np.testing.assert_array_equal(again @ given[2], kernel @ given[2])
+    np.testing.assert_allclose((again * kernel).sum(1), (kernel**2).sum(1), 1e-12)
+
+
+def test_k_may_be_any_integer() -> None:
+    x, y, _ = points()
+    distances = redcomp.torch.Vi(torch.tensor(x)).sqdist(redcomp.torch.Vj(torch.tensor(y)))
+    expected = np.sort(((x[:, None] - y[None]) ** 2).sum(-1), 1)[:, :3]
+    for count in (3, np.int32(3), torch.tensor(3)):
+        np.testing.assert_allclose(distances.Kmin(count, dim=1), expected, 1e-12)
+    with pytest.raises(ArgumentError, match="integer"):
+        distances.Kmin(2.5, dim=1)
 
 
 # -- matrices --------------------------------------------------------------------------------------

@@ -7,16 +7,18 @@ import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 
-from redcomp import backends
+from redcomp.backends.host import HostLowering
 from redcomp.concurrency import Latest
+from redcomp.frontend.language.expressions import Slot, number, operation, variable
 from redcomp.llvm_backend.host import jit
-from redcomp.numpy import Genred
+from redcomp.numpy import Genred, LazyTensor
 from redcomp.runtime import host
 from redcomp.runtime.tasks import grain, whole
 
@@ -103,7 +105,7 @@ def made(k: int, axis: int = 1) -> Genred:
 def kernels(monkeypatch: pytest.MonkeyPatch) -> Latest[bytes, Any]:
     """The loaded kernels of a process that has none yet, of which two are kept."""
     loaded: Latest[bytes, Any] = Latest(2)
-    monkeypatch.setattr(backends.host, "_loaded", loaded)
+    monkeypatch.setattr(HostLowering, "LOADED", loaded)
     return loaded
 
 
@@ -209,3 +211,40 @@ def test_large_scratch_memory_is_given_back(
         np.testing.assert_allclose(reduction(x, x)[:, 0], expected, rtol=1e-9)
     assert (scratch.size > 0) == is_kept
     assert scratch.size <= host.KEPT_BYTES
+
+
+def test_lazy_tensors_leave_no_memory() -> None:
+    x, b = np.ones((5, 2)), np.ones(5)
+
+    def product(power: float) -> None:
+        x_i, x_j = LazyTensor(x[:, None]), LazyTensor(x[None])
+        kernel = (((x_i - x_j) ** 2).sum(-1) * power - 2.5).exp()
+        kernel @ b  # a call, for its own sake
+
+    product(0.5)
+    gc.collect()
+    tracemalloc.start()
+    for n in range(300):
+        product(float(n))
+    gc.collect()
+    before, _ = tracemalloc.get_traced_memory()
+    for n in range(3000):
+        product(float(n))
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 20_000
+
+
+def test_expressions_that_are_forgotten_are_made_again() -> None:
+    made = variable(Slot("i", 2))
+    kept = operation("*", made.in_place, number(2).in_place)
+    assert kept is operation("*", made.in_place, number(2).in_place)
+    for n in range(20_000):
+        operation("*", made.in_place, number(n + 3).in_place)
+    info = operation.cache_info()
+    assert info.maxsize is not None
+    assert info.currsize <= info.maxsize
+    again = operation("*", made.in_place, number(2).in_place)
+    assert again is not kept
+    assert (again.callee, again.slots, again.dim) == (kept.callee, kept.slots, kept.dim)

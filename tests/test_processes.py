@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from redcomp.backends import host
+from redcomp.backends.host import HostLowering
 from redcomp.concurrency import Latest, cached_property, on_deep_stack, once
 from redcomp.llvm_backend import code_generation
 from redcomp.lowering import KEPT_KERNELS
@@ -277,7 +277,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(code_generation, "compile_object", count)
     monkeypatch.setenv("REDCOMP_CACHE_DIR", "off")
-    monkeypatch.setattr(host, "_loaded", Latest(KEPT_KERNELS))
+    monkeypatch.setattr(HostLowering, "LOADED", Latest(KEPT_KERNELS))
     return texts
 
 

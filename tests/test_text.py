@@ -71,19 +71,21 @@ LOOP = """\
 ^bb0(%x: vector<3xf32>, %p: f32):
   %0 = "arith.constant"() {value = 0.0 : f32} : () -> f32
   %1 = "arith.addf"(%p, %p) : (f32, f32) -> f32
-  %4 = "redcomp.fold"(%0) ({
+  %6 = "redcomp.fold"(%0) ({
   ^bb0(%k: index):
     %2 = "redcomp.component"(%x, %k) : (vector<3xf32>, index) -> f32
     %3 = "arith.mulf"(%2, %1) : (f32, f32) -> f32
-    "redcomp.yield"(%2, %3) : (f32, f32) -> ()
-  }) {combine = "fma", extent = 3 : i64, level = 0 : i64} : (f32) -> f32
-  %7 = "redcomp.map"() ({
+    %4 = "redcomp.so_far"() {dependence = 1 : i64, extent = 3 : i64, level = 0 : i64} : () -> f32
+    %5 = "math.fma"(%2, %3, %4) : (f32, f32, f32) -> f32
+    "redcomp.yield"(%5, %4) : (f32, f32) -> ()
+  }) {extent = 3 : i64, level = 0 : i64} : (f32) -> f32
+  %9 = "redcomp.map"() ({
   ^bb0(%k: index):
-    %5 = "redcomp.component"(%x, %k) : (vector<3xf32>, index) -> f32
-    %6 = "arith.divf"(%5, %4) : (f32, f32) -> f32
-    "redcomp.yield"(%6) : (f32) -> ()
+    %7 = "redcomp.component"(%x, %k) : (vector<3xf32>, index) -> f32
+    %8 = "arith.divf"(%7, %6) : (f32, f32) -> f32
+    "redcomp.yield"(%8) : (f32) -> ()
   }) {extent = 3 : i64, level = 0 : i64} : () -> vector<3xf32>
-  "redcomp.yield"(%7) : (vector<3xf32>) -> ()
+  "redcomp.yield"(%9) : (vector<3xf32>) -> ()
 }) {kinds = ["i", "parameter"], names = ["x", "p"], positions = array<i64: 0, 2>} : () -> ()
 """
 
@@ -97,7 +99,7 @@ def small() -> Kernel:
 def loop() -> Block:
     counter = index(3)
     element = component(X, counter)
-    total = fold("fma", constant(0.0, "f32"), (element, element * (P + P)), counter)
+    total = fold(constant(0.0, "f32"), lambda s: fma(element, element * (P + P), s), counter)
     return Block((X, P), (vector_map(element / total, counter),))
 
 
@@ -394,7 +396,7 @@ def test_errors_show_the_line(before: str, after: str, message: str, line: int) 
         ("%k: index", "%k: i64", "all count by an index"),
         ('"redcomp.map"()', '"redcomp.fold"()', "a fold starts from one operand"),
         (
-            '%4) : (f32, f32) -> f32\n    "red',
+            '%6) : (f32, f32) -> f32\n    "red',
             '%2) : (f32, f32) -> f32\n    "red',
             "%2 is not defined",
         ),

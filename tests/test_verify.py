@@ -34,6 +34,7 @@ from redcomp.ir import (
     number_variable,
     scan,
     select,
+    so_far,
     variable,
     vector_map,
 )
@@ -42,6 +43,7 @@ from redcomp.verify import verify
 
 K = index(3)
 M = earlier(K, "f32")
+S = so_far(K, "f32", 0)
 N = variable("n", "i", 3, Type("i32"))
 D = variable("d", "i", 4, Type("f64"))
 
@@ -122,18 +124,27 @@ def composite() -> Value:
         (Value("map", (P,), Type("f32", 3)), "takes 2 operands"),
         (vector_map(X, K), "needs scalar elements"),
         (typed(vector_map(P, K), "f32", 4), "vector<4xf32>, not vector<3xf32>"),
-        (fold("add", P, (P, P), K), "takes 2 operands, not 3"),
+        (Value("fold", (P, P, K), Type("f32")), "takes 4 operands, not 3"),
         (
             component(X, convert(number_variable("i_index", "f32"), "index")),
             "a position that changes with rows or columns",
         ),
         (Value("gather", (X, P), Type("f32")), "has an index of type f32"),
         (Value("gather", (X, N), Type("f64")), "result of type f64, not f32"),
-        (fold("add", P, (X,), K), "type f32, not vector<3xf32>"),
-        (fold("sum", P, (P,), K), "'sum' is no elementwise operation"),
-        (fold("add", P, (P,), P), "counts by no index"),
-        (fold("fma", P, (D, D), K), "operands of types f64, f64, f32"),
-        (fold("add", P, (P,), index(0)), "has an extent below 1"),
+        (fold(P, lambda s: X * s, K), "a state of type vector<3xf32>"),
+        (fold(P, lambda s: D, K), "a state of type f64"),
+        (fold(X, lambda s: s, K), "a state of type vector<3xf32>"),
+        (Value("fold", (P, P, S, P), Type("f32")), "counts by no index"),
+        (Value("fold", (P, P, M, K), Type("f32")), "no name for what it has come to"),
+        (Value("fold", (P, P, S, index(4)), Type("f32")), "reads what another loop comes to"),
+        (Value("fold", (P, P + S, S, K), Type("f64")), "state of type f32"),
+        (
+            Value("fold", (P, component(X, 0), S, K), Type("f32")),
+            "changes with more than its state",
+        ),
+        (so_far(K, "f32", 4), "depends on what there is not"),
+        (typed(S, "f32", 2), "vector<2xf32>, not f32"),
+        (fold(P, lambda s: P, index(0)), "has an extent below 1"),
         (vector_map(P, index(3, -1)), "has a negative level"),
         (scan(P, M, P), "counts by no index"),
         (scan(P, X, K), "no name for what it has made"),
@@ -157,8 +168,8 @@ def test_broken_values(value: Value, message: str) -> None:
         (component(X, K), "outside of loops"),
         (component(M, 0), "outside of loops"),
         (component(M, 0) + component(scan(P, M, K), 1), "outside of loops"),
-        (fold("add", P, (component(X, K) * component(Y, index(3, 1)),), K), "outside of loops"),
-        (vector_map(fold("add", component(X, K), (P,), K), K), "depends on its own index"),
+        (fold(P, lambda s: s + component(X, K) * component(Y, index(3, 1)), K), "outside of loops"),
+        (vector_map(fold(component(X, K), lambda s: s + P, K), K), "depends on its own index"),
     ],
 )
 def test_broken_loops(value: Value, message: str) -> None:
@@ -173,9 +184,9 @@ def test_loops_in_each_other_need_different_levels() -> None:
     def nested(innermost: Value) -> Kernel:
         """Over `outer`, a sum over `middle`, of a sum over `innermost`."""
         times = component(X, innermost) * component(u, middle)
-        deepest = fold("add", P, (times,), innermost)
+        deepest = fold(P, lambda s: times + s, innermost)
         weight = component(u, middle) * component(X, outer)
-        return kernel_of(vector_map(fold("fma", P, (deepest, weight), middle), outer))
+        return kernel_of(vector_map(fold(P, lambda s: fma(deepest, weight, s), middle), outer))
 
     verify(nested(index(3, 2)))
     with pytest.raises(CompilerError, match="stands in a loop of the same level and extent"):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
-from redcomp.concurrency import Latest, cached_property, once
+from redcomp.concurrency import Latest, cached_property
 from redcomp.limits import check_lines
 from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics
 from redcomp.ptx.assemble import ToolError
@@ -15,14 +14,12 @@ from redcomp.ptx.schedule import PlannedPart, PtxSchedule, plan
 from redcomp.ptx.skeleton import PtxModule, ptx_module
 from redcomp.runtime.gpu import GpuKernel
 
-# Loaded kernels of this process, by their keys.
-_loaded: Latest[bytes, GpuKernel] = Latest(KEPT_KERNELS)
 
-
-class GpuLowering(Lowering[PtxSchedule]):
+class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
     """A kernel compiled for an NVIDIA GPU, which need not be there."""
 
     ASSEMBLY = ("ptx", "ptx")
+    LOADED = Latest(KEPT_KERNELS)
 
     def choose_schedule(self) -> PtxSchedule:
         return self.planned[0].schedule
@@ -81,13 +78,5 @@ class GpuLowering(Lowering[PtxSchedule]):
     def generate(self) -> bytes:
         return self.asm.encode()
 
-    def load(self) -> GpuKernel:
-        """Compile, or fetch from a cache; devices get the code when they first run it."""
-        start = time.perf_counter()
-        return once(_loaded, self.key, lambda: self._loaded(start))
-
-    def _loaded(self, start: float) -> GpuKernel:
-        code, was_cached = self.object_code()
-        kernel = GpuKernel(code.decode(), self.module.launches)
-        self.report(time.perf_counter() - start, was_cached)
-        return kernel
+    def kernel_of(self, code: bytes) -> GpuKernel:
+        return GpuKernel(code.decode(), self.module.launches)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from redcomp import config
 from redcomp.abi import JOIN, RUN
-from redcomp.concurrency import Latest, cached_property, once
+from redcomp.concurrency import Latest, cached_property
 from redcomp.errors import SizeError
 from redcomp.limits import MAX_SCRATCH, check_lines
 from redcomp.llvm_backend import code_generation
@@ -19,14 +18,12 @@ from redcomp.llvm_backend.host.targets import check_runs_here
 from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics
 from redcomp.runtime.host import HostKernel
 
-# Loaded kernels of this process, by their keys.
-_loaded: Latest[bytes, HostKernel] = Latest(KEPT_KERNELS)
 
-
-class HostLowering(Lowering[Schedule]):
+class HostLowering(Lowering[Schedule, HostKernel]):
     """A kernel compiled for this machine's processor, or another one to read the assembly of."""
 
     ASSEMBLY = ("asm", "s")
+    LOADED = Latest(KEPT_KERNELS)
 
     def choose_schedule(self) -> Schedule:
         return choose_schedule(self.nest, self.context)
@@ -89,15 +86,12 @@ class HostLowering(Lowering[Schedule]):
         return code_generation.compile_object(*self.given_llvm)
 
     def load(self) -> HostKernel:
-        """Compile, or fetch from a cache, and load; raises ArgumentError for another machine."""
         check_runs_here(self.target)
-        start = time.perf_counter()
-        return once(_loaded, self.key, lambda: self._loaded(start))
+        return super().load()
 
-    def _loaded(self, start: float) -> HostKernel:
-        code, was_cached = self.object_code()
+    def kernel_of(self, code: bytes) -> HostKernel:
         module, schedule = self.module, self.schedule
-        kernel = HostKernel(
+        return HostKernel(
             Library(code, (RUN, JOIN)),
             lanes=schedule.lanes,
             rows=schedule.rows,
@@ -108,5 +102,3 @@ class HostLowering(Lowering[Schedule]):
             total_bytes=module.total_bytes,
             can_split=self.nest.can_split,
         )
-        self.report(time.perf_counter() - start, was_cached)
-        return kernel

@@ -9,13 +9,14 @@ what is uniform, and what can be moved out of which loop.
 
 Loops over the components of long vectors are values too.  An `index` value is the loop counter; the
 operations in `BINDERS` (`fold`, `map`, `scan`) bind it: whatever depends on it is the body of the
-loop.  A `scan` binds a second value, `earlier`, by which its body reads the components that the
-loop has made before.
+loop.  A `fold` binds a second value, `so_far`, for what it has come to before this component, and a
+`scan` has `earlier`, by which its body reads the components that the loop has made before.
 """
 
 from redcomp.ir.graphs import (
     Interner,
     Listing,
+    Outside,
     depending_on,
     free_indices,
     leaves_of,
@@ -42,6 +43,7 @@ from redcomp.ir.programs import (
 from redcomp.ir.values import (
     ARGUMENT_KINDS,
     BINDERS,
+    BOUND,
     FLOATS,
     I_BIT,
     INTEGER_OF_WIDTH,
@@ -73,6 +75,7 @@ from redcomp.ir.values import (
     number_variable,
     scan,
     select,
+    so_far,
     variable,
     vector_map,
     zero,
@@ -82,6 +85,7 @@ __all__ = [
     "ARGUMENT_KINDS",
     "Attribute",
     "BINDERS",
+    "BOUND",
     "Block",
     "Carried",
     "FLOATS",
@@ -97,6 +101,7 @@ __all__ = [
     "NUMPY_DTYPES",
     "Nest",
     "Output",
+    "Outside",
     "P",
     "Program",
     "SIZES",
@@ -132,6 +137,7 @@ __all__ = [
     "scan",
     "select",
     "shared",
+    "so_far",
     "topological",
     "variable",
     "vector_map",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
-from redcomp.ir.values import BINDERS, Attribute, Value
+from redcomp.ir.values import BINDERS, BOUND, Attribute, Value
 
 
 class Listing(tuple[Value, ...]):
@@ -65,11 +65,11 @@ def free_indices(roots: Iterable[Value]) -> dict[Value, frozenset[tuple[int, int
     """For each reachable value the loops it is inside of, as (level, extent) pairs."""
     nothing: frozenset[tuple[int, int]] = frozenset()
     values = listing(roots)
-    if not any(value.op in ("index", "earlier") for value in values):
+    if not any(value.op in BOUND for value in values):
         return dict.fromkeys(values, nothing)
     free: dict[Value, frozenset[tuple[int, int]]] = {}
     for value in values:
-        if value.op in ("index", "earlier"):
+        if value.op in BOUND:
             free[value] = frozenset({loop_of(value)})
             continue
         inside = nothing
@@ -177,13 +177,30 @@ def rewrite(roots: Iterable[Value], rule: Callable[[Value], Value]) -> dict[Valu
     return done
 
 
-def depending_on(roots: Iterable[Value], leaves: Iterable[Value]) -> list[Value]:
-    """The values that the roots reach and that depend on the leaves, in order."""
-    known = set(leaves)
+def depending_on(
+    roots: Iterable[Value], leaves: Iterable[Value], known: Container[Value] = ()
+) -> list[Value]:
+    """The values that the roots reach and that depend on the leaves, in order.
+
+    Nothing is searched below `known` values.
+    """
+    ends = set(leaves)
     found: list[Value] = []
-    reached = set(known)
-    for value in topological(roots):
-        if value not in known and any(arg in reached for arg in value.args):
+    reached = set(ends)
+    for value in topological(roots, known):
+        if value not in ends and any(arg in reached for arg in value.args):
             reached.add(value)
             found.append(value)
     return found
+
+
+class Outside:
+    """The values that are not in a loop; `free` is what `free_indices` says of them."""
+
+    def __init__(
+        self, free: Mapping[Value, frozenset[tuple[int, int]]], loop: tuple[int, int]
+    ) -> None:
+        self.free, self.loop = free, loop
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, Value) and self.loop not in self.free[key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -65,10 +65,10 @@ SIZES: Mapping[str, int] = {"f32": 4, "f64": 8, "i32": 4, "i64": 8}
 
 # Operations whose last argument is an `index` value that they bind.
 BINDERS = ("fold", "map", "scan")
+# What is known in the body of such a loop only: its counter, and what it has made so far.
+BOUND = ("index", "earlier", "so_far")
 # Operations without arithmetic, which every target has.
-STRUCTURAL = frozenset(
-    {"variable", "constant", "index", "earlier", "component", "from_elements", *BINDERS}
-)
+STRUCTURAL = frozenset({"variable", "constant", "component", "from_elements", *BOUND, *BINDERS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,8 @@ class Value:
             bits = KIND_BITS[self["kind"]]
         elif self.op == "earlier":  # a scan is computed for each pair
             bits = I_BIT | J_BIT
+        elif self.op == "so_far":
+            bits = self["dependence"]
         else:
             bits = 0
             for arg in self.args:
@@ -302,9 +304,20 @@ def component(vector: Value, position: Value | int) -> Value:
     return Value("component", (vector, position), Type(vector.dtype))
 
 
-def fold(combine: str, initial: Value, operands: tuple[Value, ...], counter: Value) -> Value:
-    """Over the counter's loop, state = combine(*operands, state), starting from `initial`."""
-    return Value("fold", (initial, *operands, counter), initial.type, (("combine", combine),))
+def so_far(counter: Value, dtype: str, dependence: int) -> Value:
+    """What the counter's fold has come to before this component.
+
+    It depends on what the fold does, which its body cannot tell.
+    """
+    attrs = (("dependence", dependence), *counter.attrs)
+    return Value("so_far", (), Type(dtype), attrs)
+
+
+def fold(initial: Value, step: Callable[[Value], Value], counter: Value) -> Value:
+    """Over the counter's loop, state = step(state), starting from `initial`; see `so_far`."""
+    dependence = initial.dependence | step(initial).dependence
+    before = so_far(counter, initial.dtype, dependence)
+    return Value("fold", (initial, step(before), before, counter), initial.type)
 
 
 def vector_map(element: Value, counter: Value) -> Value:

@@ -13,19 +13,18 @@ from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 from redcomp.errors import CompilerError
 from redcomp.ir import (
     I_BIT,
     J_BIT,
-    Kind,
-    Type,
+    Outside,
     Value,
     constant,
     depending_on,
     loop_of,
     topological,
-    variable,
 )
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.memory import Memory
@@ -38,7 +37,6 @@ from redcomp.llvm_backend.spelling import (
     vector_type,
 )
 from redcomp.ops.table import OPERATIONS
-from redcomp.passes.expand import expand_value
 from redcomp.target import TABLE, Native, Target
 
 Loops = frozenset[tuple[int, int]]
@@ -351,18 +349,27 @@ class Emitter:
         ]
         with self.code.loop(0, counter["extent"], 1, carried) as loop:
             self.enter_loop(counter, loop.counter)
-            self.emit([operand for f in folds for operand in f.args[1:-1]])
+            steps = self._prepare_steps(counter, folds)
             n = 0
-            for f, _, rows, cols in shapes:
+            for (f, lane, rows, cols), order in zip(shapes, steps, strict=True):
+                _, following, before, _ = f.args
                 for row in range(rows):
                     for col in range(cols):
-                        loop.following[n] = self._combined(f, loop.carried[n], row, col)
+                        with self.at_pair([before], [loop.carried[n]], order, row, col):
+                            loop.following[n] = self.operand(following, row, col, lane)
                         n += 1
             self.leave_loop(counter)
         n = 0
         for f, _, rows, cols in shapes:
             self.bound[f] = Operands(rows, cols, loop.carried[n : n + rows * cols])
             n += rows * cols
+
+    def _prepare_steps(self, counter: Value, folds: list[Value]) -> list[list[Value]]:
+        """Write what the folds' steps need at this component; what is left of each, in order."""
+        outside = Outside(self.free, loop_of(counter))
+        steps = [depending_on(f.args[1:2], f.args[2:3], outside) for f in folds]
+        self._emit_operands(chain(*steps), [f.args[2] for f in folds])
+        return steps
 
     def _emit_scan(self, value: Value) -> None:
         element, before, counter = value.args
@@ -393,40 +400,21 @@ class Emitter:
         self.inside = self.inside - {loop_of(counter)}
         self.leave()
 
-    def _combined(self, fold: Value, state: str, row: int, col: int) -> str:
-        """combine(*operands, state) at one pair of the block, in the target's primitives."""
-        lane = self.is_lane(fold)
-        kind: Kind = "parameter" if not lane else "i" if self.lane_bit == I_BIT else "j"
-        leaves = [
-            variable(f"operand{n}", kind, n, Type(arg.dtype))
-            for n, arg in enumerate((*fold.args[1:-1], fold))
-        ]
-        combine = Value(fold["combine"], tuple(leaves), fold.type)
-        expression = expand_value(combine, self.target.primitives)
-        self.enter()
-        for leaf, arg in zip(leaves[:-1], fold.args[1:-1], strict=True):
-            self.bind(leaf, [self.operand(arg, row, col, lane)])
-        self.bind(leaves[-1], [state])
-        result = self._straight(expression)
-        self.leave()
-        return result
-
-    def _straight(self, expression: Value) -> str:
-        """Write a small expression over bound leaves for one pair."""
-        for value in topological([expression], known=self.bound):
-            if not value.is_constant:
-                self.bind(value, [self.point(value, 0, 0)])
-        return self.operand(expression, 0, 0, self.is_lane(expression))
-
     # -- steps of reductions -----------------------------------------------------------------------
 
     def prepare(self, roots: Sequence[Value], leaves: Sequence[Value]) -> list[Value]:
         """Write what the roots need and what does not depend on the leaves; the rest, in order."""
         order = depending_on(roots, leaves)
+        self._emit_operands(order, leaves)
         later = {*order, *leaves}
-        self.emit(arg for value in order for arg in value.args if arg not in later)
         self.emit(root for root in roots if root not in later)
         return order
+
+    def _emit_operands(self, later: Iterable[Value], leaves: Iterable[Value]) -> None:
+        """Write what some values need that is neither one of them nor a leaf."""
+        order = list(later)
+        known = {*order, *leaves}
+        self.emit(arg for value in order for arg in value.args if arg not in known)
 
     @contextmanager
     def at_pair(

@@ -38,6 +38,7 @@ def _type_of(dtype: np.dtype[Any]) -> ArrayType:
 
 class _NumPy:
     name = "NumPy"
+    correction = 0
     kernel_solve = KernelSolve
 
     def is_array(self, value: object) -> bool:
@@ -61,6 +62,12 @@ class _NumPy:
 
     def without_axis(self, array: Any, axis: int) -> Any:
         return array.squeeze(axis)
+
+    def constant(self, array: Any) -> Any:
+        return array
+
+    def root(self, array: Any) -> Any:
+        return np.sqrt(array)
 
     def transposed(self, array: Any) -> Any:
         return array.swapaxes(-3, -2)
@@ -112,8 +119,7 @@ class LazyTensor(LazyTensorBase):
 class ComplexLazyTensor(ComplexLazyTensorBase, LazyTensor):
     __doc__ = ComplexLazyTensorBase.__doc__
     __slots__ = ()
-    real_class = LazyTensor
 
 
-LazyTensor.complex_class = ComplexLazyTensor
+LazyTensor.real_class, LazyTensor.complex_class = LazyTensor, ComplexLazyTensor
 Vi, Vj, Pm = (variable_maker(LazyTensor, axis) for axis in range(3))

@@ -15,6 +15,7 @@ from redcomp.ir import (
     indicator,
     select,
 )
+from redcomp.ops import signs
 from redcomp.ops.expansions import fast
 from redcomp.ops.primitives import PREDICATES
 from redcomp.ops.table import Array, Domain, Operation, apply, register
@@ -78,6 +79,7 @@ register(
         domain=PAIR,
         is_polynomial=True,
         integers="same",
+        sign=signs.of_sum,
     ),
     Operation(
         "subtract",
@@ -117,6 +119,7 @@ register(
         domain=PAIR,
         is_polynomial=True,
         integers="same",
+        sign=signs.of_product,
     ),
     Operation(
         "divide",
@@ -145,6 +148,7 @@ register(
         unit="operand",
         is_polynomial=True,
         integers=lambda dtype, f: f * -1,
+        sign=signs.of_negation,
     ),
     Operation(
         "inverse",
@@ -167,7 +171,7 @@ register(
         partials=(lambda f, out: 2.0 * f,),
         expand=lambda f: f * f,
         is_polynomial=True,
-        is_nonnegative=True,
+        sign=signs.nonnegative,
     ),
     Operation(
         "pow",
@@ -198,7 +202,7 @@ register(
         unit="special",
         domain=Domain(((0.0, 4.0),), (0.0,)),
         gradient="0 at 0",
-        is_nonnegative=True,
+        sign=signs.nonnegative,
     ),
     Operation(
         "rsqrt",
@@ -213,7 +217,7 @@ register(
         domain=Domain(((0.01, 4.0),), (0.0,)),
         ulp=2.0,
         gradient="0 at 0",
-        is_nonnegative=True,
+        sign=signs.nonnegative,
     ),
     Operation(
         "mod",

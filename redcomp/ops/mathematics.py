@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from redcomp.ir import Value, compare, constant, fma, select
+from redcomp.ops import signs
 from redcomp.ops.expansions import (
     error_function,
     exponential,
@@ -107,7 +108,7 @@ register(
         fast={"exp2_approx": fast.exp},
         exact=lambda m, f: m.exp(f),
         ulp=2.0,
-        is_nonnegative=True,
+        sign=signs.nonnegative,
     ),
     function_row(
         "exp2",
@@ -120,7 +121,7 @@ register(
         exact=lambda m, f: m.power(2, f),
         ulp=2.0,
         differs="new",
-        is_nonnegative=True,
+        sign=signs.nonnegative,
     ),
     function_row(
         "expm1",
@@ -223,7 +224,7 @@ register(
         exact=lambda m, f: 1 / (1 + m.exp(-f)),
         ulp=2.0,
         differs="new",
-        is_nonnegative=True,
+        sign=signs.nonnegative,
     ),
     function_row(
         "softplus",
@@ -235,7 +236,7 @@ register(
         exact=lambda m, f: m.log1p(m.exp(f)),
         ulp=2.0,
         differs="new",
-        is_nonnegative=True,
+        sign=signs.nonnegative,
     ),
     function_row(
         "tanh",
@@ -281,7 +282,7 @@ register(
         exact=lambda m, f: m.log1p(m.sinh(f) ** 2) / 2,
         ulp=3.0,
         differs="new",
-        is_nonnegative=True,
+        sign=signs.nonnegative,
     ),
     function_row(
         "erf",

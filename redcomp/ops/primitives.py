@@ -22,7 +22,9 @@ from redcomp.ir import (
     elementwise,
     select,
 )
+from redcomp.ops import signs
 from redcomp.ops.expansions.shared import copy_sign, expand_scale, format_of, magnitude
+from redcomp.ops.signs import SignRule
 from redcomp.ops.table import ALIKE, Array, DtypeError, Feature, Operation, Typing, Unit, register
 
 # MLIR numbers its predicates in this order (ArithBase.td: CmpFPredicateAttr, CmpIPredicateAttr).
@@ -234,6 +236,7 @@ def _primitive(
     llvm: tuple[str, str] = ("", ""),
     needs: Feature = "",
     typing: Typing = ALIKE,
+    sign: SignRule | None = None,
 ) -> Operation:
     return Operation(
         name,
@@ -245,6 +248,7 @@ def _primitive(
         needs=needs,
         unit=unit,
         typing=typing,
+        sign=sign,
         fallback=fallback,
     )
 
@@ -260,6 +264,7 @@ register(
         _fused_by_splitting,
         llvm=("llvm.fma", ""),
         needs="fma",
+        sign=signs.of_fused,
     ),
     _primitive(
         "select",
@@ -270,6 +275,7 @@ register(
         "a where the condition holds, else b",
         llvm=("select", "select"),
         typing=Typing(_select_dtype, alike=(1, None)),
+        sign=signs.of_selection,
     ),
     _primitive(
         "compare",
@@ -354,6 +360,7 @@ register(
         casts=CASTS,
         unit="conversion",
         typing=Typing(_convert_dtype, {"dtype": str}),
+        sign=signs.of_conversion,
     ),
     _primitive(
         "round_even",
@@ -386,5 +393,6 @@ register(
         "a * 2**floor(n), rounded once",
         expand_scale,
         needs="native",
+        sign=signs.of_first,
     ),
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from redcomp.ir import compare, select
+from redcomp.ops import signs
 from redcomp.ops.expansions import logarithm, rounding
 from redcomp.ops.expansions.shared import at_least, copy_sign, magnitude
 from redcomp.ops.mathematics import function_row
@@ -30,7 +31,7 @@ register(
         unit="operand",
         gradient="0 at 0",
         is_homogeneous=True,
-        is_nonnegative=True,
+        sign=signs.nonnegative,
     ),
     function_row(
         "sign",
@@ -111,7 +112,8 @@ register(
         parameters=("d",),
         partials=(None,),
         expand=rounding.expand_round,
-        domain=replace(SIGNED, parameters=((0,), (2,), (-1,))),
+        # f * 10**d overflows beyond.
+        domain=replace(SIGNED, parameters=((0,), (2,), (-1,)), largest={"f32": 1e34, "f64": 1e304}),
         gradient="0",
     ),
     function_row(

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from redcomp.ir import Attribute, Type, Value
+from redcomp.ops.signs import SignRule
 
 Array = np.ndarray[Any, Any]
 Section = Literal[
@@ -124,7 +125,7 @@ class Operation:
     selection   instead of partials, for operations that only choose among their operands and
                 constants: the choice in terms of `select` (operands to value), whose derivative is
                 theirs; it need not be right where an operand is NaN
-    is_nonnegative  whether its result is NaN or at least -0.0, whatever its operands are
+    sign        the rule for the sign of its result, see `redcomp.ops.signs`; any, if there is none
     is_polynomial   whether it makes numbers of numbers, unless it overflows
     is_homogeneous  whether op(k f, k g) is k op(f, g) for all k >= 0
     integers    what it is of operands that are all integers: the "same" operation, or (the dtype of
@@ -172,7 +173,7 @@ class Operation:
     pullback: Callable[[Value, Value], tuple[Value | None, ...]] | None = None
     moves: Literal["", "all", "some"] = ""
     selection: Callable[..., Value] | None = None
-    is_nonnegative: bool = False
+    sign: SignRule | None = None
     is_polynomial: bool = False
     is_homogeneous: bool = False
     integers: Literal["", "same"] | Callable[..., Value] = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from redcomp.ir import P, Value, fma, fold, free_indices, with_roots
+from redcomp.ir import P, Value, fma, free_indices, with_roots
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.target import Context
 
@@ -38,9 +38,6 @@ def _fused(value: Value, products: list[bool]) -> Value:
     """`products` says which arguments are products that may be consumed."""
     if not value.type.is_float:
         return value
-    if value.op == "fold" and value["combine"] == "add" and products[1]:
-        initial, product, counter = value.args
-        return fold("fma", initial, product.args, counter)
     if value.op not in ("add", "subtract") or not any(products):
         return value
     a, b = value.args

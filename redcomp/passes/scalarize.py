@@ -305,7 +305,7 @@ class _Scalarizer:
             # itself.
             is_sum = combine in ("add", "fma")
             initial = ir.constant(0.0, args[0].dtype) if is_sum else operands(0)[0]
-        return ir.fold(combine, initial, args, counter)
+        return ir.fold(initial, lambda state: Value(combine, (*args, state), state.type), counter)
 
     def _inside(self, counter: Value, body: Callable[[Position], T]) -> T:
         self._level += 1

@@ -8,10 +8,10 @@ which can be exponentially larger than its graph.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable
 
 from redcomp.errors import SizeError
-from redcomp.ir import BINDERS, STRUCTURAL, Nest, Value, free_indices, loop_of, topological
+from redcomp.ir import BINDERS, STRUCTURAL, Nest, Outside, Value, free_indices, loop_of, topological
 from redcomp.limits import (
     MAX_OPERATIONS,
     MAX_STATES,
@@ -86,7 +86,7 @@ def check_size(nest: Nest, primitives: Collection[str]) -> Nest:
     for value in nest.values:
         if value.op in BINDERS:
             *body, counter = value.args
-            inside = topological(body, known=_Outside(free, loop_of(counter)))
+            inside = topological(body, known=Outside(free, loop_of(counter)))
             parts = [cost(part) for part in inside]
             of_loop = sum(c for c, _ in parts), counter["extent"] * sum(w for _, w in parts)
             loops[value] = of_loop
@@ -98,15 +98,3 @@ def check_size(nest: Nest, primitives: Collection[str]) -> Nest:
         if work > MAX_WORK:
             raise SizeError(f"takes more than {MAX_WORK:,} operations per pair")
     return nest
-
-
-class _Outside:
-    """The values that are not in a loop."""
-
-    def __init__(
-        self, free: Mapping[Value, frozenset[tuple[int, int]]], loop: tuple[int, int]
-    ) -> None:
-        self.free, self.loop = free, loop
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, Value) and self.loop not in self.free[key]

@@ -22,8 +22,6 @@ from redcomp.ir import (
 from redcomp.llvm_backend.records import scans_of
 from redcomp.passes.partition import Part, partition
 from redcomp.ptx.multiprocessor import (
-    FMA,
-    FP64,
     ISSUE,
     LSU,
     REGISTERS,
@@ -172,9 +170,6 @@ class _Costs:
         for value in values:
             if value.op not in STRUCTURAL and value.dependence:
                 self.work[value.dependence, pipe_of(value)] += times(value)
-        for f in self.folds:
-            pipe = FP64 if f.dtype == "f64" else FMA
-            self.work[f.dependence, pipe] += f.args[-1]["extent"] * times(f)
         long = {p.variable for p in slices(nest.pairs, "i", "j") if not p.is_short}
         read = [v for v in values if v.op == "component" and v.args[0] in long]
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words

@@ -9,6 +9,7 @@ from itertools import chain
 from redcomp.errors import CompilerError
 from redcomp.ir import (
     BINDERS,
+    BOUND,
     Block,
     Kernel,
     Nest,
@@ -126,7 +127,7 @@ class _Printer:
     def __init__(self, params: Sequence[Value], roots: Sequence[Value]) -> None:
         ends, self.values = _share((*params, *roots))
         self.params, self.roots = ends[: len(params)], ends[len(params) :]
-        has_loops = any(value.op in ("index", "earlier") for value in self.values)
+        has_loops = any(value.op in BOUND for value in self.values)
         self.free = free_indices(self.roots) if has_loops else {}
         self.names: dict[Value, str] = {}
         self.taken: set[str] = set()

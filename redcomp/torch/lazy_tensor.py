@@ -40,6 +40,7 @@ _COMPLEX = {"float32": torch.complex64, "float64": torch.complex128}
 
 class _PyTorch:
     name = "PyTorch"
+    correction = 1
     kernel_solve = KernelSolve
 
     def is_array(self, value: object) -> bool:
@@ -65,6 +66,13 @@ class _PyTorch:
 
     def without_axis(self, array: Any, axis: int) -> Any:
         return array.squeeze(axis)
+
+    def constant(self, array: Any) -> Any:
+        return array.detach()
+
+    def root(self, array: Any) -> Any:
+        is_zero = array == 0
+        return array.masked_fill(is_zero, 1).sqrt().masked_fill(is_zero, 0)
 
     def transposed(self, array: Any) -> Any:
         return array.transpose(-3, -2)
@@ -131,8 +139,7 @@ class LazyTensor(LazyTensorBase):
 class ComplexLazyTensor(ComplexLazyTensorBase, LazyTensor):
     __doc__ = ComplexLazyTensorBase.__doc__
     __slots__ = ()
-    real_class = LazyTensor
 
 
-LazyTensor.complex_class = ComplexLazyTensor
+LazyTensor.real_class, LazyTensor.complex_class = LazyTensor, ComplexLazyTensor
 Vi, Vj, Pm = (variable_maker(LazyTensor, axis) for axis in range(3))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pass_tools import EXACT, kernel_text, random_variables
 
 from redcomp.interpret import interpret
-from redcomp.ir import Kernel, topological
+from redcomp.ir import BOUND, Kernel, topological
 from redcomp.passes.contract import contract
 from redcomp.passes.cse import cse
 from redcomp.text import parse_kernel, print_kernel
@@ -92,22 +92,32 @@ def test_result_of_the_kernel_is_a_user() -> None:
 
 
 def test_sum_in_a_loop_takes_the_product_in() -> None:
-    def loop(body: str, combine: str, yielded: str, number: int) -> str:
+    state = "{dependence = 1 : i64, extent = 64 : i64, level = 0 : i64}"
+
+    def loop(*body: str) -> str:
+        lines = [*body, f'"redcomp.yield"(%{len(body) + 1}, %{len(body)}) : (f32, f32) -> ()']
         return kernel_text(
             "x i vector<64xf32>",
             f"""
             %0 = "arith.constant"() {{value = 0.0 : f32}} : () -> f32
-            %{number} = "redcomp.fold"(%0) ({{
+            %{len(body) + 2} = "redcomp.fold"(%0) ({{
             ^bb0(%k: index):
               %1 = "redcomp.component"(%x, %k) : (vector<64xf32>, index) -> f32
-              {body}"redcomp.yield"({yielded}) : (f32{", f32" * yielded.count(",")}) -> ()
-            }}) {{combine = "{combine}", extent = 64 : i64, level = 0 : i64}} : (f32) -> f32
+              {(chr(10) + " " * 14).join(lines)}
+            }}) {{extent = 64 : i64, level = 0 : i64}} : (f32) -> f32
             """,
-            f"%{number}: f32",
+            f"%{len(body) + 2}: f32",
         )
 
-    product = '%2 = "arith.mulf"(%1, %1) : (f32, f32) -> f32\n' + " " * 14
-    before, after = loop(product, "add", "%2", 3), loop("", "fma", "%1, %1", 2)
+    before = loop(
+        '%2 = "arith.mulf"(%1, %1) : (f32, f32) -> f32',
+        f'%3 = "redcomp.so_far"() {state} : () -> f32',
+        '%4 = "arith.addf"(%2, %3) : (f32, f32) -> f32',
+    )
+    after = loop(
+        f'%2 = "redcomp.so_far"() {state} : () -> f32',
+        '%3 = "math.fma"(%1, %1, %2) : (f32, f32, f32) -> f32',
+    )
     assert print_kernel(contract(parse_kernel(before), EXACT)) == after
 
 
@@ -141,7 +151,6 @@ def test_random_kernels_change_by_roundings_only(kernel: Kernel, seed: int) -> N
 def _largest(kernel: Kernel, arrays: dict[str, np.ndarray]) -> float:
     """The largest magnitude of any value on the way."""
     values = [v for v in topological(kernel.roots) if v.type.is_float and v.op != "component"]
-    in_loops = ("index", "earlier")
-    values = [v for v in values if not any(a.op in in_loops for a in topological([v]))]
+    values = [v for v in values if not any(a.op in BOUND for a in topological([v]))]
     found = [np.abs(a[np.isfinite(a)]) for a in interpret(values, arrays)]
     return max((float(a.max()) for a in found if a.size), default=1.0)

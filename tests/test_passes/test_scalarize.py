@@ -76,6 +76,7 @@ def test_short_vectors_are_written_out() -> None:
 
 
 def test_long_vectors_are_a_loop() -> None:
+    loop = "extent = 64 : i64, level = 0 : i64"
     check(
         kernel_text(
             "x i vector<64xf32>, y j vector<64xf32>",
@@ -84,16 +85,18 @@ def test_long_vectors_are_a_loop() -> None:
         ),
         kernel_text(
             "x i vector<64xf32>, y j vector<64xf32>",
-            """
-            %0 = "arith.constant"() {value = 0.0 : f32} : () -> f32
-            %3 = "redcomp.fold"(%0) ({
+            f"""
+            %0 = "arith.constant"() {{value = 0.0 : f32}} : () -> f32
+            %5 = "redcomp.fold"(%0) ({{
             ^bb0(%k: index):
               %1 = "redcomp.component"(%x, %k) : (vector<64xf32>, index) -> f32
               %2 = "redcomp.component"(%y, %k) : (vector<64xf32>, index) -> f32
-              "redcomp.yield"(%1, %2) : (f32, f32) -> ()
-            }) {combine = "fma", extent = 64 : i64, level = 0 : i64} : (f32) -> f32
+              %3 = "redcomp.so_far"() {{dependence = 3 : i64, {loop}}} : () -> f32
+              %4 = "math.fma"(%1, %2, %3) : (f32, f32, f32) -> f32
+              "redcomp.yield"(%4, %3) : (f32, f32) -> ()
+            }}) {{{loop}}} : (f32) -> f32
             """,
-            "%3: f32",
+            "%5: f32",
         ),
     )
 

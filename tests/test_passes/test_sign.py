@@ -37,8 +37,8 @@ def at(vector: Value) -> Value:
     return component(vector, index(20))
 
 
-def square_sum(combine: str, start: float, *operands: Value) -> Value:
-    return fold(combine, constant(start, "f32"), operands, index(20))
+def loop(start: float, step: Callable[[Value], Value]) -> Value:
+    return fold(constant(start, "f32"), step, index(20))
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,15 @@ def test_zero_has_both_signs_and_nan_none() -> None:
 
 def test_loops_over_squares() -> None:
     element = at(V)
-    assert is_nonnegative(square_sum("fma", 0.0, element, element))
-    assert is_nonnegative(square_sum("add", 1.0, apply("abs", element)))
-    assert not is_nonnegative(square_sum("fma", -1.0, element, element))
-    assert not is_nonnegative(square_sum("fma", 0.0, element, X))
-    assert not is_nonnegative(square_sum("add", 0.0, element))
+    assert is_nonnegative(loop(0.0, lambda s: fma(element, element, s)))
+    assert is_nonnegative(loop(1.0, lambda s: apply("abs", element) + s))
+    assert is_nonnegative(loop(2.0, lambda s: s * (element * element)))
+    assert is_nonpositive(loop(0.0, lambda s: s + -(element * element)))
+    assert not is_nonnegative(loop(-1.0, lambda s: fma(element, element, s)))
+    assert not is_nonnegative(loop(0.0, lambda s: fma(element, X, s)))
+    assert not is_nonnegative(loop(0.0, lambda s: element + s))
+    assert not is_nonnegative(loop(1.0, lambda s: -s))
+    assert not is_nonpositive(loop(0.0, lambda s: -s + apply("exp", X)))
 
 
 def test_deep_definitions_are_not_followed_forever() -> None:

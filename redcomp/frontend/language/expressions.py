@@ -9,9 +9,9 @@ is found by identity.  Lowering is the parser's, node by node.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redcomp.errors import ArgumentError, FormulaError
 from redcomp.frontend.language.aliases import Alias
@@ -82,6 +82,17 @@ class Expression:
     def dim(self) -> int:
         """The dimension of its vectors; 1 for a number."""
         return self.stand_in.dim if isinstance(self.stand_in, Value) else 1
+
+    def __reduce__(self) -> tuple[Callable[..., Expression], tuple[Any, ...]]:
+        # Copies and what is read from files are the same objects as what is built here.
+        match self.callee:
+            case "variable":
+                return variable, self.slots
+            case "number":
+                return number, self.numbers
+            case "list":
+                return integers, (self.numbers,)
+        return operation, (self.callee, *self.operands)
 
     @property
     def in_place(self) -> Placed:

@@ -17,6 +17,10 @@ from redcomp.frontend.lazy.library import Library
 from redcomp.ir import Kind
 
 
+def _with_new_key(*rest: Any) -> Argument:
+    return Argument(object(), *rest)
+
+
 # Neither of these classes is frozen, though nothing changes them: they would take twice the time.
 @dataclass(eq=False, slots=True)
 class Argument:
@@ -43,6 +47,13 @@ class Argument:
     batch: tuple[int, ...] = ()
     dtype: str | None = None
     is_complex: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy is of another array, and a number that was an `id` means nothing elsewhere.
+        rest = (self.given, self.value, self.slot, self.rows, self.columns, self.batch, self.dtype)
+        if isinstance(self.given, Symbol):
+            return Argument, (self.key, *rest)
+        return _with_new_key, rest
 
 
 @dataclass(eq=False, slots=True)

@@ -19,15 +19,15 @@ from redcomp.frontend.lazy.bindings import (
     exchanged_argument,
 )
 from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_matrix
+from redcomp.frontend.lazy.protocols import Protocols
 from redcomp.frontend.lazy.reduction import LazyReduction
-from redcomp.frontend.lazy.reductions import Reductions
 from redcomp.frontend.lazy.solve import System
 from redcomp.limits import MAX_DENSE
 
 Own = TypeVar("Own", bound="LazyTensorBase")
 
 
-class LazyTensorBase(Reductions):
+class LazyTensorBase(Protocols):
     """An array of vectors for all pairs (i, j), which is computed when it is reduced.
 
         x_i = LazyTensor(x[:, None, :])                   # (M, 1, D)
@@ -57,6 +57,12 @@ class LazyTensorBase(Reductions):
         return self._moved(exchanged)
 
     T = property(t)
+
+    def __rmatmul__(self, v: Any) -> Any:
+        """The product of a vector (M,) or a matrix (..., E, M) with this."""
+        if len(getattr(v, "shape", ())) < 2:
+            return self.t() @ v
+        return (self.t() @ v.swapaxes(-1, -2)).swapaxes(-1, -2)
 
     def __matmul__(self, v: Any, **options: Any) -> Any:
         """The product with a vector (N,), a matrix (..., N, E), or another lazy matrix.
@@ -224,7 +230,7 @@ class LazyTensorBase(Reductions):
         return self._made(self._expression, bindings), found[0]
 
 
-def variable_maker(lazy_class: type[Own], axis: int) -> Any:
+def variable_maker(lazy_class: type[Own], axis: int) -> Callable[..., Own]:
     """`Vi`, `Vj` or `Pm` of a class of LazyTensors."""
     name = ("Vi", "Vj", "Pm")[axis]
     what = ("a vector for each i", "a vector for each j", "a parameter")[axis]

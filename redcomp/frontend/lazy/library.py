@@ -20,6 +20,8 @@ class Library(Protocol):
     """An array library."""
 
     name: str
+    # What variances lessen the number of values by, unless one says.
+    correction: int
 
     def is_array(self, value: object) -> bool:
         """Whether a value is an array of this library."""
@@ -49,6 +51,12 @@ class Library(Protocol):
 
     def diagonal(self, array: Any) -> Any:
         """The array (..., M, M, D) at the pairs (k, k): (..., M, D)."""
+
+    def constant(self, array: Any) -> Any:
+        """The array, a constant for derivatives."""
+
+    def root(self, array: Any) -> Any:
+        """Square roots, the derivative at 0 being 0."""
 
     def joined(self, parts: Sequence[Any]) -> Any:
         """Arrays one after the other along the first axis."""

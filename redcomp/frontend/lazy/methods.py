@@ -1,7 +1,8 @@
 """The operations of the table as methods of LazyTensors, and the names that others have for them.
 
 A row of the table is a method by its name in formulas, in small letters, and by its name in the IR;
-the LazyTensor is the operand that `_POSITION_OF_SELF` says, the first one elsewhere.
+the LazyTensor is the operand that `_POSITION_OF_SELF` says, the first one elsewhere.  Parameters
+have the names that they have in KeOps, where it has the method.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ from typing import Any, TypeVar
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
+from redcomp.frontend.language.expressions import NEGATION
+from redcomp.frontend.language.lower import OPERATORS, SWAPPED
+from redcomp.frontend.lazy.declared import Declared
 from redcomp.frontend.lazy.operators import Operators
 from redcomp.ops import SPELLINGS
+from redcomp.ops.reductions import REDUCTIONS_BY_SPELLING
 from redcomp.ops.table import LIST_PARAMETERS, Operation
 
 M = TypeVar("M", bound="Methods")
@@ -24,9 +29,22 @@ _POSITION_OF_SELF: Mapping[str, int] = {
     "SymSqNorm": 1,
     "WeightedSqNorm": 1,
 }
+# The names of parameters in KeOps, where they are not "other" and those of the row.
+_KEOPS_NAMES: Mapping[str, tuple[str, ...]] = {
+    "Elem": ("i",),
+    "Extract": ("i", "d"),
+    "OneHot": ("D",),
+    "SoftDTW_SqDist": ("other", "gamma"),
+}
+# Rows that operators build, so that a method and its operator are the same expression.
+_OPERATOR_OF: Mapping[str, str] = {
+    "negate": NEGATION,
+    **{name: symbol for symbol, name in OPERATORS.items() if symbol not in SWAPPED},
+}
 # Names of NumPy's, PyTorch's and SciPy's for methods that rows give.
 OTHER_NAMES: Mapping[str, str] = {
     "absolute": "abs",
+    "fabs": "abs",
     "arccos": "acos",
     "arcsin": "asin",
     "arctan": "atan",
@@ -39,18 +57,31 @@ OTHER_NAMES: Mapping[str, str] = {
     "sgn": "sign",
     "true_divide": "divide",
     "dot": "scalprod",
-    "heaviside_step": "step",
+    "mul": "multiply",
+    "div": "divide",
+    "sub": "subtract",
+    "eq": "equal",
+    "ne": "not_equal",
+    "lt": "less_than",
+    "less": "less_than",
+    "le": "less_or_equal",
+    "less_equal": "less_or_equal",
+    "vecdot": "scalprod",
 }
 
 
-class Methods(Operators):
+class Methods(Declared):
     """Elementwise operations and operations on vectors."""
 
     __slots__ = ()
 
-    def power(self: M, exponent: Any) -> M:
-        """`self ** exponent`."""
-        made: M = self**exponent
+    def positive(self: M) -> M:
+        """Itself."""
+        return self
+
+    def power(self: M, other: Any) -> M:
+        """`self ** other`."""
+        made: M = self**other
         return made
 
     pow = power
@@ -61,43 +92,81 @@ class Methods(Operators):
 
     remainder = mod
 
+    def floor_divide(self: M, other: Any) -> M:
+        """`self // other`."""
+        made: M = self // other
+        return made
+
+    def greater(self: M, other: Any) -> M:
+        """1 where this is larger, 0 elsewhere."""
+        return self._with(">", self._taken(other))
+
+    gt = greater
+
+    def greater_equal(self: M, other: Any) -> M:
+        """1 where this is larger or equal, 0 elsewhere."""
+        return self._with(">=", self._taken(other))
+
+    ge = greater_equal
+
+    def logical_and(self: M, other: Any) -> M:
+        """1 where neither is 0, 0 elsewhere."""
+        return self._is_true() * self._taken(other)._is_true()
+
+    def logical_or(self: M, other: Any) -> M:
+        """1 where one is not 0, 0 elsewhere."""
+        return self._is_true().maximum(self._taken(other)._is_true())
+
+    def logical_not(self: M) -> M:
+        """1 where this is 0, 0 elsewhere."""
+        return self._with("==", 0)
+
+    def _is_true(self: M) -> M:
+        return self._with("!=", 0)
+
     def ceil(self: M) -> M:
         """The smallest integer that is not smaller."""
         return -((-self)._of_this("Floor"))
 
-    def round(self: M, d: int = 0) -> M:
-        """Rounded to d decimals, half away from zero."""
-        return self._apply("Round", self._literal(d, "d"))
+    def round(self: M, other: int = 0) -> M:
+        """Rounded to so many decimals, half away from zero as in KeOps; `rint` is NumPy's."""
+        return self._apply("Round", self._literal(other, "the number of decimals"))
 
-    def clamp(self: M, a: Any = None, b: Any = None) -> M:
-        """Limited to at least a and at most b; without one of them, on one side."""
-        if a is None and b is None:
-            raise ArgumentError("clamp needs a limit: a, b or both")
-        if a is None:
-            return self._apply("Minimum", b)
-        if b is None:
-            return self._apply("Maximum", a)
-        return self._apply("Clamp", a, b)
+    def rint(self: M) -> M:
+        """The nearest integer, the even one of two."""
+        rest = (self - self._of_this("Trunc"))._of_this("Abs")
+        return rest._with("==", 0.5).where((self / 2).round() * 2, self.round())
+
+    def tan(self: M) -> M:
+        """The tangent."""
+        return self._of_this("Sin") / self._of_this("Cos")
+
+    def clamp(
+        self: M, other1: Any = None, other2: Any = None, *, min: Any = None, max: Any = None
+    ) -> M:
+        """Limited to at least other1 or `min`, and at most other2 or `max`; one is enough."""
+        lowest, highest = _one("min", other1, min), _one("max", other2, max)
+        if lowest is None and highest is None:
+            raise ArgumentError("clamp needs a limit: the smallest value, the largest, or both")
+        if lowest is None:
+            return self._apply("Minimum", highest)
+        if highest is None:
+            return self._apply("Maximum", lowest)
+        return self._apply("Clamp", lowest, highest)
 
     clip = clamp
 
-    def ifelse(self: M, a: Any, b: Any) -> M:
-        """a where this is at least 0, and b elsewhere."""
-        return self._apply("IfElse", a, b)
+    def ifelse(self: M, other1: Any, other2: Any) -> M:
+        """other1 where this is at least 0, and other2 elsewhere."""
+        return self._apply("IfElse", other1, other2)
 
     def where(self: M, a: Any, b: Any) -> M:
         """a where this is not 0, as a comparison's result where it holds, and b elsewhere."""
         return (0 - self._with("==", 0))._apply("IfElse", a, b)
 
-    def norm(self: M, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-        """The Euclidean norm: of the vectors, or over i or j for each component."""
-        if self._axis(axis, dim) is None:
-            return self._of_this("Norm2")
-        return self.reduction("Norm", axis=axis, dim=dim, **options)
-
-    def weightedsqdist(self: M, y: Any, s: Any) -> M:
-        """The squared distance to y with weights s: a number, one a component, or a matrix."""
-        return self._taken(s)._apply("WeightedSqDist", self, y)
+    def weightedsqdist(self: M, g: Any, s: Any) -> M:
+        """The squared distance to g with weights s: a number, one a component, or a matrix."""
+        return self._taken(s)._apply("WeightedSqDist", self, g)
 
     def sinc(self: M) -> M:
         """sin(pi x) / (pi x)."""
@@ -112,12 +181,12 @@ class Methods(Operators):
         return self._apply("BSpline", x, self._literal(k, "k"))
 
     def keops_tensordot(
-        self: M, other: Any, dimfa: Any, dimfb: Any, contfa: Any, contfb: Any, *perm: Any
+        self: M, other: Any, dimfa: Any, dimfb: Any, contfa: Any, contfb: Any, *args: Any
     ) -> M:
         """The tensor contraction of vectors that are tensors of dimensions dimfa, dimfb.
 
-        contfa and contfb are the axes that are summed over; perm says where each axis of the result
-        goes, as in KeOps.
+        contfa and contfb are the axes that are summed over; a last list says where each axis of the
+        result goes, as in KeOps.
         """
         lists = [
             _integers(name, v)
@@ -125,35 +194,31 @@ class Methods(Operators):
                 ("dimfa", "dimfb", "contfa", "contfb"), (dimfa, dimfb, contfa, contfb), strict=True
             )
         ]
-        lists += [_integers("perm", v) for v in perm]
+        lists += [_integers("the permutation", v) for v in args]
         return self._apply("TensorDot", other, *map(self._list_of, lists))
 
-    def keops_kron(self: M, other: Any, dimfa: Any, dimfb: Any) -> M:
-        """The Kronecker product of vectors that are tensors of dimensions dimfa, dimfb."""
-        lists = (_integers("dimfa", dimfa), _integers("dimfb", dimfb))
+    def keops_kron(self: M, other: Any, dimfself: Any, dimfother: Any) -> M:
+        """The Kronecker product of vectors that are tensors of dimensions dimfself, dimfother."""
+        lists = (_integers("dimfself", dimfself), _integers("dimfother", dimfother))
         return self._apply("Kron", other, *map(self._list_of, lists))
 
-    def concat(self: M, other: Any) -> M:
-        """The components of both, one after the other."""
-        return self._apply("Concat", other)
-
     @classmethod
-    def concatenate(cls: type[M], tensors: Any, axis: int = -1) -> M:
+    def concatenate(cls: type[M], tuple_of_lt: Any, axis: Any = -1) -> M:
         """The components of all, one after the other."""
-        listed = arguments.items("tensors", tensors, "LazyTensors")
+        listed = arguments.items("tuple_of_lt", tuple_of_lt, "a tuple or list of LazyTensors")
         if not listed:
             raise ArgumentError("there is nothing to concatenate")
         made = listed[0] if isinstance(listed[0], cls) else cls(listed[0])
         if made._axis(axis, None) is not None:
-            raise ArgumentError("LazyTensors are concatenated along the last axis")
+            raise ArgumentError("LazyTensors are concatenated along the last axis, axis=-1")
         for other in listed[1:]:
             made = made._apply("Concat", other)
         return made
 
     @classmethod
-    def cat(cls: type[M], tensors: Any, dim: int = -1) -> M:
+    def cat(cls: type[M], tuple_of_lt: Any, dim: Any = -1) -> M:
         """As `concatenate`."""
-        return cls.concatenate(tensors, dim)
+        return cls.concatenate(tuple_of_lt, dim)
 
     # -- complex numbers ---------------------------------------------------------------------------
 
@@ -162,9 +227,22 @@ class Methods(Operators):
         """The real part."""
         return self
 
+    @property
+    def imag(self: M) -> M:
+        """The imaginary part: 0."""
+        return self._apply("IfElse", 0, 0)
+
     def conj(self: M) -> M:
         """The complex conjugate."""
         return self
+
+    def conjugate(self: M) -> M:
+        """As `conj`."""
+        return self.conj()
+
+    def angle(self: M) -> M:
+        """The angle of the complex number: 0, or pi where this is negative."""
+        return self._taken(0)._apply("Atan2", self)
 
     def real2complex(self) -> Any:
         """The complex numbers x + 0i."""
@@ -180,31 +258,31 @@ class Methods(Operators):
 
     # -- derivatives -------------------------------------------------------------------------------
 
-    def grad(self: M, v: Any, e: Any) -> M:
-        """The gradient in the variable v of (self | e)."""
-        return self._apply("Grad", v, e)
+    def grad(self: M, other: Any, gradin: Any) -> M:
+        """The gradient in the variable `other` of (self | gradin)."""
+        return self._apply("Grad", other, gradin)
 
-    def diff(self: M, v: Any, u: Any) -> M:
-        """The derivative in the variable v along u."""
-        return self._apply("Diff", v, u)
+    def diff(self: M, other: Any, diffin: Any) -> M:
+        """The derivative in the variable `other` along diffin."""
+        return self._apply("Diff", other, diffin)
 
-    def grad_matrix(self: M, v: Any) -> M:
-        """The Jacobian in the variable v, row after row."""
-        return self._apply("GradMatrix", v)
+    def grad_matrix(self: M, other: Any) -> M:
+        """The Jacobian in the variable `other`, row after row."""
+        return self._apply("GradMatrix", other)
 
-    def divergence(self: M, v: Any) -> M:
-        """The divergence in the variable v."""
-        return self._apply("Divergence", v)
+    def divergence(self: M, var: Any) -> M:
+        """The divergence in the variable `var`."""
+        return self._apply("Divergence", var)
 
-    def laplacian(self: M, v: Any) -> M:
-        """The Laplacian in the variable v."""
-        return self._apply("Laplacian", v)
+    def laplacian(self: M, var: Any) -> M:
+        """The Laplacian in the variable `var`."""
+        return self._apply("Laplacian", var)
 
-    def trace_operator(self: M, v: Any) -> M:
-        """The trace of this as a linear map of the variable v."""
-        return self._apply("TraceOperator", v)
+    def trace_operator(self: M, var: Any) -> M:
+        """The trace of this as a linear map of the variable `var`, on which it does not depend."""
+        return self._apply("TraceOperator", var)._without(var)
 
-    def factorize(self: M, y: Any) -> M:
+    def factorize(self: M, other: Any) -> M:
         """Itself: shared expressions are always computed once."""
         return self
 
@@ -212,11 +290,11 @@ class Methods(Operators):
         """Itself: shared expressions are always computed once."""
         return self
 
-    def difference_matrix(self: M, y: Any) -> M:
-        """All differences of components: self[k] - y[l] at k * D + l."""
-        other = self._taken(y)
-        mine = self._apply("TensorProd", _ones(self, other.ndim))
-        return mine - _ones(self, self.ndim)._apply("TensorProd", other)
+    def difference_matrix(self: M, other: Any) -> M:
+        """All differences of components: self[k] - other[l] at k * D + l."""
+        taken = self._taken(other)
+        mine = self._apply("TensorProd", _ones(self, taken.ndim))
+        return mine - _ones(self, self.ndim)._apply("TensorProd", taken)
 
     def _literal(self: M, value: Any, name: str) -> M:
         """An integer that is part of the expression."""
@@ -232,22 +310,39 @@ def _integers(name: str, values: Any) -> tuple[int, ...]:
     return tuple(arguments.integer(f"{name}[{n}]", v) for n, v in enumerate(listed))
 
 
+def _one(name: str, first: Any, second: Any) -> Any:
+    """An argument that has two names."""
+    if first is not None and second is not None:
+        raise ArgumentError(f"{name} is given twice")
+    return second if first is None else first
+
+
+def parameters_of(row: Operation) -> tuple[str, ...]:
+    """The names of a method's parameters, besides the LazyTensor."""
+    if row.spelling in _KEOPS_NAMES:
+        return _KEOPS_NAMES[row.spelling]
+    at = _POSITION_OF_SELF.get(row.spelling, 0)
+    names = [n for k, n in enumerate(row.arguments[: row.arity]) if k != at]
+    return (*(["other"] if len(names) == 1 else names), *row.parameters)
+
+
 def _method(row: Operation) -> Callable[..., Any]:
     """The method that a row is."""
     at = _POSITION_OF_SELF.get(row.spelling, 0)
-    names = [n for k, n in enumerate(row.arguments[: row.arity]) if k != at]
-    wanted = (*names, *row.parameters)
+    wanted = parameters_of(row)
+    callee = _OPERATOR_OF.get(row.name, row.spelling)
 
     def of_this(self: Any) -> Any:
-        return self._of_this(row.spelling)
+        return self._of_this(callee)
 
     def of_several(self: Any, *given: Any, **named: Any) -> Any:
         values = _in_order(name, wanted, given, named)
-        vectors = values[: len(names)]
+        vectors = values[: row.arity - 1]
         literals = [
-            self._literal(v, n) for v, n in zip(values[len(names) :], row.parameters, strict=True)
+            self._literal(v, n)
+            for v, n in zip(values[row.arity - 1 :], wanted[row.arity - 1 :], strict=True)
         ]
-        return self._apply(row.spelling, *vectors[at:], *literals, first=vectors[:at])
+        return self._apply(callee, *vectors[at:], *literals, first=vectors[:at])
 
     method: Callable[..., Any] = of_several if wanted else of_this
     name = row.spelling.lower()
@@ -276,17 +371,19 @@ def is_method(row: Operation) -> bool:
     return bool(row.spelling) and is_real and not {*row.parameters} & {*LIST_PARAMETERS}
 
 
-def _add_methods() -> None:
-    for row in SPELLINGS.values():
-        if not is_method(row):
-            continue
-        made = _method(row)
-        for name in (row.spelling.lower(), row.name):
-            if not hasattr(Methods, name):
-                setattr(Methods, name, made)
-    for name, known in OTHER_NAMES.items():
-        if not hasattr(Methods, name):
-            setattr(Methods, name, getattr(Methods, known))
+def table_methods() -> dict[str, Operation]:
+    """The methods that rows are, by name: those that neither this module nor reductions define."""
+    return {
+        name: row
+        for row in SPELLINGS.values()
+        if is_method(row) and row.spelling not in REDUCTIONS_BY_SPELLING
+        for name in (row.spelling.lower(), row.name)
+        if not hasattr(Operators, name) and name not in vars(Methods)
+    }
 
 
-_add_methods()
+TABLE_METHODS = table_methods()
+for _name, _row in TABLE_METHODS.items():
+    setattr(Methods, _name, _method(_row))
+for _name, _known in OTHER_NAMES.items():
+    setattr(Methods, _name, getattr(Methods, _known))

@@ -79,6 +79,8 @@ class Operators(LazyCore):
 
     def __pow__(self: O, exponent: Any) -> O:
         """A small integer or 0.5, which are roots and products, or anything else."""
+        if type(exponent) is int and exponent == 2:
+            return self._of_this("Square")
         if isinstance(exponent, float) and abs(exponent) == 0.5:
             return self._of_this("Sqrt" if exponent > 0 else "Rsqrt")
         if isinstance(exponent, float) and exponent.is_integer() and abs(exponent) <= 16:

@@ -16,7 +16,7 @@ from redcomp.frontend.reductions.genred import Reducer, options_of
 from redcomp.frontend.reductions.requests import ExpressionSource, request
 
 # Reductions that are found again, with their machine code.
-KEPT = 1024
+KEPT = 256
 # Options that say how a reduction is compiled, with what they are without being given.
 OF_COMPILATION: Mapping[str, Any] = {
     "dtype_acc": "auto",

@@ -1,16 +1,21 @@
-"""The reductions of the table as methods of LazyTensors."""
+"""The reductions of the table as methods of LazyTensors, and what is made of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError
+from redcomp.frontend.lazy.bindings import Bindings
 from redcomp.frontend.lazy.methods import Methods
+from redcomp.frontend.lazy.spread import Spread, center_of
 
 R = TypeVar("R", bound="Reductions")
+Method = Callable[..., Any]
 
 
-def _over_pairs(reduction_op: str, doc: str) -> Any:
+def _over_pairs(reduction_op: str, doc: str) -> Method:
     def method(self: Any, axis: Any = None, dim: Any = None, **options: Any) -> Any:
         return self.reduction(reduction_op, axis=axis, dim=dim, **options)
 
@@ -18,11 +23,12 @@ def _over_pairs(reduction_op: str, doc: str) -> Any:
     return method
 
 
-def _over_any(reduction_op: str, callee: str, doc: str) -> Any:
+def _over_any(reduction_op: str, doc: str, inner: Callable[[Any], Any]) -> Method:
     def method(self: Any, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-        if self._axis(axis, dim) is None:
-            self._check_inner(options)
-            return self._of_this(callee)
+        if type(axis) is int and axis == -1 and dim is None and not options:  # the usual way
+            return inner(self)
+        if self._is_inner(reduction_op, axis, dim, options):
+            return inner(self)
         return self.reduction(reduction_op, axis=axis, dim=dim, **options)
 
     method.__doc__ = (
@@ -32,12 +38,72 @@ def _over_any(reduction_op: str, callee: str, doc: str) -> Any:
     return method
 
 
-def _keeping(reduction_op: str, doc: str) -> Any:
+def _keeping(reduction_op: str, doc: str) -> Method:
     def method(self: Any, K: Any, axis: Any = None, dim: Any = None, **options: Any) -> Any:
         return self.reduction(reduction_op, opt_arg=K, axis=axis, dim=dim, **options)
 
-    method.__doc__ = f"{doc}, over i (axis 0) or j (axis 1): (M, K, D), or (M, K) of scalars."
+    method.__doc__ = f"{doc}, over i (axis 0) or j (axis 1): (M, K, D), or (M, K) where D = 1."
     return method
+
+
+def _row(callee: str) -> Callable[[Any], Any]:
+    return lambda x: x._of_this(callee)
+
+
+def _product(x: Any) -> Any:
+    """The product of components, halves multiplied with each other."""
+    while x.ndim > 1:
+        half = x.ndim // 2
+        product = x[:half] * x[half : 2 * half]
+        x = product if x.ndim % 2 == 0 else product.concat(x[-1])
+    return x
+
+
+def _truth(callee: str) -> Callable[[Any], Any]:
+    return lambda x: (x != 0)._of_this(callee)
+
+
+def _both(value: str, place: str) -> Callable[[Any], Any]:
+    return lambda x: (x._of_this(value), x._of_this(place))
+
+
+# The methods that are reductions, by name.
+REDUCTION_METHODS: Mapping[str, Method] = {
+    "sum": _over_any("Sum", "The sum", _row("Sum")),
+    "mean": _over_any("Mean", "The mean", lambda x: x._of_this("Sum") / x.ndim),
+    "norm": _over_any("Norm", "The Euclidean norm", _row("Norm2")),
+    "prod": _over_any("Prod", "The product", _product),
+    "any": _over_any("Any", "Whether any value is not 0", _truth("Max")),
+    "all": _over_any("All", "Whether no value is 0", _truth("Min")),
+    "max": _over_any("Max", "The largest value", _row("Max")),
+    "min": _over_any("Min", "The smallest value", _row("Min")),
+    "argmax": _over_any("ArgMax", "The number of the first largest value", _row("ArgMax")),
+    "argmin": _over_any("ArgMin", "The number of the first smallest value", _row("ArgMin")),
+    "max_argmax": _over_any("Max_ArgMax", "The largest value and where", _both("Max", "ArgMax")),
+    "min_argmin": _over_any("Min_ArgMin", "The smallest value and where", _both("Min", "ArgMin")),
+    "sum_reduction": _over_pairs("Sum", "The sum"),
+    "max_reduction": _over_pairs("Max", "The largest value"),
+    "min_reduction": _over_pairs("Min", "The smallest value"),
+    "argmax_reduction": _over_pairs("ArgMax", "The number of the first largest value"),
+    "argmin_reduction": _over_pairs("ArgMin", "The number of the first smallest value"),
+    "max_argmax_reduction": _over_pairs("Max_ArgMax", "The largest value and where"),
+    "min_argmin_reduction": _over_pairs("Min_ArgMin", "The smallest value and where"),
+    "Kmin": _keeping("KMin", "The K smallest values"),
+    "argKmin": _keeping("ArgKMin", "The numbers of the K smallest"),
+    "Kmin_argKmin": _keeping("KMin_ArgKMin", "The K smallest values, and where"),
+    "Kmax": _keeping("KMax", "The K largest values"),
+    "argKmax": _keeping("ArgKMax", "The numbers of the K largest"),
+    "Kmax_argKmax": _keeping("KMax_ArgKMax", "The K largest values, and where"),
+}
+OTHER_REDUCTIONS: Mapping[str, str] = {
+    "amax": "max",
+    "amin": "min",
+    "Kmin_reduction": "Kmin",
+    "argKmin_reduction": "argKmin",
+    "Kmin_argKmin_reduction": "Kmin_argKmin",
+    "logsumexp_reduction": "logsumexp",
+    "sumsoftmaxweight_reduction": "sumsoftmaxweight",
+}
 
 
 class Reductions(Methods):
@@ -45,53 +111,30 @@ class Reductions(Methods):
 
     __slots__ = ()
 
-    sum = _over_any("Sum", "Sum", "The sum")
-    max = amax = _over_any("Max", "Max", "The largest value")
-    min = amin = _over_any("Min", "Min", "The smallest value")
-    argmax = _over_any("ArgMax", "ArgMax", "The number of the first largest value")
-    argmin = _over_any("ArgMin", "ArgMin", "The number of the first smallest value")
-    sum_reduction = _over_pairs("Sum", "The sum")
-    max_reduction = _over_pairs("Max", "The largest value")
-    min_reduction = _over_pairs("Min", "The smallest value")
-    argmax_reduction = _over_pairs("ArgMax", "The number of the first largest value")
-    argmin_reduction = _over_pairs("ArgMin", "The number of the first smallest value")
-    min_argmin = min_argmin_reduction = _over_pairs("Min_ArgMin", "The smallest value and where")
-    max_argmax = max_argmax_reduction = _over_pairs("Max_ArgMax", "The largest value and where")
-    prod = _over_pairs("Prod", "The product")
-    any = _over_pairs("Any", "Whether any value is not 0")
-    all = _over_pairs("All", "Whether no value is 0")
-    Kmin = Kmin_reduction = _keeping("KMin", "The K smallest values")
-    argKmin = argKmin_reduction = _keeping("ArgKMin", "The numbers of the K smallest")  # noqa: N815 (KeOps' names)
-    Kmin_argKmin = Kmin_argKmin_reduction = _keeping("KMin_ArgKMin", "The K smallest, and where")
-    Kmax = _keeping("KMax", "The K largest values")
-    argKmax = _keeping("ArgKMax", "The numbers of the K largest")  # noqa: N815 (alike)
-    Kmax_argKmax = _keeping("KMax_ArgKMax", "The K largest, and where")
+    def _is_inner(self, name: str, axis: Any, dim: Any, options: Mapping[str, Any]) -> bool:
+        """Whether it is components that are reduced, for which no option means anything."""
+        if self._axis(axis, dim) is not None:
+            return False
+        for option, value in options.items():
+            if option not in ("keepdim", "keepdims", "call"):
+                raise ArgumentError(
+                    f"{option}={arguments.shown(value)} means nothing for {name} of components, "
+                    "which computes nothing yet"
+                )
+        return True
 
-    def _check_inner(self, options: Any) -> None:
-        """Options of a sum of components: only what says nothing."""
-        for name, value in options.items():
-            if name not in ("keepdim", "keepdims", "call"):
-                raise ArgumentError(f"{name}={value!r} means nothing for a sum of components")
-
-    def mean(self: R, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-        """The mean: of the components of each vector, or over i (axis 0) or j (axis 1)."""
-        if self._axis(axis, dim) is None:
-            self._check_inner(options)
-            return self._of_this("Sum") / self.ndim
-        return self.reduction("Mean", axis=axis, dim=dim, **options)
+    # -- exponentials ------------------------------------------------------------------------------
 
     def logsumexp(
         self: R, axis: Any = None, dim: Any = None, weight: Any = None, **options: Any
     ) -> Any:
         """The logarithm of the sum of exponentials, perhaps with weights; of components too."""
         weight = options.pop("other", weight)
-        if weight is None and self._axis(axis, dim) is None:
-            self._check_inner(options)
+        if weight is None and self._is_inner("LogSumExp", axis, dim, options):
             most = self._of_this("Max")
-            return (self - most)._of_this("Exp")._of_this("Sum")._of_this("Log") + most
+            shift = (abs(most) == float("inf")).where(0, most)
+            return (self - shift)._of_this("Exp")._of_this("Sum")._of_this("Log") + shift
         return self.reduction("LogSumExp", weight, axis=axis, dim=dim, **options)
-
-    logsumexp_reduction = logsumexp
 
     def sumsoftmaxweight(
         self: R, weight: Any, axis: Any = None, dim: Any = None, **options: Any
@@ -99,4 +142,111 @@ class Reductions(Methods):
         """The sum of weights times the softmax over i (axis 0) or j (axis 1)."""
         return self.reduction("SumSoftMaxWeight", weight, axis=axis, dim=dim, **options)
 
-    sumsoftmaxweight_reduction = sumsoftmaxweight
+    def softmax(self: R, axis: Any = -1, dim: Any = None) -> R:
+        """The softmax of the components of each vector."""
+        self._only_inner("softmax", axis, dim)
+        powers = (self - self._of_this("Max"))._of_this("Exp")
+        return powers / powers._of_this("Sum")
+
+    def log_softmax(self: R, axis: Any = -1, dim: Any = None) -> R:
+        """The logarithm of the softmax of the components of each vector."""
+        self._only_inner("log_softmax", axis, dim)
+        less = self - self._of_this("Max")
+        return less - less._of_this("Exp")._of_this("Sum")._of_this("Log")
+
+    def _only_inner(self, name: str, axis: Any, dim: Any) -> None:
+        if self._axis(axis, dim) is not None:
+            raise ArgumentError(
+                f"{name} is of components, axis=-1; over i or j sumsoftmaxweight(weight, axis) "
+                "gives the sum of the softmax times weights"
+            )
+
+    # -- how far values spread ---------------------------------------------------------------------
+
+    def var(
+        self: R,
+        axis: Any = -1,
+        dim: Any = None,
+        *,
+        ddof: Any = None,
+        correction: Any = None,
+        unbiased: Any = None,
+        **options: Any,
+    ) -> Any:
+        """The variance: the mean of squared differences from the mean, times n / (n - ddof).
+
+        Of the components of each vector (axis -1), which stays lazy, or over i (axis 0) or j
+        (axis 1), which computes, in two passes.
+
+        ddof      `correction` in PyTorch; as in the library by default: 0 for NumPy, 1 for PyTorch
+        unbiased  True stands for ddof=1, False for 0
+        options   as for `reduction`, without `out`
+
+        Raises ArgumentError.
+        """
+        return self._spread(
+            "var", False, axis, dim, self._ddof(ddof, correction, unbiased), options
+        )
+
+    def std(
+        self: R,
+        axis: Any = -1,
+        dim: Any = None,
+        *,
+        ddof: Any = None,
+        correction: Any = None,
+        unbiased: Any = None,
+        **options: Any,
+    ) -> Any:
+        """The standard deviation: the square root of `var`, which has the same parameters."""
+        return self._spread("std", True, axis, dim, self._ddof(ddof, correction, unbiased), options)
+
+    def _ddof(self, ddof: Any, correction: Any, unbiased: Any) -> float:
+        given = [value for value in (ddof, correction, unbiased) if value is not None]
+        if len(given) > 1:
+            raise ArgumentError("ddof, correction and unbiased say the same: give one of them")
+        return arguments.number("ddof", given[0]) if given else self.library.correction
+
+    def _spread(
+        self: R, name: str, is_root: bool, axis: Any, dim: Any, ddof: float, options: dict[str, Any]
+    ) -> Any:
+        if self._is_inner(name, axis, dim, options):
+            if self.ndim <= ddof:
+                raise ArgumentError(f"{name} of {self.ndim} components with ddof={ddof:g}")
+            difference = self - self._of_this("Sum") / self.ndim
+            variance = difference._of_this("Square")._of_this("Sum") / (self.ndim - ddof)
+            return variance._of_this("Sqrt") if is_root else variance
+        over = self._axis(axis, dim)
+        assert over is not None
+        if "out" in options:
+            raise ArgumentError(f"{name} takes no out")
+        center = center_of(self._bindings, over, self.ndim)
+        less = self - self._made_of(center)
+        moments = less._apply("Concat", less._of_this("Square"))
+        first = self[:1]
+        ones = (first == first).maximum(first != first)
+        job = Spread(
+            self._reduced("Mean", over),
+            moments._reduced("Mean", over),
+            ones._reduced("Sum", over),
+            center,
+            ddof,
+            is_root,
+        )
+        return self._run(job, self._bindings, over, **options)
+
+    def _made_of(self: R, argument: Any) -> R:
+        made = self._made(self._expression, Bindings.of(argument))
+        made._bind(argument)
+        return made
+
+
+def _add_methods() -> None:
+    for name, method in REDUCTION_METHODS.items():
+        method.__name__, method.__qualname__ = name, f"LazyTensor.{name}"
+        setattr(Reductions, name, method)
+    for name, known in OTHER_REDUCTIONS.items():
+        setattr(Reductions, name, getattr(Reductions, known))
+
+
+_add_methods()

@@ -153,7 +153,7 @@ def _limits(reduction: PairReduction) -> tuple[Limit, ...]:
     for output, row in enumerate(reduction.rows_of_outputs):
         if row.limited is not None:
             first = next(n for n, r in enumerate(reduction.results) if r.output == output)
-            found.append(Limit(first, first + row.limited.count, row.limited))
+            found.append(Limit(first, first + row.limited.counted, row.limited))
     return tuple(found)
 
 

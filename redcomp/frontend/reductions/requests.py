@@ -19,7 +19,7 @@ from redcomp.frontend.language.expressions import Placed, Slot, lower_expression
 from redcomp.frontend.language.lower import lower_formulas
 from redcomp.ir import Kernel, Output, Value
 from redcomp.limits import MAX_COUNT
-from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING, USUAL_SPELLINGS
+from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING, usual_spellings
 from redcomp.ops.table import ShapeError, apply
 
 _SCHEMES = ("auto", "block_sum", "direct_sum", "kahan_scheme")
@@ -167,7 +167,7 @@ def request(formula: F, reduction_op: object, opt_arg: object, weights: F | None
     spelling = arguments.text("reduction_op", reduction_op)
     row = REDUCTIONS_BY_SPELLING.get(spelling)
     if row is None:
-        known = ", ".join(USUAL_SPELLINGS)
+        known = ", ".join(usual_spellings())
         raise FormulaError(f"unknown reduction_op {arguments.shown(spelling)}; known ones: {known}")
     if weights is not None and row.takes != "weights":
         if not row.weighted:

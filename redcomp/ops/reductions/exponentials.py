@@ -228,6 +228,7 @@ _SHIFTED = Reduction(
     saves=True,
     weighted="max_sumshiftexpweight",
     takes="scalar",
+    accumulates=True,
     differs="the gradient is that of both results (KeOps takes m for a constant)",
 )
 
@@ -246,6 +247,7 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
         guard=base.exceeds_shift,
         adjust=base.adjust,
         saves=True,
+        accumulates=True,
     )
     return (
         replace(

@@ -77,13 +77,13 @@ class Limited(NamedTuple):
     """What derivatives of high orders ask of a row.
 
     orders  up to this one derivatives are right everywhere
-    count   the result that counts something: those of order n > `orders` are wrong where it is
+    counted  the result that counts something: those of order n > `orders` are wrong where it is
             more than `orders` and at most n
     what    is counted: the subject of a sentence
     """
 
     orders: int
-    count: int
+    counted: int
     what: str
 
 
@@ -195,6 +195,25 @@ class Reduction:
         if (count > 0) != self.keeps or count < 0:
             return f"keeps {count} columns by {self.name!r}"
         return ""
+
+
+# The rows by name, and by what `reduction_op` may be.
+REDUCTIONS: dict[str, Reduction] = {}
+REDUCTIONS_BY_SPELLING: dict[str, Reduction] = {}
+
+
+def register(*rows: Reduction) -> None:
+    """Add rows to the table; names and spellings are unique."""
+    for row in rows:
+        if row.name in REDUCTIONS or not REDUCTIONS_BY_SPELLING.keys().isdisjoint(row.spellings):
+            raise ValueError(f"reduction {row.name!r} or its spelling is registered twice")
+        REDUCTIONS[row.name] = row
+        REDUCTIONS_BY_SPELLING.update(dict.fromkeys(row.spellings, row))
+
+
+def usual_spellings() -> tuple[str, ...]:
+    """The usual names in `reduction_op`, for messages that list them."""
+    return tuple(row.spelling for row in REDUCTIONS.values() if row.spellings)
 
 
 def with_kept(row: Reduction) -> tuple[Reduction, Reduction]:

@@ -31,6 +31,7 @@ _SUM = Reduction(
     finish=same_states,
     merge=add_states,
     cotangent=lambda value, arrived: arrived.cotangent,
+    accumulates=True,
     is_linear=True,
 )
 
@@ -118,6 +119,7 @@ SUMS = (
             merge=add_states,
             cotangent=_mean_cotangent,
             saves=True,
+            accumulates=True,
             differs="new",
         )
     ),
@@ -132,6 +134,7 @@ SUMS = (
         merge=lambda a, b: (a[0], *add_states(a[1:], b[1:])),
         cotangent=_norm_cotangent,
         saves=True,
+        accumulates=True,
         gradient="0 where the norm is 0",
         differs="new",
     ),

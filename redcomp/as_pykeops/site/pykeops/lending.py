@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 _GENERIC = ("generic_sum", "generic_logsumexp", "generic_argmin", "generic_argkmin")
-_LAZY = ("LazyTensor", "ComplexLazyTensor", "Vi", "Vj", "Pm")
+_LAZY = ("LazyTensor", "Vi", "Vj", "Pm")
 _CLUSTERS = (
     "sort_clusters",
     "cluster_ranges",
@@ -40,12 +40,12 @@ def lend(package: str, *sources: ModuleType) -> None:
     """Make the modules of `pykeops.numpy` or `pykeops.torch` from those that have their names."""
     names = {name: value for source in sources for name, value in vars(source).items()}
     names["Var"] = _variable(names["LazyTensor"])
-    vars(sys.modules[package]).update({name: names[name] for name in NAMES if name in names})
+    vars(sys.modules[package]).update({name: names[name] for name in NAMES})
     for path, members in MODULES.items():
         module = ModuleType(f"{package}.{path}", f"redcomp's names in the places of {package}'s.")
         if any(other.startswith(f"{path}.") for other in MODULES):
             module.__path__ = []
-        vars(module).update({name: names[name] for name in members if name in names})
+        vars(module).update({name: names[name] for name in members})
         module.__dict__["__all__"] = list(members)
         sys.modules[module.__name__] = module
         above, _, name = module.__name__.rpartition(".")

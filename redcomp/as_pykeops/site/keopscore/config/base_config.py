@@ -9,17 +9,11 @@ from types import ModuleType
 from typing import Any
 
 import redcomp
-from redcomp import config as environment
 
-from .settings import Settings
+from .settings import Settings, build_folder
 
 _CACHE = "REDCOMP_CACHE_DIR"
 _AT_FIRST = os.environ.get(_CACHE)
-
-
-def _build_folder() -> str:
-    """redcomp's disk cache; "" where that is off."""
-    return str(environment.cache_directory() or "")
 
 
 class Config(Settings, ModuleType):
@@ -28,7 +22,7 @@ class Config(Settings, ModuleType):
     base_dir_path: str = os.path.dirname(redcomp.__file__)
     bindings_source_dir: str = base_dir_path
     template_path: str = base_dir_path
-    keops_cache_folder: str = _build_folder()
+    keops_cache_folder: str = build_folder()
     default_build_path: str = keops_cache_folder
     default_build_folder_name: str = os.path.basename(keops_cache_folder)
     jit_binary: str | None = None
@@ -81,7 +75,7 @@ class Config(Settings, ModuleType):
     @property
     def build_folder(self) -> str:
         """Where compiled code is kept: redcomp's disk cache; "" where that is off."""
-        return _build_folder()
+        return build_folder()
 
     def set_different_build_folder(self, path: str | None = None, *_: Any, **__: Any) -> None:
         """Keep compiled code elsewhere, or with None where it was kept at first.

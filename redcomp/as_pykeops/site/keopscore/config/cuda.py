@@ -7,12 +7,13 @@ from typing import Any
 
 from redcomp.concurrency import cached_property
 
-from .settings import Settings
+from .settings import Settings, build_folder
 
 
 class CUDAConfig(Settings):
     """What KeOps says about GPUs.  `use_cuda` can be set, and says then what it was set to."""
 
+    cxx_compiler: str | None = None
     libcuda_folder: str | None = None
     libnvrtc_folder: str | None = None
     cuda_include_path: str | None = None
@@ -59,9 +60,9 @@ class CUDAConfig(Settings):
     @property
     def build_folder(self) -> str:
         """Where compiled code is kept."""
-        from . import config
+        return build_folder()
 
-        return str(config.build_folder)
+    keops_cache_folder = default_build_folder_name = build_folder
 
     def get_cuda_version(self, out_type: str = "single_value") -> None:
         """None: there is no CUDA toolkit."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from redcomp import config as environment
+
 VERBS = ("get", "set", "print")
+
+
+def build_folder() -> str:
+    """Where compiled code is kept: redcomp's disk cache; "" where that is off."""
+    return str(environment.cache_directory() or "")
 
 
 class Settings:

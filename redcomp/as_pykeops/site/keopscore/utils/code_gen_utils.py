@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redcomp.runtime.cache import default_cache
 
+from ..config import config, cuda_config, openmp_config, platform_detector
 from .misc_utils import KeOps_Message
 
 
@@ -22,8 +23,6 @@ def check_health(config_type: str = "all") -> None:
 
     Raises ValueError for another word.
     """
-    from ..config import config, cuda_config, openmp_config, platform_detector
-
     parts = {
         "platform": platform_detector,
         "base": config,

@@ -1,1 +1,5 @@
 """Helpers of KeOps that know both array libraries."""
+
+from . import utils
+
+__all__ = ["utils"]

@@ -1,0 +1,116 @@
+"""Write redcomp/frontend/lazy/declared.py: the methods that tables make, for type checkers.
+
+    python scripts/make_declared.py            write the module
+    python scripts/make_declared.py --check    only say, by the exit status, whether it is current
+
+Rows of operations and of reductions are made methods of LazyTensors when redcomp is imported, which
+no type checker sees.  The module declares them, with their parameters and their documentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from redcomp.frontend.lazy.methods import OTHER_NAMES, TABLE_METHODS, parameters_of
+from redcomp.frontend.lazy.reductions import OTHER_REDUCTIONS, REDUCTION_METHODS, Reductions
+from redcomp.ops import Operation
+
+MODULE = Path(__file__).parents[1] / "redcomp" / "frontend" / "lazy" / "declared.py"
+WIDTH = 100
+HEAD = '''"""Declarations of the methods that tables make, written by scripts/make_declared.py.
+
+Type checkers and editors read them; when redcomp runs, the class is empty.
+"""
+
+# ruff: noqa: N802, N815 (KeOps' names)
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redcomp.frontend.lazy.operators import Operators
+
+D = TypeVar("D", bound="Declared")
+
+
+class Declared(Operators):
+    """What tables add to LazyTensors."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+'''
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the module, or check it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    options = parser.parse_args(arguments)
+    text = module()
+    if options.check:
+        return int(MODULE.read_text(encoding="utf-8") != text)
+    MODULE.write_text(text, encoding="utf-8")
+    return 0
+
+
+def module() -> str:
+    """The whole module."""
+    return HEAD + "\n" + "\n\n".join(textwrap.indent(d, " " * 8) for d in _declarations()) + "\n"
+
+
+def _declarations() -> Iterator[str]:
+    first_names: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for name, row in TABLE_METHODS.items():
+        first = first_names.setdefault(row.name, name)
+        if first != name:
+            others[name] = first
+            continue
+        parameters = parameters_of(row)
+        yield _declaration(name, _typed(row, parameters), "D")
+    yield from _reductions()
+    yield _aliases({**others, **OTHER_NAMES})
+    yield _aliases({a: b for a, b in OTHER_REDUCTIONS.items() if b in REDUCTION_METHODS})
+
+
+def _typed(row: Operation, parameters: Sequence[str]) -> str:
+    """A row's parameters: LazyTensors and whatever becomes one, then integers."""
+    vectors = row.arity - 1
+    typed = [f", {p}: {'Any' if n < vectors else 'int'}" for n, p in enumerate(parameters)]
+    return "self: D" + "".join(typed)
+
+
+def _reductions() -> Iterator[str]:
+    for name, method in REDUCTION_METHODS.items():
+        signature = inspect.signature(method)
+        yield _declaration(name, ", ".join(map(str, signature.parameters.values())), "Any")
+
+
+def _declaration(name: str, parameters: str, result: str) -> str:
+    parameters = parameters.replace("'", "").replace("self: Any", "self")
+    lines = [*_documentation(getattr(Reductions, name)), "..."]
+    body = textwrap.indent("\n".join(lines), "    ")
+    return f"def {name}({parameters}) -> {result}:\n{body}"
+
+
+def _documentation(method: Any) -> list[str]:
+    """A docstring, in lines that are short enough."""
+    line = f'"""{method.__doc__}"""'
+    if len(line) <= WIDTH - 12:
+        return [line]
+    return [*textwrap.wrap(f'"""{method.__doc__}', WIDTH - 12), '"""']
+
+
+def _aliases(names: Mapping[str, str]) -> str:
+    return "\n".join(f"{name} = {known}" for name, known in names.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
