@@ -119,8 +119,7 @@ class LazyTensor(LazyTensorBase):
 class ComplexLazyTensor(ComplexLazyTensorBase, LazyTensor):
     __doc__ = ComplexLazyTensorBase.__doc__
     __slots__ = ()
-    real_class = LazyTensor
 
 
-LazyTensor.complex_class = ComplexLazyTensor
+LazyTensor.real_class, LazyTensor.complex_class = LazyTensor, ComplexLazyTensor
 Vi, Vj, Pm = (variable_maker(LazyTensor, axis) for axis in range(3))

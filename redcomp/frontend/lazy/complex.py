@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import NEGATION, NUMBER
 from redcomp.frontend.lazy.bindings import Bindings
-from redcomp.frontend.lazy.core import LazyCore, symbol
+from redcomp.frontend.lazy.core import LazyCore
+from redcomp.frontend.lazy.given import symbol
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.lazy.reduction import Job
@@ -66,7 +67,6 @@ class ComplexLazyTensorBase(LazyTensorBase):
 
     __slots__ = ()
     is_complex = True
-    real_class: ClassVar[type[LazyTensorBase]]
 
     def __init__(self, x: object = None, axis: int | None = None, is_complex: bool = True) -> None:
         if isinstance(x, tuple):
@@ -102,13 +102,10 @@ class ComplexLazyTensorBase(LazyTensorBase):
         return self._on_complex(callee, [self._taken(v) for v in (*first, self, *others)])
 
     def _on_complex(self, callee: str, operands: Sequence[Any]) -> Any:
-        rule = _RULES.get(_OPERATOR_OF.get(callee, callee))
+        rule = _RULES.get(callee)
         if rule is None:
             raise _meaningless(callee)
         return rule(*operands)
-
-    def _taken(self, value: Any, axis: int | None = None) -> Any:
-        return self.pairs._taken(value, axis)
 
     def _number(self, value: int) -> Any:
         return self.pairs._number(value)
@@ -128,6 +125,19 @@ class ComplexLazyTensorBase(LazyTensorBase):
         return super().reduction(reduction_op, *args, **options)
 
     reduction.__doc__ = LazyTensorBase.reduction.__doc__
+
+    def _spread(
+        self, name: str, is_root: bool, axis: Any, dim: Any, ddof: float, options: dict[str, Any]
+    ) -> Any:
+        if not self._is_inner(name, axis, dim, options):
+            raise ArgumentError(
+                f"{name} of complex numbers over i or j is that of z.real and z.imag: their "
+                "variances add up"
+            )
+        if self.ndim <= ddof:
+            raise ArgumentError(f"{name} of {self.ndim} components with ddof={ddof:g}")
+        variance = (self - self.mean()).pairs._of_this("SqNorm2") / (self.ndim - ddof)
+        return variance._of_this("Sqrt") if is_root else variance
 
     # -- attributes --------------------------------------------------------------------------------
 
@@ -364,6 +374,7 @@ _RULES: Mapping[str, Callable[..., Any]] = {
     "==": _compared("==", "Minimum"),
     "!=": _compared("!=", "Maximum"),
     "**": _power,
+    "Powf": _power,
     NEGATION: _on_pairs("Minus"),
     "Abs": _to_real("ComplexAbs"),
     "Inv": _inverse,
@@ -383,15 +394,4 @@ _RULES: Mapping[str, Callable[..., Any]] = {
     "IfElse": _choose,
     "Grad": _gradient,
     "Diff": _derivative,
-}
-# Operators by the other names that they have in expressions.
-_OPERATOR_OF: Mapping[str, str] = {
-    "Add": "+",
-    "Subtract": "-",
-    "Mult": "*",
-    "Divide": "/",
-    "Equal": "==",
-    "NotEqual": "!=",
-    "Powf": "**",
-    "Minus": NEGATION,
 }

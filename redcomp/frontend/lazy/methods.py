@@ -227,9 +227,22 @@ class Methods(Declared):
         """The real part."""
         return self
 
+    @property
+    def imag(self: M) -> M:
+        """The imaginary part: 0."""
+        return self._apply("IfElse", 0, 0)
+
     def conj(self: M) -> M:
         """The complex conjugate."""
         return self
+
+    def conjugate(self: M) -> M:
+        """As `conj`."""
+        return self.conj()
+
+    def angle(self: M) -> M:
+        """The angle of the complex number: 0, or pi where this is negative."""
+        return self._taken(0)._apply("Atan2", self)
 
     def real2complex(self) -> Any:
         """The complex numbers x + 0i."""
