@@ -79,9 +79,9 @@ class LazyTensorBase(Protocols):
             return LazyProduct([self, v])
         if isinstance(v, LazyTensorBase):
             return (self * v).reduction("Sum", axis=self.nbatchdims + 1, **options)
-        given, back = self.library.right_hand_side(v, self.dtype, self.variables)
+        given, back = self.library.right_hand_side(v, self._bindings.dtype, self.variables)
         is_vector = len(given.shape) == 1
-        product = self * type(self)(given, axis=1)
+        product = self * self._taken(given, axis=1)
         found = product.reduction("Sum", axis=product.nbatchdims + 1, **options)
         return back(found[..., 0] if is_vector else found)
 
@@ -92,8 +92,8 @@ class LazyTensorBase(Protocols):
         return self @ v
 
     def rmatvec(self, v: Any) -> Any:
-        """`self.t() @ v`, the name that SciPy asks for."""
-        return self.t() @ v
+        """`self.conj().t() @ v`, the name that SciPy asks for."""
+        return self.conj().t() @ v
 
     @staticmethod
     def block(blocks: Sequence[Sequence[Any]]) -> LazyBlocks:
@@ -127,7 +127,8 @@ class LazyTensorBase(Protocols):
         Raises ArgumentError if it is larger, or where there are symbols.
         """
         shape = self._shape
-        size = math.prod(shape) * (8 if self.dtype == "float64" else 4)
+        numbers = math.prod(shape[:-1]) * self._expression.dim
+        size = numbers * (8 if self._bindings.dtype == "float64" else 4)
         if size > arguments.integer("limit", limit):
             raise ArgumentError(
                 f"the array of shape {self.shape} would take {size:,} bytes, more than the limit "

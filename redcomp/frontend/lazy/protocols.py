@@ -66,6 +66,17 @@ def _round(x: Any, decimals: int = 0) -> Any:
     return (x * power).rint() / power if decimals else x.rint()
 
 
+def _clip(x: Any, min: Any = None, max: Any = None) -> Any:
+    """As `clamp`, but max where min is larger."""
+    if min is None or max is None or (_is_number(min) and _is_number(max) and min <= max):
+        return x.clamp(min, max)
+    return x.maximum(min).minimum(max)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
 def _extremum(pairs: str, elementwise: str) -> Callable[..., Any]:
     def extremum(x: Any, axis: Any, keepdim: bool = False) -> Any:
         if isinstance(axis, LazyCore) or x.library.is_array(axis):
@@ -88,13 +99,11 @@ def _scaled(method: str) -> Callable[..., Any]:
     """A sum or difference, the second operand times alpha."""
 
     def scaled(x: Any, other: Any, alpha: Any = 1) -> Any:
-        return getattr(x, method)(other if _is_one(alpha) else x._taken(other) * alpha)
+        return getattr(x, method)(
+            other if _is_number(alpha) and alpha == 1 else x._taken(other) * alpha
+        )
 
     return scaled
-
-
-def _is_one(value: Any) -> bool:
-    return isinstance(value, int) and value == 1
 
 
 def _divide(x: Any, other: Any, rounding_mode: str | None = None) -> Any:
@@ -142,8 +151,11 @@ _BOTH: Mapping[str, Function] = {
     "bitwise_or": _function("scalprod", "x other"),
     "matmul": _function(_matmul, "a b"),
     "where": _function("where", "condition x:a y:b"),
-    "clip": _function("clamp", "x min max"),
+    "clip": _function(_clip, "x min max"),
     "trace": _function("trace", "x"),
+    **_same("conj conjugate angle", "x"),
+    "real": _function(lambda x: x.real, "x"),
+    "imag": _function(lambda x: x.imag, "x"),
     "diagonal": _function("diagonal", "x"),
 }
 _NUMPY_REDUCTIONS = "a axis dtype out keepdims:keepdim"
@@ -153,7 +165,7 @@ NUMPY: Mapping[str, Function] = {
     "mod": _function("mod", "x other:modulus"),
     "equal": _function("equal", "x other"),
     "float_power": _function("power", "x other"),
-    "clip": _function("clamp", "a a_min:min a_max:max out min max"),
+    "clip": _function(_clip, "a a_min:min a_max:max out min max"),
     "round": _function(_round, "a decimals"),
     "around": _function(_round, "a decimals"),
     "concatenate": _function(_concatenate, "tensors axis"),
@@ -203,16 +215,16 @@ TORCH: Mapping[str, Function] = {
     "pow": _function("power", "input exponent:other"),
     "Tensor.where": _function(_where_of_method, "self:a condition other:b"),
     "where": _function("where", "condition input:a other:b"),
-    "clamp": _function("clamp", "input min max"),
-    "clip": _function("clamp", "input min max"),
+    "clamp": _function(_clip, "input min max"),
+    "clip": _function(_clip, "input min max"),
     "clamp_min": _function("maximum", "input min:other"),
     "clamp_max": _function("minimum", "input max:other"),
     "round": _function(_round, "input decimals"),
     "cat": _function(_concatenate, "tensors dim:axis"),
     "concat": _function(_concatenate, "tensors dim:axis"),
     "concatenate": _function(_concatenate, "tensors dim:axis"),
-    "mm": _function(_matmul, "input mat2"),
-    "mv": _function(_matmul, "input vec"),
+    "mm": _function(_matmul, "input mat2:b"),
+    "mv": _function(_matmul, "input vec:b"),
     "t": _function("t", "input"),
     **_same("sum prod mean any all amax amin argmax argmin logsumexp", _OF_TORCH),
     **_same("softmax log_softmax", "input dim:axis"),
@@ -225,7 +237,7 @@ TORCH: Mapping[str, Function] = {
     "linalg_norm": _function(_norm, "input ord dim:axis keepdim"),
     "linalg_vector_norm": _function(_norm, "input ord dim:axis keepdim"),
     "linalg_vecdot": _function("vecdot", "input other"),
-    "linalg_matmul": _function(_matmul, "input other"),
+    "linalg_matmul": _function(_matmul, "input other:b"),
     "normalize": _function(_normalize, "input p dim:axis eps"),
 }
 # What says nothing: what functions that are written in Python pass where one gives nothing.
@@ -304,7 +316,7 @@ class Protocols(Reductions):
     ) -> Any:
         first, others = _bound(name, row, inputs, named)
         if not (row.is_raw or isinstance(first, LazyCore)):
-            first = cls(first)
+            first = cls.real_class(first)
         if isinstance(row.method, str):
             return getattr(first, row.method)(**others)
         return row.method(first, **others)
