@@ -1,0 +1,1 @@
+"""Packages that call KeOps, timed with redcomp in its place and with KeOps itself."""
