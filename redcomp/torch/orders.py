@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ def with_limits(
     limited = list(results)
     for limit in limits:
         count = results[limit.count]
-        (nothing,) = _Nothing.apply(_Order(limit, 0, (0,)), count, *tensors)
+        (nothing,) = _nothing(_Order(limit, 0, (0,)), count, *tensors)
         limited[limit.value] = limited[limit.value] - nothing
     return tuple(limited)
 
@@ -77,7 +77,7 @@ class _Nothing(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, ...], order: _Order, *tensors: torch.Tensor
     ) -> tuple[Tensors, tuple[int | None, ...]]:
-        return _Nothing.apply(order, *tensors), tuple(in_dims[1 + n] for n in order.like)
+        return _nothing(order, *tensors), tuple(in_dims[1 + n] for n in order.like)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
@@ -95,9 +95,11 @@ class _Nothing(torch.autograd.Function):
         return by_vmap(lambda *given: _next(ctx, ctx.order.like, given), tangents)
 
 
+_nothing: Callable[..., Tensors] = _Nothing.apply
+
+
 def _next(ctx: Any, like: tuple[int, ...], given: Sequence[torch.Tensor | None]) -> Tensors:
     """The derivative of the next order, along what is given."""
     ctx.order.check(ctx.saved_tensors[0])
     directions = [t for t in given if t is not None]
-    found: Tensors = _Nothing.apply(ctx.order.following(like), *ctx.saved_tensors, *directions)
-    return found
+    return _nothing(ctx.order.following(like), *ctx.saved_tensors, *directions)
