@@ -65,7 +65,7 @@ OF_NUMPY: Mapping[str, Call] = {
     "linalg.norm": lambda x, y, s: np.linalg.norm(x * y, None, 1) + np.linalg.norm(x[:], axis=1),
     "linalg.vector_norm": lambda x, y, s: np.linalg.vector_norm(x * y, axis=-1, ord=2),
     **{
-        name: lambda x, y, s, function=getattr(np, name): (
+        name: lambda x, y, s, function=getattr(np, name): (  # noqa: B008 (bound to this name)
             function(x * y, 1) + function(x * y, axis=-2, keepdims=True).reshape(M, D)
         )
         for name in ("sum", "prod", "mean", "max", "min", "amax", "amin", "argmax", "argmin")
@@ -117,7 +117,7 @@ OF_TORCH: Mapping[str, Call] = {
     "vecdot": lambda x, y, s: linalg.vecdot(x, y),
     "linalg_vecdot": lambda x, y, s: linalg.vecdot(x, y),
     **{
-        name: lambda x, y, s, function=getattr(torch, name): (
+        name: lambda x, y, s, function=getattr(torch, name): (  # noqa: B008 (bound to this name)
             function(x * y, 1) + function(x * y, dim=1, keepdim=True)[:, 0]
         )
         for name in ("sum", "prod", "mean", "amax", "amin", "argmax", "argmin")
