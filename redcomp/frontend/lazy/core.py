@@ -249,6 +249,10 @@ class LazyCore:
         return text_of(self._expression.in_place)
 
     @property
+    def formula2(self) -> None:
+        """None: weights are given to the reduction that has them; KeOps keeps them here."""
+
+    @property
     def axis(self) -> int | None:
         """0, 1 or 2 for a variable, None for anything else."""
         slots = self._expression.slots
