@@ -56,7 +56,10 @@ class LazyTensorBase(Protocols):
         """The transpose: i and j exchanged, and the two halves of `ranges`."""
         return self._moved(exchanged)
 
-    T = property(t)
+    @property
+    def T(self: Own) -> Own:  # noqa: N802 (the name everywhere)
+        """The transpose."""
+        return self.t()
 
     def __rmatmul__(self, v: Any) -> Any:
         """The product of a vector (M,) or a matrix (..., E, M) with this."""
