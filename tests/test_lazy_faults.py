@@ -424,3 +424,45 @@ def test_the_same_array_may_have_both_indices(library: Any) -> None:
     close((library.Vi(x) - library.Vj(x)).sum(axis=1), 5 * X - X.sum(0), units=32)
     lazy = library.Vi(x)
     close((lazy * lazy.t()).sum(axis=1), X * X.sum(0), units=32)
+
+
+# -- complex numbers -------------------------------------------------------------------------------
+
+
+def test_complex_gradients_reach_real_variables_of_odd_dimension() -> None:
+    """KeOps raises ValueError (BUG-7)."""
+    z = X[:, :1] + 1j * uniform(5, 1, seed=10)
+    leaves = [torch.tensor(array, requires_grad=True) for array in (X, z)]
+    found = gradients(lambda x, z: (x * z).exp(), X, z)
+    expected = torch.autograd.grad(torch.exp(leaves[0] * leaves[1]).real.sum(), leaves)
+    for result, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(result, right.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("values", [[1 + 2j], [1 + 2j, 3 - 1j, 2j]])
+def test_lists_of_complex_numbers_are_vectors(library: Any, values: list[complex]) -> None:
+    """KeOps mixes them up from two on (BUG-16)."""
+    (x,) = given(library, X)
+    close_complex((library.Vi(x) * values).sum(axis=1), X * np.array(values))
+    z = library.Vi(given(library, X, dtype="complex128")[0])
+    close_complex((z * values).sum(axis=1), X * np.array(values))
+
+
+@pytest.mark.parametrize("number", [2, 2.0, 1.5 - 2j])
+def test_complex_numbers_go_with_those_of_python(library: Any, number: complex) -> None:
+    """KeOps raises AttributeError."""
+    values = X + 1j * X[::-1]
+    z = library.Vi(given(library, values, dtype="complex128")[0])
+    for lazy, dense in (
+        (z * number, values * number),
+        (number * z, values * number),
+        (z + number, values + number),
+        (number - z, number - values),
+        (z / number, values / number),
+    ):
+        close_complex(lazy.sum(axis=1), dense)
+
+
+def close_complex(result: Any, expected: Array) -> None:
+    assert str(result.dtype).endswith("complex128")
+    np.testing.assert_allclose(np.asarray(result), expected, rtol=1e-14, atol=1e-14)

@@ -45,6 +45,15 @@ def check(call: Call, library: str) -> None:
         np.testing.assert_allclose(np.squeeze(one), np.squeeze(other), 1e-12, 1e-12)
 
 
+REDUCTIONS = ("sum", "prod", "mean", "amax", "amin", "argmax", "argmin")
+
+
+def reduction(library: Any, name: str, axis: str, keep: str) -> Call:
+    """A reduction over j, in two ways to write it."""
+    reduce = getattr(library, name)
+    return lambda x, y, s: reduce(x * y, 1) + reduce(x * y, **{axis: -2, keep: True})[:, 0]
+
+
 # The rows that are no functions of one array, or of two of them.
 OF_NUMPY: Mapping[str, Call] = {
     "matmul": lambda x, y, s: np.matmul(np.ones((2, M)), s),
@@ -64,12 +73,8 @@ OF_NUMPY: Mapping[str, Call] = {
     "concat": lambda x, y, s: np.concatenate([x * y, y * x], -1),
     "linalg.norm": lambda x, y, s: np.linalg.norm(x * y, None, 1) + np.linalg.norm(x[:], axis=1),
     "linalg.vector_norm": lambda x, y, s: np.linalg.vector_norm(x * y, axis=-1, ord=2),
-    **{
-        name: lambda x, y, s, function=getattr(np, name): (
-            function(x * y, 1) + function(x * y, axis=-2, keepdims=True).reshape(M, D)
-        )
-        for name in ("sum", "prod", "mean", "max", "min", "amax", "amin", "argmax", "argmin")
-    },
+    **{name: reduction(np, name, "axis", "keepdims") for name in REDUCTIONS},
+    **{name: reduction(np, name, "axis", "keepdims") for name in ("max", "min")},
     "any": lambda x, y, s: np.any(x < y, axis=1) | np.any(x > 0.5, 1),
     "all": lambda x, y, s: np.all(x < y, axis=1) | np.all(x > 0.5, 1),
     "var": lambda x, y, s: np.var(x * y, 1) + np.var(x * y, axis=1, ddof=1),
@@ -116,12 +121,7 @@ OF_TORCH: Mapping[str, Call] = {
     "dot": lambda x, y, s: torch.dot(x, y) if is_lazy(x) else (x * y).sum(-1),
     "vecdot": lambda x, y, s: linalg.vecdot(x, y),
     "linalg_vecdot": lambda x, y, s: linalg.vecdot(x, y),
-    **{
-        name: lambda x, y, s, function=getattr(torch, name): (
-            function(x * y, 1) + function(x * y, dim=1, keepdim=True)[:, 0]
-        )
-        for name in ("sum", "prod", "mean", "amax", "amin", "argmax", "argmin")
-    },
+    **{name: reduction(torch, name, "dim", "keepdim") for name in REDUCTIONS},
     "any": lambda x, y, s: torch.any(x * y > 0.7, dim=1),
     "all": lambda x, y, s: torch.all(x * y < 0.7, 1),
     "logsumexp": lambda x, y, s: torch.logsumexp(s, 1),

@@ -41,8 +41,11 @@ class ComplexResults(NamedTuple):
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
         out = options.pop("out", None)
-        result = library.complex(self.job.run(library, bindings, options))
-        return result if out is None else library.filled(out, result)
+        result = self.job.run(library, bindings, options)
+        if isinstance(result, tuple):  # a solution, and what is known of it
+            return (library.complex(result[0]), *result[1:])
+        made = library.complex(result)
+        return made if out is None else library.filled(out, made)
 
     @property
     def text(self) -> str:

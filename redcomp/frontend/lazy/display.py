@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from typing import NamedTuple
 
 _HOW = "reduce it, as by .sum(axis=1), .argmin(axis=1) or @ b; .dense() gives the array"
@@ -65,5 +64,6 @@ class Shown(NamedTuple):
 
 def size(count: int) -> str:
     """A number of bytes as one says it, with three digits."""
-    power = min(int(math.log10(max(count, 1))) // 3, len(_UNITS) - 1)
-    return f"{count / 1000**power:.3g} {_UNITS[power]}" if power else f"{count} bytes"
+    rounded = float(f"{count:.2e}")
+    power = min(int(f"{rounded:e}".partition("e")[2]) // 3, len(_UNITS) - 1)
+    return f"{rounded / 1000**power:.3g} {_UNITS[power]}"

@@ -56,7 +56,10 @@ class LazyTensorBase(Protocols):
         """The transpose: i and j exchanged, and the two halves of `ranges`."""
         return self._moved(exchanged)
 
-    T = property(t)
+    @property
+    def T(self: Own) -> Own:  # noqa: N802 (the name everywhere)
+        """The transpose."""
+        return self.t()
 
     def __rmatmul__(self, v: Any) -> Any:
         """The product of a vector (M,) or a matrix (..., E, M) with this."""
@@ -117,7 +120,7 @@ class LazyTensorBase(Protocols):
                 f"{name} takes an array of {self.library.name} of shape (..., M, N), not "
                 f"{arguments.shown(array)}"
             )
-        return type(self)(array[..., None])
+        return self._taken(array[..., None])
 
     # -- values that are stored --------------------------------------------------------------------
 
@@ -181,7 +184,7 @@ class LazyTensorBase(Protocols):
         eps: float | None = None,
         **options: Any,
     ) -> Any:
-        """The a with (alpha Id + K) a = other, K being this and symmetric.
+        """The a with (alpha Id + K) a = other, K being this and symmetric, or Hermitian.
 
         other    the right-hand side: an array (M, E), a vector for each i; or a LazyTensor that is
                  a variable of i, or of j for systems of the transpose
@@ -193,13 +196,15 @@ class LazyTensorBase(Protocols):
         Raises ArgumentError and SolverError, and warns, as `KernelSolve` does.
         """
         if not isinstance(other, LazyTensorBase):
-            other = type(self)(other, axis=0)
+            other = self._taken(other, axis=0)
+        if self.is_complex and not other.is_complex and other.variables:
+            other = self._taken(other.variables[0] + 0j, axis=other.axis)
         if other.axis not in (0, 1):
             raise ArgumentError("the right-hand side must be an array, a Vi or a Vj")
         over = 1 - other.axis
         formula, unknown = self._of_unknown(other, over, var)
         bindings = formula._bindings
-        system = System(self.library, formula._expression.in_place, unknown, over)
+        system = formula._job(System(self.library, formula._expression.in_place, unknown, over))
         options = {"alpha": alpha, "eps": eps, **options}
         if self.ranges is not None:
             options.setdefault("ranges", self.ranges)
@@ -214,11 +219,10 @@ class LazyTensorBase(Protocols):
         (b,) = other._bindings.arguments
         b = exchanged_argument(b, self.library)
         if var is None:
-            unknown = object.__new__(type(self))
-            unknown._expression, unknown._bindings = variable(b.slot), Bindings.of(b)
-            unknown.ranges = unknown.backend = None
+            b = b if isinstance(b.given, Symbol) else replace(b, key=object())
+            unknown = other._made(variable(b.slot), Bindings.of(b))
             product = self * unknown
-            return product, len(product._bindings.arguments) - 1
+            return product, [a.key for a in product._bindings.arguments].index(b.key)
         key = var._bindings.arguments[0].key if isinstance(var, LazyTensorBase) else None
         bound = self._bindings.arguments
         found = [n for n, a in enumerate(bound) if a.key == key and isinstance(a.given, Symbol)]
