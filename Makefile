@@ -16,11 +16,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt -e
 PICTURES := examples/output
 
-.PHONY: help demo test fuzz fuzz-structures fuzz-hostile lint format bench ptx-report gpu-check accuracy formulas clean
+.PHONY: help demo test test-clients fuzz fuzz-structures fuzz-hostile lint format bench ptx-report gpu-check accuracy formulas clean
 
 help:
 	@echo "make demo      run both examples and draw their results"
 	@echo "make test      run the tests (PYTEST_ARGS=--all: every variant of them)"
+	@echo "make test-clients  run the tests of packages that call KeOps, which it installs"
 	@echo "make fuzz      compare 20,000 random cases with a dense reference (FUZZ_ARGS=...)"
 	@echo "make fuzz-structures  the same for 100,000 of dimensions, lists and sizes"
 	@echo "make fuzz-hostile  hand over 100,000 hostile formulas, options and arguments (HOSTILE_ARGS=...)"
@@ -41,6 +42,9 @@ demo: $(VENV)/stamp-examples
 
 test: $(VENV)/stamp-test
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+test-clients: $(VENV)/stamp-clients
+	$(BIN)/python -m pytest tests/clients $(PYTEST_ARGS)
 
 fuzz: $(VENV)/stamp-test
 	$(BIN)/python scripts/fuzz.py $(FUZZ_ARGS)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import llvmlite
 
@@ -20,6 +20,7 @@ from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
 from redcomp.ir import STRUCTURAL, Kernel, Nest, Value, free_indices, listing
+from redcomp.limits import check_lines
 from redcomp.llvm_backend import code_generation
 from redcomp.passes.expand import times
 from redcomp.passes.pipeline import Program, Step, stage_names
@@ -27,7 +28,18 @@ from redcomp.runtime.cache import default_cache
 from redcomp.target import Context, Target
 from redcomp.text import print_program
 
-S = TypeVar("S")
+
+class HasBlock(Protocol):
+    """A schedule: a step of the pair loop holds a block of rows and columns."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def cols(self) -> int: ...
+
+
+S = TypeVar("S", bound=HasBlock)
 K = TypeVar("K")
 L = TypeVar("L", bound="Lowering[Any, Any]")
 
@@ -123,9 +135,9 @@ class Lowering(ABC, Generic[S, K]):
         """The layout of the loops that suits the nest."""
 
     @property
-    @abstractmethod
     def block(self) -> tuple[int, int]:
         """Rows and columns of a step of the pair loop."""
+        return self.schedule.rows, self.schedule.cols
 
     def with_schedule(self: L, schedule: Any) -> L:
         """The same compilation with another layout of the loops."""
@@ -135,6 +147,12 @@ class Lowering(ABC, Generic[S, K]):
     @abstractmethod
     def module_text(self) -> str:
         """The LLVM module that redcomp writes, before LLVM's optimiser."""
+
+    def dumped_module(self, text: str) -> str:
+        """The module's text, or the edited one; raises SizeError for one that is too long."""
+        text = self.dumper.text(self.file_name("module", "ll"), text)
+        check_lines(text)
+        return text
 
     def file_name(self, stage: str, suffix: str) -> str:
         """The dump of a stage that depends on the schedule; a kernel may have several."""

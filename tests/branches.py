@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -25,7 +26,8 @@ class Branch(NamedTuple):
     is_taken: bool
 
     def __str__(self) -> str:
-        return f"{Path(self.path).name}:{self.line} {'holds' if self.is_taken else 'fails'}"
+        path = Path(self.path)
+        return f"{path.parent.name}/{path.name}:{self.line} {'holds' if self.is_taken else 'fails'}"
 
 
 class Branches:
@@ -37,12 +39,14 @@ class Branches:
 
     @contextlib.contextmanager
     def traced(self) -> Iterator[None]:
-        """Record what is run meanwhile."""
+        """Record what is run meanwhile, in new threads too: kernels are compiled there."""
+        threading.settrace(self._enter)
         sys.settrace(self._enter)
         try:
             yield
         finally:
             sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]  # typeshed knows no end of it
 
     def _enter(self, frame: FrameType, event: str, argument: object) -> Any:
         arcs = self.arcs.get(frame.f_code.co_filename)

@@ -26,7 +26,8 @@ def leaves(*tensors: Tensor) -> list[Tensor]:
 def close(result: Any, expected: Any, rtol: float = 1e-10) -> None:
     assert tuple(result.shape) == tuple(expected.shape)
     found, right = torch.as_tensor(result).detach(), torch.as_tensor(expected).detach()
-    torch.testing.assert_close(found.double(), right.double(), rtol=rtol, atol=rtol)
+    exact = torch.complex128 if right.is_complex() else torch.float64
+    torch.testing.assert_close(found.to(exact), right.to(exact), rtol=rtol, atol=rtol)
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ def _call_on_device(
     moved = (a.cuda() if isinstance(a, torch.Tensor) else a for a in args)
     results = _call(genred, *moved, backend=backend, ranges=_moved(ranges), **others)
     back = _on_host(results)
-    return back if out is None else redcomp.torch.genred._filled(out, back)
+    return back if out is None else redcomp.torch.genred.filled(out, back)
 
 
 def _moved(ranges: Any) -> Any:

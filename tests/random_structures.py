@@ -48,6 +48,11 @@ SCALARS = (
 )
 VECTORS = ("b", "c-b", "c*b", "b*({s})", "SumT({s},{e})", "c-b*p", "Maximum(c,b)", "c")
 ROUNDED = ("Exp(-SqDist(x,y)*IntInv({d}))", "Sin(x|y)", "Sqrt(1+SqDist(x,y))", "Exp(p-2)")
+# What other schedules are for: a recurrence, and so long a body that a step has one pair.
+RARE = (
+    ("SoftDTW_SqDist(x,y,1.5+Cos(p))*IntInv({d})", 33),
+    ("+".join(f"Sin(IntCst({k})*(x|y))" for k in range(1, 90)), 17),
+)
 # What one rounding is at most, relative to the number.
 ROUNDING = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 # Roundings of different terms partly cancel.
@@ -94,6 +99,9 @@ def random_program(choices: Choices) -> Program:
     kinds = {"x": ("Vi", dim), "y": ("Vj", dim), "p": ("Pm", 1), "b": ("Vj", width)}
     arguments = [Argument(n, *kind) for n, kind in {**kinds, "c": ("Vi", width)}.items()]
     axis, dtype = choices.one_of((1, 0)), choices.one_of(DTYPES)
+    formula, longest = choices.one_of(RARE)
+    if choices.once_in(10) and dim <= longest:
+        results[0] = Reduced(formula.format(d=dim), "Sum")
     return Program(tuple(results), tuple(arguments), axis, dtype)
 
 

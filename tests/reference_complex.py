@@ -46,6 +46,7 @@ OPERATIONS: Mapping[str, Callable[..., Tensor]] = {
     "ComplexImag": lambda f: complex_of(f).imag,
     "Real2Complex": lambda f: _with_zeros(f, 0),
     "Imag2Complex": lambda f: _with_zeros(f, 1),
+    "Complex": lambda f, g: pairs_of(torch.complex(*torch.broadcast_tensors(f, g))),
     "Conj": _on_complex(torch.conj),
     "ComplexAbs": lambda f: complex_of(f).abs(),
     "ComplexSquareAbs": lambda f: (complex_of(f) * complex_of(f).conj()).real,

@@ -60,11 +60,6 @@ LEFT_OUT = {
         "pykeops.torch.generic.generic_red:check_AD_supported",
         "pykeops.torch.generic.generic_red:set_device",
     ],
-    "is not written yet": [
-        "*:*ComplexLazyTensor*",
-        "*:*ComplexGenericLazyTensor*",
-        *(f"*:GenericLazyTensor.{name}" for name in ("*complex", "exp1j", "formula2")),
-    ],
     "belongs to KeOps' own tests": [
         "keopscore.utils.Test*:*",
         "pykeops.*.test_install:[!t]*",

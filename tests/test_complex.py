@@ -81,6 +81,15 @@ def test_of_reals(name: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{name}(x - y) * w", [f"x=Vi({dim})", f"y=Vj({dim})", "w=Vj(1)"], dtype, axis)
 
 
+@pytest.mark.sampled(4)
+@both_dtypes
+@both_axes
+@pytest.mark.parametrize("dims", [(1, 1), (3, 3), (1, 3), (3, 1), (21, 21), (1, 21), (21, 1)])
+def test_of_two_reals(dims: tuple[int, int], axis: int, dtype: Any) -> None:
+    f, g = dims
+    check("Complex(x, y) * w", [f"x=Vi({f})", f"y=Vj({g})", "w=Vj(1)"], dtype, axis)
+
+
 @pytest.mark.sampled(3)
 @both_dtypes
 @both_axes

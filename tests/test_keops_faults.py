@@ -2,12 +2,10 @@
 
 Each test is named after what is right, and its docstring says what KeOps does.  Expected values are
 computed in float64 without redcomp.  The faults of reductions and calls are those of
-`test_keops_faults_of_calls.py`.
+`test_keops_faults_of_calls.py`, those of LazyTensor are those of `test_lazy_faults.py`.
 
-Not concerned, as redcomp lacks what they are about: the faults of LazyTensor (sums of more than 100
-components, lists and numbers beside complex ones, grad_matrix, difference_matrix, symbolic solve,
-arrays without dimensions, devices of constants) and of the GPU (two-dimensional schemes, rows
-outside of ranges, reads past the ranges, fast arithmetic).
+Not concerned, as redcomp lacks what they are about: the faults of the GPU (two-dimensional schemes,
+rows outside of ranges, reads past the ranges, fast arithmetic).
 """
 
 from __future__ import annotations

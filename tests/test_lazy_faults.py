@@ -112,6 +112,18 @@ def test_logsumexp_of_infinities_is_that_of_the_mathematics(
     assert float(result[0, 0]) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("name", "neutral"), [("sum", 0.0), ("min", INF), ("logsumexp", -INF)])
+def test_reductions_of_nothing_have_the_neutral_element(
+    library: Any, name: str, neutral: float
+) -> None:
+    """KeOps has NaN for logsumexp."""
+    x, nothing = given(library, X, np.zeros((0, 3)))
+    lazy = (library.Vi(x) - library.Vj(nothing)).sqnorm2()
+    assert lazy.shape == (5, 0)
+    assert getattr(lazy, name)(axis=1).tolist() == [[neutral]] * 5
+    assert tuple(getattr(lazy, name)(axis=0).shape) == (0, 1)
+
+
 SPECIAL: dict[str, tuple[Callable[..., Any], list[float], list[float]]] = {
     "rsqrt": (lambda x: x.rsqrt(), [0.0, 4.0], [0.0, 0.5]),
     "xlogx": (lambda x: x.xlogx(), [0.0, 1.0], [0.0, 0.0]),
@@ -300,6 +312,18 @@ def test_unknown_options_are_errors() -> None:
         lazy.sum(axis=1, sum_scheme="block_red")
 
 
+def test_options_may_be_attributes(library: Any) -> None:
+    """As in KeOps; they go on to what is made of a LazyTensor."""
+    x, y = given(library, X, Y)
+    lazy = library.Vi(x)
+    lazy.backend = "CPU"
+    product = (lazy * library.Vj(y)).exp()
+    assert product.backend == "CPU"
+    product.backend = "TPU"
+    with pytest.raises(ArgumentError, match="TPU"):
+        product.sum(axis=1)
+
+
 def test_weights_of_logsumexp_have_two_names(library: Any) -> None:
     """As in KeOps, whose Genred gives the raw pair for such weights (BUG-10)."""
     x, y = given(library, X, Y)
@@ -329,6 +353,16 @@ def test_rows_outside_of_ranges_have_the_neutral_element(library: Any) -> None:
         result = getattr(lazy, name)(axis=1, ranges=ranges)
         assert [float(value) for value in result[:2, 0]] == [neutral, neutral]
         assert np.isfinite(np.asarray(result[2:])).all()
+
+
+def test_blocks_of_rows_that_overlap_are_errors(library: Any) -> None:
+    """KeOps writes them twice, in any order."""
+    x, y = given(library, X, Y)
+    lazy = library.Vi(x) | library.Vj(y)
+    ranges = list(blocks(library, [[True, True], [True, True]]))
+    ranges[0][1, 0] = 1
+    with pytest.raises(ArgumentError, match="overlap"):
+        lazy.sum(axis=1, ranges=tuple(ranges))
 
 
 def test_ranges_and_batches_go_together() -> None:
@@ -363,6 +397,9 @@ WRONG: dict[str, Callable[[], Any]] = {
     "length of a vector": lambda: (Vi(X) | Vj(Y)) @ np.ones(5),
     "missing symbols": lambda: (Vi(0, 3) + Vj(1, 3)).sum(axis=1)(X),
     "gaps between symbols": lambda: (Vi(0, 3) + Vj(2, 3)).sum(axis=1)(X, Y),
+    "both libraries": lambda: Vi(X) + redcomp.torch.Vj(torch.tensor(Y)),
+    "arrays of the other library": lambda: Vi(X) + torch.tensor(Y)[None],
+    "backend": lambda: Vi(X).sum(axis=1, backend="TPU"),
     "K": lambda: (Vi(X) | Vj(Y)).argKmin(0, dim=1),
 }
 
@@ -387,3 +424,45 @@ def test_the_same_array_may_have_both_indices(library: Any) -> None:
     close((library.Vi(x) - library.Vj(x)).sum(axis=1), 5 * X - X.sum(0), units=32)
     lazy = library.Vi(x)
     close((lazy * lazy.t()).sum(axis=1), X * X.sum(0), units=32)
+
+
+# -- complex numbers -------------------------------------------------------------------------------
+
+
+def test_complex_gradients_reach_real_variables_of_odd_dimension() -> None:
+    """KeOps raises ValueError (BUG-7)."""
+    z = X[:, :1] + 1j * uniform(5, 1, seed=10)
+    leaves = [torch.tensor(array, requires_grad=True) for array in (X, z)]
+    found = gradients(lambda x, z: (x * z).exp(), X, z)
+    expected = torch.autograd.grad(torch.exp(leaves[0] * leaves[1]).real.sum(), leaves)
+    for result, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(result, right.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("values", [[1 + 2j], [1 + 2j, 3 - 1j, 2j]])
+def test_lists_of_complex_numbers_are_vectors(library: Any, values: list[complex]) -> None:
+    """KeOps mixes them up from two on (BUG-16)."""
+    (x,) = given(library, X)
+    close_complex((library.Vi(x) * values).sum(axis=1), X * np.array(values))
+    z = library.Vi(given(library, X, dtype="complex128")[0])
+    close_complex((z * values).sum(axis=1), X * np.array(values))
+
+
+@pytest.mark.parametrize("number", [2, 2.0, 1.5 - 2j])
+def test_complex_numbers_go_with_those_of_python(library: Any, number: complex) -> None:
+    """KeOps raises AttributeError."""
+    values = X + 1j * X[::-1]
+    z = library.Vi(given(library, values, dtype="complex128")[0])
+    for lazy, dense in (
+        (z * number, values * number),
+        (number * z, values * number),
+        (z + number, values + number),
+        (number - z, number - values),
+        (z / number, values / number),
+    ):
+        close_complex(lazy.sum(axis=1), dense)
+
+
+def close_complex(result: Any, expected: Array) -> None:
+    assert str(result.dtype).endswith("complex128")
+    np.testing.assert_allclose(np.asarray(result), expected, rtol=1e-14, atol=1e-14)

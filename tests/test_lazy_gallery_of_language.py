@@ -266,3 +266,29 @@ def test_distances_of_surfaces_to_which_a_flow_leads() -> None:
         outcomes.append((value, points))
     for one, other in zip(*outcomes, strict=True):
         close(one, other)
+
+
+# -- complex numbers -------------------------------------------------------------------------------
+
+
+def test_fourier_sums_at_any_frequencies_and_their_gradients() -> None:
+    """Waves of given amplitudes, and the densities that are seen of them."""
+    given = leaves(X, Y, torch.complex(B, B.flip(0)))
+    x, frequencies, amplitudes = given
+    lazy = ((Vi(x) | Vj(frequencies)).exp1j() * Vj(amplitudes)).sum(axis=1)
+    dense = torch.exp(1j * (x @ frequencies.T)) @ amplitudes
+    close(lazy, dense)
+    same_gradients((lazy.abs() ** 2).sum(), (dense.abs() ** 2).sum(), given)
+
+
+def test_parts_of_complex_products() -> None:
+    a, b = torch.complex(X, X.flip(0)), torch.complex(Y, Y.flip(0))
+    lazy, dense = Vi(a) * Vj(b).conj(), a[:, None] * b.conj()
+    for one, right in (
+        (lazy.real, dense.real),
+        (lazy.imag, dense.imag),
+        (lazy.abs(), dense.abs()),
+        (lazy.angle(), dense.angle()),
+    ):
+        close(one.max(axis=1), right.amax(1))
+        close(one.sum(axis=0), right.sum(0))

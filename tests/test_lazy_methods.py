@@ -29,10 +29,13 @@ Reference = Callable[..., Any]
 # Methods that have tests of their own in the file that is named, and what are no methods.
 ELSEWHERE = {
     "T t matmul matvec rmatvec block bias mask dense diagonal trace solve": "test_lazy_tensor",
+    "angle conj conjugate exp1j imag imag2complex is_complex real real2complex": (
+        "test_complex_lazy_tensor"
+    ),
     "grad diff grad_matrix divergence laplacian trace_operator": "below",
     "reduction Kmin argKmin Kmin_argKmin Kmax argKmax Kmax_argKmax sumsoftmaxweight": "below",
     "axis backend batchdims dim dtype formula library nbatchdims ndim ni nj ranges shape": "none",
-    "symbolic_variables variables": "none",
+    "formula2 symbolic_variables variables": "none",
 }
 # Dimensions of operands, of a LazyTensor first, where they are not all D.
 DIMS = {

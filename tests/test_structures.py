@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -86,5 +87,7 @@ def test_branches_are_told_apart(tmp_path: Path) -> None:
     assert taken == {(2, False), (4, False)}
     with branches.traced():
         f(1)
-        f(2)
+        thread = threading.Thread(target=f, args=(2,))
+        thread.start()
+        thread.join()
     assert all(branches.found().values())

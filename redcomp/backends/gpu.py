@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from redcomp.concurrency import Latest, cached_property
-from redcomp.limits import check_lines
 from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics
 from redcomp.ptx.assemble import ToolError
 from redcomp.ptx.ceiling import Ceiling, ideal
@@ -29,17 +28,11 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
         """The parts that results are computed in, and their schedules."""
         return plan(self.nest, self.context, self.given_schedule)
 
-    @property
-    def block(self) -> tuple[int, int]:
-        return self.schedule.rows, self.schedule.cols
-
     @cached_property
     def module(self) -> PtxModule:
         """The LLVM module and the memory it needs."""
         module = ptx_module(self.planned, len(self.nest.results), self.target)
-        text = self.dumper.text(self.file_name("module", "ll"), module.text)
-        check_lines(text)
-        return replace(module, text=text)
+        return replace(module, text=self.dumped_module(module.text))
 
     @property
     def module_text(self) -> str:

@@ -8,7 +8,7 @@ from redcomp import config
 from redcomp.abi import JOIN, RUN
 from redcomp.concurrency import Latest, cached_property
 from redcomp.errors import SizeError
-from redcomp.limits import MAX_SCRATCH, check_lines
+from redcomp.limits import MAX_SCRATCH
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.host.jit import Library
 from redcomp.llvm_backend.host.machine_code import LoopBody, pair_loop
@@ -28,10 +28,6 @@ class HostLowering(Lowering[Schedule, HostKernel]):
     def choose_schedule(self) -> Schedule:
         return choose_schedule(self.nest, self.context)
 
-    @property
-    def block(self) -> tuple[int, int]:
-        return self.schedule.rows, self.schedule.cols
-
     @cached_property
     def module(self) -> HostModule:
         """The LLVM module and the memory it needs."""
@@ -41,9 +37,7 @@ class HostLowering(Lowering[Schedule, HostKernel]):
                 f"needs {module.scratch_bytes / 2**30:.1f} GB of memory for its vectors in each "
                 f"thread; at most {MAX_SCRATCH / 2**30:g} GB are possible"
             )
-        text = self.dumper.text(self.file_name("module", "ll"), module.text)
-        check_lines(text)
-        return replace(module, text=text)
+        return replace(module, text=self.dumped_module(module.text))
 
     @property
     def module_text(self) -> str:

@@ -2,10 +2,11 @@
 
 from redcomp.numpy.generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from redcomp.numpy.genred import Genred
-from redcomp.numpy.lazy_tensor import LazyTensor, Pm, Vi, Vj
+from redcomp.numpy.lazy_tensor import ComplexLazyTensor, LazyTensor, Pm, Vi, Vj
 from redcomp.numpy.solve import KernelSolve
 
 __all__ = [
+    "ComplexLazyTensor",
     "Genred",
     "KernelSolve",
     "LazyTensor",

@@ -128,7 +128,7 @@ def call(
             ],
             lambda parts: np.stack(parts, axis=-1),
         )
-    return arranged if out is None else _filled(out, arranged)
+    return arranged if out is None else filled(out, arranged)
 
 
 def _address(array: _Array) -> int:
@@ -150,7 +150,7 @@ def _stored(array: _Array, kind: str, dtype: str) -> _Array:
         return array.astype(_STORED[dtype], copy=False)
 
 
-def _filled(out: object, result: Any) -> _Array:
+def filled(out: object, result: Any) -> _Array:
     """`out` with the result in it."""
     if isinstance(result, tuple):
         raise ArgumentError("out is for one result, and this reduction has several")

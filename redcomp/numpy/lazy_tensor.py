@@ -10,15 +10,18 @@ import numpy as np
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
+from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
 from redcomp.frontend.lazy.library import ArrayType
 from redcomp.frontend.reductions.genred import Reducer
-from redcomp.numpy.genred import call
+from redcomp.numpy.genred import call, filled
 from redcomp.numpy.solve import KernelSolve
 
-__all__ = ["LazyTensor", "Pm", "Vi", "Vj"]
+__all__ = ["ComplexLazyTensor", "LazyTensor", "Pm", "Vi", "Vj"]
 
 _FLOATS = {np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
+# By the name of the parts' dtype, what a complex number is.
+_COMPLEX = {"float32": np.dtype(np.complex64), "float64": np.dtype(np.complex128)}
 
 
 @functools.lru_cache
@@ -26,8 +29,10 @@ def _type_of(dtype: np.dtype[Any]) -> ArrayType:
     name = dtype.newbyteorder("=").name
     if dtype.newbyteorder("=") in _FLOATS:
         return ArrayType(name)
-    if dtype.kind in "biuc":
-        return ArrayType(name, is_integer=dtype.kind != "c", is_complex=dtype.kind == "c")
+    if dtype.newbyteorder("=") in _COMPLEX.values():
+        return ArrayType(name, is_complex=True)
+    if dtype.kind in "biu":
+        return ArrayType(name, is_integer=True)
     raise ArgumentError(f"a LazyTensor cannot be made of an array of dtype {dtype}")
 
 
@@ -41,6 +46,19 @@ class _NumPy:
 
     def type_of(self, array: Any) -> ArrayType:
         return _type_of(array.dtype)
+
+    def real(self, array: Any) -> Any:
+        arguments.refuse_masked("a complex array", array)
+        parts = np.dtype(f"{array.dtype.byteorder}f{array.dtype.itemsize // 2}")
+        pairs = np.asarray(array)[..., None].view(parts)  # with this axis any strides will do
+        return pairs.reshape(*array.shape[:-1], 2 * array.shape[-1])
+
+    def complex(self, array: Any) -> Any:
+        parts = array.astype(np.float32) if array.dtype == np.float16 else array
+        return parts.view(_COMPLEX[parts.dtype.name])
+
+    def filled(self, out: Any, result: Any) -> Any:
+        return filled(out, result)
 
     def without_axis(self, array: Any, axis: int) -> Any:
         return array.squeeze(axis)
@@ -74,8 +92,9 @@ class _NumPy:
     def right_hand_side(
         self, v: Any, dtype: str | None, like: Any
     ) -> tuple[Any, Callable[[Any], Any]]:
-        given = arguments.array_like("the right-hand side", v, "an array")
-        return np.asarray(given, dtype), lambda product: product
+        given: Any = arguments.array_like("the right-hand side", v, "an array")
+        wanted: Any = _COMPLEX.get(dtype or "") if np.iscomplexobj(given) else dtype
+        return np.asarray(given, wanted), lambda product: product
 
 
 def _array(value: Any, dtype: str | None) -> Any:
@@ -85,7 +104,9 @@ def _array(value: Any, dtype: str | None) -> Any:
     if isinstance(value, list):
         return np.array(value, dtype or np.float64)
     if isinstance(value, np.ndarray):
-        return value.astype(dtype or np.float64).reshape(1)
+        number: Any = value.item()
+        parts = [number.real, number.imag] if value.dtype.kind == "c" else [number]
+        return np.array(parts, dtype or np.float64)
     return value
 
 
@@ -95,4 +116,10 @@ class LazyTensor(LazyTensorBase):
     library = _NumPy()
 
 
+class ComplexLazyTensor(ComplexLazyTensorBase, LazyTensor):
+    __doc__ = ComplexLazyTensorBase.__doc__
+    __slots__ = ()
+
+
+LazyTensor.real_class, LazyTensor.complex_class = LazyTensor, ComplexLazyTensor
 Vi, Vj, Pm = (variable_maker(LazyTensor, axis) for axis in range(3))

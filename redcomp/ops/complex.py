@@ -135,8 +135,9 @@ register(
     Operation(
         "complex",
         2,
-        "complex numbers of given real and imaginary parts",
+        "complex numbers f + gi of real ones",
         _evaluate,
+        "Complex",
         section="Complex numbers",
         shape=_doubled,
         elementwise=False,
@@ -144,6 +145,7 @@ register(
         pullback=lambda e, value: (_real(e), _imag(e)),
         moves="all",
         domain=Domain((NUMBER, NUMBER)),
+        differs="new",
     ),
 )
 

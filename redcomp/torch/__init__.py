@@ -2,10 +2,11 @@
 
 from redcomp.torch.generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from redcomp.torch.genred import Genred
-from redcomp.torch.lazy_tensor import LazyTensor, Pm, Vi, Vj
+from redcomp.torch.lazy_tensor import ComplexLazyTensor, LazyTensor, Pm, Vi, Vj
 from redcomp.torch.solve import KernelSolve
 
 __all__ = [
+    "ComplexLazyTensor",
     "Genred",
     "KernelSolve",
     "LazyTensor",

@@ -153,7 +153,7 @@ class _Prepared:
         tensors = args if self.is_given else self._converted(args)
         results = apply(computation, tensors, visited, self.executor)
         arranged = results[0] if self.is_returned else self._arranged(results)
-        return arranged if out is None else _filled(out, arranged)
+        return arranged if out is None else filled(out, arranged)
 
     def _converted(self, args: Tensors) -> Tensors:
         check_arguments(self.genred.reduction, args)
@@ -258,7 +258,7 @@ def _as_stored(tensor: torch.Tensor, kind: str, dtype: torch.dtype) -> torch.Ten
     return tensor if kind == "index" else tensor.to(dtype)
 
 
-def _filled(out: object, result: Any) -> torch.Tensor:
+def filled(out: object, result: Any) -> torch.Tensor:
     """`out` with the result in it."""
     if isinstance(result, tuple):
         raise ArgumentError("out is for one result, and this reduction has several")

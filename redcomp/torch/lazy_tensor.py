@@ -9,13 +9,15 @@ import numpy as np
 import torch
 
 from redcomp.errors import ArgumentError
+from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
 from redcomp.frontend.lazy.library import ArrayType
 from redcomp.frontend.reductions.genred import Reducer
-from redcomp.torch.genred import call
+from redcomp.torch.genred import call, filled
+from redcomp.torch.memory import check_plain
 from redcomp.torch.solve import KernelSolve
 
-__all__ = ["LazyTensor", "Pm", "Vi", "Vj"]
+__all__ = ["ComplexLazyTensor", "LazyTensor", "Pm", "Vi", "Vj"]
 
 _TYPES = {
     **{
@@ -32,6 +34,8 @@ _TYPES = {
     },
 }
 _DTYPES = {type_.dtype: dtype for dtype, type_ in _TYPES.items()}
+# By the name of the parts' dtype, what a complex number is.
+_COMPLEX = {"float32": torch.complex64, "float64": torch.complex128}
 
 
 class _PyTorch:
@@ -47,6 +51,18 @@ class _PyTorch:
         if found is None:
             raise ArgumentError(f"a LazyTensor cannot be made of a tensor of dtype {array.dtype}")
         return found
+
+    def real(self, array: Any) -> Any:
+        check_plain("a complex tensor", array)
+        return torch.view_as_real(array.resolve_conj()).flatten(-2)
+
+    def complex(self, array: Any) -> Any:
+        parts = array.float() if array.dtype in (torch.float16, torch.bfloat16) else array
+        pairs = parts.unflatten(-1, (parts.shape[-1] // 2, 2))
+        return torch.view_as_complex(pairs.contiguous())
+
+    def filled(self, out: Any, result: Any) -> Any:
+        return filled(out, result)
 
     def without_axis(self, array: Any, axis: int) -> Any:
         return array.squeeze(axis)
@@ -86,8 +102,8 @@ class _PyTorch:
         if not isinstance(v, np.ndarray):
             kind = type(v).__name__
             raise ArgumentError(f"the right-hand side must be a tensor or an array, not a {kind}")
-        device = _device(like)
-        tensor = torch.as_tensor(v, dtype=_DTYPES[dtype] if dtype else None, device=device)
+        names: Mapping[str, torch.dtype] = _COMPLEX if np.iscomplexobj(v) else _DTYPES
+        tensor = torch.as_tensor(v, dtype=names.get(dtype or ""), device=_device(like))
         return tensor, lambda product: product.detach().cpu().numpy()
 
 
@@ -108,7 +124,10 @@ def _tensor(value: Any, dtype: torch.dtype, device: torch.device | None) -> Any:
     if not isinstance(value, torch.Tensor):
         given = value if isinstance(value, list) else [value]
         return torch.tensor(given, dtype=dtype, device=device)
-    return value if value.dim() else value.to(dtype=dtype, device=device).reshape(1)
+    if value.dim():
+        return value
+    parts = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value.reshape(1)
+    return parts.to(dtype=dtype, device=device)
 
 
 class LazyTensor(LazyTensorBase):
@@ -117,4 +136,10 @@ class LazyTensor(LazyTensorBase):
     library = _PyTorch()
 
 
+class ComplexLazyTensor(ComplexLazyTensorBase, LazyTensor):
+    __doc__ = ComplexLazyTensorBase.__doc__
+    __slots__ = ()
+
+
+LazyTensor.real_class, LazyTensor.complex_class = LazyTensor, ComplexLazyTensor
 Vi, Vj, Pm = (variable_maker(LazyTensor, axis) for axis in range(3))

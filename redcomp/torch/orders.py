@@ -95,12 +95,11 @@ class _Nothing(torch.autograd.Function):
         return by_vmap(lambda *given: _next(ctx, ctx.order.like, given), tangents)
 
 
+_nothing: Callable[..., Tensors] = _Nothing.apply
+
+
 def _next(ctx: Any, like: tuple[int, ...], given: Sequence[torch.Tensor | None]) -> Tensors:
     """The derivative of the next order, along what is given."""
     ctx.order.check(ctx.saved_tensors[0])
     directions = [t for t in given if t is not None]
-    found: Tensors = _nothing(ctx.order.following(like), *ctx.saved_tensors, *directions)
-    return found
-
-
-_nothing: Callable[..., Tensors] = _Nothing.apply
+    return _nothing(ctx.order.following(like), *ctx.saved_tensors, *directions)

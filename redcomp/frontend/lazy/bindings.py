@@ -35,6 +35,7 @@ class Argument:
     columns the number of j, likewise
     batch   the axes before these
     dtype   its name, or None for what takes the dtype of the others
+    is_complex  whether its numbers are pairs (re, im), one after the other
     """
 
     key: Hashable
@@ -45,6 +46,7 @@ class Argument:
     columns: int | None = None
     batch: tuple[int, ...] = ()
     dtype: str | None = None
+    is_complex: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy is of another array, and a number that was an `id` means nothing elsewhere.
@@ -121,6 +123,13 @@ class Symbol:
     slot: Slot
 
 
+def pairs_of(library: Library, array: Any, is_indexed: bool) -> Any:
+    """A complex array as one of pairs (re, im); scalars of an index get an axis first."""
+    if is_indexed and len(array.shape) == 1:
+        array = array[:, None]
+    return library.real(array)
+
+
 # -- the same arrays for other indices
 
 
@@ -186,7 +195,8 @@ def _moved(
         return argument
     key = (argument.key, kind) if value is not None else argument.key
     slot = argument.slot._replace(kind=kind)
-    return Argument(key, argument.given, value, slot, rows, columns, batch, argument.dtype)
+    dtype, is_complex = argument.dtype, argument.is_complex
+    return Argument(key, argument.given, value, slot, rows, columns, batch, dtype, is_complex)
 
 
 def _agreed(what: str, a: Any, b: Any) -> Any:

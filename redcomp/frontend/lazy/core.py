@@ -19,7 +19,6 @@ from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
 from redcomp.frontend.language.expressions import (
     Expression,
     Placed,
-    Slot,
     aliases_of,
     integers,
     number,
@@ -28,53 +27,63 @@ from redcomp.frontend.language.expressions import (
     text_of,
     variable,
 )
-from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, identity
+from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol
 from redcomp.frontend.lazy.display import Shown
+from redcomp.frontend.lazy.given import INTEGERS, OPERANDS, argument_of, scalar, symbol, vector
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.lazy.reduction import Job, LazyReduction, Reduced
-from redcomp.limits import MAX_DIM
+
+# Bytes of a number, by the name of its dtype; of half precision, where no other is known.
+_WIDTHS = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
 
 L = TypeVar("L", bound="LazyCore")
 
 # Integers up to this one are part of expressions, so that they can be folded; others are arguments,
 # so that their values do not count for what has been compiled.
 LARGEST_LITERAL = 16
-_INTEGERS = (int, np.integer, np.bool_)
-_FLOATS = (float, np.floating)
 
 
 class LazyCore:
     """An array of vectors for all pairs (i, j); see `lazy_tensor.LazyTensorBase`."""
 
     library: ClassVar[Library]
+    is_complex: ClassVar[bool] = False
+    real_class: ClassVar[type[Any]]
+    complex_class: ClassVar[type[Any]]
     __slots__ = ("_bindings", "_expression", "backend", "ranges")
     _expression: Expression
     _bindings: Bindings
     ranges: Any
     backend: str | None
 
-    def __init__(self, x: object = None, axis: int | None = None) -> None:
+    def __init__(self, x: object = None, axis: int | None = None, is_complex: bool = False) -> None:
         self.ranges = self.backend = None
         if isinstance(x, np.ndarray) and not x.shape:
             x = x[()]
+        if is_complex and not self.is_complex:
+            x = self.complex_class(x, axis)
         if isinstance(x, LazyCore):
+            if x.is_complex:
+                self.__class__ = self.complex_class
             self._expression, self._bindings = x._expression, x._bindings
             self.ranges, self.backend = x.ranges, x.backend
-        elif isinstance(x, _INTEGERS):
+        elif isinstance(x, INTEGERS):
             self._set_number(int(x))
         elif isinstance(x, tuple):
-            self._bind(_symbol(x))
+            self._bind(symbol(x))
         else:
             self._bind(argument_of(self.library, x, axis))
 
     def _bind(self, argument: Argument) -> None:
+        if argument.is_complex:
+            self.__class__ = self.complex_class
         self._expression, self._bindings = variable(argument.slot), Bindings.of(argument)
 
     def _set_number(self, value: int) -> None:
         if abs(value) <= LARGEST_LITERAL:
             self._expression, self._bindings = number(value), NOTHING
         else:
-            self._bind(_scalar(value))
+            self._bind(scalar(value))
 
     # -- operations --------------------------------------------------------------------------------
 
@@ -93,9 +102,9 @@ class LazyCore:
         if type(other) is not type(self):
             if not self._is_operand(other):
                 return NotImplemented  # type: ignore[no-any-return]  # as Python wants it
-            if isinstance(other, LazyCore):
+            other = self._taken(other)
+            if type(other) is not type(self):
                 return self._apply(callee, other)
-            other = type(self)(other)
         bindings, placement = self._bindings.merged(other._bindings)
         placed = Placed(other._expression, placement)
         made = self._made(operation(callee, self._expression.in_place, placed), bindings)
@@ -110,6 +119,10 @@ class LazyCore:
     def _apply(self: L, callee: str, *others: Any, first: Sequence[Any] = ()) -> L:
         """An operation on `first`, this, and `others`: LazyTensors, numbers and arrays."""
         operands = [self._taken(other) for other in (*first, self, *others)]
+        for operand in operands:
+            if operand.is_complex:
+                of_complex: L = operand._on_complex(callee, operands)
+                return of_complex
         bindings = operands[0]._bindings
         placed = [operands[0]._expression.in_place]
         for operand in operands[1:]:
@@ -121,15 +134,20 @@ class LazyCore:
                 made._take_settings(operand)
         return made
 
-    def _taken(self: L, value: Any) -> L:
-        """A value as a LazyTensor of the same library."""
-        if isinstance(value, type(self)):
-            return value
-        if isinstance(value, LazyCore):
+    def _on_complex(self, callee: str, operands: Sequence[Any]) -> Any:
+        """The operation, some of whose operands are complex, as this is."""
+        raise NotImplementedError
+
+    def _taken(self: L, value: Any, axis: int | None = None) -> L:
+        """A value as a LazyTensor of the same library, complex if the value is."""
+        if not isinstance(value, LazyCore):
+            made: L = self.real_class(value, axis)
+            return made
+        if value.library is not self.library:
             raise ArgumentError(
                 f"a LazyTensor of {self.library.name} meets one of {value.library.name}"
             )
-        return type(self)(value)
+        return value  # type: ignore[return-value]
 
     def _without(self: L, var: Any) -> L:
         """This, on which a symbolic variable has no influence: a call brings no value for it."""
@@ -137,7 +155,7 @@ class LazyCore:
         bound = self._bindings.arguments
         if not keys or keys[0] not in [a.key for a in bound]:
             return self
-        made = tuple(_vector([0.0] * a.slot.dim) if a.key in keys else a for a in bound)
+        made = tuple(vector([0.0] * a.slot.dim) if a.key in keys else a for a in bound)
         has_symbols = any(isinstance(a.given, Symbol) for a in made)
         slots = tuple(a.slot for a in made)
         bindings = replace(self._bindings, arguments=made, has_symbols=has_symbols)
@@ -160,9 +178,7 @@ class LazyCore:
 
     def _is_operand(self, value: object) -> bool:
         """Whether an operator can take it; else Python asks the other side."""
-        return isinstance(value, (LazyCore, *_INTEGERS, *_FLOATS, list)) or self.library.is_array(
-            value
-        )
+        return isinstance(value, (LazyCore, *OPERANDS)) or self.library.is_array(value)
 
     # -- attributes --------------------------------------------------------------------------------
 
@@ -172,7 +188,7 @@ class LazyCore:
         bound = self._bindings
         rows = 1 if bound.rows is None else bound.rows
         columns = 1 if bound.columns is None else bound.columns
-        return (*bound.batch, rows, columns, self._expression.dim)
+        return (*bound.batch, rows, columns, self.ndim)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -233,6 +249,10 @@ class LazyCore:
         return text_of(self._expression.in_place)
 
     @property
+    def formula2(self) -> None:
+        """None: weights are given to the reduction that has them; KeOps keeps them here."""
+
+    @property
     def axis(self) -> int | None:
         """0, 1 or 2 for a variable, None for anything else."""
         slots = self._expression.slots
@@ -249,9 +269,9 @@ class LazyCore:
     @property
     def _shown(self) -> Shown:
         is_open = self.dtype is None or self._bindings.has_symbols
-        width = {"float64": 8, "float32": 4}.get(self.dtype or "", 2)
+        width = _WIDTHS.get(self.dtype or "", 2)
         return Shown(
-            "LazyTensor",
+            type(self).__name__,
             self.shape,
             self.dtype,
             self.formula,
@@ -313,6 +333,8 @@ class LazyCore:
         bindings, formula, weights = self._bindings, self._expression.in_place, None
         if other is not None:
             other = self._taken(other)
+            if other.is_complex:
+                raise ArgumentError(f"the weights of {reduction_op} are real, not complex")
             bindings, placement = bindings.merged(other._bindings)
             weights = Placed(other._expression, placement)
         if opt_arg is not None:
@@ -337,6 +359,7 @@ class LazyCore:
         **options: Any,
     ) -> Any:
         """What a job gives, now or later; its results have so many axes after those of i or j."""
+        job = self._job(job)
         if self.ranges is not None:
             options.setdefault("ranges", self.ranges)
         if self.backend is not None:
@@ -347,6 +370,10 @@ class LazyCore:
         if call and not bindings.has_symbols:
             return finish(job.run(self.library, bindings, options))
         return LazyReduction(self.library, job, bindings, options, finish)
+
+    def _job(self, job: Job) -> Job:
+        """What computes a result of this LazyTensor's class, from what computes real numbers."""
+        return job
 
     def _finish(self, result: Any) -> Any:
         """What a reduction returns, from what the kernel gives."""
@@ -361,128 +388,3 @@ class LazyCore:
             return result.reshape(*result.shape[:place], 1, *result.shape[place:])
 
         return lambda result: keep(self._finish(result))
-
-
-def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
-    """A number, a list of numbers or an array as an argument; raises ArgumentError."""
-    if isinstance(given, (*_FLOATS, *_INTEGERS)):
-        return _scalar(given)
-    if isinstance(given, list):
-        return _vector(given)
-    if not library.is_array(given):
-        raise ArgumentError(
-            f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
-            f"a tuple (position, dimension, category), not of {arguments.shown(given)}"
-        )
-    kind = library.type_of(given)
-    shape = tuple(given.shape)
-    if not shape:
-        # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
-        return Argument(identity(given, "parameter"), given, given, Slot("parameter", 1))
-    if axis is None:
-        return _of_pairs(library, given, kind.dtype, kind.is_integer)
-    return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)
-
-
-def _of_pairs(library: Library, given: Any, dtype: str, is_integer: bool) -> Argument:
-    """An array with axes for i and j, or a vector."""
-    shape = tuple(given.shape)
-    own = None if is_integer else dtype
-    if len(shape) == 1:
-        return Argument(
-            identity(given, "parameter"),
-            given,
-            given,
-            _slot("parameter", shape[0], is_integer),
-            dtype=own,
-        )
-    if len(shape) == 2:
-        raise ArgumentError(
-            f"an array of shape {shape} needs axis=0 (a vector for each i), 1 (for each j) or 2; "
-            "or give it the axes of i and j, as x[:, None, :]"
-        )
-    rows, columns, dim = shape[-3:]
-    batch = shape[:-3]
-    value, kind = given, "ij"
-    if columns == 1:
-        value, kind = library.without_axis(value, -2), "i"
-    if rows == 1:
-        value = library.without_axis(value, -3 if columns != 1 else -2)
-        kind = "j" if columns != 1 else "parameter"
-    slot = _slot(kind, dim, is_integer)
-    return Argument(
-        identity(given, kind),
-        given,
-        value,
-        slot,
-        rows if "i" in kind else None,
-        columns if "j" in kind else None,
-        batch,
-        own,
-    )
-
-
-def _of_axis(
-    given: Any, shape: tuple[int, ...], axis: object, dtype: str, is_integer: bool
-) -> Argument:
-    """An array of a vector for each i, for each j, or of a parameter."""
-    category = arguments.integer("axis", axis)
-    if category not in (0, 1, 2):
-        raise ArgumentError(f"axis must be 0 (i), 1 (j) or 2 (a parameter), not {category}")
-    own = None if is_integer else dtype
-    kind = KIND_OF_CATEGORY[category]
-    key = identity(given, kind)
-    if kind == "parameter":
-        value = given[0] if len(shape) == 2 and shape[0] == 1 else given
-        batch = tuple(value.shape[:-1])
-        return Argument(
-            key, given, value, _slot(kind, shape[-1], is_integer), batch=batch, dtype=own
-        )
-    value = given if len(shape) > 1 else given[:, None]
-    *batch, count, dim = value.shape
-    rows, columns = (count, None) if kind == "i" else (None, count)
-    slot = _slot(kind, dim, is_integer)
-    return Argument(key, given, value, slot, rows, columns, tuple(batch), own)
-
-
-def _slot(kind: Any, dim: int, is_integer: bool = False) -> Slot:
-    if not 1 <= dim <= MAX_DIM:
-        raise ArgumentError(f"vectors have a dimension from 1 to {MAX_DIM:,}, not {dim}")
-    return Slot(kind, dim, is_integer)
-
-
-def _scalar(value: Any) -> Argument:
-    """A number of the others' dtype."""
-    return Argument(object(), value, _float(value), Slot("parameter", 1))
-
-
-def _vector(values: list[Any]) -> Argument:
-    """A vector of the others' dtype."""
-    for value in values:
-        if not isinstance(value, (*_FLOATS, *_INTEGERS)):
-            raise ArgumentError(
-                f"a list for a LazyTensor holds numbers, not {arguments.shown(value)}"
-            )
-    return Argument(object(), values, list(map(_float, values)), _slot("parameter", len(values)))
-
-
-def _float(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise ArgumentError(f"{arguments.shown(value)} is too large for a float") from None
-
-
-def _symbol(given: tuple[Any, ...]) -> Argument:
-    """A variable whose values a call brings."""
-    if len(given) != 3:
-        raise ArgumentError(f"a symbol is (position, dimension, category), not {given!r}")
-    names = ("the position", "the dimension", "the category")
-    position, dim, category = map(arguments.integer, names, given)
-    if category not in (0, 1, 2) or position < 0:
-        raise ArgumentError(
-            "a symbol has a position from 0 on, and category 0 (i), 1 (j) or 2 (a parameter); "
-            f"this is {given!r}"
-        )
-    slot = _slot(KIND_OF_CATEGORY[category], dim)
-    return Argument(("symbol", position), Symbol(position, slot), None, slot)

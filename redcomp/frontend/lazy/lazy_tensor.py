@@ -82,9 +82,9 @@ class LazyTensorBase(Protocols):
             return LazyProduct([self, v])
         if isinstance(v, LazyTensorBase):
             return (self * v).reduction("Sum", axis=self.nbatchdims + 1, **options)
-        given, back = self.library.right_hand_side(v, self.dtype, self.variables)
+        given, back = self.library.right_hand_side(v, self._bindings.dtype, self.variables)
         is_vector = len(given.shape) == 1
-        product = self * type(self)(given, axis=1)
+        product = self * self._taken(given, axis=1)
         found = product.reduction("Sum", axis=product.nbatchdims + 1, **options)
         return back(found[..., 0] if is_vector else found)
 
@@ -95,8 +95,8 @@ class LazyTensorBase(Protocols):
         return self @ v
 
     def rmatvec(self, v: Any) -> Any:
-        """`self.t() @ v`, the name that SciPy asks for."""
-        return self.t() @ v
+        """`self.conj().t() @ v`, the name that SciPy asks for."""
+        return self.conj().t() @ v
 
     @staticmethod
     def block(blocks: Sequence[Sequence[Any]]) -> LazyBlocks:
@@ -120,7 +120,7 @@ class LazyTensorBase(Protocols):
                 f"{name} takes an array of {self.library.name} of shape (..., M, N), not "
                 f"{arguments.shown(array)}"
             )
-        return type(self)(array[..., None])
+        return self._taken(array[..., None])
 
     # -- values that are stored --------------------------------------------------------------------
 
@@ -130,7 +130,8 @@ class LazyTensorBase(Protocols):
         Raises ArgumentError if it is larger, or where there are symbols.
         """
         shape = self._shape
-        size = math.prod(shape) * (8 if self.dtype == "float64" else 4)
+        numbers = math.prod(shape[:-1]) * self._expression.dim
+        size = numbers * (8 if self._bindings.dtype == "float64" else 4)
         if size > arguments.integer("limit", limit):
             raise ArgumentError(
                 f"the array of shape {self.shape} would take {size:,} bytes, more than the limit "
@@ -183,7 +184,7 @@ class LazyTensorBase(Protocols):
         eps: float | None = None,
         **options: Any,
     ) -> Any:
-        """The a with (alpha Id + K) a = other, K being this and symmetric.
+        """The a with (alpha Id + K) a = other, K being this and symmetric, or Hermitian.
 
         other    the right-hand side: an array (M, E), a vector for each i; or a LazyTensor that is
                  a variable of i, or of j for systems of the transpose
@@ -195,13 +196,15 @@ class LazyTensorBase(Protocols):
         Raises ArgumentError and SolverError, and warns, as `KernelSolve` does.
         """
         if not isinstance(other, LazyTensorBase):
-            other = type(self)(other, axis=0)
+            other = self._taken(other, axis=0)
+        if self.is_complex and not other.is_complex and other.variables:
+            other = self._taken(other.variables[0] + 0j, axis=other.axis)
         if other.axis not in (0, 1):
             raise ArgumentError("the right-hand side must be an array, a Vi or a Vj")
         over = 1 - other.axis
         formula, unknown = self._of_unknown(other, over, var)
         bindings = formula._bindings
-        system = System(self.library, formula._expression.in_place, unknown, over)
+        system = formula._job(System(self.library, formula._expression.in_place, unknown, over))
         options = {"alpha": alpha, "eps": eps, **options}
         if self.ranges is not None:
             options.setdefault("ranges", self.ranges)
@@ -216,11 +219,10 @@ class LazyTensorBase(Protocols):
         (b,) = other._bindings.arguments
         b = exchanged_argument(b, self.library)
         if var is None:
-            unknown = object.__new__(type(self))
-            unknown._expression, unknown._bindings = variable(b.slot), Bindings.of(b)
-            unknown.ranges = unknown.backend = None
+            b = b if isinstance(b.given, Symbol) else replace(b, key=object())
+            unknown = other._made(variable(b.slot), Bindings.of(b))
             product = self * unknown
-            return product, len(product._bindings.arguments) - 1
+            return product, [a.key for a in product._bindings.arguments].index(b.key)
         key = var._bindings.arguments[0].key if isinstance(var, LazyTensorBase) else None
         bound = self._bindings.arguments
         found = [n for n, a in enumerate(bound) if a.key == key and isinstance(a.given, Symbol)]

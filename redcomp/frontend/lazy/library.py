@@ -29,6 +29,15 @@ class Library(Protocol):
     def type_of(self, array: Any) -> ArrayType:
         """What the array's numbers are; raises ArgumentError for a dtype that cannot be taken."""
 
+    def real(self, array: Any) -> Any:
+        """A complex array (..., D) as a real one (..., 2 D): real and imaginary parts in turn."""
+
+    def complex(self, array: Any) -> Any:
+        """The reverse of `real`; numbers of half precision become complex64."""
+
+    def filled(self, out: Any, result: Any) -> Any:
+        """`out` with the result in it; raises ArgumentError where it does not fit."""
+
     def without_axis(self, array: Any, axis: int) -> Any:
         """The array without an axis of length 1."""
 

@@ -29,6 +29,10 @@ class LazyOperator(ABC):
     def t(self) -> LazyOperator:
         """The transpose."""
 
+    @abstractmethod
+    def conj(self) -> LazyOperator:
+        """The complex conjugate."""
+
     @property
     def T(self) -> LazyOperator:  # noqa: N802 (the name everywhere)
         """The transpose."""
@@ -45,8 +49,8 @@ class LazyOperator(ABC):
         return self @ v
 
     def rmatvec(self, v: Any) -> Any:
-        """`self.t() @ v`, the name that SciPy asks for."""
-        return self.t() @ v
+        """`self.conj().t() @ v`, the name that SciPy asks for."""
+        return self.conj().t() @ v
 
     def __repr__(self) -> str:
         rows, columns = self.shape
@@ -71,12 +75,15 @@ class LazyProduct(LazyOperator):
                     f"lazy matrices of shapes {left.shape} and {right.shape} have no product"
                 )
         self.shape = (self.factors[0].shape[0], self.factors[-1].shape[1])
-        self.dtype = self.factors[0].dtype
+        self.dtype = _dtype(self.factors)
 
     def _times(self, v: Any) -> Any:
         for factor in reversed(self.factors):
             v = factor @ v
         return v
+
+    def conj(self) -> LazyProduct:
+        return LazyProduct([factor.conj() for factor in self.factors])
 
     def t(self) -> LazyProduct:
         return LazyProduct([factor.t() for factor in reversed(self.factors)])
@@ -100,7 +107,7 @@ class LazyBlocks(LazyOperator):
         columns = list(zip(*self.blocks, strict=True))
         self.widths = [self._size("column", n, column, 1) for n, column in enumerate(columns)]
         self.shape = (sum(self.heights), sum(self.widths))
-        self.dtype = next(b.dtype for row in self.blocks for b in row if b is not None)
+        self.dtype = _dtype([b for row in self.blocks for b in row if b is not None])
 
     def _size(self, what: str, position: int, line: Sequence[Any], axis: int) -> int:
         sizes = {block.shape[axis] for block in line if block is not None}
@@ -126,9 +133,18 @@ class LazyBlocks(LazyOperator):
         first = next(b for b in self.blocks[0] if b is not None)
         return joined(first, products)
 
+    def conj(self) -> LazyBlocks:
+        return LazyBlocks([[b if b is None else b.conj() for b in row] for row in self.blocks])
+
     def t(self) -> LazyBlocks:
         columns = zip(*self.blocks, strict=True)
         return LazyBlocks([[b if b is None else b.t() for b in column] for column in columns])
+
+
+def _dtype(matrices: Sequence[Any]) -> str | None:
+    """The dtype of a sum or a product: complex if one of them is."""
+    names = [matrix.dtype for matrix in matrices if matrix.dtype is not None]
+    return next((n for n in names if n.startswith("complex")), names[0] if names else None)
 
 
 def joined(matrix: Any, parts: Sequence[Any]) -> Any:

@@ -220,6 +220,42 @@ class Methods(Declared):
         """As `concatenate`."""
         return cls.concatenate(tuple_of_lt, dim)
 
+    # -- complex numbers ---------------------------------------------------------------------------
+
+    @property
+    def real(self: M) -> M:
+        """The real part."""
+        return self
+
+    @property
+    def imag(self: M) -> M:
+        """The imaginary part: 0."""
+        return self._apply("IfElse", 0, 0)
+
+    def conj(self: M) -> M:
+        """The complex conjugate."""
+        return self
+
+    def conjugate(self: M) -> M:
+        """As `conj`."""
+        return self.conj()
+
+    def angle(self: M) -> M:
+        """The angle of the complex number: 0, or pi where this is negative."""
+        return self._taken(0)._apply("Atan2", self)
+
+    def real2complex(self) -> Any:
+        """The complex numbers x + 0i."""
+        return self.complex_class.of_pairs(self._of_this("Real2Complex"))
+
+    def imag2complex(self) -> Any:
+        """The complex numbers 0 + xi."""
+        return self.complex_class.of_pairs(self._of_this("Imag2Complex"))
+
+    def exp1j(self) -> Any:
+        """The complex numbers exp(i x)."""
+        return self.complex_class.of_pairs(self._of_this("ComplexExp1j"))
+
     # -- derivatives -------------------------------------------------------------------------------
 
     def grad(self: M, other: Any, gradin: Any) -> M:

@@ -153,6 +153,9 @@ _BOTH: Mapping[str, Function] = {
     "where": _function("where", "condition x:a y:b"),
     "clip": _function(_clip, "x min max"),
     "trace": _function("trace", "x"),
+    **_same("conj conjugate angle", "x"),
+    "real": _function(lambda x: x.real, "x"),
+    "imag": _function(lambda x: x.imag, "x"),
     "diagonal": _function("diagonal", "x"),
 }
 _NUMPY_REDUCTIONS = "a axis dtype out keepdims:keepdim"
@@ -313,7 +316,7 @@ class Protocols(Reductions):
     ) -> Any:
         first, others = _bound(name, row, inputs, named)
         if not (row.is_raw or isinstance(first, LazyCore)):
-            first = cls(first)
+            first = cls.real_class(first)
         if isinstance(row.method, str):
             return getattr(first, row.method)(**others)
         return row.method(first, **others)

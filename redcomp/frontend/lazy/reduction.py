@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import Placed, Slot, aliases_of, text_of
-from redcomp.frontend.lazy.bindings import Argument, Bindings, Symbol
+from redcomp.frontend.lazy.bindings import Argument, Bindings, Symbol, pairs_of
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.reductions.genred import Reducer, options_of
 from redcomp.frontend.reductions.requests import ExpressionSource, request
@@ -130,10 +130,11 @@ class LazyReduction:
             )
         given = {symbol.key: value for symbol, value in zip(self._symbols, args, strict=True)}
         bindings = self._bindings
+        bound = tuple(_bound(a, given, self._library) for a in bindings.arguments)
         dtype = bindings.dtype
         if dtype is None and args and self._library.is_array(args[0]):
-            dtype = self._library.type_of(args[0]).dtype
-        bound = tuple(_bound(a, given) for a in bindings.arguments)
+            first = next(a for a in bound if a.key == self._symbols[0].key)
+            dtype = self._library.type_of(first.value).dtype
         bindings = replace(bindings, arguments=bound, dtype=dtype)
         options = {**self._options, **options}
         return self._finish(self._job.run(self._library, bindings, options))
@@ -144,11 +145,14 @@ class LazyReduction:
         return f"LazyReduction({self._job.text}, {variables}); call it to compute it"
 
 
-def _bound(argument: Argument, given: Mapping[Any, Any]) -> Argument:
+def _bound(argument: Argument, given: Mapping[Any, Any], library: Library) -> Argument:
     """An argument, a symbol's value being the one that is given."""
     if not isinstance(argument.given, Symbol):
         return argument
-    return replace(argument, value=given[argument.key])
+    value = given[argument.key]
+    if argument.is_complex and library.is_array(value) and library.type_of(value).is_complex:
+        value = pairs_of(library, value, argument.slot.kind in ("i", "j"))
+    return replace(argument, value=value)
 
 
 def values_of(bindings: Bindings) -> list[Any]:

@@ -73,7 +73,8 @@ class Result:
 VALUE, CONSTANT, INDEX = Result(), Result("constant"), Result("index")
 
 
-class Limited(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Limited:
     """What derivatives of high orders ask of a row.
 
     orders  up to this one derivatives are right everywhere

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 _GENERIC = ("generic_sum", "generic_logsumexp", "generic_argmin", "generic_argkmin")
-_LAZY = ("LazyTensor", "Vi", "Vj", "Pm")
+_LAZY = ("LazyTensor", "ComplexLazyTensor", "Vi", "Vj", "Pm")
 _CLUSTERS = (
     "sort_clusters",
     "cluster_ranges",

@@ -1,0 +1,400 @@
+"""`ComplexLazyTensor`: an expression of pairs (re, im), one after the other, twice as long.
+
+Operators, methods and reductions of LazyTensors come down to four methods of `core`.  Of complex
+ones these look up what the operation is on pairs, so what is not in the tables here is an error.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from redcomp.errors import ArgumentError
+from redcomp.frontend.language.expressions import NEGATION, NUMBER
+from redcomp.frontend.lazy.bindings import Bindings
+from redcomp.frontend.lazy.core import LazyCore
+from redcomp.frontend.lazy.given import symbol
+from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase
+from redcomp.frontend.lazy.library import Library
+from redcomp.frontend.lazy.reduction import Job
+
+C = TypeVar("C", bound="ComplexLazyTensorBase")
+
+_DTYPES: Mapping[str | None, str] = {"float64": "complex128"}
+# Reductions over i or j of the pairs, and of a real LazyTensor that a complex one gives.
+_OF_PAIRS = ("Sum", "Mean")
+_OF_REAL: Mapping[str, Callable[[Any], Any]] = {
+    "Norm": lambda z: abs(z),
+    "Any": lambda z: z != 0,
+    "All": lambda z: z != 0,
+}
+
+
+class ComplexResults(NamedTuple):
+    """A job whose results are pairs, as one that gives complex arrays."""
+
+    job: Job
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        self.job.check({name: value for name, value in options.items() if name != "out"})
+
+    def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
+        out = options.pop("out", None)
+        result = self.job.run(library, bindings, options)
+        if isinstance(result, tuple):  # a solution, and what is known of it
+            return (library.complex(result[0]), *result[1:])
+        made = library.complex(result)
+        return made if out is None else library.filled(out, made)
+
+    @property
+    def text(self) -> str:
+        return self.job.text
+
+
+class ComplexLazyTensorBase(LazyTensorBase):
+    """A LazyTensor of complex numbers.
+
+    `LazyTensor` makes one of a complex array, number, or list with complex numbers in it, and with
+    `is_complex=True` of a real one too, whose imaginary part is 0, or of a symbol, whose dimension
+    counts real and imaginary parts.
+
+    It has the operators + - * / ** == != with complex and real LazyTensors, arrays and numbers;
+    `real`, `imag`, `angle()`, `abs()`, `conj()`, `exp()`, `log()`, `sqrt()`, `square()`, `inv()`;
+    norms and sums of components; indices and `concat`; `sum`, `mean`, `norm`, `any` and `all` over
+    i or j, and products with vectors.  Results are complex arrays.  Gradients are those of
+    PyTorch's complex numbers.  Powers and logarithms are the principal ones.
+
+    Raises ArgumentError (a ValueError) for what means nothing for complex numbers, or is ambiguous.
+    """
+
+    __slots__ = ()
+    is_complex = True
+
+    def __init__(self, x: object = None, axis: int | None = None, is_complex: bool = True) -> None:
+        if isinstance(x, tuple):
+            self.ranges = self.backend = None
+            self._bind(symbol(x, is_complex=True))
+            return
+        given: Any = x if isinstance(x, LazyCore) else self.real_class(x, axis)
+        super().__init__(given if given.is_complex else given.real2complex())
+
+    @classmethod
+    def of_pairs(cls: type[C], pairs: LazyCore) -> C:
+        """Complex numbers, from the real LazyTensor of pairs (re, im)."""
+        made: C = _as(cls, pairs)
+        return made
+
+    @property
+    def pairs(self) -> LazyTensorBase:
+        """The real LazyTensor of pairs (re, im), one after the other."""
+        made: LazyTensorBase = _as(self.real_class, self)
+        return made
+
+    # -- what core asks for ------------------------------------------------------------------------
+
+    def _of_this(self, callee: str) -> Any:
+        return self._on_complex(callee, (self,))
+
+    def _with(self, callee: str, other: Any) -> Any:
+        if not self._is_operand(other):
+            return NotImplemented
+        return self._on_complex(callee, (self, self._taken(other)))
+
+    def _apply(self, callee: str, *others: Any, first: Sequence[Any] = ()) -> Any:
+        return self._on_complex(callee, [self._taken(v) for v in (*first, self, *others)])
+
+    def _on_complex(self, callee: str, operands: Sequence[Any]) -> Any:
+        rule = _RULES.get(callee)
+        if rule is None:
+            raise _meaningless(callee)
+        return rule(*operands)
+
+    def _number(self, value: int) -> Any:
+        return self.pairs._number(value)
+
+    def _list_of(self, values: tuple[int, ...]) -> Any:
+        return self.pairs._list_of(values)
+
+    def _job(self, job: Job) -> Job:
+        return ComplexResults(job)
+
+    def reduction(self, reduction_op: str, *args: Any, **options: Any) -> Any:
+        of_real = _OF_REAL.get(reduction_op)
+        if of_real is not None:
+            return of_real(self).reduction(reduction_op, *args, **options)
+        if reduction_op not in _OF_PAIRS:
+            raise _meaningless(reduction_op)
+        return super().reduction(reduction_op, *args, **options)
+
+    reduction.__doc__ = LazyTensorBase.reduction.__doc__
+
+    def _spread(
+        self, name: str, is_root: bool, axis: Any, dim: Any, ddof: float, options: dict[str, Any]
+    ) -> Any:
+        if not self._is_inner(name, axis, dim, options):
+            raise ArgumentError(
+                f"{name} of complex numbers over i or j is that of z.real and z.imag: their "
+                "variances add up"
+            )
+        if self.ndim <= ddof:
+            raise ArgumentError(f"{name} of {self.ndim} components with ddof={ddof:g}")
+        variance = (self - self.mean()).pairs._of_this("SqNorm2") / (self.ndim - ddof)
+        return variance._of_this("Sqrt") if is_root else variance
+
+    # -- attributes --------------------------------------------------------------------------------
+
+    @property
+    def ndim(self) -> int:
+        """The dimension of the vectors: how many complex numbers they have."""
+        return self._expression.dim // 2
+
+    @property
+    def dtype(self) -> str | None:
+        """The name of the complex dtype; None if there are numbers and symbols only."""
+        own = self._bindings.dtype
+        return None if own is None else _DTYPES.get(own, "complex64")
+
+    # -- parts -------------------------------------------------------------------------------------
+
+    @property
+    def real(self) -> Any:
+        """The real part, a real LazyTensor."""
+        return self.pairs._of_this("ComplexReal")
+
+    @property
+    def imag(self) -> Any:
+        """The imaginary part, a real LazyTensor."""
+        return self.pairs._of_this("ComplexImag")
+
+    def angle(self) -> Any:
+        """The angle in [-pi, pi], a real LazyTensor."""
+        return self.pairs._of_this("ComplexAngle")
+
+    def conj(self: C) -> C:
+        """The complex conjugate."""
+        return self.of_pairs(self.pairs._of_this("Conj"))
+
+
+def _as(lazy_class: type[Any], lazy: LazyCore) -> Any:
+    """The same expression, read as pairs or as complex numbers."""
+    made = object.__new__(lazy_class)
+    made._expression, made._bindings = lazy._expression, lazy._bindings
+    made.ranges, made.backend = lazy.ranges, lazy.backend
+    return made
+
+
+def _meaningless(name: str) -> ArgumentError:
+    return ArgumentError(
+        f"{name} is not defined for complex LazyTensors; z.real, z.imag, abs(z) and z.angle() are "
+        "real ones"
+    )
+
+
+# -- what operations on complex numbers are --------------------------------------------------------
+#
+# Operands are LazyTensors, one of which is complex.
+
+
+def _pairs(z: Any) -> Any:
+    """The pairs of a complex LazyTensor, or of a real one as complex numbers."""
+    return z.pairs if z.is_complex else z._of_this("Real2Complex")
+
+
+def _of_pairs(pairs: Any) -> Any:
+    return pairs.complex_class.of_pairs(pairs)
+
+
+def _joined(re: Any, im: Any) -> Any:
+    """The complex numbers re + i im."""
+    return _of_pairs(re._apply("Complex", im))
+
+
+def _on_pairs(callee: str) -> Callable[..., Any]:
+    """An operation of the table whose operands and result are pairs."""
+    return lambda *operands: _of_pairs(_applied(callee, *map(_pairs, operands)))
+
+
+def _to_real(callee: str) -> Callable[..., Any]:
+    """An operation of the table that gives real numbers for pairs."""
+    return lambda z: z.pairs._of_this(callee)
+
+
+def _applied(callee: str, first: Any, *others: Any) -> Any:
+    return first._apply(callee, *others) if others else first._of_this(callee)
+
+
+def _fitting(rule: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A rule for vectors of one dimension, one of which may be a scalar."""
+
+    @functools.wraps(rule)
+    def checked(a: Any, b: Any) -> Any:
+        if a.ndim != b.ndim and 1 not in (a.ndim, b.ndim):
+            raise ArgumentError(
+                f"complex vectors of {a.ndim} and {b.ndim} components do not fit: the numbers must "
+                "be equal, or 1"
+            )
+        return rule(a, b)
+
+    return checked
+
+
+def _scaled(op: str, z: Any, r: Any) -> Any:
+    """z times or by a real r: both parts, each on its own."""
+    if r.ndim == 1:
+        return _of_pairs(z.pairs._apply(op, r))
+    if z.ndim == 1:
+        return _joined(z.real._apply(op, r), z.imag._apply(op, r))
+    return _of_pairs(z.pairs._apply(op, _joined(r, r).pairs))
+
+
+@_fitting
+def _multiply(a: Any, b: Any) -> Any:
+    if not b.is_complex:
+        return _scaled("*", a, b)
+    if not a.is_complex:
+        return _scaled("*", b, a)
+    return _on_pairs("ComplexMult")(a, b)
+
+
+@_fitting
+def _divide(a: Any, b: Any) -> Any:
+    if not b.is_complex:
+        return _scaled("/", a, b)
+    if not a.is_complex:
+        return _multiply(b.conj(), a / b.pairs._of_this("ComplexSquareAbs"))
+    return _on_pairs("ComplexDivide")(a, b)
+
+
+def _inverse(z: Any) -> Any:
+    return _divide(z._number(1), z)
+
+
+def _parts(z: Any) -> tuple[Any, Any]:
+    return (z.real, z.imag) if z.is_complex else (z, z._number(0))
+
+
+def _compared(callee: str, joint: str) -> Callable[[Any, Any], Any]:
+    """A comparison of both parts, and what makes one truth value of the two."""
+
+    def rule(a: Any, b: Any) -> Any:
+        (a_re, a_im), (b_re, b_im) = _parts(a), _parts(b)
+        return a_re._apply(callee, b_re)._apply(joint, a_im._apply(callee, b_im))
+
+    return _fitting(rule)
+
+
+def _power(z: Any, exponent: Any) -> Any:
+    """Products for a small integer, else the principal power."""
+    if exponent._expression.callee == NUMBER:
+        return _integer_power(z, exponent._expression.numbers[0])
+    if exponent.is_complex:
+        return (exponent * (z if z.is_complex else z.real2complex()).log()).exp()
+    return (exponent * z.angle()).exp1j() * abs(z)._apply("**", exponent)
+
+
+def _integer_power(z: Any, exponent: int) -> Any:
+    if exponent < 0:
+        return _inverse(_integer_power(z, -exponent))
+    if exponent == 0:
+        return z.real._apply("**", z._number(0)).real2complex()
+    if exponent == 1:
+        return z
+    half = _integer_power(z, exponent // 2)
+    return half * half * z if exponent % 2 else half * half
+
+
+def _root(z: Any) -> Any:
+    return (z.angle() / 2).exp1j() * abs(z).sqrt()
+
+
+def _inverse_root(z: Any) -> Any:
+    return (z.angle() / -2).exp1j() * abs(z).rsqrt()
+
+
+# -- components ------------------------------------------------------------------------------------
+
+
+def _components(z: Any, start: Any, count: int = 1) -> Any:
+    """Some components, which are twice as many parts."""
+    first = start._expression.numbers[0]
+    if first < 0 or count < 1 or first + count > z.ndim:
+        raise ArgumentError(f"components {first} to {first + count - 1} are not among {z.ndim}")
+    at = (z._number(2 * first), z._number(2 * count))
+    return _of_pairs(z.pairs._apply("Extract", *at))
+
+
+def _extract(z: Any, start: Any, count: Any) -> Any:
+    return _components(z, start, count._expression.numbers[0])
+
+
+def _repeated(z: Any, dim: int) -> Any:
+    """The pairs of a vector of that dimension, which a scalar is repeated to."""
+    pairs = _pairs(z)
+    return pairs if z.ndim == dim else pairs._apply("ComplexSumT", pairs._number(2 * dim))
+
+
+def _choose(condition: Any, a: Any, b: Any) -> Any:
+    if condition.is_complex:
+        raise _meaningless("IfElse where a complex number is at least 0")
+    dim = max(condition.ndim, a.ndim, b.ndim)
+    if condition.ndim > 1:
+        condition = _joined(condition, condition).pairs
+    return _of_pairs(condition._apply("IfElse", _repeated(a, dim), _repeated(b, dim)))
+
+
+# -- derivatives -----------------------------------------------------------------------------------
+
+
+def _like(value: Any, other: Any) -> Any:
+    """What is paired with another: pairs with pairs, real numbers with real ones."""
+    if other.is_complex:
+        return _pairs(value)
+    if value.is_complex:
+        raise ArgumentError("a complex direction or cotangent belongs to something complex")
+    return value
+
+
+def _gradient(f: Any, variable: Any, cotangent: Any) -> Any:
+    """The gradient of the real inner product: as PyTorch has it."""
+    cotangent = _like(cotangent, f)
+    found = _like(f, f)._apply("Grad", _like(variable, variable), cotangent)
+    return _of_pairs(found) if variable.is_complex else found
+
+
+def _derivative(f: Any, variable: Any, direction: Any) -> Any:
+    direction = _like(direction, variable)
+    found = _like(f, f)._apply("Diff", _like(variable, variable), direction)
+    return _of_pairs(found) if f.is_complex else found
+
+
+# By operators and names of the table.
+_RULES: Mapping[str, Callable[..., Any]] = {
+    "+": _fitting(_on_pairs("ComplexAdd")),
+    "-": _fitting(_on_pairs("ComplexSubtract")),
+    "*": _multiply,
+    "/": _divide,
+    "==": _compared("==", "Minimum"),
+    "!=": _compared("!=", "Maximum"),
+    "**": _power,
+    "Powf": _power,
+    NEGATION: _on_pairs("Minus"),
+    "Abs": _to_real("ComplexAbs"),
+    "Inv": _inverse,
+    "Square": lambda z: _multiply(z, z),
+    "Exp": _on_pairs("ComplexExp"),
+    "Log": lambda z: _joined(abs(z).log(), z.angle()),
+    "Sqrt": _root,
+    "Rsqrt": _inverse_root,
+    "Sum": _on_pairs("ComplexSum"),
+    "Norm2": _to_real("Norm2"),
+    "SqNorm2": _to_real("SqNorm2"),
+    "SqDist": lambda a, b: (a - b).pairs._of_this("SqNorm2"),
+    "Normalize": _on_pairs("Normalize"),
+    "Elem": _components,
+    "Extract": _extract,
+    "Concat": _on_pairs("Concat"),
+    "IfElse": _choose,
+    "Grad": _gradient,
+    "Diff": _derivative,
+}

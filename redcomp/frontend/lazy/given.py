@@ -1,0 +1,172 @@
+"""What users give to make a `LazyTensor` of, as arguments: numbers, lists, arrays and symbols."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from redcomp import arguments
+from redcomp.errors import ArgumentError
+from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
+from redcomp.frontend.language.expressions import Slot
+from redcomp.frontend.lazy.bindings import Argument, Symbol, identity, pairs_of
+from redcomp.frontend.lazy.library import Library
+from redcomp.limits import MAX_DIM
+
+INTEGERS = (int, np.integer, np.bool_)
+_FLOATS = (float, np.floating)
+_COMPLEX = (complex, np.complexfloating)
+_REAL = (*INTEGERS, *_FLOATS)
+OPERANDS = (*_REAL, *_COMPLEX, list)
+
+
+def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
+    """A number, a list of numbers or an array as an argument; raises ArgumentError."""
+    if isinstance(given, _REAL):
+        return scalar(given)
+    if isinstance(given, list):
+        return vector(given)
+    if isinstance(given, _COMPLEX):
+        return _pairs(given, [given])
+    if not library.is_array(given):
+        raise ArgumentError(
+            f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
+            f"a tuple (position, dimension, category), not of {arguments.shown(given)}"
+        )
+    kind = library.type_of(given)
+    shape = tuple(given.shape)
+    if kind.is_complex:
+        return _of_complex(library, given, axis)
+    if not shape:
+        # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
+        return Argument(identity(given, "parameter"), given, given, Slot("parameter", 1))
+    if axis is None:
+        return _of_pairs(library, given, kind.dtype, kind.is_integer)
+    return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)
+
+
+def _of_complex(library: Library, given: Any, axis: object) -> Argument:
+    """A complex array, as one of pairs (re, im), known by the array that was given."""
+    if not given.shape:
+        slot = Slot("parameter", 2)
+        return Argument(identity(given, "parameter"), given, given, slot, is_complex=True)
+    real = argument_of(library, pairs_of(library, given, axis in (0, 1)), axis)
+    return replace(real, key=identity(given, real.slot.kind), given=given, is_complex=True)
+
+
+def _of_pairs(library: Library, given: Any, dtype: str, is_integer: bool) -> Argument:
+    """An array with axes for i and j, or a vector."""
+    shape = tuple(given.shape)
+    own = None if is_integer else dtype
+    if len(shape) == 1:
+        return Argument(
+            identity(given, "parameter"),
+            given,
+            given,
+            _slot("parameter", shape[0], is_integer),
+            dtype=own,
+        )
+    if len(shape) == 2:
+        raise ArgumentError(
+            f"an array of shape {shape} needs axis=0 (a vector for each i), 1 (for each j) or 2; "
+            "or give it the axes of i and j, as x[:, None, :]"
+        )
+    rows, columns, dim = shape[-3:]
+    batch = shape[:-3]
+    value, kind = given, "ij"
+    if columns == 1:
+        value, kind = library.without_axis(value, -2), "i"
+    if rows == 1:
+        value = library.without_axis(value, -3 if columns != 1 else -2)
+        kind = "j" if columns != 1 else "parameter"
+    slot = _slot(kind, dim, is_integer)
+    return Argument(
+        identity(given, kind),
+        given,
+        value,
+        slot,
+        rows if "i" in kind else None,
+        columns if "j" in kind else None,
+        batch,
+        own,
+    )
+
+
+def _of_axis(
+    given: Any, shape: tuple[int, ...], axis: object, dtype: str, is_integer: bool
+) -> Argument:
+    """An array of a vector for each i, for each j, or of a parameter."""
+    category = arguments.integer("axis", axis)
+    if category not in (0, 1, 2):
+        raise ArgumentError(f"axis must be 0 (i), 1 (j) or 2 (a parameter), not {category}")
+    own = None if is_integer else dtype
+    kind = KIND_OF_CATEGORY[category]
+    key = identity(given, kind)
+    if kind == "parameter":
+        value = given[0] if len(shape) == 2 and shape[0] == 1 else given
+        batch = tuple(value.shape[:-1])
+        return Argument(
+            key, given, value, _slot(kind, shape[-1], is_integer), batch=batch, dtype=own
+        )
+    value = given if len(shape) > 1 else given[:, None]
+    *batch, count, dim = value.shape
+    rows, columns = (count, None) if kind == "i" else (None, count)
+    slot = _slot(kind, dim, is_integer)
+    return Argument(key, given, value, slot, rows, columns, tuple(batch), own)
+
+
+def _slot(kind: Any, dim: int, is_integer: bool = False) -> Slot:
+    if not 1 <= dim <= MAX_DIM:
+        raise ArgumentError(f"vectors have a dimension from 1 to {MAX_DIM:,}, not {dim}")
+    return Slot(kind, dim, is_integer)
+
+
+def scalar(value: Any) -> Argument:
+    """A number of the others' dtype."""
+    return Argument(object(), value, _float(value), Slot("parameter", 1))
+
+
+def vector(values: list[Any]) -> Argument:
+    """A vector of the others' dtype."""
+    for value in values:
+        if not isinstance(value, (*_REAL, *_COMPLEX)):
+            raise ArgumentError(
+                f"a list for a LazyTensor holds numbers, not {arguments.shown(value)}"
+            )
+    if any(isinstance(value, _COMPLEX) for value in values):
+        return _pairs(values, values)
+    return Argument(object(), values, list(map(_float, values)), _slot("parameter", len(values)))
+
+
+def _pairs(given: object, values: list[Any]) -> Argument:
+    """A vector of complex numbers, whose parts have the others' dtype."""
+    parts = [_float(part) for value in values for part in (value.real, value.imag)]
+    return Argument(object(), given, parts, _slot("parameter", len(parts)), is_complex=True)
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ArgumentError(f"{arguments.shown(value)} is too large for a float") from None
+
+
+def symbol(given: tuple[Any, ...], is_complex: bool = False) -> Argument:
+    """A variable whose values a call brings; of complex ones, its dimension counts both parts."""
+    if len(given) != 3:
+        raise ArgumentError(f"a symbol is (position, dimension, category), not {given!r}")
+    names = ("the position", "the dimension", "the category")
+    position, dim, category = map(arguments.integer, names, given)
+    if category not in (0, 1, 2) or position < 0:
+        raise ArgumentError(
+            "a symbol has a position from 0 on, and category 0 (i), 1 (j) or 2 (a parameter); "
+            f"this is {given!r}"
+        )
+    if is_complex and dim % 2:
+        raise ArgumentError(
+            f"a complex symbol holds pairs (re, im): its dimension is even, not {dim}"
+        )
+    slot = _slot(KIND_OF_CATEGORY[category], dim)
+    return Argument(("symbol", position), Symbol(position, slot), None, slot, is_complex=is_complex)
