@@ -7,7 +7,7 @@ The prose is in scripts/formulas.md.in; every table comes from the rows of opera
 reductions.
 """
 
-from __future__ import annotations
+from __future__ import functools
 
 import argparse
 import contextlib
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@functools.cache  # limits are tried out, which takes a while
 def page() -> str:
     """The whole page."""
     template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
