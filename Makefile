@@ -31,7 +31,7 @@ help:
 	@echo "make ptx-report  count the instructions of the kernels for GPUs, without one"
 	@echo "make gpu-check  test and measure on an NVIDIA GPU (GPU_FOLDER=..., GPU_ARGS=\"STEP OPTIONS\")"
 	@echo "make accuracy  measure the error of the elementary functions"
-	@echo "make formulas  write the reference of the formula language"
+	@echo "make formulas  write the references of the formula language and of LazyTensor"
 	@echo "make clean     remove the environment and what programs wrote"
 
 demo: $(VENV)/stamp-examples
@@ -60,6 +60,7 @@ lint: $(VENV)/stamp-lint $(VENV)/stamp-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file= --strict --follow-imports=silent tests/typed_program.py
 
 format: $(VENV)/stamp-lint
 	$(BIN)/ruff check --fix .
@@ -79,6 +80,8 @@ accuracy: $(VENV)/stamp-test
 
 formulas: $(VENV)/stamp-test
 	$(BIN)/python scripts/make_formulas.py
+	$(BIN)/python scripts/make_lazy_tensor.py
+	$(BIN)/python scripts/make_declared.py
 
 clean:
 	rm -rf $(VENV) $(PICTURES) build dist redcomp.egg-info .mypy_cache .ruff_cache .pytest_cache

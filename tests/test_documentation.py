@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
 from redcomp.frontend.language.aliases import KIND_OF_CONSTRUCTOR
@@ -19,6 +20,7 @@ from redcomp.ops.table import Section
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 make_formulas: Any = importlib.import_module("make_formulas")
+make_lazy_tensor: Any = importlib.import_module("make_lazy_tensor")
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]*)(?:#([^)]*))?\)")
@@ -46,6 +48,24 @@ def listed(text: str) -> set[str]:
 def test_reference_is_what_its_script_writes() -> None:
     written = (ROOT / "docs" / "formulas.md").read_text(encoding="utf-8")
     assert written == make_formulas.page(), "run python scripts/make_formulas.py"
+
+
+def test_page_on_lazy_tensors_is_what_its_script_writes() -> None:
+    written = (ROOT / "docs" / "lazy-tensor.md").read_text(encoding="utf-8")
+    assert written == make_lazy_tensor.page(), "run python scripts/make_lazy_tensor.py"
+
+
+def test_programs_on_lazy_tensors_run() -> None:
+    programs = re.findall(r"```python\n(.*?)```", make_lazy_tensor.page(), re.DOTALL)
+    found: dict[str, Any] = {}
+    exec("\n".join(programs), found)
+    x, y, b = (found[name] for name in "xyb")
+    dense = np.exp(-((x[:, None] - y) ** 2).sum(-1))
+    np.testing.assert_allclose(found["a"], dense @ b, 1e-9, 1e-12)
+    np.testing.assert_allclose(found["same"], dense**0.5 @ b, 1e-9, 1e-12)
+    assert found["values"].shape == (1000, 3)
+    assert found["spread"].shape == (1000, 1, 1)
+    assert found["gradients"].shape == x.shape
 
 
 def test_reference_has_every_name() -> None:

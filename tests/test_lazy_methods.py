@@ -35,7 +35,7 @@ ELSEWHERE = {
     "grad diff grad_matrix divergence laplacian trace_operator": "below",
     "reduction Kmin argKmin Kmin_argKmin Kmax argKmax Kmax_argKmax sumsoftmaxweight": "below",
     "axis backend batchdims dim dtype formula library nbatchdims ndim ni nj ranges shape": "none",
-    "symbolic_variables variables": "none",
+    "formula2 symbolic_variables variables": "none",
 }
 # Dimensions of operands, of a LazyTensor first, where they are not all D.
 DIMS = {

@@ -116,6 +116,7 @@ OF_TORCH: Mapping[str, Call] = {
     "mm": lambda x, y, s: torch.mm(s, torch.ones(N, 2).double()),
     "mv": lambda x, y, s: torch.mv(s, torch.ones(N).double()),
     "t": lambda x, y, s: torch.t(s),
+    "imag": lambda x, y, s: torch.imag(x * (1 + 2j)) * y,
     "trace": lambda x, y, s: torch.trace(x.T * x) if is_lazy(x) else (x**2).sum((0, 1)),
     "diagonal": lambda x, y, s: torch.diagonal(x * x.T) if is_lazy(x) else x**2,
     "dot": lambda x, y, s: torch.dot(x, y) if is_lazy(x) else (x * y).sum(-1),
