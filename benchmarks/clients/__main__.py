@@ -23,15 +23,17 @@ OUTPUT = Path(__file__).parents[2] / "docs" / "benchmarks" / "clients.md"
 LIBRARIES = ("redcomp", "pykeops")
 HEAD = (
     "| program, value and gradients | redcomp, first call | KeOps | ratio "
-    "| redcomp, warm call | KeOps | ratio |\n|---|---|---|---|---|---|---|"
+    "| redcomp, warm call | KeOps | ratio | redcomp, CPU time | KeOps | ratio |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
 class Times(NamedTuple):
-    """Seconds of the first call and of a warm one, the median of all."""
+    """Seconds of the first call and of a warm one, and its CPU time, medians of all."""
 
     first: float
     warm: float
+    cpu: float
 
 
 class Worker:
@@ -55,12 +57,13 @@ class Worker:
                 return found
         raise RuntimeError(f"a worker ended with status {self.process.wait()}")
 
-    def warm(self) -> float:
-        """The seconds of one more call."""
+    def warm(self) -> tuple[float, float]:
+        """The seconds of one more call, and its CPU time."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return float(self.answer()["warm"])
+        answer = self.answer()
+        return answer["warm"], answer["cpu"]
 
     def close(self) -> None:
         """Let the process end."""
@@ -73,7 +76,7 @@ def measure(program: str, points: int, rounds: int) -> dict[str, Times]:
     """The times of each library; raises ValueError if their results differ."""
     workers: dict[str, Worker] = {}
     first: dict[str, dict[str, Any]] = {}
-    warm: dict[str, list[float]] = {library: [] for library in LIBRARIES}
+    warm: dict[str, list[tuple[float, float]]] = {library: [] for library in LIBRARIES}
     for library in LIBRARIES:  # one after the other: both use all cores
         workers[library] = Worker(library, program, points)
         first[library] = workers[library].answer()
@@ -86,7 +89,9 @@ def measure(program: str, points: int, rounds: int) -> dict[str, Times]:
     for worker in workers.values():
         worker.close()
     return {
-        library: Times(first[library]["first"], statistics.median(warm[library]))
+        library: Times(
+            first[library]["first"], *map(statistics.median, zip(*warm[library], strict=True))
+        )
         for library in LIBRARIES
     }
 
@@ -119,7 +124,8 @@ def main() -> None:
         "# Packages that call KeOps, with redcomp in its place\n\n"
         f"{options.points:,} x {options.points:,} points in 3 dimensions, float32, on the CPU, by "
         f"`{command}`. First calls start with an empty cache, after all imports; warm ones are "
-        "medians. Calls of both alternate in one run.\n\n"
+        "medians. Calls of both alternate in one run; the CPU time of a warm call is that of all "
+        "cores, on which other programs have less influence.\n\n"
         + "\n".join(lines)
         + f"\n\n{described}\n",
         encoding="utf-8",
