@@ -7,10 +7,11 @@ The prose is in scripts/formulas.md.in; every table comes from the rows of opera
 reductions.
 """
 
-from __future__ import functools
+from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import string
 import sys
