@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from benchmarks.clients import __main__ as clients
@@ -10,7 +12,7 @@ from benchmarks.clients import __main__ as clients
 class Prepared:
     """Stands for a worker: calls of redcomp take a second, those of KeOps take ten."""
 
-    values = {"redcomp": [1.0, 2.0], "pykeops": [1.0, 2.0]}
+    values: ClassVar = {"redcomp": [1.0, 2.0], "pykeops": [1.0, 2.0]}
 
     def __init__(self, library: str, program: str, points: int) -> None:
         self.library, self.factor = library, 1.0 if library == "redcomp" else 10.0
@@ -35,5 +37,5 @@ def test_a_row_has_the_times_of_both_and_their_ratios(monkeypatch):
 def test_results_that_differ_are_not_reported(monkeypatch):
     monkeypatch.setattr(clients, "Worker", Prepared)
     monkeypatch.setitem(Prepared.values, "redcomp", [1.0, 2.1])
-    with pytest.raises(ValueError, match="program: the results differ by 0.1"):
+    with pytest.raises(ValueError, match="program: the results differ by"):
         clients.measure("program", 10, 3)
