@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import string
 import sys
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@functools.cache  # limits are tried out, which takes a while
 def page() -> str:
     """The whole page."""
     template = string.Template(TEMPLATE.read_text(encoding="utf-8"))

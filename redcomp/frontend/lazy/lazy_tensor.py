@@ -41,6 +41,7 @@ class LazyTensorBase(Protocols):
           brings
     axis  0, 1 or 2 for an array of shape (..., M, D), (..., N, D) or (..., D): a vector for each i,
           for each j, or a parameter
+    is_complex  make a `ComplexLazyTensor` of real x too, as complex x does by itself
 
     Arrays are float32, float64, or of half precision, or integers and booleans, which are converted
     to the others' dtype.  Python's numbers have no dtype of their own.
