@@ -198,6 +198,7 @@ FROM_COMPLEX = (
 COMPLEX = (
     "Real2Complex({f:d/2})",
     "Imag2Complex({f:d/2})",
+    "Complex({f:d/2},{f:d/2})",
     "Conj({f:d})",
     "ComplexAdd({f:d},{f:d})*0.5",
     "ComplexSubtract({f:d},{f:2})*0.5",

@@ -111,7 +111,8 @@ def test_tolerances_are_numbers(face: str, value: Any, name: str) -> None:
 # Options that are wrong, and what the error says.
 WRONG: dict[str, tuple[list[Any], str]] = {
     "alpha": ([None, "1", {}, 1j, np.array([1j]), np.array(["a"]), torch.zeros(1).to_sparse(),
-               torch.zeros(1, device="meta"), torch.tensor(1j)], "alpha (must be|has layout)"),
+               torch.zeros(1, device="meta"), torch.tensor(1j)],
+              "alpha (must be|has layout|is on)"),
     "precondition": ([None, 2, "yes", np.ones(2), torch.ones(2)], "precondition must be True or"),
     "return_info": ([None, 2, "yes", np.ones(2), torch.ones(2)], "return_info must be True or"),
 }  # fmt: skip
