@@ -52,7 +52,7 @@ def test_every_complex_operation_is_known_to_the_reference() -> None:
     assert rows == set(reference_complex.OPERATIONS)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", DIMS)
@@ -62,7 +62,7 @@ def test_of_one_vector(name: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{name}(x + y) * w", [f"x=Vi({dim})", f"y=Vj({dim})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dims", [(2, 2), (6, 6), (2, 6), (6, 2), (40, 40), (2, 40), (40, 2)])
@@ -72,7 +72,7 @@ def test_of_two_vectors(name: str, dims: tuple[int, int], axis: int, dtype: Any)
     check(f"{name}(x, y) * w", [f"x=Vi({f})", f"y=Vj({g})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", [1, 3, 5, 20, 21])
@@ -81,7 +81,7 @@ def test_of_reals(name: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{name}(x - y) * w", [f"x=Vi({dim})", f"y=Vj({dim})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dims", [(1, 1), (3, 3), (1, 3), (3, 1), (21, 21), (1, 21), (21, 1)])
@@ -90,7 +90,7 @@ def test_of_two_reals(dims: tuple[int, int], axis: int, dtype: Any) -> None:
     check("Complex(x, y) * w", [f"x=Vi({f})", f"y=Vj({g})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", DIMS)
@@ -103,7 +103,7 @@ def test_with_scalars(formula: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{formula.format(d=dim)} * w", aliases, dtype, axis)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @both_axes
 @pytest.mark.parametrize("dim", [1, 3, 5, 21])
 @pytest.mark.parametrize("name", BINARY)

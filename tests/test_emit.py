@@ -149,7 +149,7 @@ _LABEL = re.compile(r"^([\w.$]+):", re.MULTILINE)
 MEMORY = {"memset", "memcpy", "_memset", "_memcpy"}
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", [*CASES, *REDUCED])

@@ -126,7 +126,7 @@ def test_what_is_given_to_torch_compile_is_right(
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with g++ on the host")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["gaussian-1e4", "gradients"])
@@ -175,7 +175,7 @@ CONSTANTS: dict[str, list[dict[str, int]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_triton_kernels_compile(name: str) -> None:
     triton = pytest.importorskip("triton")

@@ -90,8 +90,8 @@ TOGETHER = 6
 CASES = test_genred._cases(test_genred.SHORT)
 SETTINGS = [
     pytest.param(torch.float32, True, id="fast"),
-    pytest.param(torch.float32, False, id="f32", marks=pytest.mark.sampled(6)),
-    pytest.param(torch.float64, False, id="f64", marks=pytest.mark.sampled(6)),
+    pytest.param(torch.float32, False, id="f32", marks=pytest.mark.sampled(12)),
+    pytest.param(torch.float64, False, id="f64", marks=pytest.mark.sampled(12)),
 ]
 
 

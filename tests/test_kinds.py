@@ -201,7 +201,7 @@ def derivatives(
     return [part.detach() for part in (*first, *second)]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("rows", "columns"), [(70, 300), (3, 9)])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
@@ -268,7 +268,7 @@ def untied(kind: str) -> Case:
     )
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.spelling)
 def test_every_reduction_of_every_kind(row: Reduction, kind: str) -> None:

@@ -242,6 +242,7 @@ def reference(name: str, row: Operation, parameters: Sequence[int]) -> Reference
     return lambda *operands: row.value(*operands, **attributes)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", TABLE_METHODS)
 def test_rows(name: str, library: str) -> None:
@@ -276,6 +277,7 @@ def test_methods_of_lazy_tensors(name: str, library: str) -> None:
     np.testing.assert_allclose(dense(getattr(first, name)(*others)), expected, 1e-12, 1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", CALLS)
 def test_methods_with_other_arguments(name: str, library: str) -> None:
@@ -297,6 +299,7 @@ def _close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(np.asarray(found), expected, 1e-12, 1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", REDUCED)
 def test_reductions_over_any_axis(name: str, library: str) -> None:

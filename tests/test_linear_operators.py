@@ -201,6 +201,7 @@ def cases() -> list[tuple[str, str, int]]:
 ALL = {**OPERATORS, **OF_VECTORS, **OF_SCALARS, **OF_LINEAR, **OF_LINEAR_VECTORS}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("operator", "formula", "dim"), cases())
 def test_operator(operator: str, formula: str, dim: int) -> None:
     inner = place(formula, dim)

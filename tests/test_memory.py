@@ -104,6 +104,8 @@ def made(k: int, axis: int = 1) -> Genred:
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> Latest[bytes, Any]:
     """The loaded kernels of a process that has none yet, of which two are kept."""
+    gc.collect()  # what tests before have left is no concern of this one
+    jit.unload()
     loaded: Latest[bytes, Any] = Latest(2)
     monkeypatch.setattr(HostLowering, "LOADED", loaded)
     return loaded

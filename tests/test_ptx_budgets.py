@@ -87,7 +87,7 @@ def measured(name: str, target: str) -> Budget:
     return Budget(*map(sum, zip(*costs, strict=True)))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", BUDGETS)
 def test_pair_costs_no_more_than_its_budget(name: str, target: str) -> None:

@@ -47,7 +47,7 @@ def test_rows_of_a_step_share_the_count_of_a_mean(target: str) -> None:
     assert 0.9 < share(operation.reduction, "f32", target) <= 1.0
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(40)
 @on_targets
 @pytest.mark.parametrize("case", ptx_report.CASES, ids=lambda case: case.name)
 def test_no_case_of_the_report_exceeds_it(case: ptx_report.Case, target: str) -> None:

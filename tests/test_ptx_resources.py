@@ -95,7 +95,7 @@ def test_operation_does_not_spill(case: Case, dtype: str, target: str) -> None:
     check(operation(case).reduction, dtype, target)
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize("target", TARGETS)
 @of_dtypes
 @pytest.mark.parametrize("wrt", [(), (0,), (1,), (2,)], ids=str)

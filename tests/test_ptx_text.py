@@ -71,7 +71,7 @@ def is_wide_integer(instruction: Instruction) -> bool:
     return "wide" in instruction.modifiers or (is_wide and instruction.base not in ("ld", "mov"))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @on_targets
 @of_dtypes
 @of_cases

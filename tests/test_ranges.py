@@ -91,7 +91,7 @@ def operation(name: str, axis: int) -> Genred:
     return Genred(formula(name), ALIASES, axis=axis, **options(name))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", MEANINGS)
 @pytest.mark.parametrize("pattern", PATTERNS)

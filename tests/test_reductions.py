@@ -56,7 +56,7 @@ def test_rows_give_what_those_in_their_place_give() -> None:
             assert REDUCTIONS[row.kept].fast is None
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("axis", [0, 1])
 @DTYPES
 @pytest.mark.parametrize("case", cases(), ids=str)

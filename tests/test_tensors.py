@@ -91,7 +91,7 @@ CASES = [
 DTYPES = (torch.float32, torch.float64)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 @pytest.mark.parametrize(("formula", "dim_x", "dim_y", "order"), CASES)
 def test_tensors(formula: str, dim_x: int, dim_y: int, order: int, dtype: Any, axis: int) -> None:
@@ -141,7 +141,7 @@ def knots(count: int, seed: int) -> Tensor:
     return torch.from_numpy((values / count).astype(np.float32))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 @pytest.mark.parametrize(
     ("count", "degree", "order"), [(2, 0, 1), (6, 1, 2), (8, 3, 2), (12, 7, 1), (24, 2, 2)]

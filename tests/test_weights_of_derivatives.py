@@ -126,7 +126,7 @@ of_dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=["f32", "f64"])
 of_math = pytest.mark.parametrize("is_fast", [False, True], ids=["exact", "fast"])
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @of_requests
 @of_dtypes
 @of_math

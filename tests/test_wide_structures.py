@@ -70,7 +70,7 @@ VALUES = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("dim", [16, 17, 40])
 @pytest.mark.parametrize("count", [16, 17, 100])
 @pytest.mark.parametrize("formula", VALUES)

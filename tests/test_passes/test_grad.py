@@ -124,6 +124,7 @@ def second_order(row: Operation) -> tuple[list[Value], tuple[Value, ...], dict[s
     return first, (*operands, cotangent), arrays
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row", DIFFERENTIABLE, ids=lambda row: row.name)
 def test_first_derivative_by_differences(row: Operation) -> None:
     output, operands, cotangent, arrays = case(row)
@@ -133,6 +134,7 @@ def test_first_derivative_by_differences(row: Operation) -> None:
         np.testing.assert_allclose(evaluated(found, arrays), expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row", DIFFERENTIABLE, ids=lambda row: row.name)
 def test_second_derivative_by_differences(row: Operation) -> None:
     first, variables, arrays = second_order(row)
@@ -143,6 +145,7 @@ def test_second_derivative_by_differences(row: Operation) -> None:
             np.testing.assert_allclose(evaluated(found, arrays), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row", DIFFERENTIABLE, ids=lambda row: row.name)
 def test_both_derivatives_as_pytorch(row: Operation) -> None:
     name = row.spelling

@@ -58,6 +58,7 @@ def along(
     return (ends[0] - ends[1]) / (2 * step)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row", DIFFERENTIABLE, ids=lambda row: row.name)
 def test_by_differences(row: Operation) -> None:
     output, operands, tangents, arrays = with_tangents(row)
@@ -73,6 +74,7 @@ def test_by_differences(row: Operation) -> None:
 
 # PyTorch's forward mode warns about PyTorch's own scripts.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row", DIFFERENTIABLE, ids=lambda row: row.name)
 def test_as_pytorch(row: Operation) -> None:
     attrs, _ = CASES.get(row.name) or fitting(row)
@@ -266,6 +268,7 @@ def test_not_linear(name: str) -> None:
     assert not is_linear(NOT_LINEAR[name], V)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row", DIFFERENTIABLE, ids=lambda row: row.name)
 def test_no_operation_is_wrongly_called_linear(row: Operation) -> None:
     """What is called linear maps combinations of arguments, of any size, to combinations."""
