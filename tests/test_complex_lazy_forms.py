@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -376,3 +378,10 @@ def test_errors(text: str, message: str) -> None:
     lazies = {n: redcomp.numpy.LazyTensor(a.numpy()) for n, a in arrays().items()}
     with pytest.raises(ArgumentError, match=re.escape(message)):
         eval(text, {**lazies, "np": np, **vars(redcomp.numpy)})
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda lazy: pickle.loads(pickle.dumps(lazy))])
+def test_copies_of_symbols_take_complex_arrays(copied: Callable[[Any], Any]) -> None:
+    x, y = random(M, 1), random(N, 1)
+    z = redcomp.numpy.ComplexLazyTensor((0, 2, 0)) * redcomp.numpy.Vj(y)
+    check(copied(z).sum(axis=1)(x), torch.tensor(x * y.sum()))

@@ -6,7 +6,7 @@ An argument is known by the object that was given: what is given twice is one ar
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Argument:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy is of another array, and a number that was an `id` means nothing elsewhere.
-        rest = (self.given, self.value, self.slot, self.rows, self.columns, self.batch, self.dtype)
+        rest = tuple([getattr(self, field.name) for field in fields(self)[1:]])
         if isinstance(self.given, Symbol):
             return Argument, (self.key, *rest)
         return _with_new_key, rest
