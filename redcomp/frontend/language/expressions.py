@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from redcomp.errors import ArgumentError, FormulaError
 from redcomp.frontend.language.aliases import Alias
@@ -22,6 +22,8 @@ from redcomp.frontend.language.lower import OPERATORS, Lowering
 from redcomp.frontend.language.scope import Scope
 from redcomp.ir import INTEGER_OF_WIDTH, Kind, Span, Type, Value
 from redcomp.ir import variable as ir_variable
+
+T = TypeVar("T")
 
 # Expressions that are found again; one that is forgotten is made anew, and so is its reduction.
 _KEPT = 2**14
@@ -172,18 +174,7 @@ class ExpressionLowering(Lowering):
 
     def value(self, root: Placed) -> Value:
         """The value of an expression; raises FormulaError."""
-        stack = [root]
-        while stack:
-            placed = stack[-1]
-            below = [_within(operand, placed) for operand in placed.expression.operands]
-            missing = [operand for operand in below if operand not in self.known]
-            if missing:
-                stack.extend(reversed(missing))
-                continue
-            stack.pop()
-            if placed not in self.known:
-                self.known[placed] = self.lowered(placed, [self.known[b] for b in below])
-        return self.vector(self.known[root])
+        return self.vector(_folded(root, self.lowered, self.known))
 
     def lowered(self, placed: Placed, operands: Sequence[Operand]) -> Operand:
         expression = placed.expression
@@ -193,6 +184,25 @@ class ExpressionLowering(Lowering):
             return Operand(List((), self.span), expression.stand_in)
         node = _node(expression, self.span)
         return Operand(node, self.lower(node, operands))
+
+
+def _folded(
+    root: Placed, make: Callable[[Placed, list[T]], T], known: dict[Placed, T] | None = None
+) -> T:
+    """What `make` makes of an expression and of what it has made of the operands, each once."""
+    known = {} if known is None else known
+    stack = [root]
+    while stack:
+        placed = stack[-1]
+        below = [_within(operand, placed) for operand in placed.expression.operands]
+        missing = [operand for operand in below if operand not in known]
+        if missing:
+            stack.extend(reversed(missing))
+            continue
+        stack.pop()
+        if placed not in known:
+            known[placed] = make(placed, [known[b] for b in below])
+    return known[root]
 
 
 def _within(operand: Placed, outer: Placed) -> Placed:
@@ -212,27 +222,17 @@ def lower_expressions(
 
 def rebound(expression: Expression, slots: tuple[Slot, ...]) -> Expression:
     """The same operations on other variables; raises ArgumentError where they do not fit."""
-    known: dict[Placed, Expression] = {}
-    stack = [expression.in_place]
-    while stack:
-        placed = stack[-1]
-        below = [_within(operand, placed) for operand in placed.expression.operands]
-        missing = [operand for operand in below if operand not in known]
-        if missing:
-            stack.extend(missing)
-            continue
-        stack.pop()
+
+    def made(placed: Placed, below: list[Expression]) -> Expression:
         own = placed.expression
         if own.callee == VARIABLE:
-            known[placed] = variable(slots[placed.placement[0]])
-        elif below:
-            operands = zip(own.operands, below, strict=True)
-            known[placed] = operation(
-                own.callee, *[Placed(known[b], o.placement) for o, b in operands]
-            )
-        else:
-            known[placed] = own
-    return known[expression.in_place]
+            return variable(slots[placed.placement[0]])
+        if not below:
+            return own
+        operands = zip(below, own.operands, strict=True)
+        return operation(own.callee, *[Placed(b, o.placement) for b, o in operands])
+
+    return _folded(expression.in_place, made)
 
 
 # -- text
@@ -252,19 +252,12 @@ def _name(kind: Kind, position: int) -> str:
 
 def text_of(root: Placed, most: int = _MOST_CHARACTERS) -> str:
     """The formula that the expression is; what takes more than `most` characters is "..."."""
-    known: dict[Placed, str] = {}
-    stack = [root]
-    while stack:
-        placed = stack[-1]
-        below = [_within(operand, placed) for operand in placed.expression.operands]
-        missing = [operand for operand in below if operand not in known]
-        if missing:
-            stack.extend(reversed(missing))
-            continue
-        stack.pop()
-        text = _text(placed, [known[b] for b in below])
-        known[placed] = text if len(text) <= most else "..."
-    return _bare(known[root])
+
+    def made(placed: Placed, operands: list[str]) -> str:
+        text = _text(placed, operands)
+        return text if len(text) <= most else "..."
+
+    return _bare(_folded(root, made))
 
 
 def _bare(text: str) -> str:

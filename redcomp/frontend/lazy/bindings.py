@@ -95,6 +95,11 @@ class Bindings:
         )
         return bindings, placement
 
+    def with_arguments(self, arguments: tuple[Argument, ...]) -> Bindings:
+        """Other arguments for the same slots, of the same sizes."""
+        has_symbols = any(isinstance(a.given, Symbol) for a in arguments)
+        return replace(self, arguments=arguments, has_symbols=has_symbols)
+
     @property
     def symbols(self) -> list[Argument]:
         """What a call brings, in its order; raises ArgumentError if one is missing."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -31,7 +30,7 @@ from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol
 from redcomp.frontend.lazy.display import Shown
 from redcomp.frontend.lazy.given import INTEGERS, OPERANDS, argument_of, scalar, symbol, vector
 from redcomp.frontend.lazy.library import Library
-from redcomp.frontend.lazy.reduction import Job, LazyReduction, Reduced
+from redcomp.frontend.lazy.reduction import Job, Keeping, LazyReduction, Reduced
 
 # Bytes of a number, by the name of its dtype; of half precision, where no other is known.
 _WIDTHS = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
@@ -156,10 +155,8 @@ class LazyCore:
         if not keys or keys[0] not in [a.key for a in bound]:
             return self
         made = tuple(vector([0.0] * a.slot.dim) if a.key in keys else a for a in bound)
-        has_symbols = any(isinstance(a.given, Symbol) for a in made)
         slots = tuple(a.slot for a in made)
-        bindings = replace(self._bindings, arguments=made, has_symbols=has_symbols)
-        return self._made(rebound(self._expression, slots), bindings)
+        return self._made(rebound(self._expression, slots), self._bindings.with_arguments(made))
 
     def _take_settings(self, other: LazyCore) -> None:
         for name in ("ranges", "backend"):
@@ -341,50 +338,29 @@ class LazyCore:
             opt_arg = arguments.integer("opt_arg", opt_arg)
         reduced = Reduced(reduction_op, formula, weights, over, opt_arg)
         axes = 1 if opt_arg is None or self.ndim == 1 else 2
-        return self._run(reduced, bindings, over, axes, **options)
+        job = self._keeping(reduced, over - 1 - axes, options)
+        return self._run(job, bindings, **options)
 
     def _reduced(self, reduction_op: str, over: int) -> Reduced:
         return Reduced(reduction_op, self._expression.in_place, None, over, None)
 
-    def _run(
-        self,
-        job: Job,
-        bindings: Bindings,
-        over: int,
-        axes: int = 1,
-        *,
-        call: bool = True,
-        keepdim: bool = False,
-        keepdims: bool = False,
-        **options: Any,
-    ) -> Any:
-        """What a job gives, now or later; its results have so many axes after those of i or j."""
-        job = self._job(job)
+    def _keeping(self, job: Job, place: int, options: dict[str, Any]) -> Job:
+        """The job, with an axis of length 1 at a place of its results if the options say so."""
+        asked = [
+            arguments.switch(n, options.pop(n)) for n in ("keepdim", "keepdims") if n in options
+        ]
+        return Keeping(self._job(job), place) if any(asked) else self._job(job)
+
+    def _run(self, job: Job, bindings: Bindings, *, call: bool = True, **options: Any) -> Any:
+        """What a job gives, now or later."""
         if self.ranges is not None:
             options.setdefault("ranges", self.ranges)
         if self.backend is not None:
             options.setdefault("backend", self.backend)
-        finish = self._finish
-        if arguments.switch("keepdim", keepdim) or arguments.switch("keepdims", keepdims):
-            finish = self._finish_keeping(over - 1 - axes)
         if call and not bindings.has_symbols:
-            return finish(job.run(self.library, bindings, options))
-        return LazyReduction(self.library, job, bindings, options, finish)
+            return job.run(self.library, bindings, options)
+        return LazyReduction(self.library, job, bindings, options)
 
     def _job(self, job: Job) -> Job:
         """What computes a result of this LazyTensor's class, from what computes real numbers."""
         return job
-
-    def _finish(self, result: Any) -> Any:
-        """What a reduction returns, from what the kernel gives."""
-        return result
-
-    def _finish_keeping(self, place: int) -> Any:
-        """As `_finish`, and there is an axis of length 1 before those from `place` on."""
-
-        def keep(result: Any) -> Any:
-            if isinstance(result, tuple):
-                return tuple(map(keep, result))
-            return result.reshape(*result.shape[:place], 1, *result.shape[place:])
-
-        return lambda result: keep(self._finish(result))

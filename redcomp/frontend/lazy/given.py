@@ -43,7 +43,7 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
         # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
         return Argument(identity(given, "parameter"), given, given, Slot("parameter", 1))
     if axis is None:
-        return _of_pairs(library, given, kind.dtype, kind.is_integer)
+        return _of_whole_shape(library, given, kind.dtype, kind.is_integer)
     return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)
 
 
@@ -56,7 +56,7 @@ def _of_complex(library: Library, given: Any, axis: object) -> Argument:
     return replace(real, key=identity(given, real.slot.kind), given=given, is_complex=True)
 
 
-def _of_pairs(library: Library, given: Any, dtype: str, is_integer: bool) -> Argument:
+def _of_whole_shape(library: Library, given: Any, dtype: str, is_integer: bool) -> Argument:
     """An array with axes for i and j, or a vector."""
     shape = tuple(given.shape)
     own = None if is_integer else dtype

@@ -20,7 +20,6 @@ from redcomp.frontend.lazy.bindings import (
 )
 from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_matrix
 from redcomp.frontend.lazy.protocols import Protocols
-from redcomp.frontend.lazy.reduction import LazyReduction
 from redcomp.frontend.lazy.solve import System
 from redcomp.limits import MAX_DENSE
 
@@ -204,16 +203,8 @@ class LazyTensorBase(Protocols):
             raise ArgumentError("the right-hand side must be an array, a Vi or a Vj")
         over = 1 - other.axis
         formula, unknown = self._of_unknown(other, over, var)
-        bindings = formula._bindings
         system = formula._job(System(self.library, formula._expression.in_place, unknown, over))
-        options = {"alpha": alpha, "eps": eps, **options}
-        if self.ranges is not None:
-            options.setdefault("ranges", self.ranges)
-        if self.backend is not None:
-            options.setdefault("backend", self.backend)
-        if call and not bindings.has_symbols:
-            return system.run(self.library, bindings, options)
-        return LazyReduction(self.library, system, bindings, options, self._finish)
+        return formula._run(system, formula._bindings, call=call, alpha=alpha, eps=eps, **options)
 
     def _of_unknown(self: Own, other: Any, over: int, var: Any) -> tuple[Own, int]:
         """This as a function of the unknown, and the position of that, which has b's values."""
@@ -229,10 +220,8 @@ class LazyTensorBase(Protocols):
         found = [n for n, a in enumerate(bound) if a.key == key and isinstance(a.given, Symbol)]
         if not found:
             raise ArgumentError("var must be a symbolic variable of the LazyTensor")
-        arguments_ = (*bound[: found[0]], b, *bound[found[0] + 1 :])
-        has_symbols = any(isinstance(a.given, Symbol) for a in arguments_)
-        bindings = replace(self._bindings, arguments=arguments_, has_symbols=has_symbols)
-        return self._made(self._expression, bindings), found[0]
+        given = (*bound[: found[0]], b, *bound[found[0] + 1 :])
+        return self._made(self._expression, self._bindings.with_arguments(given)), found[0]
 
 
 def variable_maker(lazy_class: type[Own], axis: int) -> Callable[..., Own]:

@@ -7,6 +7,7 @@ have the names that they have in KeOps, where it has the method.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -170,11 +171,11 @@ class Methods(Declared):
 
     def sinc(self: M) -> M:
         """sin(pi x) / (pi x)."""
-        return (self * 3.141592653589793)._of_this("SinXDivX")
+        return (self * math.pi)._of_this("SinXDivX")
 
     def log10(self: M) -> M:
         """The logarithm to base 10."""
-        return self._of_this("Log") * 0.4342944819032518
+        return self._of_this("Log") * (1 / math.log(10))
 
     def bspline(self: M, x: Any, k: int = 0) -> M:
         """The B-splines of order k at x, over these knots."""

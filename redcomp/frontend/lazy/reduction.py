@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -72,6 +72,28 @@ class Reduced(NamedTuple):
         return f"{self.reduction_op} over {'ij'[self.axis]} of {text_of(self.formula)}"
 
 
+class Keeping(NamedTuple):
+    """A job whose results have an axis of length 1 more, before those from `place` on."""
+
+    job: Job
+    place: int
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        self.job.check(options)
+
+    def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
+        return self._kept(self.job.run(library, bindings, options))
+
+    def _kept(self, result: Any) -> Any:
+        if isinstance(result, tuple):
+            return tuple(map(self._kept, result))
+        return result.reshape(*result.shape[: self.place], 1, *result.shape[self.place :])
+
+    @property
+    def text(self) -> str:
+        return self.job.text
+
+
 def _made(reduced: Reduced, *compilation: Any) -> Reducer:
     requested = request(reduced.formula, reduced.reduction_op, reduced.opt_arg, reduced.weights)
     options = options_of((requested,), *compilation)
@@ -113,10 +135,9 @@ class LazyReduction:
         job: Job,
         bindings: Bindings,
         options: Mapping[str, Any],
-        finish: Callable[[Any], Any],
     ) -> None:
         self._library, self._job, self._bindings = library, job, bindings
-        self._options, self._finish = dict(options), finish
+        self._options = dict(options)
         self._symbols = bindings.symbols
         job.check(options)
 
@@ -137,7 +158,7 @@ class LazyReduction:
             dtype = self._library.type_of(first.value).dtype
         bindings = replace(bindings, arguments=bound, dtype=dtype)
         options = {**self._options, **options}
-        return self._finish(self._job.run(self._library, bindings, options))
+        return self._job.run(self._library, bindings, options)
 
     def __repr__(self) -> str:
         slots = [argument.slot for argument in self._bindings.arguments]

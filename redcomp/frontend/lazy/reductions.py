@@ -233,7 +233,7 @@ class Reductions(Methods):
             ddof,
             is_root,
         )
-        return self._run(job, self._bindings, over, **options)
+        return self._run(self._keeping(job, over - 2, options), self._bindings, **options)
 
     def _made_of(self: R, argument: Any) -> R:
         made = self._made(self._expression, Bindings.of(argument))
