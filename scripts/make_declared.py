@@ -9,13 +9,14 @@ no type checker sees.  The module declares them, with their parameters and their
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from written_file import write_or_check
 
 from redcomp.frontend.lazy.methods import OTHER_NAMES, TABLE_METHODS, parameters_of
 from redcomp.frontend.lazy.reductions import OTHER_REDUCTIONS, REDUCTION_METHODS, Reductions
@@ -46,18 +47,6 @@ class Declared(Operators):
 
     if TYPE_CHECKING:
 '''
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the module, or check it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    options = parser.parse_args(arguments)
-    text = module()
-    if options.check:
-        return int(MODULE.read_text(encoding="utf-8") != text)
-    MODULE.write_text(text, encoding="utf-8")
-    return 0
 
 
 def module() -> str:
@@ -113,4 +102,4 @@ def _aliases(names: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(MODULE, module, __doc__))

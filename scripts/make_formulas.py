@@ -9,7 +9,6 @@ reductions.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import itertools
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from limit_examples import EXAMPLES
+from written_file import write_or_check
 
 from redcomp.frontend.language.builders import DERIVATIVES, VARIABLES, Builder
 from redcomp.frontend.language.lower import OPTIONAL_PARAMETER
@@ -37,18 +37,6 @@ DTYPES = {"value": "", "index": " int64", "truth": " bool"}
 # What a reduction's results are measured with: the dimensions of a formula and of its weights, and
 # how many columns are kept.  All sizes that can come of them differ.
 LETTERS = {1: "1", 2: "2", 3: "d", 5: "e", 6: "1 + e", 7: "K"}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page, or check it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    options = parser.parse_args(arguments)
-    text = page()
-    if options.check:
-        return int(PAGE.read_text(encoding="utf-8") != text)
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
 
 
 @functools.cache  # limits are tried out, which takes a while
@@ -245,4 +233,4 @@ def _shapes(row: Reduction) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page, __doc__))

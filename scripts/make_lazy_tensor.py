@@ -8,7 +8,6 @@ The prose is in scripts/lazy-tensor.md.in.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import string
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 from make_formulas import _text as plain
 from make_formulas import table
+from written_file import write_or_check
 
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase
 from redcomp.frontend.lazy.methods import OTHER_NAMES, TABLE_METHODS, Methods, parameters_of
@@ -26,18 +26,6 @@ from redcomp.frontend.lazy.reductions import OTHER_REDUCTIONS, REDUCTION_METHODS
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE, PAGE = ROOT / "scripts" / "lazy-tensor.md.in", ROOT / "docs" / "lazy-tensor.md"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page, or check it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    options = parser.parse_args(arguments)
-    text = page()
-    if options.check:
-        return int(PAGE.read_text(encoding="utf-8") != text)
-    PAGE.write_text(text, encoding="utf-8")
-    return 0
 
 
 def page() -> str:
@@ -135,4 +123,4 @@ def _names(names: Iterable[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page, __doc__))
