@@ -10,7 +10,6 @@ reductions.
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import string
 import sys
@@ -39,7 +38,6 @@ DTYPES = {"value": "", "index": " int64", "truth": " bool"}
 LETTERS = {1: "1", 2: "2", 3: "d", 5: "e", 6: "1 + e", 7: "K"}
 
 
-@functools.cache  # limits are tried out, which takes a while
 def page() -> str:
     """The whole page."""
     template = string.Template(TEMPLATE.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What scripts share that write one file of the repository: write it, or check that it is current."""
+"""What scripts share that write one file of the repository: they write it, or check it."""
 
 from __future__ import annotations
 
