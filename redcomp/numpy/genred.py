@@ -121,13 +121,11 @@ def call(
         arranged: Any = results[0]
     else:
         stored = genred.stored_dtype(dtype)
-        arranged = genred.arranged(
-            [
-                _stored(array, result.kind, stored)
-                for array, result in zip(results, reduction.results, strict=True)
-            ],
-            lambda parts: np.stack(parts, axis=-1),
-        )
+        kept = [
+            _stored(array, result.kind, stored)
+            for array, result in zip(results, reduction.results, strict=True)
+        ]
+        arranged = genred.nested(genred.joined(kept, lambda parts: np.stack(parts, axis=-1)))
     return arranged if out is None else filled(out, arranged)
 
 

@@ -1,5 +1,6 @@
 """redcomp for PyTorch: the names of `pykeops.torch`, with autograd of any order."""
 
+import redcomp.torch.operators  # noqa: F401 (so that graphs find them)
 from redcomp.torch.generic import generic_argkmin, generic_argmin, generic_logsumexp, generic_sum
 from redcomp.torch.genred import Genred
 from redcomp.torch.lazy_tensor import ComplexLazyTensor, LazyTensor, Pm, Vi, Vj

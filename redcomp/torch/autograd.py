@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch.autograd import forward_ad
 
 from redcomp.concurrency import cached_property
+from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.calls import Call, prepare, sizes
 from redcomp.frontend.reductions.differentiation import (
@@ -22,16 +22,27 @@ from redcomp.frontend.reductions.differentiation import (
     differentiation,
 )
 from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
-from redcomp.frontend.reductions.ranges import Ranges
+from redcomp.frontend.reductions.ranges import read_ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
+from redcomp.frontend.reductions.texts import text_of_reduction
 from redcomp.torch.dynamo import untraced
-from redcomp.torch.executors import CudaTensors, Executor
-from redcomp.torch.mapped import by_vmap, check_transform, with_mapped_first
-from redcomp.torch.memory import check_memory, check_nothing_records, check_plain, packed_tensors
+from redcomp.torch.executors import (
+    Asked,
+    CudaTensors,
+    Executor,
+    Visited,
+    asked_of,
+    executor_of,
+    on_host,
+    tensors_of,
+)
+from redcomp.torch.mapped import by_vmap, is_functionalized, is_transformed, with_mapped_first
+from redcomp.torch.memory import check_dense, check_memory, is_traced, packed_tensors
 from redcomp.torch.orders import with_limits
 from redcomp.torch.pairs import at_pairs, at_places
 
 KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
+TORCH_DTYPES = {name: dtype for dtype, name in KERNEL_DTYPES.items()}
 # Transforms of torch.func leave wrappers around tensors when they are over.
 _unwrap_if_dead: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.unwrap_if_dead
 INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
@@ -72,14 +83,36 @@ class Computation:
         return prepare_computation(reduction, shapes, self.dtype, self.device)
 
     def __call__(
-        self, tensors: Sequence[torch.Tensor], ranges: Ranges | None, executor: Executor
+        self, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked
     ) -> Tensors:
-        """Run the kernel; autograd does not notice."""
-        check_nothing_records()
-        call, device = self.call, self.device
+        """All results; autograd does not notice."""
+        if not is_traced(tensors):
+            return self.run(tensors, ranges, executor)
+        with torch._C._AutoDispatchBelowAutograd():
+            return self.as_operator(tensors, ranges, executor)
+
+    def as_operator(
+        self, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked
+    ) -> Tensors:
+        """All results, as PyTorch's operator that is defined in `redcomp.torch.operators`."""
+        asked, call = asked_of(executor), self.call
+        visited = tensors_of(ranges)
+        text = text_of_reduction(self.reduction)
+        reduce: Any = torch.ops.redcomp.reduce.default
+        return tuple(reduce(list(tensors), visited, text, call.dtype, *asked))
+
+    def run(
+        self, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked
+    ) -> Tensors:
+        """Run the kernel on tensors that are values in memory."""
+        call = self.call
+        if isinstance(executor, Asked):
+            devices = [t.device for t in tensors]
+            executor = executor_of(self.reduction, devices, *executor)
+        if isinstance(ranges, tuple):
+            ranges = call.ranges(on_host(ranges))
         blocks = call.blocks(ranges)
-        # Sizes one by one: PyTorch reads a tuple of them more slowly.
-        results = tuple([torch.empty(*s, dtype=d, device=device) for s, d in self._empty])
+        results = self.empty()
         if blocks.covered < call.size.rows:
             for result, description in zip(results, self.reduction.results, strict=True):
                 _fill(result, description.empty)
@@ -100,6 +133,12 @@ class Computation:
         on = executor.queue() if isinstance(executor, CudaTensors) else executor
         call.launch(blocks, outputs, addresses, on)
         return results
+
+    def empty(self) -> Tensors:
+        """Results without values."""
+        device = self.device
+        # Sizes one by one: PyTorch reads a tuple of them more slowly.
+        return tuple([torch.empty(*s, dtype=d, device=device) for s, d in self._empty])
 
     @cached_property
     def _empty(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
@@ -140,15 +179,27 @@ def prepare_computation(
 def apply(
     computation: Computation,
     tensors: Sequence[torch.Tensor],
-    ranges: Ranges | None,
-    executor: Executor,
+    ranges: Visited,
+    executor: Executor | Asked,
 ) -> Tensors:
     """All results of a reduction of tensors that have been checked.
 
     Through autograd only where somebody could ask for a gradient: it costs several calls.
     """
-    if not _is_recorded(computation, tensors):
+    if not is_differentiated(computation, tensors):
         return computation(tensors, ranges, executor)
+    if is_traced(tensors) and not is_transformed():
+        return computation.as_operator(tensors, ranges, executor)
+    return differentiable(computation, tensors, ranges, executor)
+
+
+def differentiable(
+    computation: Computation,
+    tensors: Sequence[torch.Tensor],
+    ranges: Visited,
+    executor: Executor | Asked,
+) -> Tensors:
+    """All results, through autograd."""
     if computation.differentiation.tables:
         computation, tensors = _with_reads_given(computation, tensors, executor)
     kept = computation.for_derivatives
@@ -163,7 +214,7 @@ def apply(
 
 
 def _with_values_at_places(
-    computation: Computation, known: Tensors, tensors: Sequence[torch.Tensor], executor: Executor
+    computation: Computation, known: Tensors, tensors: Sequence[torch.Tensor], executor: Executor | Asked
 ) -> Tensors:
     """The known results, the gradients of extrema coming from the pairs they are at."""
     results = list(known)
@@ -174,9 +225,10 @@ def _with_values_at_places(
     return tuple(results)
 
 
-def _is_recorded(computation: Computation, tensors: Sequence[torch.Tensor]) -> bool:
+def is_differentiated(computation: Computation, tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether somebody could ask for a derivative."""
     # Inside of torch.func, tensors may be wrappers without data, which only autograd takes off.
-    if torch._C._are_functorch_transforms_active():
+    if is_transformed():
         return True
     if not computation.differentiation.values:
         return False
@@ -197,7 +249,7 @@ def _tangent(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _with_reads_given(
-    computation: Computation, tensors: Sequence[torch.Tensor], executor: Executor
+    computation: Computation, tensors: Sequence[torch.Tensor], executor: Executor | Asked
 ) -> tuple[Computation, Sequence[torch.Tensor]]:
     """The computation with PyTorch's own reads of the tables whose gradient is wanted."""
     tables = frozenset(n for n in computation.differentiation.tables if tensors[n].requires_grad)
@@ -211,11 +263,11 @@ def _with_reads_given(
 
 
 def _read(
-    read: Read, tensors: Sequence[torch.Tensor], counts: Mapping[str, int], executor: Executor
+    read: Read, tensors: Sequence[torch.Tensor], counts: Mapping[str, int], executor: Executor | Asked
 ) -> torch.Tensor:
     """The components of a table at the indices, 0 where there is none."""
     table = tensors[read.table]
-    check_plain("the table of a lookup", table)
+    check_dense("the table of a lookup", table)
     device = table.device
     arguments = [tensors[n].detach() for n in read.arguments]
     numbers = [torch.arange(counts[kind[0]], device=device)[:, None] for kind in read.numbers]
@@ -224,7 +276,7 @@ def _read(
     compute = prepare_computation(read.index, shapes, table.dtype, device)
     (places,) = apply(compute, given, None, executor)
     index, length = places.long(), table.shape[-1]
-    batch = np.broadcast_shapes(table.shape[:-1], index.shape[:-2])
+    batch = torch.broadcast_shapes(table.shape[:-1], index.shape[:-2])
     entries = length * torch.arange(prod(batch), device=device).reshape(*batch, 1, 1)
     components = table.expand(*batch, length).reshape(-1)
     found = torch.where(index >= 0, components[index.clamp(min=0) + entries], 0.0)
@@ -251,9 +303,10 @@ class _Reduce(torch.autograd.Function):
         That binds arguments by their signature, which takes longer than all the rest of a call.
         """
         base: Any = super()
-        if torch._C._are_functorch_transforms_active():
-            check_transform()
-        else:
+        if is_functionalized():  # which knows operators only
+            computation, executor, ranges, *tensors = args
+            return computation.as_operator(tensors, ranges, executor)
+        if not is_transformed():
             base = super(torch.autograd.Function, cls)
             args = (*args[:3], *[_unwrap_if_dead(tensor) for tensor in args[3:]])
         results: Tensors = base.apply(*args)
@@ -261,7 +314,7 @@ class _Reduce(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        computation: Computation, executor: Executor, ranges: Ranges | None, *tensors: torch.Tensor
+        computation: Computation, executor: Executor | Asked, ranges: Visited, *tensors: torch.Tensor
     ) -> Tensors:
         return computation(tensors, ranges, executor)
 
@@ -285,8 +338,8 @@ class _Reduce(torch.autograd.Function):
         info: Any,
         in_dims: tuple[int | None, ...],
         computation: Computation,
-        executor: Executor,
-        ranges: Ranges | None,
+        executor: Executor | Asked,
+        ranges: Visited,
         *tensors: torch.Tensor,
     ) -> tuple[Tensors, int]:
         # A batch has any number of axes, so the mapped one is one more.
@@ -349,8 +402,8 @@ def _swept(
     computation: Computation,
     sweep: Sweep,
     arguments: Tensors,
-    ranges: Ranges | None,
-    executor: Executor,
+    ranges: Visited,
+    executor: Executor | Asked,
 ) -> Sequence[torch.Tensor]:
     """What a sweep gives."""
     if not sweep.at_pairs:
@@ -372,7 +425,7 @@ def _known(
     tensors: Sequence[torch.Tensor],
     values: torch.Tensor,
     places: torch.Tensor,
-    executor: Executor,
+    executor: Executor | Asked,
 ) -> torch.Tensor:
     """The values of an extremum, (..., rows, E), from what is reduced at the columns `places`.
 
@@ -397,8 +450,8 @@ def _at_all_pairs(
     reduction: PairReduction,
     output: int,
     tensors: Sequence[torch.Tensor],
-    ranges: Ranges | None,
-    executor: Executor,
+    ranges: Visited,
+    executor: Executor | Asked,
 ) -> torch.Tensor:
     """What an output reduces, at every pair: (M, N, E), computed some pairs at a time.
 
@@ -410,6 +463,12 @@ def _at_all_pairs(
     if ranges is None:
         visited = torch.arange(rows * columns, device=device)
     else:
+        if isinstance(ranges, tuple):
+            if is_traced(ranges):
+                raise ArgumentError(
+                    "gradients of arrays of pairs cannot be traced where there are ranges"
+                )
+            ranges = read_ranges(on_host(ranges), rows, columns)
         mask = torch.from_numpy(ranges.i.mask(rows, columns))
         visited = mask.flatten().nonzero()[:, 0].to(device)
     parts = []
@@ -428,7 +487,7 @@ def _pointwise(
     reduction: PairReduction,
     output: int,
     given: Sequence[torch.Tensor],
-    executor: Executor,
+    executor: Executor | Asked,
     spreads_parameters: bool = False,
 ) -> torch.Tensor:
     """What an output reduces, at pairs whose arguments are rows: (..., pairs, E)."""

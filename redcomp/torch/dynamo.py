@@ -6,12 +6,35 @@ and it puts a wrapper around every call.  Here a function is marked once, and ca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import FunctionType
 from typing import Any, TypeVar
 
+import torch
 from torch._C._dynamo import eval_frame
 
+from redcomp.frontend.reductions.genred import Reducer, nested
+
 T = TypeVar("T")
+
+
+def in_graph(
+    genred: Reducer, args: Sequence[Any], backend: str, device_id: int, ranges: Any, out: Any
+) -> Any:
+    """A call as the tracer sees it: one operator."""
+    tensors, numbers, places = [], [], []
+    for place, arg in enumerate(args):
+        if isinstance(arg, torch.Tensor):
+            tensors.append(arg)
+        else:
+            numbers.append(arg)
+            places.append(place)
+    visited = [] if ranges is None else [torch.as_tensor(array) for array in ranges]
+    results = torch.ops.redcomp.call.default(
+        tensors, numbers, places, visited, genred.text, backend, device_id
+    )
+    made = nested(results, genred.lengths, genred.is_single)
+    return made if out is None else out.copy_(made)
 
 
 def untraced(target: T) -> T:

@@ -6,7 +6,7 @@ import collections
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
@@ -14,6 +14,7 @@ from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.backends import ANY_DEVICE, copies_on_gpu, find_device, wants_gpu
 from redcomp.frontend.reductions.pair_reduction import PairReduction
+from redcomp.frontend.reductions.ranges import Ranges
 from redcomp.runtime.device import Device, DeviceError, Driver
 from redcomp.runtime.driver import driver
 from redcomp.runtime.gpu import Copies, Queue
@@ -52,6 +53,35 @@ class CudaTensors:
 
 
 Executor = CudaTensors | Copies | None
+Tensors = tuple[torch.Tensor, ...]
+# The pairs of a call: all of them, those of some ranges, or of ranges that are to be checked.
+Visited = Ranges | Tensors | None
+
+
+class Asked(NamedTuple):
+    """What a call asks for, where it is not known yet what runs it: its options of that name."""
+
+    backend: str
+    device_id: int
+
+
+def asked_of(executor: Executor | Asked) -> Asked:
+    """Options that ask for the executor."""
+    match executor:
+        case Asked():
+            return executor
+        case None:
+            return Asked("auto", ANY_DEVICE)
+        case CudaTensors():
+            return Asked("auto", executor.device.number)
+    return Asked("GPU", executor.device.number)
+
+
+def tensors_of(ranges: Visited) -> list[torch.Tensor]:
+    """The six tensors of ranges, or none."""
+    if isinstance(ranges, Ranges):
+        return [torch.from_numpy(array.copy()) for array in ranges.arrays]
+    return list(ranges or ())
 
 
 def executor_of(

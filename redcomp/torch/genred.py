@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.compiler import is_dynamo_compiling
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.backends import device_number, falls_back, wants_gpu
@@ -26,15 +27,17 @@ from redcomp.torch.autograd import (
     of_integers,
     prepare_computation,
 )
-from redcomp.torch.dynamo import untraced
-from redcomp.torch.executors import Executor, executor_of, on_host
+from redcomp.torch.dynamo import in_graph
+from redcomp.torch.executors import Asked, Executor, Visited, executor_of, on_host
 from redcomp.torch.mapped import unwrapped
 from redcomp.torch.memory import (
     Description,
     check_arguments,
     check_described,
     check_plain,
+    decides_itself,
     describe,
+    is_traced,
 )
 
 __all__ = ["Genred"]
@@ -50,10 +53,8 @@ _INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32
 _STORED = {name: dtype for dtype, name in _FLOATS.items()}
 
 
-@untraced
 class Genred(GenredBase):
     __doc__ = GenredBase.__doc__
-    __init__ = untraced(GenredBase.__init__)
 
     def __call__(
         self,
@@ -90,7 +91,8 @@ class Genred(GenredBase):
         arguments' dtype counts, and float32 stays float32.
 
         torch.vmap, jacrev, jacfwd and hessian of torch.func map over it, but not over `ranges`.
-        torch.compile breaks its graph there and goes on behind it.
+        For torch.compile, torch.export and make_fx it is an operator of PyTorch, `redcomp::reduce`
+        (see `redcomp.torch.operators`), in full graphs, with sizes that may change.
 
         Raises ArgumentError (a ValueError) that names the argument, such as a tensor that is sparse
         or has no values in memory, and DeviceError (a RuntimeError) where there is no GPU, or where
@@ -99,7 +101,6 @@ class Genred(GenredBase):
         return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
 
 
-@untraced
 def call(
     genred: Reducer,
     *args: torch.Tensor | float,
@@ -109,6 +110,8 @@ def call(
     out: torch.Tensor | None = None,
 ) -> Any:
     """What `Genred` does when it is called with tensors."""
+    if is_dynamo_compiling():
+        return in_graph(genred, args, backend, device_id, ranges, out)
     # All that the call depends on, but for the tensors' values, their layout, and autograd.
     tensors: Any = args
     for arg in args:
@@ -120,11 +123,7 @@ def call(
         backend = "auto"
     number, default = device_number(device_id), torch.get_default_dtype()
     reduction = genred.reduction
-    try:
-        prepared = _prepare(reduction, genred, described, backend, number, given_driver(), default)
-    except TypeError:  # sizes that are symbols have no hash
-        check_described(reduction, described)
-        raise
+    prepared = _prepare(reduction, genred, described, backend, number, given_driver(), default)
     return prepared.run(tensors, ranges, out)
 
 
@@ -140,7 +139,7 @@ class _Prepared:
 
     genred: Reducer
     computation: Computation
-    executor: Executor
+    executor: Executor | Asked
     shapes: tuple[Shape, ...]
     is_given: bool
     stored: torch.dtype
@@ -149,11 +148,17 @@ class _Prepared:
     def run(self, args: Tensors, ranges: Sequence[Any] | None, out: object) -> Any:
         """The result for tensors such as the call has been prepared for."""
         computation = self.computation
-        visited = None if ranges is None else computation.call.ranges(on_host(ranges))
+        visited = None if ranges is None else self._visited(args, ranges)
         tensors = args if self.is_given else self._converted(args)
         results = apply(computation, tensors, visited, self.executor)
         arranged = results[0] if self.is_returned else self._arranged(results)
         return arranged if out is None else filled(out, arranged)
+
+    def _visited(self, args: Tensors, ranges: Sequence[Any]) -> Visited:
+        """The ranges, read if their values are there."""
+        if is_traced(args) and isinstance(ranges, (list, tuple)):
+            return tuple(map(torch.as_tensor, ranges))
+        return self.computation.call.ranges(on_host(ranges))
 
     def _converted(self, args: Tensors) -> Tensors:
         check_arguments(self.genred.reduction, args)
@@ -168,13 +173,12 @@ class _Prepared:
         )
 
     def _arranged(self, results: Tensors) -> Any:
-        return self.genred.arranged(
-            [
-                _as_stored(tensor, result.kind, self.stored)
-                for tensor, result in zip(results, self.genred.reduction.results, strict=True)
-            ],
-            lambda parts: torch.stack(parts, -1),
-        )
+        genred = self.genred
+        stored = [
+            _as_stored(tensor, result.kind, self.stored)
+            for tensor, result in zip(results, genred.reduction.results, strict=True)
+        ]
+        return genred.nested(genred.joined(stored, lambda parts: torch.stack(parts, -1)))
 
 
 @remembered
@@ -195,11 +199,12 @@ def _prepare(
     check_described(reduction, described)
     if not described:
         raise ArgumentError("a formula without variables has no dtype")
-    _classes, given_shapes, dtypes, devices = zip(*described, strict=True)
+    classes, given_shapes, dtypes, devices = zip(*described, strict=True)
     shapes = full_shapes(reduction, given_shapes)
     sizes(reduction, shapes)
     dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
-    executor = executor_of(reduction, devices, backend, device_id)
+    has_values = devices[0].type != "meta" and not any(map(decides_itself, classes))
+    executor = executor_of(reduction, devices, backend, device_id) if has_values else Asked(backend, device_id)
     computed = dtype if dtype in KERNEL_DTYPES else torch.float32  # half precision is for storage
     stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
     return _Prepared(

@@ -6,21 +6,21 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.calls import AXES
 from redcomp.frontend.reductions.pair_reduction import Parameter
 
 Tensors = tuple[torch.Tensor, ...]
 
 
-def check_transform() -> None:
-    """Raise ArgumentError under a transform of torch.func that reductions have no rule for."""
+is_transformed: Callable[[], bool] = torch._C._are_functorch_transforms_active
+
+
+def is_functionalized() -> bool:
+    """Whether the innermost transform of torch.func is `functionalize`."""
+    if not is_transformed():
+        return False
     transform = torch._C._functorch.peek_interpreter_stack()
-    if transform.key() == torch._C._functorch.TransformType.Functionalize:
-        raise ArgumentError(
-            "torch.func.functionalize knows PyTorch's operators only, so a reduction of redcomp "
-            "cannot be computed under it: call it before or after"
-        )
+    return bool(transform.key() == torch._C._functorch.TransformType.Functionalize)
 
 
 def unwrapped(tensor: torch.Tensor) -> torch.Tensor:

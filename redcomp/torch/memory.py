@@ -31,26 +31,22 @@ def describe(reduction: PairReduction, args: Sequence[torch.Tensor]) -> tuple[De
         check_count(reduction, len(args))
         for parameter, argument in zip(reduction.parameters, args, strict=True):
             name = f"argument {parameter.name!r}"
-            _check_class(name, type(argument))
+            _check_tensor(name, type(argument))
             _check_shape(name, argument)
         raise ArgumentError(f"an argument has no shape: {error}") from None
 
 
 def check_described(reduction: PairReduction, described: Sequence[Description]) -> None:
-    """Raise ArgumentError unless there is a tensor with memory of its own for each variable."""
+    """Raise ArgumentError unless there is a tensor for each variable."""
     check_count(reduction, len(described))
     for parameter, (kind, *_) in zip(reduction.parameters, described, strict=True):
-        _check_class(f"argument {parameter.name!r}", kind)
+        _check_tensor(f"argument {parameter.name!r}", kind)
 
 
 def check_plain(name: str, tensor: torch.Tensor) -> None:
     """Raise ArgumentError unless a tensor that errors call by this name has values in memory."""
     _check_class(name, type(tensor))
-    _check_shape(name, tensor)
-    if tensor.layout != torch.strided:
-        raise ArgumentError(
-            f"{name} has layout {tensor.layout}; expected a dense tensor: use .to_dense()"
-        )
+    check_dense(name, tensor)
     tensor = torch._C._functorch.unwrap_if_dead(tensor)
     is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     if is_wrapped and torch._C._are_functorch_transforms_active():
@@ -61,11 +57,20 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
         raise ArgumentError(f"{name} is on {tensor.device}, where it has no values")
 
 
+def check_dense(name: str, tensor: torch.Tensor) -> None:
+    """Raise ArgumentError unless a tensor has a shape, and all of its values."""
+    _check_shape(name, tensor)
+    if tensor.layout != torch.strided:
+        raise ArgumentError(
+            f"{name} has layout {tensor.layout}; expected a dense tensor: use .to_dense()"
+        )
+
+
 def check_arguments(reduction: PairReduction, args: Sequence[torch.Tensor]) -> None:
     """Raise ArgumentError unless PyTorch can compute with the arguments' values."""
-    check_nothing_records()
+    check = check_dense if is_traced(args) else check_plain
     for parameter, arg in zip(reduction.parameters, args, strict=True):
-        check_plain(f"argument {parameter.name!r}", arg)
+        check(f"argument {parameter.name!r}", arg)
 
 
 def check_memory(
@@ -105,37 +110,36 @@ def is_cut_off(tensor: torch.Tensor) -> bool:
     return _bytes(tensor) > tensor.untyped_storage().nbytes()
 
 
-def check_nothing_records() -> None:
-    """Raise ArgumentError where PyTorch records operators: a kernel is none of them.
+def is_traced(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether somebody looks at operators instead of values, so that a kernel has to be one.
 
-    A trace would compute without it, and a mode may give out tensors without values.
+    A trace would go on without what is no operator, modes want to see it or give out tensors
+    without values, and some tensors decide themselves what an operator does with them.
     """
-    if _tracing_state() is not None:
-        raise _recorded("torch.jit.trace")
-    if _count_modes() or _symbolic_trace._is_fx_tracing_flag:
-        for key in (_MODES.FAKE, _MODES.PROXY, _MODES.FUNCTIONAL):
-            before = torch._ops._get_dispatch_mode_pre_dispatch
-            mode: object = torch._C._get_dispatch_mode(key)
-            if mode is None and key != _MODES.FAKE:
-                mode = before(key)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
-            if mode is not None:
-                raise _recorded(type(mode).__name__)
+    if _count_modes() or _tracing_state() is not None or _symbolic_trace._is_fx_tracing_flag:
+        return True
+    for tensor in tensors:
+        if type(tensor) not in _PLAIN and decides_itself(type(tensor)):
+            return True
+    return bool(tensors) and tensors[0].device.type == "meta"
 
 
-def _recorded(what: str) -> ArgumentError:
-    return ArgumentError(
-        f"{what} knows PyTorch's operators only, so a reduction of redcomp cannot be computed "
-        "under it: call it before or after (torch.compile does that by itself)"
-    )
+def decides_itself(kind: type) -> bool:
+    """Whether tensors of a class are asked what an operator does with them."""
+    asked: object = kind.__torch_dispatch__
+    return asked is not torch.Tensor.__torch_dispatch__
+
+
+def _check_tensor(name: str, kind: type) -> None:
+    if kind not in _PLAIN and not issubclass(kind, torch.Tensor):
+        raise ArgumentError(f"{name} must be a tensor, not a {kind.__name__}")
 
 
 def _check_class(name: str, kind: type) -> None:
     if kind in _PLAIN:
         return
-    if not issubclass(kind, torch.Tensor):
-        raise ArgumentError(f"{name} must be a tensor, not a {kind.__name__}")
-    # Such a class decides itself what its values are.
-    if kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+    _check_tensor(name, kind)
+    if decides_itself(kind):
         raise ArgumentError(
             f"{name} is a {kind.__name__}, which has no values in memory of its own: give a plain "
             "tensor"

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
-import numpy as np
-
+from redcomp.concurrency import cached_property
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.integers import fits
 from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction, Parameter, remembered
@@ -108,25 +107,35 @@ def _batch(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> tuple[i
     batch: tuple[int, ...] = ()
     for parameter, shape in zip(reduction.parameters, shapes, strict=True):
         own = tuple(shape[: len(shape) - len(AXES[parameter.kind]) - 1])
-        try:
-            batch = np.broadcast_shapes(batch, own)
-        except ValueError:
+        together = broadcast(batch, own)
+        if together is None:
             raise ArgumentError(
                 f"argument {parameter.name!r} has batch dimensions {own}, which do not broadcast "
                 f"with {batch}, those of the arguments before it"
-            ) from None
+            )
+        batch = together
     return batch
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def broadcast(a: Sequence[int], b: Sequence[int]) -> tuple[int, ...] | None:
+    """The shape that both have together; None if they do not fit.
+
+    NumPy's function of that name takes no sizes that are symbols.
+    """
+    count = max(len(a), len(b))
+    a, b = ((1,) * (count - len(shape)) + tuple(shape) for shape in (a, b))
+    if any(m != n and m != 1 and n != 1 for m, n in zip(a, b, strict=True)):
+        return None
+    return tuple(n if m == 1 else m for m, n in zip(a, b, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
 class Call:
     """What follows from the shapes of a call's arguments and the dtype that it is computed in.
 
     dtype    of the kernel: "f32" or "f64"
     shapes   of the arguments, in full
     results  the shape of each result
-    dense    all rows, each with all columns
-    layout   where entries of the batch have their parts of arrays
     """
 
     reduction: PairReduction
@@ -134,8 +143,16 @@ class Call:
     shapes: tuple[Sequence[int], ...]
     size: Sizes
     results: tuple[tuple[int, ...], ...]
-    dense: Blocks
-    layout: BatchLayout
+
+    @cached_property
+    def dense(self) -> Blocks:
+        """All rows, each with all columns."""
+        return whole(self.size.rows, self.size.columns)
+
+    @cached_property
+    def layout(self) -> BatchLayout:
+        """Where entries of the batch have their parts of arrays."""
+        return _layout(self.reduction, self.dtype, self.shapes, self.size)
 
     def ranges(self, ranges: object) -> Ranges:
         """`ranges` for these sizes, checked; raises ArgumentError."""
@@ -169,8 +186,7 @@ def prepare(reduction: PairReduction, dtype: str, shapes: tuple[Sequence[int], .
     """The call with arguments of these full shapes; raises ArgumentError if they do not fit."""
     size = sizes(reduction, shapes)
     results = tuple((*size.batch, size.rows, result.dim) for result in reduction.results)
-    layout = _layout(reduction, dtype, shapes, size)
-    return Call(reduction, dtype, shapes, size, results, whole(size.rows, size.columns), layout)
+    return Call(reduction, dtype, shapes, size, results)
 
 
 def _layout(

@@ -125,6 +125,9 @@ class PointwiseSource(DerivedSource):
         return pointwise_kernel(kernel, value, kernel.params, self.spreads_parameters)
 
 
+SOURCES = (GradientSource, DifferentialSource, KeptSource, PointwiseSource)
+
+
 def pointwise_kernel(
     kernel: Kernel, value: Value, read: Sequence[Value], spreads_parameters: bool = False
 ) -> Kernel:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +26,7 @@ from redcomp.frontend.reductions.requests import (
     requests,
     sum_row,
 )
+from redcomp.frontend.reductions.texts import text_of, values_of
 from redcomp.target import Options
 
 A = TypeVar("A")
@@ -40,6 +43,8 @@ class Reducer:
     is_single     whether a call returns the result of the only formula, and no tuple
     options       how it is compiled
     dtype_acc     the dtype of results for arrays of half precision
+
+    `text` is all of that as a text, from which `reducer_of` makes it again.
     """
 
     def __init__(
@@ -57,6 +62,9 @@ class Reducer:
         kinds = [result.kind for result in self.reduction.results]
         # Whether a call returns the kernel's only result as it is.
         self.is_plain = is_single and kinds in (["value"], ["index"])
+        self.lengths = tuple(self._lengths())
+        self.text = text_of(source, axis, options, dtype_acc, is_single)
+        _known.setdefault(self.text, self)
 
     def lower(self, dtype: str = "float32", target: str = "host") -> HostLowering | GpuLowering:
         """Every stage of the compilation for a dtype ("float32", "float64") and a target.
@@ -82,13 +90,12 @@ class Reducer:
         is_half = dtype in ("f16", "bf16")
         return DTYPES.get(self.dtype_acc, dtype) if is_half else dtype
 
-    def arranged(self, results: Sequence[A], stack: Callable[[list[A]], A]) -> Any:
-        """What a call returns, from all results of the kernel.
+    def joined(self, results: Sequence[A], stack: Callable[[list[A]], A]) -> list[A]:
+        """The arrays that a call returns, from all results of the kernel.
 
-        One entry a formula, which is itself a tuple for values with their places; `stack` joins
-        arrays of the components of a vector along a new last axis.
+        `stack` joins arrays of the components of a vector along a new last axis.
         """
-        entries = []
+        made: list[A] = []
         outputs = iter(range(sum(self.parts)))
         for parts in self.parts:
             own = [
@@ -99,9 +106,47 @@ class Reducer:
                 ]
                 for output in itertools.islice(outputs, parts)
             ]
-            joined = [c[0] if parts == 1 else stack(list(c)) for c in zip(*own, strict=True)]
-            entries.append(joined[0] if len(joined) == 1 else tuple(joined))
-        return entries[0] if self.is_single else tuple(entries)
+            made += [c[0] if parts == 1 else stack(list(c)) for c in zip(*own, strict=True)]
+        return made
+
+    def _lengths(self) -> Iterator[int]:
+        """The number of arrays that a call returns for each formula."""
+        outputs = [result.output for result in self.reduction.results]
+        first = 0
+        for parts in self.parts:
+            yield outputs.count(first)
+            first += parts
+
+    def nested(self, arrays: Sequence[A]) -> Any:
+        """What a call returns: an entry a formula, which is a tuple for values with their places."""
+        return nested(arrays, self.lengths, self.is_single)
+
+
+def nested(arrays: Sequence[A], lengths: Sequence[int], is_single: bool) -> Any:
+    """Arrays as `Reducer.nested` returns them; PyTorch's tracer follows it."""
+    entries: list[Any] = []
+    first = 0
+    for length in lengths:
+        own = arrays[first : first + length]
+        entries.append(own[0] if length == 1 else tuple(own))
+        first += length
+    return entries[0] if is_single else tuple(entries)
+
+
+_known: weakref.WeakValueDictionary[str, Reducer] = weakref.WeakValueDictionary()
+
+
+@functools.lru_cache(256)
+def reducer_of(text: str) -> Reducer:
+    """The reducer whose text this is: one that somebody holds, or a new one.
+
+    Raises ArgumentError for a text of anything else.
+    """
+    found = _known.get(text)
+    if found is None:
+        source, axis, options, dtype_acc, is_single = values_of(text)
+        found = Reducer(source, axis, options, dtype_acc=dtype_acc, is_single=is_single)
+    return found
 
 
 class GenredBase(Reducer):

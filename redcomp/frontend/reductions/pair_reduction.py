@@ -193,7 +193,10 @@ def remembered(
             own = functools.partial(function, reduction)
             known = functools.lru_cache(maxsize=_REMEMBERED)(own)
             known = reduction._remembered.setdefault(function, known)
-        result: R = known(*rest)
+        try:
+            result: R = known(*rest)
+        except TypeError:  # sizes that are symbols of PyTorch's have no hash: nothing is kept
+            result = function(reduction, *rest)
         return result
 
     return cast(Callable[Concatenate[PairReduction, P], R], look_up)

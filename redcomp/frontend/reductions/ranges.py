@@ -27,10 +27,11 @@ _KEPT = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranges:
-    """The blocks of a call's rows i and, for its gradients, of the rows j."""
+    """The blocks of a call's rows i and, for its gradients, of the rows j; and the six arrays."""
 
     i: Blocks
     j: Blocks
+    arrays: tuple[Integers, ...]
 
     def blocks(self, rows: Kind) -> Blocks:
         """The blocks of the rows "i" or "j"."""
@@ -69,6 +70,7 @@ def _read(
     return Ranges(
         _Half(0, "i", "j", *arrays[:3]).blocks(count_i, count_j),
         _Half(3, "j", "i", *arrays[3:]).blocks(count_j, count_i),
+        tuple(arrays),
     )
 
 

@@ -68,7 +68,7 @@ def without_reads(reduction: PairReduction, tables: frozenset[int]) -> WithoutRe
     )
     if not reads:
         return None
-    derived = reduction.derive(_WithoutReadsSource(reduction, tables), reduction.rows)
+    derived = reduction.derive(WithoutReadsSource(reduction, tables), reduction.rows)
     left = set(topological(derived.untransposed("f64").roots))
     arguments = arguments_of(derived.untransposed("f64"))
     unread = frozenset(position for position in tables if arguments[position] not in left)
@@ -94,7 +94,7 @@ def _read(
     return Read(
         _KINDS[gather.dependence],
         table["position"],
-        reduction.derive(_IndexSource(reduction, tables, number), "i"),
+        reduction.derive(IndexSource(reduction, tables, number), "i"),
         tuple(v["position"] for v in variables if v["kind"] not in NUMBERS),
         numbers_of(variables),
     )
@@ -107,7 +107,7 @@ def _variables(kernel: Kernel, value: Value) -> list[Value]:
 
 
 @dataclass(frozen=True, slots=True)
-class _WithoutReadsSource(DerivedSource):
+class WithoutReadsSource(DerivedSource):
     """A reduction whose reads of some tables are variables."""
 
     tables: frozenset[int]
@@ -131,7 +131,7 @@ class _WithoutReadsSource(DerivedSource):
 
 
 @dataclass(frozen=True, slots=True)
-class _IndexSource(DerivedSource):
+class IndexSource(DerivedSource):
     """The index of one of a reduction's reads, for each row."""
 
     tables: frozenset[int]
@@ -143,3 +143,6 @@ class _IndexSource(DerivedSource):
         is_inside = select(compare("sge", index, 0), compare("slt", index, table.dim), False)
         place = convert(select(is_inside, index, -1), dtype)  # exact: tables have at most 2^24
         return pointwise_kernel(kernel, place, _variables(kernel, index))
+
+
+SOURCES = (WithoutReadsSource, IndexSource)
