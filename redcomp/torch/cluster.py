@@ -8,7 +8,7 @@ import torch
 
 from redcomp.frontend.solvers import cluster as shared
 from redcomp.torch.dynamo import untraced
-from redcomp.torch.memory import check_nothing_records, check_plain
+from redcomp.torch.memory import check_plain, check_untraced
 
 __all__ = [
     "cluster_centroids",
@@ -33,7 +33,7 @@ class _Clusters(shared.Clusters[_Tensor]):
     truth: ClassVar[object] = torch.bool
 
     def check_values(self, name: str, a: _Tensor) -> None:
-        check_nothing_records()
+        check_untraced("a function of clusters")
         check_plain(name, a)
 
     def is_real(self, a: _Tensor) -> bool:

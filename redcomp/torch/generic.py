@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from redcomp.frontend.reductions.generic import GenericFunctions
-from redcomp.torch.dynamo import untraced
 from redcomp.torch.genred import Genred
 
 __all__ = ["generic_argkmin", "generic_argmin", "generic_logsumexp", "generic_sum"]
 
 _functions = GenericFunctions(Genred)
-generic_sum = untraced(_functions.generic_sum)
-generic_logsumexp = untraced(_functions.generic_logsumexp)
-generic_argmin = untraced(_functions.generic_argmin)
-generic_argkmin = untraced(_functions.generic_argkmin)
+generic_sum = _functions.generic_sum
+generic_logsumexp = _functions.generic_logsumexp
+generic_argmin = _functions.generic_argmin
+generic_argkmin = _functions.generic_argkmin

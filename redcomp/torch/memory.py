@@ -124,6 +124,15 @@ def is_traced(tensors: Sequence[torch.Tensor]) -> bool:
     return bool(tensors) and tensors[0].device.type == "meta"
 
 
+def check_untraced(what: str, tensors: Sequence[torch.Tensor] = ()) -> None:
+    """Raise ArgumentError where operators are traced: what is done here depends on values."""
+    if is_traced(tensors):
+        raise ArgumentError(
+            f"{what} depends on values, so it cannot be traced (by make_fx, torch.jit.trace, "
+            "FakeTensorMode or the like): call it before or after"
+        )
+
+
 def decides_itself(kind: type) -> bool:
     """Whether tensors of a class are asked what an operator does with them."""
     asked: object = kind.__torch_dispatch__

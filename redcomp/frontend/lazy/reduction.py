@@ -98,7 +98,7 @@ def _made(reduced: Reduced, *compilation: Any) -> Reducer:
     requested = request(reduced.formula, reduced.reduction_op, reduced.opt_arg, reduced.weights)
     options = options_of((requested,), *compilation)
     source = ExpressionSource((requested,), reduced.slots)
-    return Reducer(source, reduced.axis, options, dtype_acc=compilation[0])
+    return Reducer.of(source, reduced.axis, options, compilation[0])
 
 
 _found = functools.lru_cache(KEPT)(_made)

@@ -9,6 +9,7 @@ from redcomp import arguments
 from redcomp.errors import ArgumentError, FormulaError
 from redcomp.frontend.language.aliases import parse_alias
 from redcomp.frontend.reductions.genred import GenredBase
+from redcomp.tracing import constant_in_graphs
 
 G = TypeVar("G", bound=GenredBase)
 AXIS = {"i": 1, "j": 0}
@@ -31,7 +32,7 @@ def generic_reduction(
     """
     axis, dim = _parsed(output, options)
     made = genred_class(formula, aliases, reduction_op, axis, **options)
-    result = made.reduction.results[0].dim
+    result = made.dims[0]
     if result != dim:
         raise _error(
             f"the result of {arguments.shown(formula)} has dimension {result}, "
@@ -84,6 +85,7 @@ class GenericFunctions(Generic[G]):
         return generic_neighbours(self._class, formula, output, aliases, options)
 
 
+@constant_in_graphs
 def _parsed(output: object, options: Mapping[str, Any]) -> tuple[int, int]:
     """The axis that is reduced over, and the dimension; checks that no option says it again."""
     for name in SAID:

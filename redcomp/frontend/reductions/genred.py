@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from redcomp.frontend.reductions.requests import (
 )
 from redcomp.frontend.reductions.texts import text_of, values_of
 from redcomp.target import Options
+from redcomp.tracing import constant_in_graphs
 
 A = TypeVar("A")
 
@@ -38,33 +38,34 @@ DTYPES = {"float32": "f32", "float64": "f64", "f32": "f32", "f64": "f64"}
 class Reducer:
     """What is called on arrays: a reduction, and how a call arranges its results.
 
-    source        what is reduced, and how
-    axis          0 reduces over i, 1 over j
-    is_single     whether a call returns the result of the only formula, and no tuple
-    options       how it is compiled
+    reduction     what is computed
     dtype_acc     the dtype of results for arrays of half precision
+    is_single     whether a call returns the result of the only formula, and no tuple
 
-    `text` is all of that as a text, from which `reducer_of` makes it again.
+    `text` is all of that as a text, from which `reducer_of` makes it again, and `lengths` the
+    number of arrays that a call returns for each formula; `dims` are the dimensions of results.
     """
 
     def __init__(
-        self,
-        source: RequestSource[Any],
-        axis: int,
-        options: Options,
-        *,
-        dtype_acc: str = "auto",
-        is_single: bool = True,
+        self, reduction: PairReduction, *, dtype_acc: str = "auto", is_single: bool = True
     ) -> None:
-        self.axis, self.dtype_acc, self.is_single = axis, dtype_acc, is_single
-        self.reduction = PairReduction(source, "i" if axis == 1 else "j", options)
-        self.parts = source.parts()
+        self.reduction, self.dtype_acc, self.is_single = reduction, dtype_acc, is_single
+        self.axis = 1 if reduction.rows == "i" else 0
+        self.parts: tuple[int, ...] = reduction.source.parts()
         kinds = [result.kind for result in self.reduction.results]
         # Whether a call returns the kernel's only result as it is.
         self.is_plain = is_single and kinds in (["value"], ["index"])
         self.lengths = tuple(self._lengths())
-        self.text = text_of(source, axis, options, dtype_acc, is_single)
-        _known.setdefault(self.text, self)
+        self.dims = tuple([result.dim for result in reduction.results])
+        self.text = text_of(reduction, dtype_acc, is_single)
+
+    @classmethod
+    def of(
+        cls, source: RequestSource[Any], axis: int, options: Options, dtype_acc: str, **rest: Any
+    ) -> Reducer:
+        """The reduction of a source over an axis, 0 for i or 1 for j."""
+        reduction = PairReduction(source, "i" if axis == 1 else "j", options)
+        return Reducer(reduction, dtype_acc=dtype_acc, **rest)
 
     def lower(self, dtype: str = "float32", target: str = "host") -> HostLowering | GpuLowering:
         """Every stage of the compilation for a dtype ("float32", "float64") and a target.
@@ -133,20 +134,11 @@ def nested(arrays: Sequence[A], lengths: Sequence[int], is_single: bool) -> Any:
     return entries[0] if is_single else tuple(entries)
 
 
-_known: weakref.WeakValueDictionary[str, Reducer] = weakref.WeakValueDictionary()
-
-
 @functools.lru_cache(256)
 def reducer_of(text: str) -> Reducer:
-    """The reducer whose text this is: one that somebody holds, or a new one.
-
-    Raises ArgumentError for a text of anything else.
-    """
-    found = _known.get(text)
-    if found is None:
-        source, axis, options, dtype_acc, is_single = values_of(text)
-        found = Reducer(source, axis, options, dtype_acc=dtype_acc, is_single=is_single)
-    return found
+    """The reducer whose text this is; raises ArgumentError for a text of anything else."""
+    reduction, dtype_acc, is_single = values_of(text)
+    return Reducer(reduction, dtype_acc=dtype_acc, is_single=is_single)
 
 
 class GenredBase(Reducer):
@@ -190,18 +182,13 @@ class GenredBase(Reducer):
         rec_multVar_highdim: bool | int | None = False,
         use_fast_math: bool | None = None,
     ) -> None:
+        asked = (dtype_acc, use_double_acc, sum_scheme, use_fast_math)
+        made = _made(formula, aliases, reduction_op, axis, opt_arg, formula2, asked)
+        vars(self).update(vars(made.reducer))
+        self.formula, self.aliases = made.formula, made.aliases
+        self.reduction_op = reduction_op
         for name, value in (("dtype", dtype), ("cuda_type", cuda_type)):
             _check_deprecated(name, value)
-        axis = checked_axis(axis)
-        is_single = isinstance(formula, str)
-        formulas, self.aliases = formulas_of(formula), texts_of_aliases(aliases)
-        self.formula = formulas[0] if is_single else formulas
-        self.reduction_op = reduction_op
-        source = FormulaSource(
-            requests(formulas, reduction_op, opt_arg, formula2), parse_aliases(self.aliases)
-        )
-        options = options_of(source.requests, dtype_acc, use_double_acc, sum_scheme, use_fast_math)
-        super().__init__(source, axis, options, dtype_acc=dtype_acc, is_single=is_single)
 
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))
@@ -209,6 +196,36 @@ class GenredBase(Reducer):
             f"Genred({self.formula!r}, [{aliases}], "
             f"reduction_op={self.reduction_op!r}, axis={self.axis})"
         )
+
+
+class _Made(NamedTuple):
+    """What a constructor makes, and the formulas and the aliases that it is made of."""
+
+    reducer: Reducer
+    formula: str | tuple[str, ...]
+    aliases: tuple[str, ...]
+
+
+@constant_in_graphs
+def _made(
+    formula: str | Sequence[str],
+    aliases: str | Iterable[str],
+    reduction_op: str | Sequence[str],
+    axis: int,
+    opt_arg: int | Sequence[int | None] | None,
+    formula2: str | Sequence[str | None] | None,
+    asked: tuple[Any, ...],
+) -> _Made:
+    """What the arguments of a constructor ask for; raises FormulaError or ArgumentError."""
+    axis = checked_axis(axis)
+    is_single = isinstance(formula, str)
+    formulas, texts = formulas_of(formula), texts_of_aliases(aliases)
+    source = FormulaSource(
+        requests(formulas, reduction_op, opt_arg, formula2), parse_aliases(texts)
+    )
+    options = options_of(source.requests, *asked)
+    reducer = Reducer.of(source, axis, options, asked[0], is_single=is_single)
+    return _Made(reducer, formulas[0] if is_single else formulas, texts)
 
 
 def checked_axis(axis: object) -> int:

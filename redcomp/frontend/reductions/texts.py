@@ -66,9 +66,7 @@ def values_of(text: str) -> list[Any]:
 @remembered
 def text_of_reduction(reduction: PairReduction) -> str:
     """The text of a reduction; `reduction_of` gives it back."""
-    written = _written(reduction, {})
-    _reductions.setdefault(json.dumps(written), reduction)
-    return json.dumps([written])
+    return text_of(reduction)
 
 
 @functools.lru_cache(_KEPT)
@@ -90,7 +88,7 @@ def _written(value: Any, known: dict[Expression, int]) -> Any:
     name = type(value).__name__
     match value:
         case PairReduction():
-            parts = [_written(part, {}) for part in (value.source, value.rows, value.options)]
+            return _written_reduction(value)
         case Expression():
             parts = _written_expression(value, known)
         case frozenset():
@@ -100,6 +98,14 @@ def _written(value: Any, known: dict[Expression, int]) -> Any:
         case _:
             parts = [_written(part, known) for part in value]
     return parts if name == "tuple" else {name: parts}
+
+
+@remembered
+def _written_reduction(reduction: PairReduction) -> Any:
+    parts = [_written(p, {}) for p in (reduction.source, reduction.rows, reduction.options)]
+    written = {"PairReduction": parts}
+    _reductions.setdefault(json.dumps(written), reduction)
+    return written
 
 
 def _written_expression(root: Expression, known: dict[Expression, int]) -> list[Any]:
