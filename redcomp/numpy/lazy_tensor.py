@@ -10,9 +10,11 @@ import numpy as np
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
+from redcomp.frontend.language import expressions
 from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
 from redcomp.frontend.lazy.library import ArrayType
+from redcomp.frontend.lazy.reduction import reducer
 from redcomp.frontend.reductions.genred import Reducer
 from redcomp.numpy.genred import call, filled
 from redcomp.numpy.solve import KernelSolve
@@ -38,6 +40,8 @@ def _type_of(dtype: np.dtype[Any]) -> ArrayType:
 
 class _NumPy:
     name = "NumPy"
+    build = expressions
+    reducer = staticmethod(reducer)
     correction = 0
     kernel_solve = KernelSolve
 

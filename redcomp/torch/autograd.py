@@ -214,7 +214,10 @@ def differentiable(
 
 
 def _with_values_at_places(
-    computation: Computation, known: Tensors, tensors: Sequence[torch.Tensor], executor: Executor | Asked
+    computation: Computation,
+    known: Tensors,
+    tensors: Sequence[torch.Tensor],
+    executor: Executor | Asked,
 ) -> Tensors:
     """The known results, the gradients of extrema coming from the pairs they are at."""
     results = list(known)
@@ -263,7 +266,10 @@ def _with_reads_given(
 
 
 def _read(
-    read: Read, tensors: Sequence[torch.Tensor], counts: Mapping[str, int], executor: Executor | Asked
+    read: Read,
+    tensors: Sequence[torch.Tensor],
+    counts: Mapping[str, int],
+    executor: Executor | Asked,
 ) -> torch.Tensor:
     """The components of a table at the indices, 0 where there is none."""
     table = tensors[read.table]
@@ -314,7 +320,10 @@ class _Reduce(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        computation: Computation, executor: Executor | Asked, ranges: Visited, *tensors: torch.Tensor
+        computation: Computation,
+        executor: Executor | Asked,
+        ranges: Visited,
+        *tensors: torch.Tensor,
     ) -> Tensors:
         return computation(tensors, ranges, executor)
 

@@ -6,6 +6,8 @@ and it puts a wrapper around every call.  Here a function is marked once, and ca
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from types import FunctionType
 from typing import Any, TypeVar
@@ -35,6 +37,20 @@ def in_graph(
     )
     made = nested(results, genred.lengths, genred.is_single)
     return made if out is None else out.copy_(made)
+
+
+@functools.cache
+def with_reflected_products() -> None:
+    """Have the tracer take `K @ b` for `torch.Tensor.__rmatmul__(b, K)`.
+
+    It hands operators on what is no tensor to `__torch_function__` as methods of the tensor among
+    the operands, by a table that lacks this one, so that it would be `torch.matmul(b, K)`
+    (PyTorch 2.13, torch/_dynamo/variables/builtin.py).
+    """
+    from torch._dynamo.variables import builtin
+
+    builtin.populate_builtin_to_tensor_fn_map()
+    builtin.BUILTIN_TO_TENSOR_RFN_MAP.setdefault(operator.matmul, torch.Tensor.__rmatmul__)
 
 
 def untraced(target: T) -> T:

@@ -204,7 +204,11 @@ def _prepare(
     sizes(reduction, shapes)
     dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
     has_values = devices[0].type != "meta" and not any(map(decides_itself, classes))
-    executor = executor_of(reduction, devices, backend, device_id) if has_values else Asked(backend, device_id)
+    executor = (
+        executor_of(reduction, devices, backend, device_id)
+        if has_values
+        else Asked(backend, device_id)
+    )
     computed = dtype if dtype in KERNEL_DTYPES else torch.float32  # half precision is for storage
     stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
     return _Prepared(

@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._guards import TracingContext
+from torch.compiler import is_dynamo_compiling
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
 from redcomp.frontend.lazy.library import ArrayType
 from redcomp.frontend.reductions.genred import Reducer
+from redcomp.torch import expressions
+from redcomp.torch.dynamo import with_reflected_products
 from redcomp.torch.genred import call, filled
 from redcomp.torch.memory import check_plain
 from redcomp.torch.solve import KernelSolve
@@ -40,6 +44,8 @@ _COMPLEX = {"float32": torch.complex64, "float64": torch.complex128}
 
 class _PyTorch:
     name = "PyTorch"
+    build = expressions
+    reducer = staticmethod(expressions.reducer)
     correction = 1
     kernel_solve = KernelSolve
 
@@ -130,10 +136,20 @@ def _tensor(value: Any, dtype: torch.dtype, device: torch.device | None) -> Any:
     return parts.to(dtype=dtype, device=device)
 
 
+class _TorchFunction:
+    """`__torch_function__`, which the tracer of `torch.compile` asks for before it uses it."""
+
+    def __get__(self, instance: object, owner: type[LazyTensorBase]) -> Callable[..., Any]:
+        if not is_dynamo_compiling() and TracingContext.try_get() is not None:
+            with_reflected_products()
+        return owner._called_by_torch
+
+
 class LazyTensor(LazyTensorBase):
     __doc__ = LazyTensorBase.__doc__
     __slots__ = ()
     library = _PyTorch()
+    __torch_function__ = _TorchFunction()  # type: ignore[assignment]  # a descriptor of it
 
 
 class ComplexLazyTensor(ComplexLazyTensorBase, LazyTensor):

@@ -9,8 +9,10 @@ is found by identity.  Lowering is the parser's, node by node.
 from __future__ import annotations
 
 import functools
+import itertools
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from redcomp.errors import ArgumentError, FormulaError
@@ -60,7 +62,7 @@ class Placed(NamedTuple):
     placement: Placement
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Expression:
     """A variable, numbers, or an operation; only the functions below make one.
 
@@ -71,6 +73,7 @@ class Expression:
     everywhere  its slots as they are: 0, 1, ...
     stand_in    a value of its type, from which follow the types of operations on it; a number is
                 its own
+    key         a number of its own, by which `expression_of` finds it
     """
 
     callee: str
@@ -79,6 +82,10 @@ class Expression:
     slots: tuple[Slot, ...]
     everywhere: Placement
     stand_in: Item
+    key: int = field(default_factory=itertools.count().__next__)
+
+    def __post_init__(self) -> None:
+        _living[self.key] = self
 
     @property
     def dim(self) -> int:
@@ -100,6 +107,14 @@ class Expression:
     def in_place(self) -> Placed:
         """The expression with its slots as they are."""
         return Placed(self, self.everywhere)
+
+
+_living: weakref.WeakValueDictionary[int, Expression] = weakref.WeakValueDictionary()
+
+
+def expression_of(key: int) -> Expression:
+    """The expression of that number, which somebody holds; raises KeyError."""
+    return _living[key]
 
 
 @functools.lru_cache(_KEPT)

@@ -17,8 +17,14 @@ from redcomp.frontend.lazy.library import Library
 from redcomp.ir import Kind
 
 
+class Unique:
+    """The key of an argument that is no other one."""
+
+    __slots__ = ()
+
+
 def _with_new_key(*rest: Any) -> Argument:
-    return Argument(object(), *rest)
+    return Argument(Unique(), *rest)
 
 
 # Neither of these classes is frozen, though nothing changes them: they would take twice the time.

@@ -14,7 +14,7 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import NEGATION, NUMBER
 from redcomp.frontend.lazy.bindings import Bindings
 from redcomp.frontend.lazy.core import LazyCore
-from redcomp.frontend.lazy.given import symbol
+from redcomp.frontend.lazy.given import argument_of, symbol
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.lazy.reduction import Job
@@ -36,7 +36,7 @@ class ComplexResults(NamedTuple):
 
     job: Job
 
-    def check(self, options: Mapping[str, Any]) -> None:
+    def check(self, library: Library, options: Mapping[str, Any]) -> None:
         self.job.check({name: value for name, value in options.items() if name != "out"})
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
@@ -72,9 +72,12 @@ class ComplexLazyTensorBase(LazyTensorBase):
     is_complex = True
 
     def __init__(self, x: object = None, axis: int | None = None, is_complex: bool = True) -> None:
-        if isinstance(x, tuple):
+        if isinstance(x, tuple) or self._is_complex_value(x):
             self.ranges = self.backend = None
-            self._bind(symbol(x, is_complex=True))
+            is_symbol = isinstance(x, tuple)
+            self._bind(
+                symbol(x, is_complex=True) if is_symbol else argument_of(self.library, x, axis)
+            )
             return
         given: Any = x if isinstance(x, LazyCore) else self.real_class(x, axis)
         super().__init__(given if given.is_complex else given.real2complex())

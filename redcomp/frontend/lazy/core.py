@@ -19,16 +19,19 @@ from redcomp.frontend.language.expressions import (
     Expression,
     Placed,
     aliases_of,
-    integers,
-    number,
-    operation,
-    rebound,
     text_of,
-    variable,
 )
 from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol
 from redcomp.frontend.lazy.display import Shown
-from redcomp.frontend.lazy.given import INTEGERS, OPERANDS, argument_of, scalar, symbol, vector
+from redcomp.frontend.lazy.given import (
+    COMPLEX,
+    INTEGERS,
+    OPERANDS,
+    argument_of,
+    scalar,
+    symbol,
+    vector,
+)
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.lazy.reduction import Job, Keeping, LazyReduction, Reduced
 
@@ -74,13 +77,16 @@ class LazyCore:
             self._bind(argument_of(self.library, x, axis))
 
     def _bind(self, argument: Argument) -> None:
-        if argument.is_complex:
+        if argument.is_complex and not self.is_complex:
             self.__class__ = self.complex_class
-        self._expression, self._bindings = variable(argument.slot), Bindings.of(argument)
+        self._expression, self._bindings = (
+            self.library.build.variable(argument.slot),
+            Bindings.of(argument),
+        )
 
     def _set_number(self, value: int) -> None:
         if abs(value) <= LARGEST_LITERAL:
-            self._expression, self._bindings = number(value), NOTHING
+            self._expression, self._bindings = self.library.build.number(value), NOTHING
         else:
             self._bind(scalar(value))
 
@@ -94,7 +100,9 @@ class LazyCore:
 
     def _of_this(self: L, callee: str) -> L:
         """An operation on this alone."""
-        return self._made(operation(callee, self._expression.in_place), self._bindings)
+        return self._made(
+            self.library.build.operation(callee, self._expression.in_place), self._bindings
+        )
 
     def _with(self: L, callee: str, other: Any) -> L:
         """An operation on this and another operand; NotImplemented if that cannot be one."""
@@ -106,7 +114,9 @@ class LazyCore:
                 return self._apply(callee, other)
         bindings, placement = self._bindings.merged(other._bindings)
         placed = Placed(other._expression, placement)
-        made = self._made(operation(callee, self._expression.in_place, placed), bindings)
+        made = self._made(
+            self.library.build.operation(callee, self._expression.in_place, placed), bindings
+        )
         if other.ranges is not made.ranges or other.backend is not made.backend:
             made._take_settings(other)
         return made
@@ -127,7 +137,7 @@ class LazyCore:
         for operand in operands[1:]:
             bindings, placement = bindings.merged(operand._bindings)
             placed.append(Placed(operand._expression, placement))
-        made = self._made(operation(callee, *placed), bindings)
+        made = self._made(self.library.build.operation(callee, *placed), bindings)
         for operand in operands:
             if operand.ranges is not made.ranges or operand.backend is not made.backend:
                 made._take_settings(operand)
@@ -140,13 +150,20 @@ class LazyCore:
     def _taken(self: L, value: Any, axis: int | None = None) -> L:
         """A value as a LazyTensor of the same library, complex if the value is."""
         if not isinstance(value, LazyCore):
-            made: L = self.real_class(value, axis)
+            has_parts = self._is_complex_value(value)
+            made: L = (self.complex_class if has_parts else self.real_class)(value, axis)
             return made
         if value.library is not self.library:
             raise ArgumentError(
                 f"a LazyTensor of {self.library.name} meets one of {value.library.name}"
             )
         return value  # type: ignore[return-value]
+
+    def _is_complex_value(self, value: Any) -> bool:
+        if self.library.is_array(value):
+            return self.library.type_of(value).is_complex
+        values = value if isinstance(value, list) else [value]
+        return any(isinstance(v, COMPLEX) for v in values)
 
     def _without(self: L, var: Any) -> L:
         """This, on which a symbolic variable has no influence: a call brings no value for it."""
@@ -156,7 +173,9 @@ class LazyCore:
             return self
         made = tuple(vector([0.0] * a.slot.dim) if a.key in keys else a for a in bound)
         slots = tuple(a.slot for a in made)
-        return self._made(rebound(self._expression, slots), self._bindings.with_arguments(made))
+        return self._made(
+            self.library.build.rebound(self._expression, slots), self._bindings.with_arguments(made)
+        )
 
     def _take_settings(self, other: LazyCore) -> None:
         for name in ("ranges", "backend"):
@@ -167,11 +186,11 @@ class LazyCore:
 
     def _number(self: L, value: int) -> L:
         """An integer that is part of the expression, whatever its size."""
-        return self._made(number(value), NOTHING)
+        return self._made(self.library.build.number(value), NOTHING)
 
     def _list_of(self: L, values: tuple[int, ...]) -> L:
         """A list of integers that is part of the expression."""
-        return self._made(integers(values), NOTHING)
+        return self._made(self.library.build.integers(values), NOTHING)
 
     def _is_operand(self, value: object) -> bool:
         """Whether an operator can take it; else Python asks the other side."""

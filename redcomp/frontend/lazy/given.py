@@ -11,15 +11,15 @@ from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
 from redcomp.frontend.language.expressions import Slot
-from redcomp.frontend.lazy.bindings import Argument, Symbol, identity, pairs_of
+from redcomp.frontend.lazy.bindings import Argument, Symbol, Unique, identity, pairs_of
 from redcomp.frontend.lazy.library import Library
 from redcomp.limits import MAX_DIM
 
 INTEGERS = (int, np.integer, np.bool_)
 _FLOATS = (float, np.floating)
-_COMPLEX = (complex, np.complexfloating)
+COMPLEX = (complex, np.complexfloating)
 _REAL = (*INTEGERS, *_FLOATS)
-OPERANDS = (*_REAL, *_COMPLEX, list)
+OPERANDS = (*_REAL, *COMPLEX, list)
 
 
 def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
@@ -28,7 +28,7 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
         return scalar(given)
     if isinstance(given, list):
         return vector(given)
-    if isinstance(given, _COMPLEX):
+    if isinstance(given, COMPLEX):
         return _pairs(given, [given])
     if not library.is_array(given):
         raise ArgumentError(
@@ -125,25 +125,25 @@ def _slot(kind: Any, dim: int, is_integer: bool = False) -> Slot:
 
 def scalar(value: Any) -> Argument:
     """A number of the others' dtype."""
-    return Argument(object(), value, _float(value), Slot("parameter", 1))
+    return Argument(Unique(), value, _float(value), Slot("parameter", 1))
 
 
 def vector(values: list[Any]) -> Argument:
     """A vector of the others' dtype."""
     for value in values:
-        if not isinstance(value, (*_REAL, *_COMPLEX)):
+        if not isinstance(value, (*_REAL, *COMPLEX)):
             raise ArgumentError(
                 f"a list for a LazyTensor holds numbers, not {arguments.shown(value)}"
             )
-    if any(isinstance(value, _COMPLEX) for value in values):
+    if any(isinstance(value, COMPLEX) for value in values):
         return _pairs(values, values)
-    return Argument(object(), values, list(map(_float, values)), _slot("parameter", len(values)))
+    return Argument(Unique(), values, list(map(_float, values)), _slot("parameter", len(values)))
 
 
 def _pairs(given: object, values: list[Any]) -> Argument:
     """A vector of complex numbers, whose parts have the others' dtype."""
     parts = [_float(part) for value in values for part in (value.real, value.imag)]
-    return Argument(object(), given, parts, _slot("parameter", len(parts)), is_complex=True)
+    return Argument(Unique(), given, parts, _slot("parameter", len(parts)), is_complex=True)
 
 
 def _float(value: Any) -> float:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
-from redcomp.frontend.language.expressions import rebound, variable
 from redcomp.frontend.lazy.bindings import (
     Bindings,
     Symbol,
+    Unique,
     columns_as_batch,
     diagonal,
     exchanged,
@@ -161,7 +161,7 @@ class LazyTensorBase(Protocols):
         """The same expression of other variables."""
         bindings = move(self._bindings, self.library)
         slots = tuple(argument.slot for argument in bindings.arguments)
-        made = self._made(rebound(self._expression, slots), bindings)
+        made = self._made(self.library.build.rebound(self._expression, slots), bindings)
         made.ranges = None
         if move is exchanged and self.ranges is not None:
             made.ranges = (*self.ranges[3:], *self.ranges[:3])
@@ -211,8 +211,8 @@ class LazyTensorBase(Protocols):
         (b,) = other._bindings.arguments
         b = exchanged_argument(b, self.library)
         if var is None:
-            b = b if isinstance(b.given, Symbol) else replace(b, key=object())
-            unknown = other._made(variable(b.slot), Bindings.of(b))
+            b = b if isinstance(b.given, Symbol) else replace(b, key=Unique())
+            unknown = other._made(self.library.build.variable(b.slot), Bindings.of(b))
             product = self * unknown
             return product, [a.key for a in product._bindings.arguments].index(b.key)
         key = var._bindings.arguments[0].key if isinstance(var, LazyTensorBase) else None

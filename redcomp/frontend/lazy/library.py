@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from redcomp.frontend.language.expressions import Expression, Placed, Slot
 from redcomp.frontend.reductions.genred import Reducer
 
 
@@ -16,10 +17,24 @@ class ArrayType(NamedTuple):
     is_complex: bool = False
 
 
+class Building(Protocol):
+    """How expressions and their reductions are made: by the functions of these names.
+
+    An array library whose programs are traced makes them constants of the trace.
+    """
+
+    def variable(self, slot: Slot, /) -> Expression: ...
+    def number(self, value: int, /) -> Expression: ...
+    def integers(self, values: tuple[int, ...], /) -> Expression: ...
+    def operation(self, callee: str, /, *operands: Placed) -> Expression: ...
+    def rebound(self, expression: Expression, slots: tuple[Slot, ...], /) -> Expression: ...
+
+
 class Library(Protocol):
     """An array library."""
 
     name: str
+    build: Building
     # What variances lessen the number of values by, unless one says.
     correction: int
 
@@ -40,6 +55,9 @@ class Library(Protocol):
 
     def without_axis(self, array: Any, axis: int) -> Any:
         """The array without an axis of length 1."""
+
+    def reducer(self, reduced: Any, options: dict[str, Any]) -> Reducer:
+        """What computes a `Reduced`; it takes its options out of `options`."""
 
     def call(
         self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]

@@ -332,18 +332,17 @@ def _method(row: Operation) -> Callable[..., Any]:
     at = _POSITION_OF_SELF.get(row.spelling, 0)
     wanted = parameters_of(row)
     callee = _OPERATOR_OF.get(row.name, row.spelling)
+    vectors = row.arity - 1
 
     def of_this(self: Any) -> Any:
         return self._of_this(callee)
 
     def of_several(self: Any, *given: Any, **named: Any) -> Any:
         values = _in_order(name, wanted, given, named)
-        vectors = values[: row.arity - 1]
         literals = [
-            self._literal(v, n)
-            for v, n in zip(values[row.arity - 1 :], wanted[row.arity - 1 :], strict=True)
+            self._literal(v, n) for v, n in zip(values[vectors:], wanted[vectors:], strict=True)
         ]
-        return self._apply(callee, *vectors[at:], *literals, first=vectors[:at])
+        return self._apply(callee, *values[at:vectors], *literals, first=values[:at])
 
     method: Callable[..., Any] = of_several if wanted else of_this
     name = row.spelling.lower()

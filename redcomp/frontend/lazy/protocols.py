@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.core import LazyCore
 from redcomp.frontend.lazy.reductions import Reductions
+from redcomp.tracing import constant_in_graphs
 
 P = TypeVar("P", bound="Protocols")
 
@@ -35,7 +36,7 @@ def _function(method: str | Callable[..., Any], parameters: str) -> Function:
     """A row: `parameters` are the function's, or "function's:method's"."""
     pairs = [p.partition(":") for p in parameters.split()]
     names = {theirs: ours or theirs for theirs, _, ours in pairs}
-    return Function(method, names, method in (_matmul, _concatenate, _where_of_method))
+    return Function(method, names, method in _RAW)
 
 
 def _same(names: str, parameters: str) -> dict[str, Function]:
@@ -47,7 +48,12 @@ def _same(names: str, parameters: str) -> dict[str, Function]:
 
 
 def _matmul(a: Any, b: Any) -> Any:
-    return a @ b if isinstance(a, LazyCore) else b.__rmatmul__(a)
+    # By its name: a tracer of `K @ b` calls this, and would meet itself.
+    return a.__matmul__(b) if isinstance(a, LazyCore) else b.__rmatmul__(a)
+
+
+def _rmatmul(b: Any, a: Any) -> Any:
+    return _matmul(a, b)
 
 
 def _concatenate(tensors: Sequence[Any], axis: Any) -> Any:
@@ -132,6 +138,8 @@ def _transpose(x: Any, axes: Any = None) -> Any:
     return x.t()
 
 
+_RAW = (_matmul, _rmatmul, _concatenate, _where_of_method)
+
 # -- the rows --------------------------------------------------------------------------------------
 
 _UNARY = (
@@ -211,6 +219,7 @@ TORCH: Mapping[str, Function] = {
     "__rfloordiv__": _function(lambda x, other: other // x, "input other"),
     "__rpow__": _function(lambda x, other: other**x, "input other"),
     "__rmod__": _function(lambda x, other: other % x, "input other"),
+    "__rmatmul__": _function(_rmatmul, "input other:a"),
     "__or__": _function("scalprod", "input other"),
     "pow": _function("power", "input exponent:other"),
     "Tensor.where": _function(_where_of_method, "self:a condition other:b"),
@@ -275,6 +284,17 @@ def _refused(name: str) -> NoReturn:
     )
 
 
+@constant_in_graphs
+def _name_in_torch(function: Any) -> str:
+    """The name of a function of PyTorch's, or of a tensor's method, in the table."""
+    name: str = function.__name__.removeprefix("special_")
+    if hasattr(function, "__objclass__") and f"Tensor.{name}" in TORCH:
+        name = f"Tensor.{name}"
+    if name not in TORCH:
+        _refused(f"torch.{name}")
+    return name
+
+
 class Protocols(Reductions):
     """LazyTensors as arguments of array libraries' functions."""
 
@@ -300,14 +320,14 @@ class Protocols(Reductions):
         return self._called(f"numpy.{name}", NUMPY[name], inputs, named)
 
     @classmethod
-    def __torch_function__(
+    def __torch_function__(cls, *args: Any) -> Any:
+        return cls._called_by_torch(*args)
+
+    @classmethod
+    def _called_by_torch(
         cls, function: Any, types: Any, inputs: Sequence[Any] = (), named: Any = None
     ) -> Any:
-        name = function.__name__.removeprefix("special_")
-        if hasattr(function, "__objclass__") and f"Tensor.{name}" in TORCH:
-            name = f"Tensor.{name}"
-        if name not in TORCH:
-            _refused(f"torch.{name}")
+        name = _name_in_torch(function)
         return cls._called(f"torch.{name}", TORCH[name], inputs, named or {})
 
     @classmethod
@@ -316,7 +336,8 @@ class Protocols(Reductions):
     ) -> Any:
         first, others = _bound(name, row, inputs, named)
         if not (row.is_raw or isinstance(first, LazyCore)):
-            first = cls.real_class(first)
+            lazy = next(v for v in (*inputs, *named.values()) if isinstance(v, LazyCore))
+            first = lazy._taken(first)
         if isinstance(row.method, str):
             return getattr(first, row.method)(**others)
         return row.method(first, **others)

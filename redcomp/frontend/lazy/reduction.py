@@ -32,7 +32,7 @@ OF_CALLS = ("backend", "device_id", "ranges", "out")
 class Job(Protocol):
     """What a LazyTensor's method computes, now or later."""
 
-    def check(self, options: Mapping[str, Any]) -> None:
+    def check(self, library: Library, options: Mapping[str, Any]) -> None:
         """Raise ArgumentError or FormulaError for what is wrong whatever the arrays are."""
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
@@ -59,11 +59,11 @@ class Reduced(NamedTuple):
         found = {n: slot for e, at in both for n, slot in zip(at, e.slots, strict=True)}
         return tuple(found[n] for n in range(len(found)))
 
-    def check(self, options: Mapping[str, Any]) -> None:
-        reducer(self, dict(options))
+    def check(self, library: Library, options: Mapping[str, Any]) -> None:
+        library.reducer(self, dict(options))
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
-        made = reducer(self, options)
+        made = library.reducer(self, options)
         check_options(options, OF_CALLS)
         return library.call(made, values_of(bindings), bindings.dtype, options)
 
@@ -78,8 +78,8 @@ class Keeping(NamedTuple):
     job: Job
     place: int
 
-    def check(self, options: Mapping[str, Any]) -> None:
-        self.job.check(options)
+    def check(self, library: Library, options: Mapping[str, Any]) -> None:
+        self.job.check(library, options)
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
         return self._kept(self.job.run(library, bindings, options))
@@ -139,7 +139,7 @@ class LazyReduction:
         self._library, self._job, self._bindings = library, job, bindings
         self._options = dict(options)
         self._symbols = bindings.symbols
-        job.check(options)
+        job.check(library, options)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """The result; raises ArgumentError as `Genred` does."""

@@ -30,7 +30,7 @@ class System(NamedTuple):
     unknown: int
     axis: int
 
-    def check(self, options: Mapping[str, Any]) -> None:
+    def check(self, library: Library, options: Mapping[str, Any]) -> None:
         _solver(self, compilation_options(dict(options)))
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:

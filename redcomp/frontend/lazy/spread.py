@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from redcomp.frontend.language.expressions import Slot
-from redcomp.frontend.lazy.bindings import Argument, Bindings
+from redcomp.frontend.lazy.bindings import Argument, Bindings, Unique
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.lazy.reduction import Reduced
 
@@ -20,7 +20,7 @@ from redcomp.frontend.lazy.reduction import Reduced
 def center_of(bindings: Bindings, over: int, dim: int) -> Argument:
     """The variable whose values the first pass gives: a vector for each row of the result."""
     return Argument(
-        object(),
+        Unique(),
         None,
         None,
         Slot("ji"[over], dim),  # type: ignore[arg-type]  # one of the two letters
@@ -48,9 +48,9 @@ class Spread(NamedTuple):
     ddof: float
     is_root: bool
 
-    def check(self, options: Mapping[str, Any]) -> None:
-        self.mean.check(options)
-        self.moments.check(options)
+    def check(self, library: Library, options: Mapping[str, Any]) -> None:
+        self.mean.check(library, options)
+        self.moments.check(library, options)
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
         mean = self.mean.run(library, bindings, dict(options))
