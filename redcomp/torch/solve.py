@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +16,14 @@ from redcomp.frontend.reductions.shapes import Shape
 from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch.dynamo import untraced
+from redcomp.torch.forward import pushed_forward, tangent_of
 from redcomp.torch.genred import Genred, as_tensors
-from redcomp.torch.mapped import by_vmap, whole, with_mapped_first
+from redcomp.torch.mapped import by_vmap, in_turn, whole, with_mapped_first
 from redcomp.torch.memory import check_arguments, check_described, check_plain, describe
 
 __all__ = ["KernelSolve"]
+
+T = TypeVar("T")
 
 
 @untraced
@@ -85,11 +88,12 @@ class KernelSolve(KernelSolveBase):
         Components of b that the formula keeps apart, as in "Exp(-SqDist(x, y)) * b", are systems of
         their own, each with its own steps and its own end; other formulas give one system.
 
-        Differentiable in all arguments and in alpha, to any order, by implicit differentiation: a
-        backward pass solves the same system for the cotangent (K is symmetric), to the relative
-        tolerance max(eps, rtol).  Only K's values are taken to be symmetric: derivatives of the
-        gradient in x count what x does in K, and in its transpose, where y is another tensor.
-        torch.vmap and jacrev map over it; forward mode is refused.
+        Differentiable in all arguments and in alpha, backward and forward, to any order, by
+        implicit differentiation: a pass solves the same system (K is symmetric) for the cotangent,
+        or for db - d(alpha Id + K) a, to the relative tolerance max(eps, rtol).  Only K's values
+        are taken to be symmetric: derivatives of the gradient in x count what x does in K, and in
+        its transpose, where y is another tensor.  torch.vmap, jacrev, jacfwd and hessian of
+        torch.func map over it.
 
         Warns with ConvergenceWarning if the residual is larger than asked for and than rounding
         explains (a backward error of some units in the last place), the result being the last
@@ -147,7 +151,8 @@ def _solve(
 class _Solve(torch.autograd.Function):
     """a = (alpha Id + K)^-1 b, or with the transpose of K, which has the same values.
 
-    Its backward is made of such a solve, with the other of the two, and of reductions.
+    Backward, it is made of such a solve, with the other of the two, and of reductions; forward, of
+    one with the same of the two.
     """
 
     @staticmethod
@@ -167,7 +172,9 @@ class _Solve(torch.autograd.Function):
     ) -> None:
         ctx.solver, ctx.settings, ctx.is_transposed, alpha, *args = inputs
         solution, _info = output
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(alpha, *args, solution)
+        ctx.save_for_forward(alpha, *args, solution)
 
     @staticmethod
     def vmap(
@@ -187,11 +194,37 @@ class _Solve(torch.autograd.Function):
         return _solve(solver, settings, given, alpha, is_transposed), (0, None)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: torch.Tensor | None) -> None:
-        raise ArgumentError(
-            "KernelSolve has no forward mode: take torch.func.jacrev instead of jacfwd, and "
-            "jacrev(jacrev(f)) instead of hessian(f)"
-        )
+    def jvp(
+        ctx: Any, _: None, __: None, ___: None, *tangents: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, None]:
+        def rule(*tangents: torch.Tensor | None) -> list[torch.Tensor | None]:
+            saved = unwrap_dead_wrappers(ctx.saved_tensors)
+            return [pushed_forward(functools.partial(_Solve._tangent, ctx), saved, tangents)]
+
+        # torch.vmap has no rule for dual numbers.
+        return by_vmap(rule, tangents, in_turn)[0], None
+
+    @staticmethod
+    def _tangent(
+        ctx: Any, saved: Sequence[torch.Tensor], tangents: Sequence[torch.Tensor | None]
+    ) -> torch.Tensor | None:
+        """(alpha Id + K)^-1 (db - d(alpha Id + K) a)."""
+        solver: KernelSolve = ctx.solver
+        settings: Settings = ctx.settings
+        alpha, *args, solution = saved
+        position = solver.position
+
+        def left_side(alpha: torch.Tensor, *args: torch.Tensor) -> torch.Tensor:
+            product = _product(solver, settings, _with(args, position, solution), ctx.is_transposed)
+            return (alpha * solution).to(product.dtype) + product
+
+        of_b = tangents[1 + position]
+        of_matrix = tangent_of(left_side, (alpha, *args), _with(tangents, 1 + position, None))
+        right = of_b if of_matrix is None else -of_matrix if of_b is None else of_b - of_matrix
+        if right is None:
+            return None
+        system = _with(args, position, right)
+        return _solve(solver, settings.for_gradients, system, alpha, ctx.is_transposed)[0]
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
@@ -199,29 +232,52 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def _cotangents(ctx: Any, cotangent: torch.Tensor | None) -> list[torch.Tensor | None]:
-        assert cotangent is not None
         solver: KernelSolve = ctx.solver
         settings: Settings = ctx.settings
         alpha, *args, solution = unwrap_dead_wrappers(ctx.saved_tensors)
+        gradients: list[torch.Tensor | None] = [None] * len(args)
+        if cotangent is None:
+            return [None, *gradients]
         position = solver.position
-        system = [cotangent if n == position else arg for n, arg in enumerate(args)]
+        system = _with(args, position, cotangent)
         adjoint, _info = _solve(
             solver, settings.for_gradients, system, alpha, is_transposed=not ctx.is_transposed
         )
         needs_alpha, *needs = ctx.needs_input_grad[3:]
         wanted = [n for n, needed in enumerate(needs) if needed and n != position]
-        gradients: list[torch.Tensor | None] = [None] * len(args)
         if needs[position]:
             gradients[position] = adjoint
         # What depends on K is -<left, K right>.
         left, right = (solution, adjoint) if ctx.is_transposed else (adjoint, solution)
-        arguments = [right if n == position else arg for n, arg in enumerate(args)]
+        arguments = _with(args, position, right)
         for n, part in zip(
             wanted, _pulled_back(solver, settings, arguments, wanted, -left), strict=True
         ):
             gradients[n] = part
         of_alpha = -(adjoint * solution).to(alpha.dtype) if needs_alpha else None
         return [of_alpha, *gradients]
+
+
+def _with(values: Sequence[T], position: int, value: T) -> list[T]:
+    """The same values, but for one."""
+    return [*values[:position], value, *values[position + 1 :]]
+
+
+def _product(
+    solver: KernelSolve, settings: Settings, args: Sequence[torch.Tensor], is_transposed: bool
+) -> torch.Tensor:
+    """K(args), or its transpose, times the vector in the unknown's place; differentiable."""
+    genred: Any = solver.genred
+    if not is_transposed:
+        product: torch.Tensor = genred(*args, **settings.options)
+        return product
+    position = solver.position
+
+    def of_vector(vector: torch.Tensor) -> Any:
+        return genred(*_with(args, position, vector), **settings.options)
+
+    (product,) = torch.func.vjp(of_vector, args[position])[1](args[position])
+    return product
 
 
 def _pulled_back(
