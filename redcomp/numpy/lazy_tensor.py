@@ -78,8 +78,16 @@ class _NumPy:
     def joined(self, parts: Sequence[Any]) -> Any:
         return np.concatenate(parts)
 
+    def common_dtype(self, arrays: Sequence[Any]) -> str | None:
+        return None
+
     def call(
-        self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
+        self,
+        reducer: Reducer,
+        values: Sequence[Any],
+        dtype: str | None,
+        options: Mapping[str, Any],
+        is_complex: bool,
     ) -> Any:
         return call(reducer, *self.arrays(values, dtype), **options)
 

@@ -15,9 +15,10 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.shapes import Shape
 from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
+from redcomp.torch import autocast
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.forward import pushed_forward, tangent_of
-from redcomp.torch.genred import Genred, as_tensors
+from redcomp.torch.genred import Genred, as_tensors, call
 from redcomp.torch.mapped import by_vmap, in_turn, whole, with_mapped_first
 from redcomp.torch.memory import check_arguments, check_described, check_plain, describe
 
@@ -27,9 +28,17 @@ T = TypeVar("T")
 
 
 @untraced
+class _Kernel(Genred):
+    """K, or its diagonal, in the dtype of its arguments also where backward is under autocast."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return call(self, *args, is_cast=False, **options)
+
+
+@untraced
 class KernelSolve(KernelSolveBase):
     __doc__ = KernelSolveBase.__doc__
-    genred_class = Genred
+    genred_class = _Kernel
 
     @untraced
     def __init__(
@@ -93,7 +102,8 @@ class KernelSolve(KernelSolveBase):
         or for db - d(alpha Id + K) a, to the relative tolerance max(eps, rtol).  Only K's values
         are taken to be symmetric: derivatives of the gradient in x count what x does in K, and in
         its transpose, where y is another tensor.  torch.vmap, jacrev, jacfwd and hessian of
-        torch.func map over it.
+        torch.func map over it.  Under torch.autocast, arguments of half precision are cast to
+        float32, as for torch.linalg.solve.
 
         Warns with ConvergenceWarning if the residual is larger than asked for and than rounding
         explains (a backward error of some units in the last place), the result being the last
@@ -108,6 +118,8 @@ class KernelSolve(KernelSolveBase):
         tensors = as_tensors(reduction, args)
         check_described(reduction, describe(reduction, tensors))
         check_arguments(reduction, tensors)
+        if autocast.is_on():
+            tensors = autocast.cast(tensors, torch.float32)
         shapes = self._read([t.shape for t in tensors])
         if not tensors[position].is_floating_point():
             name, dtype = self.unknown.name, tensors[position].dtype
