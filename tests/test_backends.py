@@ -385,17 +385,18 @@ def test_half_precision_is_for_storage(gpu: Recorder, dtype: torch.dtype) -> Non
     check(result, dense(*given), 2e-2)
 
 
-def test_autocast_changes_nothing(gpu: Recorder) -> None:
+def test_autocast(gpu: Recorder) -> None:
+    """That of the tensors' device counts, wherever the kernel runs."""
     x, y, b = tensors(6, 9, torch.float32)
     call = redcomp.torch.Genred(GAUSSIAN, ALIASES, axis=1)
     results = []
-    for is_on in (False, True):
-        b = b.detach().requires_grad_()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_on):
-            result = call(x, y, b, backend="GPU")
-            assert result.dtype == torch.float32
+    for cast in (lambda t: t, torch.Tensor.bfloat16):
+        given = [t.detach().requires_grad_() for t in (x, y, b)]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast(x) is x):
+            result = call(*map(cast, given), backend="GPU")
+            assert result.dtype == torch.bfloat16
             result.sum().backward()
-        results.append((result.detach(), b.grad))
+        results.append((result.detach(), *[t.grad for t in given]))
     assert all(map(torch.equal, *results))
 
 

@@ -15,6 +15,7 @@ from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
 from redcomp.frontend.lazy.library import ArrayType
 from redcomp.frontend.lazy.reduction import reducer
+from redcomp.frontend.lazy.solve import solver
 from redcomp.frontend.reductions.genred import Reducer
 from redcomp.numpy.genred import call, filled
 from redcomp.numpy.solve import KernelSolve
@@ -42,6 +43,7 @@ class _NumPy:
     name = "NumPy"
     build = expressions
     reducer = staticmethod(reducer)
+    solver = staticmethod(solver)
     correction = 0
     kernel_solve = KernelSolve
 
@@ -82,8 +84,16 @@ class _NumPy:
     def joined(self, parts: Sequence[Any]) -> Any:
         return np.concatenate(parts)
 
+    def common_dtype(self, arrays: Sequence[Any]) -> str | None:
+        return None
+
     def call(
-        self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
+        self,
+        reducer: Reducer,
+        values: Sequence[Any],
+        dtype: str | None,
+        options: Mapping[str, Any],
+        is_complex: bool,
     ) -> Any:
         return call(reducer, *self.arrays(values, dtype), **options)
 

@@ -21,9 +21,41 @@ T = TypeVar("T")
 
 
 def in_graph(
-    genred: Reducer, args: Sequence[Any], backend: str, device_id: int, ranges: Any, out: Any
+    genred: Reducer,
+    args: Sequence[Any],
+    backend: str,
+    device_id: int,
+    ranges: Any,
+    out: Any,
+    is_cast: bool,
 ) -> Any:
     """A call as the tracer sees it: one operator."""
+    results = torch.ops.redcomp.call.default(
+        *_separated(args), _tensors(ranges), genred.text, backend, device_id, is_cast
+    )
+    made = nested(results, genred.lengths, genred.is_single)
+    return made if out is None else out.copy_(made)
+
+
+def solve_in_graph(
+    solver: str,
+    args: Sequence[Any],
+    alpha: Any,
+    ranges: Any,
+    asked: tuple[float | None, float, int | None, bool],
+    backend: str,
+    device_id: int,
+) -> Any:
+    """A solve as the tracer sees it: one operator."""
+    if not isinstance(alpha, torch.Tensor):
+        alpha = torch.tensor(alpha, dtype=torch.float64)
+    return torch.ops.redcomp.call_solve.default(
+        *_separated(args), alpha, _tensors(ranges), solver, *asked, backend, device_id
+    )
+
+
+def _separated(args: Sequence[Any]) -> tuple[list[torch.Tensor], list[Any], list[int]]:
+    """The tensors, the numbers, and the positions of these."""
     tensors, numbers, places = [], [], []
     for place, arg in enumerate(args):
         if isinstance(arg, torch.Tensor):
@@ -31,12 +63,11 @@ def in_graph(
         else:
             numbers.append(arg)
             places.append(place)
-    visited = [] if ranges is None else [torch.as_tensor(array) for array in ranges]
-    results = torch.ops.redcomp.call.default(
-        tensors, numbers, places, visited, genred.text, backend, device_id
-    )
-    made = nested(results, genred.lengths, genred.is_single)
-    return made if out is None else out.copy_(made)
+    return tensors, numbers, places
+
+
+def _tensors(ranges: Any) -> list[torch.Tensor]:
+    return [] if ranges is None else [torch.as_tensor(array) for array in ranges]
 
 
 @functools.cache

@@ -13,9 +13,11 @@ from torch.compiler import is_dynamo_compiling
 
 from redcomp.frontend.language import expressions
 from redcomp.frontend.language.expressions import Expression, Placed, Slot, expression_of
-from redcomp.frontend.lazy import reduction
+from redcomp.frontend.lazy import reduction, solve
 from redcomp.frontend.lazy.reduction import Reduced
+from redcomp.frontend.lazy.solve import System
 from redcomp.frontend.reductions.genred import Reducer
+from redcomp.torch.solve import KernelSolve
 from redcomp.tracing import constant_in_graphs
 
 # An expression's key, and where its slots are.
@@ -95,6 +97,15 @@ def reducer(reduced: Reduced, options: dict[str, Any]) -> Reducer:
     )
 
 
+def solver(system: System, compilation: tuple[Any, ...]) -> KernelSolve:
+    """See `redcomp.frontend.lazy.solve`."""
+    if not is_dynamo_compiling():
+        found: KernelSolve = solve.solver(system, compilation)
+        return found
+    text = _text_of_solver(_key(system.formula), system.unknown, system.axis, compilation)
+    return KernelSolve.of_text(text)
+
+
 def _key(placed: Placed) -> _Key:
     return placed.expression.key, placed.placement
 
@@ -126,6 +137,12 @@ def _operation(callee: str, operands: list[_Key]) -> _Found:
 @constant_in_graphs
 def _rebound(key: int, slots: list[tuple[Any, ...]]) -> _Found:
     return _Found(expressions.rebound(expression_of(key), tuple([Slot(*slot) for slot in slots])))
+
+
+@constant_in_graphs
+def _text_of_solver(formula: _Key, unknown: int, axis: int, compilation: tuple[Any, ...]) -> str:
+    made = solve.made_solver(KernelSolve, _placed(formula), unknown, axis, compilation)
+    return made.text
 
 
 @constant_in_graphs

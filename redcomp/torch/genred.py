@@ -18,6 +18,7 @@ from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter,
 from redcomp.frontend.reductions.shapes import NUMBERS, Shape, full_shapes, number
 from redcomp.runtime.device import Driver
 from redcomp.runtime.driver import given_driver
+from redcomp.torch import autocast
 from redcomp.torch.autograd import (
     INTEGERS,
     KERNEL_DTYPES,
@@ -87,8 +88,12 @@ class Genred(GenredBase):
         there on PyTorch's current stream.  "GPU" (or "GPU_1D", "GPU_2D", and so on, as KeOps calls
         its own) computes CPU tensors with copies on GPU number `device_id`, or else the first one.
         Gradients are computed where the result was.  On a GPU a call waits for nothing, but for the
-        check that int64 values fit into the int32 of a float32 call.  Autocast changes nothing: the
-        arguments' dtype counts, and float32 stays float32.
+        check that int64 values fit into the int32 of a float32 call.
+
+        Under torch.autocast, arguments of float32, float16 and bfloat16 may come together: they are
+        cast to the dtype of autocast, computed with in float32, and the result has that dtype, as a
+        product of matrices has.  As for PyTorch's functions, float64 and calls with `out` are left
+        alone.  Gradients have the dtypes of the arguments.
 
         torch.vmap, jacrev, jacfwd and hessian of torch.func map over it, but not over `ranges`.
         For torch.compile, torch.export and make_fx it is an operator of PyTorch, `redcomp::reduce`
@@ -108,16 +113,22 @@ def call(
     device_id: int = -1,
     ranges: Sequence[Any] | None = None,
     out: torch.Tensor | None = None,
+    is_cast: bool = True,
 ) -> Any:
-    """What `Genred` does when it is called with tensors."""
+    """What `Genred` does when it is called with tensors.
+
+    is_cast  whether `torch.autocast` counts
+    """
     if is_dynamo_compiling():
-        return in_graph(genred, args, backend, device_id, ranges, out)
+        return in_graph(genred, args, backend, device_id, ranges, out, is_cast)
     # All that the call depends on, but for the tensors' values, their layout, and autograd.
     tensors: Any = args
     for arg in args:
         if not isinstance(arg, torch.Tensor):
             tensors = as_tensors(genred.reduction, args)
             break
+    if autocast.is_on() and is_cast and out is None:
+        tensors = _cast(genred.reduction, tensors)
     described = describe(genred.reduction, tensors)
     if wants_gpu(backend) and falls_back():
         backend = "auto"
@@ -224,6 +235,13 @@ def _prepare(
         stored=stored,
         is_returned=genred.is_plain and stored == computed,
     )
+
+
+def _cast(reduction: PairReduction, tensors: Tensors) -> Tensors:
+    """The arguments as autocast wants them; they are checked before PyTorch reads them."""
+    check_described(reduction, describe(reduction, tensors))
+    check_arguments(reduction, tensors)
+    return autocast.cast(tensors)
 
 
 def as_tensors(reduction: PairReduction, args: Sequence[object]) -> Tensors:

@@ -15,7 +15,7 @@ from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
 from redcomp.frontend.lazy.library import ArrayType
 from redcomp.frontend.reductions.genred import Reducer
-from redcomp.torch import expressions
+from redcomp.torch import autocast, expressions
 from redcomp.torch.dynamo import with_reflected_products
 from redcomp.torch.genred import call, filled
 from redcomp.torch.memory import check_plain
@@ -46,6 +46,7 @@ class _PyTorch:
     name = "PyTorch"
     build = expressions
     reducer = staticmethod(expressions.reducer)
+    solver = staticmethod(expressions.solver)
     correction = 1
     kernel_solve = KernelSolve
 
@@ -89,10 +90,20 @@ class _PyTorch:
     def joined(self, parts: Sequence[Any]) -> Any:
         return torch.cat(list(parts))
 
+    def common_dtype(self, arrays: Sequence[Any]) -> str | None:
+        found = autocast.common_dtype(arrays)
+        return None if found is None else _TYPES[found].dtype
+
     def call(
-        self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
+        self,
+        reducer: Reducer,
+        values: Sequence[Any],
+        dtype: str | None,
+        options: Mapping[str, Any],
+        is_complex: bool,
     ) -> Any:
-        return call(reducer, *self.arrays(values, dtype), **options)
+        # Autocast leaves complex numbers alone.
+        return call(reducer, *self.arrays(values, dtype), is_cast=not is_complex, **options)
 
     def arrays(self, values: Sequence[Any], dtype: str | None) -> Sequence[Any]:
         for value in values:

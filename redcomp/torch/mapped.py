@@ -67,24 +67,38 @@ def whole(tensor: torch.Tensor, axis: int | None, count: int) -> torch.Tensor:
     return tensor.expand(count, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
 
 
+def in_turn(function: Callable[..., Tensors]) -> Callable[..., Tensors]:
+    """What `torch.vmap` makes of the function, with a call for each entry."""
+
+    def mapped(*tensors: torch.Tensor) -> Tensors:
+        entries = [function(*entry) for entry in zip(*tensors, strict=True)]
+        return tuple(torch.stack(parts) for parts in zip(*entries, strict=True))
+
+    return mapped
+
+
 def by_vmap(
-    function: Callable[..., Sequence[torch.Tensor | None]], tensors: Sequence[torch.Tensor | None]
+    function: Callable[..., Sequence[torch.Tensor | None]],
+    tensors: Sequence[torch.Tensor | None],
+    vmap: Callable[..., Callable[..., Tensors]] = torch.vmap,
 ) -> tuple[torch.Tensor | None, ...]:
     """function(*tensors), whose results are tensors or None.
 
     Where PyTorch's older vmap maps the tensors, as for `is_grads_batched=True` and
-    `torch.autograd.functional.jacobian(vectorize=True)`, `torch.vmap` does instead: the older one
+    `torch.autograd.functional.jacobian(vectorize=True)`, the given one does instead: the older one
     has no rules for operators of others.
     """
     is_older = torch._C._functorch.is_legacy_batchedtensor
     for tensor in tensors:
         if tensor is not None and is_older(tensor):
-            return _by_newer_vmap(function, tensors)
+            return _by_newer_vmap(function, tensors, vmap)
     return tuple(function(*tensors))
 
 
 def _by_newer_vmap(
-    function: Callable[..., Sequence[torch.Tensor | None]], tensors: Sequence[torch.Tensor | None]
+    function: Callable[..., Sequence[torch.Tensor | None]],
+    tensors: Sequence[torch.Tensor | None],
+    vmap: Callable[..., Callable[..., Tensors]],
 ) -> tuple[torch.Tensor | None, ...]:
     """function(*tensors), of which PyTorch's older vmap maps some."""
     is_older = torch._C._functorch.is_legacy_batchedtensor
@@ -105,7 +119,7 @@ def _by_newer_vmap(
 
     # The size of what is mapped already is not asked for.
     plain = [torch._remove_batch_dim(t, level, 1, 0) for t in mapped.values()]
-    parts = torch.vmap(tensors_only)(*plain)
+    parts = vmap(tensors_only)(*plain)
     results: list[torch.Tensor | None] = [None] * count
     for n, part in zip(present, parts, strict=True):
         results[n] = torch._add_batch_dim(part, 0, level)

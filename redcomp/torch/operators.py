@@ -1,17 +1,17 @@
 """The operators of PyTorch that redcomp's calls are where PyTorch looks at operators.
 
     redcomp::call(Tensor[] tensors, Scalar[] numbers, int[] places, Tensor[] ranges, str reducer,
-                  str backend, int device_id) -> Tensor[]
+                  str backend, int device_id, bool is_cast) -> Tensor[]
     redcomp::reduce(Tensor[] arguments, Tensor[] ranges, str reduction, str dtype, str backend,
                     int device_id) -> Tensor[]
 
-`call` is what a `Genred` does with what it is given; it is made of PyTorch's operators and of
-`reduce`, a kernel on arguments that have been checked and converted.  The derivatives of `reduce`
-are made of `reduce` again, to any order.  Eager calls do the same without the dispatcher, which
-takes longer than a small kernel.
+`call` is what a `Genred` does with what it is given.  It is made of PyTorch's operators and of
+`reduce`: a kernel, on arguments that have been checked and converted.  The derivatives of `reduce`
+are made of `reduce` again, to any order.  `call_solve` and `solve` are the same for `KernelSolve`.
+Eager calls do without the dispatcher, which takes longer than a small kernel.
 
-Both know what they compute by a text (see `redcomp.frontend.reductions.texts`), so a graph of them
-is found right in another process, if that imports `redcomp.torch`.
+They know what they compute by a text (see `redcomp.frontend.reductions.texts`), so a graph of them
+that is loaded in another process finds it there, if that process has imported `redcomp.torch`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 
 from redcomp.frontend.reductions.genred import reducer_of
 from redcomp.frontend.reductions.texts import reduction_of
+from redcomp.frontend.solvers.kernel_solve import Settings
 from redcomp.torch.autograd import (
     TORCH_DTYPES,
     Computation,
@@ -33,17 +34,28 @@ from redcomp.torch.autograd import (
 from redcomp.torch.executors import Asked
 from redcomp.torch.genred import call
 from redcomp.torch.mapped import with_mapped_first
+from redcomp.torch.solve import differentiable_solve, solver_of
 
 Tensors = Sequence[torch.Tensor]
 
 _library = torch.library.Library("redcomp", "DEF")
 _library.define(
     "call(Tensor[] tensors, Scalar[] numbers, int[] places, Tensor[] ranges, str reducer, "
-    "str backend, int device_id) -> Tensor[]"
+    "str backend, int device_id, bool is_cast) -> Tensor[]"
 )
 _library.define(
     "reduce(Tensor[] arguments, Tensor[] ranges, str reduction, str dtype, str backend, "
     "int device_id) -> Tensor[]"
+)
+
+_OF_SOLVES = "float? eps, float rtol, int? maxiter, bool precondition, str backend, int device_id"
+_library.define(
+    "call_solve(Tensor[] tensors, Scalar[] numbers, int[] places, Tensor alpha, Tensor[] ranges, "
+    f"str solver, {_OF_SOLVES}) -> Tensor"
+)
+_library.define(
+    "solve(Tensor[] arguments, Tensor alpha, Tensor[] ranges, str solver, bool is_transposed, "
+    f"{_OF_SOLVES}) -> Tensor"
 )
 
 
@@ -55,15 +67,24 @@ def _call(
     reducer: str,
     backend: str,
     device_id: int,
+    is_cast: bool,
 ) -> list[torch.Tensor]:
     """All results of a call, one after the other."""
-    args: list[Any] = list(tensors)
-    for place, number in zip(places, numbers, strict=True):
-        args.insert(place, number)
-    genred = reducer_of(reducer)
-    made = call(genred, *args, backend=backend, device_id=device_id, ranges=ranges or None)
+    genred, args = reducer_of(reducer), _together(tensors, numbers, places)
+    options = {"backend": backend, "device_id": device_id, "ranges": tuple(ranges) or None}
+    made = call(genred, *args, is_cast=is_cast, **options)
     entries = (made,) if genred.is_single else made
     return [t for entry in entries for t in (entry if isinstance(entry, tuple) else (entry,))]
+
+
+def _together(
+    tensors: Tensors, numbers: Sequence[float], places: Sequence[int]
+) -> list[torch.Tensor | float]:
+    """The arguments of a call, the numbers at their positions."""
+    args: list[torch.Tensor | float] = list(tensors)
+    for place, number in zip(places, numbers, strict=True):
+        args.insert(place, number)
+    return args
 
 
 def _computation(arguments: Tensors, reduction: str, dtype: str) -> Computation:
@@ -113,6 +134,72 @@ def _reduce_mapped(
     return results, [0] * len(results)
 
 
+def _call_solve(
+    tensors: Tensors,
+    numbers: Sequence[float],
+    places: Sequence[int],
+    alpha: torch.Tensor,
+    ranges: Tensors,
+    solver: str,
+    *asked: Any,
+) -> torch.Tensor:
+    """The solution of a call."""
+    names = ("eps", "rtol", "maxiter", "precondition", "backend", "device_id")
+    options = dict(zip(names, asked, strict=True))
+    args = _together(tensors, numbers, places)
+    solution = solver_of(solver)(*args, alpha=alpha, ranges=tuple(ranges) or None, **options)
+    assert isinstance(solution, torch.Tensor)
+    return solution
+
+
+def _settings(ranges: Tensors, asked: Sequence[Any]) -> Settings:
+    *of_solver, backend, device_id = asked
+    options = {"backend": backend, "device_id": device_id, "ranges": tuple(ranges) or None}
+    return Settings(*of_solver, options)
+
+
+def _solve(
+    arguments: Tensors,
+    alpha: torch.Tensor,
+    ranges: Tensors,
+    solver: str,
+    is_transposed: bool,
+    *asked: Any,
+) -> torch.Tensor:
+    """The iterations, on values in memory; K and its transpose have the same."""
+    settings = _settings(ranges, asked)
+    solution: torch.Tensor
+    plain = [argument.detach() for argument in arguments]
+    solution, _info = solver_of(solver)._solve(torch, plain, alpha.detach(), settings)
+    return solution
+
+
+def _solve_meta(
+    arguments: Tensors, alpha: torch.Tensor, ranges: Tensors, solver: str, *_: Any
+) -> torch.Tensor:
+    """A solution without values: as b."""
+    b = arguments[solver_of(solver).position]
+    return torch.empty_like(b, memory_format=torch.contiguous_format)
+
+
+def _solve_autograd(
+    arguments: Tensors,
+    alpha: torch.Tensor,
+    ranges: Tensors,
+    solver: str,
+    is_transposed: bool,
+    *asked: Any,
+) -> torch.Tensor:
+    """What autograd may differentiate."""
+    settings = _settings(ranges, asked)
+    return differentiable_solve(solver_of(solver), settings, arguments, alpha, is_transposed)[0]
+
+
+_library.impl("call_solve", _call_solve, "CompositeImplicitAutograd")
+_library.impl("solve", _solve, "CPU")
+_library.impl("solve", _solve, "CUDA")
+_library.impl("solve", _solve_meta, "Meta")
+_library.impl("solve", _solve_autograd, "Autograd")
 _library.impl("call", _call, "CompositeImplicitAutograd")
 _library.impl("reduce", _reduce, "CPU")
 _library.impl("reduce", _reduce, "CUDA")

@@ -3,32 +3,66 @@
 from __future__ import annotations
 
 import functools
+import json
+import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch._functorch.utils import unwrap_dead_wrappers
+from torch.compiler import is_dynamo_compiling
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.shapes import Shape
 from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
-from redcomp.torch.dynamo import untraced
-from redcomp.torch.genred import Genred, as_tensors
-from redcomp.torch.mapped import by_vmap, whole, with_mapped_first
-from redcomp.torch.memory import check_arguments, check_described, check_plain, describe
+from redcomp.torch import autocast
+from redcomp.torch.dynamo import solve_in_graph, untraced
+from redcomp.torch.forward import pushed_forward, tangent_of
+from redcomp.torch.genred import Genred, as_tensors, call
+from redcomp.torch.mapped import (
+    by_vmap,
+    in_turn,
+    is_functionalized,
+    is_transformed,
+    whole,
+    with_mapped_first,
+)
+from redcomp.torch.memory import (
+    check_arguments,
+    check_dense,
+    check_described,
+    check_plain,
+    describe,
+    is_traced,
+)
+from redcomp.tracing import constant_in_graphs
 
 __all__ = ["KernelSolve"]
 
+T = TypeVar("T")
+# A solution, and how the iterations ended; None where they are still to be made, in a graph.
+Solved = tuple[torch.Tensor, SolveInfo | None]
 
-@untraced
+
+class _Kernel(Genred):
+    """K, or its diagonal, in the dtype of its arguments also where backward is under autocast."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return call(self, *args, is_cast=False, **options)
+
+
+_solvers: weakref.WeakValueDictionary[str, KernelSolve] = weakref.WeakValueDictionary()
+
+
 class KernelSolve(KernelSolveBase):
     __doc__ = KernelSolveBase.__doc__
-    genred_class = Genred
+    genred_class = _Kernel
+    # What it is made of, from which `solver_of` makes it again.
+    text: str
 
-    @untraced
     def __init__(
         self,
         formula: str,
@@ -45,16 +79,30 @@ class KernelSolve(KernelSolveBase):
         use_fast_math: bool | None = None,
     ) -> None:
         options = {
-            "dtype": dtype,
-            "cuda_type": cuda_type,
             "dtype_acc": dtype_acc,
             "use_double_acc": use_double_acc,
             "sum_scheme": sum_scheme,
-            "enable_chunks": enable_chunks,
-            "rec_multVar_highdim": rec_multVar_highdim,
             "use_fast_math": use_fast_math,
         }
-        super().__init__(formula, aliases, varinvalias, axis, **options)
+        if is_dynamo_compiling():
+            self.text = _text(formula, aliases, varinvalias, axis, options)
+            return
+        ignored = {
+            "dtype": dtype,
+            "cuda_type": cuda_type,
+            "enable_chunks": enable_chunks,
+            "rec_multVar_highdim": rec_multVar_highdim,
+        }
+        super().__init__(formula, aliases, varinvalias, axis, **options, **ignored)
+        self.text = json.dumps([formula, self.aliases, varinvalias, self.axis, options])
+        _solvers.setdefault(self.text, self)
+
+    @classmethod
+    def of_text(cls, text: str) -> KernelSolve:
+        """What stands for a solver in a trace."""
+        made = object.__new__(cls)
+        made.text = text
+        return made
 
     def __call__(
         self,
@@ -85,11 +133,13 @@ class KernelSolve(KernelSolveBase):
         Components of b that the formula keeps apart, as in "Exp(-SqDist(x, y)) * b", are systems of
         their own, each with its own steps and its own end; other formulas give one system.
 
-        Differentiable in all arguments and in alpha, to any order, by implicit differentiation: a
-        backward pass solves the same system for the cotangent (K is symmetric), to the relative
-        tolerance max(eps, rtol).  Only K's values are taken to be symmetric: derivatives of the
-        gradient in x count what x does in K, and in its transpose, where y is another tensor.
-        torch.vmap and jacrev map over it; forward mode is refused.
+        Differentiable in all arguments and in alpha, backward and forward, to any order, by
+        implicit differentiation: a pass solves the same system (K is symmetric) for the cotangent,
+        or for db - d(alpha Id + K) a, to the relative tolerance max(eps, rtol).  Only K's values
+        are taken to be symmetric: derivatives of the gradient in x count what x does in K, and in
+        its transpose, where y is another tensor.  torch.vmap, jacrev, jacfwd and hessian of
+        torch.func map over it.  Under torch.autocast, arguments of half precision are cast to
+        float32, as for torch.linalg.solve.
 
         Warns with ConvergenceWarning if the residual is larger than asked for and than rounding
         explains (a backward error of some units in the last place), the result being the last
@@ -97,6 +147,10 @@ class KernelSolve(KernelSolveBase):
         SolverError (an ArithmeticError) if alpha Id + K is not positive definite, or on NaN and
         infinity, and ArgumentError (a ValueError) for wrong arguments.
         """
+        if is_dynamo_compiling():
+            refuse_info(return_info)
+            asked = (eps, rtol, maxiter, precondition)
+            return solve_in_graph(self.text, args, alpha, ranges, asked, backend, device_id)
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
         settings = Settings(eps, rtol, maxiter, precondition, options)
         return_info = arguments.switch("return_info", return_info)
@@ -104,6 +158,8 @@ class KernelSolve(KernelSolveBase):
         tensors = as_tensors(reduction, args)
         check_described(reduction, describe(reduction, tensors))
         check_arguments(reduction, tensors)
+        if autocast.is_on():
+            tensors = autocast.cast(tensors, torch.float32)
         shapes = self._read([t.shape for t in tensors])
         if not tensors[position].is_floating_point():
             name, dtype = self.unknown.name, tensors[position].dtype
@@ -113,7 +169,32 @@ class KernelSolve(KernelSolveBase):
         shift = _shift(alpha, shapes.solution, b.device).reshape(shapes.b)
         solution, info = _solve(self, settings, full, shift)
         solution = solution.reshape(shapes.solution)
+        if info is None:
+            refuse_info(return_info)
         return (solution, info) if return_info else solution
+
+
+def refuse_info(return_info: bool) -> None:
+    """Raise ArgumentError if a traced solve is to say how it ended."""
+    if return_info:
+        raise ArgumentError("return_info is for eager calls: a graph has no iterations to count")
+
+
+@constant_in_graphs
+def _text(*made_of: Any) -> str:
+    """The text of a solver; raises FormulaError or ArgumentError."""
+    formula, aliases, varinvalias, axis, options = made_of
+    return KernelSolve(formula, aliases, varinvalias, axis, **options).text
+
+
+@functools.lru_cache(256)
+def solver_of(text: str) -> KernelSolve:
+    """The solver of a text, the one that somebody holds or a new one."""
+    found = _solvers.get(text)
+    if found is None:
+        formula, aliases, varinvalias, axis, options = json.loads(text)
+        found = KernelSolve(formula, aliases, varinvalias, axis, **options)
+    return found
 
 
 def _shift(alpha: object, shape: Shape, device: torch.device) -> torch.Tensor:
@@ -121,11 +202,12 @@ def _shift(alpha: object, shape: Shape, device: torch.device) -> torch.Tensor:
     wanted = f"a number, or real numbers that broadcast to b's shape {shape}"
     given = arguments.array_like("alpha", alpha, wanted)
     if isinstance(given, torch.Tensor):
-        check_plain("alpha", given)
+        check = check_dense if is_traced([given]) else check_plain
+        check("alpha", given)
     try:
         is_tensor = isinstance(given, torch.Tensor)
         tensor = torch.as_tensor(given if is_tensor else np.asarray(given), device=device)
-        if tensor.device.type == "meta" or tensor.is_complex():
+        if tensor.is_complex():
             raise TypeError
         return tensor.to(torch.float64).expand(shape)
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -138,16 +220,57 @@ def _solve(
     args: Sequence[torch.Tensor],
     alpha: torch.Tensor,
     is_transposed: bool = False,
-) -> tuple[torch.Tensor, SolveInfo]:
-    apply: Callable[..., tuple[torch.Tensor, SolveInfo]] = _Solve.apply
+) -> Solved:
+    """The solution, and how the iterations ended where they have been made."""
+    if (is_traced((alpha, *args)) and not is_transformed()) or is_functionalized():
+        return _as_operator(solver, settings, args, alpha, is_transposed), None
+    return differentiable_solve(solver, settings, args, alpha, is_transposed)
+
+
+def differentiable_solve(
+    solver: KernelSolve,
+    settings: Settings,
+    args: Sequence[torch.Tensor],
+    alpha: torch.Tensor,
+    is_transposed: bool,
+) -> Solved:
+    """The same, through autograd."""
+    apply: Callable[..., Solved] = _Solve.apply
     return apply(solver, settings, is_transposed, alpha, *args)
+
+
+def _as_operator(
+    solver: KernelSolve,
+    settings: Settings,
+    args: Sequence[torch.Tensor],
+    alpha: torch.Tensor,
+    is_transposed: bool,
+) -> torch.Tensor:
+    """The solution, as PyTorch's operator that is defined in `redcomp.torch.operators`."""
+    options = settings.options
+    solve: Any = torch.ops.redcomp.solve.default
+    solution: torch.Tensor = solve(
+        list(args),
+        alpha,
+        list(map(torch.as_tensor, options["ranges"] or ())),
+        solver.text,
+        is_transposed,
+        settings.eps,
+        settings.rtol,
+        settings.maxiter,
+        settings.precondition,
+        options["backend"],
+        options["device_id"],
+    )
+    return solution
 
 
 @untraced
 class _Solve(torch.autograd.Function):
     """a = (alpha Id + K)^-1 b, or with the transpose of K, which has the same values.
 
-    Its backward is made of such a solve, with the other of the two, and of reductions.
+    Backward, it is made of such a solve, with the other of the two, and of reductions; forward, of
+    one with the same of the two.
     """
 
     @staticmethod
@@ -157,17 +280,20 @@ class _Solve(torch.autograd.Function):
         is_transposed: bool,
         alpha: torch.Tensor,
         *args: torch.Tensor,
-    ) -> tuple[torch.Tensor, SolveInfo]:
+    ) -> Solved:
+        if is_traced((alpha, *args)):
+            with torch._C._AutoDispatchBelowAutograd():
+                return _as_operator(solver, settings, args, alpha, is_transposed), None
         plain = [arg.detach() for arg in args]
         return solver._solve(torch, plain, alpha.detach(), settings)
 
     @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, SolveInfo]
-    ) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Solved) -> None:
         ctx.solver, ctx.settings, ctx.is_transposed, alpha, *args = inputs
         solution, _info = output
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(alpha, *args, solution)
+        ctx.save_for_forward(alpha, *args, solution)
 
     @staticmethod
     def vmap(
@@ -178,7 +304,7 @@ class _Solve(torch.autograd.Function):
         is_transposed: bool,
         alpha: torch.Tensor,
         *args: torch.Tensor,
-    ) -> tuple[tuple[torch.Tensor, SolveInfo], tuple[int, None]]:
+    ) -> tuple[Solved, tuple[int, None]]:
         # A batch has any number of axes, so the mapped one is one more; b and alpha have it whole.
         position, axes = solver.position, in_dims[4:]
         given = list(with_mapped_first(solver.genred.reduction.parameters, args, axes))
@@ -187,11 +313,37 @@ class _Solve(torch.autograd.Function):
         return _solve(solver, settings, given, alpha, is_transposed), (0, None)
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: torch.Tensor | None) -> None:
-        raise ArgumentError(
-            "KernelSolve has no forward mode: take torch.func.jacrev instead of jacfwd, and "
-            "jacrev(jacrev(f)) instead of hessian(f)"
-        )
+    def jvp(
+        ctx: Any, _: None, __: None, ___: None, *tangents: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, None]:
+        def rule(*tangents: torch.Tensor | None) -> list[torch.Tensor | None]:
+            saved = unwrap_dead_wrappers(ctx.saved_tensors)
+            return [pushed_forward(functools.partial(_Solve._tangent, ctx), saved, tangents)]
+
+        # torch.vmap has no rule for dual numbers.
+        return by_vmap(rule, tangents, in_turn)[0], None
+
+    @staticmethod
+    def _tangent(
+        ctx: Any, saved: Sequence[torch.Tensor], tangents: Sequence[torch.Tensor | None]
+    ) -> torch.Tensor | None:
+        """(alpha Id + K)^-1 (db - d(alpha Id + K) a)."""
+        solver: KernelSolve = ctx.solver
+        settings: Settings = ctx.settings
+        alpha, *args, solution = saved
+        position = solver.position
+
+        def left_side(alpha: torch.Tensor, *args: torch.Tensor) -> torch.Tensor:
+            product = _product(solver, settings, _with(args, position, solution), ctx.is_transposed)
+            return (alpha * solution).to(product.dtype) + product
+
+        of_b = tangents[1 + position]
+        of_matrix = tangent_of(left_side, (alpha, *args), _with(tangents, 1 + position, None))
+        right = of_b if of_matrix is None else -of_matrix if of_b is None else of_b - of_matrix
+        if right is None:
+            return None
+        system = _with(args, position, right)
+        return _solve(solver, settings.for_gradients, system, alpha, ctx.is_transposed)[0]
 
     @staticmethod
     def backward(ctx: Any, cotangent: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
@@ -199,29 +351,52 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def _cotangents(ctx: Any, cotangent: torch.Tensor | None) -> list[torch.Tensor | None]:
-        assert cotangent is not None
         solver: KernelSolve = ctx.solver
         settings: Settings = ctx.settings
         alpha, *args, solution = unwrap_dead_wrappers(ctx.saved_tensors)
+        gradients: list[torch.Tensor | None] = [None] * len(args)
+        if cotangent is None:
+            return [None, *gradients]
         position = solver.position
-        system = [cotangent if n == position else arg for n, arg in enumerate(args)]
+        system = _with(args, position, cotangent)
         adjoint, _info = _solve(
             solver, settings.for_gradients, system, alpha, is_transposed=not ctx.is_transposed
         )
         needs_alpha, *needs = ctx.needs_input_grad[3:]
         wanted = [n for n, needed in enumerate(needs) if needed and n != position]
-        gradients: list[torch.Tensor | None] = [None] * len(args)
         if needs[position]:
             gradients[position] = adjoint
         # What depends on K is -<left, K right>.
         left, right = (solution, adjoint) if ctx.is_transposed else (adjoint, solution)
-        arguments = [right if n == position else arg for n, arg in enumerate(args)]
+        arguments = _with(args, position, right)
         for n, part in zip(
             wanted, _pulled_back(solver, settings, arguments, wanted, -left), strict=True
         ):
             gradients[n] = part
         of_alpha = -(adjoint * solution).to(alpha.dtype) if needs_alpha else None
         return [of_alpha, *gradients]
+
+
+def _with(values: Sequence[T], position: int, value: T) -> list[T]:
+    """The same values, but for one."""
+    return [*values[:position], value, *values[position + 1 :]]
+
+
+def _product(
+    solver: KernelSolve, settings: Settings, args: Sequence[torch.Tensor], is_transposed: bool
+) -> torch.Tensor:
+    """K(args), or its transpose, times the vector in the unknown's place; differentiable."""
+    genred: Any = solver.genred
+    if not is_transposed:
+        product: torch.Tensor = genred(*args, **settings.options)
+        return product
+    position = solver.position
+
+    def of_vector(vector: torch.Tensor) -> Any:
+        return genred(*_with(args, position, vector), **settings.options)
+
+    (product,) = torch.func.vjp(of_vector, args[position])[1](args[position])
+    return product
 
 
 def _pulled_back(

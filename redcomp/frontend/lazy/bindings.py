@@ -80,7 +80,7 @@ class Bindings:
         a = argument
         return cls((a,), (0,), a.rows, a.columns, a.batch, a.dtype, type(a.given) is Symbol)
 
-    def merged(self, other: Bindings) -> tuple[Bindings, Placement]:
+    def merged(self, other: Bindings, library: Library) -> tuple[Bindings, Placement]:
         """Both, those of `other` after these, and where they are; raises ArgumentError."""
         if other is self or not other.arguments:
             return self, other.everywhere
@@ -96,7 +96,7 @@ class Bindings:
             _agreed("ni, the numbers of rows", self.rows, other.rows),
             _agreed("nj, the numbers of columns", self.columns, other.columns),
             _broadcast(self.batch, other.batch),
-            _agreed("dtype", self.dtype, other.dtype),
+            _agreed_dtype(self, other, library),
             self.has_symbols or other.has_symbols,
         )
         return bindings, placement
@@ -105,6 +105,11 @@ class Bindings:
         """Other arguments for the same slots, of the same sizes."""
         has_symbols = any(isinstance(a.given, Symbol) for a in arguments)
         return replace(self, arguments=arguments, has_symbols=has_symbols)
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether some arguments are complex numbers."""
+        return True in [argument.is_complex for argument in self.arguments]
 
     @property
     def symbols(self) -> list[Argument]:
@@ -214,6 +219,18 @@ def _agreed(what: str, a: Any, b: Any) -> Any:
     if a is None or b is None or a == b:
         return b if a is None else a
     raise ArgumentError(f"these LazyTensors have different {what}: {a} and {b}")
+
+
+def _agreed_dtype(a: Bindings, b: Bindings, library: Library) -> str | None:
+    if a.dtype is None or b.dtype is None or a.dtype == b.dtype:
+        return b.dtype if a.dtype is None else a.dtype
+    if not (a.is_complex or b.is_complex):
+        arrays = [argument.value for argument in (*a.arguments, *b.arguments) if argument.dtype]
+        found = library.common_dtype(arrays)
+        if found is not None:
+            return found
+    agreed: str | None = _agreed("dtype", a.dtype, b.dtype)
+    return agreed
 
 
 def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:

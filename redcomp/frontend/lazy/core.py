@@ -112,7 +112,7 @@ class LazyCore:
             other = self._taken(other)
             if type(other) is not type(self):
                 return self._apply(callee, other)
-        bindings, placement = self._bindings.merged(other._bindings)
+        bindings, placement = self._bindings.merged(other._bindings, self.library)
         placed = Placed(other._expression, placement)
         made = self._made(
             self.library.build.operation(callee, self._expression.in_place, placed), bindings
@@ -135,7 +135,7 @@ class LazyCore:
         bindings = operands[0]._bindings
         placed = [operands[0]._expression.in_place]
         for operand in operands[1:]:
-            bindings, placement = bindings.merged(operand._bindings)
+            bindings, placement = bindings.merged(operand._bindings, self.library)
             placed.append(Placed(operand._expression, placement))
         made = self._made(self.library.build.operation(callee, *placed), bindings)
         for operand in operands:
@@ -351,7 +351,7 @@ class LazyCore:
             other = self._taken(other)
             if other.is_complex:
                 raise ArgumentError(f"the weights of {reduction_op} are real, not complex")
-            bindings, placement = bindings.merged(other._bindings)
+            bindings, placement = bindings.merged(other._bindings, self.library)
             weights = Placed(other._expression, placement)
         if opt_arg is not None:
             opt_arg = arguments.integer("opt_arg", opt_arg)

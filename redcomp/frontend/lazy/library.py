@@ -59,10 +59,24 @@ class Library(Protocol):
     def reducer(self, reduced: Any, options: dict[str, Any]) -> Reducer:
         """What computes a `Reduced`; it takes its options out of `options`."""
 
+    def solver(self, system: Any, compilation: tuple[Any, ...]) -> Any:
+        """The `KernelSolve` of a `System`, with options in the order of OF_COMPILATION."""
+
+    def common_dtype(self, arrays: Sequence[Any]) -> str | None:
+        """The dtype in which arrays of several are computed with, or None where that is wrong."""
+
     def call(
-        self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
+        self,
+        reducer: Reducer,
+        values: Sequence[Any],
+        dtype: str | None,
+        options: Mapping[str, Any],
+        is_complex: bool,
     ) -> Any:
-        """A reduction of arrays, and of numbers and lists of them, which get the arrays' dtype."""
+        """A reduction of arrays, and of numbers and lists of them, which get the arrays' dtype.
+
+        is_complex  whether some arrays are pairs (re, im), one after the other
+        """
 
     def transposed(self, array: Any) -> Any:
         """The array with the axes of i and j exchanged: the third and the second of the last."""

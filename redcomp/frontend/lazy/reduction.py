@@ -65,7 +65,8 @@ class Reduced(NamedTuple):
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
         made = library.reducer(self, options)
         check_options(options, OF_CALLS)
-        return library.call(made, values_of(bindings), bindings.dtype, options)
+        values = values_of(bindings)
+        return library.call(made, values, bindings.dtype, options, bindings.is_complex)
 
     @property
     def text(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from redcomp.frontend.language.expressions import Placed, aliases_of, text_of
 from redcomp.frontend.lazy.bindings import Bindings
@@ -18,7 +18,9 @@ from redcomp.frontend.lazy.reduction import (
     compilation_options,
     values_of,
 )
+from redcomp.frontend.solvers.kernel_solve import KernelSolveBase
 
+S = TypeVar("S", bound=KernelSolveBase)
 OF_SOLVERS = ("alpha", "eps", "rtol", "maxiter", "precondition", "return_info")
 
 
@@ -31,10 +33,10 @@ class System(NamedTuple):
     axis: int
 
     def check(self, library: Library, options: Mapping[str, Any]) -> None:
-        _solver(self, compilation_options(dict(options)))
+        library.solver(self, compilation_options(dict(options)))
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
-        solver = _solver(self, compilation_options(options))
+        solver = library.solver(self, compilation_options(options))
         check_options(options, (*OF_SOLVERS, *OF_CALLS[:-1]))
         values = library.arrays(values_of(bindings), bindings.dtype)
         return solver(*values, **options)
@@ -45,12 +47,21 @@ class System(NamedTuple):
 
 
 @functools.lru_cache(KEPT)
-def _solver(system: System, compilation: tuple[Any, ...]) -> Any:
-    aliases = aliases_of(system.formula.expression.slots)
-    return system.library.kernel_solve(
-        text_of(system.formula, sys.maxsize),
+def solver(system: System, compilation: tuple[Any, ...]) -> Any:
+    """The `KernelSolve` of a system, with options in the order of OF_COMPILATION."""
+    solver_class = system.library.kernel_solve
+    return made_solver(solver_class, system.formula, system.unknown, system.axis, compilation)
+
+
+def made_solver(
+    solver_class: type[S], formula: Placed, unknown: int, axis: int, compilation: tuple[Any, ...]
+) -> S:
+    """The same, of a class."""
+    aliases = aliases_of(formula.expression.slots)
+    return solver_class(
+        text_of(formula, sys.maxsize),
         [f"{alias.name} = {alias.what}" for alias in aliases],
-        aliases[system.unknown].name,
-        axis=system.axis,
+        aliases[unknown].name or "",
+        axis=axis,
         **dict(zip(OF_COMPILATION, compilation, strict=True)),
     )

@@ -119,7 +119,7 @@ class Reducer:
             first += parts
 
     def nested(self, arrays: Sequence[A]) -> Any:
-        """What a call returns: an entry a formula, which is a tuple for values with their places."""
+        """What a call returns: an entry for each formula, a tuple for values with their places."""
         return nested(arrays, self.lengths, self.is_single)
 
 

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-
 from redcomp import arguments
 from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
 from redcomp.frontend.language.aliases import Alias, parse_alias, parse_aliases, spell
-from redcomp.frontend.reductions.calls import AXES
+from redcomp.frontend.reductions.calls import AXES, broadcast
 from redcomp.frontend.reductions.genred import GenredBase
 from redcomp.frontend.reductions.pair_reduction import Parameter
 from redcomp.frontend.reductions.shapes import Shape, full_shapes
@@ -196,15 +194,17 @@ class KernelSolveBase:
         reduction = self.genred.reduction
         given = tuple(map(tuple, shapes))
         full = full_shapes(reduction, given)
-        sizes: dict[int, str] = {}
+        sizes: list[tuple[int, str]] = []
         leading = []
         for parameter, shape in zip(reduction.parameters, full, strict=True):
             axes = len(AXES[parameter.kind])
             leading.append(shape[: -1 - axes])
             for size in shape[-1 - axes : -1] if len(shape) > axes else ():
-                sizes.setdefault(size, parameter.name)
-        if len(sizes) > 1:
-            (m, first), (n, second) = list(sizes.items())[:2]
+                sizes.append((size, parameter.name))
+        for n, second in sizes:
+            m, first = sizes[0]
+            if m == n:
+                continue
             raise ArgumentError(
                 f"the system is not square: argument {first!r} has {m} rows, {second!r} has {n}"
             )
@@ -214,11 +214,13 @@ class KernelSolveBase:
                 f"argument {self.unknown.name!r} must have shape (N, {self.unknown.dim}), "
                 f"as its alias says; it has shape {own}"
             )
-        try:
-            b = (*np.broadcast_shapes(*leading), *own[-2:])
-        except ValueError:
+        batch: Shape | None = ()
+        for dimensions in leading:
+            batch = None if batch is None else broadcast(batch, dimensions)
+        if batch is None:
             listed = ", ".join(map(str, given))
-            raise ArgumentError(f"the batch dimensions do not fit: {listed}") from None
+            raise ArgumentError(f"the batch dimensions do not fit: {listed}")
+        b = (*batch, *own[-2:])
         return Shapes(full, b, b[:-1] if len(given[self.position]) < len(own) else b)
 
     def _solve(

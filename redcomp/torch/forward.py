@@ -1,0 +1,51 @@
+"""Forward-mode rules of `torch.autograd.Function`s that PyTorch's own operators stand in.
+
+PyTorch switches forward mode off while it runs such a rule, and transforms of torch.func do so too:
+a tangent that plain operators compute there would be a constant for forward mode at levels further
+out, so second derivatives would miss a part without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch.autograd import forward_ad
+
+
+def pushed_forward(
+    rule: Callable[..., torch.Tensor | None],
+    saved: Sequence[torch.Tensor],
+    tangents: Sequence[torch.Tensor | None],
+) -> torch.Tensor | None:
+    """rule(saved, tangents), whose operators are differentiated forward further out.
+
+    What is saved comes without the tangents that the rule is about.
+    """
+    with forward_ad._set_fwd_grad_enabled(True):
+        return rule([_unpacked(tensor)[0] for tensor in saved], tangents)
+
+
+def tangent_of(
+    function: Callable[..., torch.Tensor],
+    values: Sequence[torch.Tensor],
+    tangents: Sequence[torch.Tensor | None],
+) -> torch.Tensor | None:
+    """The tangent of function(*values), or None without any; in a rule that is pushed forward."""
+    if all(tangent is None for tangent in tangents):
+        return None
+    moving = [
+        value if tangent is None else _dual(value, tangent)
+        for value, tangent in zip(values, tangents, strict=True)
+    ]
+    return _unpacked(function(*moving))[1]
+
+
+def _dual(value: torch.Tensor, tangent: torch.Tensor) -> torch.Tensor:
+    dual: torch.Tensor = forward_ad.make_dual(value, tangent)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+    return dual
+
+
+def _unpacked(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    primal, tangent = forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+    return primal, tangent
