@@ -52,6 +52,8 @@ _PAIRS = 2**18
 
 Tensors = tuple[torch.Tensor, ...]
 
+_broadcast: Callable[..., torch.Size] = torch.broadcast_shapes
+
 
 def of_integers(default: torch.dtype) -> torch.dtype:
     """What is computed in where all arguments are integers, for PyTorch's default dtype."""
@@ -282,7 +284,7 @@ def _read(
     compute = prepare_computation(read.index, shapes, table.dtype, device)
     (places,) = apply(compute, given, None, executor)
     index, length = places.long(), table.shape[-1]
-    batch = torch.broadcast_shapes(table.shape[:-1], index.shape[:-2])
+    batch = _broadcast(table.shape[:-1], index.shape[:-2])
     entries = length * torch.arange(prod(batch), device=device).reshape(*batch, 1, 1)
     components = table.expand(*batch, length).reshape(-1)
     found = torch.where(index >= 0, components[index.clamp(min=0) + entries], 0.0)
@@ -311,7 +313,8 @@ class _Reduce(torch.autograd.Function):
         base: Any = super()
         if is_functionalized():  # which knows operators only
             computation, executor, ranges, *tensors = args
-            return computation.as_operator(tensors, ranges, executor)
+            of_kept: Computation = computation
+            return of_kept.as_operator(tensors, ranges, executor)
         if not is_transformed():
             base = super(torch.autograd.Function, cls)
             args = (*args[:3], *[_unwrap_if_dead(tensor) for tensor in args[3:]])

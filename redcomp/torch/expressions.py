@@ -26,7 +26,11 @@ _Key = tuple[int, tuple[int, ...]]
 
 def variable(slot: Slot) -> Expression:
     """See `redcomp.frontend.language.expressions`, as for the others."""
-    return _traced(_variable(*slot)) if is_dynamo_compiling() else expressions.variable(slot)
+    return (
+        _traced(_variable(slot.kind, slot.dim, slot.is_integer))
+        if is_dynamo_compiling()
+        else expressions.variable(slot)
+    )
 
 
 def number(value: int) -> Expression:
@@ -45,7 +49,9 @@ def operation(callee: str, *operands: Placed) -> Expression:
 
 def rebound(expression: Expression, slots: tuple[Slot, ...]) -> Expression:
     if is_dynamo_compiling():
-        return _traced(_rebound(expression.key, [tuple(slot) for slot in slots]))
+        return _traced(
+            _rebound(expression.key, [(slot.kind, slot.dim, slot.is_integer) for slot in slots])
+        )
     return expressions.rebound(expression, slots)
 
 
@@ -59,7 +65,7 @@ class _Traced:
     def __init__(self, found: _Found) -> None:
         self.expression, self.key, self.callee = found.expression, found.key, found.callee
         self.dim, self.operands, self.everywhere = found.dim, found.operands, found.everywhere
-        self.slots = tuple([Slot(*slot) for slot in found.slots])
+        self.slots = tuple([Slot(kind, dim, integer) for kind, dim, integer in found.slots])
 
     @property
     def in_place(self) -> Placed:
@@ -74,7 +80,7 @@ class _Found:
         self.expression, self.key, self.callee = expression, expression.key, expression.callee
         self.dim, self.operands = expression.dim, len(expression.operands) * (None,)
         self.everywhere = expression.everywhere
-        self.slots = tuple([tuple(slot) for slot in expression.slots])
+        self.slots = [(slot.kind, slot.dim, slot.is_integer) for slot in expression.slots]
 
 
 def _traced(found: _Found) -> Expression:

@@ -160,7 +160,7 @@ class LazyTensor(LazyTensorBase):
     __doc__ = LazyTensorBase.__doc__
     __slots__ = ()
     library = _PyTorch()
-    __torch_function__ = _TorchFunction()  # type: ignore[assignment]  # a descriptor of it
+    __torch_function__ = _TorchFunction()
 
 
 class ComplexLazyTensor(ComplexLazyTensorBase, LazyTensor):

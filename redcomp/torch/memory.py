@@ -135,7 +135,7 @@ def check_untraced(what: str, tensors: Sequence[torch.Tensor] = ()) -> None:
 
 def decides_itself(kind: type) -> bool:
     """Whether tensors of a class are asked what an operator does with them."""
-    asked: object = kind.__torch_dispatch__
+    asked: object = getattr(kind, "__torch_dispatch__", None)
     return asked is not torch.Tensor.__torch_dispatch__
 
 

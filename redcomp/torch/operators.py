@@ -38,7 +38,8 @@ from redcomp.torch.solve import differentiable_solve, solver_of
 
 Tensors = Sequence[torch.Tensor]
 
-_library = torch.library.Library("redcomp", "DEF")
+# PyTorch has no types for its registry.
+_library: Any = torch.library.Library("redcomp", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
     "call(Tensor[] tensors, Scalar[] numbers, int[] places, Tensor[] ranges, str reducer, "
     "str backend, int device_id, bool is_cast) -> Tensor[]"
@@ -71,17 +72,15 @@ def _call(
 ) -> list[torch.Tensor]:
     """All results of a call, one after the other."""
     genred, args = reducer_of(reducer), _together(tensors, numbers, places)
-    options = {"backend": backend, "device_id": device_id, "ranges": tuple(ranges) or None}
-    made = call(genred, *args, is_cast=is_cast, **options)
+    given: Any = tuple(ranges) or None
+    made = call(genred, *args, backend=backend, device_id=device_id, ranges=given, is_cast=is_cast)
     entries = (made,) if genred.is_single else made
     return [t for entry in entries for t in (entry if isinstance(entry, tuple) else (entry,))]
 
 
-def _together(
-    tensors: Tensors, numbers: Sequence[float], places: Sequence[int]
-) -> list[torch.Tensor | float]:
+def _together(tensors: Tensors, numbers: Sequence[float], places: Sequence[int]) -> list[Any]:
     """The arguments of a call, the numbers at their positions."""
-    args: list[torch.Tensor | float] = list(tensors)
+    args: list[Any] = list(tensors)
     for place, number in zip(places, numbers, strict=True):
         args.insert(place, number)
     return args
@@ -153,9 +152,9 @@ def _call_solve(
 
 
 def _settings(ranges: Tensors, asked: Sequence[Any]) -> Settings:
-    *of_solver, backend, device_id = asked
+    eps, rtol, maxiter, precondition, backend, device_id = asked
     options = {"backend": backend, "device_id": device_id, "ranges": tuple(ranges) or None}
-    return Settings(*of_solver, options)
+    return Settings(eps, rtol, maxiter, precondition, options)
 
 
 def _solve(

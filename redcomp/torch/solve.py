@@ -150,7 +150,10 @@ class KernelSolve(KernelSolveBase):
         if is_dynamo_compiling():
             refuse_info(return_info)
             asked = (eps, rtol, maxiter, precondition)
-            return solve_in_graph(self.text, args, alpha, ranges, asked, backend, device_id)
+            traced: torch.Tensor = solve_in_graph(
+                self.text, args, alpha, ranges, asked, backend, device_id
+            )
+            return traced
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
         settings = Settings(eps, rtol, maxiter, precondition, options)
         return_info = arguments.switch("return_info", return_info)
@@ -171,6 +174,7 @@ class KernelSolve(KernelSolveBase):
         solution = solution.reshape(shapes.solution)
         if info is None:
             refuse_info(return_info)
+            return solution
         return (solution, info) if return_info else solution
 
 

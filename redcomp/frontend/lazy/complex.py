@@ -37,7 +37,7 @@ class ComplexResults(NamedTuple):
     job: Job
 
     def check(self, library: Library, options: Mapping[str, Any]) -> None:
-        self.job.check({name: value for name, value in options.items() if name != "out"})
+        self.job.check(library, {name: value for name, value in options.items() if name != "out"})
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
         out = options.pop("out", None)
@@ -74,10 +74,8 @@ class ComplexLazyTensorBase(LazyTensorBase):
     def __init__(self, x: object = None, axis: int | None = None, is_complex: bool = True) -> None:
         if isinstance(x, tuple) or self._is_complex_value(x):
             self.ranges = self.backend = None
-            is_symbol = isinstance(x, tuple)
-            self._bind(
-                symbol(x, is_complex=True) if is_symbol else argument_of(self.library, x, axis)
-            )
+            made = symbol(x, True) if isinstance(x, tuple) else argument_of(self.library, x, axis)
+            self._bind(made)
             return
         given: Any = x if isinstance(x, LazyCore) else self.real_class(x, axis)
         super().__init__(given if given.is_complex else given.real2complex())

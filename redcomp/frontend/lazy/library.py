@@ -34,9 +34,12 @@ class Library(Protocol):
     """An array library."""
 
     name: str
-    build: Building
     # What variances lessen the number of values by, unless one says.
     correction: int
+
+    @property
+    def build(self) -> Building:
+        """What makes expressions."""
 
     def is_array(self, value: object) -> bool:
         """Whether a value is an array of this library."""

@@ -49,7 +49,8 @@ def _same(names: str, parameters: str) -> dict[str, Function]:
 
 def _matmul(a: Any, b: Any) -> Any:
     # By its name: a tracer of `K @ b` calls this, and would meet itself.
-    return a.__matmul__(b) if isinstance(a, LazyCore) else b.__rmatmul__(a)
+    left: Any = a
+    return left.__matmul__(b) if isinstance(a, LazyCore) else b.__rmatmul__(a)
 
 
 def _rmatmul(b: Any, a: Any) -> Any:

@@ -51,7 +51,10 @@ class Reducer:
     ) -> None:
         self.reduction, self.dtype_acc, self.is_single = reduction, dtype_acc, is_single
         self.axis = 1 if reduction.rows == "i" else 0
-        self.parts: tuple[int, ...] = reduction.source.parts()
+        source = reduction.source
+        if not isinstance(source, RequestSource):
+            raise ArgumentError("a call computes a formula, and no derivative of one")
+        self.parts = source.parts()
         kinds = [result.kind for result in self.reduction.results]
         # Whether a call returns the kernel's only result as it is.
         self.is_plain = is_single and kinds in (["value"], ["index"])

@@ -196,7 +196,8 @@ def remembered(
         try:
             result: R = known(*rest)
         except TypeError:  # sizes that are symbols of PyTorch's have no hash: nothing is kept
-            result = function(reduction, *rest)
+            make: Callable[..., R] = function
+            result = make(reduction, *rest)
         return result
 
     return cast(Callable[Concatenate[PairReduction, P], R], look_up)

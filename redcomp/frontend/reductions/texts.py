@@ -169,9 +169,10 @@ def _made_reduction(plain: Any, parts: list[Any]) -> PairReduction:
 
 def _made_expression(parts: list[Any], known: list[Expression]) -> Expression:
     new, root = parts
+    number: int = root
     for maker, *arguments in new:
         known.append(_MAKERS[maker](*[_made_operand(a, maker, known) for a in arguments]))
-    return known[root]
+    return known[number]
 
 
 def _made_operand(plain: Any, maker: str, known: list[Expression]) -> Any:
