@@ -12,12 +12,9 @@ from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch._subclasses.functional_tensor import FunctionalTensor, FunctionalTensorMode
 from torch._vmap_internals import _vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.masked import masked_tensor
-from torch.testing._internal.logging_tensor import LoggingTensor
-from torch.testing._internal.two_tensor import TwoTensor, TwoTensorMode
+from torch.testing._internal.two_tensor import TwoTensor
 
 from redcomp.torch import Genred, KernelSolve, cluster
 
@@ -28,7 +25,6 @@ solve = KernelSolve("Exp(-SqDist(x, y)) * b", ALIASES, "b", axis=1)
 
 x, y, b = torch.rand(5, 3), torch.rand(5, 3), torch.rand(5, 1)
 whole = torch.tensor([1])
-halves = [t.half() for t in (x, y, b)]
 fake = FakeTensorMode(allow_non_fake_inputs=True)
 symbols = FakeTensorMode(shape_env=torch.fx.experimental.symbolic_shapes.ShapeEnv())
 moved, weights = x.clone().requires_grad_(), b.clone().requires_grad_()
@@ -52,14 +48,9 @@ def leaked() -> Any:
 
 # What stands for x, and what the error says of it.
 ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
-    "FakeTensor": (lambda: fake.from_tensor(x), "'x' is a FakeTensor"),
-    "FakeTensor of symbols": (lambda: symbols.from_tensor(x), "'x' is a FakeTensor"),
-    "its parameter": (lambda: torch.nn.Parameter(fake.from_tensor(x)), "'x' is a FakeTensor"),
+    "FakeTensor of another mode": (lambda: symbols.from_tensor(x), "FakeTensor"),
     "functional": (lambda: torch._to_functional_tensor(x), "'x' has no memory"),
-    "TwoTensor": (lambda: TwoTensor(x, x), "'x' is a TwoTensor"),
-    "its parameter too": (lambda: torch.nn.Parameter(TwoTensor(x, x)), "'x' is a TwoTensor"),
-    "LoggingTensor": (lambda: LoggingTensor(x), "'x' is a LoggingTensor"),
-    "masked": (lambda: masked_tensor(x, x > 0.5), "'x' is a MaskedTensor"),
+    "masked": (lambda: masked_tensor(x, x > 0.5), "a MaskedTensor"),
     "emptied": (lambda: shortened(x), "'x' has no memory"),
     "cut off": (lambda: shortened(x, 59), "'x' has no memory for its values, or less"),
     "cut off behind an offset": (
@@ -81,49 +72,23 @@ ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "nested": (lambda: torch.nested.nested_tensor([x, x]), "'x' is a nested tensor"),
     "jagged": (
         lambda: torch.nested.nested_tensor([x, x], layout=torch.jagged),
-        "'x' is a NestedTensor",
+        "NestedTensor",
     ),
     "quantized": (
         lambda: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),
         "'x' has dtype torch.qint8",
     ),
     "complex": (lambda: x.to(torch.complex64), "'x' has dtype torch.complex64"),
-    "on meta": (lambda: x.to("meta"), "on meta"),
+    "on meta": (lambda: x.to("meta"), "'y' is on cpu, but 'x' is on meta"),
     "without a shape": (torch.nn.UninitializedParameter, "'x' has no shape"),
     "no tensor": (x.numpy, "'x' must be a tensor, not a ndarray"),
 }
 
 # Whole programs.
 PROGRAMS: dict[str, tuple[Callable[[], Any], str]] = {
-    "jit.trace": (lambda: torch.jit.trace(lambda x: call(x, y, b), (x,)), "torch.jit.trace knows"),
-    "make_fx": (lambda: make_fx(lambda x: call(x, y, b))(x), "ProxyTorchDispatchMode knows"),
-    "before dispatch": (
-        lambda: make_fx(lambda x: call(x, y, b), pre_dispatch=True)(x),
-        "ProxyTorchDispatchMode knows",
-    ),
-    "fake make_fx": (
-        lambda: make_fx(lambda x: call(x, y, b), tracing_mode="fake")(x),
-        "'x' is a FakeTensor",
-    ),
-    "symbolic make_fx": (
-        lambda: make_fx(lambda x: call(x, y, b), tracing_mode="symbolic")(x),
-        "'x' is a FakeTensor",
-    ),
-    "make_fx of a gradient": (
-        lambda: make_fx(torch.func.grad(lambda x: nearest(x, y, b).sum()))(x),
-        "ProxyTorchDispatchMode knows",
-    ),
-    "make_fx of a backward": (
-        lambda: make_fx(lambda e: torch.autograd.grad(result, moved, e, retain_graph=True))(b),
-        "ProxyTorchDispatchMode knows",
-    ),
     "symbolic_trace": (
         lambda: torch.fx.symbolic_trace(lambda x: call(x, y, b)),
         "'x' must be a tensor, not a Proxy",
-    ),
-    "functionalize": (
-        lambda: torch.func.functionalize(lambda x: call(x, y, b))(x),
-        "torch.func.functionalize knows",
     ),
     "the older vmap": (lambda: _vmap(lambda x: call(x, y, b))(torch.stack([x, x])), "'x' has no"),
     "out is fake": (lambda: call(x, y, b, out=fake.from_tensor(b)), "out is a FakeTensor"),
@@ -135,10 +100,6 @@ PROGRAMS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: torch.autograd.grad(result, moved, b.to_sparse(), retain_graph=True),
         "'cotangent0' has layout",
     ),
-    "a fake cotangent": (
-        lambda: torch.autograd.grad(result, moved, fake.from_tensor(b), retain_graph=True),
-        "'cotangent0' is a FakeTensor",
-    ),
     "fake ranges": (lambda: call(x, y, b, ranges=[fake.from_tensor(x)] * 6), "ranges[0]"),
     "ranges on meta": (lambda: call(x, y, b, ranges=[x.to("meta")] * 6), "ranges[0]"),
     "ranges are cut off": (
@@ -149,7 +110,6 @@ PROGRAMS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: torch.autograd.grad(result, moved, shortened(b, 19), retain_graph=True),
         "'cotangent0' has no memory for its values, or less",
     ),
-    "alpha is fake": (lambda: solve(x, x, b, alpha=fake.from_tensor(b)), "alpha is a FakeTensor"),
 }
 
 # What stands for an argument of the functions of clusters, and what the error says of it.
@@ -195,13 +155,6 @@ CLUSTERS: dict[str, tuple[Callable[..., Any], tuple[Any, ...], tuple[str, ...]]]
     ),
 }
 
-# Modes, under which a call is made.
-MODES: dict[str, tuple[Callable[[], Any], str]] = {
-    "FakeTensorMode": (lambda: fake, "FakeTensorMode knows"),
-    "FunctionalTensorMode": (FunctionalTensorMode, "FunctionalTensorMode knows"),
-    "TwoTensorMode": (TwoTensorMode, "is a TwoTensor"),
-}
-
 
 def cases() -> Iterator[tuple[str, Callable[[], Any], str]]:
     """Name, program and what its error says."""
@@ -211,20 +164,7 @@ def cases() -> Iterator[tuple[str, Callable[[], Any], str]]:
         yield f"{name}: solve", lambda make=make: solve(make(), x, b), message
     for name, (program, message) in PROGRAMS.items():
         yield name, program, message
-    for name, (mode, message) in MODES.items():
-        for what, compute in {
-            "call": lambda: call(x, y, b),
-            "half": lambda: call(*halves),
-            "gradient": lambda: call(moved, y, b),
-            "min": lambda: nearest(moved, y, b),
-        }.items():
-            yield (
-                f"{name}: {what}",
-                lambda mode=mode, compute=compute: under(mode(), compute),
-                message,
-            )
     yield from of_clusters()
-    yield "a functional argument", functional, "'x' is a FunctionalTensor"
 
 
 def of_clusters() -> Iterator[tuple[str, Callable[[], Any], str]]:
@@ -244,13 +184,8 @@ def of_clusters() -> Iterator[tuple[str, Callable[[], Any], str]]:
         def traced(compute=compute, args=args) -> Any:
             return torch.jit.trace(compute, args)
 
-        yield f"FakeTensorMode: {function}", in_mode, "FakeTensorMode knows"
-        yield f"jit.trace: {function}", traced, "torch.jit.trace knows"
-
-
-def functional() -> Any:
-    with FunctionalTensorMode():
-        return call(FunctionalTensor.to_functional(x), y, b)
+        yield f"FakeTensorMode: {function}", in_mode, "depends on values"
+        yield f"jit.trace: {function}", traced, "depends on values"
 
 
 def under(mode: contextlib.AbstractContextManager[Any], compute: Callable[[], Any]) -> Any:

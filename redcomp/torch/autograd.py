@@ -37,7 +37,13 @@ from redcomp.torch.executors import (
     tensors_of,
 )
 from redcomp.torch.mapped import by_vmap, is_functionalized, is_transformed, with_mapped_first
-from redcomp.torch.memory import check_dense, check_memory, is_traced, packed_tensors
+from redcomp.torch.memory import (
+    called_as_operator,
+    check_dense,
+    check_memory,
+    is_traced,
+    packed_tensors,
+)
 from redcomp.torch.orders import with_limits
 from redcomp.torch.pairs import at_pairs, at_places
 
@@ -100,8 +106,9 @@ class Computation:
         asked, call = asked_of(executor), self.call
         visited = tensors_of(ranges)
         text = text_of_reduction(self.reduction)
-        reduce: Any = torch.ops.redcomp.reduce.default
-        return tuple(reduce(list(tensors), visited, text, call.dtype, *asked))
+        reduce = torch.ops.redcomp.reduce.default
+        results = called_as_operator(reduce, list(tensors), visited, text, call.dtype, *asked)
+        return tuple(results)
 
     def run(
         self, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked

@@ -84,21 +84,26 @@ def tensors_of(ranges: Visited) -> list[torch.Tensor]:
     return list(ranges or ())
 
 
+def check_one_device(reduction: PairReduction, devices: Sequence[torch.device]) -> None:
+    """Raise ArgumentError unless all arguments are on the same device."""
+    first = reduction.parameters[0].name
+    for device, parameter in zip(devices, reduction.parameters, strict=True):
+        if device != devices[0]:
+            raise ArgumentError(
+                f"argument {parameter.name!r} is on {device}, but {first!r} is on {devices[0]}: "
+                "all arguments must be on the same device"
+            )
+
+
 def executor_of(
     reduction: PairReduction, devices: Sequence[torch.device], backend: str, device_id: int
 ) -> Executor:
-    """Where a call runs whose arguments are on these devices; checks that they are one.
+    """Where a call runs whose arguments are on these devices, which are one.
 
     Raises ArgumentError, and DeviceError if the GPU cannot be used.
     """
     is_gpu_wanted = wants_gpu(backend)
     device, first = devices[0], reduction.parameters[0].name
-    for other, parameter in zip(devices, reduction.parameters, strict=True):
-        if other != device:
-            raise ArgumentError(
-                f"argument {parameter.name!r} is on {other}, but {first!r} is on {device}: "
-                "all arguments must be on the same device"
-            )
     if device.type == "cpu":
         return copies_on_gpu(backend, device_id) if is_gpu_wanted else None
     if device.type != "cuda":

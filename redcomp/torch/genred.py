@@ -29,7 +29,14 @@ from redcomp.torch.autograd import (
     prepare_computation,
 )
 from redcomp.torch.dynamo import in_graph
-from redcomp.torch.executors import Asked, Executor, Visited, executor_of, on_host
+from redcomp.torch.executors import (
+    Asked,
+    Executor,
+    Visited,
+    check_one_device,
+    executor_of,
+    on_host,
+)
 from redcomp.torch.mapped import unwrapped
 from redcomp.torch.memory import (
     Description,
@@ -214,6 +221,7 @@ def _prepare(
     shapes = full_shapes(reduction, given_shapes)
     sizes(reduction, shapes)
     dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
+    check_one_device(reduction, devices)
     has_values = devices[0].type != "meta" and not any(map(decides_itself, classes))
     executor = (
         executor_of(reduction, devices, backend, device_id)

@@ -7,6 +7,7 @@ call pays is a look at whether PyTorch records operators.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.fx import _symbolic_trace
@@ -122,6 +123,22 @@ def is_traced(tensors: Sequence[torch.Tensor]) -> bool:
         if type(tensor) not in _PLAIN and decides_itself(type(tensor)):
             return True
     return bool(tensors) and tensors[0].device.type == "meta"
+
+
+def called_as_operator(operator: Any, *args: Any) -> Any:
+    """operator(*args); raises ArgumentError where a class of tensors does not take it."""
+    try:
+        return operator(*args)
+    except (AssertionError, NotImplementedError, TypeError) as error:
+        tensors = [t for arg in args for t in (arg if isinstance(arg, list) else [arg])]
+        kinds = {type(t) for t in tensors if isinstance(t, torch.Tensor)}
+        listed = " and a ".join(sorted(kind.__name__ for kind in kinds if decides_itself(kind)))
+        if not listed:
+            raise
+        raise ArgumentError(
+            f"a {listed} decides itself what an operator does with it, and refuses {operator}: "
+            f"{error}"
+        ) from None
 
 
 def check_untraced(what: str, tensors: Sequence[torch.Tensor] = ()) -> None:

@@ -20,6 +20,7 @@ from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch import autocast
 from redcomp.torch.dynamo import solve_in_graph, untraced
+from redcomp.torch.executors import check_one_device
 from redcomp.torch.forward import pushed_forward, tangent_of
 from redcomp.torch.genred import Genred, as_tensors, call
 from redcomp.torch.mapped import (
@@ -31,6 +32,7 @@ from redcomp.torch.mapped import (
     with_mapped_first,
 )
 from redcomp.torch.memory import (
+    called_as_operator,
     check_arguments,
     check_dense,
     check_described,
@@ -160,6 +162,7 @@ class KernelSolve(KernelSolveBase):
         reduction, position = self.genred.reduction, self.position
         tensors = as_tensors(reduction, args)
         check_described(reduction, describe(reduction, tensors))
+        check_one_device(reduction, [t.device for t in tensors])
         check_arguments(reduction, tensors)
         if autocast.is_on():
             tensors = autocast.cast(tensors, torch.float32)
@@ -252,8 +255,8 @@ def _as_operator(
 ) -> torch.Tensor:
     """The solution, as PyTorch's operator that is defined in `redcomp.torch.operators`."""
     options = settings.options
-    solve: Any = torch.ops.redcomp.solve.default
-    solution: torch.Tensor = solve(
+    solution: torch.Tensor = called_as_operator(
+        torch.ops.redcomp.solve.default,
         list(args),
         alpha,
         list(map(torch.as_tensor, options["ranges"] or ())),
