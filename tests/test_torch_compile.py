@@ -131,12 +131,32 @@ def check_values(
 
 @pytest.mark.parametrize(("program", "reference"), PROGRAMS, ids=NAMES)
 def test_values_and_gradients(program: Any, reference: Any) -> None:
-    check_values(program, reference, "eager")
+    """In one graph, but for functions of clusters, which look at values."""
+    check_values(program, reference, "aot_eager", fullgraph=program is not by_clusters)
 
 
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_dynamic_shapes(dynamic: bool) -> None:
-    check_values(smooth, dense, "aot_eager", (5, 7, 4), dynamic=dynamic)
+    check_values(smooth, dense, "aot_eager", (5, 7, 4), dynamic=dynamic, fullgraph=True)
+
+
+def test_sizes_are_symbols_of_one_graph() -> None:
+    counter = torch._dynamo.testing.CompileCounter()
+    program = torch.compile(smooth, backend=counter, fullgraph=True, dynamic=True)
+    for count in (4, 5, 9):
+        torch.testing.assert_close(program(*arguments(count)), dense(*arguments(count)))
+    assert (counter.frame_count, counter.op_count) == (1, 2)  # the operator, and its only result
+
+
+def test_ranges_in_a_graph() -> None:
+    blocks = torch.tensor([[0, 3], [3, 5]])
+    ranges = (blocks, torch.tensor([1, 2]), blocks) * 2
+    mask = torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)).to(torch.float64)
+
+    def by_blocks(x: Tensor, y: Tensor, b: Tensor) -> Any:
+        return smooth(x, y, b, ranges=ranges)
+
+    check_values(by_blocks, lambda x, y, b: (kernel(x, y) * mask) @ b, "aot_eager", fullgraph=True)
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
@@ -150,12 +170,39 @@ def test_inductor() -> None:
     torch.testing.assert_close(torch.autograd.grad(total, x)[0], expected)
 
 
-def test_the_graph_breaks_once_and_says_why() -> None:
+def test_the_graph_does_not_break() -> None:
     explained = torch._dynamo.explain(lambda x, y, b: smooth(2 * x, y, b) + 1)(*arguments(4))
-    assert explained.graph_break_count == 1
-    assert explained.graph_count == 2
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="redcomp compiles reductions itself"):
-        torch.compile(smooth, backend="eager", fullgraph=True)(*arguments(4))
+    assert (explained.graph_count, explained.graph_break_count) == (1, 0)
+
+
+def test_errors_say_what_is_wrong() -> None:
+    x, y, b = arguments(4)
+    with pytest.raises(Exception, match="argument 'y' must have shape"):
+        torch.compile(smooth, backend="eager", fullgraph=True)(x, y[:, :2], b)
+    with pytest.raises(Exception, match="unknown name 'z'"):
+        made = lambda x: redcomp.torch.Genred("z * x", ["x = Vi(3)"], axis=1)(x)
+        torch.compile(made, backend="eager", fullgraph=True)(x)
+
+
+def test_numbers_and_out_in_a_graph() -> None:
+    call = redcomp.torch.Genred("p * x * y", ["p = Pm(1)", "x = Vi(3)", "y = Vj(3)"], axis=1)
+    x, y, _ = arguments(4)
+    program = torch.compile(lambda x, y, out: call(0.5, x, y, out=out), backend="aot_eager")
+    out = torch.empty_like(x)
+    program(x, y, out)
+    torch.testing.assert_close(out, 0.5 * x * y.sum(0))
+
+
+def test_transforms_in_a_graph() -> None:
+    def program(call: Any) -> Any:
+        def of_entry(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
+            total: Tensor = (call(x[None], y, b) ** 2).sum()
+            return total
+
+        return torch.vmap(torch.func.grad(of_entry), (0, None, None))
+
+    compiled = torch.compile(program(smooth), backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*arguments(5)), program(dense)(*arguments(5)))
 
 
 def test_gradients_inside_of_the_program() -> None:

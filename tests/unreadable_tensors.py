@@ -72,7 +72,7 @@ ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "nested": (lambda: torch.nested.nested_tensor([x, x]), "'x' is a nested tensor"),
     "jagged": (
         lambda: torch.nested.nested_tensor([x, x], layout=torch.jagged),
-        "NestedTensor",
+        "'x' is a nested tensor",
     ),
     "quantized": (
         lambda: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8),

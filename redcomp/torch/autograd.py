@@ -36,9 +36,16 @@ from redcomp.torch.executors import (
     on_host,
     tensors_of,
 )
-from redcomp.torch.mapped import by_vmap, is_functionalized, is_transformed, with_mapped_first
+from redcomp.torch.mapped import (
+    by_vmap,
+    check_transforms,
+    is_functionalized,
+    is_transformed,
+    with_mapped_first,
+)
 from redcomp.torch.memory import (
     called_as_operator,
+    check_arguments,
     check_dense,
     check_memory,
     is_traced,
@@ -103,6 +110,7 @@ class Computation:
         self, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked
     ) -> Tensors:
         """All results, as PyTorch's operator that is defined in `redcomp.torch.operators`."""
+        check_arguments(self.reduction, tensors)
         asked, call = asked_of(executor), self.call
         visited = tensors_of(ranges)
         text = text_of_reduction(self.reduction)
@@ -322,7 +330,9 @@ class _Reduce(torch.autograd.Function):
             computation, executor, ranges, *tensors = args
             of_kept: Computation = computation
             return of_kept.as_operator(tensors, ranges, executor)
-        if not is_transformed():
+        if is_transformed():
+            check_transforms()
+        else:
             base = super(torch.autograd.Function, cls)
             args = (*args[:3], *[_unwrap_if_dead(tensor) for tensor in args[3:]])
         results: Tensors = base.apply(*args)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.calls import AXES
 from redcomp.frontend.reductions.pair_reduction import Parameter
 
@@ -21,6 +22,17 @@ def is_functionalized() -> bool:
         return False
     transform = torch._C._functorch.peek_interpreter_stack()
     return bool(transform.key() == torch._C._functorch.TransformType.Functionalize)
+
+
+def check_transforms() -> None:
+    """Raise ArgumentError where `functionalize` would meet a derivative of torch.func's."""
+    kinds = [transform.key() for transform in torch._C._functorch.get_interpreter_stack() or ()]
+    types = torch._C._functorch.TransformType
+    if types.Functionalize in kinds[:-1] and kinds[-1] in (types.Grad, types.Jvp):
+        raise ArgumentError(
+            "torch.func.functionalize around derivatives of torch.func knows PyTorch's own "
+            "operators only: take it within them, or leave it out (make_fx does not need it)"
+        )
 
 
 def unwrapped(tensor: torch.Tensor) -> torch.Tensor:

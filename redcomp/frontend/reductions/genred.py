@@ -140,7 +140,10 @@ def nested(arrays: Sequence[A], lengths: Sequence[int], is_single: bool) -> Any:
 @functools.lru_cache(256)
 def reducer_of(text: str) -> Reducer:
     """The reducer whose text this is; raises ArgumentError for a text of anything else."""
-    reduction, dtype_acc, is_single = values_of(text)
+    found = values_of(text)
+    if len(found) != 3 or not isinstance(found[0], PairReduction):
+        raise ArgumentError(f"this is no text of a reduction: {text[:80]}")
+    reduction, dtype_acc, is_single = found
     return Reducer(reduction, dtype_acc=dtype_acc, is_single=is_single)
 
 

@@ -57,7 +57,7 @@ def values_of(text: str) -> list[Any]:
     """What a text has been made of; raises ArgumentError for any other text."""
     try:
         return [_made(part, []) for part in json.loads(text)]
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
         if isinstance(error, (ArgumentError, FormulaError)):
             raise
         raise ArgumentError(f"this is no text of a reduction ({error}): {text[:80]}") from None
