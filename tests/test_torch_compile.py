@@ -76,6 +76,10 @@ def by_clusters(x: Tensor, y: Tensor, b: Tensor) -> Any:
     return smooth(x, y, b, ranges=clusters.from_matrix(ranges, whole, keep)).flip(0)
 
 
+def wrong_formula_inside(x: Tensor) -> Any:
+    return redcomp.torch.Genred("z * x", ["x = Vi(3)"], axis=1)(x)
+
+
 PROGRAMS: list[tuple[Callable[..., Any], Callable[..., Tensor]]] = [
     (smooth, dense),
     (smooth_of_any, dense),
@@ -179,9 +183,9 @@ def test_errors_say_what_is_wrong() -> None:
     x, y, b = arguments(4)
     with pytest.raises(Exception, match="argument 'y' must have shape"):
         torch.compile(smooth, backend="eager", fullgraph=True)(x, y[:, :2], b)
+    compiled = torch.compile(wrong_formula_inside, backend="eager", fullgraph=True)
     with pytest.raises(Exception, match="unknown name 'z'"):
-        made = lambda x: redcomp.torch.Genred("z * x", ["x = Vi(3)"], axis=1)(x)
-        torch.compile(made, backend="eager", fullgraph=True)(x)
+        compiled(x)
 
 
 def test_numbers_and_out_in_a_graph() -> None:
@@ -193,13 +197,27 @@ def test_numbers_and_out_in_a_graph() -> None:
     torch.testing.assert_close(out, 0.5 * x * y.sum(0))
 
 
-def test_transforms_in_a_graph() -> None:
-    def program(call: Any) -> Any:
-        def of_entry(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
-            total: Tensor = (call(x[None], y, b) ** 2).sum()
-            return total
+# Transforms of functions of a point, some points and what they carry; which axes they map.
+TRANSFORMS: dict[str, Callable[[Any], Any]] = {
+    "vmap": lambda f: torch.vmap(f, (0, None, None)),
+    "nested vmap": lambda f: torch.vmap(
+        torch.vmap(lambda x, p, b: f(x, p[None], b[None]), (None, 0, 0)), (0, None, None)
+    ),
+    "gradients of samples": lambda f: torch.vmap(torch.func.grad(f), (0, None, None)),
+    "jacrev": lambda f: lambda x, y, b: torch.func.jacrev(f)(x[0], y, b),
+    "jacfwd": lambda f: lambda x, y, b: torch.func.jacfwd(f)(x[0], y, b),
+    "hessian": lambda f: lambda x, y, b: torch.func.hessian(f)(x[0], y, b),
+    "jvp": lambda f: lambda x, y, b: torch.func.jvp(lambda t: f(t, y, b), (x[0],), (x[1],)),
+    "gradient of a gradient": lambda f: (
+        lambda x, y, b: torch.func.grad(lambda t: torch.func.grad(f)(t, y, b).sum())(x[0])
+    ),
+}
 
-        return torch.vmap(torch.func.grad(of_entry), (0, None, None))
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_in_a_graph(name: str) -> None:
+    def program(call: Any) -> Any:
+        return TRANSFORMS[name](lambda x, y, b: (call(x[None], y, b) ** 2).sum())
 
     compiled = torch.compile(program(smooth), backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(*arguments(5)), program(dense)(*arguments(5)))

@@ -180,9 +180,11 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     ),
     "solve": (
         lambda x, y, b: SYSTEM(x, x, b, alpha=0.5, eps=1e-13),
-        lambda x, y, b: torch.linalg.solve(dense(x, x, torch.eye(len(x)).to(x)) + 0.5 * torch.eye(len(x)).to(x), b),
+        lambda x, y, b: torch.linalg.solve(
+            dense(x, x, torch.eye(len(x)).to(x)) + 0.5 * torch.eye(len(x)).to(x), b
+        ),
     ),
-}  # fmt: skip
+}
 
 # torch.func's transforms, where a tracer does not follow them.
 REFUSED = [

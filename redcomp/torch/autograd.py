@@ -9,6 +9,7 @@ from math import prod
 from typing import Any
 
 import torch
+from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
 from redcomp.concurrency import cached_property
@@ -37,10 +38,13 @@ from redcomp.torch.executors import (
     tensors_of,
 )
 from redcomp.torch.mapped import (
+    below_autograd,
     by_vmap,
     check_transforms,
     is_functionalized,
+    is_innermost,
     is_transformed,
+    is_within_transform,
     with_mapped_first,
 )
 from redcomp.torch.memory import (
@@ -103,7 +107,7 @@ class Computation:
         """All results; autograd does not notice."""
         if not is_traced(tensors):
             return self.run(tensors, ranges, executor)
-        with torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             return self.as_operator(tensors, ranges, executor)
 
     def as_operator(
@@ -256,15 +260,16 @@ def is_differentiated(computation: Computation, tensors: Sequence[torch.Tensor])
         for tensor in tensors:
             if tensor.requires_grad:
                 return True
-    # Tangents are of a level of forward mode.
-    if forward_ad._current_level < 0:
+    # Tangents are of a level of forward mode, which a graph enters without saying so here.
+    if forward_ad._current_level < 0 and not (is_within_transform() and is_innermost("Jvp")):
         return False
     return any(_tangent(t) is not None for t in tensors)
 
 
 def _tangent(tensor: torch.Tensor) -> torch.Tensor | None:
     tangent: torch.Tensor | None
-    _, tangent = forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+    level = max(forward_ad._current_level, 0)
+    _, tangent = forward_ad.unpack_dual(tensor, level=level)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
     return tangent
 
 
@@ -335,6 +340,9 @@ class _Reduce(torch.autograd.Function):
         else:
             base = super(torch.autograd.Function, cls)
             args = (*args[:3], *[_unwrap_if_dead(tensor) for tensor in args[3:]])
+        if is_within_transform():
+            with enable_single_level_autograd_function():
+                return tuple(base.apply(*args))
         results: Tensors = base.apply(*args)
         return results
 

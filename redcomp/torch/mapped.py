@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch.autograd import forward_ad
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.calls import AXES
@@ -13,15 +15,44 @@ from redcomp.frontend.reductions.pair_reduction import Parameter
 Tensors = tuple[torch.Tensor, ...]
 
 
-is_transformed: Callable[[], bool] = torch._C._are_functorch_transforms_active
+_is_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+_is_excluded: Callable[[torch._C.DispatchKey], bool] = (
+    torch._C._dispatch_tls_is_dispatch_key_excluded
+)
+_FRONT = torch._C.DispatchKey.FuncTorchDynamicLayerFrontMode
+
+
+def is_transformed() -> bool:
+    """Whether a transform of torch.func acts on what is called now."""
+    return _is_active() and not _is_excluded(_FRONT)
+
+
+def is_within_transform() -> bool:
+    """Whether a transform of torch.func is acting on the operator that is computed now."""
+    return _is_active() and _is_excluded(_FRONT)
+
+
+@contextlib.contextmanager
+def below_autograd() -> Iterator[None]:
+    """Calls of operators are not recorded by autograd, but by that of an outer transform."""
+    with contextlib.ExitStack() as stack:
+        if is_within_transform():
+            # As torch.func does it: PyTorch has forbidden both while it computes a Function.
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(forward_ad._set_fwd_grad_enabled(True))
+        stack.enter_context(torch._C._AutoDispatchBelowAutograd())
+        yield
 
 
 def is_functionalized() -> bool:
     """Whether the innermost transform of torch.func is `functionalize`."""
-    if not is_transformed():
-        return False
+    return is_transformed() and is_innermost("Functionalize")
+
+
+def is_innermost(name: str) -> bool:
+    """Whether the innermost transform of torch.func, of which there are some, is of this type."""
     transform = torch._C._functorch.peek_interpreter_stack()
-    return bool(transform.key() == torch._C._functorch.TransformType.Functionalize)
+    return bool(transform.key() == getattr(torch._C._functorch.TransformType, name))
 
 
 def check_transforms() -> None:

@@ -15,6 +15,7 @@ from torch.fx import _symbolic_trace
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.calls import check_count
 from redcomp.frontend.reductions.pair_reduction import PairReduction
+from redcomp.torch.mapped import is_within_transform
 
 # What is known of a tensor before its values are: class, shape, dtype and device.
 Description = tuple[type, torch.Size, torch.dtype, torch.device]
@@ -118,6 +119,8 @@ def is_traced(tensors: Sequence[torch.Tensor]) -> bool:
     without values, and some tensors decide themselves what an operator does with them.
     """
     if _count_modes() or _tracing_state() is not None or _symbolic_trace._is_fx_tracing_flag:
+        return True
+    if is_within_transform():
         return True
     for tensor in tensors:
         if type(tensor) not in _PLAIN and decides_itself(type(tensor)):

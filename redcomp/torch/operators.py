@@ -194,12 +194,13 @@ def _solve_autograd(
     return differentiable_solve(solver_of(solver), settings, arguments, alpha, is_transposed)[0]
 
 
-_library.impl("call_solve", _call_solve, "CompositeImplicitAutograd")
 _library.impl("solve", _solve, "CPU")
 _library.impl("solve", _solve, "CUDA")
 _library.impl("solve", _solve_meta, "Meta")
 _library.impl("solve", _solve_autograd, "Autograd")
-_library.impl("call", _call, "CompositeImplicitAutograd")
+for _key in ("CompositeImplicitAutograd", "FuncTorchBatchedDecomposition"):
+    _library.impl("call", _call, _key)
+    _library.impl("call_solve", _call_solve, _key)
 _library.impl("reduce", _reduce, "CPU")
 _library.impl("reduce", _reduce, "CUDA")
 _library.impl("reduce", _reduce_meta, "Meta")

@@ -24,6 +24,7 @@ from redcomp.torch.executors import check_one_device
 from redcomp.torch.forward import pushed_forward, tangent_of
 from redcomp.torch.genred import Genred, as_tensors, call
 from redcomp.torch.mapped import (
+    below_autograd,
     by_vmap,
     in_turn,
     is_functionalized,
@@ -289,7 +290,7 @@ class _Solve(torch.autograd.Function):
         *args: torch.Tensor,
     ) -> Solved:
         if is_traced((alpha, *args)):
-            with torch._C._AutoDispatchBelowAutograd():
+            with below_autograd():
                 return _as_operator(solver, settings, args, alpha, is_transposed), None
         plain = [arg.detach() for arg in args]
         return solver._solve(torch, plain, alpha.detach(), settings)
