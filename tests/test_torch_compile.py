@@ -207,7 +207,7 @@ TRANSFORMS: dict[str, Callable[[Any], Any]] = {
     "jacrev": lambda f: lambda x, y, b: torch.func.jacrev(f)(x[0], y, b),
     "jacfwd": lambda f: lambda x, y, b: torch.func.jacfwd(f)(x[0], y, b),
     "hessian": lambda f: lambda x, y, b: torch.func.hessian(f)(x[0], y, b),
-    "jvp": lambda f: lambda x, y, b: torch.func.jvp(lambda t: f(t, y, b), (x[0],), (x[1],)),
+    "jvp": lambda f: lambda x, y, b: torch.func.jvp(lambda t: f(x[0], y, t), (b,), (b.flip(0),)),
     "gradient of a gradient": lambda f: (
         lambda x, y, b: torch.func.grad(lambda t: torch.func.grad(f)(t, y, b).sum())(x[0])
     ),
