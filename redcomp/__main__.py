@@ -14,18 +14,19 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from redcomp.compile import context_of
+from redcomp.backends.gpu import GpuLowering
+from redcomp.backends.host import HostLowering
+from redcomp.compile import context_of, lower
 from redcomp.errors import ArgumentError, RedcompError
+from redcomp.explain import explain
 from redcomp.frontend.reductions.genred import DTYPES
-from redcomp.ir import Kernel, Nest
+from redcomp.ir import Kernel
 from redcomp.numpy import Genred
 from redcomp.ops.reductions import usual_spellings
 from redcomp.passes.pipeline import PASSES, parse_pipeline, run_pipeline
 from redcomp.ptx.targets import CAPABILITIES
 from redcomp.target import Options
-from redcomp.text import TextError, parse_kernel, parse_nest, print_program
-from redcomp.text.spelling import NEST
-from redcomp.text.syntax import Reader
+from redcomp.text import parse_program, print_program
 
 USER_ERROR = 2
 # A shell's status for a program that SIGPIPE ended: whoever read the output has seen enough.
@@ -65,12 +66,25 @@ def show(options: argparse.Namespace) -> str:
         formula2=options.formula2,
         use_fast_math=options.fast_math,
     )
+    lowering = lowering_of(operation, options.dtype, options.target, options.passes)
     if options.stage is None:
-        return operation.explain(options.dtype, options.target)
-    stages = operation.lower(options.dtype, options.target).stages
+        return explain(lowering, ", ".join(filter(None, (options.formula, options.passes))))
+    stages = lowering.stages
     if options.stage == "all":
         return "\n".join(f"==== {name} ====\n{text}" for name, text in stages.items())
     return stages[find_stage(options.stage, stages)]
+
+
+def lowering_of(
+    operation: Genred, dtype: str, target: str, passes: str
+) -> HostLowering | GpuLowering:
+    """The compilation of what some passes make of an operation's kernel, such as its gradient."""
+    given = operation.reduction.options
+    kernel = operation.reduction.kernel(DTYPES[dtype])
+    made = run_pipeline(parse_pipeline(passes), kernel, context_of(target, given))
+    if not isinstance(made, Kernel):
+        raise ArgumentError("the passes that come first must give a kernel, not a nest of loops")
+    return lower(made, target, given)
 
 
 def find_stage(wanted: str, stages: Mapping[str, str]) -> str:
@@ -88,21 +102,11 @@ def short_name(stage: str) -> str:
 
 
 def opt(options: argparse.Namespace) -> str:
-    """A kernel or a nest after some passes."""
+    """A program after some passes."""
     text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8")
     context = context_of(options.target, Options(use_fast_math=options.fast_math))
     steps = parse_pipeline(options.passes)
     return print_program(run_pipeline(steps, parse_program(text), context))
-
-
-def parse_program(text: str) -> Kernel | Nest:
-    """The kernel or the nest that a text describes."""
-    operations = Reader(text).operations("")
-    if len(operations) == 1 and operations[0].name == "builtin.module":
-        operations = operations[0].body
-    if not operations:
-        raise TextError("expected a kernel or a nest", text, 0)
-    return parse_nest(text) if operations[0].name == NEST else parse_kernel(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_show(commands.add_parser("show", help="print how a formula is compiled"))
-    _add_opt(commands.add_parser("opt", help="run passes on a kernel or a nest in text form"))
+    _add_opt(commands.add_parser("opt", help="run passes on a program in text form"))
     return parser
 
 
@@ -126,6 +130,8 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--formula2", help="the weights, for SumSoftMaxWeight and its kin")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
     parser.add_argument("--stage", help="a stage's name, or all; without it, the story")
+    first = "passes of opt that come first, such as gradient{wrt=0},cse for a gradient"
+    parser.add_argument("-p", "--passes", default="", help=first)
     _add_common(parser)
 
 

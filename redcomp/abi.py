@@ -27,6 +27,10 @@ RUN, JOIN = "redcomp_run", "redcomp_join"
 # How arrays that machine code makes are aligned, in bytes.
 ALIGNMENT = 64
 
+# The last words of every job: what a kernel does not know of a call's arrays.  Pointers to outputs,
+# then to arguments, follow.
+_OF_ARRAYS = ("second_axis",)  # vectors on the second axis of arrays of pairs
+
 # The job of a host's kernel: an array that the caller fills in.
 HOST_JOB = Words(
     "next_task",  # taken and incremented atomically; from `STOPPED` on, tasks end early
@@ -40,7 +44,7 @@ HOST_JOB = Words(
     "partials",  # pointer to the totals that are to be joined; unused without any
     "entry_bytes",  # of a row of pointers
     "entries",  # pointer to a row of pointers for each entry: its outputs, then its arguments
-    "second_axis",  # vectors on the second axis of arrays of pairs
+    *_OF_ARRAYS,
 )
 STOPPED = 2**62
 
@@ -53,8 +57,8 @@ TASK = Words(
     "partial",  # number of the place where the task leaves its totals; -1 if it stores results
 )
 
-# The first parameters of both kernels; all have 64 bits.  Pointers to outputs, then to arguments,
-# follow.  A dense call has no table: its tasks are blocks of rows times parts of the columns.
+# The first parameters of both kernels; all have 64 bits.  A dense call has no table: its tasks are
+# blocks of rows times parts of the columns.
 GPU_JOB = Words(
     "tasks",  # of all entries of the batch
     "entry_tasks",  # of one entry
@@ -68,7 +72,7 @@ GPU_JOB = Words(
     "partials",  # pointer to the totals that are to be joined
     "entry_partials",  # tasks of an entry that leave their totals to be joined
     "workspace",  # pointer to what blocks keep in memory, each its part
-    "second_axis",  # vectors on the second axis of arrays of pairs
+    *_OF_ARRAYS,
 )
 
 

@@ -100,31 +100,37 @@ def target() -> str:
 
 def default_cache_directory(platform: str, environ: Mapping[str, str]) -> Path | None:
     """The platform's place for a user's caches; None if the user has no home directory."""
-    if platform == "win32":
-        base = environ.get("LOCALAPPDATA") or os.path.expanduser(r"~\AppData\Local")
-    elif platform == "darwin":
-        base = os.path.expanduser("~/Library/Caches")
-    else:
-        base = _xdg(environ.get("XDG_CACHE_HOME", ""), "~/.cache")
-    return None if base.startswith("~") else Path(base, "redcomp")
+    return _own_directory(platform, environ, _CACHES)
 
 
 def default_data_directory(platform: str, environ: Mapping[str, str]) -> Path | None:
     """The platform's place for a user's data; None if the user has no home directory."""
-    if platform == "win32":
-        base = environ.get("APPDATA") or os.path.expanduser(r"~\AppData\Roaming")
-    elif platform == "darwin":
-        base = os.path.expanduser("~/Library/Application Support")
-    else:
-        base = _xdg(environ.get("XDG_DATA_HOME", ""), "~/.local/share")
+    return _own_directory(platform, environ, _DATA)
+
+
+# On each platform, the variable that names a folder, and the folder without it.
+_CACHES = {
+    "win32": ("LOCALAPPDATA", r"~\AppData\Local"),
+    "darwin": ("", "~/Library/Caches"),
+    "": ("XDG_CACHE_HOME", "~/.cache"),
+}
+_DATA = {
+    "win32": ("APPDATA", r"~\AppData\Roaming"),
+    "darwin": ("", "~/Library/Application Support"),
+    "": ("XDG_DATA_HOME", "~/.local/share"),
+}
+
+
+def _own_directory(
+    platform: str, environ: Mapping[str, str], folders: Mapping[str, tuple[str, str]]
+) -> Path | None:
+    variable, default = folders.get(platform, folders[""])
+    given = environ.get(variable, "")
+    # "All paths set in these environment variables must be absolute.  If an implementation
+    # encounters a relative path [...] it should [...] ignore it": XDG base directories, 0.8.
+    is_taken = given if platform == "win32" else os.path.isabs(given)
+    base = given if is_taken else os.path.expanduser(default)
     return None if base.startswith("~") else Path(base, "redcomp")
-
-
-def _xdg(given: str, default: str) -> str:
-    """ "All paths set in these environment variables must be absolute.  If an implementation
-    encounters a relative path [...] it should [...] ignore it": XDG base directories, 0.8.
-    """
-    return given if os.path.isabs(given) else os.path.expanduser(default)
 
 
 def _switch(name: str) -> bool:

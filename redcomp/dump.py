@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from redcomp import config
-from redcomp.ir import Kernel, Nest
-from redcomp.text import parse_kernel, parse_nest, print_program
+from redcomp.ir import AnyProgram, Kernel, Nest, Partition
+from redcomp.text import parse_kernel, parse_nest, parse_partition, print_program
 from redcomp.trust import COMMON_FLAGS, check_directory, read_file
 from redcomp.verify import verify
 
@@ -18,6 +18,11 @@ from redcomp.verify import verify
 LONGEST_STAGE = 2**28
 # The file that has the names of the stages of the latest compilation, in their order.
 INDEX = "index.txt"
+_PARSERS: Mapping[type, Callable[[str], AnyProgram]] = {
+    Kernel: parse_kernel,
+    Nest: parse_nest,
+    Partition: parse_partition,
+}
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | COMMON_FLAGS
 
 
@@ -40,14 +45,14 @@ class Dumper:
             name = hashlib.sha256(f"{variant}\n{print_program(kernel)}".encode()).hexdigest()[:12]
         return cls(name, level, dump, override)
 
-    def stage(self, stage: str, program: Kernel | Nest) -> Kernel | Nest:
+    def stage(self, stage: str, program: AnyProgram) -> AnyProgram:
         """Dump a program, or replace it by the edited one of the same name."""
         if not self.name:
             return program
         given = print_program(program)
         text = self.text(f"{stage}.mlir", given)
         if text != given:
-            program = parse_kernel(text) if isinstance(program, Kernel) else parse_nest(text)
+            program = _PARSERS[type(program)](text)
             verify(program)
         if self.level >= 2 and text != self.last:
             _show(f"{self.name} {stage}", text)

@@ -10,7 +10,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -19,11 +19,11 @@ import llvmlite
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
-from redcomp.ir import STRUCTURAL, Kernel, Nest, Value, free_indices, listing
+from redcomp.ir import STRUCTURAL, AnyProgram, Kernel, Nest, Value, free_indices, listing
 from redcomp.limits import check_lines
 from redcomp.llvm_backend import code_generation
 from redcomp.passes.expand import times
-from redcomp.passes.pipeline import Program, Step, stage_names
+from redcomp.passes.pipeline import Step, stage_names
 from redcomp.runtime.cache import default_cache
 from redcomp.target import Context, Target
 from redcomp.text import print_program
@@ -108,22 +108,34 @@ class Lowering(ABC, Generic[S, K]):
         return self.context.target
 
     @cached_property
-    def programs(self) -> list[tuple[str, Program]]:
-        """The program after each pass, by the stage's name."""
-        program: Program = self.dumper.stage("kernel", self.kernel)
-        programs = [("kernel", program)]
-        for name, step in zip(stage_names(self.pipeline), self.pipeline, strict=True):
+    def programs(self) -> list[tuple[str, AnyProgram]]:
+        """The program after each pass, those of the backend too, by the stage's name."""
+        return [*self._rewritten, *self._stages_after(self.nest, self.own_steps())]
+
+    @cached_property
+    def _rewritten(self) -> list[tuple[str, AnyProgram]]:
+        """The program after each pass of the pipeline, by the stage's name."""
+        program = self.dumper.stage("kernel", self.kernel)
+        return [("kernel", program), *self._stages_after(program, self.pipeline)]
+
+    def _stages_after(
+        self, program: AnyProgram, steps: tuple[Step, ...]
+    ) -> Iterator[tuple[str, AnyProgram]]:
+        for name, step in zip(stage_names(steps), steps, strict=True):
             program = self.dumper.stage(name, step(program, self.context))
-            programs.append((name, program))
-        return programs
+            yield name, program
 
     @property
     def nest(self) -> Nest:
         """The legal, hoisted nest of loops."""
-        program = self.programs[-1][1]
+        program = self._rewritten[-1][1]
         if not isinstance(program, Nest):
             raise CompilerError("the code generator takes a nest of loops, not a kernel")
         return program
+
+    def own_steps(self) -> tuple[Step, ...]:
+        """The backend's own passes, which come after the pipeline; they may depend on the nest."""
+        return ()
 
     @cached_property
     def schedule(self) -> S:

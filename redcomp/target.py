@@ -128,7 +128,7 @@ class Options:
     use_fast_math  allow rewriting that changes rounding, and the approximate instructions of GPUs;
                    None: on GPUs only
     accumulator    dtype of the totals that tiles are merged into
-    sum            the row that sums: "sum", or "compensated_sum"
+    sum            the reduction that sums: "sum", or "compensated_sum"
     """
 
     use_fast_math: bool | None = None

@@ -19,10 +19,12 @@ from redcomp.ir import (
     I_BIT,
     J_BIT,
     WIDTHS,
+    AnyProgram,
     Block,
     Carried,
     Kernel,
     Nest,
+    Partition,
     Type,
     Value,
     free_indices,
@@ -41,8 +43,15 @@ class _BrokenRuleError(Exception):
     """The rule that a value breaks."""
 
 
-def verify(program: Kernel | Block | Nest) -> None:
+def verify(program: AnyProgram | Block) -> None:
     """Raise CompilerError if the program breaks a rule of the IR."""
+    if isinstance(program, Partition):
+        _check_partition(program)
+    else:
+        _verify(program)
+
+
+def _verify(program: Kernel | Nest | Block) -> None:
     params, roots = program.params, _roots(program)
     if isinstance(program, Nest):
         params = _nest_params(program)
@@ -305,6 +314,23 @@ class _Nesting:
             mine.append(value)
         if opened:
             self.done.difference_update(mine)
+
+
+def _check_partition(partition: Partition) -> None:
+    """Parts follow the rules of nests, and each component of a result is in one piece."""
+    found: set[tuple[int, int]] = set()
+    dims: dict[int, int] = {}
+    for part in partition.parts:
+        _verify(part.nest)
+        if len(part.pieces) != len(part.nest.results):
+            raise CompilerError("a part needs one piece for each of its nest's results")
+        for piece, result in zip(part.pieces, part.nest.results, strict=True):
+            own = {(piece.result, piece.first + k) for k in range(result.dim)}
+            if found & own or dims.setdefault(piece.result, piece.dim) != piece.dim:
+                raise CompilerError(f"{piece} does not fit the other pieces")
+            found |= own
+    if found != {(n, k) for n in range(len(dims)) for k in range(dims.get(n, 0))}:
+        raise CompilerError("the pieces do not make up whole results")
 
 
 def _check_outputs(kernel: Kernel) -> None:

@@ -28,7 +28,7 @@ import offset_errors
 
 from redcomp.interpret import interpret
 from redcomp.ir import Type, topological, variable
-from redcomp.ops.table import OPERATIONS, Array, apply
+from redcomp.ops.table import OPERATIONS, Array, Interval, Range, apply
 from redcomp.passes.expand import expand_value
 from redcomp.ptx.targets import APPROXIMATE, gpu_target
 
@@ -37,66 +37,34 @@ TABLES = PAGE.with_suffix(".json")
 TEMPLATE = Path(__file__).parent / "fast-math.md.in"
 CHUNK = 1 << 17
 
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Where a function is measured, and how: errors are divided by max(floor, |exact result|)."""
-
-    intervals: tuple[Interval, ...]
-    floor: float = 0.0
-
-
-_TINY = 2.0**-126
-# Functions that are not here are measured on the domains of their rows.
-RANGES: Mapping[str, Range] = {
-    "divide": Range(((-4.0, 4.0), (0.1, 4.0))),
-    "inverse": Range(((_TINY, 2.0**126),)),
-    "sqrt": Range(((_TINY, 2.0**127),)),
-    "rsqrt": Range(((_TINY, 2.0**127),)),
-    "exp": Range(((-87.0, 88.0),)),
-    "exp2": Range(((-126.0, 127.9),)),
-    "log": Range(((_TINY, 2.0**127),), 1.0),
-    "log2": Range(((_TINY, 2.0**127),), 1.0),
-    "xlogx": Range(((_TINY, 100.0),), 1.0),
-    "powf": Range(((0.1, 4.0), (-4.0, 4.0))),
-    "sigmoid": Range(((-80.0, 80.0),)),
-    "tanh": Range(((-20.0, 20.0),)),
-    "sinh": Range(((-88.0, 88.0),)),
-    "cosh": Range(((-88.0, 88.0),)),
-    "erf": Range(((-5.0, 5.0),)),
-    "erfc": Range(((-5.0, 9.0),)),
-    "sin": Range(((-1000.0, 1000.0),), 1.0),
-    "cos": Range(((-1000.0, 1000.0),), 1.0),
-    "sinxdivx": Range(((-1000.0, 1000.0),), 1.0),
-    "asin": Range(((-1.0, 1.0),)),
-    "acos": Range(((-1.0, 0.999),)),
-    "atan": Range(((-1000.0, 1000.0),)),
-    "atan2": Range(((-4.0, 4.0), (-4.0, 4.0))),
-}
-# Steps of stairs are where an error of the quotient is a whole step.
-STEPS = ("mod", "round")
-
 
 def range_of(op: str) -> Range:
     """Where a function is measured."""
-    row = OPERATIONS[op]
-    return RANGES.get(op, Range((row.domain.intervals * row.arity)[: row.arity]))
+    found = OPERATIONS[op].fast_range
+    assert found is not None, (
+        f"{op!r} becomes approximate under fast math: its row has to say in which `fast_range` its "
+        "errors are measured"
+    )
+    return found
 
 
-def measured() -> list[str]:
-    """The functions that become approximate under fast math, but for stairs."""
+def approximate() -> list[str]:
+    """The functions that become approximate under fast math."""
     primitives = gpu_target("sm_90", True).primitives
     found = []
     for row in OPERATIONS.values():
-        if row.spelling and row.elementwise and row.name not in STEPS:
+        if row.spelling and row.elementwise:
             attrs = dict(zip(row.parameters, (2, 3), strict=False))
             operands = [variable(f"v{k}", "i", k, Type("f32")) for k in range(row.arity)]
             parts = topological([expand_value(apply(row.name, *operands, **attrs), primitives)])
             if any(part.op in APPROXIMATE for part in parts):
                 found.append(row.name)
     return found
+
+
+def measured() -> list[str]:
+    """The functions whose errors under fast math are measured: all but stairs."""
+    return [op for op in approximate() if range_of(op).intervals]
 
 
 @dataclass(frozen=True, slots=True)

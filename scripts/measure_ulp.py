@@ -158,18 +158,11 @@ def largest(op: str, dtype: str) -> float:
     return OPERATIONS[op].domain.largest.get(dtype, np.inf)
 
 
-def _pairs(op: str, dtype: str, count: int, random: np.random.Generator) -> tuple[Array, Array]:
-    """Pairs of operands: powers over the whole range of results, or any angles."""
-    largest = 126.0 if dtype == "f32" else 1020.0
-    if op == "powf":
-        # Bases of all magnitudes, and as many near 1, where the exponents are largest.
-        wide = np.exp2(random.uniform(-largest, largest, count // 2))
-        x = np.concatenate([wide, random.uniform(0.65, 1.5, count - count // 2)])
-        y = random.uniform(-largest, largest, count) / np.log2(x)
-    else:
-        x = random.standard_normal(count)
-        y = x * np.exp(random.uniform(-5.0, 5.0, count)) * random.choice([-1.0, 1.0], count)
-    return x.astype(DTYPES[dtype]), y.astype(DTYPES[dtype])
+def _pairs(op: str, dtype: str, count: int, random: np.random.Generator) -> tuple[Array, ...]:
+    """Pairs of operands, as the operation's row draws them."""
+    drawn = OPERATIONS[op].domain.drawn
+    assert drawn is not None, f"the domain of {op!r} has to say how pairs are `drawn`"
+    return tuple(operand.astype(DTYPES[dtype]) for operand in drawn(random, dtype, count))
 
 
 def measure(

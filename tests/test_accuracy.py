@@ -9,6 +9,7 @@ import importlib
 import platform
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ def test_targets_differ_in_the_form_of_exp() -> None:
     x = np.linspace(-5.0, 5.0, 1000, dtype=np.float32)
     forms = [measure_ulp.evaluate("exp", x, target=name) for name in ("avx512", "avx2")]
     assert 0 < np.count_nonzero(forms[0] != forms[1]) < len(x)
+
+
+def test_rows_of_two_operands_say_how_pairs_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = OPERATIONS["powf"]
+    monkeypatch.setitem(OPERATIONS, "powf", replace(row, domain=replace(row.domain, drawn=None)))
+    with pytest.raises(AssertionError, match=r"the domain of 'powf' has to say how .* `drawn`"):
+        list(measure_ulp.points("powf", "f32", 10))
 
 
 def test_page_lists_every_function_with_its_limit() -> None:

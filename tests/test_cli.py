@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from redcomp.__main__ import find_stage, main, parse_program, short_name
+from redcomp.__main__ import find_stage, main, short_name
 from redcomp.errors import ArgumentError
-from redcomp.ir import Kernel, Nest
+from redcomp.frontend.reductions import derivatives
 from redcomp.numpy import Genred
 from redcomp.ops.reductions import usual_spellings
 from redcomp.ptx import assemble
@@ -251,11 +251,40 @@ def test_opt_continues_with_a_nest(tmp_path: Path, capsys: Captured) -> None:
     path.write_text(ONCE)
     main(["opt", str(path), "-p", "accumulate,scalarize"])
     nest = capsys.readouterr().out
-    assert isinstance(parse_program(ONCE), Kernel)
-    assert isinstance(parse_program(nest), Nest)
+    assert nest.startswith('"redcomp.nest"')
     path.write_text(nest)
     assert main(["opt", str(path), "-p", "hoist"]) == 0
     assert capsys.readouterr().out.startswith('"redcomp.nest"')
+
+
+@pytest.mark.parametrize(
+    ("passes", "positions"), [("gradient{wrt=0}", (0,)), ("gradient{wrt=1,2},transpose", (1, 2))]
+)
+def test_show_compiles_gradients_as_autograd_does(
+    capsys: Captured, passes: str, positions: tuple[int, ...]
+) -> None:
+    made = derivatives.gradient(Genred(GAUSSIAN, ALIASES, axis=1).reduction, positions, (True,))
+    expected = made.lower("f32", "avx512").stages
+    for stage in ("kernel", "module"):
+        assert main([*SHOW, "-p", f"{passes},cse", "--stage", stage]) == 0
+        assert capsys.readouterr().out.rstrip() == expected[find_stage(stage, expected)].rstrip()
+    assert main([*SHOW, "-p", passes]) == 0
+    assert f"formula    {GAUSSIAN}, {passes}" in capsys.readouterr().out
+
+
+def test_opt_divides_a_nest_as_the_compiler_does(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "program.mlir"
+    wide = ["show", "Exp(-SqDist(x, y)) * b", *ALIASES[:2], "b = Vj(40)", "--target", "sm_90"]
+    main([*wide, "--stage", "legal"])
+    path.write_text(capsys.readouterr().out)
+    main([*wide, "--stage", "partition"])
+    shown = capsys.readouterr().out
+    assert shown.count('"redcomp.part"') == 2
+    assert main(["opt", str(path), "-p", "partition{most=20}"]) == 0
+    assert capsys.readouterr().out == shown
+    path.write_text(shown)
+    assert main(["opt", str(path), "-p", "simplify,cse"]) == 0
+    assert capsys.readouterr().out == shown
 
 
 @pytest.mark.parametrize(
@@ -276,7 +305,11 @@ def test_opt_continues_with_a_nest(tmp_path: Path, capsys: Captured) -> None:
         (["opt", "text.mlir", "-p", "hoist"], "takes a nest of loops"),
         (["opt", "text.mlir", "-p", "legal", "--target", "sse2"], "cannot emit it"),
         (["opt", "broken.mlir"], 'redcomp: line 3: %z is not defined here\n  %0 = "arith.addf"(%z'),
-        (["opt", "empty.mlir"], "redcomp: line 1: expected a kernel or a nest"),
+        ([*SHOW, "-p", "accumulate"], "passes that come first must give a kernel"),
+        (
+            ["opt", "empty.mlir"],
+            "redcomp: line 1: expected exactly one operation",
+        ),
         (["opt", "binary.mlir"], "utf-8"),
     ],
 )

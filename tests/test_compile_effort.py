@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+import llvmlite.binding as llvm
 import pytest
 
 from redcomp import compile as compiler
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction
+from redcomp.llvm_backend import code_generation
 from redcomp.numpy import Genred
 
 Formula = Callable[[int], str]
@@ -143,3 +145,22 @@ def test_llvm_does_not_combine_many_conditions(height: int, combines: bool, targ
     _, target_of_module = lowering.given_llvm
     assert ("instruction_combine" in target_of_module.llvm_passes) is combines
     assert "loop_rotate" in target_of_module.llvm_passes
+
+
+@pytest.mark.parametrize("target", ["avx512", "sm_90"])
+@pytest.mark.parametrize("height", [1, 3])
+def test_conditions_are_counted_as_llvm_reads_them(height: int, target: str) -> None:
+    lowering = compiler.lower(reduction_of(tower(height), 2).kernel("f32"), target)
+    text = lowering.module_text
+    code_generation.initialize()
+    with llvm.create_context() as context, llvm.parse_assembly(text, context) as module:
+        operations = [
+            instruction
+            for function in module.functions
+            for block in function.blocks
+            for instruction in block.instructions
+            if instruction.opcode in ("and", "or", "xor")
+            and str(instruction.type).strip("<>").endswith("i1")
+        ]
+        assert code_generation.conditions(text) == len(operations)
+    assert operations or height == 1

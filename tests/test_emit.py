@@ -15,16 +15,18 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
+from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
 from redcomp.config import ConfigError
 from redcomp.errors import ArgumentError, CompilerError
 from redcomp.explain import explain
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.interpret import interpret
+from redcomp.ir import Partition
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 from redcomp.runtime.tasks import whole
-from redcomp.text import TextError
+from redcomp.text import TextError, parse_partition, print_partition
 
 pytestmark = pytest.mark.slow
 
@@ -412,6 +414,31 @@ def test_edited_assembly_is_read_back_where_it_is_the_code(
     assert operation.lower(target="sm_90").generate() == b"edited"
     with pytest.raises(ConfigError, match=r"asm.*cannot be read back.*edit llvm"):
         operation.lower().load()
+
+
+def test_an_edited_partition_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parts are in another order: each kernel of the PTX is the other's."""
+    monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
+    aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(40)"]
+    operation = Genred("Exp(-SqDist(x, y)) * b", aliases, axis=1)
+    before = operation.lower(target="sm_90")
+    assert isinstance(before, GpuLowering)
+    assert "partition" in before.stages
+    monkeypatch.delenv("REDCOMP_DUMP")
+    (file,) = tmp_path.glob("*/partition.mlir")
+    for other in file.parent.iterdir():
+        if other != file:
+            other.unlink()
+    first, second = parse_partition(file.read_text()).parts
+    file.write_text(print_partition(Partition((second, first))))
+    monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
+    after = operation.lower(target="sm_90")
+    assert isinstance(after, GpuLowering)
+    assert [p.part.pieces for p in after.planned] == [second.pieces, first.pieces]
+    assert after.module_text != before.module_text
+    file.write_text(print_partition(Partition((first,))))
+    with pytest.raises(CompilerError, match="the pieces do not make up whole results"):
+        assert operation.lower(target="sm_90").module_text
 
 
 def test_folders_that_cannot_be_used_are_named(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import ir_samples
 import pytest
 from hypothesis import HealthCheck, given, settings
 from ir_samples import P
 
-from redcomp.ir import Kernel, Output
-from redcomp.text import parse_kernel, print_kernel
+from redcomp.ir import Kernel, Output, Part, Partition, Piece
+from redcomp.text import parse_kernel, print_kernel, print_partition
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +105,14 @@ def parsed_by_xdsl(text: str) -> list[str]:
             op.verify(verify_nested_ops=False)
         names.append(op.op_name.data if isinstance(op, UnregisteredOp) else op.name)
     return names
+
+
+def test_xdsl_reads_partitions() -> None:
+    nest = ir_samples.nest()
+    finite = replace(nest, states=tuple(replace(state, initial=0.0) for state in nest.states))
+    part = Part(finite, (Piece(0, 0, 1),))
+    names = parsed_by_xdsl(print_partition(Partition((part, part))))
+    assert names.count("redcomp.part") == names.count("redcomp.nest") == 2
 
 
 @pytest.mark.parametrize("kernel", [ir_samples.loops(), ir_samples.everything()])

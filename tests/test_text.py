@@ -20,6 +20,9 @@ from redcomp.ir import (
     Interner,
     Kernel,
     Output,
+    Part,
+    Partition,
+    Piece,
     Type,
     Value,
     bitcast,
@@ -43,9 +46,12 @@ from redcomp.text import (
     parse_block,
     parse_kernel,
     parse_nest,
+    parse_partition,
+    parse_program,
     print_block,
     print_kernel,
     print_nest,
+    print_partition,
     print_program,
     same_kernel,
 )
@@ -328,6 +334,46 @@ def test_program_prints_by_its_type() -> None:
     assert print_program(small()) == SMALL
     assert print_program(loop()) == LOOP
     assert print_program(nest) == print_nest(nest)
+
+
+def partition() -> Partition:
+    """Two parts with one component of a result each."""
+    nest = ir_samples.nest()
+    return Partition(tuple(Part(nest, (Piece(0, first, 2),)) for first in (0, 1)))
+
+
+def test_partition_comes_back() -> None:
+    text = print_partition(partition())
+    parsed = parse_partition(text)
+    assert print_program(parsed) == text
+    assert [part.pieces for part in parsed.parts] == [(Piece(0, k, 2),) for k in (0, 1)]
+    assert print_nest(parsed.parts[1].nest) == print_nest(ir_samples.nest())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("redcomp.partition", "redcomp.parts", "exactly one operation, redcomp.partition"),
+        ("redcomp.part" + '"', 'redcomp.kernel"', "holds redcomp.part operations"),
+        ("redcomp.nest", "redcomp.kernel", "each of which holds one redcomp.nest"),
+        ("dims = array<i64: 2>, ", "", "'dims', a list of int"),
+        ("dims = array<i64: 2>", "dims = array<i64: 2, 2>", "different numbers of items"),
+    ],
+)
+def test_errors_in_partitions(before: str, after: str, message: str) -> None:
+    text = print_partition(partition())
+    assert before in text
+    with pytest.raises(TextError, match=message):
+        parse_partition(text.replace(before, after, 1))
+
+
+def test_programs_are_parsed_by_their_names() -> None:
+    for program in (small(), ir_samples.nest(), partition()):
+        text = print_program(program)
+        parsed = parse_program(text)
+        assert (type(parsed), print_program(parsed)) == (type(program), text)
+    with pytest.raises(TextError, match=r"redcomp\.kernel or redcomp\.nest or redcomp\.partition"):
+        parse_program("")
 
 
 def test_counts_come_back() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from time import process_time
 
@@ -19,6 +19,9 @@ from redcomp.ir import (
     Kernel,
     Nest,
     Output,
+    Part,
+    Partition,
+    Piece,
     Type,
     Value,
     broadcast,
@@ -260,6 +263,34 @@ def test_broken_nests(change: Callable[[Nest], Nest], message: str) -> None:
     verify(ir_samples.nest())
     with pytest.raises(CompilerError, match=message):
         verify(change(ir_samples.nest()))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ((Piece(0, 0, 2), Piece(0, 0, 2)), "does not fit the other pieces"),
+        ((Piece(0, 0, 2), Piece(0, 1, 3)), "does not fit the other pieces"),
+        ((Piece(0, 0, 2), Piece(0, 2, 2)), "do not make up whole results"),
+        ((Piece(0, 0, 1), Piece(2, 0, 1)), "do not make up whole results"),
+        ((Piece(0, 0, 1), None), "one piece for each of its nest's results"),
+    ],
+)
+def test_broken_partitions(pieces: tuple[Piece | None, ...], message: str) -> None:
+    def made(pieces: Iterable[Piece | None]) -> Partition:
+        nest = ir_samples.nest()
+        return Partition(tuple(Part(nest, (piece,) if piece else ()) for piece in pieces))
+
+    verify(made((Piece(0, 0, 2), Piece(0, 1, 2))))
+    verify(made((Piece(0, 0, 1), Piece(1, 0, 1))))
+    with pytest.raises(CompilerError, match=message):
+        verify(made(pieces))
+
+
+def test_the_nests_of_parts_are_verified() -> None:
+    (state,) = ir_samples.nest().states
+    broken = with_state(ir_samples.nest(), step=state.merge)
+    with pytest.raises(CompilerError, match="is the step of state0"):
+        verify(Partition((Part(broken, (Piece(0, 0, 1),)),)))
 
 
 def test_columns_that_cannot_be_split_have_no_joins() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from redcomp.concurrency import Latest, cached_property
+from redcomp.errors import CompilerError
+from redcomp.ir import Partition
 from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics
+from redcomp.passes.pipeline import Step
 from redcomp.ptx.assemble import ToolError
 from redcomp.ptx.ceiling import Ceiling, ideal
 from redcomp.ptx.costs import Cost, costs, description
-from redcomp.ptx.schedule import PlannedPart, PtxSchedule, plan
+from redcomp.ptx.schedule import PlannedPart, PtxSchedule, most_states, planned
 from redcomp.ptx.skeleton import PtxModule, ptx_module
 from redcomp.runtime.gpu import GpuKernel
 
@@ -23,10 +26,17 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
     def choose_schedule(self) -> PtxSchedule:
         return self.planned[0].schedule
 
+    def own_steps(self) -> tuple[Step, ...]:
+        most = most_states(self.nest, self.context, self.given_schedule)
+        return (Step("partition", (("most", most),)),)
+
     @cached_property
     def planned(self) -> tuple[PlannedPart, ...]:
         """The parts that results are computed in, and their schedules."""
-        return plan(self.nest, self.context, self.given_schedule)
+        _, partition = self.programs[-1]
+        if not isinstance(partition, Partition):
+            raise CompilerError("kernels of GPUs are made of the parts of a nest")
+        return planned(partition, self.context, self.given_schedule)
 
     @cached_property
     def module(self) -> PtxModule:

@@ -28,6 +28,7 @@ from redcomp.ir.graphs import (
     topological,
 )
 from redcomp.ir.programs import (
+    AnyProgram,
     Block,
     Carried,
     Hoisted,
@@ -35,6 +36,9 @@ from redcomp.ir.programs import (
     Nest,
     Output,
     P,
+    Part,
+    Partition,
+    Piece,
     Program,
     replace_variables,
     rewrite_program,
@@ -83,6 +87,7 @@ from redcomp.ir.values import (
 
 __all__ = [
     "ARGUMENT_KINDS",
+    "AnyProgram",
     "Attribute",
     "BINDERS",
     "BOUND",
@@ -103,6 +108,9 @@ __all__ = [
     "Output",
     "Outside",
     "P",
+    "Part",
+    "Partition",
+    "Piece",
     "Program",
     "SIZES",
     "STRUCTURAL",

@@ -1,4 +1,4 @@
-"""Programs made of values: blocks, kernels, and the nests of loops that kernels become."""
+"""Programs made of values: blocks, kernels, the nests that kernels become, and parts of nests."""
 
 from __future__ import annotations
 
@@ -243,6 +243,51 @@ class Nest:
             rows=moved(self.rows),
             columns=moved(self.columns),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Where the result of a part belongs: the components from `first` on of a result of the whole.
+
+    dim  the number of components of that result
+    """
+
+    result: int
+    first: int
+    dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A nest that computes pieces of the results; one place for each of its own results."""
+
+    nest: Nest
+    pieces: tuple[Piece, ...]
+
+    @property
+    def carried(self) -> int:
+        """States that are in registers."""
+        return sum(state.variable.dim == 1 for state in self.nest.states)
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """A nest as several, one after the other, which compute all components of its results."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def values(self) -> Listing:
+        """All values that the parts reach."""
+        return listing([root for part in self.parts for root in part.nest.roots])
+
+    def map_nests(self, function: Callable[[Nest], Nest]) -> Partition:
+        """The partition with each part's nest replaced, by one with the same results."""
+        return Partition(tuple(Part(function(part.nest), part.pieces) for part in self.parts))
+
+
+# What passes take and give.
+AnyProgram = Kernel | Nest | Partition
 
 
 class Program(Protocol):

@@ -109,9 +109,18 @@ def _parsed(text: str, context: Any) -> Any:
     return module
 
 
+def conditions(text: str) -> int:
+    """How many operations on conditions a module has.
+
+    They are counted in the text because it may be an edited one, and before LLVM reads it because
+    the passes are part of the cache's key.
+    """
+    return len(_CONDITION.findall(text))
+
+
 def for_module(target: Target, text: str) -> Target:
     """The target with the LLVM passes that suit a module: many conditions are not combined."""
-    if len(_CONDITION.findall(text)) <= _MOST_CONDITIONS:
+    if conditions(text) <= _MOST_CONDITIONS:
         return target
     passes = tuple(name for name in target.llvm_passes if name != "instruction_combine")
     return replace(target, llvm_passes=passes)

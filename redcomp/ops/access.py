@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from redcomp.ir import Value, elementwise
-from redcomp.ops.table import ALIKE, Array, Domain, Operation, Typing, broadcast_dim
+from redcomp.ops.table import ALIKE, Array, Domain, Operation, Section, Typing, broadcast_dim
 
 Position = int | Value
 Reader = Callable[[Position], Value]
@@ -129,6 +129,40 @@ def vector_row(
         ulp=8.0,
         gradient=gradient,
         differs=differs,
+    )
+
+
+def composite(
+    spelling: str,
+    arity: int,
+    doc: str,
+    shape: Callable[..., int],
+    definition: Callable[..., Value],
+    parameters: tuple[str, ...] = (),
+    *,
+    section: Section = "Vectors",
+    domain: Domain = VECTOR,
+    gradient: str = "",
+    differs: str = "",
+    operands: tuple[str, ...] = (),
+) -> Operation:
+    """A row that is built from others: value and derivative follow from its definition."""
+    return Operation(
+        spelling.lower(),
+        arity,
+        doc,
+        None,
+        spelling,
+        section,
+        parameters,
+        shape,
+        elementwise=False,
+        definition=definition,
+        domain=domain,
+        ulp=8.0,
+        gradient=gradient,
+        differs=differs,
+        operands=operands,
     )
 
 

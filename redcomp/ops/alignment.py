@@ -15,7 +15,7 @@ import numpy as np
 
 from redcomp.ir import Value, broadcast, compare, constant, elementwise, select, zero
 from redcomp.limits import MAX_TABLE
-from redcomp.ops.access import Access, Position, Reader, quotient
+from redcomp.ops.access import Access, Position, Reader, composite, quotient
 from redcomp.ops.table import Array, Domain, Operation, ShapeError, apply, register
 
 
@@ -275,19 +275,14 @@ register(
         ulp=8.0,
         operands=("f", "left", "up", "diagonal"),
     ),
-    Operation(
-        "softdtw_sqdist",
+    composite(
+        "SoftDTW_SqDist",
         3,
         "soft dynamic time warping of the sequences x and y by squared distances, for gamma > 0",
-        None,
-        "SoftDTW_SqDist",
-        "Splines and alignment",
-        (),
         _soft_dtw_shape,
-        elementwise=False,
-        definition=_soft_dtw,
+        _soft_dtw,
+        section="Splines and alignment",
         domain=Domain(((-1.0, 1.0), (-1.0, 1.0), (0.5, 2.0))),
-        ulp=8.0,
         differs=(
             "in the precision of the dtype; gradients of any order, also to gamma; a table of "
             f"more than {MAX_TABLE:,} cells is a FormulaError"

@@ -18,7 +18,7 @@ from redcomp.ir import (
 from redcomp.ops import signs
 from redcomp.ops.expansions import fast
 from redcomp.ops.primitives import PREDICATES
-from redcomp.ops.table import Array, Domain, Operation, apply, register
+from redcomp.ops.table import NORMAL, Array, Domain, Operation, Range, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0,))
 
@@ -144,6 +144,7 @@ register(
         "Arithmetic",
         partials=(lambda f, g, out: 1.0 / g, lambda f, g, out: -(out / g)),
         fast={"reciprocal_approx": fast.divide},
+        fast_range=Range(((-4.0, 4.0), (0.1, 4.0))),
         mlir=("arith.divf", ""),
         llvm=("fdiv", ""),
         unit="special",
@@ -173,6 +174,7 @@ register(
         "Arithmetic",
         partials=(lambda f, out: -(out * out),),
         expand=lambda f: 1.0 / f,
+        fast_range=Range(((NORMAL[0], 2.0**126),)),
         domain=Domain(((0.1, 4.0),), (0.0,)),
     ),
     Operation(
@@ -211,6 +213,7 @@ register(
         "Arithmetic",
         partials=(lambda f, out: 0.5 * apply("rsqrt", f),),
         fast={"sqrt_approx": fast.sqrt},
+        fast_range=Range((NORMAL,)),
         mlir=("math.sqrt", ""),
         llvm=("llvm.sqrt", ""),
         unit="special",
@@ -228,6 +231,7 @@ register(
         partials=(lambda f, out: -0.5 * (out * out * out),),
         expand=lambda f: select(compare("oeq", f, 0.0), 0.0, 1.0 / elementwise("sqrt", f)),
         fast={"rsqrt_approx": fast.rsqrt},
+        fast_range=Range((NORMAL,)),
         domain=Domain(((0.01, 4.0),), (0.0,)),
         ulp=2.0,
         gradient="0 at 0",
@@ -246,6 +250,7 @@ register(
             None,
         ),
         expand=lambda x, n, d: x - n * apply("floor", (x - d) / n),
+        fast_range=Range(),
         domain=Domain(((-4.0, 4.0), (0.5, 2.0), (-1.0, 1.0))),
         gradient="to x and n, as if floor were constant; 0 for d",
         operands=("x", "n", "d"),

@@ -8,12 +8,12 @@ on (re, im), as PyTorch has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 
 import numpy as np
 
 from redcomp.ir import Value, broadcast, compare, constant, select
-from redcomp.ops.access import Access, Position
+from redcomp.ops.access import Access, Position, composite
 from redcomp.ops.table import Array, Domain, Operation, ShapeError, apply, broadcast_dim, register
 
 NUMBER = (-2.0, 2.0)
@@ -217,36 +217,7 @@ def _exp1j(f: Value) -> Value:
     return _joined(apply("cos", f), apply("sin", f))
 
 
-def _composite(
-    spelling: str,
-    arity: int,
-    doc: str,
-    shape: Callable[..., int],
-    definition: Callable[..., Value],
-    parameters: tuple[str, ...] = (),
-    *,
-    gradient: str = "",
-    differs: str = "",
-    domain: Domain | None = None,
-) -> Operation:
-    return Operation(
-        spelling.lower(),
-        arity,
-        doc,
-        None,
-        spelling,
-        "Complex numbers",
-        parameters,
-        shape,
-        elementwise=False,
-        definition=definition,
-        domain=domain or Domain((NUMBER,) * arity),
-        ulp=8.0,
-        gradient=gradient,
-        differs=differs,
-    )
-
-
+_composite = functools.partial(composite, section="Complex numbers", domain=Domain((NUMBER,)))
 _ODD = "gradients for real variables of odd dimension work"
 
 register(

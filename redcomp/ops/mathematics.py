@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from redcomp.ops.expansions import (
     trigonometric,
 )
 from redcomp.ops.expansions.shared import LN2, magnitude, polynomial
-from redcomp.ops.table import Array, Domain, Operation, apply, register
+from redcomp.ops.table import NORMAL, Array, Domain, Operation, Range, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0, -1.5, 1.5))
 
@@ -53,6 +54,20 @@ def _in_doubles(function: Callable[..., Array]) -> Callable[..., Array]:
             return np.asarray(function(*wide, **attrs).astype(operands[0].dtype))
 
     return evaluate
+
+
+def _powers(random: np.random.Generator, dtype: str, count: int) -> tuple[Array, Array]:
+    """Bases of all magnitudes, and as many near 1, with exponents up to where powers overflow."""
+    largest = {"f32": 126.0, "f64": 1020.0}[dtype]
+    wide = np.exp2(random.uniform(-largest, largest, count // 2))
+    base = np.concatenate([wide, random.uniform(0.65, 1.5, count - count // 2)])
+    return base, random.uniform(-largest, largest, count) / np.log2(base)
+
+
+def _angles(random: np.random.Generator, dtype: str, count: int) -> tuple[Array, Array]:
+    """Points in all directions, and near the axes."""
+    x = random.standard_normal(count)
+    return x, x * np.exp(random.uniform(-5.0, 5.0, count)) * random.choice([-1.0, 1.0], count)
 
 
 def _sinxdivx_rule(f: Value, out: Value) -> Value:
@@ -106,6 +121,7 @@ register(
         expand=exponential.exp,
         variants={"lookup": exponential.exp_by_table},
         fast={"exp2_approx": fast.exp},
+        fast_range=Range(((-87.0, 88.0),)),
         exact=lambda m, f: m.exp(f),
         ulp=2.0,
         sign=signs.nonnegative,
@@ -118,6 +134,7 @@ register(
         partials=(lambda f, out: math.log(2.0) * out,),
         expand=exponential.exp2,
         fast={"exp2_approx": fast.exp2},
+        fast_range=Range(((-126.0, 127.9),)),
         exact=lambda m, f: m.power(2, f),
         ulp=2.0,
         differs="new",
@@ -142,6 +159,7 @@ register(
         partials=(lambda f, out: 1.0 / f,),
         expand=logarithm.log,
         fast={"log2_approx": fast.log},
+        fast_range=Range((NORMAL,), floor=1.0),
         domain=Domain(((0.05, 8.0),), (1.0,)),
         exact=lambda m, f: m.log(f),
         ulp=2.0,
@@ -154,6 +172,7 @@ register(
         partials=(lambda f, out: 1.0 / math.log(2.0) / f,),
         expand=logarithm.log2,
         fast={"log2_approx": fast.log2},
+        fast_range=Range((NORMAL,), floor=1.0),
         domain=Domain(((0.05, 8.0),), (1.0, 2.0)),
         exact=lambda m, f: m.log(f) / m.log(2),
         ulp=2.0,
@@ -178,6 +197,7 @@ register(
         _in_doubles(lambda f: np.where(f == 0, 0.0, f * np.log(f))),
         partials=(lambda f, out: apply("log", f) + 1.0,),
         expand=_expand_xlogx,
+        fast_range=Range(((NORMAL[0], 100.0),), floor=1.0),
         domain=Domain(((0.05, 8.0),), (1.0,)),
         exact=lambda m, f: f * m.log(f),
         ulp=2.0,
@@ -192,7 +212,8 @@ register(
         partials=(_powf_base_rule, _powf_exponent_rule),
         expand=powers.powf,
         fast={"log2_approx": powers.fast_powf},
-        domain=Domain(((0.1, 4.0), (-4.0, 4.0)), (1.0, 2.0)),
+        fast_range=Range(((0.1, 4.0), (-4.0, 4.0))),
+        domain=Domain(((0.1, 4.0), (-4.0, 4.0)), (1.0, 2.0), drawn=_powers),
         exact=lambda m, f, g: m.power(f, g),
         ulp=4.0,
         gradient="0 for the base where g = 0; 0 for the exponent where f = 0 and g >= 0",
@@ -221,6 +242,7 @@ register(
         partials=(lambda f, out: out * apply("sigmoid", -f),),
         expand=exponential.sigmoid,
         fast={"exp2_approx": fast.sigmoid},
+        fast_range=Range(((-80.0, 80.0),)),
         exact=lambda m, f: 1 / (1 + m.exp(-f)),
         ulp=2.0,
         differs="new",
@@ -246,6 +268,7 @@ register(
         partials=(lambda f, out: 1.0 - out * out,),
         expand=exponential.tanh,
         fast={"exp2_approx": fast.tanh},
+        fast_range=Range(((-20.0, 20.0),)),
         exact=lambda m, f: m.tanh(f),
         ulp=4.0,
         differs="new",
@@ -257,6 +280,7 @@ register(
         np.sinh,
         partials=(lambda f, out: apply("cosh", f),),
         expand=exponential.sinh,
+        fast_range=Range(((-88.0, 88.0),)),
         exact=lambda m, f: m.sinh(f),
         ulp=4.0,
         differs="new",
@@ -268,6 +292,7 @@ register(
         np.cosh,
         partials=(lambda f, out: apply("sinh", f),),
         expand=exponential.cosh,
+        fast_range=Range(((-88.0, 88.0),)),
         exact=lambda m, f: m.cosh(f),
         ulp=4.0,
         differs="new",
@@ -291,6 +316,7 @@ register(
         _through_doubles(math.erf),
         partials=(lambda f, out: 2.0 / math.sqrt(math.pi) * apply("exp", -(f * f)),),
         expand=error_function.erf,
+        fast_range=Range(((-5.0, 5.0),)),
         exact=lambda m, f: m.erf(f),
         ulp=4.0,
         differs="new",
@@ -302,12 +328,14 @@ register(
         _through_doubles(math.erfc),
         partials=(lambda f, out: -2.0 / math.sqrt(math.pi) * apply("exp", -(f * f)),),
         expand=error_function.erfc,
+        fast_range=Range(((-5.0, 9.0),)),
         exact=lambda m, f: m.erfc(f),
         ulp=4.0,
         differs="new",
     ),
 )
 
+ANGLES = Range(((-1000.0, 1000.0),), floor=1.0)
 CIRCLE = Domain(((-4.0, 4.0),), largest={"f32": 2.0**20, "f64": 2.0**30})
 _CIRCULAR = "accurate for |f| up to 2**20 in float32 and 2**30 in float64"
 
@@ -321,6 +349,7 @@ register(
         partials=(lambda f, out: apply("cos", f),),
         expand=trigonometric.sin,
         fast={"sin_approx": trigonometric.fast_sin},
+        fast_range=ANGLES,
         domain=CIRCLE,
         exact=lambda m, f: m.sin(f),
         ulp=2.0,
@@ -334,6 +363,7 @@ register(
         partials=(lambda f, out: -apply("sin", f),),
         expand=trigonometric.cos,
         fast={"cos_approx": trigonometric.fast_cos},
+        fast_range=ANGLES,
         domain=CIRCLE,
         exact=lambda m, f: m.cos(f),
         ulp=2.0,
@@ -346,6 +376,7 @@ register(
         _in_doubles(lambda f: np.where(f == 0, 1.0, np.sin(f) / np.where(f == 0, 1.0, f))),
         partials=(_sinxdivx_rule,),
         expand=trigonometric.sinxdivx,
+        fast_range=ANGLES,
         domain=Domain(((-3.0, 3.0),), (0.0,), largest=CIRCLE.largest),
         exact=lambda m, f: m.sin(f) / f,
         ulp=2.0,
@@ -359,6 +390,7 @@ register(
         np.arcsin,
         partials=(lambda f, out: apply("rsqrt", 1.0 - f * f),),
         expand=trigonometric.asin,
+        fast_range=Range(((-1.0, 1.0),)),
         domain=Domain(((-0.95, 0.95),), (0.0, 1.0, -1.0)),
         exact=lambda m, f: m.asin(f),
         ulp=2.0,
@@ -371,6 +403,7 @@ register(
         np.arccos,
         partials=(lambda f, out: -apply("rsqrt", 1.0 - f * f),),
         expand=trigonometric.acos,
+        fast_range=Range(((-1.0, 0.999),)),
         domain=Domain(((-0.95, 0.95),), (0.0, 1.0, -1.0)),
         exact=lambda m, f: m.acos(f),
         ulp=2.0,
@@ -383,6 +416,7 @@ register(
         np.arctan,
         partials=(lambda f, out: 1.0 / (f * f + 1.0),),
         expand=trigonometric.atan,
+        fast_range=Range(((-1000.0, 1000.0),)),
         exact=lambda m, f: m.atan(f),
         ulp=2.0,
     ),
@@ -397,7 +431,8 @@ register(
             lambda f, g, out: -(f / (f * f + g * g)),
         ),
         expand=trigonometric.atan2,
-        domain=PAIR,
+        fast_range=Range(PAIR.intervals),
+        domain=replace(PAIR, drawn=_angles),
         exact=lambda m, f, g: m.atan2(f, g),
         ulp=2.0,
         gradient="NaN at (0, 0)",

@@ -12,7 +12,7 @@ from redcomp.ops.expansions import logarithm, rounding
 from redcomp.ops.expansions.shared import at_least, copy_sign, magnitude
 from redcomp.ops.mathematics import function_row
 from redcomp.ops.primitives import floor_by_rounding
-from redcomp.ops.table import Domain, Operation, apply, register
+from redcomp.ops.table import Domain, Operation, Range, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0, -1.5, 1.5))
 TRIPLE = Domain(((-4.0, 4.0), (-2.0, 0.0), (0.0, 2.0)), (0.0,))
@@ -112,6 +112,7 @@ register(
         parameters=("d",),
         partials=(None,),
         expand=rounding.expand_round,
+        fast_range=Range(),
         # f * 10**d overflows beyond.
         domain=replace(SIGNED, parameters=((0,), (2,), (-1,)), largest={"f32": 1e34, "f64": 1e304}),
         gradient="0",

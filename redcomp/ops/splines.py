@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from redcomp.ir import Value, compare, select
 from redcomp.limits import MAX_ORDER
-from redcomp.ops.table import Domain, Operation, ShapeError, apply, register
+from redcomp.ops.access import composite
+from redcomp.ops.table import Domain, ShapeError, apply, register
 
 # Splines over so many knots are written out.  Over more they become loops, in which the gradient's
 # work doubles with each order.
@@ -59,19 +60,15 @@ def _part(vector: Value, start: int, length: int) -> Value:
 
 
 register(
-    Operation(
-        "bspline",
+    composite(
+        "BSpline",
         2,
         "the B-splines of an order over the knots, at x; intervals hold their left ends only",
-        None,
-        "BSpline",
-        "Splines and alignment",
-        ("order",),
         _bspline_shape,
-        elementwise=False,
-        definition=_bspline,
-        domain=Domain(((0.0, 1.0), (0.0, 1.0))),
-        ulp=8.0,
+        _bspline,
+        ("order",),
+        section="Splines and alignment",
+        domain=Domain(((0.0, 1.0),)),
         gradient="0 at knots of the highest multiplicity; from the right at the others",
         differs="float64 too, and gradients with respect to the knots and to x",
         operands=("knots", "x"),

@@ -58,6 +58,9 @@ class DtypeError(ValueError):
     """Dtypes that an operation cannot take."""
 
 
+Interval = tuple[float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """Where an operation is tested and its errors are measured.
@@ -66,12 +69,30 @@ class Domain:
     special     points of special interest
     parameters  values of the parameters, where they do not depend on dimensions
     largest     operands up to which it is accurate, by dtype, where that is not everywhere
+    drawn       of two operands, (random numbers, dtype, count) to those where errors are measured
     """
 
-    intervals: tuple[tuple[float, float], ...]
+    intervals: tuple[Interval, ...]
     special: tuple[float, ...] = ()
     parameters: tuple[tuple[int, ...], ...] = ()
     largest: Mapping[str, float] = field(default_factory=dict)
+    drawn: Callable[[np.random.Generator, str, int], tuple[Array, Array]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Where errors are measured of what is approximate on GPUs, in float32.
+
+    intervals  one an operand; none for stairs, where an error is that of a whole step
+    floor      errors are divided by max(floor, |exact result|)
+    """
+
+    intervals: tuple[Interval, ...] = ()
+    floor: float = 0.0
+
+
+# Normal numbers of float32.
+NORMAL: Interval = (2.0**-126, 2.0**127)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +157,7 @@ class Operation:
     variants    expansions that are better on targets that have a certain primitive
     fast        faster expansions of larger errors, on targets that have a certain primitive; even
                 the operation itself gives way to them
+    fast_range  where the errors of what is approximate under fast math are measured
     element     vector operations: (access, value, k) to the component k of the result
     definition  for composites: operands and attributes to the formula that `apply` builds instead
     mlir        for primitives, MLIR's names for floats and for integers, where MLIR has them
@@ -181,6 +203,7 @@ class Operation:
     fallback: Callable[..., Value] | None = None
     variants: Mapping[str, Callable[..., Value]] = field(default_factory=dict)
     fast: Mapping[str, Callable[..., Value]] = field(default_factory=dict)
+    fast_range: Range | None = None
     element: Callable[..., Value] | None = None
     definition: Callable[..., Value] | None = None
     mlir: tuple[str, str] = ("", "")

@@ -6,14 +6,15 @@ derivatives are contractions again.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from redcomp.ir import Value
-from redcomp.ops.access import Access, Position, quotient
+from redcomp.ops.access import Access, Position, composite, quotient
 from redcomp.ops.table import LIST_PARAMETERS, Array, Domain, Operation, ShapeError, apply, register
 
 PAIR = Domain(((-2.0, 2.0), (-2.0, 2.0)))
@@ -271,29 +272,7 @@ def _kron(f: Value, g: Value, *, dimsf: Axes, dimsg: Axes) -> Value:
     return _contract(f, g, dimsf, dimsg, perm=perm)
 
 
-def _special_case(
-    spelling: str,
-    doc: str,
-    shape: Callable[..., int],
-    definition: Callable[..., Value],
-    parameters: tuple[str, ...] = (),
-    operands: tuple[str, ...] = (),
-) -> Operation:
-    return Operation(
-        spelling.lower(),
-        2,
-        doc,
-        None,
-        spelling,
-        "Matrices and tensors",
-        parameters,
-        shape,
-        elementwise=False,
-        definition=definition,
-        domain=PAIR,
-        ulp=8.0,
-        operands=operands,
-    )
+_composite = functools.partial(composite, section="Matrices and tensors", domain=PAIR)
 
 
 register(
@@ -314,28 +293,32 @@ register(
         ulp=8.0,
         is_polynomial=True,
     ),
-    _special_case(
+    _composite(
         "MatVecMult",
+        2,
         "the matrix A, with rows as long as b, times the vector b",
         lambda a, b: _quotient_shape("MatVecMult", a, b),
         _mat_vec_mult,
         operands=("A", "b"),
     ),
-    _special_case(
+    _composite(
         "VecMatMult",
+        2,
         "the vector b times the matrix A, with columns as long as b",
         lambda b, a: _quotient_shape("VecMatMult", a, b),
         _vec_mat_mult,
         operands=("b", "A"),
     ),
-    _special_case(
+    _composite(
         "TensorProd",
+        2,
         "the products f[k] g[l], k outside",
         lambda f, g: f * g,
         lambda f, g: _contract(f, g, (f.dim,), (g.dim,)),
     ),
-    _special_case(
+    _composite(
         "Kron",
+        2,
         "Kronecker product of f of shape dimsf and g of shape dimsg",
         _kron_shape,
         _kron,

@@ -13,17 +13,17 @@ import numpy as np
 
 from redcomp.ir import Value, broadcast, compare, constant, select
 from redcomp.ops.access import (
-    VECTOR,
     VECTORS,
     Access,
     Position,
+    composite,
     one_component,
     one_of_pair,
     same_dimension,
     total,
     vector_row,
 )
-from redcomp.ops.table import Array, Domain, Operation, ShapeError, apply, broadcast_dim, register
+from redcomp.ops.table import Array, Operation, ShapeError, apply, broadcast_dim, register
 
 # -- sums and products -----------------------------------------------------------------------------
 
@@ -92,35 +92,6 @@ register(
 )
 
 
-def _composite(
-    spelling: str,
-    arity: int,
-    doc: str,
-    shape: Callable[..., int],
-    definition: Callable[..., Value],
-    *,
-    gradient: str = "",
-    operands: tuple[str, ...] = (),
-) -> Operation:
-    """A row that is built from others: value and derivative follow from its definition."""
-    return Operation(
-        spelling.lower(),
-        arity,
-        doc,
-        None,
-        spelling,
-        "Vectors",
-        (),
-        shape,
-        elementwise=False,
-        definition=definition,
-        domain=Domain(VECTOR.intervals * arity),
-        ulp=8.0,
-        gradient=gradient,
-        operands=operands,
-    )
-
-
 def sqnorm2(f: Value) -> Value:
     """Sum of the squared components."""
     return apply("scalprod", f, f)
@@ -157,9 +128,9 @@ def _first_scalar(s: int, f: int) -> int:
 
 
 register(
-    _composite("SqNorm2", 1, "sum of the squares", one_component, sqnorm2),
-    _composite("SqDist", 2, "SqNorm2(f - g)", one_of_pair, lambda f, g: sqnorm2(f - g)),
-    _composite(
+    composite("SqNorm2", 1, "sum of the squares", one_component, sqnorm2),
+    composite("SqDist", 2, "SqNorm2(f - g)", one_of_pair, lambda f, g: sqnorm2(f - g)),
+    composite(
         "Norm2",
         1,
         "Euclidean norm",
@@ -167,7 +138,7 @@ register(
         lambda f: apply("sqrt", sqnorm2(f)),
         gradient="0 at the origin",
     ),
-    _composite(
+    composite(
         "Normalize",
         1,
         "f / Norm2(f), but 0 for the zero vector",
@@ -175,7 +146,7 @@ register(
         lambda f: apply("rsqrt", sqnorm2(f)) * f,
         gradient="0 at the origin",
     ),
-    _composite(
+    composite(
         "SqNormIso",
         2,
         "s * SqNorm2(f), for a scalar s",
@@ -183,7 +154,7 @@ register(
         lambda s, f: s * sqnorm2(f),
         operands=("s", "f"),
     ),
-    _composite(
+    composite(
         "SqNormDiag",
         2,
         "Sum(s * f * f)",
@@ -191,7 +162,7 @@ register(
         lambda s, f: apply("sum", s * apply("square", f)),
         operands=("s", "f"),
     ),
-    _composite(
+    composite(
         "SymSqNorm",
         2,
         "sum over k, l of A[k * d + l] f[k] f[l], A having d * d components",
@@ -199,7 +170,7 @@ register(
         _symmetric_norm,
         operands=("A", "f"),
     ),
-    _composite(
+    composite(
         "WeightedSqNorm",
         2,
         "SqNormIso, SqNormDiag or SymSqNorm, by the dimension of s: 1, d or d * d",
@@ -207,7 +178,7 @@ register(
         _weighted_norm,
         operands=("s", "f"),
     ),
-    _composite(
+    composite(
         "WeightedSqDist",
         3,
         "WeightedSqNorm(s, f - g)",

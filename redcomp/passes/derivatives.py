@@ -95,8 +95,8 @@ def gradient_of(
 def differential_of(kernel: Kernel, rows: Kind, positions: Sequence[int]) -> Kernel:
     """The kernel of the tangents of results, along tangents of the arguments at some positions.
 
-    A row's rule takes cotangents of the results to each pair's value, linearly; its transpose takes
-    the tangent of each pair's value to the results, where they add up.
+    A reduction's rule takes cotangents of the results to each pair's value, linearly; its transpose
+    takes the tangent of each pair's value to the results, where they add up.
     """
     made = _Extended(kernel, rows)
     wrt = [made.arguments[position] for position in positions]
@@ -251,7 +251,7 @@ class _Extended:
         return Type(of, result.dim)
 
     def seeds(self, cotangents: Mapping[int, Value], saved: Mapping[int, Value]) -> Iterator[_Seed]:
-        """What the rows' rules make of some results' cotangents, for each output that has one."""
+        """What reductions make of some results' cotangents, for each output that has one."""
         for number, output in enumerate(self._own.outputs):
             own = [n for n, r in enumerate(self._results) if r.output == number]
             rule = REDUCTIONS[output.reduction].cotangent

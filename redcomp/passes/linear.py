@@ -11,7 +11,7 @@ No table says which operations are linear in which arguments: the rows do.  An o
 if its derivative does not depend on the arguments and, taken along the arguments themselves, is
 its value (Euler's relation).  The second part, which tells the linear from the piecewise constant
 (Floor) and from the discontinuous (Mod), is evaluated at random points of the row's test domain;
-of vectors of two components, if the row treats all components alike.
+of vectors of two components, if the operation treats all components alike.
 """
 
 from __future__ import annotations

@@ -14,30 +14,28 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from redcomp.ir import Nest, Value, from_elements, leaves_of, topological
+from redcomp.errors import ArgumentError
+from redcomp.ir import (
+    Nest,
+    Part,
+    Partition,
+    Piece,
+    Value,
+    from_elements,
+    leaves_of,
+    topological,
+)
 from redcomp.passes.hoist import without_unused
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Where the result of a part belongs: components of a result of the whole nest."""
-
-    result: int
-    first: int
-    dim: int
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A nest that computes parts of the results; one place for each of its own results."""
-
-    nest: Nest
-    pieces: tuple[Piece, ...]
-
-    @property
-    def carried(self) -> int:
-        """States that are in registers."""
-        return sum(state.variable.dim == 1 for state in self.nest.states)
+@compiler_pass
+def partition(nest: Nest, context: Context, *, most: int) -> Partition:
+    """The nest in parts with at most `most` scalar states each, see `partitioned`."""
+    if most < 1:
+        raise ArgumentError(f"a part has at least one state, not {most}")
+    return partitioned(nest, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class _Unit:
     elements: list[_Element]
 
 
-def partition(nest: Nest, most: int) -> tuple[Part, ...]:
+def partitioned(nest: Nest, most: int) -> Partition:
     """Parts with at most `most` scalar states each, as far as results allow to divide them.
 
     There are as few as possible, of about the same size.
@@ -67,14 +65,14 @@ def partition(nest: Nest, most: int) -> tuple[Part, ...]:
     groups = _grouped(nest, units, most)
     if len(groups) == 1:
         pieces = (Piece(n, 0, result.dim) for n, result in enumerate(nest.results))
-        return (Part(nest, tuple(pieces)),)
+        return Partition((Part(nest, tuple(pieces)),))
     count = len(groups)
     for fewer in range(most - 1, 0, -1):
         smaller = _grouped(nest, units, fewer)
         if len(smaller) > count:
             break
         groups = smaller
-    return tuple(_part(nest, group) for group in groups)
+    return Partition(tuple(_part(nest, group) for group in groups))
 
 
 def independent(nest: Nest, most: int, weight: Callable[[int], int]) -> tuple[Nest, ...]:
@@ -106,10 +104,11 @@ def _units(nest: Nest) -> list[_Unit]:
 def _grouped(nest: Nest, units: list[_Unit], most: int) -> list[_Unit]:
     """Neighbouring units that together need at most `most` scalar states."""
     groups: list[_Unit] = []
+    scalar = {n for n, state in enumerate(nest.states) if state.variable.dim == 1}
     for unit in units:
         last = groups[-1] if groups else None
         together = last.states | unit.states if last else unit.states
-        if last and sum(nest.states[n].variable.dim == 1 for n in together) <= most:
+        if last and len(scalar & together) <= most:
             groups[-1] = _Unit(together, last.elements + unit.elements)
         else:
             groups.append(unit)

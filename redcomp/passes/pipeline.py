@@ -15,12 +15,11 @@ from typing import Any, TypeVar
 
 from redcomp import config
 from redcomp.errors import ArgumentError, CompilerError
-from redcomp.ir import Kernel, Nest
+from redcomp.ir import AnyProgram, Nest, Partition
 from redcomp.limits import check_values
 from redcomp.target import Context
 from redcomp.verify import verify
 
-Program = Kernel | Nest
 Option = int | float | str | tuple[int, ...]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,20 +34,32 @@ class Pass:
     """
 
     name: str
-    function: Callable[..., Program]
+    function: Callable[..., AnyProgram]
     takes: str
     options: Mapping[str, str]
     needed: tuple[str, ...]
 
-    def run(self, program: Program, context: Context, **options: Option) -> Program:
-        """The program after the pass; raises CompilerError for the other kind of program."""
-        if self.takes in _KINDS and not isinstance(program, _KINDS[self.takes]):
-            other = next(words for kind, words in _WORDS.items() if kind != self.takes)
-            raise CompilerError(f"pass {self.name!r} takes {_WORDS[self.takes]}, not {other}")
+    def run(self, program: AnyProgram, context: Context, **options: Option) -> AnyProgram:
+        """The program after the pass, which runs on each part of a partition.
+
+        Raises CompilerError for another kind of program than it takes.
+        """
+        if isinstance(program, Partition):
+            return program.map_nests(lambda nest: self._run_on_part(nest, context, **options))
+        given = type(program).__name__
+        if self.takes in _WORDS and given != self.takes:
+            raise CompilerError(
+                f"pass {self.name!r} takes {_WORDS[self.takes]}, not {_WORDS[given]}"
+            )
         return self.function(program, context, **options)
 
+    def _run_on_part(self, nest: Nest, context: Context, **options: Option) -> Nest:
+        found = self.run(nest, context, **options)
+        if not isinstance(found, Nest):
+            raise CompilerError(f"pass {self.name!r} takes a whole nest of loops, not its parts")
+        return found
 
-_KINDS: Mapping[str, type] = {"Kernel": Kernel, "Nest": Nest}
+
 _WORDS: Mapping[str, str] = {"Kernel": "a kernel", "Nest": "a nest of loops"}
 _TYPES: Mapping[str, Callable[[str], Option]] = {
     "int": int,
@@ -78,7 +89,7 @@ class Step:
     name: str
     options: tuple[tuple[str, Option], ...] = ()
 
-    def __call__(self, program: Program, context: Context) -> Program:
+    def __call__(self, program: AnyProgram, context: Context) -> AnyProgram:
         """The program after the pass, verified where the settings say so."""
         program = PASSES[self.name].run(program, context, **dict(self.options))
         check_values(len(program.values))
@@ -87,7 +98,7 @@ class Step:
         return program
 
 
-def run_pipeline(steps: tuple[Step, ...], program: Program, context: Context) -> Program:
+def run_pipeline(steps: tuple[Step, ...], program: AnyProgram, context: Context) -> AnyProgram:
     """The program after all steps."""
     for step in steps:
         program = step(program, context)

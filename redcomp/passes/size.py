@@ -19,7 +19,7 @@ from redcomp.limits import (
     MAX_WRITTEN_OUT,
 )
 from redcomp.passes.expand import expanded_length, measure
-from redcomp.passes.partition import partition
+from redcomp.passes.partition import partitioned
 
 # Where a kernel has one nest, its pair loops together are kept below this many operations, which
 # are compiled in about a second; where it has several, the body of each is kept below so many
@@ -41,7 +41,7 @@ def is_short(nest: Nest, most: int, primitives: Collection[str]) -> bool:
         size = measure(nest.pair_values, primitives)
         repeats = size.done > _MOST_REPETITIONS * size.needed
         return not repeats and size.written <= _LONGEST_LOOPS and len(nest.states) <= MAX_STATES
-    parts = partition(nest, most)
+    parts = partitioned(nest, most).parts
     return all(
         part.carried <= most and len(part.nest.pair_values) <= _LONGEST_BODY for part in parts
     )

@@ -14,13 +14,15 @@ from redcomp.ir import (
     SIZES,
     STRUCTURAL,
     Nest,
+    Part,
+    Partition,
     Value,
     free_indices,
     leaves_of,
     topological,
 )
 from redcomp.llvm_backend.records import scans_of
-from redcomp.passes.partition import Part, partition
+from redcomp.passes.partition import partitioned
 from redcomp.ptx.multiprocessor import (
     ISSUE,
     LSU,
@@ -116,24 +118,31 @@ MEASURED = "sm_90"
 _INTERFERENCE = 0.2
 
 
-def plan(nest: Nest, context: Context, given: PtxSchedule | None) -> tuple[PlannedPart, ...]:
-    """The parts of a nest and their schedules: from counts of values, nothing measured.
+def most_states(nest: Nest, context: Context, given: PtxSchedule | None) -> int:
+    """How many states a part is to have at most: from counts of values, nothing measured.
 
     More states in a part repeat less of what parts have in common, fewer leave registers for more
     rows.
     """
 
-    def planned(parts: tuple[Part, ...]) -> tuple[PlannedPart, ...]:
-        return tuple(
-            PlannedPart(part, given or choose_schedule(part.nest, context)) for part in parts
-        )
-
-    def cost(parts: tuple[PlannedPart, ...]) -> float:
+    def cost(choice: tuple[int, Partition]) -> float:
+        parts = planned(choice[1], context, given)
         return sum(_Costs(p.part.nest, context).of(p.schedule.rows, p.schedule.cols) for p in parts)
 
-    divisions = (partition(nest, most) for most in context.target.carried[nest.dtype])
-    by_count = {len(parts): parts for parts in divisions}
-    return min(map(planned, by_count.values()), key=cost)
+    choices = [(most, partitioned(nest, most)) for most in context.target.carried[nest.dtype]]
+    by_count = {len(partition.parts): (most, partition) for most, partition in choices}
+    *others, last = by_count.values()
+    most, _ = min((*others, last), key=cost) if others else last
+    return most
+
+
+def planned(
+    partition: Partition, context: Context, given: PtxSchedule | None
+) -> tuple[PlannedPart, ...]:
+    """The parts of a nest and their schedules."""
+    return tuple(
+        PlannedPart(part, given or choose_schedule(part.nest, context)) for part in partition.parts
+    )
 
 
 def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:

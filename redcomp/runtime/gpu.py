@@ -203,8 +203,9 @@ class GpuKernel:
         if queue.is_recorded():
             _recorded.append(self)  # a graph has its kernels' code
         offsets = layout.offsets()
+        of_arrays = layout.second_axis, *outputs, *arguments
         for loaded in parts:
-            loaded.queue(queue, blocks, (*outputs, *arguments), offsets, layout.second_axis)
+            loaded.queue(queue, blocks, of_arrays, offsets)
 
     def _load(self, driver: Driver, device: Device) -> tuple[_Loaded, ...]:
         with self._lock:
@@ -245,14 +246,9 @@ class _Loaded:
         self._lock = threading.Lock()
 
     def queue(
-        self,
-        queue: Queue,
-        blocks: Blocks,
-        arrays: Sequence[int],
-        offsets: Integers | None,
-        second_axis: int,
+        self, queue: Queue, blocks: Blocks, of_arrays: Sequence[int], offsets: Integers | None
     ) -> None:
-        """Queue the computation of the part's results from and to arrays, outputs first."""
+        """Queue the computation of the part's results; `of_arrays` ends the job's words."""
         driver, device = self._driver, self._device
         entries = 1 if offsets is None else len(offsets)
         extent = blocks.extent
@@ -269,8 +265,7 @@ class _Loaded:
                 address + workspace,
                 grid.partials,
                 address,
-                second_axis,
-                *arrays,
+                *of_arrays,
             )
         )
         threads, stream = self._launch.threads, queue.stream

@@ -6,12 +6,19 @@ is a canonical form: kernels with equal texts are equal, and the text can be the
 Source spans are not part of it.
 """
 
-from redcomp.text.parser import parse_block, parse_kernel, parse_nest
+from redcomp.text.parser import (
+    parse_block,
+    parse_kernel,
+    parse_nest,
+    parse_partition,
+    parse_program,
+)
 from redcomp.text.printer import (
     excerpt,
     print_block,
     print_kernel,
     print_nest,
+    print_partition,
     print_program,
     same_kernel,
 )
@@ -21,10 +28,13 @@ __all__ = [
     "print_kernel",
     "print_block",
     "print_nest",
+    "print_partition",
     "print_program",
     "parse_kernel",
     "parse_block",
     "parse_nest",
+    "parse_partition",
+    "parse_program",
     "same_kernel",
     "excerpt",
     "TextError",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, starmap
 from typing import NoReturn, TypeVar, cast
 
 from redcomp.ir import (
     BINDERS,
     KIND_BITS,
+    AnyProgram,
     Block,
     Carried,
     Hoisted,
@@ -17,6 +18,9 @@ from redcomp.ir import (
     Kind,
     Nest,
     Output,
+    Part,
+    Partition,
+    Piece,
     Type,
     Value,
     constant,
@@ -32,6 +36,9 @@ from redcomp.text.spelling import (
     NEST_CARRIED,
     NEST_COMPUTED,
     NEST_HOISTED,
+    PART,
+    PARTITION,
+    PIECES,
     YIELD,
     attributes_of,
     operations_by_name,
@@ -44,7 +51,32 @@ _Item = TypeVar("_Item")
 
 def parse_kernel(text: str) -> Kernel:
     """The kernel that the text describes, in our form or as MLIR's tools print it; or TextError."""
-    op, builder = _program(text, KERNEL)
+    return _kernel(*_program(text, KERNEL))
+
+
+def parse_block(text: str) -> Block:
+    """The block that the text describes; or TextError."""
+    op, builder = _program(text, BLOCK)
+    return Block(*builder.block(op))
+
+
+def parse_nest(text: str) -> Nest:
+    """The nest that the text describes; or TextError."""
+    return _nest(*_program(text, NEST))
+
+
+def parse_partition(text: str) -> Partition:
+    """The partition that the text describes; or TextError."""
+    return _partition(*_program(text, PARTITION))
+
+
+def parse_program(text: str) -> AnyProgram:
+    """What the text describes of what passes take; or TextError."""
+    op, builder = _program(text, *_PROGRAMS)
+    return _PROGRAMS[op.name](op, builder)
+
+
+def _kernel(op: Written, builder: _Builder) -> Kernel:
     params, roots = builder.block(op)
     reductions = builder.items(op, "reductions", str)
     scaled = builder.items(op, "scaled", bool)
@@ -61,15 +93,7 @@ def parse_kernel(text: str) -> Kernel:
     return Kernel(params, outputs)
 
 
-def parse_block(text: str) -> Block:
-    """The block that the text describes; or TextError."""
-    op, builder = _program(text, BLOCK)
-    return Block(*builder.block(op))
-
-
-def parse_nest(text: str) -> Nest:
-    """The nest that the text describes; or TextError."""
-    op, builder = _program(text, NEST)
+def _nest(op: Written, builder: _Builder) -> Nest:
     params, roots = builder.block(op)
     parts = (*NEST_CARRIED, *NEST_COMPUTED, *NEST_HOISTED)
     count = {part: builder.count(op, part) for part in parts}
@@ -94,6 +118,27 @@ def parse_nest(text: str) -> Nest:
     return Nest(params=own, states=states, guards=guards, results=results, **hoisted)
 
 
+def _partition(op: Written, builder: _Builder) -> Partition:
+    return Partition(tuple(_part(part, builder) for part in op.body))
+
+
+def _part(op: Written, builder: _Builder) -> Part:
+    if op.name != PART or [nest.name for nest in op.body] != [NEST]:
+        builder.fail(op, f"{PARTITION} holds {PART} operations, each of which holds one {NEST}")
+    numbers = [builder.items(op, name, int) for name in PIECES]
+    if len(set(map(len, numbers))) > 1:
+        builder.fail(op, f"`{'`, `'.join(PIECES)}` have different numbers of items")
+    nest = _nest(op.body[0], _Builder(builder.text))
+    return Part(nest, tuple(starmap(Piece, zip(*numbers, strict=True))))
+
+
+_PROGRAMS: Mapping[str, Callable[[Written, _Builder], AnyProgram]] = {
+    KERNEL: _kernel,
+    NEST: _nest,
+    PARTITION: _partition,
+}
+
+
 def _is_complete(count: Mapping[str, int], initial: int) -> bool:
     """Whether there is one of each part for each state; joins, and without guards adjusts, lack."""
     states = count["states"]
@@ -110,14 +155,14 @@ def _split(values: Sequence[Value], *sizes: int) -> list[tuple[Value, ...]]:
     return [tuple(values[stop - size : stop]) for size, stop in zip(sizes, stops, strict=True)]
 
 
-def _program(text: str, name: str) -> tuple[Written, _Builder]:
+def _program(text: str, *names: str) -> tuple[Written, _Builder]:
     """The one operation of a text, inside or outside of MLIR's module."""
     reader = Reader(text)
     ops = reader.operations("")
     if len(ops) == 1 and ops[0].name == "builtin.module":
         ops = ops[0].body
-    if len(ops) != 1 or ops[0].name != name:
-        raise TextError(f"expected exactly one operation, {name}", text, 0)
+    if len(ops) != 1 or ops[0].name not in names:
+        raise TextError(f"expected exactly one operation, {' or '.join(names)}", text, 0)
     return ops[0], _Builder(text)
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple
 from itertools import chain
+from typing import Any
 
 from redcomp.errors import CompilerError
 from redcomp.ir import (
     BINDERS,
     BOUND,
+    AnyProgram,
     Block,
     Kernel,
     Nest,
+    Part,
+    Partition,
     Value,
     free_indices,
     loop_of,
@@ -27,6 +32,9 @@ from redcomp.text.spelling import (
     NEST_CARRIED,
     NEST_COMPUTED,
     NEST_HOISTED,
+    PART,
+    PARTITION,
+    PIECES,
     YIELD,
     Spelling,
     attribute_text,
@@ -89,11 +97,34 @@ def print_nest(nest: Nest) -> str:
     return _Printer(params, roots).program(NEST, lists)
 
 
-def print_program(program: Kernel | Block | Nest) -> str:
-    """Any of the three, by its type."""
-    if isinstance(program, Kernel):
-        return print_kernel(program)
-    return print_nest(program) if isinstance(program, Nest) else print_block(program)
+def print_partition(partition: Partition) -> str:
+    """The partition as one `redcomp.partition` operation of `redcomp.part`s, each of one nest."""
+    parts = "".join(_part(part) for part in partition.parts)
+    return f'"{PARTITION}"() ({{\n{_indented(parts)}}}) : () -> ()\n'
+
+
+def _part(part: Part) -> str:
+    numbers = zip(*map(astuple, part.pieces), strict=True)
+    attributes = attributes_text([*zip(PIECES, numbers, strict=True)])
+    nest = _indented(print_nest(part.nest))
+    return f'"{PART}"() ({{\n{nest}}}){attributes} : () -> ()\n'
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}" for line in text.splitlines(keepends=True))
+
+
+def print_program(program: AnyProgram | Block) -> str:
+    """Any of them, by its type."""
+    return str(_PRINTERS[type(program)](program))
+
+
+_PRINTERS: Mapping[type, Callable[[Any], str]] = {
+    Block: print_block,
+    Kernel: print_kernel,
+    Nest: print_nest,
+    Partition: print_partition,
+}
 
 
 def same_kernel(a: Kernel, b: Kernel) -> bool:

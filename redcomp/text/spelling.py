@@ -18,6 +18,10 @@ from redcomp.ops.table import OPERATIONS
 
 DIALECT = "redcomp."
 KERNEL, BLOCK, NEST, YIELD = (DIALECT + name for name in ("kernel", "block", "nest", "yield"))
+PARTITION, PART = DIALECT + "partition", DIALECT + "part"
+
+# The numbers of the pieces of a part.
+PIECES = ("results", "firsts", "dims")
 
 # The parts of a nest in the order in which they print.
 NEST_CARRIED = ("states", "totals", "others")

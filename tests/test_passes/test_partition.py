@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from pass_tools import EXACT, Array, run_nest
 
-from redcomp.ir import Kernel, Nest, Output, Type, Value, variable
+from redcomp.ir import Kernel, Nest, Output, Part, Type, Value, variable
 from redcomp.ops.table import apply
 from redcomp.passes.accumulate import accumulate
 from redcomp.passes.hoist import hoist
-from redcomp.passes.partition import Part, partition
+from redcomp.passes.partition import partitioned
 from redcomp.passes.scalarize import written_out_by
 from redcomp.target import Unrolling
 
@@ -80,7 +80,7 @@ def put_together(nest: Nest, parts: Sequence[Part]) -> list[Array]:
 def test_parts_compute_what_the_nest_computes(case: Case) -> None:
     outputs, most, states = case
     nest = nest_of(outputs())
-    parts = partition(nest, most)
+    parts = partitioned(nest, most).parts
     assert [part.carried for part in parts] == states
     whole = run_nest(nest, given(), N, 4)
     for result, right in zip(put_together(nest, parts), whole, strict=True):
@@ -90,7 +90,7 @@ def test_parts_compute_what_the_nest_computes(case: Case) -> None:
 def test_a_list_is_not_divided() -> None:
     values = (Output(apply("elem", X * Y, m=m), "kmin_argkmin", count=3) for m in range(2))
     nest = nest_of(tuple(values))
-    parts = partition(nest, 7)
+    parts = partitioned(nest, 7).parts
     # Places need the values: both results of an output are in its part.
     assert [part.carried for part in parts] == [6, 6]
     assert [[place.result for place in part.pieces] for part in parts] == [[0, 1], [2, 3]]
@@ -101,7 +101,7 @@ def test_a_list_is_not_divided() -> None:
 
 def test_places_are_computed_with_their_values() -> None:
     nest = nest_of((Output(X * Y, "min_argmin"),))
-    parts = partition(nest, 2)
+    parts = partitioned(nest, 2).parts
     assert [part.carried for part in parts] == [2, 2, 2]
     assert [[(p.result, p.first) for p in part.pieces] for part in parts] == [
         [(0, k), (1, k)] for k in range(3)
@@ -111,5 +111,5 @@ def test_places_are_computed_with_their_values() -> None:
 def test_parts_leave_out_what_they_do_not_read() -> None:
     nest = nest_of((Output(apply("exp", X) * apply("exp", Y)),))
     assert (len(nest.rows), len(nest.columns)) == (3, 3)
-    parts = partition(nest, 1)
+    parts = partitioned(nest, 1).parts
     assert [(len(part.nest.rows), len(part.nest.columns)) for part in parts] == [(1, 1)] * 3

@@ -11,7 +11,7 @@ from redcomp.compile import PIPELINE
 from redcomp.errors import ArgumentError, CompilerError
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction
-from redcomp.ir import Kernel, Nest
+from redcomp.ir import AnyProgram, Nest, Partition
 from redcomp.numpy import Genred
 from redcomp.passes.pipeline import PASSES, Step, parse_pipeline, run_pipeline, stage_names
 from redcomp.text import parse_kernel, print_program
@@ -79,6 +79,28 @@ def test_passes_take_one_kind_of_program() -> None:
         run_pipeline(parse_pipeline("factor"), nest, EXACT)
 
 
+def test_passes_run_on_each_part() -> None:
+    kernel = parse_kernel(LONG_VECTOR)
+    divided = "accumulate,scalarize{states=12},partition{most=5}"
+    one_by_one = run_pipeline(parse_pipeline(f"{divided},simplify,hoist"), kernel, EXACT)
+    assert isinstance(one_by_one, Partition)
+    assert [part.carried for part in one_by_one.parts] == [4, 4, 4]
+    before = run_pipeline(parse_pipeline(divided), kernel, EXACT)
+    assert isinstance(before, Partition)
+    for part, done in zip(before.parts, one_by_one.parts, strict=True):
+        nest = run_pipeline(parse_pipeline("simplify,hoist"), part.nest, EXACT)
+        assert print_program(done.nest) == print_program(nest)
+        assert done.pieces == part.pieces
+    for pipeline, message in (
+        ("factor", "pass 'factor' takes a kernel, not a nest of loops"),
+        ("partition{most=1}", "pass 'partition' takes a whole nest of loops, not its parts"),
+    ):
+        with pytest.raises(CompilerError, match=message):
+            run_pipeline(parse_pipeline(pipeline), before, EXACT)
+    with pytest.raises(ArgumentError, match="a part has at least one state, not 0"):
+        run_pipeline(parse_pipeline("accumulate,partition{most=0}"), kernel, EXACT)
+
+
 def test_each_pass_of_the_compiler_is_known_by_the_name_of_its_module() -> None:
     for step in PIPELINE:
         assert PASSES[step.name].function.__module__ == f"redcomp.passes.{step.name}"
@@ -91,7 +113,7 @@ def test_names_of_stages_do_not_count() -> None:
 
 
 def test_stages_of_a_kernel_are_programs() -> None:
-    program: Kernel | Nest = parse_kernel(LONG_VECTOR)
+    program: AnyProgram = parse_kernel(LONG_VECTOR)
     for step in PIPELINE:
         program = step(program, EXACT)
     assert isinstance(program, Nest)

@@ -201,8 +201,8 @@ def _layout(
         axes = len(shape) - len(AXES[parameter.kind]) - 1
         own.append(tuple(shape[:axes]))
         steps.append(prod(shape[axes:]) * SIZES[dtype])
-    second_axis = size.by_kind(reduction)["j"]
-    return BatchLayout(size.rows, second_axis, size.batch, tuple(own), tuple(steps))
+    columns = size.by_kind(reduction)["j"]
+    return BatchLayout(size.rows, columns, size.batch, tuple(own), tuple(steps))
 
 
 def _shape_message(parameter: Parameter, shape: Sequence[int]) -> str:

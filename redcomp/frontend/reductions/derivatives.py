@@ -43,7 +43,7 @@ def differential(reduction: PairReduction, positions: tuple[int, ...]) -> PairRe
     """The reduction that gives the results' derivatives along tangents of some arguments.
 
     It takes the reduction's arguments, then a tangent for each of `positions`, then the results
-    that are saved.  It gives one result for each value of a row with a cotangent.
+    that are saved.  It gives one result for each value that has a cotangent.
     """
     return reduction.derive(DifferentialSource(reduction, positions), reduction.rows)
 
@@ -54,7 +54,7 @@ def for_derivatives(reduction: PairReduction) -> PairReduction:
     Extrema have their places, sums of exponentials what they are relative to, and so on;
     itself if it has all of that.
     """
-    if all(row.for_derivatives == row.name for row in reduction.rows_of_outputs):
+    if all(own.for_derivatives == own.name for own in reduction.reductions):
         return reduction
     return reduction.derive(KeptSource(reduction), reduction.rows)
 
@@ -74,7 +74,7 @@ def positions_in_kept(reduction: PairReduction) -> tuple[int, ...]:
     """The positions of its results among those of `for_derivatives`."""
     kept = for_derivatives(reduction).results
     own = ([n for n, r in enumerate(kept) if r.output == k] for k in itertools.count())
-    counts = (len(row.results) for row in reduction.rows_of_outputs)
+    counts = (len(own.results) for own in reduction.reductions)
     return tuple(n for count, among in zip(counts, own, strict=False) for n in among[:count])
 
 

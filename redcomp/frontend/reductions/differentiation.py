@@ -62,7 +62,7 @@ class Limit:
 
     value  the position of that result
     count  the position of the result that says in which rows
-    rule   what its row says about them
+    rule   what the reduction says about them
     """
 
     value: int
@@ -126,17 +126,17 @@ class Differentiation:
 @remembered
 def differentiation(reduction: PairReduction) -> Differentiation:
     """What derivatives of a reduction are made of."""
-    results, rows = reduction.results, reduction.rows_of_outputs
+    results, reductions = reduction.results, reduction.reductions
     kernel = reduction.untransposed("f64")
     return Differentiation(
         reduction,
         values_of(kernel),
         saved_by(kernel),
-        tuple(r.kind == "value" and not rows[r.output].places for r in results),
+        tuple(r.kind == "value" and not reductions[r.output].places for r in results),
         tuple(
             _extremum(reduction, output)
-            for output, row in enumerate(rows)
-            if row.places == row.name
+            for output, own in enumerate(reductions)
+            if own.places == own.name
         ),
         _limits(reduction),
         tuple(n for n, p in enumerate(reduction.parameters) if p.kind == "parameter"),
@@ -150,10 +150,10 @@ def _extremum(reduction: PairReduction, output: int) -> Extremum:
 
 def _limits(reduction: PairReduction) -> tuple[Limit, ...]:
     found = []
-    for output, row in enumerate(reduction.rows_of_outputs):
-        if row.limited is not None:
+    for output, own in enumerate(reduction.reductions):
+        if own.limited is not None:
             first = next(n for n, r in enumerate(reduction.results) if r.output == output)
-            found.append(Limit(first, first + row.limited.counted, row.limited))
+            found.append(Limit(first, first + own.limited.counted, own.limited))
     return tuple(found)
 
 

@@ -89,8 +89,8 @@ class PairReduction:
         self.__init__(**state)  # type: ignore[misc]  # mypy wants no call of __init__ on an object
 
     @property
-    def rows_of_outputs(self) -> list[Reduction]:
-        """The table's row of each output."""
+    def reductions(self) -> list[Reduction]:
+        """How each output is reduced."""
         return [REDUCTIONS[output.reduction] for output in self.untransposed("f64").outputs]
 
     # -- kernels -----------------------------------------------------------------------------------

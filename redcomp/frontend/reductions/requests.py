@@ -30,7 +30,7 @@ F = TypeVar("F")
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[F]):
-    """A formula to be reduced: by which row, with which weights, how many columns to keep."""
+    """A formula to be reduced: by which reduction, with which weights, how many columns to keep."""
 
     formula: F
     reduction: str
@@ -195,7 +195,7 @@ def _count(reduction_op: str, opt_arg: object) -> int:
 def sum_row(
     requested: Sequence[Request[Any]], dtype_acc: object, use_double_acc: object, sum_scheme: object
 ) -> str:
-    """The row that sums; totals are float64 anyway, so what asks for less or as much is granted."""
+    """The reduction that sums; totals are float64 anyway: what asks for less or as much has it."""
     dtype_acc = arguments.one_of("dtype_acc", dtype_acc, _ACCUMULATORS)
     sum_scheme = arguments.one_of("sum_scheme", sum_scheme, _SCHEMES)
     use_double_acc = arguments.switch("use_double_acc", use_double_acc)

@@ -1,7 +1,7 @@
-"""The table of reductions: how the values of one row are combined over all columns.
+"""The table of reductions: how the values of each i are combined over all j.
 
 A row is written once, in the IR, on vectors, and serves pairs, lanes, tiles, threads and splits of
-the columns.  A reduction with weights takes the formula and its weights as one vector: the
+j.  A reduction with weights takes the formula and its weights as one vector: the
 formula's only component first.
 """
 

@@ -148,7 +148,7 @@ def _softmax_cotangent(value: Value, arrived: Arrived) -> Value:
     if e is None:
         return apply("concat", term * _plus(None, e_total), zero(weights.type))
     scaled = e * inverse
-    # Apart, since the mean's product belongs to the row.
+    # Apart, since the mean's product depends on i only.
     slope = apply("scalprod", scaled, weights) - apply("scalprod", scaled, mean)
     return apply("concat", term * _plus(slope, e_total), term * scaled)
 

@@ -75,7 +75,7 @@ VALUE, CONSTANT, INDEX = Result(), Result("constant"), Result("index")
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """What derivatives of high orders ask of a row.
+    """What derivatives of high orders ask of a reduction.
 
     orders  up to this one derivatives are right everywhere
     counted  the result that counts something: those of order n > `orders` are wrong where it is
@@ -89,7 +89,7 @@ class Limited:
 
 
 class Arrived(NamedTuple):
-    """What a gradient knows of a row: results, their cotangents, and the number of the column.
+    """What a gradient knows of one i: results, their cotangents, and the number of the column.
 
     A result on which nothing depends has no cotangent; at least one has.
     """
@@ -131,7 +131,7 @@ class Reduction:
     keeps       whether it keeps `count` columns
     accumulates whether it adds terms up, so that the accumulation's options mean something
     fast        the row to compute it by where rounding may change
-    is_linear   whether a factor that depends on the row only can be taken out
+    is_linear   whether a factor that depends on i only can be taken out
     gradient    the gradient at special points, for the documentation
     differs     where and why it differs from KeOps, for the documentation
     """
