@@ -29,6 +29,7 @@ import random_structures
 import torch
 from branches import Branches
 from differential import check_case
+from limit_examples import EXAMPLES
 from on_gpu import REAL, STAND_INS, on_gpu
 from random_cases import CASES_A_PROGRAM, ENTRIES, FEW_ENTRIES, Case, program_text, random_case
 from random_structures import (
@@ -125,7 +126,8 @@ class Comparison:
 def report_branches(seeds: range) -> int:
     """Check two cases of each program here, and print the branches that none has taken.
 
-    On GPUs nothing is run: their code is written.
+    On GPUs nothing is run: their code is written.  What GPUs refuse is too large for a case, so it
+    comes from the examples of limits.
     """
     folder = Path(redcomp.__file__).parent
     branches = Branches(folder / name for name in SCHEDULES_AND_SKELETONS)
@@ -136,6 +138,9 @@ def report_branches(seeds: range) -> int:
             for target in ("sm_75", "sm_90"):
                 with contextlib.suppress(SizeError):
                     _ = compiled(case.program).lower(target=target).module_text
+        for example in EXAMPLES:
+            if "a GPU" in example.what:
+                example.error()
     found = branches.found()
     missed = [str(branch) for branch, is_taken in found.items() if not is_taken]
     print("\n".join(missed))

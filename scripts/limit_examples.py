@@ -11,7 +11,7 @@ from redcomp import limits
 from redcomp.errors import RedcompError
 from redcomp.numpy import Genred
 from redcomp.ops.splines import SHORT
-from redcomp.ptx.skeleton import MOST_PARAMETER_BYTES
+from redcomp.ptx.skeleton import MOST_PARAMETER_BYTES, MOST_SHARED_BYTES
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,16 @@ EXAMPLES = (
         _compiled(
             " + ".join(f"x{n}" for n in range(600)),
             *(f"x{n} = Vi(1)" for n in range(600)),
+            target="sm_90",
+        ),
+    ),
+    Example(
+        "memory that the threads of a block of a GPU share, for a column",
+        f"{MOST_SHARED_BYTES // 2**10} kB",
+        _compiled(
+            " + ".join(f"(x | y{n})" for n in range(100)),
+            "x = Vi(64)",
+            *(f"y{n} = Vj(64)" for n in range(100)),
             target="sm_90",
         ),
     ),

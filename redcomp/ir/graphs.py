@@ -74,8 +74,9 @@ def free_indices(roots: Iterable[Value]) -> dict[Value, frozenset[tuple[int, int
             continue
         inside = nothing
         for arg in value.args:
-            if free[arg]:
-                inside |= free[arg]
+            loops = free[arg]
+            if loops and loops is not inside:  # mostly all arguments are in the same loops
+                inside = inside | loops if inside else loops
         if value.op in BINDERS:
             inside -= {loop_of(value.args[-1])}
         free[value] = inside
@@ -102,7 +103,7 @@ def loop_of(counter: Value) -> tuple[int, int]:
 _BITS = struct.Struct("d").pack
 
 
-def _key_attribute(item: tuple[str, Attribute]) -> object:
+def _key_attribute(item: tuple[str, Attribute]) -> tuple[str, Attribute | bytes]:
     name, value = item
     # 0.0 and -0.0 are different constants and NaN equals itself, so floats are compared by bits.
     return (name, _BITS(value)) if isinstance(value, float) else item
@@ -115,14 +116,11 @@ class Interner:
         self._known: dict[object, Value] = {}
 
     def __call__(self, value: Value) -> Value:
-        type_, attrs = value.type, value.attrs
-        key = (
-            value.op,
-            type_.dtype,
-            type_.dim,
-            tuple(map(_key_attribute, attrs)) if attrs else attrs,
-            *value.args,
-        )
+        type_ = value.type
+        attrs: tuple[tuple[str, Attribute | bytes], ...] = value.attrs
+        if attrs:
+            attrs = tuple([_key_attribute(item) for item in attrs])
+        key = (value.op, type_.dtype, type_.dim, attrs, value.args)
         return self._known.setdefault(key, value)
 
 

@@ -104,29 +104,48 @@ class Span:
     stop: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class Value:
     """One operation and its result; compared by identity, so `Interner` shares equal ones."""
 
     op: str
     args: tuple[Value, ...]
     type: Type
-    attrs: tuple[tuple[str, Attribute], ...] = ()
-    span: Span | None = None
+    attrs: tuple[tuple[str, Attribute], ...]
+    span: Span | None
     dependence: int = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        if self.op == "variable":
-            bits = KIND_BITS[self["kind"]]
-        elif self.op == "earlier":  # a scan is computed for each pair
-            bits = I_BIT | J_BIT
-        elif self.op == "so_far":
-            bits = self["dependence"]
-        else:
+    def __init__(
+        self,
+        op: str,
+        args: tuple[Value, ...],
+        type: Type,
+        attrs: tuple[tuple[str, Attribute], ...] = (),
+        span: Span | None = None,
+    ) -> None:
+        # Compilations make some hundred thousand values.  This takes a third of the time of the
+        # method that a frozen class gets.
+        _set_op(self, op)
+        _set_args(self, args)
+        _set_type(self, type)
+        _set_attrs(self, attrs)
+        _set_span(self, span)
+        if args:
             bits = 0
-            for arg in self.args:
+            for arg in args:
                 bits |= arg.dependence
-        object.__setattr__(self, "dependence", bits)
+        else:
+            bits = self._own_dependence()
+        _set_dependence(self, bits)
+
+    def _own_dependence(self) -> int:
+        """What a value without arguments depends on."""
+        if self.op == "variable":
+            return KIND_BITS[self["kind"]]
+        if self.op == "earlier":  # a scan is computed for each pair
+            return I_BIT | J_BIT
+        bits: int = self["dependence"] if self.op == "so_far" else 0
+        return bits
 
     def __getitem__(self, name: str) -> Any:
         for key, value in self.attrs:
@@ -198,6 +217,12 @@ class Value:
         return elementwise("shift_right", self, other)
 
 
+# The fields of a frozen class are set by what lies behind them, here looked up once.
+_set_op, _set_args, _set_type, _set_attrs, _set_span, _set_dependence = (
+    getattr(Value, name).__set__ for name in Value.__slots__
+)
+
+
 def constant(value: float | int | bool, dtype: str, span: Span | None = None) -> Value:
     """A scalar constant, rounded to `dtype`; floats keep the sign of zero and NaN."""
     with np.errstate(over="ignore"):
@@ -240,14 +265,13 @@ def index(extent: int, level: int = 0) -> Value:
 def elementwise(op: str, *operands: Value | float, **attrs: Attribute) -> Value:
     """An operation that acts on each component, a scalar operand serving every component."""
     values = [operand for operand in operands if isinstance(operand, Value)]
-    first = values[0]
-    args = tuple(
-        operand if isinstance(operand, Value) else constant(operand, first.dtype)
-        for operand in operands
-    )
-    dim = max(value.dim for value in values)
+    type_ = values[0].type
+    args = tuple([o if isinstance(o, Value) else constant(o, type_.dtype) for o in operands])
+    dim = max([value.type.dim for value in values])
     span = next((value.span for value in values if value.span), None)
-    return Value(op, args, Type(first.dtype, dim), tuple(sorted(attrs.items())), span)
+    if dim != type_.dim:
+        type_ = Type(type_.dtype, dim)
+    return Value(op, args, type_, tuple(sorted(attrs.items())) if attrs else (), span)
 
 
 def fma(a: Value, b: Value | float, c: Value | float) -> Value:

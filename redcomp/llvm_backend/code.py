@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from redcomp.llvm_backend.scopes import Scopes
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Code:
     declarations: dict[str, str] = field(default_factory=dict)
     block: str = "entry"
     _names: int = 0
-    _known: ChainMap[str, str] = field(default_factory=ChainMap)  # results by instruction
+    _known: Scopes[str, str] = field(default_factory=Scopes)  # results by instruction
 
     def fresh(self) -> str:
         """A name for a value."""
@@ -46,13 +47,13 @@ class Code:
 
     def value(self, text: str) -> str:
         """Append an instruction, unless its result is at hand; the name of its result."""
-        for known in self._known.maps:  # which is faster than to ask the chain
-            if text in known:
-                return known[text]
+        known = self._known.now.get(text)
+        if known is not None:
+            return known
         name = self.fresh()
         self.lines.append(f"  {name} = {text}")
         if not text.startswith(_IMPURE):
-            self._known[text] = name
+            self._known.add(text, name)
         return name
 
     def line(self, text: str) -> None:
@@ -63,7 +64,7 @@ class Code:
         """The result of calling an intrinsic, which is declared."""
         if name not in self.declarations:
             self.declarations[name] = f"declare {result} @{name}({', '.join(types)})"
-        arguments = ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
+        arguments = ", ".join([f"{t} {o}" for t, o in zip(types, operands, strict=True)])
         return self.value(f"call {result} @{name}({arguments})")
 
     def end_scheduling(self) -> None:
@@ -136,7 +137,7 @@ class Code:
         self.line(f"br i1 {inside}, label %{body}, label %{done}")
         self.label(body)
         loop = Loop(counter, names, list(names))
-        self._known = self._known.new_child()
+        self._known.enter()
         yield loop
         advanced = self.value(f"add nsw {index} {counter}, {step}")
         self.line(f"br label %{head}{self.loop_metadata and f', !llvm.loop {self.loop_metadata}'}")
@@ -149,7 +150,7 @@ class Code:
             self.lines[place + 1 + n] = (
                 f"  {name} = phi {type_} [ {initial}, %{before} ], [ {following}, %{latch} ]"
             )
-        self._known = self._known.parents
+        self._known.leave()
         self.label(done)
 
     @contextmanager
@@ -169,9 +170,9 @@ class Code:
         self.line(f"br i1 {condition}, label %{then}, label %{done}{weights}")
         self.label(then)
         values = [operand for _, operand in carried]
-        self._known = self._known.new_child()
+        self._known.enter()
         yield values
-        self._known = self._known.parents
+        self._known.leave()
         last = self.block
         self.line(f"br label %{done}")
         self.label(done)

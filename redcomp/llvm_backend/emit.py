@@ -9,7 +9,6 @@ of lanes, the rest is uniform and becomes a vector only where it meets one.
 from __future__ import annotations
 
 import copy
-from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from redcomp.ir import (
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term
+from redcomp.llvm_backend.scopes import Scopes
 from redcomp.llvm_backend.spelling import (
     LLVM_TYPES,
     float_of_width,
@@ -73,8 +73,8 @@ class Emitter:
     ) -> None:
         self.code, self.target, self.lanes, self.free, self.load = code, target, lanes, free, load
         self.lane_bit, self.rows, self.cols = lane_bit, rows, 1
-        self.bound: ChainMap[Value, Operands] = ChainMap()
-        self.splats: ChainMap[str, str] = ChainMap()
+        self.bound: Scopes[Value, Operands] = Scopes()
+        self.splats: Scopes[str, str] = Scopes()
         self.inside: Loops = frozenset()
         self.scans = scans  # where their components are
         self.open_scans: dict[Value, Value] = {}  # by what their bodies call them
@@ -92,15 +92,19 @@ class Emitter:
     def operand(self, value: Value, row: int, col: int, lane: bool) -> str:
         """The operand for one pair of the block, as a vector of lanes where `lane` says so."""
         wide = lane and self.lanes > 1
-        if value.is_constant:
+        if value.op == "constant":
             text = literal(value)
             return f"splat ({LLVM_TYPES[value.dtype]} {text})" if wide else text
-        operand = self.bound[value].at(row, col)
-        if not wide or self.is_lane(value):
+        held = self.bound.now[value]
+        operands = held.operands
+        operand = operands[0] if len(operands) == 1 else held.at(row, col)
+        if not wide or value.dependence & self.lane_bit:
             return operand
-        if operand not in self.splats:
-            self.splats[operand] = self.splat(operand, value.dtype)
-        return self.splats[operand]
+        known = self.splats.now.get(operand)
+        if known is None:
+            known = self.splat(operand, value.dtype)
+            self.splats.add(operand, known)
+        return known
 
     def splat(self, operand: str, dtype: str) -> str:
         """A vector of lanes that all hold the scalar operand."""
@@ -114,45 +118,44 @@ class Emitter:
 
     def enter(self) -> None:
         """Open a scope: what it binds is forgotten when it closes."""
-        self.bound = self.bound.new_child()
-        self.splats = self.splats.new_child()
+        self.bound.enter()
+        self.splats.enter()
 
     def leave(self) -> None:
         """Close the innermost scope."""
-        self.bound = self.bound.parents
-        self.splats = self.splats.parents
+        self.bound.leave()
+        self.splats.leave()
 
     def within(self, load: Loader, cols: int = 1) -> Emitter:
         """An emitter in a scope of its own, for so many columns, with another loader."""
         made = copy.copy(self)
         made.load, made.cols = load, cols
-        made.enter()
+        made.bound, made.splats = Scopes(self.bound.now), Scopes(self.splats.now)
         return made
 
     def bind(self, value: Value, operands: Sequence[str]) -> None:
         """Let `operands`, one for all or one a row, stand for a value."""
-        self.bound[value] = Operands(len(operands), 1, list(operands))
+        self.bound.add(value, Operands(len(operands), 1, list(operands)))
 
     # -- values ------------------------------------------------------------------------------------
 
     def emit(self, roots: Iterable[Value]) -> None:
         """Write everything that the roots need and that is not bound yet."""
-        known = set().union(*self.bound.maps)  # found faster than in a chain of scopes
-        order = list(topological(roots, known))
+        order = list(topological(roots, self.bound.now))
         by_terms = self.lanes > 1 and longest_sum(order) > self.target.registers
         pending = [
             value
             for value in (term_by_term(order) if by_terms else order)
-            if self.free[value] <= self.inside and not value.is_constant
+            if value.op != "constant" and self.free[value] <= self.inside
         ]
-        known.update(pending)
         loops = [value for value in pending if value.op in ("fold", "scan")]
+        known = {*self.bound.now, *pending} if loops else set()
         needs = {loop: _read_by(loop, known) for loop in loops}
         written = 0
         while pending:
             waiting: dict[Value, None] = {}  # loops, and what needs their results, in order
             for value in pending:
-                if value in needs or not waiting.keys().isdisjoint(value.args):
+                if loops and (value in needs or not waiting.keys().isdisjoint(value.args)):
                     waiting[value] = None
                     continue
                 self._emit_value(value)
@@ -163,8 +166,11 @@ class Emitter:
 
     def _emit_value(self, value: Value) -> None:
         rows, cols = self._shape(value)
-        operands = [self.point(value, row, col) for row in range(rows) for col in range(cols)]
-        self.bound[value] = Operands(rows, cols, operands)
+        if rows == cols == 1:
+            operands = [self.point(value, 0, 0)]
+        else:
+            operands = [self.point(value, row, col) for row in range(rows) for col in range(cols)]
+        self.bound.add(value, Operands(rows, cols, operands))
 
     def _shape(self, value: Value) -> tuple[int, int]:
         """Rows and columns of a value's grid."""
@@ -361,7 +367,7 @@ class Emitter:
             self.leave_loop(counter)
         n = 0
         for f, _, rows, cols in shapes:
-            self.bound[f] = Operands(rows, cols, loop.carried[n : n + rows * cols])
+            self.bound.add(f, Operands(rows, cols, loop.carried[n : n + rows * cols]))
             n += rows * cols
 
     def _prepare_steps(self, counter: Value, folds: list[Value]) -> list[list[Value]]:
@@ -387,7 +393,7 @@ class Emitter:
                 memory.store(self.code, operand, value, loop.counter, row)
             self.leave_loop(counter)
         del self.open_scans[before]
-        self.bound[value] = Operands(self.rows, 1, [""] * self.rows)
+        self.bound.add(value, Operands(self.rows, 1, [""] * self.rows))
 
     def enter_loop(self, counter: Value, operand: str) -> None:
         """Open the scope of a loop over components."""
@@ -460,7 +466,7 @@ class Emitter:
                 for rows, operand in zip(current, following, strict=True):
                     rows[row] = operand
         for grid, value in zip(grids, kept, strict=True):
-            self.bound[value] = Operands(self.rows, self.cols, grid)
+            self.bound.add(value, Operands(self.rows, self.cols, grid))
         return current
 
     def any_lane(self, truths: Sequence[str]) -> str:

@@ -36,11 +36,14 @@ def term_by_term(values: Sequence[Value]) -> list[Value]:
     needs: dict[Value, int] = {}
     operands: dict[Value, list[Value]] = {}  # those that are listed too, the first one at the end
     for value in values:
-        found = [arg for arg in reversed(value.args) if arg in needs]
+        found = [arg for arg in value.args[::-1] if arg in needs]
+        operands[value] = found
+        if len(found) < 2:
+            needs[value] = needs[found[0]] if found else 1
+            continue
         if value.op in _SUMS:
             found.sort(key=needs.__getitem__)
-        operands[value] = found
-        needs[value] = max((needs[arg] + n for n, arg in enumerate(reversed(found))), default=1)
+        needs[value] = max([needs[arg] + n for n, arg in enumerate(found[::-1])])
     used = {arg for found in operands.values() for arg in found}
     stack: list[Value | None] = [value for value in reversed(values) if value not in used]
     order: list[Value] = []

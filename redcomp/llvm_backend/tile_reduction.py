@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from redcomp.ir import I_BIT, Nest, Value, leaves_of, topological
+from redcomp.ir import I_BIT, Nest, Value
 from redcomp.llvm_backend.components import by_counter
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.memory import Memory
@@ -111,16 +111,15 @@ def _of_no_row(nest: Nest) -> set[Value]:
     """The variables of the states that are the same for all rows, such as a count of columns."""
     if nest.guards:
         return set()
-    rules = [value for state in nest.states for value in (state.start, state.step)]
-    count = len(nest.states)
-    rows = {v: count for v in topological(rules) if v.op == "variable" and v.dependence & I_BIT}
-    numbers = {state.variable: n for n, state in enumerate(nest.states)}
-    made_from = leaves_of(rules, rows | numbers)
-    changing = 1 << count
+    own = {state.variable for state in nest.states}
+    of_rows = {
+        v for v in nest.values if v.op == "variable" and v.dependence & I_BIT and v not in own
+    }
     while True:  # what is made from a state that differs between rows does so too
-        known = changing
-        for n, state in enumerate(nest.states):
-            if (made_from[state.start] | made_from[state.step]) & changing:
-                changing |= 1 << n
-        if changing == known:
-            return {variable for variable, n in numbers.items() if not changing >> n & 1}
+        before = len(of_rows)
+        for value in nest.values:
+            if not of_rows.isdisjoint(value.args):
+                of_rows.add(value)
+        of_rows.update(s.variable for s in nest.states if s.start in of_rows or s.step in of_rows)
+        if own <= of_rows or len(of_rows) == before:
+            return own - of_rows

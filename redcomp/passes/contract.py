@@ -23,22 +23,22 @@ def contract(program: P, context: Context) -> P:
     uses.update(program.roots)
     done: dict[Value, Value] = {}
     for value in values:
-        rebuilt = value.with_args(tuple(done[arg] for arg in value.args))
-        products = [
-            arg.op == "multiply"
-            and uses[arg] == 1
-            and (arg.dependence == value.dependence or bool(loops[value]))
-            for arg in value.args
-        ]
-        done[value] = _fused(rebuilt, products)
+        rebuilt = value.with_args(tuple([done[arg] for arg in value.args]))
+        if value.op in ("add", "subtract") and value.type.is_float:
+            products = [
+                arg.op == "multiply"
+                and uses[arg] == 1
+                and (arg.dependence == value.dependence or bool(loops[value]))
+                for arg in value.args
+            ]
+            rebuilt = _fused(rebuilt, products)
+        done[value] = rebuilt
     return with_roots(program, done)
 
 
 def _fused(value: Value, products: list[bool]) -> Value:
-    """`products` says which arguments are products that may be consumed."""
-    if not value.type.is_float:
-        return value
-    if value.op not in ("add", "subtract") or not any(products):
+    """A sum or difference; `products` says which operands are products that may be consumed."""
+    if not any(products):
         return value
     a, b = value.args
     is_sum = value.op == "add"

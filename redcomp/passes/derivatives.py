@@ -29,7 +29,6 @@ from redcomp.ir import (
     broadcast,
     constant,
     number_variable,
-    topological,
     variable,
 )
 from redcomp.ops.reductions import REDUCTIONS, Arrived, ResultKind
@@ -263,10 +262,10 @@ class _Extended:
 
     def kernel(self, outputs: tuple[Output, ...]) -> Kernel:
         """The kernel of these outputs; it has the column's number if they read that."""
-        params, number = (*self._own.params, *self._added), self._column
-        if number not in params and number in topological([output.value for output in outputs]):
-            params = (*params, number)
-        return Kernel(params, outputs)
+        made, number = Kernel((*self._own.params, *self._added), outputs), self._column
+        if number not in made.params and number in made.values:
+            return made.with_params((*made.params, number))
+        return made
 
 
 def _dtype_of(kernel: Kernel) -> str:

@@ -36,15 +36,11 @@ from redcomp.target import Context
 @compiler_pass
 def expand(program: P, context: Context) -> P:
     """A scalar program in terms of the target's primitives and structural operations."""
-    chosen, intern = context.target.primitives, Interner()
+    expanded = _Expander(context.target.primitives)
     done: dict[Value, Value] = {}
     for value in program.values:
         args = tuple([done[arg] for arg in value.args])
-        if value.op in STRUCTURAL:
-            done[value] = value.with_args(args)
-        else:
-            template = _template_of(value, chosen)
-            done[value] = template.of(value, args, intern)
+        done[value] = value.with_args(args) if value.op in STRUCTURAL else expanded(value, args)
     return with_roots(program, done)
 
 
@@ -95,13 +91,18 @@ def times(
     if not any(loops.values()):
         return dict.fromkeys(values, 1)
     around: dict[Value, tuple[int, ...]] = {}  # the extents of the loops, outermost first
+    nothing: tuple[int, ...] = ()
     for user in reversed(values):
-        outside = around.get(user, ())
-        inside = (*outside, user.args[-1]["extent"]) if user.op in BINDERS else outside
+        inside = around.get(user, nothing)
+        if user.op in BINDERS:
+            inside = (*inside, user.args[-1]["extent"])
         for arg in user.args:
-            depth = max((level + 1 for level, _ in loops[arg]), default=0)
-            around[arg] = max(around.get(arg, ()), inside[:depth], key=math.prod)
-    return {value: math.prod(around.get(value, ())) for value in values}
+            if inside and loops[arg]:
+                found = inside[: max([level + 1 for level, _ in loops[arg]])]
+                known = around.get(arg, nothing)
+                if found != known and math.prod(found) > math.prod(known):
+                    around[arg] = found
+    return {value: math.prod(around.get(value, nothing)) for value in values}
 
 
 def expand_value(value: Value, primitives: Collection[str]) -> Value:
@@ -109,7 +110,7 @@ def expand_value(value: Value, primitives: Collection[str]) -> Value:
     return rewrite([value], lambda part: _expanded(part, primitives))[value]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Template:
     """An operation on variables, expanded.
 
@@ -127,15 +128,37 @@ class _Template:
         """How many values it has, operands and constants among them."""
         return max(1, len(self.values))
 
-    def of(self, value: Value, args: tuple[Value, ...], intern: Interner) -> Value:
-        """The expansion of such an operation on these operands; shares what another one has too."""
-        if self.result is None:
+
+class _Expander:
+    """Expands the operations of a program; what several of them have in common, they share."""
+
+    def __init__(self, primitives: frozenset[str]) -> None:
+        self.primitives, self.intern = primitives, Interner()
+        self.templates: dict[object, _Template] = {}  # found sooner than those of all programs
+        self.constants: dict[_Template, dict[Value, Value]] = {}
+
+    def __call__(self, value: Value, args: tuple[Value, ...]) -> Value:
+        """The expansion of an operation, on these operands."""
+        types = [arg.type for arg in value.args]
+        key = (value.op, value.attrs, *[p for t in (value.type, *types) for p in (t.dtype, t.dim)])
+        template = self.templates.get(key)
+        if template is None:
+            template = self.templates[key] = _template_of(value, self.primitives)
+        if template.result is None:
             return value.with_args(args)
-        done: dict[Value, Value] = dict(zip(self.values, args, strict=False))
-        for part in self.values[len(args) :]:
-            made = tuple([done[arg] for arg in part.args])
-            done[part] = intern(Value(part.op, made, part.type, part.attrs, value.span))
-        return done[self.result]
+        done = self._constants_of(template) | dict(zip(template.values, args, strict=False))
+        for part in template.values[len(args) :]:
+            if part not in done:
+                made = tuple([done[arg] for arg in part.args])
+                done[part] = self.intern(Value(part.op, made, part.type, part.attrs, value.span))
+        return done[template.result]
+
+    def _constants_of(self, template: _Template) -> dict[Value, Value]:
+        known = self.constants.get(template)
+        if known is None:
+            parts = (part for part in template.values if part.op == "constant")
+            known = self.constants[template] = {part: self.intern(part) for part in parts}
+        return known
 
 
 def _template_of(value: Value, primitives: frozenset[str]) -> _Template:

@@ -46,8 +46,13 @@ def hoist(nest: Nest, context: Context) -> Nest:
     hoister = _Hoister(nest, context.target.hoists_vectors)
     done: dict[Value, Value] = {}
     for value in nest.pair_values:
-        args = tuple(hoister.operand(value, arg, done[arg]) for arg in value.args)
-        done[value] = value.with_args(args)
+        args = [
+            done[arg]
+            if arg.dependence == value.dependence or _is_raw(arg)
+            else hoister.operand(arg, done[arg])
+            for arg in value.args
+        ]
+        done[value] = value.with_args(tuple(args))
     made = replace(
         nest,
         guards=tuple(done[guard] for guard in nest.guards),
@@ -85,10 +90,10 @@ class _Hoister:
         self.known: dict[Value, Value] = {}
         self.dtype = nest.dtype
 
-    def operand(self, user: Value, arg: Value, rebuilt: Value) -> Value:
-        """What `user` reads instead of `arg`: the argument itself or a hoisted variable."""
-        if arg.dependence == user.dependence or _is_raw(arg):
-            return rebuilt
+    def operand(self, arg: Value, rebuilt: Value) -> Value:
+        """What is read instead of an argument that changes less often than its user: a hoisted
+        variable if there can be one, else the argument, which has been rebuilt.
+        """
         if arg in self.known:
             return self.known[arg]
         loops = self.free[arg]

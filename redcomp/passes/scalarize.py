@@ -213,27 +213,39 @@ class _Scalarizer:
         return self._known[key]
 
     def _compute(self, vector: Value, place: Position) -> None:
+        known = self._known
         stack = [(vector, place, self._level)]
         while stack:
             value, place, level = stack[-1]
-            key = (value, place)
-            missing = () if key in self._known else self._missing(value, place)
-            if missing:
-                stack += [(arg, at, level) for arg, at in missing]
-                continue
-            if key not in self._known:
+            if (value, place) in known:
+                stack.pop()
+            elif _is_elementwise(value):
+                wanted = [(arg, self._place(arg, place)) for arg in value.args]
+                missing = [(*key, level) for key in wanted if key not in known]
+                if missing:
+                    stack += missing
+                else:
+                    known[value, place] = self._elementwise(value, [known[key] for key in wanted])
+            else:
                 try:
-                    self._known[key] = self._at_level(level, value, place)
+                    known[value, place] = self._at_level(level, value, place)
                 except _WantedFirst as first:
                     if self._depth > 1:
                         raise
                     stack.append((first.vector, first.place, first.level))
-                    continue
-            stack.pop()
 
-    def _at_level(self, level: int, value: Value, place: Position) -> Value:
+    def _elementwise(self, value: Value, args: list[Value]) -> Value:
+        """A component of an elementwise operation, from those of its arguments."""
+        self._count()
+        type_ = value.type if value.type.dim == 1 else ir.Type(value.dtype)
+        return Value(value.op, tuple(args), type_, value.attrs, value.span)
+
+    def _count(self) -> None:
         self._made += 1
         check_values(self._made)
+
+    def _at_level(self, level: int, value: Value, place: Position) -> Value:
+        self._count()
         outer, self._level = self._level, level
         try:
             return self._make(value, place)
@@ -315,7 +327,7 @@ class _Scalarizer:
             self._level -= 1
 
     def _place(self, vector: Value, position: Position) -> Position:
-        if vector.dim == 1:
+        if vector.type.dim == 1:
             return 0
         return position if isinstance(position, int) else self._one_of_equal(position)
 
@@ -330,12 +342,6 @@ class _Scalarizer:
             self._interned.add(position)
         return position
 
-    def _missing(self, value: Value, place: Position) -> list[tuple[Value, Position]]:
-        if not _is_elementwise(value):
-            return []
-        wanted = [(arg, self._place(arg, place)) for arg in value.args]
-        return [(arg, at) for arg, at in wanted if (arg, at) not in self._known]
-
     def _make(self, value: Value, place: Position) -> Value:
         if value.op == "variable":
             return self._read(self._carried.get(value, (value,)), place)
@@ -343,9 +349,6 @@ class _Scalarizer:
             return value
         if value.op == "broadcast":
             return self.element(value.args[0], 0)
-        if _is_elementwise(value):
-            args = tuple(self._known[a, self._place(a, place)] for a in value.args)
-            return Value(value.op, args, ir.Type(value.dtype), value.attrs, value.span)
         rule = OPERATIONS[value.op].element if value.op in OPERATIONS else None
         if rule is None:
             raise CompilerError(f"scalarize takes operations on vectors, not {value.op!r}")

@@ -127,7 +127,7 @@ class Differentiation:
 def differentiation(reduction: PairReduction) -> Differentiation:
     """What derivatives of a reduction are made of."""
     results, reductions = reduction.results, reduction.reductions
-    kernel = reduction.untransposed("f64")
+    kernel = reduction.description
     return Differentiation(
         reduction,
         values_of(kernel),

@@ -61,11 +61,15 @@ class PairReduction:
 
     source      what its kernels are made from
     rows        "i" if it reduces over j (axis 1), "j" if it reduces over i (axis 0)
+    described   the dtype of the kernel that it is described by: which variables and results there
+                are does not depend on it.  "f64" has numbers that "f32" lacks; what is derived has
+                the dtype that its parent was last computed in, so that its kernel is made once
     """
 
     source: Source
     rows: Kind
     options: Options
+    described: str = "f64"
     _kernels: dict[str, Kernel] = field(default_factory=dict, repr=False)
     _compiled: dict[tuple[str, bool, str], LoadedKernel] = field(default_factory=dict, repr=False)
     _derived: dict[Source, PairReduction] = field(default_factory=dict, repr=False)
@@ -74,7 +78,7 @@ class PairReduction:
     )
 
     def __post_init__(self) -> None:
-        kernel = self.untransposed("f64")  # the wider one: numbers that float32 lacks are fine
+        kernel = self.description
         self.parameters = tuple(
             Parameter(v["name"], v["kind"], v.dim, not v.type.is_float)
             for v in arguments_of(kernel)
@@ -91,7 +95,7 @@ class PairReduction:
     @property
     def reductions(self) -> list[Reduction]:
         """How each output is reduced."""
-        return [REDUCTIONS[output.reduction] for output in self.untransposed("f64").outputs]
+        return [REDUCTIONS[output.reduction] for output in self.description.outputs]
 
     # -- kernels -----------------------------------------------------------------------------------
 
@@ -104,6 +108,11 @@ class PairReduction:
         )
         kernel = Kernel(kernel.params, outputs)
         return kernel if self.rows == "i" else with_indices_exchanged(kernel)
+
+    @property
+    def description(self) -> Kernel:
+        """The kernel, with the formula's own i and j, in whichever dtype."""
+        return self.untransposed(self.described)
 
     def untransposed(self, dtype: str) -> Kernel:
         """The kernel with the formula's own i and j."""
@@ -124,13 +133,15 @@ class PairReduction:
     @property
     def numbers(self) -> tuple[Kind, ...]:
         """The kinds of the numbers that the formulas have: "i_index", "j_index"."""
-        return numbers_of(self.untransposed("f64").params)
+        return numbers_of(self.description.params)
 
     def derive(self, source: Source, rows: Kind) -> PairReduction:
         """The reduction with the same options that another source gives; made once."""
         known = self._derived.get(source)
         if known is None:
-            known = self._derived.setdefault(source, PairReduction(source, rows, self.options))
+            latest = next(reversed(self._kernels))
+            made = PairReduction(source, rows, self.options, latest)
+            known = self._derived.setdefault(source, made)
         return known
 
     # -- compilation -------------------------------------------------------------------------------

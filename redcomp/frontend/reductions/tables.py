@@ -61,7 +61,7 @@ class WithoutReads:
 @remembered
 def without_reads(reduction: PairReduction, tables: frozenset[int]) -> WithoutReads | None:
     """The reduction without its reads of the tables at some positions; None if there are none."""
-    kernel = reduction.untransposed("f64")
+    kernel = reduction.description
     reads = tuple(
         _read(reduction, kernel, tables, number, gather)
         for number, gather in enumerate(_gathers(kernel, tables))
@@ -69,8 +69,8 @@ def without_reads(reduction: PairReduction, tables: frozenset[int]) -> WithoutRe
     if not reads:
         return None
     derived = reduction.derive(WithoutReadsSource(reduction, tables), reduction.rows)
-    left = set(topological(derived.untransposed("f64").roots))
-    arguments = arguments_of(derived.untransposed("f64"))
+    left = set(topological(derived.description.roots))
+    arguments = arguments_of(derived.description)
     unread = frozenset(position for position in tables if arguments[position] not in left)
     return WithoutReads(derived, reads, unread)
 
