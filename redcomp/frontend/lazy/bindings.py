@@ -173,6 +173,21 @@ def columns_as_batch(bindings: Bindings, library: Library) -> Bindings:
     return replace(bindings, arguments=tuple(made), columns=None, batch=batch)
 
 
+def with_one_row(bindings: Bindings) -> Bindings:
+    """The arguments, arrays of parameters being variables of i with one row.
+
+    Shapes of a batch are counted from the axis of i or j, which parameters alone do not have.
+    """
+    made = []
+    for a in bindings.arguments:
+        shape = tuple(getattr(a.value, "shape", ()))
+        if shape:
+            value = a.value.reshape((*shape[:-1], 1, shape[-1]))
+            a = _moved(a, "i", value, 1, None, a.batch)
+        made.append(a)
+    return replace(bindings, arguments=tuple(made), rows=1)
+
+
 def diagonal(bindings: Bindings, library: Library) -> Bindings:
     """The arguments at the pairs (k, k): nothing depends on j then."""
     made = []

@@ -26,7 +26,7 @@ from redcomp.frontend.language.expressions import (
     text_of,
     variable,
 )
-from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol
+from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, with_one_row
 from redcomp.frontend.lazy.display import Shown
 from redcomp.frontend.lazy.given import INTEGERS, OPERANDS, argument_of, scalar, symbol, vector
 from redcomp.frontend.lazy.library import Library
@@ -327,7 +327,8 @@ class LazyCore:
         over = self._axis(axis, dim)
         if over is None:
             raise ArgumentError(f"{reduction_op} reduces over i or j, not over components")
-        bindings, formula, weights = self._bindings, self._expression.in_place, None
+        values = self._with_an_index()
+        bindings, formula, weights = values._bindings, values._expression.in_place, None
         if other is not None:
             other = self._taken(other)
             if other.is_complex:
@@ -340,6 +341,15 @@ class LazyCore:
         axes = 1 if opt_arg is None or self.ndim == 1 else 2
         job = self._keeping(reduced, over - 1 - axes, options)
         return self._run(job, bindings, **options)
+
+    def _with_an_index(self: L) -> L:
+        """This with one i, where it has a batch and depends neither on i nor on j."""
+        bound = self._bindings
+        if not bound.batch or bound.rows is not None or bound.columns is not None:
+            return self
+        bindings = with_one_row(bound)
+        slots = tuple(argument.slot for argument in bindings.arguments)
+        return self._made(rebound(self._expression, slots), bindings)
 
     def _reduced(self, reduction_op: str, over: int) -> Reduced:
         return Reduced(reduction_op, self._expression.in_place, None, over, None)
