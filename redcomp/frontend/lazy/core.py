@@ -280,9 +280,6 @@ class LazyCore:
 
     __hash__ = None  # type: ignore[assignment]  # == makes a LazyTensor
 
-    def __bool__(self) -> bool:
-        return True
-
     # -- reductions --------------------------------------------------------------------------------
 
     def _axis(self, axis: object, dim: object) -> int | None:
