@@ -181,7 +181,7 @@ def test_symbols_and_later_calls(face: str) -> None:
     check(scalars.sum(axis=1)(of(face, x[:, 0])), torch.tensor(x[:, :1] * N + y[:, 0].sum()))
     known = (module.Vi(of(face, x)) * module.Vj(of(face, y))).sum(axis=1, call=False)
     check(known(), expected)
-    with pytest.raises(ArgumentError, match="pairs"):
+    with pytest.raises(ArgumentError, match="both parts"):
         LazyTensor((0, 3, 0), is_complex=True)
     with pytest.raises(ArgumentError, match="out must have shape"):
         later(of(face, x), of(face, y), out=of(face, np.empty((M, D))))
@@ -315,7 +315,7 @@ MEANINGFUL = {
     "log", "log10", "logical_and", "logical_not", "logical_or", "mask", "matmul",
     "matvec", "mean", "minus", "mul", "mult", "multiply", "ne", "neg",
     "negate", "negative", "norm", "norm2", "normalize", "not_equal", "notequal",
-    "of_pairs", "positive", "pow", "power", "powf", "prod", "real_class",
+    "of_parts", "positive", "pow", "power", "powf", "prod", "real_class",
     "reciprocal", "reduction", "rmatvec", "rsqrt", "solve", "sqdist", "sqnorm2", "sqrt",
     "square", "std", "sub", "subtract", "sum", "sum_reduction", "t", "trace",
     "true_divide", "var", "where", "fabs", "inverse",

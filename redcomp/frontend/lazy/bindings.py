@@ -35,7 +35,7 @@ class Argument:
     columns the number of j, likewise
     batch   the axes before these
     dtype   its name, or None for what takes the dtype of the others
-    is_complex  whether its numbers are pairs (re, im), one after the other
+    is_complex  whether its numbers are parts, of each complex number re and then im
     """
 
     key: Hashable
@@ -128,8 +128,8 @@ class Symbol:
     slot: Slot
 
 
-def pairs_of(library: Library, array: Any, is_indexed: bool) -> Any:
-    """A complex array as one of pairs (re, im); scalars of an index get an axis first."""
+def parts_of(library: Library, array: Any, is_indexed: bool) -> Any:
+    """A complex array as one of re, im, re, im, ...; scalars of an index get an axis first."""
     if is_indexed and len(array.shape) == 1:
         array = array[:, None]
     return library.real(array)
