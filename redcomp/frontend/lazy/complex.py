@@ -61,9 +61,10 @@ class ComplexLazyTensorBase(LazyTensorBase):
 
     It has the operators + - * / ** == != with complex and real LazyTensors, arrays and numbers;
     `real`, `imag`, `angle()`, `abs()`, `conj()`, `exp()`, `log()`, `sqrt()`, `square()`, `inv()`;
-    norms and sums of components; indices and `concat`; `sum`, `mean`, `norm`, `any` and `all` over
-    i or j, and products with vectors.  Results are complex arrays.  Gradients are those of
-    PyTorch's complex numbers.  Powers and logarithms are the principal ones.
+    norms and sums of components; indices and `concat`; `sum`, `mean`, `norm`, `var`, `std`, `any`
+    and `all` over i or j, and products with vectors; and it may be the weights of
+    `sumsoftmaxweight`.  Results are complex arrays.  Gradients are those of PyTorch's complex
+    numbers.  Powers and logarithms are the principal ones.
 
     Raises ArgumentError (a ValueError) for what means nothing for complex numbers, or is ambiguous.
     """
@@ -82,13 +83,13 @@ class ComplexLazyTensorBase(LazyTensorBase):
     @classmethod
     def of_parts(cls: type[C], parts: LazyCore) -> C:
         """Complex numbers, from the real LazyTensor of their parts."""
-        made: C = _as(cls, parts)
+        made: C = parts._read_as(cls)
         return made
 
     @property
     def parts(self) -> LazyTensorBase:
         """The real LazyTensor of the parts: re, im, re, im, ..."""
-        made: LazyTensorBase = _as(self.real_class, self)
+        made: LazyTensorBase = self._read_as(self.real_class)
         return made
 
     # -- what core asks for ------------------------------------------------------------------------
@@ -129,19 +130,6 @@ class ComplexLazyTensorBase(LazyTensorBase):
 
     reduction.__doc__ = LazyTensorBase.reduction.__doc__
 
-    def _spread(
-        self, name: str, is_root: bool, axis: Any, dim: Any, ddof: float, options: dict[str, Any]
-    ) -> Any:
-        if not self._is_inner(name, axis, dim, options):
-            raise ArgumentError(
-                f"{name} of complex numbers over i or j is that of z.real and z.imag: their "
-                "variances add up"
-            )
-        if self.ndim <= ddof:
-            raise ArgumentError(f"{name} of {self.ndim} components with ddof={ddof:g}")
-        variance = (self - self.mean()).parts._of_this("SqNorm2") / (self.ndim - ddof)
-        return variance._of_this("Sqrt") if is_root else variance
-
     # -- attributes --------------------------------------------------------------------------------
 
     @property
@@ -174,14 +162,6 @@ class ComplexLazyTensorBase(LazyTensorBase):
     def conj(self: C) -> C:
         """The complex conjugate."""
         return self.of_parts(self.parts._of_this("Conj"))
-
-
-def _as(lazy_class: type[Any], lazy: LazyCore) -> Any:
-    """The same expression, read as parts or as complex numbers."""
-    made = object.__new__(lazy_class)
-    made._expression, made._bindings = lazy._expression, lazy._bindings
-    made.ranges, made.backend = lazy.ranges, lazy.backend
-    return made
 
 
 def _meaningless(name: str) -> ArgumentError:
