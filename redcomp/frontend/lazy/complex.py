@@ -30,6 +30,13 @@ _OF_REAL: Mapping[str, Callable[[Any], Any]] = {
     "All": lambda z: z != 0,
 }
 
+# What serves where a reduction over i or j has no complex form.
+_INSTEAD: Mapping[str, str] = {
+    "Prod": "abs(z).prod(axis) is the modulus of the product and z.angle().sum(axis) its angle",
+    "SumSoftMaxWeight": "the softmax is of real scores; its weights may be complex",
+    "LogSumExp": "z.exp().sum(axis) is the sum, which has many logarithms",
+}
+
 
 class ComplexResults(NamedTuple):
     """A job whose results are parts, as one that gives complex arrays."""
@@ -165,9 +172,9 @@ class ComplexLazyTensorBase(LazyTensorBase):
 
 
 def _meaningless(name: str) -> ArgumentError:
+    usual = "z.real, z.imag, abs(z) and z.angle() are real ones"
     return ArgumentError(
-        f"{name} is not defined for complex LazyTensors; z.real, z.imag, abs(z) and z.angle() are "
-        "real ones"
+        f"{name} is not defined for complex LazyTensors; {_INSTEAD.get(name, usual)}"
     )
 
 
