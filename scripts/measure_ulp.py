@@ -217,7 +217,7 @@ measured for |x| up to 2^20 in float32 and 2^30 in float64; beyond, sin and cos 
 by 1.
 
 The functions are measured as compiled for each of the targets in the table. Targets that can look
-numbers up in a vector register (avx512) have another form of these functions: {variants}.
+numbers up in a vector register or estimate roots (avx512) have another form of: {variants}.
 The limits rest on fused multiply-adds, which the target sse2 lacks and emulates;
 `tests/test_accuracy.py` holds it to the same limits.
 What GPUs compute under fast math errs more: see [fast math](fast-math.md).

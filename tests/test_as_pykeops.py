@@ -7,9 +7,12 @@ What changes a process (imports, paths, variables) is tried in processes of its 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -179,12 +182,56 @@ def test_subpackages_need_no_import_of_their_own(pykeops):
         pykeops.jax  # noqa: B018
 
 
-def test_the_stub_distribution_is_redcomp():
-    stub = ROOT / "packaging" / "pykeops-stub" / "src"
-    for first in ("pykeops", "keopscore", "pykeops.numpy", "keopscore.config.config"):
-        program = f"import {first}, pykeops, keopscore; print(pykeops.redcomp_version)"
-        path = os.pathsep.join([str(stub), str(ROOT)])
-        assert output("-c", program, PYTHONPATH=path) == redcomp.__version__
+STUB = ROOT / "packaging" / "pykeops-stub"
+
+
+FIRST = ["pykeops", "keopscore", "pykeops.numpy", "keopscore.config.config"]
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_the_stub_distribution_is_redcomp(first):
+    program = f"import {first}, pykeops, keopscore; print(pykeops.redcomp_version)"
+    path = os.pathsep.join([str(STUB / "src"), str(ROOT)])
+    assert output("-c", program, PYTHONPATH=path) == redcomp.__version__
+
+
+def unpacked(project: Path, parts: Sequence[str], folder: Path) -> None:
+    """Put into a folder what pip would install of a project."""
+    pytest.importorskip("setuptools", minversion="77", reason="the projects are built by this one")
+    copy, wheels = folder / "project", folder / "wheels"
+    for part in parts:
+        place = copy / part
+        place.parent.mkdir(parents=True, exist_ok=True)
+        given = project / part
+        if given.is_dir():
+            shutil.copytree(given, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(given, place)
+    build = f"from setuptools import build_meta; build_meta.build_wheel({str(wheels)!r})"
+    output("-W", "ignore", "-c", build, cwd=copy, PYTHONPATH="")
+    (wheel,) = wheels.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    shutil.rmtree(copy)
+    shutil.rmtree(wheels)
+
+
+def test_installed_files_are_enough_and_replace_none_of_keops(tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    fake_pykeops(site)
+    shutil.rmtree(site / "pykeops")  # as pip does when it replaces it by the stub
+    unpacked(ROOT, ["redcomp", "pyproject.toml", "README.md", "LICENSE"], tmp_path)
+    unpacked(STUB, ["src", "pyproject.toml", "README.md"], tmp_path)
+    checked = """
+        import importlib.metadata, pykeops, keopscore, pykeops.numpy
+        from keopscore.utils import misc_utils
+        assert importlib.metadata.version("pykeops") == "2.3+redcomp"
+        assert importlib.metadata.requires("pykeops") == ["redcomp"]
+        pykeops.test_numpy_bindings()
+    """
+    printed = output("-c", textwrap.dedent(checked), cwd=tmp_path, PYTHONPATH=str(site))
+    assert "is working, on redcomp" in printed
+    assert (site / "keopscore" / "__init__.py").read_text() == "__version__ = 'real'\n"
 
 
 # -- what it offers --------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ def test_symbols_and_later_calls(face: str) -> None:
     check(scalars.sum(axis=1)(of(face, x[:, 0])), torch.tensor(x[:, :1] * N + y[:, 0].sum()))
     known = (module.Vi(of(face, x)) * module.Vj(of(face, y))).sum(axis=1, call=False)
     check(known(), expected)
-    with pytest.raises(ArgumentError, match="pairs"):
+    with pytest.raises(ArgumentError, match="both parts"):
         LazyTensor((0, 3, 0), is_complex=True)
     with pytest.raises(ArgumentError, match="out must have shape"):
         later(of(face, x), of(face, y), out=of(face, np.empty((M, D))))
@@ -315,7 +315,7 @@ MEANINGFUL = {
     "log", "log10", "logical_and", "logical_not", "logical_or", "mask", "matmul",
     "matvec", "mean", "minus", "mul", "mult", "multiply", "ne", "neg",
     "negate", "negative", "norm", "norm2", "normalize", "not_equal", "notequal",
-    "of_pairs", "positive", "pow", "power", "powf", "prod", "real_class",
+    "of_parts", "positive", "pow", "power", "powf", "prod", "real_class",
     "reciprocal", "reduction", "rmatvec", "rsqrt", "solve", "sqdist", "sqnorm2", "sqrt",
     "square", "std", "sub", "subtract", "sum", "sum_reduction", "t", "trace",
     "true_divide", "var", "where", "fabs", "inverse",
@@ -356,8 +356,12 @@ def test_nothing_acts_on_raw_parts() -> None:
         ("z.Kmin(2, axis=1)", "KMin is not defined for complex"),
         ("z.real2complex()", "Real2Complex is not defined for complex"),
         ("z.exp1j()", "ComplexExp1j is not defined for complex"),
-        ("r.sumsoftmaxweight(z, axis=1)", "are real, not complex"),
-        ("z.var(axis=1)", "over i or j"),
+        ("r[0].logsumexp(axis=1, weight=z)", "the weights of LogSumExp are real"),
+        ("z.sumsoftmaxweight(r, axis=1)", "the softmax is of real scores"),
+        ("z.prod(axis=1)", "abs(z).prod(axis) is the modulus of the product"),
+        ("z[0].logsumexp(axis=1)", "z.exp().sum(axis) is the sum"),
+        ("z.var(axis=1, out=np.empty((6, 3)))", "var takes no out"),
+        ("z.var(axis=1, ddof=1, unbiased=True)", "say the same"),
         ("z[3]", "index 3 is not below 3"),
         ("z[2:].elem(1)", "are not among 1"),
         ("z + w[:2]", "complex vectors of 3 and 2 components"),

@@ -271,6 +271,13 @@ def test_what_is_not_supported_says_so(message: str, call: Callable[[Any, Any], 
 
 
 WRONG: list[tuple[str, Callable[[Any, Any], Any]]] = [
+    ("is neither true nor false", lambda n, t: bool(n)),
+    ("is neither true nor false", lambda n, t: 1 if t else 0),
+    (r"a < b < c is \(a < b\) \* \(b < c\)", lambda n, t: 0 < n < 1),
+    ("`and` is \\*", lambda n, t: (t < 1) and (t > 0)),
+    (r"`or` is .logical_or\(...\)", lambda n, t: (t < 1) or (t > 0)),
+    ("`K is not None` asks", lambda n, t: not n),
+    ("is neither true nor false", lambda n, t: n in [1, 2]),
     ("axis is missing", lambda n, t: np.sum(n)),
     ("axis is missing", lambda n, t: torch.sum(t)),
     ("axis is missing", lambda n, t: torch.cat([t, t])),

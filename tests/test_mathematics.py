@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import math
@@ -253,6 +254,29 @@ def test_what_exp_costs_in_float32(primitives: frozenset[str], costs: dict[str, 
     parts = [part.op for part in topological([value])]
     assert {op: parts.count(op) for op in costs} == costs
     assert not {"divide", "convert", "floor"} & set(parts)
+
+
+@every_dtype
+@pytest.mark.parametrize("error", [-(2.0**-14), 0.0, 2.0**-14])
+def test_estimated_roots_are_refined(
+    dtype: str, error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The NumPy form of the estimate is exact, so it gets the error that instructions may have."""
+    row = OPERATIONS["rsqrt_estimate"]
+    assert row.error is not None
+    assert abs(error) <= row.error.relative
+
+    def estimate(x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray((1 + error) / np.sqrt(x), x.dtype)
+
+    monkeypatch.setitem(OPERATIONS, row.name, dataclasses.replace(row, evaluate=estimate))
+    value = expansion(OPERATIONS["rsqrt"], dtype, primitives=PRIMITIVES | {row.name})
+    assert not {"divide", "sqrt"} & {part.op for part in topological([value])}
+    (x,) = next(measure_ulp.points("rsqrt", dtype, 5_000))
+    x = np.concatenate([x[:5000], np.array([0.0, -0.0, np.inf, -np.inf, np.nan], x.dtype)])
+    error_found = measure_ulp.ulp_error(run(value, x), *measure_ulp.reference("rsqrt", x))
+    assert 0.3 < error_found.max() <= OPERATIONS["rsqrt"].ulp
 
 
 @every_dtype

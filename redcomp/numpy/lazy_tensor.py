@@ -55,9 +55,9 @@ class _NumPy:
 
     def real(self, array: Any) -> Any:
         arguments.refuse_masked("a complex array", array)
-        parts = np.dtype(f"{array.dtype.byteorder}f{array.dtype.itemsize // 2}")
-        pairs = np.asarray(array)[..., None].view(parts)  # with this axis any strides will do
-        return pairs.reshape(*array.shape[:-1], 2 * array.shape[-1])
+        part = np.dtype(f"{array.dtype.byteorder}f{array.dtype.itemsize // 2}")
+        parts = np.asarray(array)[..., None].view(part)  # with this axis any strides will do
+        return parts.reshape(*array.shape[:-1], 2 * array.shape[-1])
 
     def complex(self, array: Any) -> Any:
         parts = array.astype(np.float32) if array.dtype == np.float16 else array

@@ -1,8 +1,9 @@
-"""Approximate instructions of GPUs; `expansions.fast` rests on them.
+"""Approximate instructions: of GPUs, on which `expansions.fast` rests, and an estimate of hosts.
 
-They exist for float32 only.  They take subnormal numbers for zeros, and give zeros instead of
-subnormal numbers.  For NumPy they are exact but for that; their `error` is what NVIDIA documents
-(PTX ISA, section "Floating Point Instructions"; CUDA Programming Guide, "Intrinsic Functions").
+Those of GPUs exist for float32 only.  They take subnormal numbers for zeros, and give zeros instead
+of subnormal numbers.  For NumPy all are exact but for that; their `error` is what NVIDIA documents
+(PTX ISA, section "Floating Point Instructions"; CUDA Programming Guide, "Intrinsic Functions"), and
+Intel (Software Developer's Manual, VRSQRT14PS).
 """
 
 from __future__ import annotations
@@ -52,5 +53,14 @@ register(
     ),
     _instruction(
         "cos_approx", np.cos, "about the cosine of a in [-pi, pi]", Error(absolute=2.0**-21.19)
+    ),
+    Operation(
+        "rsqrt_estimate",
+        1,
+        "1 / sqrt(a) to 14 bits, of which accurate forms are made",
+        lambda x: 1 / np.sqrt(x),
+        error=Error(relative=2.0**-14),
+        needs="native",
+        unit="special",
     ),
 )

@@ -17,6 +17,7 @@ from redcomp.ir import (
 )
 from redcomp.ops import signs
 from redcomp.ops.expansions import fast
+from redcomp.ops.expansions.roots import rsqrt_by_estimate
 from redcomp.ops.primitives import PREDICATES
 from redcomp.ops.table import NORMAL, Array, Domain, Operation, Range, apply, register
 
@@ -232,6 +233,8 @@ register(
         expand=lambda f: select(compare("oeq", f, 0.0), 0.0, 1.0 / elementwise("sqrt", f)),
         fast={"rsqrt_approx": fast.rsqrt},
         fast_range=Range((NORMAL,)),
+        variants={"rsqrt_estimate": rsqrt_by_estimate},
+        exact=lambda m, f: 1 / m.sqrt(f),
         domain=Domain(((0.01, 4.0),), (0.0,)),
         ulp=2.0,
         gradient="0 at 0",

@@ -66,8 +66,8 @@ class _PyTorch:
 
     def complex(self, array: Any) -> Any:
         parts = array.float() if array.dtype in (torch.float16, torch.bfloat16) else array
-        pairs = parts.unflatten(-1, (parts.shape[-1] // 2, 2))
-        return torch.view_as_complex(pairs.contiguous())
+        numbers = parts.unflatten(-1, (parts.shape[-1] // 2, 2))
+        return torch.view_as_complex(numbers.contiguous())
 
     def filled(self, out: Any, result: Any) -> Any:
         return filled(out, result)

@@ -41,7 +41,7 @@ class Argument:
     columns the number of j, likewise
     batch   the axes before these
     dtype   its name, or None for what takes the dtype of the others
-    is_complex  whether its numbers are pairs (re, im), one after the other
+    is_complex  whether its numbers are parts, of each complex number re and then im
     """
 
     key: Hashable
@@ -139,8 +139,8 @@ class Symbol:
     slot: Slot
 
 
-def pairs_of(library: Library, array: Any, is_indexed: bool) -> Any:
-    """A complex array as one of pairs (re, im); scalars of an index get an axis first."""
+def parts_of(library: Library, array: Any, is_indexed: bool) -> Any:
+    """A complex array as one of re, im, re, im, ...; scalars of an index get an axis first."""
     if is_indexed and len(array.shape) == 1:
         array = array[:, None]
     return library.real(array)
@@ -182,6 +182,21 @@ def columns_as_batch(bindings: Bindings, library: Library) -> Bindings:
         made.append(_moved(a, kind, value, a.rows, None, batch))
     batch = (*bindings.batch, bindings.columns or 1)
     return replace(bindings, arguments=tuple(made), columns=None, batch=batch)
+
+
+def with_one_row(bindings: Bindings) -> Bindings:
+    """The arguments, arrays of parameters being variables of i with one row.
+
+    Shapes of a batch are counted from the axis of i or j, which parameters alone do not have.
+    """
+    made = []
+    for a in bindings.arguments:
+        shape = tuple(getattr(a.value, "shape", ()))
+        if shape:
+            value = a.value.reshape((*shape[:-1], 1, shape[-1]))
+            a = _moved(a, "i", value, 1, None, a.batch)
+        made.append(a)
+    return replace(bindings, arguments=tuple(made), rows=1)
 
 
 def diagonal(bindings: Bindings, library: Library) -> Bindings:

@@ -1,7 +1,7 @@
-"""`ComplexLazyTensor`: an expression of pairs (re, im), one after the other, twice as long.
+"""`ComplexLazyTensor`: an expression of real parts, each followed by its imaginary part.
 
 Operators, methods and reductions of LazyTensors come down to four methods of `core`.  Of complex
-ones these look up what the operation is on pairs, so what is not in the tables here is an error.
+ones these look up what the operation is on parts, so what is not in the tables here is an error.
 """
 
 from __future__ import annotations
@@ -22,17 +22,24 @@ from redcomp.frontend.lazy.reduction import Job
 C = TypeVar("C", bound="ComplexLazyTensorBase")
 
 _DTYPES: Mapping[str | None, str] = {"float64": "complex128"}
-# Reductions over i or j of the pairs, and of a real LazyTensor that a complex one gives.
-_OF_PAIRS = ("Sum", "Mean")
+# Reductions over i or j of the parts, and of a real LazyTensor that a complex one gives.
+_OF_PARTS = ("Sum", "Mean")
 _OF_REAL: Mapping[str, Callable[[Any], Any]] = {
     "Norm": lambda z: abs(z),
     "Any": lambda z: z != 0,
     "All": lambda z: z != 0,
 }
 
+# What serves where a reduction over i or j has no complex form.
+_INSTEAD: Mapping[str, str] = {
+    "Prod": "abs(z).prod(axis) is the modulus of the product and z.angle().sum(axis) its angle",
+    "SumSoftMaxWeight": "the softmax is of real scores; its weights may be complex",
+    "LogSumExp": "z.exp().sum(axis) is the sum, which has many logarithms",
+}
+
 
 class ComplexResults(NamedTuple):
-    """A job whose results are pairs, as one that gives complex arrays."""
+    """A job whose results are parts, as one that gives complex arrays."""
 
     job: Job
 
@@ -61,9 +68,10 @@ class ComplexLazyTensorBase(LazyTensorBase):
 
     It has the operators + - * / ** == != with complex and real LazyTensors, arrays and numbers;
     `real`, `imag`, `angle()`, `abs()`, `conj()`, `exp()`, `log()`, `sqrt()`, `square()`, `inv()`;
-    norms and sums of components; indices and `concat`; `sum`, `mean`, `norm`, `any` and `all` over
-    i or j, and products with vectors.  Results are complex arrays.  Gradients are those of
-    PyTorch's complex numbers.  Powers and logarithms are the principal ones.
+    norms and sums of components; indices and `concat`; `sum`, `mean`, `norm`, `var`, `std`, `any`
+    and `all` over i or j, and products with vectors; and it may be the weights of
+    `sumsoftmaxweight`.  Results are complex arrays.  Gradients are those of PyTorch's complex
+    numbers.  Powers and logarithms are the principal ones.
 
     Raises ArgumentError (a ValueError) for what means nothing for complex numbers, or is ambiguous.
     """
@@ -81,15 +89,15 @@ class ComplexLazyTensorBase(LazyTensorBase):
         super().__init__(given if given.is_complex else given.real2complex())
 
     @classmethod
-    def of_pairs(cls: type[C], pairs: LazyCore) -> C:
-        """Complex numbers, from the real LazyTensor of pairs (re, im)."""
-        made: C = _as(cls, pairs)
+    def of_parts(cls: type[C], parts: LazyCore) -> C:
+        """Complex numbers, from the real LazyTensor of their parts."""
+        made: C = parts._read_as(cls)
         return made
 
     @property
-    def pairs(self) -> LazyTensorBase:
-        """The real LazyTensor of pairs (re, im), one after the other."""
-        made: LazyTensorBase = _as(self.real_class, self)
+    def parts(self) -> LazyTensorBase:
+        """The real LazyTensor of the parts: re, im, re, im, ..."""
+        made: LazyTensorBase = self._read_as(self.real_class)
         return made
 
     # -- what core asks for ------------------------------------------------------------------------
@@ -112,10 +120,10 @@ class ComplexLazyTensorBase(LazyTensorBase):
         return rule(*operands)
 
     def _number(self, value: int) -> Any:
-        return self.pairs._number(value)
+        return self.parts._number(value)
 
     def _list_of(self, values: tuple[int, ...]) -> Any:
-        return self.pairs._list_of(values)
+        return self.parts._list_of(values)
 
     def _job(self, job: Job) -> Job:
         return ComplexResults(job)
@@ -124,24 +132,11 @@ class ComplexLazyTensorBase(LazyTensorBase):
         of_real = _OF_REAL.get(reduction_op)
         if of_real is not None:
             return of_real(self).reduction(reduction_op, *args, **options)
-        if reduction_op not in _OF_PAIRS:
+        if reduction_op not in _OF_PARTS:
             raise _meaningless(reduction_op)
         return super().reduction(reduction_op, *args, **options)
 
     reduction.__doc__ = LazyTensorBase.reduction.__doc__
-
-    def _spread(
-        self, name: str, is_root: bool, axis: Any, dim: Any, ddof: float, options: dict[str, Any]
-    ) -> Any:
-        if not self._is_inner(name, axis, dim, options):
-            raise ArgumentError(
-                f"{name} of complex numbers over i or j is that of z.real and z.imag: their "
-                "variances add up"
-            )
-        if self.ndim <= ddof:
-            raise ArgumentError(f"{name} of {self.ndim} components with ddof={ddof:g}")
-        variance = (self - self.mean()).pairs._of_this("SqNorm2") / (self.ndim - ddof)
-        return variance._of_this("Sqrt") if is_root else variance
 
     # -- attributes --------------------------------------------------------------------------------
 
@@ -161,34 +156,26 @@ class ComplexLazyTensorBase(LazyTensorBase):
     @property
     def real(self) -> Any:
         """The real part, a real LazyTensor."""
-        return self.pairs._of_this("ComplexReal")
+        return self.parts._of_this("ComplexReal")
 
     @property
     def imag(self) -> Any:
         """The imaginary part, a real LazyTensor."""
-        return self.pairs._of_this("ComplexImag")
+        return self.parts._of_this("ComplexImag")
 
     def angle(self) -> Any:
         """The angle in [-pi, pi], a real LazyTensor."""
-        return self.pairs._of_this("ComplexAngle")
+        return self.parts._of_this("ComplexAngle")
 
     def conj(self: C) -> C:
         """The complex conjugate."""
-        return self.of_pairs(self.pairs._of_this("Conj"))
-
-
-def _as(lazy_class: type[Any], lazy: LazyCore) -> Any:
-    """The same expression, read as pairs or as complex numbers."""
-    made = object.__new__(lazy_class)
-    made._expression, made._bindings = lazy._expression, lazy._bindings
-    made.ranges, made.backend = lazy.ranges, lazy.backend
-    return made
+        return self.of_parts(self.parts._of_this("Conj"))
 
 
 def _meaningless(name: str) -> ArgumentError:
+    usual = "z.real, z.imag, abs(z) and z.angle() are real ones"
     return ArgumentError(
-        f"{name} is not defined for complex LazyTensors; z.real, z.imag, abs(z) and z.angle() are "
-        "real ones"
+        f"{name} is not defined for complex LazyTensors; {_INSTEAD.get(name, usual)}"
     )
 
 
@@ -197,28 +184,28 @@ def _meaningless(name: str) -> ArgumentError:
 # Operands are LazyTensors, one of which is complex.
 
 
-def _pairs(z: Any) -> Any:
-    """The pairs of a complex LazyTensor, or of a real one as complex numbers."""
-    return z.pairs if z.is_complex else z._of_this("Real2Complex")
+def _parts(z: Any) -> Any:
+    """The parts of a complex LazyTensor, or of a real one as complex numbers."""
+    return z.parts if z.is_complex else z._of_this("Real2Complex")
 
 
-def _of_pairs(pairs: Any) -> Any:
-    return pairs.complex_class.of_pairs(pairs)
+def _of_parts(parts: Any) -> Any:
+    return parts.complex_class.of_parts(parts)
 
 
 def _joined(re: Any, im: Any) -> Any:
     """The complex numbers re + i im."""
-    return _of_pairs(re._apply("Complex", im))
+    return _of_parts(re._apply("Complex", im))
 
 
-def _on_pairs(callee: str) -> Callable[..., Any]:
-    """An operation of the table whose operands and result are pairs."""
-    return lambda *operands: _of_pairs(_applied(callee, *map(_pairs, operands)))
+def _on_parts(callee: str) -> Callable[..., Any]:
+    """An operation of the table whose operands and result are parts."""
+    return lambda *operands: _of_parts(_applied(callee, *map(_parts, operands)))
 
 
 def _to_real(callee: str) -> Callable[..., Any]:
-    """An operation of the table that gives real numbers for pairs."""
-    return lambda z: z.pairs._of_this(callee)
+    """An operation of the table that gives real numbers for parts."""
+    return lambda z: z.parts._of_this(callee)
 
 
 def _applied(callee: str, first: Any, *others: Any) -> Any:
@@ -243,10 +230,10 @@ def _fitting(rule: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 def _scaled(op: str, z: Any, r: Any) -> Any:
     """z times or by a real r: both parts, each on its own."""
     if r.ndim == 1:
-        return _of_pairs(z.pairs._apply(op, r))
+        return _of_parts(z.parts._apply(op, r))
     if z.ndim == 1:
         return _joined(z.real._apply(op, r), z.imag._apply(op, r))
-    return _of_pairs(z.pairs._apply(op, _joined(r, r).pairs))
+    return _of_parts(z.parts._apply(op, _joined(r, r).parts))
 
 
 @_fitting
@@ -255,7 +242,7 @@ def _multiply(a: Any, b: Any) -> Any:
         return _scaled("*", a, b)
     if not a.is_complex:
         return _scaled("*", b, a)
-    return _on_pairs("ComplexMult")(a, b)
+    return _on_parts("ComplexMult")(a, b)
 
 
 @_fitting
@@ -263,15 +250,15 @@ def _divide(a: Any, b: Any) -> Any:
     if not b.is_complex:
         return _scaled("/", a, b)
     if not a.is_complex:
-        return _multiply(b.conj(), a / b.pairs._of_this("ComplexSquareAbs"))
-    return _on_pairs("ComplexDivide")(a, b)
+        return _multiply(b.conj(), a / b.parts._of_this("ComplexSquareAbs"))
+    return _on_parts("ComplexDivide")(a, b)
 
 
 def _inverse(z: Any) -> Any:
     return _divide(z._number(1), z)
 
 
-def _parts(z: Any) -> tuple[Any, Any]:
+def _re_and_im(z: Any) -> tuple[Any, Any]:
     return (z.real, z.imag) if z.is_complex else (z, z._number(0))
 
 
@@ -279,7 +266,7 @@ def _compared(callee: str, joint: str) -> Callable[[Any, Any], Any]:
     """A comparison of both parts, and what makes one truth value of the two."""
 
     def rule(a: Any, b: Any) -> Any:
-        (a_re, a_im), (b_re, b_im) = _parts(a), _parts(b)
+        (a_re, a_im), (b_re, b_im) = _re_and_im(a), _re_and_im(b)
         return a_re._apply(callee, b_re)._apply(joint, a_im._apply(callee, b_im))
 
     return _fitting(rule)
@@ -322,7 +309,7 @@ def _components(z: Any, start: Any, count: int = 1) -> Any:
     if first < 0 or count < 1 or first + count > z.ndim:
         raise ArgumentError(f"components {first} to {first + count - 1} are not among {z.ndim}")
     at = (z._number(2 * first), z._number(2 * count))
-    return _of_pairs(z.pairs._apply("Extract", *at))
+    return _of_parts(z.parts._apply("Extract", *at))
 
 
 def _extract(z: Any, start: Any, count: Any) -> Any:
@@ -330,9 +317,9 @@ def _extract(z: Any, start: Any, count: Any) -> Any:
 
 
 def _repeated(z: Any, dim: int) -> Any:
-    """The pairs of a vector of that dimension, which a scalar is repeated to."""
-    pairs = _pairs(z)
-    return pairs if z.ndim == dim else pairs._apply("ComplexSumT", pairs._number(2 * dim))
+    """The parts of a vector of that dimension, which a scalar is repeated to."""
+    parts = _parts(z)
+    return parts if z.ndim == dim else parts._apply("ComplexSumT", parts._number(2 * dim))
 
 
 def _choose(condition: Any, a: Any, b: Any) -> Any:
@@ -340,17 +327,17 @@ def _choose(condition: Any, a: Any, b: Any) -> Any:
         raise _meaningless("IfElse where a complex number is at least 0")
     dim = max(condition.ndim, a.ndim, b.ndim)
     if condition.ndim > 1:
-        condition = _joined(condition, condition).pairs
-    return _of_pairs(condition._apply("IfElse", _repeated(a, dim), _repeated(b, dim)))
+        condition = _joined(condition, condition).parts
+    return _of_parts(condition._apply("IfElse", _repeated(a, dim), _repeated(b, dim)))
 
 
 # -- derivatives -----------------------------------------------------------------------------------
 
 
 def _like(value: Any, other: Any) -> Any:
-    """What is paired with another: pairs with pairs, real numbers with real ones."""
+    """What goes with another: parts with parts, real numbers with real ones."""
     if other.is_complex:
-        return _pairs(value)
+        return _parts(value)
     if value.is_complex:
         raise ArgumentError("a complex direction or cotangent belongs to something complex")
     return value
@@ -360,41 +347,41 @@ def _gradient(f: Any, variable: Any, cotangent: Any) -> Any:
     """The gradient of the real inner product: as PyTorch has it."""
     cotangent = _like(cotangent, f)
     found = _like(f, f)._apply("Grad", _like(variable, variable), cotangent)
-    return _of_pairs(found) if variable.is_complex else found
+    return _of_parts(found) if variable.is_complex else found
 
 
 def _derivative(f: Any, variable: Any, direction: Any) -> Any:
     direction = _like(direction, variable)
     found = _like(f, f)._apply("Diff", _like(variable, variable), direction)
-    return _of_pairs(found) if f.is_complex else found
+    return _of_parts(found) if f.is_complex else found
 
 
 # By operators and names of the table.
 _RULES: Mapping[str, Callable[..., Any]] = {
-    "+": _fitting(_on_pairs("ComplexAdd")),
-    "-": _fitting(_on_pairs("ComplexSubtract")),
+    "+": _fitting(_on_parts("ComplexAdd")),
+    "-": _fitting(_on_parts("ComplexSubtract")),
     "*": _multiply,
     "/": _divide,
     "==": _compared("==", "Minimum"),
     "!=": _compared("!=", "Maximum"),
     "**": _power,
     "Powf": _power,
-    NEGATION: _on_pairs("Minus"),
+    NEGATION: _on_parts("Minus"),
     "Abs": _to_real("ComplexAbs"),
     "Inv": _inverse,
     "Square": lambda z: _multiply(z, z),
-    "Exp": _on_pairs("ComplexExp"),
+    "Exp": _on_parts("ComplexExp"),
     "Log": lambda z: _joined(abs(z).log(), z.angle()),
     "Sqrt": _root,
     "Rsqrt": _inverse_root,
-    "Sum": _on_pairs("ComplexSum"),
+    "Sum": _on_parts("ComplexSum"),
     "Norm2": _to_real("Norm2"),
     "SqNorm2": _to_real("SqNorm2"),
-    "SqDist": lambda a, b: (a - b).pairs._of_this("SqNorm2"),
-    "Normalize": _on_pairs("Normalize"),
+    "SqDist": lambda a, b: (a - b).parts._of_this("SqNorm2"),
+    "Normalize": _on_parts("Normalize"),
     "Elem": _components,
     "Extract": _extract,
-    "Concat": _on_pairs("Concat"),
+    "Concat": _on_parts("Concat"),
     "IfElse": _choose,
     "Grad": _gradient,
     "Diff": _derivative,

@@ -21,7 +21,7 @@ from redcomp.frontend.language.expressions import (
     aliases_of,
     text_of,
 )
-from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol
+from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, with_one_row
 from redcomp.frontend.lazy.display import Shown
 from redcomp.frontend.lazy.given import (
     COMPLEX,
@@ -39,6 +39,10 @@ from redcomp.frontend.lazy.reduction import Job, Keeping, LazyReduction, Reduced
 _WIDTHS = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
 
 L = TypeVar("L", bound="LazyCore")
+K = TypeVar("K", bound="LazyCore")
+
+# Reductions whose results are linear in weights, so that complex weights are two real ones.
+_LINEAR_IN_WEIGHTS = ("SumSoftMaxWeight", "SoftMax")
 
 # Integers up to this one are part of expressions, so that they can be folded; others are arguments,
 # so that their values do not count for what has been compiled.
@@ -95,6 +99,13 @@ class LazyCore:
     def _made(self: L, expression: Expression, bindings: Bindings) -> L:
         made: L = object.__new__(type(self))
         made._expression, made._bindings = expression, bindings
+        made.ranges, made.backend = self.ranges, self.backend
+        return made
+
+    def _read_as(self, lazy_class: type[K]) -> K:
+        """The same expression as another class reads it, of parts or of complex numbers."""
+        made: K = object.__new__(lazy_class)
+        made._expression, made._bindings = self._expression, self._bindings
         made.ranges, made.backend = self.ranges, self.backend
         return made
 
@@ -299,9 +310,6 @@ class LazyCore:
 
     __hash__ = None  # type: ignore[assignment]  # == makes a LazyTensor
 
-    def __bool__(self) -> bool:
-        return True
-
     # -- reductions --------------------------------------------------------------------------------
 
     def _axis(self, axis: object, dim: object) -> int | None:
@@ -346,19 +354,40 @@ class LazyCore:
         over = self._axis(axis, dim)
         if over is None:
             raise ArgumentError(f"{reduction_op} reduces over i or j, not over components")
-        bindings, formula, weights = self._bindings, self._expression.in_place, None
+        values = self._with_an_index()
+        bindings, formula, weights = values._bindings, values._expression.in_place, None
+        result: LazyCore = self
         if other is not None:
             other = self._taken(other)
             if other.is_complex:
-                raise ArgumentError(f"the weights of {reduction_op} are real, not complex")
+                result = other._of_weights(reduction_op)
             bindings, placement = bindings.merged(other._bindings, self.library)
             weights = Placed(other._expression, placement)
         if opt_arg is not None:
             opt_arg = arguments.integer("opt_arg", opt_arg)
         reduced = Reduced(reduction_op, formula, weights, over, opt_arg)
         axes = 1 if opt_arg is None or self.ndim == 1 else 2
-        job = self._keeping(reduced, over - 1 - axes, options)
+        job = result._keeping(reduced, over - 1 - axes, options)
         return self._run(job, bindings, **options)
+
+    def _of_weights(self: L, reduction_op: str) -> L:
+        """What the results of a reduction with these complex weights are like."""
+        if reduction_op not in _LINEAR_IN_WEIGHTS:
+            raise ArgumentError(
+                f"the weights of {reduction_op} are real, as a logarithm is one of positive "
+                "numbers; with complex w, K.logsumexp(axis) + log(K.sumsoftmaxweight(w, axis)) is "
+                "the principal logarithm of the weighted sum"
+            )
+        return self
+
+    def _with_an_index(self: L) -> L:
+        """This with one i, where it has a batch and depends neither on i nor on j."""
+        bound = self._bindings
+        if not bound.batch or bound.rows is not None or bound.columns is not None:
+            return self
+        bindings = with_one_row(bound)
+        slots = tuple(argument.slot for argument in bindings.arguments)
+        return self._made(self.library.build.rebound(self._expression, slots), bindings)
 
     def _reduced(self, reduction_op: str, over: int) -> Reduced:
         return Reduced(reduction_op, self._expression.in_place, None, over, None)

@@ -11,7 +11,7 @@ from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
 from redcomp.frontend.language.expressions import Slot
-from redcomp.frontend.lazy.bindings import Argument, Symbol, Unique, identity, pairs_of
+from redcomp.frontend.lazy.bindings import Argument, Symbol, Unique, identity, parts_of
 from redcomp.frontend.lazy.library import Library
 from redcomp.limits import MAX_DIM
 
@@ -29,7 +29,7 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     if isinstance(given, list):
         return vector(given)
     if isinstance(given, COMPLEX):
-        return _pairs(given, [given])
+        return _parts(given, [given])
     if not library.is_array(given):
         raise ArgumentError(
             f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
@@ -48,11 +48,11 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
 
 
 def _of_complex(library: Library, given: Any, axis: object) -> Argument:
-    """A complex array, as one of pairs (re, im), known by the array that was given."""
+    """A complex array, as one of its parts, known by the array that was given."""
     if not given.shape:
         slot = Slot("parameter", 2)
         return Argument(identity(given, "parameter"), given, given, slot, is_complex=True)
-    real = argument_of(library, pairs_of(library, given, axis in (0, 1)), axis)
+    real = argument_of(library, parts_of(library, given, axis in (0, 1)), axis)
     return replace(real, key=identity(given, real.slot.kind), given=given, is_complex=True)
 
 
@@ -136,11 +136,11 @@ def vector(values: list[Any]) -> Argument:
                 f"a list for a LazyTensor holds numbers, not {arguments.shown(value)}"
             )
     if any(isinstance(value, COMPLEX) for value in values):
-        return _pairs(values, values)
+        return _parts(values, values)
     return Argument(Unique(), values, list(map(_float, values)), _slot("parameter", len(values)))
 
 
-def _pairs(given: object, values: list[Any]) -> Argument:
+def _parts(given: object, values: list[Any]) -> Argument:
     """A vector of complex numbers, whose parts have the others' dtype."""
     parts = [_float(part) for value in values for part in (value.real, value.imag)]
     return Argument(Unique(), given, parts, _slot("parameter", len(parts)), is_complex=True)
@@ -166,7 +166,7 @@ def symbol(given: tuple[Any, ...], is_complex: bool = False) -> Argument:
         )
     if is_complex and dim % 2:
         raise ArgumentError(
-            f"a complex symbol holds pairs (re, im): its dimension is even, not {dim}"
+            f"a complex symbol holds both parts of its numbers: its dimension is even, not {dim}"
         )
     slot = _slot(KIND_OF_CATEGORY[category], dim)
     return Argument(("symbol", position), Symbol(position, slot), None, slot, is_complex=is_complex)

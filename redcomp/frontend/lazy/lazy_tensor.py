@@ -18,7 +18,7 @@ from redcomp.frontend.lazy.bindings import (
     exchanged,
     exchanged_argument,
 )
-from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_matrix
+from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_factor
 from redcomp.frontend.lazy.protocols import Protocols
 from redcomp.frontend.lazy.solve import System
 from redcomp.limits import MAX_DENSE
@@ -68,17 +68,20 @@ class LazyTensorBase(Protocols):
         return (self.t() @ v.swapaxes(-1, -2)).swapaxes(-1, -2)
 
     def __matmul__(self, v: Any, **options: Any) -> Any:
-        """The product with a vector (N,), a matrix (..., N, E), or another lazy matrix.
+        """The product with a vector (N,), a matrix (..., N, E), or another lazy matrix (N, P).
 
-        `K.matmul(v, ...)` takes the options of a reduction too.  Raises ArgumentError if this has
-        vectors.
+        A LazyTensor that depends on j alone, for the same j, counts as an array: of a vector for
+        each j.  `K.matmul(v, ...)` takes the options of a reduction too.  Raises ArgumentError if
+        this has vectors, or if the sizes do not fit.
         """
         if self.ndim != 1:
             raise ArgumentError(
                 f"a LazyTensor of shape {self._shape} is no matrix: it has vectors of "
                 f"{self.ndim} components"
             )
-        if is_matrix(v):
+        if is_factor(v, self):
+            if options:
+                raise ArgumentError(f"a product of lazy matrices takes no {', '.join(options)}")
             return LazyProduct([self, v])
         if isinstance(v, LazyTensorBase):
             return (self * v).reduction("Sum", axis=self.nbatchdims + 1, **options)

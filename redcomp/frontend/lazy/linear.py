@@ -40,7 +40,7 @@ class LazyOperator(ABC):
 
     def __matmul__(self, other: Any) -> Any:
         """The product with a vector (N,) or a matrix (N, E), or with another lazy matrix."""
-        if is_matrix(other):
+        if is_factor(other, self):
             return LazyProduct([self, other])
         return self._times(other)
 
@@ -58,10 +58,22 @@ class LazyOperator(ABC):
 
 
 def is_matrix(value: object) -> bool:
-    """Whether a value is a `LazyOperator`, or a LazyTensor of scalars over i and j."""
-    if isinstance(value, LazyCore):
-        return value.ndim == 1 and value.ni is not None and value.nj is not None
-    return isinstance(value, LazyOperator)
+    """Whether a value is a `LazyOperator`, or a LazyTensor of scalars: (M, N), (M, 1), (1, 1)."""
+    return isinstance(value, LazyOperator) or (isinstance(value, LazyCore) and value.ndim == 1)
+
+
+def is_factor(value: object, matrix: Any) -> bool:
+    """Whether a matrix times this is a product of two lazy matrices, and not one with an array.
+
+    A LazyTensor stands for an array if it has vectors for the j of the matrix, and no i.
+    """
+    if not isinstance(value, LazyCore):
+        return isinstance(value, LazyOperator)
+    kinds = {argument.slot.kind for argument in value._bindings.arguments}
+    if "j" not in kinds or kinds & {"i", "ij"}:
+        return True
+    is_open = isinstance(matrix, LazyCore) and matrix._bindings.has_symbols
+    return not is_open and value.nj not in (None, matrix.shape[-1])
 
 
 class LazyProduct(LazyOperator):
@@ -70,7 +82,7 @@ class LazyProduct(LazyOperator):
     def __init__(self, factors: Sequence[Any]) -> None:
         self.factors = [f for factor in factors for f in getattr(factor, "factors", [factor])]
         for left, right in zip(self.factors, self.factors[1:], strict=False):
-            if left.shape[-1] != right.shape[0] or len(left.shape) != 2:
+            if left.shape[-1] != right.shape[0] or not len(left.shape) == len(right.shape) == 2:
                 raise ArgumentError(
                     f"lazy matrices of shapes {left.shape} and {right.shape} have no product"
                 )

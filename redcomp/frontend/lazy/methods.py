@@ -247,15 +247,15 @@ class Methods(Declared):
 
     def real2complex(self) -> Any:
         """The complex numbers x + 0i."""
-        return self.complex_class.of_pairs(self._of_this("Real2Complex"))
+        return self.complex_class.of_parts(self._of_this("Real2Complex"))
 
     def imag2complex(self) -> Any:
         """The complex numbers 0 + xi."""
-        return self.complex_class.of_pairs(self._of_this("Imag2Complex"))
+        return self.complex_class.of_parts(self._of_this("Imag2Complex"))
 
     def exp1j(self) -> Any:
         """The complex numbers exp(i x)."""
-        return self.complex_class.of_pairs(self._of_this("ComplexExp1j"))
+        return self.complex_class.of_parts(self._of_this("ComplexExp1j"))
 
     # -- derivatives -------------------------------------------------------------------------------
 

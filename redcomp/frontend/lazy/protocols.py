@@ -355,6 +355,12 @@ class Protocols(Reductions):
 
     __int__ = __complex__ = __index__ = __float__
 
+    def __bool__(self) -> NoReturn:
+        raise ArgumentError(
+            f"{self._what} is neither true nor false: a < b < c is (a < b) * (b < c), `and` is *, "
+            "`or` is .logical_or(...), and `K is not None` asks whether there is one"
+        )
+
     def __len__(self) -> NoReturn:
         raise TypeError(f"{self._what} has no length: reduce it, or take .dense()")
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import Placed, Slot, aliases_of, text_of
-from redcomp.frontend.lazy.bindings import Argument, Bindings, Symbol, pairs_of
+from redcomp.frontend.lazy.bindings import Argument, Bindings, Symbol, parts_of
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.reductions.genred import Reducer, options_of
 from redcomp.frontend.reductions.requests import ExpressionSource, request
@@ -173,7 +173,7 @@ def _bound(argument: Argument, given: Mapping[Any, Any], library: Library) -> Ar
         return argument
     value = given[argument.key]
     if argument.is_complex and library.is_array(value) and library.type_of(value).is_complex:
-        value = pairs_of(library, value, argument.slot.kind in ("i", "j"))
+        value = parts_of(library, value, argument.slot.kind in ("i", "j"))
     return replace(argument, value=value)
 
 

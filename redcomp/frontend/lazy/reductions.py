@@ -163,77 +163,63 @@ class Reductions(Methods):
 
     # -- how far values spread ---------------------------------------------------------------------
 
-    def var(
-        self: R,
-        axis: Any = -1,
-        dim: Any = None,
-        *,
-        ddof: Any = None,
-        correction: Any = None,
-        unbiased: Any = None,
-        **options: Any,
-    ) -> Any:
+    def var(self: R, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
         """The variance: the mean of squared differences from the mean, times n / (n - ddof).
 
         Of the components of each vector (axis -1), which stays lazy, or over i (axis 0) or j
-        (axis 1), which computes, in two passes.
+        (axis 1), which computes, in two passes.  Of complex numbers, squared moduli of differences.
 
+        options   those of `reduction`, without `out`, and one of these:
         ddof      `correction` in PyTorch; as in the library by default: 0 for NumPy, 1 for PyTorch
         unbiased  True stands for ddof=1, False for 0
-        options   as for `reduction`, without `out`
 
         Raises ArgumentError.
         """
-        return self._spread(
-            "var", False, axis, dim, self._ddof(ddof, correction, unbiased), options
-        )
+        return self._spread("var", False, axis, dim, options)
 
-    def std(
-        self: R,
-        axis: Any = -1,
-        dim: Any = None,
-        *,
-        ddof: Any = None,
-        correction: Any = None,
-        unbiased: Any = None,
-        **options: Any,
-    ) -> Any:
+    def std(self: R, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
         """The standard deviation: the square root of `var`, which has the same parameters."""
-        return self._spread("std", True, axis, dim, self._ddof(ddof, correction, unbiased), options)
+        return self._spread("std", True, axis, dim, options)
 
-    def _ddof(self, ddof: Any, correction: Any, unbiased: Any) -> float:
-        given = [value for value in (ddof, correction, unbiased) if value is not None]
-        if len(given) > 1:
+    def _ddof(self, options: dict[str, Any]) -> float:
+        """What the number of values is lessened by, taken out of the options."""
+        names = ("ddof", "correction", "unbiased")
+        given = [options.pop(n) for n in names if n in options]
+        said = [value for value in given if value is not None]
+        if len(said) > 1:
             raise ArgumentError("ddof, correction and unbiased say the same: give one of them")
-        return arguments.number("ddof", given[0]) if given else self.library.correction
+        return arguments.number("ddof", said[0]) if said else self.library.correction
 
     def _spread(
-        self: R, name: str, is_root: bool, axis: Any, dim: Any, ddof: float, options: dict[str, Any]
+        self: R, name: str, is_root: bool, axis: Any, dim: Any, options: dict[str, Any]
     ) -> Any:
+        ddof = self._ddof(options)
         if self._is_inner(name, axis, dim, options):
             if self.ndim <= ddof:
                 raise ArgumentError(f"{name} of {self.ndim} components with ddof={ddof:g}")
             difference = self - self._of_this("Sum") / self.ndim
-            variance = difference._of_this("Square")._of_this("Sum") / (self.ndim - ddof)
+            variance = difference._of_this("SqNorm2") / (self.ndim - ddof)
             return variance._of_this("Sqrt") if is_root else variance
         over = self._axis(axis, dim)
         assert over is not None
         if "out" in options:
             raise ArgumentError(f"{name} takes no out")
-        center = center_of(self._bindings, over, self.ndim)
-        less = self - self._made_of(center)
+        values = self._read_as(self.real_class)._with_an_index()
+        center = center_of(values._bindings, over, values.ndim)
+        less = values - values._made_of(center)
         moments = less._apply("Concat", less._of_this("Square"))
-        first = self[:1]
+        first = values[:1]
         ones = (first == first).maximum(first != first)
         job = Spread(
-            self._reduced("Mean", over),
+            values._reduced("Mean", over),
             moments._reduced("Mean", over),
             ones._reduced("Sum", over),
             center,
+            values.ndim // self.ndim,
             ddof,
             is_root,
         )
-        return self._run(self._keeping(job, over - 2, options), self._bindings, **options)
+        return values._run(values._keeping(job, over - 2, options), values._bindings, **options)
 
     def _made_of(self: R, argument: Any) -> R:
         made = self._made(self._expression, Bindings.of(argument))

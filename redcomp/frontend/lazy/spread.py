@@ -38,6 +38,7 @@ class Spread(NamedTuple):
     moments  the means of the differences from the center, and of their squares
     ones     the sum of ones, which is how many values there are
     center   the last argument of `moments`
+    parts    how many components make one number: 2 of complex ones, whose variances add up
     ddof     what the number of values is lessened by
     """
 
@@ -45,6 +46,7 @@ class Spread(NamedTuple):
     moments: Reduced
     ones: Reduced
     center: Argument
+    parts: int
     ddof: float
     is_root: bool
 
@@ -60,6 +62,8 @@ class Spread(NamedTuple):
         dim = self.center.slot.dim
         shift, squares = moments[..., :dim], moments[..., dim:]
         variance = (squares - shift * shift).clip(0)
+        if self.parts > 1:
+            variance = variance.reshape(*variance.shape[:-1], -1, self.parts).sum(-1)
         if self.ddof:
             variance = variance * self._factor(library, bindings, options)
         return library.root(variance) if self.is_root else variance

@@ -26,6 +26,12 @@ _AVX512_NATIVE = {
     ),
     ("lookup", "f32"): Native("llvm.x86.avx512.permvar.sf.512", (TABLE, 0)),
     ("lookup", "f64"): Native("llvm.x86.avx512.permvar.df.512", (TABLE, 0)),
+    ("rsqrt_estimate", "f32"): Native(
+        "llvm.x86.avx512.rsqrt14.ps.512", (0, "<16 x float> zeroinitializer", "i16 -1")
+    ),
+    ("rsqrt_estimate", "f64"): Native(
+        "llvm.x86.avx512.rsqrt14.pd.512", (0, "<8 x double> zeroinitializer", "i8 -1")
+    ),
 }
 
 # Vectors that registers have no room for are then not split over two cache lines, wherever the

@@ -1,9 +1,0 @@
-"""Gives way to the package of this name that redcomp has; what imports it gets that one."""
-
-import sys
-
-del sys.modules[__name__]
-
-import redcomp.as_pykeops  # noqa: E402
-
-redcomp.as_pykeops.install()
