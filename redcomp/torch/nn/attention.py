@@ -7,11 +7,8 @@ from torch import Tensor, nn
 
 from redcomp import arguments
 from redcomp.torch.genred import Genred
-from redcomp.torch.nn.shared import check_points, features, over_columns, shared
+from redcomp.torch.nn.shared import NEVER, check_points, features, over_columns, shared
 
-# What scores of masked pairs become: less than other scores, but finite, so that rows without any
-# other pair have no NaN, neither in their values nor in derivatives.
-NEVER = -1e30
 # The kinds of a mask, by which of the axes of queries and of keys it has.
 _KINDS = {(True, True): "Vij", (True, False): "Vi", (False, True): "Vj", (False, False): "Pm"}
 

@@ -9,6 +9,7 @@ from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.torch.genred import Genred
 from redcomp.torch.nn.shared import (
+    NEVER,
     REDUCTIONS,
     Positive,
     add_positive,
@@ -40,8 +41,10 @@ def _same_and_other(columns: int) -> Genred:
     aliases = _clouds(
         columns, "log_temperature = Pm(1)", "labels = Vi(1, int)", "others = Vj(1, int)"
     )
-    others = "Log(NotEqual(Ind_i(), Ind_j())) - Exp(-log_temperature) * SqDist(x, y)"
-    return over_columns([f"Log(labels == others) + ({others})", others], aliases, "LogSumExp")
+    score = "-(Exp(-log_temperature) * SqDist(x, y))"
+    of_others = f"IfElse((Ind_i() != Ind_j()) - 1, {score}, {NEVER})"
+    of_same = f"IfElse((labels == others) - 1, {of_others}, {NEVER})"
+    return over_columns([of_same, of_others], aliases, "LogSumExp")
 
 
 class SoftNearestNeighbour(nn.Module):
@@ -133,7 +136,7 @@ class SoftNearestNeighbourLoss(nn.Module):
             raise ArgumentError(f"argument 'labels' has dtype {labels.dtype}; expected integers")
         classes = labels[..., None].to(torch.int32)
         same, others = _same_and_other(features(x))(x, x, self.log_temperature, classes, classes)
-        counts = same > -torch.inf
+        counts = same > NEVER / 2
         losses = torch.where(counts, others - same, 0.0)[..., 0]
         if self.reduction == "mean":
             losses = losses / counts.sum()

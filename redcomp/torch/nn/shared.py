@@ -13,6 +13,9 @@ from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.torch.genred import Genred
 
+# What the exponents of pairs that do not count become: less than others, but finite, so that rows
+# without any other pair have no NaN, neither in their values nor in derivatives.
+NEVER = -1e30
 REDUCTIONS = ("mean", "sum", "none")
 Numbers = float | Sequence[float] | Tensor
 
