@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dense_nn
@@ -435,6 +437,32 @@ WRONG: list[tuple[str, Callable[[], Any]]] = [
 def test_errors_name_the_argument(named: str, call: Callable[[], Any]) -> None:
     with pytest.raises(ArgumentError, match=named):
         call()
+
+
+# -- the page --
+
+PAGE = Path(__file__).parents[1] / "docs" / "torch-nn.md"
+
+
+def test_programs_of_the_page_run() -> None:
+    programs = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    found: dict[str, Any] = {}
+    exec("\n".join(programs), found)
+    x, y, b = (found[name] for name in "xyb")
+    square = (dense_nn.differences(x, y) ** 2).sum(-1)
+    torch.testing.assert_close(found["heavy"], (1 / (1 + square)) @ b)
+    torch.testing.assert_close(found["there"], square.min(-1).values.sqrt().mean())
+    shapes = {"out": (100, 2), "each": (5,), "distances": (100,), "projected": (100, 3)}
+    shapes |= {"probabilities": (100, 4), "seen": (2, 4, 50, 16), "mixed": (), "weighted": ()}
+    assert {name: tuple(found[name].shape) for name in shapes} == shapes
+    torch.testing.assert_close(found["probabilities"].sum(-1), torch.ones(100))
+
+
+def test_page_names_every_module_and_kernel() -> None:
+    page = PAGE.read_text("utf-8")
+    assert not [name for name in nn.__all__ if f"## {name}\n" not in page]
+    assert not [name for name in KERNELS if f'`"{name}"`' not in page]
+    assert not [name for name in nn.__all__ if f"`{name}`" not in str(nn.__doc__)]
 
 
 # -- torch.compile --
