@@ -369,6 +369,8 @@ def test_numbers_can_be_read_and_set() -> None:
     assert slope.tolist() == pytest.approx([0.25, 0.25])
     with pytest.raises(ArgumentError, match="lengthscale"):
         module.lengthscale = -1.0
+    with pytest.raises(ArgumentError, match="lengthscale"):
+        module.lengthscale = [1.0, 2.0, 3.0]
     with pytest.raises(ArgumentError, match="alpha"):
         module.alpha = 1.0
 

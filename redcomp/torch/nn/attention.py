@@ -35,7 +35,7 @@ def _attention(dims: tuple[int, int], scale: float | None, kinds: Kinds, is_caus
 
 @shared
 def _largest_mask(columns: int, kinds: Kinds, is_causal: bool) -> Genred:
-    """max_j of the masks alone; the queries are counted only, where that matters."""
+    """max_j of the masks alone; where queries are given, they are only counted."""
     aliases = [f"{name} = {kind}(1)" for name, kind in kinds]
     queries = [f"query = Vi({columns})"] if is_causal else []
     return over_columns(_masked("0", kinds, is_causal), [*aliases, *queries], "Max")
@@ -43,9 +43,8 @@ def _largest_mask(columns: int, kinds: Kinds, is_causal: bool) -> Genred:
 
 def _as_numbers(name: str, mask: object, dtype: torch.dtype) -> Tensor:
     """A mask as numbers to be added."""
-    check_points(name, mask)
-    assert isinstance(mask, Tensor)
-    return torch.where(mask, 0.0, NEVER).to(dtype) if mask.dtype == torch.bool else mask
+    tensor = check_points(name, mask)
+    return torch.where(tensor, 0.0, NEVER).to(dtype) if tensor.dtype == torch.bool else tensor
 
 
 def _kind(mask: Tensor) -> str:
@@ -76,7 +75,7 @@ class Attention(nn.Module):
     attn_mask and bias are optional, and broadcast to (..., H, L, S); both have two axes or more.
 
     attn_mask  booleans, True where a key takes part, or numbers that are added to scores; -inf
-               takes a key out
+               takes a key out, as does anything below -1e30
     bias       numbers that are added too, such as learned biases of relative positions
 
     Both may be given, and with is_causal; numbers get gradients.  What has one entry for all

@@ -60,8 +60,8 @@ def features(points: Tensor) -> int:
     return len(range(points.shape[-1]))
 
 
-def check_points(name: str, value: object) -> None:
-    """Raise ArgumentError if this is no tensor (..., number of points, features)."""
+def check_points(name: str, value: object) -> Tensor:
+    """A tensor (..., number of points, features); raises ArgumentError."""
     if not isinstance(value, Tensor):
         kind = type(value).__name__
         raise ArgumentError(f"argument {name!r} must be a tensor, not of type {kind}")
@@ -70,17 +70,13 @@ def check_points(name: str, value: object) -> None:
             f"argument {name!r} must have shape (..., points, features), with at least one "
             f"feature; it has shape {tuple(value.shape)}"
         )
+    return value
 
 
 def check_clouds(x: object, y: object) -> None:
-    """Raise ArgumentError if these are no clouds of at least one point each, of as many features.
-
-    What else can be wrong, `Genred` says.
-    """
+    """Raise ArgumentError if these are no clouds of points; `Genred` says what else is wrong."""
     for name, value in (("x", x), ("y", y)):
-        check_points(name, value)
-        assert isinstance(value, Tensor)
-        if value.shape[-2] == 0:
+        if check_points(name, value).shape[-2] == 0:
             raise ArgumentError(f"argument {name!r} has no points; at least one is needed")
 
 
@@ -151,6 +147,8 @@ class Positive:
         if log is None:
             raise ArgumentError(f"this module has no {self.name}")
         numbers = torch.tensor(positive(self.name, value), dtype=torch.float64)
+        if numbers.numel() not in (1, log.numel()):
+            raise ArgumentError(f"{self.name} has {log.numel()} numbers, not {numbers.numel()}")
         with torch.no_grad():
             log.copy_(numbers.log().expand(log.shape))
 
