@@ -100,11 +100,11 @@ ComplexMult ComplexReal ComplexRealScal ComplexScal ComplexSquareAbs ComplexSubt
 ComplexSumT Concat Conj Cos Cosh Diff DiffClampInt Divergence Divide Elem ElemT Equal Erf Erfc
 Exp Exp2 Expm1 Extract ExtractT Factorize Floor Gather Grad GradMatrix IfElse Imag2Complex Ind_i
 Ind_j IntCst IntInv Inv Kron Laplacian LessOrEqual LessThan Log Log1p Log2 Matern32 Matern52
-MatVecMult Max Maximum Min Minimum Minus Mod Mult Norm2 Normalize NotEqual OneHot Pm Pow Powf RatCst ReLU
-Real2Complex Round Rsqrt Scalprod Sigmoid Sign Sin SinXDivX Sinh SoftDTW_SqDist Softplus SqDist
-SqNorm2 SqNormDiag SqNormIso Sqrt Square Step Subtract Sum SumLinOperator SumT SymSqNorm Tanh
-TensorDot TensorProd TraceOperator Var VecMatMult Vi Vij Vj Vx Vy WeightedSqDist WeightedSqNorm
-XLogX Zero
+MatVecMult Max Maximum Min Minimum Minus Mod Mult Norm2 Normalize NotEqual OneHot Pm Pow Powf
+RatCst ReLU Real2Complex Round Rsqrt Scalprod Sigmoid Sign Sin SinXDivX Sinh SoftDTW_SqDist
+Softplus SqDist SqNorm2 SqNormDiag SqNormIso Sqrt Square Step Subtract Sum SumLinOperator SumT
+SymSqNorm Tanh TensorDot TensorProd TraceOperator Var VecMatMult Vi Vij Vj Vx Vy WeightedSqDist
+WeightedSqNorm XLogX Zero
 """
 REDUCTIONS = """
 All Any ArgKMax ArgKMin ArgMax ArgMin KMax KMaxArgKMax KMax_ArgKMax KMin KMinArgKMin
