@@ -2,157 +2,35 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dense_nn
 import pytest
 import torch
+from nn_cases import (
+    CASES,
+    F64,
+    LABELS,
+    B,
+    D,
+    E,
+    M,
+    N,
+    Tensor,
+    called,
+    check,
+    clouds,
+    log_of,
+    points,
+    total,
+)
 from torch.func import functional_call
 from torch.nn.functional import scaled_dot_product_attention
 
-from redcomp.errors import ArgumentError
 from redcomp.torch import nn
 from redcomp.torch.nn.kernels import KERNELS
 
-Tensor = torch.Tensor
-Log = Mapping[str, Tensor]
-
-F64 = torch.float64
-M, N, D, E, B = 4, 5, 2, 3, 2
-
-
-def points(count: int, *batch: int, columns: int = D, seed: int = 0) -> Tensor:
-    random = torch.Generator().manual_seed(seed)
-    return torch.randn(*batch, count, columns, generator=random, dtype=F64)
-
-
-def clouds(*batch: int) -> tuple[Tensor, Tensor]:
-    """x in a batch, and y; a point of each is the same, and two of y are."""
-    x, y = points(M, *batch), points(N, seed=1)
-    y[0] = x.reshape(-1, D)[0]
-    y[2] = y[1]
-    return x, y
-
-
-def weights(count: int, *batch: int) -> Tensor:
-    return points(1, *batch, columns=count, seed=2).abs()[..., 0, :]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A module, what it computes densely, and arguments in a batch."""
-
-    module: Callable[[], torch.nn.Module]
-    dense: Callable[..., Any]
-    arguments: Callable[..., tuple[Tensor, ...]]
-
-
-def log_of(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {name.removeprefix("log_"): log for name, log in module.named_parameters()}
-
-
-def kernel_case(name: str, **options: Any) -> Case:
-    return Case(
-        lambda: nn.KernelSum(name, **{"lengthscale": 0.8, **options}, dtype=F64),
-        lambda log, *args: dense_nn.kernel_sum(*args, name, log),
-        lambda *batch: (*clouds(*batch), points(N, columns=E, seed=3)),
-    )
-
-
-def mmd_case(name: str, weighted: bool = False, lengthscale: Any = 0.7, **options: Any) -> Case:
-    dense_options = {k: v for k, v in options.items() if k in ("unbiased", "reduction")}
-    return Case(
-        lambda: nn.MMD(name, lengthscale, learnable=True, dtype=F64, **options),
-        lambda log, *args: dense_nn.mmd(*args, kernel_name=name, log=log, **dense_options),
-        lambda *batch: (*clouds(*batch), *((weights(M, *batch), weights(N)) if weighted else ())),
-    )
-
-
-def energy_case(weighted: bool = False, **options: Any) -> Case:
-    return Case(
-        lambda: nn.EnergyDistance(**options),
-        lambda log, *args: dense_nn.energy(*args, **options),
-        lambda *batch: (*clouds(*batch), *((weights(M), weights(N)) if weighted else ())),
-    )
-
-
-def chamfer_case(**options: Any) -> Case:
-    return Case(
-        lambda: nn.ChamferDistance(**options),
-        lambda log, *args: dense_nn.chamfer(*args, **options),
-        lambda *batch: clouds(*batch),
-    )
-
-
-LABELS = torch.tensor([3, 0, 3, 7])  # 0 and 7 are those of single points
-CASES = {
-    **{name: kernel_case(name) for name in KERNELS if name != "rational_quadratic"},
-    "rational_quadratic": kernel_case("rational_quadratic", alpha=0.6),
-    "gaussian, per feature": kernel_case("gaussian", lengthscale=[0.8, 1.3], outputscale=2.5),
-    "laplacian, per feature": kernel_case("laplacian", lengthscale=[0.8, 1.3]),
-    "periodic, per feature": kernel_case("periodic", lengthscale=[0.8, 1.3], period=[1.5, 0.9]),
-    "MMD laplacian": mmd_case("laplacian"),
-    "MMD of several": mmd_case("gaussian", lengthscale=[0.5, 1.0, 2.0], unbiased=True),
-    "MMD with weights": mmd_case("gaussian", True, [0.5, 1.0, 2.0], reduction="none"),
-    "MMD unbiased with weights": mmd_case("gaussian", True, unbiased=True, reduction="sum"),
-    "MMD alpha": mmd_case("rational_quadratic", lengthscale=[0.5, 1.0], alpha=0.4),
-    "energy": energy_case(),
-    "energy, unbiased": energy_case(unbiased=True, reduction="none"),
-    "energy with weights": energy_case(True, unbiased=True, reduction="sum"),
-    "Chamfer": chamfer_case(),
-    "Chamfer, unsquared": chamfer_case(squared=False, directions="both", reduction="sum"),
-    "Chamfer, one way": chamfer_case(directions="x_to_y"),
-    "Chamfer of points": chamfer_case(squared=False, reduction="none"),
-    "soft nearest": Case(
-        lambda: nn.SoftNearestNeighbour(0.7, dtype=F64),
-        lambda log, *args: dense_nn.soft_nearest(*args, log),
-        lambda *batch: (*clouds(*batch), points(N, columns=E, seed=3)),
-    ),
-    "soft nearest, onto y": Case(
-        lambda: nn.SoftNearestNeighbour(0.7, dtype=F64),
-        lambda log, x, y: dense_nn.soft_nearest(x, y, y, log),
-        lambda *batch: clouds(*batch),
-    ),
-    **{
-        f"soft nearest loss, {reduction}": Case(
-            lambda r=reduction: nn.SoftNearestNeighbourLoss(  # type: ignore[misc]
-                0.7, learnable=True, reduction=r, dtype=F64
-            ),
-            lambda log, x, r=reduction: dense_nn.soft_nearest_loss(x, LABELS, log, r),
-            lambda *batch: (points(M, *batch),),
-        )
-        for reduction in ("mean", "sum", "none")
-    },
-    "attention": Case(
-        lambda: nn.Attention(),
-        lambda log, *args: scaled_dot_product_attention(*args),
-        lambda *batch: (points(M, *batch), points(N, seed=1), points(N, columns=E, seed=3)),
-    ),
-}
 every_case = pytest.mark.parametrize("name", CASES)
-
-
-def called(module: torch.nn.Module, args: tuple[Tensor, ...]) -> Any:
-    """The module's result; the loss takes its labels here, which have no gradient."""
-    further = (LABELS,) if isinstance(module, nn.SoftNearestNeighbourLoss) else ()
-    return module(*args, *further)
-
-
-def total(result: Any) -> Tensor:
-    """A number that all of the result influences."""
-    parts = result if isinstance(result, tuple) else (result,)
-    return sum(((p * p.detach().cos()).sum() for p in parts), torch.zeros((), dtype=F64))
-
-
-def check(ours: Any, dense: Any) -> None:
-    torch.testing.assert_close(ours, dense, rtol=1e-9, atol=1e-11)
-
 
 # -- values and gradients --
 
@@ -207,6 +85,29 @@ def test_kernel_sum_of_a_vector() -> None:
     x, y = clouds(3)
     module, b = nn.KernelSum(dtype=F64), points(N, seed=3)
     check(module(x, y, b[:, 0]), module(x, y, b)[..., 0])
+
+
+@pytest.mark.parametrize("name", [name for name in KERNELS if name != "periodic"])
+def test_every_kernel_with_several_lengthscales(name: str) -> None:
+    module = nn.MMD(name, [0.5, 1.5], dtype=F64)
+    check(module(*clouds()), dense_nn.mmd(*clouds(), kernel_name=name, log=log_of(module)))
+
+
+def test_vmap_over_parameters_and_points() -> None:
+    module = nn.KernelSum(dtype=F64)
+    (x, y), b, logs = clouds(3), points(N, columns=E, seed=3), points(1, columns=3)[0]
+
+    def of_entry(log: Tensor, x: Tensor) -> Tensor:
+        result: Tensor = functional_call(module, {"log_lengthscale": log}, (x, y, b))
+        return result
+
+    dense = torch.stack(
+        [
+            dense_nn.kernel_sum(entry, y, b, "gaussian", {"lengthscale": log})
+            for entry, log in zip(x, logs, strict=True)
+        ]
+    )
+    check(torch.vmap(of_entry)(logs[:, None], x), dense)
 
 
 def test_indices_are_those_of_nearest_points() -> None:
@@ -332,149 +233,3 @@ def test_points_far_from_the_origin() -> None:
     module = nn.KernelSum(lengthscale=2.0**-10)
     dense = dense_nn.kernel_sum(x.double(), y.double(), b.double(), "gaussian", log_of(module))
     torch.testing.assert_close(module(x, y, b), dense.float(), rtol=1e-5, atol=1e-6)
-
-
-# -- modules --
-
-LEARNT = {name: case for name, case in CASES.items() if [*case.module().parameters()]}
-
-
-@pytest.mark.parametrize("name", LEARNT)
-def test_parameters_are_kept(name: str) -> None:
-    """By copies, pickles and state_dict, in any dtype, which starts from other numbers."""
-    module = LEARNT[name].module()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter += 0.25
-    args = LEARNT[name].arguments()
-    expected = called(module, args)
-    loaded = LEARNT[name].module()
-    loaded.load_state_dict(module.state_dict())
-    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), loaded):
-        assert repr(other) == repr(module)
-        check(called(other, args), expected)
-    module.to(torch.float32)
-    single = called(module, tuple(a.float() for a in args))
-    torch.testing.assert_close(single, expected.float(), rtol=1e-4, atol=1e-5)
-
-
-def test_numbers_can_be_read_and_set() -> None:
-    module = nn.KernelSum("periodic", [0.5, 2.0], outputscale=3.0)
-    assert repr(module) == ("KernelSum('periodic', lengthscale=[0.5, 2], outputscale=3, period=1)")
-    assert module.alpha is None
-    module.lengthscale, module.period = 0.25, torch.tensor([4.0])
-    assert module.lengthscale.tolist() == pytest.approx([0.25, 0.25])
-    assert module.period.item() == pytest.approx(4.0)
-    (slope,) = torch.autograd.grad(module.lengthscale.sum(), module.log_lengthscale)
-    assert slope.tolist() == pytest.approx([0.25, 0.25])
-    with pytest.raises(ArgumentError, match="lengthscale"):
-        module.lengthscale = -1.0
-    with pytest.raises(ArgumentError, match="lengthscale"):
-        module.lengthscale = [1.0, 2.0, 3.0]
-    with pytest.raises(ArgumentError, match="alpha"):
-        module.alpha = 1.0
-
-
-def test_learning_is_chosen() -> None:
-    for module in (nn.MMD(), nn.SoftNearestNeighbourLoss()):
-        assert not any(p.requires_grad for p in module.parameters())
-    for module in (nn.KernelSum(), nn.SoftNearestNeighbour(), nn.MMD(learnable=True)):
-        assert all(p.requires_grad for p in module.parameters())
-
-
-def test_factory_arguments() -> None:
-    module = nn.KernelSum(device=torch.device("cpu"), dtype=torch.float16)
-    assert module.log_lengthscale.dtype == torch.float16
-    assert nn.MMD().log_lengthscale.dtype == torch.get_default_dtype()
-
-
-# -- errors --
-
-X, Y, V = points(M), points(N), points(N, columns=E)
-WRONG: list[tuple[str, Callable[[], Any]]] = [
-    ("kernel", lambda: nn.KernelSum("gauss")),
-    ("lengthscale", lambda: nn.KernelSum(lengthscale=0.0)),
-    ("lengthscale", lambda: nn.KernelSum(lengthscale=[])),
-    ("lengthscale", lambda: nn.KernelSum(lengthscale=[[1.0]])),
-    ("lengthscale", lambda: nn.KernelSum(lengthscale="1")),
-    ("outputscale", lambda: nn.KernelSum(outputscale=[1.0, 2.0])),  # type: ignore[arg-type]
-    ("alpha", lambda: nn.KernelSum(alpha=2.0)),
-    ("alpha", lambda: nn.KernelSum("rational_quadratic", alpha=-2.0)),
-    ("period", lambda: nn.KernelSum("gaussian", period=2.0)),
-    ("'x'", lambda: nn.KernelSum(dtype=F64)(X[0], Y, V)),
-    ("'y'", lambda: nn.KernelSum(dtype=F64)(X, Y.tolist(), V)),
-    ("'y'", lambda: nn.KernelSum(dtype=F64)(X, V, V)),
-    ("'b'", lambda: nn.KernelSum(dtype=F64)(X, Y, V[1:])),
-    ("'b'", lambda: nn.KernelSum(dtype=F64)(X, Y, None)),
-    ("log_lengthscale", lambda: nn.KernelSum()(X, Y, V)),
-    ("log_lengthscale", lambda: nn.KernelSum(lengthscale=[1.0] * 3, dtype=F64)(X, Y, V)),
-    ("kernel", lambda: nn.MMD("periodic")),
-    ("unbiased", lambda: nn.MMD(unbiased="no")),  # type: ignore[arg-type]
-    ("reduction", lambda: nn.MMD(reduction="batchmean")),
-    ("learnable", lambda: nn.MMD(learnable=2)),  # type: ignore[arg-type]
-    ("'x'", lambda: nn.MMD(dtype=F64)(X[:0], Y)),
-    ("'y'", lambda: nn.EnergyDistance()(X, Y[:0])),
-    ("x_weights", lambda: nn.EnergyDistance()(X, Y, Y[:, 0])),
-    ("y_weights", lambda: nn.EnergyDistance()(X, Y, X[:, 0], 1.0)),
-    ("squared", lambda: nn.ChamferDistance(squared=None)),  # type: ignore[arg-type]
-    ("directions", lambda: nn.ChamferDistance(directions="y_to_x")),
-    ("'y'", lambda: nn.ChamferDistance()(X, V)),
-    ("temperature", lambda: nn.SoftNearestNeighbour(-1.0)),
-    ("values", lambda: nn.SoftNearestNeighbour(dtype=F64)(X, Y, X)),
-    ("values", lambda: nn.SoftNearestNeighbour(dtype=F64)(X, Y, Y[:, 0])),
-    ("labels", lambda: nn.SoftNearestNeighbourLoss(dtype=F64)(X, LABELS[1:])),
-    ("labels", lambda: nn.SoftNearestNeighbourLoss(dtype=F64)(X, X[:, 0])),
-    ("scale", lambda: nn.Attention(scale=float("nan"))),
-    ("is_causal", lambda: nn.Attention(is_causal="yes")),  # type: ignore[arg-type]
-    ("'key'", lambda: nn.Attention()(X, V, V)),
-    ("'value'", lambda: nn.Attention()(X, Y, V[1:])),
-    ("attn_mask", lambda: nn.Attention()(X, Y, V, PAIRS[:, 1:])),
-    ("attn_mask", lambda: nn.Attention()(X, Y, V, PAIRS.int())),
-    ("attn_mask", lambda: nn.Attention()(X, Y, V, PAIRS[0])),
-    ("bias", lambda: nn.Attention()(X, Y, V, None, X.float())),
-]
-
-
-@pytest.mark.parametrize(("named", "call"), WRONG)
-def test_errors_name_the_argument(named: str, call: Callable[[], Any]) -> None:
-    with pytest.raises(ArgumentError, match=named):
-        call()
-
-
-# -- the page --
-
-PAGE = Path(__file__).parents[1] / "docs" / "torch-nn.md"
-
-
-def test_programs_of_the_page_run() -> None:
-    programs = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    found: dict[str, Any] = {}
-    exec("\n".join(programs), found)
-    x, y, b = (found[name] for name in "xyb")
-    square = (dense_nn.differences(x, y) ** 2).sum(-1)
-    torch.testing.assert_close(found["heavy"], (1 / (1 + square)) @ b)
-    torch.testing.assert_close(found["there"], square.min(-1).values.sqrt().mean())
-    shapes = {"out": (100, 2), "each": (5,), "distances": (100,), "projected": (100, 3)}
-    shapes |= {"probabilities": (100, 4), "seen": (2, 4, 50, 16), "mixed": (), "weighted": ()}
-    assert {name: tuple(found[name].shape) for name in shapes} == shapes
-    torch.testing.assert_close(found["probabilities"].sum(-1), torch.ones(100))
-
-
-def test_page_names_every_module_and_kernel() -> None:
-    page = PAGE.read_text("utf-8")
-    assert not [name for name in nn.__all__ if f"## {name}\n" not in page]
-    assert not [name for name in KERNELS if f'`"{name}"`' not in page]
-    assert not [name for name in nn.__all__ if f"`{name}`" not in str(nn.__doc__)]
-
-
-# -- torch.compile --
-
-
-@pytest.mark.slow
-def test_compiled_modules_give_the_same() -> None:
-    """Also for other numbers of features, of which Dynamo makes symbols."""
-    module = nn.KernelSum(dtype=F64).requires_grad_(False)
-    compiled = torch.compile(module, backend="eager")
-    for columns in (D, 3, 4):
-        x, y = points(M, columns=columns), points(N, columns=columns, seed=1)
-        check(compiled(x, y, V), module(x, y, V))
