@@ -214,7 +214,7 @@ by
 Points are floats of all magnitudes, subnormal numbers and infinities included, and uniform samples;
 a function with {every:,} points was measured at every float32. sin, cos and sin(x) / x are
 measured for |x| up to 2^20 in float32 and 2^30 in float64; beyond, sin and cos are only bounded
-by 1.
+by 1. Matern32 and Matern52 are measured for x up to 64.
 
 The functions are measured as compiled for each of the targets in the table. Targets that can look
 numbers up in a vector register or estimate roots (avx512) have another form of: {variants}.

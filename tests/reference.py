@@ -129,6 +129,19 @@ _atan2 = _with_derivatives(
 )
 
 
+def _radius(f: Tensor) -> Tensor:
+    return _sqrt(f.clamp(max=1e7))  # where the kernels are 0
+
+
+_matern32 = _with_derivatives(
+    lambda f: (1 + _radius(f)) * torch.exp(-_radius(f)), lambda f: -torch.exp(-_sqrt(f)) / 2
+)
+_matern52 = _with_derivatives(
+    lambda f: (1 + _radius(f) + _radius(f) ** 2 / 3) * torch.exp(-_radius(f)),
+    lambda f: -_matern32(f) / 6,
+)
+
+
 def _sinxdivx(f: Tensor) -> Tensor:
     """The series near 0, where sin(f) / f and its derivatives cancel."""
     is_small = f.abs() < 1
@@ -232,6 +245,8 @@ OPERATIONS: Mapping[str, _T] = {
     "Sinh": torch.sinh,
     "Cosh": torch.cosh,
     "LogCosh": _log_cosh,
+    "Matern32": _matern32,
+    "Matern52": _matern52,
     "Erf": torch.erf,
     "Erfc": torch.erfc,
     "Sin": torch.sin,

@@ -38,6 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("frontend.solvers",),
     ("frontend.lazy",),
     ("numpy", "torch"),
+    ("torch.nn",),
     ("genred",),
     ("",),
     ("__main__", "as_pykeops"),

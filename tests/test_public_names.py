@@ -49,6 +49,22 @@ OF_CLUSTERS = {
     "sort_clusters": "x lab",
     "swap_axes": "ranges",
 }
+OF_MODULES = {
+    "Attention": "is_causal scale",
+    "Attention.forward": "query key value attn_mask bias",
+    "ChamferDistance": "squared directions return_indices reduction",
+    "ChamferDistance.forward": "x y",
+    "EnergyDistance": "unbiased reduction",
+    "EnergyDistance.forward": "x y x_weights y_weights",
+    "KernelSum": "kernel lengthscale outputscale alpha period device dtype",
+    "KernelSum.forward": "x y b",
+    "MMD": "kernel lengthscale unbiased alpha learnable reduction device dtype",
+    "MMD.forward": "x y x_weights y_weights",
+    "SoftNearestNeighbour": "temperature learnable device dtype",
+    "SoftNearestNeighbour.forward": "x y values",
+    "SoftNearestNeighbourLoss": "temperature learnable reduction device dtype",
+    "SoftNearestNeighbourLoss.forward": "x labels",
+}
 ERRORS: Mapping[str, tuple[type, ...]] = {
     "RedcompError": (Exception,),
     "FormulaError": (ValueError,),
@@ -64,6 +80,7 @@ CALLABLES = {
     "redcomp.torch": OF_A_LIBRARY,
     "redcomp.numpy.cluster": OF_CLUSTERS,
     "redcomp.torch.cluster": OF_CLUSTERS,
+    "redcomp.torch.nn": OF_MODULES,
 }
 ENVIRONMENT = (
     "REDCOMP_CACHE_DIR REDCOMP_DEBUG REDCOMP_DUMP REDCOMP_NUM_THREADS REDCOMP_OVERRIDE "
@@ -82,12 +99,12 @@ ClampInt ComplexAbs ComplexAdd ComplexAngle ComplexDivide ComplexExp ComplexExp1
 ComplexMult ComplexReal ComplexRealScal ComplexScal ComplexSquareAbs ComplexSubtract ComplexSum
 ComplexSumT Concat Conj Cos Cosh Diff DiffClampInt Divergence Divide Elem ElemT Equal Erf Erfc
 Exp Exp2 Expm1 Extract ExtractT Factorize Floor Gather Grad GradMatrix IfElse Imag2Complex Ind_i
-Ind_j IntCst IntInv Inv Kron Laplacian LessOrEqual LessThan Log Log1p Log2 MatVecMult Max
-Maximum Min Minimum Minus Mod Mult Norm2 Normalize NotEqual OneHot Pm Pow Powf RatCst ReLU
-Real2Complex Round Rsqrt Scalprod Sigmoid Sign Sin SinXDivX Sinh SoftDTW_SqDist Softplus SqDist
-SqNorm2 SqNormDiag SqNormIso Sqrt Square Step Subtract Sum SumLinOperator SumT SymSqNorm Tanh
-TensorDot TensorProd TraceOperator Var VecMatMult Vi Vij Vj Vx Vy WeightedSqDist WeightedSqNorm
-XLogX Zero
+Ind_j IntCst IntInv Inv Kron Laplacian LessOrEqual LessThan Log Log1p Log2 Matern32 Matern52
+MatVecMult Max Maximum Min Minimum Minus Mod Mult Norm2 Normalize NotEqual OneHot Pm Pow Powf
+RatCst ReLU Real2Complex Round Rsqrt Scalprod Sigmoid Sign Sin SinXDivX Sinh SoftDTW_SqDist
+Softplus SqDist SqNorm2 SqNormDiag SqNormIso Sqrt Square Step Subtract Sum SumLinOperator SumT
+SymSqNorm Tanh TensorDot TensorProd TraceOperator Var VecMatMult Vi Vij Vj Vx Vy WeightedSqDist
+WeightedSqNorm XLogX Zero
 """
 REDUCTIONS = """
 All Any ArgKMax ArgKMin ArgMax ArgMin KMax KMaxArgKMax KMax_ArgKMax KMin KMinArgKMin
@@ -110,7 +127,9 @@ def test_names_have_their_parameters(module: str, name: str, parameters: str) ->
     assert [n for n in given if n in parameters.split()] == parameters.split()
 
 
-@pytest.mark.parametrize("module", ["redcomp", "redcomp.numpy", "redcomp.torch"])
+@pytest.mark.parametrize(
+    "module", ["redcomp", "redcomp.numpy", "redcomp.torch", "redcomp.torch.nn"]
+)
 def test_names_are_listed(module: str) -> None:
     names = {name for name in CALLABLES[module] if "." not in name}
     assert names <= set(importlib.import_module(module).__all__)

@@ -23,7 +23,7 @@ from redcomp.ops.expansions import (
     powers,
     trigonometric,
 )
-from redcomp.ops.expansions.shared import LN2, magnitude, polynomial
+from redcomp.ops.expansions.shared import LN2, at_most, magnitude, polynomial
 from redcomp.ops.table import NORMAL, Array, Domain, Operation, Range, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0, -1.5, 1.5))
@@ -109,6 +109,29 @@ def _expand_log_cosh(f: Value) -> Value:
     large = (a - high) + (apply("softplus", -2.0 * a) - low)
     return select(compare("olt", a, 0.8), near_0, large)
 
+
+def _radius(f: Value) -> Value:
+    """The square root, at most where both kernels are 0: infinity times 0 is NaN."""
+    return apply("sqrt", at_most(f, 1e7))
+
+
+def _expand_matern32(f: Value) -> Value:
+    r = _radius(f)
+    return (r + 1.0) * apply("exp", -r)
+
+
+def _expand_matern52(f: Value) -> Value:
+    r = _radius(f)
+    return fma(fma(r, constant(1 / 3, f.dtype), 1.0), r, 1.0) * apply("exp", -r)
+
+
+def _of_radius(function: Callable[[Array], Array]) -> Callable[..., Array]:
+    """A function of the square root, whose limit is 0, evaluated in float64."""
+    return _in_doubles(lambda f: function(np.sqrt(np.minimum(f, 1e7))))
+
+
+# The rounding of r = sqrt(f) moves exp(-r) by r / 2 units of the last place.
+MATERN = Domain(((0.05, 8.0),), (0.0,), largest={"f32": 64.0, "f64": 64.0})
 
 # Exponentials and logarithms.
 register(
@@ -306,6 +329,33 @@ register(
         expand=_expand_log_cosh,
         exact=lambda m, f: m.log1p(m.sinh(f) ** 2) / 2,
         ulp=3.0,
+        differs="new",
+        sign=signs.nonnegative,
+    ),
+    # Of the squared distance, in which they can be differentiated at 0 as their distance cannot.
+    function_row(
+        "matern32",
+        "Matern32",
+        "(1 + r) exp(-r), with r = sqrt(f); accurate for f up to 64, NaN below 0",
+        _of_radius(lambda r: (1 + r) * np.exp(-r)),
+        partials=(lambda f, out: -0.5 * apply("exp", -apply("sqrt", f)),),
+        expand=_expand_matern32,
+        domain=MATERN,
+        exact=lambda m, f: (1 + m.sqrt(f)) * m.exp(-m.sqrt(f)),
+        ulp=8.0,
+        differs="new",
+        sign=signs.nonnegative,
+    ),
+    function_row(
+        "matern52",
+        "Matern52",
+        "(1 + r + r**2 / 3) exp(-r), with r = sqrt(f); accurate for f up to 64, NaN below 0",
+        _of_radius(lambda r: (1 + r + r * r / 3) * np.exp(-r)),
+        partials=(lambda f, out: (-1 / 6) * apply("matern32", f),),
+        expand=_expand_matern52,
+        domain=MATERN,
+        exact=lambda m, f: (1 + m.sqrt(f) + f / 3) * m.exp(-m.sqrt(f)),
+        ulp=8.0,
         differs="new",
         sign=signs.nonnegative,
     ),

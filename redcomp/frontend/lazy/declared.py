@@ -169,6 +169,18 @@ class Declared(Operators):
             """LogCosh(f), this being f: logarithm of Cosh(f); accurate near 0, without overflow."""
             ...
 
+        def matern32(self: D) -> D:
+            """Matern32(f), this being f: (1 + r) exp(-r), with r = sqrt(f); accurate for f up to
+            64, NaN below 0.
+            """
+            ...
+
+        def matern52(self: D) -> D:
+            """Matern52(f), this being f: (1 + r + r**2 / 3) exp(-r), with r = sqrt(f); accurate for
+            f up to 64, NaN below 0.
+            """
+            ...
+
         def erf(self: D) -> D:
             """Erf(f), this being f: error function."""
             ...
