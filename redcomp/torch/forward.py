@@ -42,7 +42,8 @@ def tangent_of(
 
 
 def _dual(value: torch.Tensor, tangent: torch.Tensor) -> torch.Tensor:
-    dual: torch.Tensor = forward_ad.make_dual(value, tangent)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+    # A tangent gets its value's strides, which must not be those of one number for several.
+    dual: torch.Tensor = forward_ad.make_dual(value.contiguous(), tangent)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
     return dual
 
 

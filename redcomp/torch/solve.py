@@ -19,7 +19,7 @@ from redcomp.torch import autocast
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.forward import pushed_forward, tangent_of
 from redcomp.torch.genred import Genred, as_tensors, call
-from redcomp.torch.mapped import by_vmap, in_turn, whole, with_mapped_first
+from redcomp.torch.mapped import by_vmap, in_turn, pulled_back, whole, with_mapped_first
 from redcomp.torch.memory import check_arguments, check_described, check_plain, describe
 
 __all__ = ["KernelSolve"]
@@ -288,7 +288,7 @@ def _product(
     def of_vector(vector: torch.Tensor) -> Any:
         return genred(*_with(args, position, vector), **settings.options)
 
-    (product,) = torch.func.vjp(of_vector, args[position])[1](args[position])
+    (product,) = pulled_back(of_vector, args[position], args[position])
     return product
 
 
@@ -314,6 +314,4 @@ def _pulled_back(
             given[n] = source
         return genred(*given, **settings.options)
 
-    pull = torch.func.vjp(product, *[args[n] for n in wanted])[1]
-    gradients: Sequence[torch.Tensor] = pull(cotangent)
-    return gradients
+    return pulled_back(product, cotangent, *[args[n] for n in wanted])
