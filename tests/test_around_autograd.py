@@ -236,7 +236,7 @@ FACILITIES: dict[str, Callable[[Function, list[Tensor]], Any]] = {
 
 
 @every_program
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("facility", FACILITIES)
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 def test_facilities(name: str, facility: str) -> None:
