@@ -381,7 +381,7 @@ def test_copies_of_modules(copied: Callable[[Model], Model], is_used: bool) -> N
     assert other.y is not model.y
     torch.testing.assert_close(trained(other, x), trained(model, x), rtol=0, atol=0)
     with torch.no_grad():
-        other.y.mul_(2)  # of its own, but for what is bound in LazyTensors
+        other.y.mul_(2)
     assert not torch.equal(model.y, other.y)
 
 
