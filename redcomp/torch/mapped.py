@@ -39,25 +39,6 @@ def is_mapped(tensor: torch.Tensor) -> bool:
     return False
 
 
-def pulled_back(
-    function: Callable[..., torch.Tensor], cotangent: torch.Tensor, *values: torch.Tensor
-) -> Tensors:
-    """The partial derivatives of <cotangent, function(*values)>, differentiable again.
-
-    torch.func refuses hooks of saved tensors, so it computes without those that are set.
-    """
-    hooks = []
-    while (hook := torch._C._autograd._top_saved_tensors_default_hooks(True)) is not None:
-        hooks.append(hook)
-        torch._C._autograd._pop_saved_tensors_default_hooks()
-    try:
-        gradients: Tensors = torch.func.vjp(function, *values)[1](cotangent)
-        return gradients
-    finally:
-        for hook in reversed(hooks):
-            torch._C._autograd._push_saved_tensors_default_hooks(*hook)
-
-
 def with_mapped_first(
     parameters: Sequence[Parameter], tensors: Sequence[torch.Tensor], axes: Sequence[int | None]
 ) -> Tensors:

@@ -17,10 +17,10 @@ from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch import autocast
 from redcomp.torch.dynamo import untraced
-from redcomp.torch.forward import pushed_forward, tangent_of
 from redcomp.torch.genred import Genred, as_tensors, call
-from redcomp.torch.mapped import by_vmap, in_turn, pulled_back, whole, with_mapped_first
+from redcomp.torch.mapped import by_vmap, in_turn, whole, with_mapped_first
 from redcomp.torch.memory import check_arguments, check_described, check_plain, describe
+from redcomp.torch.rules import pulled_back, pushed_forward, tangent_of
 
 __all__ = ["KernelSolve"]
 
