@@ -63,6 +63,7 @@ MIXED = [(F32, F32), (F32, BF16), (F16, F32), (BF16, F16), (BF16, BF16)]
 
 
 @every_call
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtypes", MIXED, ids=str)
 def test_results(
     low: torch.dtype, dtypes: tuple[torch.dtype, ...], call: Callable[..., Any]
@@ -77,6 +78,7 @@ def test_results(
 
 
 @every_call
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtypes", MIXED, ids=str)
 def test_gradients_have_the_dtypes_of_the_arguments(
     low: torch.dtype, dtypes: tuple[torch.dtype, ...], call: Callable[..., Any]
@@ -199,6 +201,7 @@ SOLVES: dict[str, Callable[[Tensor, Tensor], Any]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("ours", SOLVES.values(), ids=SOLVES)
 @pytest.mark.parametrize("dtypes", MIXED, ids=str)
 def test_solves_are_in_float32(

@@ -41,6 +41,7 @@ def blocks() -> tuple[tuple[np.ndarray, ...], torch.Tensor]:
     return cluster.from_matrix(ranges, ranges, KEPT), torch.from_numpy(mask).double()
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # of forward mode, itself
 @pytest.mark.parametrize("batch", [(), (3,), (2, 1)])
 @pytest.mark.parametrize("has_ranges", [False, True])
 def test_solution_and_derivatives(has_ranges: bool, batch: tuple[int, ...]) -> None:
@@ -52,6 +53,15 @@ def test_solution_and_derivatives(has_ranges: bool, batch: tuple[int, ...]) -> N
     found = solve(x, x, b, g, alpha=ALPHA, eps=1e-12, ranges=given)
     expected = dense(x, b, g, mask if has_ranges else torch.ones_like(mask))
     assert (found - expected).abs().max() < 1e-9
+    moves = tuple(t.detach().cos() for t in leaves)
+    tangents = [
+        torch.func.jvp(f, tuple(t.detach() for t in leaves), moves)[1]
+        for f in (
+            lambda x, b, g: solve(x, x, b, g, alpha=ALPHA, eps=1e-12, ranges=given),
+            lambda x, b, g: dense(x, b, g, mask if has_ranges else torch.ones_like(mask)),
+        )
+    ]
+    torch.testing.assert_close(*tangents, rtol=1e-7, atol=1e-8)
     e = torch.randn(found.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     computed, right = (torch.autograd.grad(a, leaves, e) for a in (found, expected))
     for part, exact in zip(computed, right, strict=True):

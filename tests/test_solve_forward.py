@@ -140,7 +140,7 @@ TRANSFORMS: dict[str, Callable[[Function], Any]] = {
 
 @every_program
 @pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(12)
 def test_transforms(name: str, transform: str) -> None:
     check(name, TRANSFORMS[transform])
 

@@ -82,7 +82,8 @@ class Genred(GenredBase):
         and a Pm(1) may be a number (see docs/formulas.md); gradients have the argument's shape.
         The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension
         (see docs/formulas.md for other reductions than sums).  `out`, a tensor of the result's
-        shape and dtype, is filled and returned.
+        shape and dtype, is filled and returned, with the result's gradient.  Results are plain
+        tensors, also those of subclasses, which must have their values in memory.
 
         A batch: any argument may have further dimensions before these, which broadcast as PyTorch's
         do; the result has them all, and an index counts within its entry of the batch.

@@ -21,7 +21,6 @@ from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch import autocast
 from redcomp.torch.dynamo import solve_in_graph, untraced
 from redcomp.torch.executors import check_one_device
-from redcomp.torch.forward import pushed_forward, tangent_of
 from redcomp.torch.genred import Genred, as_tensors, call
 from redcomp.torch.mapped import (
     below_autograd,
@@ -41,6 +40,7 @@ from redcomp.torch.memory import (
     describe,
     is_traced,
 )
+from redcomp.torch.rules import pulled_back, pushed_forward, tangent_of
 from redcomp.tracing import constant_in_graphs
 
 __all__ = ["KernelSolve"]
@@ -403,7 +403,7 @@ def _product(
     def of_vector(vector: torch.Tensor) -> Any:
         return genred(*_with(args, position, vector), **settings.options)
 
-    (product,) = torch.func.vjp(of_vector, args[position])[1](args[position])
+    (product,) = pulled_back(of_vector, args[position], args[position])
     return product
 
 
@@ -429,6 +429,4 @@ def _pulled_back(
             given[n] = source
         return genred(*given, **settings.options)
 
-    pull = torch.func.vjp(product, *[args[n] for n in wanted])[1]
-    gradients: Sequence[torch.Tensor] = pull(cotangent)
-    return gradients
+    return pulled_back(product, cotangent, *[args[n] for n in wanted])

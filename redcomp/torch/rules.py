@@ -1,8 +1,8 @@
-"""Forward-mode rules of `torch.autograd.Function`s that PyTorch's own operators stand in.
+"""What rules of `torch.autograd.Function`s do where they are made of differentiable computations.
 
-PyTorch switches forward mode off while it runs such a rule, and transforms of torch.func do so too:
-a tangent that plain operators compute there would be a constant for forward mode at levels further
-out, so second derivatives would miss a part without a word.
+PyTorch switches forward mode off while it runs a forward-mode rule, and transforms of torch.func do
+so too: a tangent that PyTorch's own operators compute there would be a constant for forward mode at
+levels further out, so second derivatives would miss a part without a word.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch.autograd import forward_ad
+
+Tensors = tuple[torch.Tensor, ...]
 
 
 def pushed_forward(
@@ -41,8 +43,28 @@ def tangent_of(
     return _unpacked(function(*moving))[1]
 
 
+def pulled_back(
+    function: Callable[..., torch.Tensor], cotangent: torch.Tensor, *values: torch.Tensor
+) -> Tensors:
+    """The partial derivatives of <cotangent, function(*values)>, differentiable again.
+
+    torch.func refuses hooks of saved tensors, so it computes without those that are set.
+    """
+    hooks = []
+    while (hook := torch._C._autograd._top_saved_tensors_default_hooks(True)) is not None:
+        hooks.append(hook)
+        torch._C._autograd._pop_saved_tensors_default_hooks()
+    try:
+        gradients: Tensors = torch.func.vjp(function, *values)[1](cotangent)
+        return gradients
+    finally:
+        for hook in reversed(hooks):
+            torch._C._autograd._push_saved_tensors_default_hooks(*hook)
+
+
 def _dual(value: torch.Tensor, tangent: torch.Tensor) -> torch.Tensor:
-    dual: torch.Tensor = forward_ad.make_dual(value, tangent)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+    # A tangent gets its value's strides, which must not be those of one number for several.
+    dual: torch.Tensor = forward_ad.make_dual(value.contiguous(), tangent)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
     return dual
 
 
