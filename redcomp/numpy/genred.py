@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.backends import (
     copies_on_gpu,
@@ -97,7 +97,13 @@ def call(
     executor = copies_on_gpu(backend, device_id) if is_on_gpu else None
     reduction = genred.reduction
     check_count(reduction, len(args))
-    given: Any = args if {*map(type, args)} == _PLAIN else as_arrays(reduction, args)
+    given: Any = args
+    if {*map(type, args)} != _PLAIN:
+        given, library = as_arrays(reduction, args)
+        if library is not None:
+            options: Any = {"device_id": device_id, "ranges": ranges, "out": out}
+            found = call(genred, *given, backend=backend, **options)
+            return library.made(found) if out is None else found
     dtype = _dtype(reduction, given)
     native, width = _COMPUTED[dtype], "f64" if dtype == "f64" else "f32"
     prepared = prepare_read(reduction, width, tuple([a.shape for a in given]))
@@ -205,16 +211,32 @@ def _unusual_dtype(reduction: PairReduction, arrays: Sequence[_Array]) -> str:
     return "f64" if first is None else first[0]  # NumPy's float for integers
 
 
-def as_arrays(reduction: PairReduction, args: Sequence[object]) -> list[_Array]:
-    """The arguments as arrays; numbers get the dtype of the others."""
+def as_arrays(
+    reduction: PairReduction, args: Sequence[object]
+) -> tuple[list[_Array], foreign.Library | None]:
+    """The arguments as arrays, and the library that the result is for, unless it is NumPy.
+
+    Numbers get the dtype of the others.
+    """
     floats = (a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype.kind == "f")
     dtype = next(floats, np.dtype(np.float64))
-    return [
+    others: list[str] = []
+    arrays = [
         _number(value, parameter, dtype)
         if isinstance(value, NUMBERS)
-        else _as_array(value, parameter.name)
+        else _as_array(value, parameter.name, others)
         for value, parameter in zip(args, reduction.parameters, strict=True)
     ]
+    return _with_others(reduction, args, arrays) if others else (arrays, None)
+
+
+def _with_others(
+    reduction: PairReduction, args: Sequence[object], arrays: Sequence[_Array]
+) -> tuple[list[_Array], foreign.Library | None]:
+    """`as_arrays`, some arguments being of other libraries; `arrays` are views of all."""
+    views = [v if isinstance(v, NUMBERS) else a for v, a in zip(args, arrays, strict=True)]
+    named = [(f"argument {p.name!r}", v) for p, v in zip(reduction.parameters, args, strict=True)]
+    return as_arrays(reduction, views)[0], foreign.library_of(named)
 
 
 def _number(value: Any, parameter: Parameter, dtype: np.dtype[Any]) -> _Array:
@@ -222,12 +244,18 @@ def _number(value: Any, parameter: Parameter, dtype: np.dtype[Any]) -> _Array:
     return np.asarray(made, np.int64 if parameter.is_integer else dtype)
 
 
-def _as_array(value: object, name: str) -> _Array:
-    """Subclasses of arrays are taken; lists are not, since their dtype would be a guess."""
+def _as_array(value: object, name: str, others: list[str]) -> _Array:
+    """Subclasses of arrays are taken, and arrays of other libraries, whose names `others` gets.
+
+    Lists are not, since their dtype would be a guess.
+    """
     arguments.refuse_masked(f"argument {name!r}", value)
     if isinstance(value, np.ndarray):
         return np.asarray(value)
-    kind = type(value).__name__
+    if foreign.speaks(value):
+        others.append(name)
+        return foreign.view(f"argument {name!r}", value)
+    kind = foreign.kind_of(value)
     raise ArgumentError(f"argument {name!r} must be a NumPy array; it is of type {kind}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
@@ -92,7 +92,7 @@ class _NumPy:
     def right_hand_side(
         self, v: Any, dtype: str | None, like: Any
     ) -> tuple[Any, Callable[[Any], Any]]:
-        given: Any = arguments.array_like("the right-hand side", v, "an array")
+        given: Any = foreign.array_like("the right-hand side", v, "an array")
         wanted: Any = _COMPLEX.get(dtype or "") if np.iscomplexobj(given) else dtype
         return np.asarray(given, wanted), lambda product: product
 

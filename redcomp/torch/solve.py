@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch._functorch.utils import unwrap_dead_wrappers
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.shapes import Shape
 from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
@@ -119,7 +119,7 @@ class KernelSolve(KernelSolveBase):
 def _shift(alpha: object, shape: Shape, device: torch.device) -> torch.Tensor:
     """alpha in float64 with the solution's shape, differentiable if it is a tensor."""
     wanted = f"a number, or real numbers that broadcast to b's shape {shape}"
-    given = arguments.array_like("alpha", alpha, wanted)
+    given = foreign.array_like("alpha", alpha, wanted)
     if isinstance(given, torch.Tensor):
         check_plain("alpha", given)
     try:

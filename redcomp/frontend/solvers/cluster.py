@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Generic, TypeVar
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 
 A = TypeVar("A", bound=Any)
@@ -106,7 +106,7 @@ class Clusters(ABC, Generic[A]):
             self._require_array(size, "size")
         wanted = f"a number or {x.shape[1]} numbers"
         try:
-            sides = self.like(arguments.array_like("size", size, wanted), x)
+            sides = self.like(foreign.array_like("size", size, wanted), x)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             raise ArgumentError(f"size must be {wanted}, not {arguments.shown(size)}") from None
         if tuple(sides.shape) not in ((), (1,), (x.shape[1],)):

@@ -1,0 +1,264 @@
+"""Arrays of other libraries, in the place of NumPy's and of tensors: needs a CPU and PyTorch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from array_samples import ALIASES, FORMULA, assert_near, sample
+from foreign_arrays import (
+    Array,
+    Converted,
+    Dlpack,
+    DlpackOnGpu,
+    Held,
+    Interface,
+    OfLibrary,
+    OfOther,
+    OnGpu,
+)
+
+import redcomp.numpy
+from redcomp import foreign
+from redcomp.errors import ArgumentError
+from redcomp.frontend.reductions.calls import Call
+
+SPEAKERS = (Interface, Converted, Dlpack, OfLibrary, OfOther, memoryview)
+LIBRARIES = ("jax", "cupy", "numba", "tensorflow", "pyarrow", "pandas", "polars", "ml_dtypes")
+
+
+@pytest.fixture(scope="module")
+def op() -> Any:
+    return redcomp.numpy.Genred(FORMULA, ALIASES, axis=1)
+
+
+def address(array: Array) -> int:
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The addresses of the arguments that kernels have got."""
+    found: list[int] = []
+    launch = Call.launch
+
+    def recorded(call: Call, blocks: Any, outputs: Any, arguments: Any, executor: Any) -> None:
+        found.extend(arguments)
+        launch(call, blocks, outputs, arguments, executor)
+
+    monkeypatch.setattr(Call, "launch", recorded)
+    return found
+
+
+# -- what is read ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SPEAKERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_read_where_the_array_is(
+    kind: Any, dtype: Any, op: Any, addresses: list[int]
+) -> None:
+    arrays = sample(dtype)
+    assert_near(held(op(*map(kind, arrays))), arrays)
+    assert addresses == list(map(address, arrays))
+
+
+def held(result: Any) -> Any:
+    """A result as an array of NumPy's."""
+    return result if isinstance(result, np.ndarray) else result.held
+
+
+def read_only(a: Array) -> Array:
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "read-only": read_only,
+    "byte-swapped": lambda a: a.astype(a.dtype.newbyteorder()),
+    "strided": lambda a: np.repeat(a, 2, axis=0)[::2],
+    "reversed": lambda a: a[::-1].copy()[::-1],
+    "transposed": np.asfortranarray,
+    "broadcast": lambda a: np.broadcast_to(a[:1], a.shape),
+    "half": lambda a: a.astype(np.float16),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", [Interface, Converted, Dlpack, memoryview])
+def test_layouts(kind: Any, layout: str, op: Any) -> None:
+    arrays = list(map(LAYOUTS[layout], sample()))
+    if kind is Dlpack and layout == "byte-swapped":
+        with pytest.raises(ArgumentError, match="'x' .*Dlpack and cannot be read"):
+            op(*map(kind, arrays))
+        return
+    np.testing.assert_array_equal(op(*map(kind, arrays)), op(*arrays))
+
+
+@pytest.mark.parametrize("kind", SPEAKERS)
+def test_sizes_and_integers(kind: Any) -> None:
+    count = redcomp.numpy.Genred("p * k", ["p = Pm(1)", "k = Vj(1, int)"], axis=0)
+    p = np.array(2.0)
+    for numbers in (np.arange(3), np.array([True, False]), np.array([7], np.uint8)):
+        numbers = numbers[:, None]
+        assert held(count(kind(p), kind(numbers))).tolist() == (2.0 * numbers).tolist()
+    total = redcomp.numpy.Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
+    if kind is not memoryview:  # which has no array without items
+        nothing = total(kind(np.ones((3, 1))), kind(np.ones((0, 1))))
+        assert held(nothing).tolist() == [[0.0]] * 3
+
+
+def test_numbers_get_the_dtype_of_arrays(op: Any) -> None:
+    x, y, b, g = sample()
+    result = op(Converted(x), Converted(y), Converted(b), 0.5)
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(result, op(x, y, b, np.full_like(g, 0.5)))
+
+
+# -- what is no array, or not one that can be read -------------------------------------------------
+
+
+class Failing:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise KeyError("a secret\nof two lines")
+
+
+class Nowhere(Dlpack):
+    def __dlpack_device__(self) -> Any:
+        raise RuntimeError("on several devices")
+
+
+REFUSED: dict[str, tuple[Callable[[Array], Any], str]] = {
+    "nothing offered": (Held, "'y' must be a NumPy array; it is of type foreign_arrays.Held"),
+    "objects": (lambda a: Converted(a.astype(object)), "holds no numbers: .* dtype is object"),
+    "texts": (lambda a: Converted(a.astype("U3")), "holds no numbers: .* dtype is <U3"),
+    "dates": (lambda a: Converted(np.ones(3, "M8[s]")), "holds no numbers"),
+    "fields": (lambda a: Converted(np.ones(3, "f4,f4")), "holds no numbers"),
+    "complex": (lambda a: Converted(a.astype(complex)), "'y' has dtype complex128; expected"),
+    "another dtype": (lambda a: Converted(a.astype(float)), "'y' has dtype float64, but 'x'"),
+    "failing": (lambda a: Failing(), "'y' is of type .*Failing and cannot be read as an array: "),
+    "on a GPU": (OnGpu, "'y' must be in the host's memory; .*OnGpu, on a GPU: copy it"),
+    "on a GPU, by DLPack": (DlpackOnGpu, "'y' must be in the host's memory; .* on a CUDA GPU"),
+    "somewhere": (Nowhere, "'y' is of type .*Nowhere and does not say where it is: on several"),
+    "a class": (lambda a: Interface, "'y' must be a NumPy array; it is of type type"),
+    "bytes": (lambda a: b"abc", "'y' must be a NumPy array; it is of type bytes"),
+    "a complex number": (lambda a: np.complex64(1), "'y' must be a NumPy array"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_name_the_argument(case: str, op: Any) -> None:
+    make, message = REFUSED[case]
+    x, y, b, g = sample()
+    with pytest.raises(ArgumentError, match=message) as caught:
+        op(x, make(y), b, g)
+    assert "\n" not in str(caught.value)
+
+
+# -- what comes back -------------------------------------------------------------------------------
+
+
+def test_results_are_of_the_callers_library(op: Any) -> None:
+    x, y, b, g = sample()
+    for given, kind in (
+        ((OfLibrary(x), OfLibrary(y), OfLibrary(b), OfLibrary(g)), OfLibrary),
+        ((x, y, OfLibrary(b), 0.5), OfLibrary),
+        ((OfOther(x), y, Converted(b), g), OfOther),
+        ((Converted(x), Dlpack(y), Interface(b), g), np.ndarray),
+    ):
+        result = op(*given)
+        assert type(result) is kind
+    with pytest.raises(ArgumentError, match="'b' is an array of other, but argument 'x' is one of"):
+        op(OfLibrary(x), y, OfOther(b), g)
+
+
+def test_each_result_comes_back() -> None:
+    x, y, *_ = map(OfLibrary, sample())
+    both = redcomp.numpy.Genred("SqDist(x, y)", ALIASES[:2], "Min_ArgMin", axis=1)
+    value, place = both(x, y)
+    assert (type(value), type(place)) == (OfLibrary, OfLibrary)
+    assert place.held.dtype == np.int64
+    several = redcomp.numpy.Genred(["SqDist(x, y)"] * 2, ALIASES[:2], ["Sum", "Max_ArgMax"], axis=1)
+    total, (most, where) = several(x, y)
+    assert {type(total), type(most), type(where)} == {OfLibrary}
+
+
+def test_a_result_is_handed_over_where_it_is(op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Array] = []
+    library = foreign.Library("kept", type("Kept", (), {"from_dlpack": made.append}))
+    assert library.made(np.ones(3)) is None
+    arrays = sample()
+    result = op(OfLibrary(arrays[0]), *arrays[1:]).held
+    assert result.flags.owndata is False
+    assert_near(result, arrays)
+
+
+def test_out_is_an_array_of_numpy(op: Any) -> None:
+    arrays = sample()
+    out = np.zeros((len(arrays[0]), 2), np.float32)
+    assert op(*map(OfLibrary, arrays), out=out) is out
+    assert_near(out, arrays)
+    with pytest.raises(ArgumentError, match="out must be a NumPy array; it is of type OfLibrary"):
+        op(*arrays, out=OfLibrary(out))
+
+
+def test_what_cannot_hold_a_result_says_so(op: Any) -> None:
+    def refuse(array: Any) -> Any:
+        raise TypeError("no such dtype")
+
+    library = foreign.Library("strict", type("Strict", (), {"asarray": staticmethod(refuse)}))
+    with pytest.raises(ArgumentError, match=r"strict cannot hold the result: .*no such dtype"):
+        library.made(np.ones(3))
+
+
+# -- other arguments, and other functions ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", SPEAKERS)
+def test_ranges(kind: Any, op: Any) -> None:
+    arrays = sample()
+    rows, columns = np.array([[0, 20], [30, 70]]), np.array([[0, 9], [20, 45], [3, 4]])
+    ends = np.array([1, 3])
+    given = (rows, ends, columns, columns[:2], ends - 1, rows)
+    expected = op(*arrays, ranges=given)
+    np.testing.assert_array_equal(op(*arrays, ranges=tuple(map(kind, given))), expected)
+
+
+@pytest.mark.parametrize("kind", SPEAKERS)
+def test_systems(kind: Any) -> None:
+    solver = redcomp.numpy.KernelSolve("Exp(-SqDist(x, y)) * b", ALIASES[:3], "b", axis=1)
+    x, _, b, _ = sample(np.float64, columns=70)
+    alpha = np.linspace(1, 2, 70)[:, None]
+    expected, info = solver(x, x, b, alpha=alpha, return_info=True)
+    found, info_of_kind = solver(kind(x), kind(x), kind(b), alpha=kind(alpha), return_info=True)
+    assert (type(found) is kind) == (kind in (OfLibrary, OfOther))
+    np.testing.assert_array_equal(held(found), expected)
+    assert info_of_kind == info
+
+
+def test_other_arguments_are_named(op: Any) -> None:
+    arrays = sample()
+    texts = Converted(np.array(["a", "b"]))
+    with pytest.raises(ArgumentError, match=r"ranges\[0\] .* holds no numbers"):
+        op(*arrays, ranges=[texts] * 6)
+    solver = redcomp.numpy.KernelSolve("x * y * b", ["x=Vi(1)", "y=Vj(1)", "b=Vj(1)"], "b", axis=1)
+    ones = np.ones((3, 1))
+    for wrong, message in ((texts, "holds no numbers"), (OnGpu(ones), "host's memory")):
+        with pytest.raises(ArgumentError, match=f"alpha .*{message}"):
+            solver(ones, ones, ones, alpha=wrong)
+
+
+# -- nothing is imported ---------------------------------------------------------------------------
+
+
+def test_no_library_is_imported() -> None:
+    pattern = re.compile(rf"^\s*(import|from) ({'|'.join(LIBRARIES)})\b", re.MULTILINE)
+    assert pattern.search("def f():\n    import jax\n")
+    files = Path(redcomp.__file__).parent.rglob("*.py")
+    assert [path for path in files if pattern.search(path.read_text(encoding="utf-8"))] == []
