@@ -97,7 +97,7 @@ def view(name: str, value: object) -> _Array:
         array = None if is_incomplete else _read(value)
     except Exception as error:  # noqa: BLE001 (whatever the library raises)
         raise ArgumentError(
-            f"{name} is of type {kind_of(value)} and cannot be read as an array: {_in_short(error)}"
+            f"{name} is of type {kind_of(value)} and cannot be read as an array: {in_short(error)}"
         ) from None
     if array is None:
         raise ArgumentError(f"{name} is of type {kind_of(value)} and misses values: fill them in")
@@ -107,6 +107,11 @@ def view(name: str, value: object) -> _Array:
             f"{array.dtype}"
         )
     return array
+
+
+def is_elsewhere(value: object) -> bool:
+    """Whether a value is an array that the host cannot read."""
+    return speaks(value) and device_of("an argument", value) is not None
 
 
 def device_of(name: str, value: object) -> str | None:
@@ -121,7 +126,7 @@ def device_of(name: str, value: object) -> str | None:
         number = int(number)
     except Exception as error:  # noqa: BLE001 (whatever the library raises)
         raise ArgumentError(
-            f"{name} is of type {kind_of(value)} and does not say where it is: {_in_short(error)}"
+            f"{name} is of type {kind_of(value)} and does not say where it is: {in_short(error)}"
         ) from None
     return None if number in _ON_HOST else _DEVICES.get(number, f"DLPack's device {number}")
 
@@ -214,7 +219,7 @@ def _has_buffer(value: object) -> bool:
     return True
 
 
-def _in_short(error: Exception) -> str:
+def in_short(error: Exception) -> str:
     """The first line of another library's error."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from array_samples import ALIASES, FORMULA, assert_near, sample
+import torch
+from array_samples import ALIASES, FORMULA, ROOT, assert_near, run_script, sample
 from foreign_arrays import (
     Array,
     Converted,
@@ -23,6 +25,8 @@ from foreign_arrays import (
 )
 
 import redcomp.numpy
+import redcomp.torch
+import redcomp.torch.foreign
 from redcomp import foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.calls import Call
@@ -95,7 +99,7 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 def test_layouts(kind: Any, layout: str, op: Any) -> None:
     arrays = list(map(LAYOUTS[layout], sample()))
     if kind is Dlpack and layout == "byte-swapped":
-        with pytest.raises(ArgumentError, match="'x' .*Dlpack and cannot be read"):
+        with pytest.raises(ArgumentError, match=r"'x' .*Dlpack and cannot be read"):
             op(*map(kind, arrays))
         return
     np.testing.assert_array_equal(op(*map(kind, arrays)), op(*arrays))
@@ -252,6 +256,147 @@ def test_other_arguments_are_named(op: Any) -> None:
     for wrong, message in ((texts, "holds no numbers"), (OnGpu(ones), "host's memory")):
         with pytest.raises(ArgumentError, match=f"alpha .*{message}"):
             solver(ones, ones, ones, alpha=wrong)
+
+
+# -- as tensors ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def torch_op() -> Any:
+    return redcomp.torch.Genred(FORMULA, ALIASES, axis=1)
+
+
+@pytest.mark.parametrize("kind", SPEAKERS)
+@pytest.mark.parametrize("change", [lambda a: a, read_only], ids=["plain", "read-only"])
+def test_kernels_read_what_tensors_share(
+    kind: Any, change: Any, torch_op: Any, addresses: list[int]
+) -> None:
+    arrays = list(map(change, sample()))
+    result = torch_op(*map(kind, arrays))
+    assert isinstance(result, torch.Tensor)
+    assert_near(result.numpy(), arrays)
+    assert addresses == list(map(address, arrays))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_tensors(layout: str, op: Any, torch_op: Any) -> None:
+    arrays = list(map(LAYOUTS[layout], sample()))
+    expected = op(*(a.astype(a.dtype.newbyteorder("=")) for a in arrays))
+    np.testing.assert_array_equal(torch_op(*map(Converted, arrays)).numpy(), expected)
+
+
+def test_tensors_among_them_keep_their_gradients(torch_op: Any) -> None:
+    x, y, b, g = sample(np.float64)
+    plain = [torch.from_numpy(a) for a in (x, y, b, g)]
+    plain[1].requires_grad_()
+    result = torch_op(OfLibrary(x), plain[1], Converted(b), 0.7)
+    (found,) = torch.autograd.grad(result.sum(), plain[1])
+    plain[3] = torch.tensor([0.7], dtype=torch.float64)
+    (expected,) = torch.autograd.grad(torch_op(*plain).sum(), plain[1])
+    torch.testing.assert_close(found, expected)
+
+
+def test_systems_of_tensors() -> None:
+    x, _, b, _ = sample(np.float64, columns=70)
+    made = redcomp.torch.KernelSolve("Exp(-SqDist(x, y)) * b", ALIASES[:3], "b", axis=1)
+    tensors = [torch.from_numpy(a) for a in (x, b)]
+    expected = made(tensors[0], tensors[0], tensors[1], alpha=2.0)
+    assert torch.equal(made(OfLibrary(x), Converted(x), tensors[1], alpha=2.0), expected)
+
+
+REFUSED_AS_TENSORS: dict[str, tuple[Callable[[Array], Any], str]] = {
+    "an array of NumPy's": (lambda a: a, "'y' must be a tensor, not a ndarray: torch.from_numpy"),
+    "nothing offered": (Held, "'y' must be a tensor, not a Held"),
+    "texts": (lambda a: Converted(a.astype("U3")), "'y' .* holds no numbers"),
+    "a long dtype": (lambda a: Converted(a.astype("g")), "'y' has dtype float128, which PyTorch"),
+    "on a GPU": (OnGpu, "'y' is of type .*OnGpu, on a GPU, and PyTorch cannot take it there"),
+    "on a GPU, by DLPack": (DlpackOnGpu, "on a CUDA GPU, and PyTorch cannot take it there"),
+}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch would read host memory on a GPU")
+@pytest.mark.parametrize("case", REFUSED_AS_TENSORS)
+def test_refusals_of_tensors_name_the_argument(case: str, torch_op: Any) -> None:
+    make, message = REFUSED_AS_TENSORS[case]
+    if case == "a long dtype" and np.dtype("g").itemsize == 8:
+        pytest.skip("here long doubles are doubles")
+    x, y, b, g = sample()
+    with pytest.raises(ArgumentError, match=message):
+        torch_op(torch.from_numpy(x), make(y), torch.from_numpy(b), torch.from_numpy(g))
+
+
+# -- the face that looks at its arguments ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def either() -> Any:
+    return redcomp.Genred(FORMULA, ALIASES, axis=1)
+
+
+def test_arguments_say_which_face_is_called(either: Any) -> None:
+    x, y, b, g = sample()
+    tensor = torch.from_numpy(y)
+    for given, kind in (
+        ((x, y, b, g), np.ndarray),
+        ((OfLibrary(x), y, b, 0.5), OfLibrary),
+        ((OfLibrary(x), tensor, Converted(b), 0.5), torch.Tensor),
+    ):
+        assert type(either(*given)) is kind
+    with pytest.raises(ArgumentError, match="'x' must be a tensor, not a ndarray: torch"):
+        either(x, tensor, OfLibrary(b), g)
+
+
+@pytest.fixture
+def gpu_tensors(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """PyTorch takes what says that it is on a GPU, though it is here, and lists it."""
+    taken: list[Any] = []
+
+    def tensor(value: Any, **_: Any) -> torch.Tensor:
+        taken.append(value)
+        return torch.from_numpy(value.held)
+
+    monkeypatch.setattr(redcomp.torch.foreign, "from_dlpack", tensor)
+    monkeypatch.setattr(torch, "as_tensor", tensor)
+    return taken
+
+
+def test_arrays_on_a_gpu_are_computed_with_there(
+    either: Any, gpu_tensors: list[Any], addresses: list[int]
+) -> None:
+    arrays = sample()
+    given: Any = list(map(DlpackOnGpu, arrays))
+    result = either(*given)
+    assert type(result) is OfLibrary
+    assert_near(result.held, arrays)
+    assert gpu_tensors == given
+    assert addresses == list(map(address, arrays))
+    mixed = [*given[:2], OnGpu(arrays[2]), 0.5]
+    assert type(either(*mixed)) is OfLibrary
+    assert type(either(*map(OnGpu, arrays))) is torch.Tensor  # nothing makes arrays of theirs
+    out = torch.zeros(len(arrays[0]), 2)
+    assert either(*given, out=out) is out
+
+
+def test_arrays_on_a_gpu_and_elsewhere(either: Any, gpu_tensors: list[Any]) -> None:
+    x, y, b, g = sample()
+    with pytest.raises(ArgumentError, match="'y' must be a tensor, not a ndarray: torch"):
+        either(DlpackOnGpu(x), y, b, g)
+    ranges = [OnGpu(np.zeros((1, 2), int))] * 6
+    with pytest.raises(ArgumentError, match=r"ranges\[0\] .* must be in the host's memory"):
+        either(x, y, b, g, ranges=ranges)
+
+
+def test_without_pytorch_an_error_says_what_to_do() -> None:
+    program = (
+        "import numpy as np, redcomp, foreign_arrays, sys\n"
+        "op = redcomp.Genred('x * y', ['x = Vi(1)', 'y = Vj(1)'], axis=1)\n"
+        "given = foreign_arrays.DlpackOnGpu(np.ones((2, 1)))\n"
+        "try: op(given, given)\n"
+        "except redcomp.errors.ArgumentError as error: print(error)\n"
+        "assert 'torch' not in sys.modules"
+    )
+    shown = run_script("-c", program, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
+    assert "on a CUDA GPU: copy it, or import torch and call redcomp.Genred" in shown
 
 
 # -- nothing is imported ---------------------------------------------------------------------------
