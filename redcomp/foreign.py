@@ -18,6 +18,8 @@ from redcomp.errors import ArgumentError
 
 _Array = np.ndarray[Any, np.dtype[Any]]
 
+# What is no array of another library, whatever it offers; most values are told by this.
+_KNOWN = (np.ndarray, np.generic, int, float, complex, str, bytes, bytearray, list, tuple, type)
 _PROTOCOLS = ("__array_interface__", "__array_struct__", "__dlpack__", "__array__")
 _ON_GPU = "__cuda_array_interface__"
 # DLPack's numbers of devices whose memory the host reads: the CPU, memory of CUDA and ROCm that is
@@ -67,7 +69,7 @@ _MAKERS = ("from_dlpack", "asarray", "convert_to_tensor")
 
 def speaks(value: object) -> bool:
     """Whether a value is an array of another library than NumPy and PyTorch."""
-    if isinstance(value, (np.ndarray, np.generic, type, bytes, bytearray)) or is_tensor(value):
+    if isinstance(value, _KNOWN) or is_tensor(value):
         return False
     if any(_offered(value, name) is not None for name in (*_PROTOCOLS, _ON_GPU)):
         return True

@@ -399,6 +399,102 @@ def test_without_pytorch_an_error_says_what_to_do() -> None:
     assert "on a CUDA GPU: copy it, or import torch and call redcomp.Genred" in shown
 
 
+# -- LazyTensors -----------------------------------------------------------------------------------
+
+
+def kernel(face: Any, x: Any, y: Any) -> Any:
+    """A Gaussian kernel matrix of points, a LazyTensor."""
+    return (-((face.Vi(x) - face.Vj(y)) ** 2).sum(-1)).exp()
+
+
+# What LazyTensors of x and y give beside b, which has a row for each j.
+LAZY: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
+    "sum": lambda face, x, y, b: kernel(face, x, y).sum(axis=1),
+    "keepdims": lambda face, x, y, b: kernel(face, x, y).sum(axis=0, keepdims=True),
+    "argKmin": lambda face, x, y, b: (face.Vi(x) - face.Vj(y)).norm().argKmin(2, axis=1),
+    "var": lambda face, x, y, b: kernel(face, x, y).var(axis=1, ddof=0),
+    "matmul": lambda face, x, y, b: kernel(face, x, y) @ b,
+    "times": lambda face, x, y, b: (kernel(face, x, y) * face.Vj(b)).sum(axis=1),
+    "an operand": lambda face, x, y, b: (face.Vi(x) * x[:, None]).sum(axis=1),
+    "the other operand": lambda face, x, y, b: (x[:, None] - face.Vj(y)).sum(axis=0),
+    "a parameter": lambda face, x, y, b: (face.Vi(x) * face.Pm(y[0])).sum(axis=1),
+    "complex": lambda face, x, y, b: (kernel(face, x, y) * 1j).sum(axis=1),
+    "complex array": lambda face, x, y, b: face.Vi(x * 1j).abs().sum(axis=1),
+    "dense": lambda face, x, y, b: kernel(face, x, y).dense(),
+    "diagonal": lambda face, x, y, b: kernel(face, x, x).diagonal(),
+    "trace": lambda face, x, y, b: kernel(face, x, x).trace(),
+    "solve": lambda face, x, y, b: kernel(face, y, y).solve(face.Vi(b), alpha=2.0),
+    "symbols": lambda face, x, y, b: (face.Vi(0, 3) - face.Vj(y)).sqnorm2().sum(axis=1)(x),
+    "a mixed difference": lambda face, x, y, b: (face.Vi(x) - face.Vj(Converted(held(y)))).sum(
+        axis=1
+    ),
+}
+
+
+class Indexed(OfLibrary):
+    """With the operators that the cases need."""
+
+    __array_ufunc__ = None
+    shape = property(lambda self: self.held.shape)
+
+    def __getitem__(self, index: Any) -> Indexed:
+        return Indexed(self.held[index])
+
+    def __mul__(self, other: Any) -> Any:
+        return Indexed(self.held * other) if isinstance(other, complex) else NotImplemented
+
+    def __sub__(self, other: Any) -> Any:
+        return NotImplemented
+
+
+@pytest.mark.parametrize("case", LAZY)
+def test_lazy_tensors(case: str) -> None:
+    x, y, b, _ = sample()
+    expected = LAZY[case](redcomp.numpy, x, y, b)
+    result = LAZY[case](redcomp.numpy, *map(Indexed, (x, y, b)))
+    assert type(result) is OfLibrary
+    np.testing.assert_array_equal(result.held, expected)
+    of_tensors = LAZY[case](redcomp.torch, *map(Indexed, (x, y, b)))
+    assert isinstance(of_tensors, torch.Tensor)
+    np.testing.assert_allclose(of_tensors.numpy(), np.asarray(expected), 2e-4, 1e-5)
+
+
+def test_an_array_is_one_argument(addresses: list[int]) -> None:
+    x, y, *_ = sample()
+    lazy = redcomp.numpy.LazyTensor(Converted(x[:, None]))
+    given = Converted(y)
+    y_j = redcomp.numpy.Vj(given)
+    result = ((lazy - y_j) ** 2 * redcomp.numpy.Vj(given)).sum(axis=1)
+    assert isinstance(result, np.ndarray)
+    assert addresses == [address(x), address(y)]
+    assert [type(a) for a in (lazy - y_j).variables] == [Converted, Converted]
+
+
+def test_columns_and_vectors_are_multiplied_with() -> None:
+    x, y, b, _ = sample(np.float64)
+    matrix = kernel(redcomp.numpy, x, y)
+    column = np.ascontiguousarray(b[:, 0])
+    for kind in SPEAKERS:
+        assert type(matrix @ kind(column)) in (kind, np.ndarray)
+        np.testing.assert_array_equal(held(matrix @ kind(column)), matrix @ column)
+    of_tensors = kernel(redcomp.torch, torch.from_numpy(x), torch.from_numpy(y))
+    expected = of_tensors @ torch.from_numpy(column)
+    assert torch.equal(of_tensors @ OfLibrary(column), expected)
+
+
+def test_lazy_tensors_of_two_libraries() -> None:
+    x, y, *_ = sample()
+    both = redcomp.numpy.Vi(OfLibrary(x)) - redcomp.numpy.Vj(OfOther(y))
+    with pytest.raises(ArgumentError, match="variable 1 of the LazyTensor is an array of other, b"):
+        both.sum(axis=1)
+    with pytest.raises(
+        ArgumentError, match=r"array of a LazyTensor is of type .* holds no numbers"
+    ):
+        redcomp.numpy.Vi(Converted(np.array([["a"]])))
+    with pytest.raises(ArgumentError, match="a LazyTensor is made of an array of NumPy, a number"):
+        redcomp.numpy.Vi(Held(x))
+
+
 # -- nothing is imported ---------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,12 @@ class _NumPy:
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, np.ndarray)
+
+    def taken(self, name: str, value: object) -> Any:
+        return foreign.view(name, value)
+
+    def result_library(self, named: Iterable[tuple[str, object]]) -> foreign.Library | None:
+        return foreign.library_of(named)
 
     def type_of(self, array: Any) -> ArrayType:
         return _type_of(array.dtype)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import Placed, Slot, aliases_of, text_of
 from redcomp.frontend.lazy.bindings import Argument, Bindings, Symbol, pairs_of
@@ -94,6 +94,23 @@ class Keeping(NamedTuple):
         return self.job.text
 
 
+class Arranged(NamedTuple):
+    """A job whose result is arranged by a function of the library's own arrays."""
+
+    job: Job
+    arrange: Callable[[Any], Any]
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        self.job.check(options)
+
+    def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
+        return self.arrange(self.job.run(library, bindings, options))
+
+    @property
+    def text(self) -> str:
+        return self.job.text
+
+
 def _made(reduced: Reduced, *compilation: Any) -> Reducer:
     requested = request(reduced.formula, reduced.reduction_op, reduced.opt_arg, reduced.weights)
     options = options_of((requested,), *compilation)
@@ -149,16 +166,32 @@ class LazyReduction:
                 f"expected {len(self._symbols)} arguments, one for each symbolic variable "
                 f"({listed}), but {len(args)} came"
             )
-        given = {symbol.key: value for symbol, value in zip(self._symbols, args, strict=True)}
+        taken, library = self._taken(args)
+        given = {symbol.key: value for symbol, value in zip(self._symbols, taken, strict=True)}
         bindings = self._bindings
         bound = tuple(_bound(a, given, self._library) for a in bindings.arguments)
         dtype = bindings.dtype
-        if dtype is None and args and self._library.is_array(args[0]):
+        if dtype is None and taken and self._library.is_array(taken[0]):
             first = next(a for a in bound if a.key == self._symbols[0].key)
             dtype = self._library.type_of(first.value).dtype
         bindings = replace(bindings, arguments=bound, dtype=dtype)
         options = {**self._options, **options}
-        return self._job.run(self._library, bindings, options)
+        is_out_given = options.get("out") is not None
+        found = self._job.run(self._library, bindings, options)
+        return found if library is None or is_out_given else library.made(found)
+
+    def _taken(self, args: Sequence[Any]) -> tuple[list[Any], foreign.Library | None]:
+        """The arguments as arrays of this library, and the one that the result is for."""
+        own, taken, others = self._library, list(args), []
+        for n, value in enumerate(args):
+            if not own.is_array(value) and foreign.speaks(value):
+                name = f"argument {n}"
+                taken[n] = own.taken(name, value)
+                others.append((name, value))
+        for n, a in enumerate(self._bindings.arguments):
+            if a.is_special and not isinstance(a.given, Symbol):
+                others.append((f"variable {n} of the LazyTensor", a.given))
+        return taken, own.result_library(others) if others else None
 
     def __repr__(self) -> str:
         slots = [argument.slot for argument in self._bindings.arguments]
