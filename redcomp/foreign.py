@@ -47,10 +47,10 @@ class Library(NamedTuple):
     def made(self, result: Any) -> Any:
         """An array of NumPy's or a tensor as one of the library, without a copy where it can.
 
-        Of a tuple, which a reduction with several results gives, each.  Raises ArgumentError.
+        Of a tuple or a list, each.  Raises ArgumentError.
         """
-        if isinstance(result, tuple):
-            return tuple(map(self.made, result))
+        if isinstance(result, (tuple, list)):
+            return type(result)(map(self.made, result))
         reasons = []
         for name in _MAKERS:  # DLPack shares memory, but knows fewer dtypes
             make = getattr(self.module, name, None)

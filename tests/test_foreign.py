@@ -25,7 +25,9 @@ from foreign_arrays import (
 )
 
 import redcomp.numpy
+import redcomp.numpy.cluster
 import redcomp.torch
+import redcomp.torch.cluster
 import redcomp.torch.foreign
 from redcomp import foreign
 from redcomp.errors import ArgumentError
@@ -493,6 +495,53 @@ def test_lazy_tensors_of_two_libraries() -> None:
         redcomp.numpy.Vi(Converted(np.array([["a"]])))
     with pytest.raises(ArgumentError, match="a LazyTensor is made of an array of NumPy, a number"):
         redcomp.numpy.Vi(Held(x))
+
+
+# -- clusters --------------------------------------------------------------------------------------
+
+CLUSTERS: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "grid_cluster": lambda face, x, lab: face.grid_cluster(x, size=np.array([0.5, 0.4, 2.0])),
+    "sort_clusters": lambda face, x, lab: face.sort_clusters([x, x], lab),
+    "cluster_ranges": lambda face, x, lab: face.cluster_ranges(lab),
+    "cluster_centroids": lambda face, x, lab: face.cluster_centroids(x, lab=lab),
+    "cluster_ranges_centroids": lambda face, x, lab: face.cluster_ranges_centroids(x, lab),
+}
+
+
+def flat(found: Any) -> list[Any]:
+    return (
+        [a for item in found for a in flat(item)] if isinstance(found, (list, tuple)) else [found]
+    )
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_clusters(name: str) -> None:
+    x, *_ = sample(np.float64)
+    lab = np.arange(len(x)) % 4
+    expected = flat(CLUSTERS[name](redcomp.numpy.cluster, x, lab))
+    for kind in (OfLibrary, Converted):
+        found = flat(CLUSTERS[name](redcomp.numpy.cluster, kind(x), kind(lab)))
+        assert {type(a) for a in found} == {OfLibrary if kind is OfLibrary else np.ndarray}
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(held(ours), theirs)
+        given = torch.from_numpy(x), torch.from_numpy(lab)
+        of_torch = flat(CLUSTERS[name](redcomp.torch.cluster, *given))
+        for ours, theirs in zip(
+            flat(CLUSTERS[name](redcomp.torch.cluster, kind(x), kind(lab))), of_torch, strict=True
+        ):
+            assert torch.equal(ours, theirs)
+
+
+def test_clusters_name_what_they_refuse() -> None:
+    x, *_ = sample()
+    for wrong, message in (
+        (Converted(np.array(["a"])), "lab is of type .* and holds no numbers"),
+        (Held(np.arange(70)), "lab must be of type ndarray, not Held"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            redcomp.numpy.cluster.sort_clusters(Converted(x), wrong)
+    with pytest.raises(TypeError, match="positional arguments"):
+        redcomp.numpy.cluster.cluster_ranges(*[Converted(x)] * 9)
 
 
 # -- nothing is imported ---------------------------------------------------------------------------
