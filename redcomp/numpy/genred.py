@@ -66,6 +66,9 @@ class Genred(GenredBase):
         reduction's neutral element.  `out`, an array of the result's shape and dtype, is filled and
         returned.
 
+        Arrays of other libraries give a result of theirs, and columns of tables one of NumPy's; see
+        docs/arrays.md.
+
         A batch: any argument may have further dimensions before these, which broadcast as NumPy's
         do; the result has them all, and an index counts within its entry of the batch.
 

@@ -65,7 +65,7 @@ class KernelSolve(KernelSolveBase):
     ) -> _Array | tuple[_Array, SolveInfo]:
         """Solve (alpha Id + K) a = b; b stands in the place of the unknown, and a has its shape.
 
-        Arguments may have the shapes that they may have for Genred.
+        Arguments may have the shapes that they may have for Genred, and be of other libraries.
 
         alpha         a number, or an array that broadcasts to b's shape: (M, 1) has one a row
         eps           stop when the root mean square of b - (alpha Id + K) a is at most eps ...

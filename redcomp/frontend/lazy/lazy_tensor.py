@@ -43,7 +43,8 @@ class LazyTensorBase(Protocols):
     is_complex  make a `ComplexLazyTensor` of real x too, as complex x does by itself
 
     Arrays are float32, float64, or of half precision, or integers and booleans, which are converted
-    to the others' dtype.  Python's numbers have no dtype of their own.
+    to the others' dtype.  Python's numbers have no dtype of their own.  Arrays of other libraries
+    than NumPy and PyTorch are taken too, see docs/arrays.md.
 
     Raises ArgumentError (a ValueError) for anything else.
     """
