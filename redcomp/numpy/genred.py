@@ -32,14 +32,17 @@ _FLOATS = {
     np.dtype(np.float64): "f64",
     np.dtype(np.float16): "f16",
 }
-# float16 is for storage: it is computed in float32.
-_COMPUTED: dict[str, type[np.generic]] = {
-    "f16": np.float32,
-    "f32": np.float32,
-    "f64": np.float64,
+# What a dtype is computed in, the name of that, and whether this is it: half precision is for
+# storage.
+_COMPUTED: dict[str, tuple[type[np.generic], str, bool]] = {
+    "f16": (np.float32, "f32", False),
+    "bf16": (np.float32, "f32", False),
+    "f32": (np.float32, "f32", True),
+    "f64": (np.float64, "f64", True),
 }
 _INTEGERS: dict[str, type[np.generic]] = {"f32": np.int32, "f64": np.int64}
-_STORED: dict[str, type[np.generic]] = {**_COMPUTED, "f16": np.float16}
+_STORED = {"f16": "float16", "bf16": foreign.BFLOAT16, "f32": "float32", "f64": "float64"}
+_LARGEST_BFLOAT16 = 2.0**127 * (2 - 2**-7)
 
 
 class Genred(GenredBase):
@@ -108,7 +111,7 @@ def call(
             found = call(genred, *given, backend=backend, **options)
             return library.made(found) if out is None else found
     dtype = _dtype(reduction, given)
-    native, width = _COMPUTED[dtype], "f64" if dtype == "f64" else "f32"
+    native, width, is_whole = _COMPUTED[dtype]
     prepared = prepare_read(reduction, width, tuple([a.shape for a in given]))
     blocks = prepared.blocks(None if ranges is None else prepared.ranges(ranges))
     arrays = [
@@ -126,7 +129,7 @@ def call(
             result[:] = description.empty
     addresses, targets = list(map(_address, arrays)), list(map(_address, results))
     prepared.launch(blocks, targets, addresses, executor)
-    if genred.is_plain and dtype != "f16":
+    if genred.is_plain and is_whole:
         arranged: Any = results[0]
     else:
         stored = genred.stored_dtype(dtype)
@@ -155,7 +158,7 @@ def _stored(array: _Array, kind: str, dtype: str) -> _Array:
         return np.not_equal(array, 0)
     if kind == "index":
         return array
-    with np.errstate(over="ignore"):  # in float16, what is too large is infinite
+    with np.errstate(over="ignore"):  # in half precision, what is too large is infinite
         return array.astype(_STORED[dtype], copy=False)
 
 
@@ -192,12 +195,13 @@ def _dtype(reduction: PairReduction, arrays: Sequence[_Array]) -> str:
 
 
 def _unusual_dtype(reduction: PairReduction, arrays: Sequence[_Array]) -> str:
-    """Byte-swapped floats are fine; mixed or other dtypes are errors."""
+    """Byte-swapped floats are fine, and bfloat16; mixed or other dtypes are errors."""
     first: tuple[str, Parameter, _Array] | None = None
     for parameter, array in zip(reduction.parameters, arrays, strict=True):
         if parameter.is_integer:
             continue
-        name = _FLOATS.get(array.dtype.newbyteorder("="))
+        is_bfloat16 = array.dtype.name == foreign.BFLOAT16
+        name = "bf16" if is_bfloat16 else _FLOATS.get(array.dtype.newbyteorder("="))
         if name is None:
             raise ArgumentError(
                 f"argument {parameter.name!r} has dtype {array.dtype}; "
@@ -221,7 +225,7 @@ def as_arrays(
 
     Numbers get the dtype of the others.
     """
-    floats = (a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype.kind == "f")
+    floats = (a.dtype for a in args if isinstance(a, np.ndarray) and _is_float(a.dtype))
     dtype = next(floats, np.dtype(np.float64))
     others: list[str] = []
     arrays = [
@@ -231,6 +235,10 @@ def as_arrays(
         for value, parameter in zip(args, reduction.parameters, strict=True)
     ]
     return _with_others(reduction, args, arrays) if others else (arrays, None)
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or dtype.name == foreign.BFLOAT16
 
 
 def _with_others(
@@ -243,7 +251,8 @@ def _with_others(
 
 
 def _number(value: Any, parameter: Parameter, dtype: np.dtype[Any]) -> _Array:
-    made = number(parameter, value, float(np.finfo(dtype).max))
+    largest = float(np.finfo(dtype).max) if dtype.kind == "f" else _LARGEST_BFLOAT16
+    made = number(parameter, value, largest)
     return np.asarray(made, np.int64 if parameter.is_integer else dtype)
 
 
@@ -270,7 +279,7 @@ def _is_plain(array: _Array) -> bool:
 def _packed(array: _Array, parameter: Parameter, dtype: str) -> _Array:
     """An argument as a kernel of dtype "f32" or "f64" reads it."""
     if not parameter.is_integer:
-        return np.ascontiguousarray(array, dtype=_COMPUTED[dtype])
+        return np.ascontiguousarray(array, dtype=_COMPUTED[dtype][0])
     if array.dtype.kind not in "biu":
         raise ArgumentError(
             f"argument {parameter.name!r} has dtype {array.dtype}; its alias says integers"

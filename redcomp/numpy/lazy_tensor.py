@@ -27,7 +27,7 @@ _COMPLEX = {"float32": np.dtype(np.complex64), "float64": np.dtype(np.complex128
 @functools.lru_cache
 def _type_of(dtype: np.dtype[Any]) -> ArrayType:
     name = dtype.newbyteorder("=").name
-    if dtype.newbyteorder("=") in _FLOATS:
+    if dtype.newbyteorder("=") in _FLOATS or name == foreign.BFLOAT16:
         return ArrayType(name)
     if dtype.newbyteorder("=") in _COMPLEX.values():
         return ArrayType(name, is_complex=True)
@@ -60,7 +60,7 @@ class _NumPy:
         return pairs.reshape(*array.shape[:-1], 2 * array.shape[-1])
 
     def complex(self, array: Any) -> Any:
-        parts = array.astype(np.float32) if array.dtype == np.float16 else array
+        parts = array.astype(np.float32) if array.dtype.itemsize == 2 else array
         return parts.view(_COMPLEX[parts.dtype.name])
 
     def filled(self, out: Any, result: Any) -> Any:
