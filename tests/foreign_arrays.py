@@ -53,6 +53,13 @@ class OfLibrary(Dlpack):
     def __array_namespace__(self, api_version: Any = None) -> Any:
         return LIBRARY
 
+    def __add__(self, other: Any) -> Any:
+        if not isinstance(other, (OfLibrary, int)):
+            return NotImplemented
+        return OfLibrary(self.held + getattr(other, "held", other))
+
+    __radd__ = __add__
+
 
 class OfOther(Converted):
     """With another namespace, which knows no DLPack."""

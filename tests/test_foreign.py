@@ -303,7 +303,8 @@ def test_systems_of_tensors() -> None:
     made = redcomp.torch.KernelSolve("Exp(-SqDist(x, y)) * b", ALIASES[:3], "b", axis=1)
     tensors = [torch.from_numpy(a) for a in (x, b)]
     expected = made(tensors[0], tensors[0], tensors[1], alpha=2.0)
-    assert torch.equal(made(OfLibrary(x), Converted(x), tensors[1], alpha=2.0), expected)
+    alpha = Converted(read_only(np.full((70, 1), 2.0)))
+    assert torch.equal(made(OfLibrary(x), Converted(x), tensors[1], alpha=alpha), expected)
 
 
 REFUSED_AS_TENSORS: dict[str, tuple[Callable[[Array], Any], str]] = {
@@ -409,6 +410,15 @@ def kernel(face: Any, x: Any, y: Any) -> Any:
     return (-((face.Vi(x) - face.Vj(y)) ** 2).sum(-1)).exp()
 
 
+def blocks(matrix: Any) -> Any:
+    """The matrix four times."""
+    return type(matrix).block([[matrix, matrix], [matrix, matrix]])
+
+
+def as_kind_of(given: Any, array: Array) -> Any:
+    return array if isinstance(given, np.ndarray) else type(given)(array)
+
+
 # What LazyTensors of x and y give beside b, which has a row for each j.
 LAZY: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "sum": lambda face, x, y, b: kernel(face, x, y).sum(axis=1),
@@ -424,6 +434,7 @@ LAZY: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "complex array": lambda face, x, y, b: face.Vi(x * 1j).abs().sum(axis=1),
     "dense": lambda face, x, y, b: kernel(face, x, y).dense(),
     "diagonal": lambda face, x, y, b: kernel(face, x, x).diagonal(),
+    "blocks": lambda face, x, y, b: blocks(kernel(face, x, y)) @ as_kind_of(b, np.ones(90)),
     "trace": lambda face, x, y, b: kernel(face, x, x).trace(),
     "solve": lambda face, x, y, b: kernel(face, y, y).solve(face.Vi(b), alpha=2.0),
     "symbols": lambda face, x, y, b: (face.Vi(0, 3) - face.Vj(y)).sqnorm2().sum(axis=1)(x),
@@ -482,6 +493,8 @@ def test_columns_and_vectors_are_multiplied_with() -> None:
     of_tensors = kernel(redcomp.torch, torch.from_numpy(x), torch.from_numpy(y))
     expected = of_tensors @ torch.from_numpy(column)
     assert torch.equal(of_tensors @ OfLibrary(column), expected)
+    twice = blocks(of_tensors) @ np.tile(column, 2)  # as each block, it gives back what it gets
+    np.testing.assert_allclose(twice, 2 * np.tile(expected.numpy(), 2), 1e-12)
 
 
 def test_lazy_tensors_of_two_libraries() -> None:

@@ -225,7 +225,11 @@ def as_arrays(
 
     Numbers get the dtype of the others.
     """
-    floats = (a.dtype for a in args if isinstance(a, np.ndarray) and _is_float(a.dtype))
+    floats = (
+        a.dtype
+        for a in args
+        if isinstance(a, np.ndarray) and (a.dtype.kind == "f" or a.dtype.name == foreign.BFLOAT16)
+    )
     dtype = next(floats, np.dtype(np.float64))
     others: list[str] = []
     arrays = [
@@ -235,10 +239,6 @@ def as_arrays(
         for value, parameter in zip(args, reduction.parameters, strict=True)
     ]
     return _with_others(reduction, args, arrays) if others else (arrays, None)
-
-
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "f" or dtype.name == foreign.BFLOAT16
 
 
 def _with_others(

@@ -48,6 +48,7 @@ _FLOATS = {
 }
 _LARGEST = {dtype: torch.finfo(dtype).max for dtype in _FLOATS}
 _INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_KNOWN = (torch.Tensor, *NUMBERS)
 _STORED = {name: dtype for dtype, name in _FLOATS.items()}
 
 
@@ -222,7 +223,7 @@ def as_tensors(reduction: PairReduction, args: Sequence[object]) -> Tensors:
     """The arguments as tensors; numbers get the dtype and the device of the others."""
     check_count(reduction, len(args))
     given = [
-        value if isinstance(value, NUMBERS) else tensor_of(f"argument {parameter.name!r}", value)
+        value if isinstance(value, _KNOWN) else tensor_of(f"argument {parameter.name!r}", value)
         for value, parameter in zip(args, reduction.parameters, strict=True)
     ]
     tensors = [a for a in given if isinstance(a, torch.Tensor)]

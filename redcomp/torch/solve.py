@@ -16,6 +16,7 @@ from redcomp.frontend.reductions.shapes import Shape
 from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch.dynamo import untraced
+from redcomp.torch.foreign import tensor_of
 from redcomp.torch.genred import Genred, as_tensors
 from redcomp.torch.mapped import by_vmap, whole, with_mapped_first
 from redcomp.torch.memory import check_arguments, check_described, check_plain, describe
@@ -119,7 +120,8 @@ class KernelSolve(KernelSolveBase):
 def _shift(alpha: object, shape: Shape, device: torch.device) -> torch.Tensor:
     """alpha in float64 with the solution's shape, differentiable if it is a tensor."""
     wanted = f"a number, or real numbers that broadcast to b's shape {shape}"
-    given = foreign.array_like("alpha", alpha, wanted)
+    is_other = foreign.speaks(alpha)
+    given = tensor_of("alpha", alpha) if is_other else foreign.array_like("alpha", alpha, wanted)
     if isinstance(given, torch.Tensor):
         check_plain("alpha", given)
     try:

@@ -156,6 +156,11 @@ class LazyReduction:
         self._library, self._job, self._bindings = library, job, bindings
         self._options = dict(options)
         self._symbols = bindings.symbols
+        self._others = [
+            (f"variable {n} of the LazyTensor", a.given)
+            for n, a in enumerate(bindings.arguments)
+            if a.is_special and not isinstance(a.given, Symbol)
+        ]
         job.check(options)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -166,7 +171,9 @@ class LazyReduction:
                 f"expected {len(self._symbols)} arguments, one for each symbolic variable "
                 f"({listed}), but {len(args)} came"
             )
-        taken, library = self._taken(args)
+        taken, library = args, None
+        if self._others or not all(map(self._library.is_array, args)):
+            taken, library = self._taken(args)
         given = {symbol.key: value for symbol, value in zip(self._symbols, taken, strict=True)}
         bindings = self._bindings
         bound = tuple(_bound(a, given, self._library) for a in bindings.arguments)
@@ -180,18 +187,15 @@ class LazyReduction:
         found = self._job.run(self._library, bindings, options)
         return found if library is None or is_out_given else library.made(found)
 
-    def _taken(self, args: Sequence[Any]) -> tuple[list[Any], foreign.Library | None]:
+    def _taken(self, args: Sequence[Any]) -> tuple[tuple[Any, ...], foreign.Library | None]:
         """The arguments as arrays of this library, and the one that the result is for."""
-        own, taken, others = self._library, list(args), []
+        own, others = self._library, list(self._others)
+        taken = list(args)
         for n, value in enumerate(args):
-            if not own.is_array(value) and foreign.speaks(value):
-                name = f"argument {n}"
-                taken[n] = own.taken(name, value)
-                others.append((name, value))
-        for n, a in enumerate(self._bindings.arguments):
-            if a.is_special and not isinstance(a.given, Symbol):
-                others.append((f"variable {n} of the LazyTensor", a.given))
-        return taken, own.result_library(others) if others else None
+            if foreign.speaks(value):
+                others.append((f"argument {n}", value))
+                taken[n] = own.taken(*others[-1])
+        return tuple(taken), own.result_library(others)
 
     def __repr__(self) -> str:
         slots = [argument.slot for argument in self._bindings.arguments]
