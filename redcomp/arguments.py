@@ -94,17 +94,6 @@ def items(name: str, value: object, wanted: str) -> list[Any]:
     return found
 
 
-def array_like(name: str, value: object, wanted: str) -> object:
-    """An array, a number or a list, of which NumPy makes an array; raises ArgumentError.
-
-    Of other things it would fill memory: a range has any length.
-    """
-    refuse_masked(name, value)
-    if isinstance(value, (list, tuple, int, float)) or hasattr(value, "__array__"):
-        return value
-    raise ArgumentError(f"{name} must be {wanted}, not {shown(value)}")
-
-
 def refuse_masked(name: str, value: Any) -> None:
     """Raise ArgumentError for an array of NumPy's that masks something, which nothing looks at."""
     ma = sys.modules.get("numpy.ma")  # importing it takes a first call's time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from redcomp import foreign
 from redcomp.frontend.reductions.genred import GenredBase
 
 
@@ -12,10 +13,31 @@ class Genred(GenredBase):
     __doc__ = GenredBase.__doc__
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """As `redcomp.torch.Genred` if an argument is a tensor, else as `redcomp.numpy.Genred`."""
+        """As `redcomp.torch.Genred` if an argument is a tensor, else as `redcomp.numpy.Genred`.
+
+        Arrays of other libraries that are on a GPU are computed with there, by PyTorch's memory and
+        streams, if PyTorch has been imported; the result is an array of theirs on the GPU.
+        """
         torch = sys.modules.get("torch")  # without it nothing can be a tensor
         if torch is not None and any(isinstance(arg, torch.Tensor) for arg in args):
             import redcomp.torch.genred as face
-        else:
-            import redcomp.numpy.genred as face  # type: ignore[no-redef]  # both have the same names
-        return face.call(self, *args, **options)
+
+            return face.call(self, *args, **options)
+        import redcomp.numpy.genred as face_of_host
+
+        try:
+            return face_of_host.call(self, *args, **options)
+        except foreign.ElsewhereError:
+            if torch is None or not any(map(foreign.is_elsewhere, args)):
+                raise
+        return self._on_device(*args, **options)
+
+    def _on_device(self, *args: Any, **options: Any) -> Any:
+        """The result for arrays of other libraries on a GPU."""
+        import redcomp.torch.genred as face
+
+        found = face.call(self, *args, **options)
+        parameters = self.reduction.parameters
+        named = ((f"argument {p.name!r}", a) for p, a in zip(parameters, args, strict=True))
+        library = foreign.library_of(named)
+        return found if library is None or options.get("out") is not None else library.made(found)

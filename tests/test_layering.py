@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "concurrency", "trust", "abi", "frontend"),
     ("limits",),
     ("config", "arguments", "ir"),
-    ("ops", "target"),
+    ("ops", "target", "foreign"),
     ("interpret", "text"),
     ("verify",),
     ("passes",),

@@ -117,9 +117,9 @@ class Interner:
 
     def __call__(self, value: Value) -> Value:
         type_ = value.type
-        attrs: tuple[tuple[str, Attribute | bytes], ...] = value.attrs
+        attrs: tuple[object, ...] = value.attrs
         if attrs:
-            attrs = tuple([_key_attribute(item) for item in attrs])
+            attrs = tuple([_key_attribute(item) for item in value.attrs])
         key = (value.op, type_.dtype, type_.dim, attrs, value.args)
         return self._known.setdefault(key, value)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from redcomp.arguments import refuse_masked
+from redcomp.foreign import view
 from redcomp.frontend.solvers import cluster as shared
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
 ]
 
 _Array = np.ndarray[Any, np.dtype[Any]]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _float_dtype(x: _Array) -> np.dtype[Any]:
@@ -72,11 +75,15 @@ class _Clusters(shared.Clusters[_Array]):
         return np.errstate(over="ignore")
 
 
+def _taking(function: F) -> F:
+    return shared.with_others(function, __name__, view, gives_back=True)
+
+
 _clusters = _Clusters()
-grid_cluster = _clusters.grid_cluster
-sort_clusters = _clusters.sort_clusters
-cluster_ranges = _clusters.cluster_ranges
-cluster_centroids = _clusters.cluster_centroids
-cluster_ranges_centroids = _clusters.cluster_ranges_centroids
-from_matrix = _clusters.from_matrix
+grid_cluster = _taking(_clusters.grid_cluster)
+sort_clusters = _taking(_clusters.sort_clusters)
+cluster_ranges = _taking(_clusters.cluster_ranges)
+cluster_centroids = _taking(_clusters.cluster_centroids)
+cluster_ranges_centroids = _taking(_clusters.cluster_ranges_centroids)
+from_matrix = _taking(_clusters.from_matrix)
 swap_axes = shared.swap_axes

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.backends import (
     copies_on_gpu,
@@ -32,14 +32,17 @@ _FLOATS = {
     np.dtype(np.float64): "f64",
     np.dtype(np.float16): "f16",
 }
-# float16 is for storage: it is computed in float32.
-_COMPUTED: dict[str, type[np.generic]] = {
-    "f16": np.float32,
-    "f32": np.float32,
-    "f64": np.float64,
+# What a dtype is computed in, the name of that, and whether this is it: half precision is for
+# storage.
+_COMPUTED: dict[str, tuple[type[np.generic], str, bool]] = {
+    "f16": (np.float32, "f32", False),
+    "bf16": (np.float32, "f32", False),
+    "f32": (np.float32, "f32", True),
+    "f64": (np.float64, "f64", True),
 }
 _INTEGERS: dict[str, type[np.generic]] = {"f32": np.int32, "f64": np.int64}
-_STORED: dict[str, type[np.generic]] = {**_COMPUTED, "f16": np.float16}
+_STORED = {"f16": "float16", "bf16": foreign.BFLOAT16, "f32": "float32", "f64": "float64"}
+_LARGEST_BFLOAT16 = 2.0**127 * (2 - 2**-7)
 
 
 class Genred(GenredBase):
@@ -65,6 +68,9 @@ class Genred(GenredBase):
         docs/formulas.md for other reductions than sums).  With M or N = 0 it is empty, or the
         reduction's neutral element.  `out`, an array of the result's shape and dtype, is filled and
         returned.
+
+        Arrays of other libraries give a result of theirs, and columns of tables one of NumPy's; see
+        docs/arrays.md.
 
         A batch: any argument may have further dimensions before these, which broadcast as NumPy's
         do; the result has them all, and an index counts within its entry of the batch.
@@ -97,9 +103,15 @@ def call(
     executor = copies_on_gpu(backend, device_id) if is_on_gpu else None
     reduction = genred.reduction
     check_count(reduction, len(args))
-    given: Any = args if {*map(type, args)} == _PLAIN else as_arrays(reduction, args)
+    given: Any = args
+    if {*map(type, args)} != _PLAIN:
+        given, library = as_arrays(reduction, args)
+        if library is not None:
+            options: Any = {"device_id": device_id, "ranges": ranges, "out": out}
+            found = call(genred, *given, backend=backend, **options)
+            return library.made(found) if out is None else found
     dtype = _dtype(reduction, given)
-    native, width = _COMPUTED[dtype], "f64" if dtype == "f64" else "f32"
+    native, width, is_whole = _COMPUTED[dtype]
     prepared = prepare_read(reduction, width, tuple([a.shape for a in given]))
     blocks = prepared.blocks(None if ranges is None else prepared.ranges(ranges))
     arrays = [
@@ -117,7 +129,7 @@ def call(
             result[:] = description.empty
     addresses, targets = list(map(_address, arrays)), list(map(_address, results))
     prepared.launch(blocks, targets, addresses, executor)
-    if genred.is_plain and dtype != "f16":
+    if genred.is_plain and is_whole:
         arranged: Any = results[0]
     else:
         stored = genred.stored_dtype(dtype)
@@ -144,7 +156,7 @@ def _stored(array: _Array, kind: str, dtype: str) -> _Array:
         return np.not_equal(array, 0)
     if kind == "index":
         return array
-    with np.errstate(over="ignore"):  # in float16, what is too large is infinite
+    with np.errstate(over="ignore"):  # in half precision, what is too large is infinite
         return array.astype(_STORED[dtype], copy=False)
 
 
@@ -181,12 +193,13 @@ def _dtype(reduction: PairReduction, arrays: Sequence[_Array]) -> str:
 
 
 def _unusual_dtype(reduction: PairReduction, arrays: Sequence[_Array]) -> str:
-    """Byte-swapped floats are fine; mixed or other dtypes are errors."""
+    """Byte-swapped floats are fine, and bfloat16; mixed or other dtypes are errors."""
     first: tuple[str, Parameter, _Array] | None = None
     for parameter, array in zip(reduction.parameters, arrays, strict=True):
         if parameter.is_integer:
             continue
-        name = _FLOATS.get(array.dtype.newbyteorder("="))
+        is_bfloat16 = array.dtype.name == foreign.BFLOAT16
+        name = "bf16" if is_bfloat16 else _FLOATS.get(array.dtype.newbyteorder("="))
         if name is None:
             raise ArgumentError(
                 f"argument {parameter.name!r} has dtype {array.dtype}; "
@@ -203,29 +216,56 @@ def _unusual_dtype(reduction: PairReduction, arrays: Sequence[_Array]) -> str:
     return "f64" if first is None else first[0]  # NumPy's float for integers
 
 
-def as_arrays(reduction: PairReduction, args: Sequence[object]) -> list[_Array]:
-    """The arguments as arrays; numbers get the dtype of the others."""
-    floats = (a.dtype for a in args if isinstance(a, np.ndarray) and a.dtype.kind == "f")
+def as_arrays(
+    reduction: PairReduction, args: Sequence[object]
+) -> tuple[list[_Array], foreign.Library | None]:
+    """The arguments as arrays, and the library that the result is for, unless it is NumPy.
+
+    Numbers get the dtype of the others.
+    """
+    floats = (
+        a.dtype
+        for a in args
+        if isinstance(a, np.ndarray) and (a.dtype.kind == "f" or a.dtype.name == foreign.BFLOAT16)
+    )
     dtype = next(floats, np.dtype(np.float64))
-    return [
+    others: list[str] = []
+    arrays = [
         _number(value, parameter, dtype)
         if isinstance(value, NUMBERS)
-        else _as_array(value, parameter.name)
+        else _as_array(value, parameter.name, others)
         for value, parameter in zip(args, reduction.parameters, strict=True)
     ]
+    return _with_others(reduction, args, arrays) if others else (arrays, None)
+
+
+def _with_others(
+    reduction: PairReduction, args: Sequence[object], arrays: Sequence[_Array]
+) -> tuple[list[_Array], foreign.Library | None]:
+    """`as_arrays`, some arguments being of other libraries; `arrays` are views of all."""
+    views = [v if isinstance(v, NUMBERS) else a for v, a in zip(args, arrays, strict=True)]
+    named = [(f"argument {p.name!r}", v) for p, v in zip(reduction.parameters, args, strict=True)]
+    return as_arrays(reduction, views)[0], foreign.library_of(named)
 
 
 def _number(value: Any, parameter: Parameter, dtype: np.dtype[Any]) -> _Array:
-    made = number(parameter, value, float(np.finfo(dtype).max))
+    largest = float(np.finfo(dtype).max) if dtype.kind == "f" else _LARGEST_BFLOAT16
+    made = number(parameter, value, largest)
     return np.asarray(made, np.int64 if parameter.is_integer else dtype)
 
 
-def _as_array(value: object, name: str) -> _Array:
-    """Subclasses of arrays are taken; lists are not, since their dtype would be a guess."""
+def _as_array(value: object, name: str, others: list[str]) -> _Array:
+    """Subclasses of arrays are taken, and arrays of other libraries, whose names `others` gets.
+
+    Lists are not, since their dtype would be a guess.
+    """
     arguments.refuse_masked(f"argument {name!r}", value)
     if isinstance(value, np.ndarray):
         return np.asarray(value)
-    kind = type(value).__name__
+    if foreign.speaks(value):
+        others.append(name)
+        return foreign.view(f"argument {name!r}", value)
+    kind = foreign.kind_of(value)
     raise ArgumentError(f"argument {name!r} must be a NumPy array; it is of type {kind}")
 
 
@@ -237,7 +277,7 @@ def _is_plain(array: _Array) -> bool:
 def _packed(array: _Array, parameter: Parameter, dtype: str) -> _Array:
     """An argument as a kernel of dtype "f32" or "f64" reads it."""
     if not parameter.is_integer:
-        return np.ascontiguousarray(array, dtype=_COMPUTED[dtype])
+        return np.ascontiguousarray(array, dtype=_COMPUTED[dtype][0])
     if array.dtype.kind not in "biu":
         raise ArgumentError(
             f"argument {parameter.name!r} has dtype {array.dtype}; its alias says integers"

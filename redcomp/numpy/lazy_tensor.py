@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language import expressions
 from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
@@ -30,7 +30,7 @@ _COMPLEX = {"float32": np.dtype(np.complex64), "float64": np.dtype(np.complex128
 @functools.lru_cache
 def _type_of(dtype: np.dtype[Any]) -> ArrayType:
     name = dtype.newbyteorder("=").name
-    if dtype.newbyteorder("=") in _FLOATS:
+    if dtype.newbyteorder("=") in _FLOATS or name == foreign.BFLOAT16:
         return ArrayType(name)
     if dtype.newbyteorder("=") in _COMPLEX.values():
         return ArrayType(name, is_complex=True)
@@ -50,6 +50,12 @@ class _NumPy:
     def is_array(self, value: object) -> bool:
         return isinstance(value, np.ndarray)
 
+    def taken(self, name: str, value: object) -> Any:
+        return foreign.view(name, value)
+
+    def result_library(self, named: Iterable[tuple[str, object]]) -> foreign.Library | None:
+        return foreign.library_of(named)
+
     def type_of(self, array: Any) -> ArrayType:
         return _type_of(array.dtype)
 
@@ -60,7 +66,7 @@ class _NumPy:
         return parts.reshape(*array.shape[:-1], 2 * array.shape[-1])
 
     def complex(self, array: Any) -> Any:
-        parts = array.astype(np.float32) if array.dtype == np.float16 else array
+        parts = array.astype(np.float32) if array.dtype.itemsize == 2 else array
         return parts.view(_COMPLEX[parts.dtype.name])
 
     def filled(self, out: Any, result: Any) -> Any:
@@ -106,7 +112,7 @@ class _NumPy:
     def right_hand_side(
         self, v: Any, dtype: str | None, like: Any
     ) -> tuple[Any, Callable[[Any], Any]]:
-        given: Any = arguments.array_like("the right-hand side", v, "an array")
+        given: Any = foreign.array_like("the right-hand side", v, "an array")
         wanted: Any = _COMPLEX.get(dtype or "") if np.iscomplexobj(given) else dtype
         return np.asarray(given, wanted), lambda product: product
 

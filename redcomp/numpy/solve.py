@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.calls import check_count
 from redcomp.frontend.reductions.shapes import Shape
@@ -65,7 +65,7 @@ class KernelSolve(KernelSolveBase):
     ) -> _Array | tuple[_Array, SolveInfo]:
         """Solve (alpha Id + K) a = b; b stands in the place of the unknown, and a has its shape.
 
-        Arguments may have the shapes that they may have for Genred.
+        Arguments may have the shapes that they may have for Genred, and be of other libraries.
 
         alpha         a number, or an array that broadcasts to b's shape: (M, 1) has one a row
         eps           stop when the root mean square of b - (alpha Id + K) a is at most eps ...
@@ -90,7 +90,7 @@ class KernelSolve(KernelSolveBase):
         return_info = arguments.switch("return_info", return_info)
         reduction = self.genred.reduction
         check_count(reduction, len(args))
-        arrays = as_arrays(reduction, args)
+        arrays, library = as_arrays(reduction, args)
         shapes = self._read([a.shape for a in arrays])
         arrays = [a.reshape(shape) for a, shape in zip(arrays, shapes.full, strict=True)]
         b = _native_float(arrays[self.position], self.unknown.name)
@@ -99,13 +99,14 @@ class KernelSolve(KernelSolveBase):
         with np.errstate(all="ignore"):  # NaN and infinity become a SolverError
             solution, info = self._solve(np, arrays, shift.reshape(shapes.b), settings)
         solution = solution.reshape(shapes.solution)
+        solution = solution if library is None else library.made(solution)
         return (solution, info) if return_info else solution
 
 
 def _shift(alpha: object, shape: Shape) -> _Array:
     """alpha in float64 with the solution's shape."""
     wanted = f"a number, or real numbers that broadcast to b's shape {shape}"
-    given = arguments.array_like("alpha", alpha, wanted)
+    given = foreign.array_like("alpha", alpha, wanted)
     try:
         array = np.asarray(given)
         return np.broadcast_to(array.astype(np.float64, casting="same_kind"), shape)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
 from redcomp.frontend.solvers import cluster as shared
 from redcomp.torch.dynamo import untraced
+from redcomp.torch.foreign import tensor_of
 from redcomp.torch.memory import check_plain, check_untraced
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
 ]
 
 _Tensor = torch.Tensor
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _float_dtype(x: _Tensor) -> torch.dtype:
@@ -83,11 +86,15 @@ class _Clusters(shared.Clusters[_Tensor]):
     cluster_ranges_centroids.__doc__ = shared.Clusters.cluster_ranges_centroids.__doc__
 
 
+def _taking(function: F) -> F:
+    return untraced(shared.with_others(function, __name__, tensor_of, gives_back=False))
+
+
 _clusters = _Clusters()
-grid_cluster = untraced(_clusters.grid_cluster)
-sort_clusters = untraced(_clusters.sort_clusters)
-cluster_ranges = untraced(_clusters.cluster_ranges)
-cluster_centroids = untraced(_clusters.cluster_centroids)
-cluster_ranges_centroids = untraced(_clusters.cluster_ranges_centroids)
-from_matrix = untraced(_clusters.from_matrix)
+grid_cluster = _taking(_clusters.grid_cluster)
+sort_clusters = _taking(_clusters.sort_clusters)
+cluster_ranges = _taking(_clusters.cluster_ranges)
+cluster_centroids = _taking(_clusters.cluster_centroids)
+cluster_ranges_centroids = _taking(_clusters.cluster_ranges_centroids)
+from_matrix = _taking(_clusters.from_matrix)
 swap_axes = untraced(shared.swap_axes)

@@ -15,7 +15,7 @@ from redcomp.frontend.reductions.backends import device_number, falls_back, want
 from redcomp.frontend.reductions.calls import check_count, check_integers, sizes
 from redcomp.frontend.reductions.genred import GenredBase, Reducer
 from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter, remembered
-from redcomp.frontend.reductions.shapes import NUMBERS, Shape, full_shapes, number
+from redcomp.frontend.reductions.shapes import NUMBERS, Number, Shape, full_shapes, number
 from redcomp.runtime.device import Driver
 from redcomp.runtime.driver import given_driver
 from redcomp.torch import autocast
@@ -37,6 +37,7 @@ from redcomp.torch.executors import (
     executor_of,
     on_host,
 )
+from redcomp.torch.foreign import tensor_of
 from redcomp.torch.mapped import unwrapped
 from redcomp.torch.memory import (
     Description,
@@ -58,6 +59,7 @@ _FLOATS = {
 }
 _LARGEST = {dtype: torch.finfo(dtype).max for dtype in _FLOATS}
 _INTEGER_DTYPES = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_KNOWN = (torch.Tensor, *NUMBERS)
 _STORED = {name: dtype for dtype, name in _FLOATS.items()}
 
 
@@ -256,25 +258,24 @@ def _cast(reduction: PairReduction, tensors: Tensors) -> Tensors:
 def as_tensors(reduction: PairReduction, args: Sequence[object]) -> Tensors:
     """The arguments as tensors; numbers get the dtype and the device of the others."""
     check_count(reduction, len(args))
-    tensors = [a for a in args if isinstance(a, torch.Tensor)]
+    given = [
+        value if isinstance(value, _KNOWN) else tensor_of(f"argument {parameter.name!r}", value)
+        for value, parameter in zip(args, reduction.parameters, strict=True)
+    ]
+    tensors = [a for a in given if isinstance(a, torch.Tensor)]
     device = tensors[0].device if tensors else None
     floats = (t.dtype for t in tensors if t.is_floating_point())
     dtype = next(floats, of_integers(torch.get_default_dtype()))
     return tuple(
-        _as_tensor(value, parameter, dtype, device)
-        for value, parameter in zip(args, reduction.parameters, strict=True)
+        value if isinstance(value, torch.Tensor) else _number(value, parameter, dtype, device)
+        for value, parameter in zip(given, reduction.parameters, strict=True)
     )
 
 
-def _as_tensor(
-    value: object, parameter: Parameter, dtype: torch.dtype, device: torch.device | None
+def _number(
+    value: Number, parameter: Parameter, dtype: torch.dtype, device: torch.device | None
 ) -> torch.Tensor:
-    """An argument that is a tensor or a number."""
-    if isinstance(value, torch.Tensor):
-        return value
-    if not isinstance(value, NUMBERS):
-        name, kind = parameter.name, type(value).__name__
-        raise ArgumentError(f"argument {name!r} must be a tensor, not a {kind}")
+    """An argument that is a number."""
     made = number(parameter, value, _LARGEST.get(dtype, math.inf))
     return torch.tensor(made, dtype=torch.int64 if parameter.is_integer else dtype, device=device)
 

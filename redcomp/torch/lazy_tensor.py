@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from redcomp.frontend.lazy.library import ArrayType
 from redcomp.frontend.reductions.genred import Reducer
 from redcomp.torch import autocast, expressions
 from redcomp.torch.dynamo import with_reflected_products
+from redcomp.torch.foreign import tensor_of
 from redcomp.torch.genred import call, filled
 from redcomp.torch.memory import check_plain
 from redcomp.torch.solve import KernelSolve
@@ -52,6 +53,12 @@ class _PyTorch:
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, torch.Tensor)
+
+    def taken(self, name: str, value: object) -> Any:
+        return tensor_of(name, value)
+
+    def result_library(self, named: Iterable[tuple[str, object]]) -> None:
+        """None: results are tensors, which may have gradients."""
 
     def type_of(self, array: Any) -> ArrayType:
         found = _TYPES.get(array.dtype)
@@ -118,8 +125,9 @@ class _PyTorch:
         if isinstance(v, torch.Tensor):
             return v, lambda product: product
         if not isinstance(v, np.ndarray):
-            kind = type(v).__name__
-            raise ArgumentError(f"the right-hand side must be a tensor or an array, not a {kind}")
+            given = tensor_of("the right-hand side", v)
+            own: Mapping[str, torch.dtype] = _COMPLEX if given.is_complex() else _DTYPES
+            return given.to(own.get(dtype or "", given.dtype)), lambda product: product
         names: Mapping[str, torch.dtype] = _COMPLEX if np.iscomplexobj(v) else _DTYPES
         tensor = torch.as_tensor(v, dtype=names.get(dtype or ""), device=_device(like))
         return tensor, lambda product: product.detach().cpu().numpy()

@@ -13,7 +13,7 @@ import torch
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.compiler import is_dynamo_compiling
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.shapes import Shape
 from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
@@ -21,6 +21,7 @@ from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch import autocast
 from redcomp.torch.dynamo import solve_in_graph, untraced
 from redcomp.torch.executors import check_one_device
+from redcomp.torch.foreign import tensor_of
 from redcomp.torch.genred import Genred, as_tensors, call
 from redcomp.torch.mapped import (
     below_autograd,
@@ -208,7 +209,8 @@ def solver_of(text: str) -> KernelSolve:
 def _shift(alpha: object, shape: Shape, device: torch.device) -> torch.Tensor:
     """alpha in float64 with the solution's shape, differentiable if it is a tensor."""
     wanted = f"a number, or real numbers that broadcast to b's shape {shape}"
-    given = arguments.array_like("alpha", alpha, wanted)
+    is_other = foreign.speaks(alpha)
+    given = tensor_of("alpha", alpha) if is_other else foreign.array_like("alpha", alpha, wanted)
     if isinstance(given, torch.Tensor):
         check = check_dense if is_traced([given]) else check_plain
         check("alpha", given)

@@ -42,6 +42,7 @@ class Argument:
     batch   the axes before these
     dtype   its name, or None for what takes the dtype of the others
     is_complex  whether its numbers are parts, of each complex number re and then im
+    is_special  whether it is a symbol, or an array of another library: a call looks at these first
     """
 
     key: Hashable
@@ -53,6 +54,7 @@ class Argument:
     batch: tuple[int, ...] = ()
     dtype: str | None = None
     is_complex: bool = False
+    is_special: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy is of another array, and a number that was an `id` means nothing elsewhere.
@@ -64,7 +66,7 @@ class Argument:
 
 @dataclass(eq=False, slots=True)
 class Bindings:
-    """The arguments of an expression, and the sizes that they agree on."""
+    """The arguments of an expression, what they agree on, and whether one of them is special."""
 
     arguments: tuple[Argument, ...]
     everywhere: Placement
@@ -72,13 +74,13 @@ class Bindings:
     columns: int | None
     batch: tuple[int, ...]
     dtype: str | None
-    has_symbols: bool = False
+    is_special: bool = False
 
     @classmethod
     def of(cls, argument: Argument) -> Bindings:
         """The only argument."""
         a = argument
-        return cls((a,), (0,), a.rows, a.columns, a.batch, a.dtype, type(a.given) is Symbol)
+        return cls((a,), (0,), a.rows, a.columns, a.batch, a.dtype, a.is_special)
 
     def merged(self, other: Bindings, library: Library) -> tuple[Bindings, Placement]:
         """Both, those of `other` after these, and where they are; raises ArgumentError."""
@@ -97,14 +99,19 @@ class Bindings:
             _agreed("nj, the numbers of columns", self.columns, other.columns),
             _broadcast(self.batch, other.batch),
             _agreed_dtype(self, other, library),
-            self.has_symbols or other.has_symbols,
+            self.is_special or other.is_special,
         )
         return bindings, placement
 
     def with_arguments(self, arguments: tuple[Argument, ...]) -> Bindings:
         """Other arguments for the same slots, of the same sizes."""
-        has_symbols = any(isinstance(a.given, Symbol) for a in arguments)
-        return replace(self, arguments=arguments, has_symbols=has_symbols)
+        is_special = any(a.is_special for a in arguments)
+        return replace(self, arguments=arguments, is_special=is_special)
+
+    @property
+    def has_symbols(self) -> bool:
+        """Whether a call has to bring something."""
+        return self.is_special and any(isinstance(a.given, Symbol) for a in self.arguments)
 
     @property
     def is_complex(self) -> bool:
@@ -226,8 +233,8 @@ def _moved(
         return argument
     key = (argument.key, kind) if value is not None else argument.key
     slot = argument.slot._replace(kind=kind)
-    dtype, is_complex = argument.dtype, argument.is_complex
-    return Argument(key, argument.given, value, slot, rows, columns, batch, dtype, is_complex)
+    dtype, *flags = argument.dtype, argument.is_complex, argument.is_special
+    return Argument(key, argument.given, value, slot, rows, columns, batch, dtype, *flags)
 
 
 def _agreed(what: str, a: Any, b: Any) -> Any:

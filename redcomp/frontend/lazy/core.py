@@ -7,12 +7,12 @@ Operations make larger expressions; reductions over i or j compute.  `operators`
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
 from redcomp.frontend.language.expressions import (
@@ -33,7 +33,7 @@ from redcomp.frontend.lazy.given import (
     vector,
 )
 from redcomp.frontend.lazy.library import Library
-from redcomp.frontend.lazy.reduction import Job, Keeping, LazyReduction, Reduced
+from redcomp.frontend.lazy.reduction import Arranged, Job, Keeping, LazyReduction, Reduced
 
 # Bytes of a number, by the name of its dtype; of half precision, where no other is known.
 _WIDTHS = {"float32": 4, "float64": 8, "complex64": 8, "complex128": 16}
@@ -205,7 +205,8 @@ class LazyCore:
 
     def _is_operand(self, value: object) -> bool:
         """Whether an operator can take it; else Python asks the other side."""
-        return isinstance(value, (LazyCore, *OPERANDS)) or self.library.is_array(value)
+        is_own = isinstance(value, (LazyCore, *OPERANDS)) or self.library.is_array(value)
+        return is_own or foreign.speaks(value)
 
     # -- attributes --------------------------------------------------------------------------------
 
@@ -405,9 +406,18 @@ class LazyCore:
             options.setdefault("ranges", self.ranges)
         if self.backend is not None:
             options.setdefault("backend", self.backend)
-        if call and not bindings.has_symbols:
+        if call and not bindings.is_special:
             return job.run(self.library, bindings, options)
-        return LazyReduction(self.library, job, bindings, options)
+        later = LazyReduction(self.library, job, bindings, options)
+        return later() if call and not bindings.has_symbols else later
+
+    def _summed(self, arrange: Callable[[Any], Any], **options: Any) -> Any:
+        """The sum over j, arranged by a function of the library's own arrays; or a LazyReduction.
+
+        The options are those of `reduction`.
+        """
+        job = self._keeping(self._reduced("Sum", 1), -1, options)
+        return self._run(Arranged(job, arrange), self._bindings, **options)
 
     def _job(self, job: Job) -> Job:
         """What computes a result of this LazyTensor's class, from what computes real numbers."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
 from redcomp.frontend.language.expressions import Slot
@@ -31,6 +31,8 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     if isinstance(given, COMPLEX):
         return _parts(given, [given])
     if not library.is_array(given):
+        if foreign.speaks(given):
+            return _of_other(library, given, axis)
         raise ArgumentError(
             f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
             f"a tuple (position, dimension, category), not of {arguments.shown(given)}"
@@ -45,6 +47,13 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     if axis is None:
         return _of_whole_shape(library, given, kind.dtype, kind.is_integer)
     return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)
+
+
+def _of_other(library: Library, given: Any, axis: object) -> Argument:
+    """An array of another library, known by the object that was given."""
+    own = argument_of(library, library.taken("the array of a LazyTensor", given), axis)
+    key = identity(given, own.slot.kind)
+    return replace(own, key=key, given=given, is_special=True)
 
 
 def _of_complex(library: Library, given: Any, axis: object) -> Argument:
@@ -169,4 +178,5 @@ def symbol(given: tuple[Any, ...], is_complex: bool = False) -> Argument:
             f"a complex symbol holds both parts of its numbers: its dimension is even, not {dim}"
         )
     slot = _slot(KIND_OF_CATEGORY[category], dim)
-    return Argument(("symbol", position), Symbol(position, slot), None, slot, is_complex=is_complex)
+    key, what = ("symbol", position), Symbol(position, slot)
+    return Argument(key, what, None, slot, is_complex=is_complex, is_special=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.bindings import (
     Bindings,
@@ -43,7 +43,8 @@ class LazyTensorBase(Protocols):
     is_complex  make a `ComplexLazyTensor` of real x too, as complex x does by itself
 
     Arrays are float32, float64, or of half precision, or integers and booleans, which are converted
-    to the others' dtype.  Python's numbers have no dtype of their own.
+    to the others' dtype.  Python's numbers have no dtype of their own.  Arrays of other libraries
+    than NumPy and PyTorch are taken too, see docs/arrays.md.
 
     Raises ArgumentError (a ValueError) for anything else.
     """
@@ -85,11 +86,15 @@ class LazyTensorBase(Protocols):
             return LazyProduct([self, v])
         if isinstance(v, LazyTensorBase):
             return (self * v).reduction("Sum", axis=self.nbatchdims + 1, **options)
-        given, back = self.library.right_hand_side(v, self._bindings.dtype, self.variables)
-        is_vector = len(given.shape) == 1
-        product = self * self._taken(given, axis=1)
-        found = product.reduction("Sum", axis=product.nbatchdims + 1, **options)
-        return back(found[..., 0] if is_vector else found)
+        values = [argument.value for argument in self._bindings.arguments]
+        own, back = self.library.right_hand_side(v, self._bindings.dtype, values)
+        factor = self._taken(own, axis=1)
+        if own is not v and foreign.speaks(v):
+            factor = factor._of_other(v)
+        is_vector = len(own.shape) == 1
+        return (self * factor)._summed(
+            lambda found: back(found[..., 0] if is_vector else found), **options
+        )
 
     matmul = __matmul__
 
@@ -141,24 +146,34 @@ class LazyTensorBase(Protocols):
                 f"of {limit:,}; reduce the LazyTensor instead, or give dense(limit=...)"
             )
         columns_first = (*shape[:-3], shape[-2], shape[-3], shape[-1])
-        found = self._moved(columns_as_batch)._value_of_rows().reshape(columns_first)
-        return self.library.transposed(found).reshape(self.shape)
+        return self._moved(columns_as_batch)._value_of_rows(
+            lambda found: self.library.transposed(found.reshape(columns_first)).reshape(self.shape)
+        )
 
     def diagonal(self) -> Any:
         """The values at the pairs (k, k): (..., M), or (..., M, D) of vectors."""
-        self._require_square("diagonal")
-        shape = (*self._shape[:-2], self.ndim)
-        found = self._moved(diagonal)._value_of_rows().reshape(shape)
-        return found[..., 0] if self.ndim == 1 else found
+        return self._on_diagonal(lambda found: found)
 
     def trace(self) -> Any:
         """The sum of the diagonal: (...), or (..., D) of vectors."""
-        return self.diagonal().sum(-1 if self.ndim == 1 else -2)
+        return self._on_diagonal(lambda found: found.sum(-1 if self.ndim == 1 else -2))
+
+    def _on_diagonal(self, arrange: Callable[[Any], Any]) -> Any:
+        """The values at the pairs (k, k), arranged by a function of the library's own arrays."""
+        self._require_square("diagonal")
+        shape = self._shape[:-2] if self.ndim == 1 else (*self._shape[:-2], self.ndim)
+        return self._moved(diagonal)._value_of_rows(lambda found: arrange(found.reshape(shape)))
 
     def _require_square(self, name: str) -> None:
         rows, columns = self._shape[-3:-1]
         if rows != columns:
             raise ArgumentError(f"{name} needs as many i as j; there are {rows} and {columns}")
+
+    def _of_other(self: Own, given: object) -> Own:
+        """This variable, whose array was made of one of another library."""
+        (argument,) = self._bindings.arguments
+        bound = Bindings.of(replace(argument, given=given, is_special=True))
+        return self._made(self._expression, bound)
 
     def _moved(self: Own, move: Callable[[Bindings, Any], Bindings]) -> Own:
         """The same expression of other variables."""
@@ -170,11 +185,11 @@ class LazyTensorBase(Protocols):
             made.ranges = (*self.ranges[3:], *self.ranges[:3])
         return made
 
-    def _value_of_rows(self) -> Any:
-        """The value for each i, where nothing depends on j."""
+    def _value_of_rows(self, arrange: Callable[[Any], Any]) -> Any:
+        """The value for each i, where nothing depends on j, arranged by the function."""
         if self._bindings.has_symbols:
             raise ArgumentError("there is no array of a LazyTensor with symbolic variables")
-        return self.reduction("Sum", axis=self.nbatchdims + 1)
+        return self._summed(arrange)
 
     # -- systems -----------------------------------------------------------------------------------
 
@@ -201,7 +216,9 @@ class LazyTensorBase(Protocols):
         if not isinstance(other, LazyTensorBase):
             other = self._taken(other, axis=0)
         if self.is_complex and not other.is_complex and other.variables:
-            other = self._taken(other.variables[0] + 0j, axis=other.axis)
+            (b,) = other._bindings.arguments
+            made = self._taken(b.value + 0j, axis=other.axis)
+            other = made._of_other(b.given) if b.is_special else made
         if other.axis not in (0, 1):
             raise ArgumentError("the right-hand side must be an array, a Vi or a Vj")
         over = 1 - other.axis
@@ -235,8 +252,7 @@ def variable_maker(lazy_class: type[Own], axis: int) -> Callable[..., Own]:
 
     def make(x_or_ind: Any, dim: int | None = None) -> Own:
         if dim is None:
-            is_plain = axis == 2 and not lazy_class.library.is_array(x_or_ind)
-            return lazy_class(x_or_ind, None if is_plain else axis)
+            return lazy_class(x_or_ind, axis)
         return lazy_class((arguments.integer("ind", x_or_ind), dim, axis))
 
     make.__name__ = make.__qualname__ = name

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from redcomp import foreign
 from redcomp.frontend.language.expressions import Expression, Placed, Slot
 from redcomp.frontend.reductions.genred import Reducer
 
@@ -43,6 +44,18 @@ class Library(Protocol):
 
     def is_array(self, value: object) -> bool:
         """Whether a value is an array of this library."""
+
+    def taken(self, name: str, value: object) -> Any:
+        """An array of another library as one of this one; raises ArgumentError, which says `name`.
+
+        It shares the memory wherever that is possible.
+        """
+
+    def result_library(self, named: Iterable[tuple[str, object]]) -> foreign.Library | None:
+        """The other library that results are made for, of arguments with their names in errors.
+
+        None is this one.  Raises ArgumentError if there are two.
+        """
 
     def type_of(self, array: Any) -> ArrayType:
         """What the array's numbers are; raises ArgumentError for a dtype that cannot be taken."""

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.core import LazyCore
@@ -160,8 +162,19 @@ def _dtype(matrices: Sequence[Any]) -> str | None:
 
 
 def joined(matrix: Any, parts: Sequence[Any]) -> Any:
-    """Arrays one below the other, by the library of the first LazyTensor in a lazy matrix."""
+    """Arrays one below the other, by the library of the first LazyTensor in a lazy matrix.
+
+    They may be of another library, as products with its arrays are.
+    """
+    if all(isinstance(part, np.ndarray) for part in parts):  # which matrices of tensors give too
+        return np.concatenate(parts)
     while not isinstance(matrix, LazyCore):
         inner = matrix.blocks[0] if isinstance(matrix, LazyBlocks) else matrix.factors
         matrix = next(b for b in inner if b is not None)
-    return matrix.library.joined(parts)
+    library = matrix.library
+    others = [("a block's product", p) for p in parts if not library.is_array(p)]
+    if not others:
+        return library.joined(parts)
+    own = library.joined([p if library.is_array(p) else library.taken("", p) for p in parts])
+    of_results = library.result_library(others)
+    return own if of_results is None else of_results.made(own)

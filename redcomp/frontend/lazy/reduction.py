@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import Placed, Slot, aliases_of, text_of
 from redcomp.frontend.lazy.bindings import Argument, Bindings, Symbol, parts_of
@@ -95,6 +95,23 @@ class Keeping(NamedTuple):
         return self.job.text
 
 
+class Arranged(NamedTuple):
+    """A job whose result is arranged by a function of the library's own arrays."""
+
+    job: Job
+    arrange: Callable[[Any], Any]
+
+    def check(self, library: Library, options: Mapping[str, Any]) -> None:
+        self.job.check(library, options)
+
+    def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
+        return self.arrange(self.job.run(library, bindings, options))
+
+    @property
+    def text(self) -> str:
+        return self.job.text
+
+
 def _made(reduced: Reduced, *compilation: Any) -> Reducer:
     requested = request(reduced.formula, reduced.reduction_op, reduced.opt_arg, reduced.weights)
     options = options_of((requested,), *compilation)
@@ -140,6 +157,11 @@ class LazyReduction:
         self._library, self._job, self._bindings = library, job, bindings
         self._options = dict(options)
         self._symbols = bindings.symbols
+        self._others = [
+            (f"variable {n} of the LazyTensor", a.given)
+            for n, a in enumerate(bindings.arguments)
+            if a.is_special and not isinstance(a.given, Symbol)
+        ]
         job.check(library, options)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -150,16 +172,31 @@ class LazyReduction:
                 f"expected {len(self._symbols)} arguments, one for each symbolic variable "
                 f"({listed}), but {len(args)} came"
             )
-        given = {symbol.key: value for symbol, value in zip(self._symbols, args, strict=True)}
+        taken, library = args, None
+        if self._others or not all(map(self._library.is_array, args)):
+            taken, library = self._taken(args)
+        given = {symbol.key: value for symbol, value in zip(self._symbols, taken, strict=True)}
         bindings = self._bindings
         bound = tuple(_bound(a, given, self._library) for a in bindings.arguments)
         dtype = bindings.dtype
-        if dtype is None and args and self._library.is_array(args[0]):
+        if dtype is None and taken and self._library.is_array(taken[0]):
             first = next(a for a in bound if a.key == self._symbols[0].key)
             dtype = self._library.type_of(first.value).dtype
         bindings = replace(bindings, arguments=bound, dtype=dtype)
         options = {**self._options, **options}
-        return self._job.run(self._library, bindings, options)
+        is_out_given = options.get("out") is not None
+        found = self._job.run(self._library, bindings, options)
+        return found if library is None or is_out_given else library.made(found)
+
+    def _taken(self, args: Sequence[Any]) -> tuple[tuple[Any, ...], foreign.Library | None]:
+        """The arguments as arrays of this library, and the one that the result is for."""
+        own, others = self._library, list(self._others)
+        taken = list(args)
+        for n, value in enumerate(args):
+            if foreign.speaks(value):
+                others.append((f"argument {n}", value))
+                taken[n] = own.taken(*others[-1])
+        return tuple(taken), own.result_library(others)
 
     def __repr__(self) -> str:
         slots = [argument.slot for argument in self._bindings.arguments]

@@ -150,6 +150,9 @@ def reducer_of(text: str) -> Reducer:
 class GenredBase(Reducer):
     """A formula over pairs and its reduction; subclasses call it on arrays of their library.
 
+    Arrays of other libraries (CuPy, JAX, TensorFlow, PyArrow, columns of pandas and polars) are
+    taken too, without a copy where their layout allows it: see docs/arrays.md.
+
     formula       text in the formula language; or a list of formulas, all reduced in one sweep
     aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)";
                   one of them may come without a list

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import foreign
 from redcomp.errors import ArgumentError
 from redcomp.ir import Kind
 from redcomp.runtime.tasks import Blocks, Integers
@@ -50,7 +50,7 @@ def read_ranges(ranges: object, count_i: int, count_j: int) -> Ranges:
 
 
 def _integers(n: int, value: object) -> Integers:
-    given = arguments.array_like(f"ranges[{n}] ({_NAMES[n]})", value, "an array of integers")
+    given = foreign.array_like(f"ranges[{n}] ({_NAMES[n]})", value, "an array of integers")
     try:
         array = np.asarray(given)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:

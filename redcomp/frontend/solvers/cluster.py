@@ -7,15 +7,18 @@ points, and no two cells get the same label.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Generic, TypeVar
 
-from redcomp import arguments
+from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 
 A = TypeVar("A", bound=Any)
+F = TypeVar("F", bound=Callable[..., Any])
 # Labels may be as large as this even if there are fewer points, so that clusters may be empty.
 MANY_CLUSTERS = 2**24
 Ranges = tuple[A, A, A, A, A, A]
@@ -106,7 +109,7 @@ class Clusters(ABC, Generic[A]):
             self._require_array(size, "size")
         wanted = f"a number or {x.shape[1]} numbers"
         try:
-            sides = self.like(arguments.array_like("size", size, wanted), x)
+            sides = self.like(foreign.array_like("size", size, wanted), x)
         except (TypeError, ValueError, RuntimeError, OverflowError):
             raise ArgumentError(f"size must be {wanted}, not {arguments.shown(size)}") from None
         if tuple(sides.shape) not in ((), (1,), (x.shape[1],)):
@@ -308,6 +311,40 @@ class Clusters(ABC, Generic[A]):
         if not bool(((made[:, 0] >= 0) & (made[:, 0] <= made[:, 1])).all()):
             raise ArgumentError(f"{name} must have 0 <= start <= end in each row")
         return made
+
+
+def with_others(function: F, module: str, taken: Callable[[str, Any], Any], gives_back: bool) -> F:
+    """A function of arrays, on arrays of other libraries too, which `taken` makes one's own of.
+
+    module      where it is called so
+    taken       gets the argument's name and an array
+    gives_back  whether results are made the caller's
+    """
+    parameters = tuple(inspect.signature(function).parameters)
+
+    def own(name: str, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return type(value)(own(name, item) for item in value)
+        return taken(name, value) if foreign.speaks(value) else value
+
+    @functools.wraps(function)
+    def called(*args: Any, **named: Any) -> Any:
+        all_named = [*zip(parameters, args, strict=False), *named.items()]
+        items = [(n, v) for n, given in all_named for v in _items(given)]
+        if not any(foreign.speaks(value) for _, value in items):
+            return function(*args, **named)
+        names = (*parameters, *["an argument"] * len(args))  # of too many it says so itself
+        given = [own(name, value) for name, value in zip(names, args, strict=False)]
+        found = function(*given, **{name: own(name, value) for name, value in named.items()})
+        library = foreign.library_of(items) if gives_back else None
+        return found if library is None else library.made(found)
+
+    called.__module__, called.__qualname__ = module, called.__name__
+    return called  # type: ignore[return-value]  # as functools.wraps has it
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else (value,)
 
 
 def swap_axes(ranges: Sequence[A] | None) -> Ranges[A] | None:
