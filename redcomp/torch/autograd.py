@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,16 +24,18 @@ from redcomp.frontend.reductions.differentiation import (
 from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
 from redcomp.frontend.reductions.ranges import Ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
+from redcomp.runtime.gpu import Copies, Queue
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.executors import CudaTensors, Executor
 from redcomp.torch.mapped import by_vmap, check_transform, with_mapped_first
-from redcomp.torch.memory import check_memory, check_nothing_records, check_plain, packed_tensors
+from redcomp.torch.memory import check_nothing_records, check_plain, check_results, in_memory
 from redcomp.torch.orders import with_limits
 from redcomp.torch.pairs import at_pairs, at_places
 
 KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
 # Transforms of torch.func leave wrappers around tensors when they are over.
 _unwrap_if_dead: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.unwrap_if_dead
+_are_transforms_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 # So many pairs are computed at a time where each has a result of its own.
@@ -60,6 +62,9 @@ class Computation:
     call: Call
     dtype: torch.dtype
     device: torch.device
+    _pullbacks: dict[tuple[tuple[bool, ...], ...], _Pullback] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def reduction(self) -> PairReduction:
@@ -71,11 +76,10 @@ class Computation:
         shapes = tuple([t.shape for t in tensors])
         return prepare_computation(reduction, shapes, self.dtype, self.device)
 
-    def __call__(
-        self, tensors: Sequence[torch.Tensor], ranges: Ranges | None, executor: Executor
+    def run(
+        self, addresses: Sequence[int], ranges: Ranges | None, executor: Queue | Copies | None
     ) -> Tensors:
-        """Run the kernel; autograd does not notice."""
-        check_nothing_records()
+        """What the kernel makes of the arguments at these addresses."""
         call, device = self.call, self.device
         blocks = call.blocks(ranges)
         # Sizes one by one: PyTorch reads a tuple of them more slowly.
@@ -84,21 +88,12 @@ class Computation:
             for result, description in zip(results, self.reduction.results, strict=True):
                 _fill(result, description.empty)
         try:
-            packed = packed_tensors(tensors)
-            for n in self._integers:
-                packed[n] = packed[n].to(INTEGERS[self.dtype])
-            addresses = [t.data_ptr() for t in packed]
             outputs = [r.data_ptr() for r in results]
         except RuntimeError:
-            check_memory(self.reduction, tensors, results)
-            raise
-        if 0 in addresses or 0 in outputs:
-            # PyTorch's zeros among derivatives have no memory.
-            packed = [t.clone() if t._is_zerotensor() else t for t in packed]
-            check_memory(self.reduction, packed, results)
-            addresses = [t.data_ptr() for t in packed]
-        on = executor.queue() if isinstance(executor, CudaTensors) else executor
-        call.launch(blocks, outputs, addresses, on)
+            outputs = [0]
+        if 0 in outputs:
+            check_results(results)
+        call.launch(blocks, outputs, addresses, executor)
         return results
 
     @cached_property
@@ -110,20 +105,42 @@ class Computation:
         ]
 
     @cached_property
-    def _integers(self) -> list[int]:
-        """The positions of arguments that are integers."""
-        return [n for n, p in enumerate(self.reduction.parameters) if p.is_integer]
+    def integers(self) -> dict[int, torch.dtype]:
+        """The dtypes of arguments that are integers, by position."""
+        dtype = INTEGERS[self.dtype]
+        return {n: dtype for n, p in enumerate(self.reduction.parameters) if p.is_integer}
 
     @cached_property
     def differentiation(self) -> Differentiation:
         """What derivatives are made of."""
         return differentiation(self.reduction)
 
+    def pullback(
+        self, wanted: tuple[bool, ...], given: tuple[bool, ...], tensors: Tensors
+    ) -> _Pullback:
+        """What gives the cotangents of wanted arguments, from those of the given values.
+
+        tensors  what it takes, whose shapes follow from those of this computation
+        """
+        known = self._pullbacks.get((wanted, given))
+        if known is None:
+            sweeps = self.differentiation.sweeps(wanted, given)
+            computations = [self.like(s.reduction, tensors) for s in sweeps if not s.at_pairs]
+            known = self._pullbacks[wanted, given] = _Pullback(sweeps, computations)
+        return known
+
     @cached_property
     def for_derivatives(self) -> Computation:
         """The computation that also gives what derivatives need."""
         kept = derivatives.for_derivatives(self.reduction)
         return prepare_computation(kept, self.call.shapes, self.dtype, self.device)
+
+
+class _Pullback(NamedTuple):
+    """Sweeps, those at all pairs last, and the computations of the others."""
+
+    sweeps: Sequence[Sweep]
+    computations: Sequence[Computation]
 
 
 @remembered
@@ -137,6 +154,21 @@ def prepare_computation(
     return Computation(prepare(reduction, KERNEL_DTYPES[dtype], shapes), dtype, device)
 
 
+def run_all(
+    computations: Sequence[Computation],
+    tensors: Sequence[torch.Tensor],
+    ranges: Ranges | None,
+    executor: Executor,
+) -> list[Tensors]:
+    """What some reductions of the same tensors give; autograd does not notice."""
+    check_nothing_records()
+    # The tensors have to live until the kernels have run.
+    first = computations[0]
+    _kept, addresses = in_memory(first.reduction, tensors, first.integers)
+    on = executor.queue() if isinstance(executor, CudaTensors) else executor
+    return [computation.run(addresses, ranges, on) for computation in computations]
+
+
 def apply(
     computation: Computation,
     tensors: Sequence[torch.Tensor],
@@ -147,9 +179,10 @@ def apply(
 
     Through autograd only where somebody could ask for a gradient: it costs several calls.
     """
-    if not _is_recorded(computation, tensors):
-        return computation(tensors, ranges, executor)
-    if computation.differentiation.tables:
+    known = computation.differentiation
+    if not _is_watched(tensors) or not (known.values or _are_transforms_active()):
+        return run_all((computation,), tensors, ranges, executor)[0]
+    if known.tables:
         computation, tensors = _with_reads_given(computation, tensors, executor)
     kept = computation.for_derivatives
     results: Tensors = _Reduce.apply(kept, executor, ranges, *tensors)
@@ -174,12 +207,11 @@ def _with_values_at_places(
     return tuple(results)
 
 
-def _is_recorded(computation: Computation, tensors: Sequence[torch.Tensor]) -> bool:
+def _is_watched(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether somebody could ask for a derivative of what is computed from these tensors."""
     # Inside of torch.func, tensors may be wrappers without data, which only autograd takes off.
-    if torch._C._are_functorch_transforms_active():
+    if _are_transforms_active():
         return True
-    if not computation.differentiation.values:
-        return False
     if torch.is_grad_enabled():
         for tensor in tensors:
             if tensor.requires_grad:
@@ -251,7 +283,7 @@ class _Reduce(torch.autograd.Function):
         That binds arguments by their signature, which takes longer than all the rest of a call.
         """
         base: Any = super()
-        if torch._C._are_functorch_transforms_active():
+        if _are_transforms_active():
             check_transform()
         else:
             base = super(torch.autograd.Function, cls)
@@ -263,7 +295,7 @@ class _Reduce(torch.autograd.Function):
     def forward(
         computation: Computation, executor: Executor, ranges: Ranges | None, *tensors: torch.Tensor
     ) -> Tensors:
-        return computation(tensors, ranges, executor)
+        return run_all((computation,), tensors, ranges, executor)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
@@ -335,8 +367,9 @@ class _Reduce(torch.autograd.Function):
         if True not in given:
             return result
         arguments = known.arguments(saved, [e for e in of_values if e is not None])
-        for sweep in known.sweeps(ctx.needs_input_grad[3:], given):
-            parts = _swept(computation, sweep, arguments, ctx.ranges, ctx.executor)
+        pullback = computation.pullback(ctx.needs_input_grad[3:], given, arguments)
+        swept = _swept(pullback, arguments, ctx.ranges, ctx.executor)
+        for sweep, parts in zip(pullback.sweeps, swept, strict=True):
             for position, is_summed, part in zip(sweep.positions, sweep.sums, parts, strict=True):
                 of_entries = part.sum(-2) if is_summed else part
                 shape = saved[position].shape
@@ -346,19 +379,20 @@ class _Reduce(torch.autograd.Function):
 
 
 def _swept(
-    computation: Computation,
-    sweep: Sweep,
-    arguments: Tensors,
-    ranges: Ranges | None,
-    executor: Executor,
-) -> Sequence[torch.Tensor]:
-    """What a sweep gives."""
-    if not sweep.at_pairs:
-        return apply(computation.like(sweep.reduction, arguments), arguments, ranges, executor)
-    return [
-        _at_all_pairs(sweep.reduction, n, arguments, ranges, executor)
-        for n in range(len(sweep.positions))
-    ]
+    pullback: _Pullback, arguments: Tensors, ranges: Ranges | None, executor: Executor
+) -> list[Sequence[torch.Tensor]]:
+    """What each sweep gives."""
+    sweeps, computations = pullback
+    parts: list[Sequence[torch.Tensor]]
+    if computations and not _is_watched(arguments):
+        parts = [*run_all(computations, arguments, ranges, executor)]
+    else:
+        parts = [apply(c, arguments, ranges, executor) for c in computations]
+    for sweep in sweeps[len(parts) :]:
+        at_all_pairs = functools.partial(_at_all_pairs, sweep.reduction)
+        outputs = range(len(sweep.positions))
+        parts.append([at_all_pairs(n, arguments, ranges, executor) for n in outputs])
+    return parts
 
 
 def _saved(ctx: Any) -> Tensors:
