@@ -62,9 +62,7 @@ class Computation:
     call: Call
     dtype: torch.dtype
     device: torch.device
-    _pullbacks: dict[tuple[tuple[bool, ...], ...], _Pullback] = field(
-        default_factory=dict, repr=False
-    )
+    _pullbacks: dict[Any, _Pullback] = field(default_factory=dict, repr=False)
 
     @property
     def reduction(self) -> PairReduction:
@@ -81,7 +79,7 @@ class Computation:
     ) -> Tensors:
         """What the kernel makes of the arguments at these addresses."""
         call, device = self.call, self.device
-        blocks = call.blocks(ranges)
+        blocks = call.dense if ranges is None else call.blocks(ranges)
         # Sizes one by one: PyTorch reads a tuple of them more slowly.
         results = tuple([torch.empty(*s, dtype=d, device=device) for s, d in self._empty])
         if blocks.covered < call.size.rows:
@@ -282,14 +280,11 @@ class _Reduce(torch.autograd.Function):
 
         That binds arguments by their signature, which takes longer than all the rest of a call.
         """
-        base: Any = super()
-        if _are_transforms_active():
-            check_transform()
-        else:
-            base = super(torch.autograd.Function, cls)
-            args = (*args[:3], *[_unwrap_if_dead(tensor) for tensor in args[3:]])
-        results: Tensors = base.apply(*args)
-        return results
+        if not _are_transforms_active():
+            return _record(*args[:3], *map(_unwrap_if_dead, args[3:]))
+        check_transform()
+        bind: Callable[..., Tensors] = super().apply
+        return bind(*args)
 
     @staticmethod
     def forward(
@@ -310,7 +305,8 @@ class _Reduce(torch.autograd.Function):
             )
         kept = (*tensors, *[output[n] for n in known.saved])
         ctx.save_for_backward(*kept)
-        ctx.save_for_forward(*kept)
+        if forward_ad._current_level >= 0:
+            ctx.save_for_forward(*kept)
 
     @staticmethod
     def vmap(
@@ -376,6 +372,10 @@ class _Reduce(torch.autograd.Function):
                 is_whole = of_entries.shape == shape
                 result[position] = of_entries if is_whole else of_entries.sum_to_size(shape)
         return result
+
+
+# What `torch.autograd.Function.apply` does in the end where no transform is active.
+_record: Callable[..., Tensors] = super(torch.autograd.Function, _Reduce).apply
 
 
 def _swept(
