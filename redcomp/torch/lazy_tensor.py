@@ -64,9 +64,6 @@ class _PyTorch:
     def filled(self, out: Any, result: Any) -> Any:
         return filled(out, result)
 
-    def without_axis(self, array: Any, axis: int) -> Any:
-        return array.squeeze(axis)
-
     def constant(self, array: Any) -> Any:
         return array.detach()
 
@@ -95,7 +92,7 @@ class _PyTorch:
         return values
 
     def right_hand_side(
-        self, v: Any, dtype: str | None, like: Sequence[Any]
+        self, v: Any, dtype: str | None, like: Any
     ) -> tuple[Any, Callable[[Any], Any]]:
         if isinstance(v, torch.Tensor):
             return v, lambda product: product
@@ -103,7 +100,7 @@ class _PyTorch:
             kind = type(v).__name__
             raise ArgumentError(f"the right-hand side must be a tensor or an array, not a {kind}")
         names: Mapping[str, torch.dtype] = _COMPLEX if np.iscomplexobj(v) else _DTYPES
-        tensor = torch.as_tensor(v, dtype=names.get(dtype or ""), device=_device(like))
+        tensor = torch.as_tensor(v, dtype=names.get(dtype or ""), device=_device(like.variables))
         return tensor, lambda product: product.detach().cpu().numpy()
 
 

@@ -5,6 +5,7 @@ An argument is known by the object that was given: what is given twice is one ar
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -19,6 +20,9 @@ from redcomp.ir import Kind
 
 def _with_new_key(*rest: Any) -> Argument:
     return Argument(object(), *rest)
+
+
+_KEY = operator.attrgetter("key")
 
 
 # Neither of these classes is frozen, though nothing changes them: they would take twice the time.
@@ -78,22 +82,35 @@ class Bindings:
         """Both, those of `other` after these, and where they are; raises ArgumentError."""
         if other is self or not other.arguments:
             return self, other.everywhere
-        known = {argument.key: n for n, argument in enumerate(self.arguments)}
-        first = len(known)
-        placement = tuple([known.setdefault(a.key, len(known)) for a in other.arguments])
-        if len(known) == first:
-            return self, placement
-        added = [a for a, n in zip(other.arguments, placement, strict=True) if n >= first]
-        bindings = Bindings(
-            (*self.arguments, *added),
-            tuple(range(len(known))),
-            _agreed("ni, the numbers of rows", self.rows, other.rows),
-            _agreed("nj, the numbers of columns", self.columns, other.columns),
-            _broadcast(self.batch, other.batch),
-            _agreed("dtype", self.dtype, other.dtype),
-            self.has_symbols or other.has_symbols,
-        )
-        return bindings, placement
+        known = dict(zip(map(_KEY, self.arguments), self.everywhere, strict=True))
+        first, added = len(known), other.arguments
+        if known.keys().isdisjoint(map(_KEY, added)):  # the usual way
+            everywhere = tuple(range(first + len(added)))
+            placement = everywhere[first:]
+        else:
+            placement = tuple([known.setdefault(a.key, len(known)) for a in added])
+            if len(known) == first:
+                return self, placement
+            added = tuple([a for a, n in zip(added, placement, strict=True) if n >= first])
+            everywhere = tuple(range(len(known)))
+        rows, columns, batch, dtype = self.rows, self.columns, self.batch, self.dtype
+        if rows is None:
+            rows = other.rows
+        elif other.rows not in (rows, None):
+            raise _differ("ni, the numbers of rows", rows, other.rows)
+        if columns is None:
+            columns = other.columns
+        elif other.columns not in (columns, None):
+            raise _differ("nj, the numbers of columns", columns, other.columns)
+        if batch != other.batch:
+            batch = _broadcast(batch, other.batch)
+        if dtype is None:
+            dtype = other.dtype
+        elif other.dtype not in (dtype, None):
+            raise _differ("dtype", dtype, other.dtype)
+        has_symbols = self.has_symbols or other.has_symbols
+        arguments = self.arguments + added
+        return Bindings(arguments, everywhere, rows, columns, batch, dtype, has_symbols), placement
 
     def with_arguments(self, arguments: tuple[Argument, ...]) -> Bindings:
         """Other arguments for the same slots, of the same sizes."""
@@ -204,15 +221,11 @@ def _moved(
     return Argument(key, argument.given, value, slot, rows, columns, batch, dtype, is_complex)
 
 
-def _agreed(what: str, a: Any, b: Any) -> Any:
-    if a is None or b is None or a == b:
-        return b if a is None else a
-    raise ArgumentError(f"these LazyTensors have different {what}: {a} and {b}")
+def _differ(what: str, a: object, b: object) -> ArgumentError:
+    return ArgumentError(f"these LazyTensors have different {what}: {a} and {b}")
 
 
 def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    if a == b:
-        return a
     try:
         return np.broadcast_shapes(a, b)
     except ValueError:

@@ -24,17 +24,8 @@ OPERANDS = (*_REAL, *_COMPLEX, list)
 
 def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     """A number, a list of numbers or an array as an argument; raises ArgumentError."""
-    if isinstance(given, _REAL):
-        return scalar(given)
-    if isinstance(given, list):
-        return vector(given)
-    if isinstance(given, _COMPLEX):
-        return _pairs(given, [given])
     if not library.is_array(given):
-        raise ArgumentError(
-            f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
-            f"a tuple (position, dimension, category), not of {arguments.shown(given)}"
-        )
+        return _of_numbers(library, given)
     kind = library.type_of(given)
     shape = tuple(given.shape)
     if kind.is_complex:
@@ -45,6 +36,19 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     if axis is None:
         return _of_whole_shape(library, given, kind.dtype, kind.is_integer)
     return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)
+
+
+def _of_numbers(library: Library, given: Any) -> Argument:
+    if isinstance(given, _REAL):
+        return scalar(given)
+    if isinstance(given, list):
+        return vector(given)
+    if isinstance(given, _COMPLEX):
+        return _pairs(given, [given])
+    raise ArgumentError(
+        f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
+        f"a tuple (position, dimension, category), not of {arguments.shown(given)}"
+    )
 
 
 def _of_complex(library: Library, given: Any, axis: object) -> Argument:
@@ -77,9 +81,9 @@ def _of_whole_shape(library: Library, given: Any, dtype: str, is_integer: bool) 
     batch = shape[:-3]
     value, kind = given, "ij"
     if columns == 1:
-        value, kind = library.without_axis(value, -2), "i"
+        value, kind = value.squeeze(-2), "i"
     if rows == 1:
-        value = library.without_axis(value, -3 if columns != 1 else -2)
+        value = value.squeeze(-3 if columns != 1 else -2)
         kind = "j" if columns != 1 else "parameter"
     slot = _slot(kind, dim, is_integer)
     return Argument(

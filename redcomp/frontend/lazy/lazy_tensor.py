@@ -78,14 +78,14 @@ class LazyTensorBase(Protocols):
                 f"a LazyTensor of shape {self._shape} is no matrix: it has vectors of "
                 f"{self.ndim} components"
             )
-        if is_matrix(v):
-            return LazyProduct([self, v])
-        if isinstance(v, LazyTensorBase):
-            return (self * v).reduction("Sum", axis=self.nbatchdims + 1, **options)
-        given, back = self.library.right_hand_side(v, self._bindings.dtype, self.variables)
+        if not self.library.is_array(v):
+            if is_matrix(v):
+                return LazyProduct([self, v])
+            if isinstance(v, LazyTensorBase):
+                return (self * v)._total(1, options)
+        given, back = self.library.right_hand_side(v, self._bindings.dtype, self)
         is_vector = len(given.shape) == 1
-        product = self * self._taken(given, axis=1)
-        found = product.reduction("Sum", axis=product.nbatchdims + 1, **options)
+        found = (self * self._taken(given, axis=1))._total(1, options)
         return back(found[..., 0] if is_vector else found)
 
     matmul = __matmul__

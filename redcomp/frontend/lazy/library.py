@@ -38,9 +38,6 @@ class Library(Protocol):
     def filled(self, out: Any, result: Any) -> Any:
         """`out` with the result in it; raises ArgumentError where it does not fit."""
 
-    def without_axis(self, array: Any, axis: int) -> Any:
-        """The array without an axis of length 1."""
-
     def call(
         self, reducer: Reducer, values: Sequence[Any], dtype: str | None, options: Mapping[str, Any]
     ) -> Any:
@@ -73,5 +70,6 @@ class Library(Protocol):
     ) -> tuple[Any, Callable[[Any], Any]]:
         """An array that a matrix is multiplied with, and what makes its product the caller's.
 
+        dtype, like  the matrix's dtype, and the matrix
         NumPy's arrays are taken too where the matrix is of tensors, and give one back.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
@@ -27,6 +28,7 @@ OF_COMPILATION: Mapping[str, Any] = {
 # Options of KeOps for what schedules choose here.
 IGNORED = ("enable_chunks", "rec_multVar_highdim")
 OF_CALLS = ("backend", "device_id", "ranges", "out")
+_ARE_OF_CALLS = frozenset(OF_CALLS).issuperset
 
 
 class Job(Protocol):
@@ -64,7 +66,8 @@ class Reduced(NamedTuple):
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
         made = reducer(self, options)
-        check_options(options, OF_CALLS)
+        if not _ARE_OF_CALLS(options):
+            check_options(options, OF_CALLS)
         return library.call(made, values_of(bindings), bindings.dtype, options)
 
     @property
@@ -103,11 +106,12 @@ def _made(reduced: Reduced, *compilation: Any) -> Reducer:
 
 _found = functools.lru_cache(KEPT)(_made)
 _DEFAULTS = tuple(OF_COMPILATION.values())
+_VALUE = operator.attrgetter("value")
 
 
 def reducer(reduced: Reduced, options: dict[str, Any]) -> Reducer:
     """The reduction, which takes its options out of `options`; raises ArgumentError."""
-    compilation = compilation_options(options) if options else _DEFAULTS
+    compilation = _DEFAULTS if _ARE_OF_CALLS(options) else compilation_options(options)
     try:
         return _found(reduced, *compilation)
     except TypeError:  # an option without a hash, which is wrong: say so
@@ -183,7 +187,7 @@ def values_of(bindings: Bindings) -> list[Any]:
     """
     axes = len(bindings.batch)
     if not axes:
-        return [argument.value for argument in bindings.arguments]
+        return list(map(_VALUE, bindings.arguments))
     return [
         a.value
         if len(a.batch) == axes or not getattr(a.value, "shape", ())

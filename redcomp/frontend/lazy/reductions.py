@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -47,7 +48,7 @@ def _keeping(reduction_op: str, doc: str) -> Method:
 
 
 def _row(callee: str) -> Callable[[Any], Any]:
-    return lambda x: x._of_this(callee)
+    return operator.methodcaller("_of_this", callee)
 
 
 def _product(x: Any) -> Any:
