@@ -6,6 +6,7 @@ call pays is a look at whether PyTorch records operators.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -182,6 +183,6 @@ def _bytes(tensor: torch.Tensor) -> int:
     """How long a storage must be for all entries of a tensor."""
     if not tensor.numel() or tensor._is_zerotensor():
         return 0
-    sizes = zip(tensor.shape, tensor.stride(), strict=True)
-    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
+    strides = tensor.stride()
+    last = tensor.storage_offset() + sum(map(operator.mul, tensor.shape, strides)) - sum(strides)
     return int(last + 1) * tensor.element_size()
