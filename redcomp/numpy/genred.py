@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,16 @@ from redcomp.frontend.reductions.backends import (
     falls_back,
     wants_gpu,
 )
-from redcomp.frontend.reductions.calls import check_count, check_integers
+from redcomp.frontend.reductions.calls import Call, check_count, check_integers, prepare
 from redcomp.frontend.reductions.genred import GenredBase, Reducer
-from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter
-from redcomp.frontend.reductions.shapes import NUMBERS, number, prepare_read
+from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter, remembered
+from redcomp.frontend.reductions.shapes import NUMBERS, Shape, full_shapes, number
 
 __all__ = ["Genred"]
 
 _Array = np.ndarray[Any, np.dtype[Any]]
 _PLAIN = {np.ndarray}
 
-# dtypes by identity first: the native ones are singletons, and `np.dtype.__eq__` is slow.
 _FLOATS = {
     np.dtype(np.float32): "f32",
     np.dtype(np.float64): "f64",
@@ -110,29 +110,19 @@ def call(
             options: Any = {"device_id": device_id, "ranges": ranges, "out": out}
             found = call(genred, *given, backend=backend, **options)
             return library.made(found) if out is None else found
-    dtype = _dtype(reduction, given)
-    native, width, is_whole = _COMPUTED[dtype]
-    prepared = prepare_read(reduction, width, tuple([a.shape for a in given]))
-    blocks = prepared.blocks(None if ranges is None else prepared.ranges(ranges))
-    arrays = [
-        a
-        if a.dtype == native and not parameter.is_integer and _is_plain(a)
-        else _packed(a, parameter, width)
-        for a, parameter in zip(given, reduction.parameters, strict=True)
-    ]
-    results = [
-        np.empty(shape, np.int64 if result.kind == "index" else native)
-        for shape, result in zip(prepared.results, reduction.results, strict=True)
-    ]
-    if blocks.covered < prepared.size.rows:
+    prepared = _prepare(reduction, tuple([(a.dtype, a.shape) for a in given]))
+    launch = prepared.call
+    blocks = launch.blocks(None if ranges is None else launch.ranges(ranges))
+    arrays = _as_read(reduction, prepared, given)
+    results = [np.empty(shape, dtype) for shape, dtype in prepared.results]
+    if blocks.covered < launch.size.rows:
         for result, description in zip(results, reduction.results, strict=True):
             result[:] = description.empty
-    addresses, targets = list(map(_address, arrays)), list(map(_address, results))
-    prepared.launch(blocks, targets, addresses, executor)
-    if genred.is_plain and is_whole:
+    launch.launch(blocks, _addresses(results), _addresses(arrays), executor)
+    if genred.is_plain and prepared.is_whole:
         arranged: Any = results[0]
     else:
-        stored = genred.stored_dtype(dtype)
+        stored = genred.stored_dtype(prepared.dtype)
         kept = [
             _stored(array, result.kind, stored)
             for array, result in zip(results, reduction.results, strict=True)
@@ -141,13 +131,72 @@ def call(
     return arranged if out is None else filled(out, arranged)
 
 
-def _address(array: _Array) -> int:
-    """Where a contiguous array's data are; through its buffer, where that is possible, because the
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """What is known of a call before its arrays are.
+
+    dtype      the arguments' common one, "f16", "bf16", "f32" or "f64"
+    is_whole   whether it is computed in that dtype
+    is_native  for each argument, whether the kernel reads numbers of its dtype
+    results    shape and dtype of each
+    """
+
+    call: Call
+    dtype: str
+    is_whole: bool
+    is_native: tuple[bool, ...]
+    results: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+
+
+@remembered
+def _prepare(
+    reduction: PairReduction, described: tuple[tuple[np.dtype[Any], Shape], ...]
+) -> _Prepared:
+    """The call with arguments of these dtypes and shapes; checks them, but for integers' dtypes."""
+    dtypes = [dtype for dtype, _ in described]
+    dtype = _dtype(reduction, dtypes)
+    computed, width, is_whole = _COMPUTED[dtype]
+    call = prepare(reduction, width, full_shapes(reduction, tuple([s for _, s in described])))
+    native, integers = np.dtype(computed), np.dtype(_INTEGERS[width])
+    return _Prepared(
+        call,
+        dtype,
+        is_whole,
+        tuple(
+            given.isnative and given == (integers if parameter.is_integer else native)
+            for given, parameter in zip(dtypes, reduction.parameters, strict=True)
+        ),
+        tuple(
+            (shape, np.dtype(np.int64) if result.kind == "index" else native)
+            for shape, result in zip(call.results, reduction.results, strict=True)
+        ),
+    )
+
+
+def _as_read(
+    reduction: PairReduction, prepared: _Prepared, given: Sequence[_Array]
+) -> list[_Array]:
+    """The arguments as the kernel reads them."""
+    arrays = []
+    for array, is_native, parameter in zip(
+        given, prepared.is_native, reduction.parameters, strict=True
+    ):
+        flags = array.flags
+        is_plain = is_native and flags.c_contiguous and flags.aligned
+        arrays.append(array if is_plain else _packed(array, parameter, prepared.call.dtype))
+    return arrays
+
+
+def _addresses(arrays: Sequence[_Array]) -> list[int]:
+    """Where contiguous arrays' data are; through their buffers, where that is possible, because an
     array itself takes four times as long to tell."""
-    if array.size and array.flags.writeable:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
-    address: int = array.__array_interface__["data"][0]
-    return address
+    addresses = []
+    for array in arrays:
+        if array.size and array.flags.writeable:
+            addresses.append(ctypes.addressof(ctypes.c_char.from_buffer(array.data)))
+        else:
+            addresses.append(array.__array_interface__["data"][0])
+    return addresses
 
 
 def _stored(array: _Array, kind: str, dtype: str) -> _Array:
@@ -178,40 +227,27 @@ def filled(out: object, result: Any) -> _Array:
     return out
 
 
-def _dtype(reduction: PairReduction, arrays: Sequence[_Array]) -> str:
-    """The common dtype of the arguments that are no integers."""
-    found = {
-        a.dtype
-        for a, parameter in zip(arrays, reduction.parameters, strict=True)
-        if not parameter.is_integer
-    }
-    if len(found) == 1:
-        name = _FLOATS.get(next(iter(found)))
-        if name is not None:
-            return name
-    return _unusual_dtype(reduction, arrays)
-
-
-def _unusual_dtype(reduction: PairReduction, arrays: Sequence[_Array]) -> str:
-    """Byte-swapped floats are fine, and bfloat16; mixed or other dtypes are errors."""
-    first: tuple[str, Parameter, _Array] | None = None
-    for parameter, array in zip(reduction.parameters, arrays, strict=True):
+def _dtype(reduction: PairReduction, dtypes: Sequence[np.dtype[Any]]) -> str:
+    """The common dtype of the arguments that are no integers; checks them all."""
+    first: tuple[str, Parameter, np.dtype[Any]] | None = None
+    for parameter, dtype in zip(reduction.parameters, dtypes, strict=True):
         if parameter.is_integer:
             continue
-        is_bfloat16 = array.dtype.name == foreign.BFLOAT16
-        name = "bf16" if is_bfloat16 else _FLOATS.get(array.dtype.newbyteorder("="))
+        is_bfloat16 = dtype.name == foreign.BFLOAT16
+        # Byte-swapped floats are fine.
+        name = "bf16" if is_bfloat16 else _FLOATS.get(dtype.newbyteorder("="))
         if name is None:
             raise ArgumentError(
-                f"argument {parameter.name!r} has dtype {array.dtype}; "
+                f"argument {parameter.name!r} has dtype {dtype}; "
                 "expected float16, float32 or float64"
             )
-        first = first or (name, parameter, array)
+        first = first or (name, parameter, dtype)
         if name != first[0]:
             raise ArgumentError(
-                f"argument {parameter.name!r} has dtype {array.dtype}, but "
-                f"{first[1].name!r} has {first[2].dtype}: all arguments must have the same"
+                f"argument {parameter.name!r} has dtype {dtype}, but "
+                f"{first[1].name!r} has {first[2]}: all arguments must have the same"
             )
-    if not arrays:
+    if not dtypes:
         raise ArgumentError("a formula without variables has no dtype")
     return "f64" if first is None else first[0]  # NumPy's float for integers
 
@@ -267,11 +303,6 @@ def _as_array(value: object, name: str, others: list[str]) -> _Array:
         return foreign.view(f"argument {name!r}", value)
     kind = foreign.kind_of(value)
     raise ArgumentError(f"argument {name!r} must be a NumPy array; it is of type {kind}")
-
-
-def _is_plain(array: _Array) -> bool:
-    """Whether machine code can read the array as it is."""
-    return bool(array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative)
 
 
 def _packed(array: _Array, parameter: Parameter, dtype: str) -> _Array:

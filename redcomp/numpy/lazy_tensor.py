@@ -22,7 +22,7 @@ from redcomp.numpy.solve import KernelSolve
 
 __all__ = ["ComplexLazyTensor", "LazyTensor", "Pm", "Vi", "Vj"]
 
-_FLOATS = {np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
+_FLOATS = {np.dtype(name): name for name in ("float16", "float32", "float64")}
 # By the name of the parts' dtype, what a complex number is.
 _COMPLEX = {"float32": np.dtype(np.complex64), "float64": np.dtype(np.complex128)}
 
@@ -72,9 +72,6 @@ class _NumPy:
     def filled(self, out: Any, result: Any) -> Any:
         return filled(out, result)
 
-    def without_axis(self, array: Any, axis: int) -> Any:
-        return array.squeeze(axis)
-
     def constant(self, array: Any) -> Any:
         return array
 
@@ -112,9 +109,15 @@ class _NumPy:
     def right_hand_side(
         self, v: Any, dtype: str | None, like: Any
     ) -> tuple[Any, Callable[[Any], Any]]:
+        if type(v) is np.ndarray and _FLOATS.get(v.dtype) == dtype is not None:
+            return v, _same
         given: Any = foreign.array_like("the right-hand side", v, "an array")
         wanted: Any = _COMPLEX.get(dtype or "") if np.iscomplexobj(given) else dtype
-        return np.asarray(given, wanted), lambda product: product
+        return np.asarray(given, wanted), _same
+
+
+def _same(product: Any) -> Any:
+    return product
 
 
 def _array(value: Any, dtype: str | None) -> Any:

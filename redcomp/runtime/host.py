@@ -101,7 +101,7 @@ class HostKernel:
 
         Ctrl-C ends a call early.  Then outputs hold anything.
         """
-        offsets = layout.offsets()
+        offsets = layout.offsets() if layout.batch else None
         entries = 1 if offsets is None else len(offsets)
         plan = blocks.plan(entries, self.grain)
         first, join_words = plan.prepared.get(_HOST) or _prepare(plan, entries)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch._functorch.utils import enable_single_level_autograd_function
@@ -23,9 +23,10 @@ from redcomp.frontend.reductions.differentiation import (
     differentiation,
 )
 from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
-from redcomp.frontend.reductions.ranges import read_ranges
+from redcomp.frontend.reductions.ranges import Ranges, read_ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
 from redcomp.frontend.reductions.texts import text_of_reduction
+from redcomp.runtime.gpu import Copies, Queue
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.executors import (
     Asked,
@@ -41,6 +42,7 @@ from redcomp.torch.mapped import (
     below_autograd,
     by_vmap,
     check_transforms,
+    is_active,
     is_functionalized,
     is_innermost,
     is_transformed,
@@ -51,9 +53,9 @@ from redcomp.torch.memory import (
     called_as_operator,
     check_arguments,
     check_dense,
-    check_memory,
+    check_results,
+    in_memory,
     is_traced,
-    packed_tensors,
 )
 from redcomp.torch.orders import with_limits
 from redcomp.torch.pairs import at_pairs, at_places
@@ -90,6 +92,7 @@ class Computation:
     call: Call
     dtype: torch.dtype
     device: torch.device
+    _pullbacks: dict[Any, _Pullback] = field(default_factory=dict, repr=False)
 
     @property
     def reduction(self) -> PairReduction:
@@ -100,15 +103,6 @@ class Computation:
         """Another reduction, of other tensors on the same device, in the same dtype."""
         shapes = tuple([t.shape for t in tensors])
         return prepare_computation(reduction, shapes, self.dtype, self.device)
-
-    def __call__(
-        self, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked
-    ) -> Tensors:
-        """All results; autograd does not notice."""
-        if not is_traced(tensors):
-            return self.run(tensors, ranges, executor)
-        with below_autograd():
-            return self.as_operator(tensors, ranges, executor)
 
     def as_operator(
         self, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked
@@ -123,36 +117,22 @@ class Computation:
         return tuple(results)
 
     def run(
-        self, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked
+        self, addresses: Sequence[int], ranges: Ranges | None, executor: Queue | Copies | None
     ) -> Tensors:
-        """Run the kernel on tensors that are values in memory."""
+        """What the kernel makes of the arguments at these addresses."""
         call = self.call
-        if isinstance(executor, Asked):
-            devices = [t.device for t in tensors]
-            executor = executor_of(self.reduction, devices, *executor)
-        if isinstance(ranges, tuple):
-            ranges = call.ranges(on_host(ranges))
-        blocks = call.blocks(ranges)
+        blocks = call.dense if ranges is None else call.blocks(ranges)
         results = self.empty()
         if blocks.covered < call.size.rows:
             for result, description in zip(results, self.reduction.results, strict=True):
                 _fill(result, description.empty)
         try:
-            packed = packed_tensors(tensors)
-            for n in self._integers:
-                packed[n] = packed[n].to(INTEGERS[self.dtype])
-            addresses = [t.data_ptr() for t in packed]
             outputs = [r.data_ptr() for r in results]
         except RuntimeError:
-            check_memory(self.reduction, tensors, results)
-            raise
-        if 0 in addresses or 0 in outputs:
-            # PyTorch's zeros among derivatives have no memory.
-            packed = [t.clone() if t._is_zerotensor() else t for t in packed]
-            check_memory(self.reduction, packed, results)
-            addresses = [t.data_ptr() for t in packed]
-        on = executor.queue() if isinstance(executor, CudaTensors) else executor
-        call.launch(blocks, outputs, addresses, on)
+            outputs = [0]
+        if 0 in outputs:
+            check_results(results)
+        call.launch(blocks, outputs, addresses, executor)
         return results
 
     def empty(self) -> Tensors:
@@ -170,20 +150,42 @@ class Computation:
         ]
 
     @cached_property
-    def _integers(self) -> list[int]:
-        """The positions of arguments that are integers."""
-        return [n for n, p in enumerate(self.reduction.parameters) if p.is_integer]
+    def integers(self) -> dict[int, torch.dtype]:
+        """The dtypes of arguments that are integers, by position."""
+        dtype = INTEGERS[self.dtype]
+        return {n: dtype for n, p in enumerate(self.reduction.parameters) if p.is_integer}
 
     @cached_property
     def differentiation(self) -> Differentiation:
         """What derivatives are made of."""
         return differentiation(self.reduction)
 
+    def pullback(
+        self, wanted: tuple[bool, ...], given: tuple[bool, ...], tensors: Tensors
+    ) -> _Pullback:
+        """What gives the cotangents of wanted arguments, from those of the given values.
+
+        tensors  what it takes, whose shapes follow from those of this computation
+        """
+        known = self._pullbacks.get((wanted, given))
+        if known is None:
+            sweeps = self.differentiation.sweeps(wanted, given)
+            computations = [self.like(s.reduction, tensors) for s in sweeps if not s.at_pairs]
+            known = self._pullbacks[wanted, given] = _Pullback(sweeps, computations)
+        return known
+
     @cached_property
     def for_derivatives(self) -> Computation:
         """The computation that also gives what derivatives need."""
         kept = derivatives.for_derivatives(self.reduction)
         return prepare_computation(kept, self.call.shapes, self.dtype, self.device)
+
+
+class _Pullback(NamedTuple):
+    """Sweeps, those at all pairs last, and the computations of the others."""
+
+    sweeps: Sequence[Sweep]
+    computations: Sequence[Computation]
 
 
 @remembered
@@ -197,6 +199,37 @@ def prepare_computation(
     return Computation(prepare(reduction, KERNEL_DTYPES[dtype], shapes), dtype, device)
 
 
+def run_all(
+    computations: Sequence[Computation],
+    tensors: Sequence[torch.Tensor],
+    ranges: Visited,
+    executor: Executor | Asked,
+) -> list[Tensors]:
+    """What some reductions of the same tensors give; autograd does not notice."""
+    if is_traced(tensors):
+        with below_autograd():
+            return [c.as_operator(tensors, ranges, executor) for c in computations]
+    return run_in_memory(computations, tensors, ranges, executor)
+
+
+def run_in_memory(
+    computations: Sequence[Computation],
+    tensors: Sequence[torch.Tensor],
+    ranges: Visited,
+    executor: Executor | Asked,
+) -> list[Tensors]:
+    """What some reductions of tensors with values in memory give."""
+    first = computations[0]
+    if isinstance(executor, Asked):
+        executor = executor_of(first.reduction, [t.device for t in tensors], *executor)
+    if isinstance(ranges, tuple):
+        ranges = first.call.ranges(on_host(ranges))
+    # The tensors have to live until the kernels have run.
+    _kept, addresses = in_memory(first.reduction, tensors, first.integers)
+    on = executor.queue() if isinstance(executor, CudaTensors) else executor
+    return [computation.run(addresses, ranges, on) for computation in computations]
+
+
 def apply(
     computation: Computation,
     tensors: Sequence[torch.Tensor],
@@ -208,7 +241,7 @@ def apply(
     Through autograd only where somebody could ask for a gradient: it costs several calls.
     """
     if not is_differentiated(computation, tensors):
-        return computation(tensors, ranges, executor)
+        return run_all((computation,), tensors, ranges, executor)[0]
     if is_traced(tensors) and not is_transformed():
         return computation.as_operator(tensors, ranges, executor)
     return differentiable(computation, tensors, ranges, executor)
@@ -250,12 +283,15 @@ def _with_values_at_places(
 
 
 def is_differentiated(computation: Computation, tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether somebody could ask for a derivative."""
+    """Whether somebody could ask for a derivative of the reduction."""
+    return _is_watched(tensors) and (bool(computation.differentiation.values) or is_transformed())
+
+
+def _is_watched(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether somebody could ask for a derivative of what is computed from these tensors."""
     # Inside of torch.func, tensors may be wrappers without data, which only autograd takes off.
     if is_transformed():
         return True
-    if not computation.differentiation.values:
-        return False
     if torch.is_grad_enabled():
         for tensor in tensors:
             if tensor.requires_grad:
@@ -330,21 +366,18 @@ class _Reduce(torch.autograd.Function):
 
         That binds arguments by their signature, which takes longer than all the rest of a call.
         """
-        base: Any = super()
+        if not is_active():
+            return _record(*args[:3], *map(_unwrap_if_dead, args[3:]))
+        if is_within_transform():
+            with enable_single_level_autograd_function():
+                return tuple(_record(*args[:3], *map(_unwrap_if_dead, args[3:])))
         if is_functionalized():  # which knows operators only
             computation, executor, ranges, *tensors = args
             of_kept: Computation = computation
             return of_kept.as_operator(tensors, ranges, executor)
-        if is_transformed():
-            check_transforms()
-        else:
-            base = super(torch.autograd.Function, cls)
-            args = (*args[:3], *[_unwrap_if_dead(tensor) for tensor in args[3:]])
-        if is_within_transform():
-            with enable_single_level_autograd_function():
-                return tuple(base.apply(*args))
-        results: Tensors = base.apply(*args)
-        return results
+        check_transforms()
+        bind: Callable[..., Tensors] = super().apply
+        return bind(*args)
 
     @staticmethod
     def forward(
@@ -353,7 +386,7 @@ class _Reduce(torch.autograd.Function):
         ranges: Visited,
         *tensors: torch.Tensor,
     ) -> Tensors:
-        return computation(tensors, ranges, executor)
+        return run_all((computation,), tensors, ranges, executor)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
@@ -368,7 +401,8 @@ class _Reduce(torch.autograd.Function):
             )
         kept = (*tensors, *[output[n] for n in known.saved])
         ctx.save_for_backward(*kept)
-        ctx.save_for_forward(*kept)
+        if forward_ad._current_level >= 0 or is_active():
+            ctx.save_for_forward(*kept)
 
     @staticmethod
     def vmap(
@@ -425,8 +459,9 @@ class _Reduce(torch.autograd.Function):
         if True not in given:
             return result
         arguments = known.arguments(saved, [e for e in of_values if e is not None])
-        for sweep in known.sweeps(ctx.needs_input_grad[3:], given):
-            parts = _swept(computation, sweep, arguments, ctx.ranges, ctx.executor)
+        pullback = computation.pullback(ctx.needs_input_grad[3:], given, arguments)
+        swept = _swept(pullback, arguments, ctx.ranges, ctx.executor)
+        for sweep, parts in zip(pullback.sweeps, swept, strict=True):
             for position, is_summed, part in zip(sweep.positions, sweep.sums, parts, strict=True):
                 of_entries = part.sum(-2) if is_summed else part
                 shape = saved[position].shape
@@ -435,20 +470,25 @@ class _Reduce(torch.autograd.Function):
         return result
 
 
+# What `torch.autograd.Function.apply` does in the end where no transform is active.
+_record: Callable[..., Tensors] = super(torch.autograd.Function, _Reduce).apply
+
+
 def _swept(
-    computation: Computation,
-    sweep: Sweep,
-    arguments: Tensors,
-    ranges: Visited,
-    executor: Executor | Asked,
-) -> Sequence[torch.Tensor]:
-    """What a sweep gives."""
-    if not sweep.at_pairs:
-        return apply(computation.like(sweep.reduction, arguments), arguments, ranges, executor)
-    return [
-        _at_all_pairs(sweep.reduction, n, arguments, ranges, executor)
-        for n in range(len(sweep.positions))
-    ]
+    pullback: _Pullback, arguments: Tensors, ranges: Visited, executor: Executor | Asked
+) -> list[Sequence[torch.Tensor]]:
+    """What each sweep gives."""
+    sweeps, computations = pullback
+    parts: list[Sequence[torch.Tensor]]
+    if computations and not _is_watched(arguments):
+        parts = [*run_all(computations, arguments, ranges, executor)]
+    else:
+        parts = [apply(c, arguments, ranges, executor) for c in computations]
+    for sweep in sweeps[len(parts) :]:
+        at_all_pairs = functools.partial(_at_all_pairs, sweep.reduction)
+        outputs = range(len(sweep.positions))
+        parts.append([at_all_pairs(n, arguments, ranges, executor) for n in outputs])
+    return parts
 
 
 def _saved(ctx: Any) -> Tensors:

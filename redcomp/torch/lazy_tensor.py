@@ -79,9 +79,6 @@ class _PyTorch:
     def filled(self, out: Any, result: Any) -> Any:
         return filled(out, result)
 
-    def without_axis(self, array: Any, axis: int) -> Any:
-        return array.squeeze(axis)
-
     def constant(self, array: Any) -> Any:
         return array.detach()
 
@@ -120,7 +117,7 @@ class _PyTorch:
         return values
 
     def right_hand_side(
-        self, v: Any, dtype: str | None, like: Sequence[Any]
+        self, v: Any, dtype: str | None, like: Any
     ) -> tuple[Any, Callable[[Any], Any]]:
         if isinstance(v, torch.Tensor):
             return v, lambda product: product
@@ -129,7 +126,11 @@ class _PyTorch:
             own: Mapping[str, torch.dtype] = _COMPLEX if given.is_complex() else _DTYPES
             return given.to(own.get(dtype or "", given.dtype)), lambda product: product
         names: Mapping[str, torch.dtype] = _COMPLEX if np.iscomplexobj(v) else _DTYPES
-        tensor = torch.as_tensor(v, dtype=names.get(dtype or ""), device=_device(like))
+        tensor = torch.as_tensor(
+            v,
+            dtype=names.get(dtype or ""),
+            device=_device([a.value for a in like._bindings.arguments]),
+        )
         return tensor, lambda product: product.detach().cpu().numpy()
 
 

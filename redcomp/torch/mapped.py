@@ -15,7 +15,7 @@ from redcomp.frontend.reductions.pair_reduction import Parameter
 Tensors = tuple[torch.Tensor, ...]
 
 
-_is_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+is_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
 _is_excluded: Callable[[torch._C.DispatchKey], bool] = (
     torch._C._dispatch_tls_is_dispatch_key_excluded
 )
@@ -24,12 +24,12 @@ _FRONT = torch._C.DispatchKey.FuncTorchDynamicLayerFrontMode
 
 def is_transformed() -> bool:
     """Whether a transform of torch.func acts on what is called now."""
-    return _is_active() and not _is_excluded(_FRONT)
+    return is_active() and not _is_excluded(_FRONT)
 
 
 def is_within_transform() -> bool:
     """Whether a transform of torch.func is acting on the operator that is computed now."""
-    return _is_active() and _is_excluded(_FRONT)
+    return is_active() and _is_excluded(_FRONT)
 
 
 @contextlib.contextmanager

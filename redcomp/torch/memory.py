@@ -6,7 +6,8 @@ call pays is a look at whether PyTorch records operators.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,36 +76,62 @@ def check_arguments(reduction: PairReduction, args: Sequence[torch.Tensor]) -> N
         check(f"argument {parameter.name!r}", arg)
 
 
-def check_memory(
-    reduction: PairReduction, tensors: Sequence[torch.Tensor], results: Sequence[torch.Tensor]
-) -> None:
-    """Raise ArgumentError unless a kernel's arguments and results are in memory."""
-    named = [
-        (f"argument {p.name!r}", t) for p, t in zip(reduction.parameters, tensors, strict=True)
-    ]
-    named += [("what PyTorch gives for a result", t) for t in results]
-    for name, tensor in named:
-        check_plain(name, tensor)
-        if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or not (
-            tensor.data_ptr() or _bytes(tensor) == 0
-        ):
-            raise ArgumentError(f"{name} has no memory: it stands for a tensor without values")
+def in_memory(
+    reduction: PairReduction, tensors: Sequence[torch.Tensor], integers: Mapping[int, torch.dtype]
+) -> tuple[list[torch.Tensor], list[int]]:
+    """Arguments as machine code reads them, and where these are; raises ArgumentError.
+
+    integers  the dtypes that some arguments get, by position
+    """
+    packed = []
+    try:
+        for t in tensors:
+            # All that is asked of most tensors: each call pays for it.
+            is_plain = t.is_contiguous() and not (t.is_neg() or t.storage_offset())
+            is_whole = is_plain and t.untyped_storage().nbytes() >= t.nbytes
+            packed.append(t if is_whole else _packed(t))
+        for n, dtype in integers.items():
+            packed[n] = packed[n].to(dtype)
+        addresses = [t.data_ptr() for t in packed]
+    except RuntimeError:
+        _check_memory(reduction, tensors)
+        raise
+    if 0 in addresses:
+        # PyTorch's zeros among derivatives have no memory.
+        packed = [t.clone() if t._is_zerotensor() else t for t in packed]
+        _check_memory(reduction, packed)
+        addresses = [t.data_ptr() for t in packed]
+    return packed, addresses
 
 
-def packed_tensors(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Tensors as machine code reads them.
+def check_results(results: Sequence[torch.Tensor]) -> None:
+    """Raise ArgumentError unless a kernel's results are in memory."""
+    for tensor in results:
+        _check_address("what PyTorch gives for a result", tensor)
+
+
+def _packed(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor as machine code reads it.
 
     Raises RuntimeError for one that is cut off, which PyTorch would read all the same.
     """
-    packed = []
-    for t in tensors:
-        is_packed = t.is_contiguous() and not t.is_neg()
-        # All that is asked of most tensors: each call pays for it.
-        is_whole = is_packed and t.untyped_storage().nbytes() >= t.nbytes and not t.storage_offset()
-        if not is_whole and is_cut_off(t):
-            raise RuntimeError("a tensor's storage is shorter than its values")
-        packed.append(t if is_packed else t.resolve_neg().contiguous())
-    return packed
+    if is_cut_off(tensor):
+        raise RuntimeError("a tensor's storage is shorter than its values")
+    return tensor.resolve_neg().contiguous()
+
+
+def _check_memory(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> None:
+    """Raise ArgumentError unless a kernel's arguments are in memory."""
+    for parameter, tensor in zip(reduction.parameters, tensors, strict=True):
+        _check_address(f"argument {parameter.name!r}", tensor)
+
+
+def _check_address(name: str, tensor: torch.Tensor) -> None:
+    check_plain(name, tensor)
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or not (
+        tensor.data_ptr() or _bytes(tensor) == 0
+    ):
+        raise ArgumentError(f"{name} has no memory: it stands for a tensor without values")
 
 
 def is_cut_off(tensor: torch.Tensor) -> bool:
@@ -125,7 +152,7 @@ def is_traced(tensors: Sequence[torch.Tensor]) -> bool:
     for tensor in tensors:
         if type(tensor) not in _PLAIN and decides_itself(type(tensor)):
             return True
-    return bool(tensors) and tensors[0].device.type == "meta"
+    return bool(tensors) and tensors[0].is_meta
 
 
 def called_as_operator(operator: Any, *args: Any) -> Any:
@@ -189,6 +216,6 @@ def _bytes(tensor: torch.Tensor) -> int:
     """How long a storage must be for all entries of a tensor."""
     if not tensor.numel() or tensor._is_zerotensor():
         return 0
-    sizes = zip(tensor.shape, tensor.stride(), strict=True)
-    last = tensor.storage_offset() + sum((size - 1) * stride for size, stride in sizes)
+    strides = tensor.stride()
+    last = tensor.storage_offset() + sum(map(operator.mul, tensor.shape, strides)) - sum(strides)
     return int(last + 1) * tensor.element_size()

@@ -30,6 +30,8 @@ from redcomp.torch.autograd import (
     differentiable,
     is_differentiated,
     prepare_computation,
+    run_all,
+    run_in_memory,
 )
 from redcomp.torch.executors import Asked
 from redcomp.torch.genred import call
@@ -97,7 +99,8 @@ def _reduce(
 ) -> list[torch.Tensor]:
     """The kernel on values in memory."""
     computation = _computation(arguments, reduction, dtype)
-    return list(computation.run(arguments, tuple(ranges) or None, Asked(backend, device_id)))
+    asked = Asked(backend, device_id)
+    return list(run_in_memory((computation,), arguments, tuple(ranges) or None, asked)[0])
 
 
 def _reduce_meta(
@@ -112,8 +115,10 @@ def _reduce_autograd(
 ) -> list[torch.Tensor]:
     """What autograd may differentiate."""
     computation = _computation(arguments, reduction, dtype)
-    compute = differentiable if is_differentiated(computation, arguments) else Computation.__call__
-    return list(compute(computation, arguments, tuple(ranges) or None, Asked(backend, device_id)))
+    visited, asked = tuple(ranges) or None, Asked(backend, device_id)
+    if is_differentiated(computation, arguments):
+        return list(differentiable(computation, arguments, visited, asked))
+    return list(run_all((computation,), arguments, visited, asked)[0])
 
 
 def _reduce_mapped(

@@ -73,6 +73,8 @@ class Expression:
     everywhere  its slots as they are: 0, 1, ...
     stand_in    a value of its type, from which follow the types of operations on it; a number is
                 its own
+    dim         the dimension of its vectors; 1 for a number
+    in_place    the expression with its slots as they are
     key         a number of its own, by which `expression_of` finds it
     """
 
@@ -82,15 +84,20 @@ class Expression:
     slots: tuple[Slot, ...]
     everywhere: Placement
     stand_in: Item
+    # Each operation asks for these, so they are kept.
+    dim: int = field(init=False)
+    in_place: Placed = field(init=False, repr=False)
     key: int = field(default_factory=itertools.count().__next__)
 
     def __post_init__(self) -> None:
         _living[self.key] = self
+        object.__setattr__(self, "in_place", Placed(self, self.everywhere))
+        self.set_type(self.stand_in)
 
-    @property
-    def dim(self) -> int:
-        """The dimension of its vectors; 1 for a number."""
-        return self.stand_in.dim if isinstance(self.stand_in, Value) else 1
+    def set_type(self, stand_in: Item) -> None:
+        """Say what its type is, which follows from all the rest of it."""
+        object.__setattr__(self, "stand_in", stand_in)
+        object.__setattr__(self, "dim", stand_in.dim if isinstance(stand_in, Value) else 1)
 
     def __reduce__(self) -> tuple[Callable[..., Expression], tuple[Any, ...]]:
         # Copies and what is read from files are the same objects as what is built here.
@@ -102,11 +109,6 @@ class Expression:
             case "list":
                 return integers, (self.numbers,)
         return operation, (self.callee, *self.operands)
-
-    @property
-    def in_place(self) -> Placed:
-        """The expression with its slots as they are."""
-        return Placed(self, self.everywhere)
 
 
 _living: weakref.WeakValueDictionary[int, Expression] = weakref.WeakValueDictionary()
@@ -143,7 +145,7 @@ def operation(callee: str, *operands: Placed) -> Expression:
     slots = tuple(placed[n] for n in range(len(placed)))
     made = Expression(callee, operands, (), slots, tuple(range(len(slots))), 0)
     try:
-        object.__setattr__(made, "stand_in", _type_of(made))
+        made.set_type(_type_of(made))
     except FormulaError as error:
         raise ArgumentError(f"{callee}: {error}") from None
     return made

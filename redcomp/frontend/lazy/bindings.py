@@ -86,22 +86,35 @@ class Bindings:
         """Both, those of `other` after these, and where they are; raises ArgumentError."""
         if other is self or not other.arguments:
             return self, other.everywhere
-        known = {argument.key: n for n, argument in enumerate(self.arguments)}
-        first = len(known)
-        placement = tuple([known.setdefault(a.key, len(known)) for a in other.arguments])
-        if len(known) == first:
-            return self, placement
-        added = [a for a, n in zip(other.arguments, placement, strict=True) if n >= first]
-        bindings = Bindings(
-            (*self.arguments, *added),
-            tuple(range(len(known))),
-            _agreed("ni, the numbers of rows", self.rows, other.rows),
-            _agreed("nj, the numbers of columns", self.columns, other.columns),
-            _broadcast(self.batch, other.batch),
-            _agreed_dtype(self, other, library),
-            self.is_special or other.is_special,
-        )
-        return bindings, placement
+        known = {a.key: n for n, a in enumerate(self.arguments)}
+        first, added = len(known), other.arguments
+        if not [a for a in added if a.key in known]:  # the usual way
+            everywhere = tuple(range(first + len(added)))
+            placement = everywhere[first:]
+        else:
+            placement = tuple([known.setdefault(a.key, len(known)) for a in added])
+            if len(known) == first:
+                return self, placement
+            added = tuple([a for a, n in zip(added, placement, strict=True) if n >= first])
+            everywhere = tuple(range(len(known)))
+        rows, columns, batch, dtype = self.rows, self.columns, self.batch, self.dtype
+        if rows is None:
+            rows = other.rows
+        elif other.rows not in (rows, None):
+            raise _differ("ni, the numbers of rows", rows, other.rows)
+        if columns is None:
+            columns = other.columns
+        elif other.columns not in (columns, None):
+            raise _differ("nj, the numbers of columns", columns, other.columns)
+        if batch != other.batch:
+            batch = _broadcast(batch, other.batch)
+        if dtype is None:
+            dtype = other.dtype
+        elif other.dtype not in (dtype, None):
+            dtype = _common_dtype(self, other, library)
+        is_special = self.is_special or other.is_special
+        arguments = self.arguments + added
+        return Bindings(arguments, everywhere, rows, columns, batch, dtype, is_special), placement
 
     def with_arguments(self, arguments: tuple[Argument, ...]) -> Bindings:
         """Other arguments for the same slots, of the same sizes."""
@@ -237,27 +250,22 @@ def _moved(
     return Argument(key, argument.given, value, slot, rows, columns, batch, dtype, *flags)
 
 
-def _agreed(what: str, a: Any, b: Any) -> Any:
-    if a is None or b is None or a == b:
-        return b if a is None else a
-    raise ArgumentError(f"these LazyTensors have different {what}: {a} and {b}")
+def _differ(what: str, a: object, b: object) -> ArgumentError:
+    return ArgumentError(f"these LazyTensors have different {what}: {a} and {b}")
 
 
-def _agreed_dtype(a: Bindings, b: Bindings, library: Library) -> str | None:
-    if a.dtype is None or b.dtype is None or a.dtype == b.dtype:
-        return b.dtype if a.dtype is None else a.dtype
+def _common_dtype(a: Bindings, b: Bindings, library: Library) -> str:
+    """What arguments of two dtypes are computed in; raises ArgumentError where they cannot be."""
+    found = None
     if not (a.is_complex or b.is_complex):
         arrays = [argument.value for argument in (*a.arguments, *b.arguments) if argument.dtype]
         found = library.common_dtype(arrays)
-        if found is not None:
-            return found
-    agreed: str | None = _agreed("dtype", a.dtype, b.dtype)
-    return agreed
+    if found is None:
+        raise _differ("dtype", a.dtype, b.dtype)
+    return found
 
 
 def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    if a == b:
-        return a
     try:
         return np.broadcast_shapes(a, b)
     except ValueError:

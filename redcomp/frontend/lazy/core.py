@@ -128,7 +128,7 @@ class LazyCore:
         made = self._made(
             self.library.build.operation(callee, self._expression.in_place, placed), bindings
         )
-        if other.ranges is not made.ranges or other.backend is not made.backend:
+        if other.ranges is not None or other.backend is not None:
             made._take_settings(other)
         return made
 
@@ -150,7 +150,7 @@ class LazyCore:
             placed.append(Placed(operand._expression, placement))
         made = self._made(self.library.build.operation(callee, *placed), bindings)
         for operand in operands:
-            if operand.ranges is not made.ranges or operand.backend is not made.backend:
+            if operand.ranges is not None or operand.backend is not None:
                 made._take_settings(operand)
         return made
 
@@ -390,11 +390,18 @@ class LazyCore:
         slots = tuple(argument.slot for argument in bindings.arguments)
         return self._made(self.library.build.rebound(self._expression, slots), bindings)
 
+    def _total(self, over: int, options: dict[str, Any]) -> Any:
+        """The sum over i (0) or j (1)."""
+        job = self._keeping(self._reduced("Sum", over), over - 2, options)
+        return self._run(job, self._bindings, **options)
+
     def _reduced(self, reduction_op: str, over: int) -> Reduced:
         return Reduced(reduction_op, self._expression.in_place, None, over, None)
 
     def _keeping(self, job: Job, place: int, options: dict[str, Any]) -> Job:
         """The job, with an axis of length 1 at a place of its results if the options say so."""
+        if not options:
+            return self._job(job)
         asked = [
             arguments.switch(n, options.pop(n)) for n in ("keepdim", "keepdims") if n in options
         ]

@@ -24,19 +24,8 @@ OPERANDS = (*_REAL, *COMPLEX, list)
 
 def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     """A number, a list of numbers or an array as an argument; raises ArgumentError."""
-    if isinstance(given, _REAL):
-        return scalar(given)
-    if isinstance(given, list):
-        return vector(given)
-    if isinstance(given, COMPLEX):
-        return _parts(given, [given])
     if not library.is_array(given):
-        if foreign.speaks(given):
-            return _of_other(library, given, axis)
-        raise ArgumentError(
-            f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
-            f"a tuple (position, dimension, category), not of {arguments.shown(given)}"
-        )
+        return _of_no_array(library, given, axis)
     kind = library.type_of(given)
     shape = tuple(given.shape)
     if kind.is_complex:
@@ -54,6 +43,22 @@ def _of_other(library: Library, given: Any, axis: object) -> Argument:
     own = argument_of(library, library.taken("the array of a LazyTensor", given), axis)
     key = identity(given, own.slot.kind)
     return replace(own, key=key, given=given, is_special=True)
+
+
+def _of_no_array(library: Library, given: Any, axis: object) -> Argument:
+    """A number, a list of numbers, or an array of another library."""
+    if isinstance(given, _REAL):
+        return scalar(given)
+    if isinstance(given, list):
+        return vector(given)
+    if isinstance(given, COMPLEX):
+        return _parts(given, [given])
+    if foreign.speaks(given):
+        return _of_other(library, given, axis)
+    raise ArgumentError(
+        f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
+        f"a tuple (position, dimension, category), not of {arguments.shown(given)}"
+    )
 
 
 def _of_complex(library: Library, given: Any, axis: object) -> Argument:
@@ -86,9 +91,9 @@ def _of_whole_shape(library: Library, given: Any, dtype: str, is_integer: bool) 
     batch = shape[:-3]
     value, kind = given, "ij"
     if columns == 1:
-        value, kind = library.without_axis(value, -2), "i"
+        value, kind = value.squeeze(-2), "i"
     if rows == 1:
-        value = library.without_axis(value, -3 if columns != 1 else -2)
+        value = value.squeeze(-3 if columns != 1 else -2)
         kind = "j" if columns != 1 else "parameter"
     slot = _slot(kind, dim, is_integer)
     return Argument(

@@ -80,14 +80,14 @@ class LazyTensorBase(Protocols):
                 f"a LazyTensor of shape {self._shape} is no matrix: it has vectors of "
                 f"{self.ndim} components"
             )
-        if is_factor(v, self):
-            if options:
-                raise ArgumentError(f"a product of lazy matrices takes no {', '.join(options)}")
-            return LazyProduct([self, v])
-        if isinstance(v, LazyTensorBase):
-            return (self * v).reduction("Sum", axis=self.nbatchdims + 1, **options)
-        values = [argument.value for argument in self._bindings.arguments]
-        own, back = self.library.right_hand_side(v, self._bindings.dtype, values)
+        if not self.library.is_array(v):
+            if is_factor(v, self):
+                if options:
+                    raise ArgumentError(f"a product of lazy matrices takes no {', '.join(options)}")
+                return LazyProduct([self, v])
+            if isinstance(v, LazyTensorBase):
+                return (self * v)._total(1, options)
+        own, back = self.library.right_hand_side(v, self._bindings.dtype, self)
         factor = self._taken(own, axis=1)
         if own is not v and foreign.speaks(v):
             factor = factor._of_other(v)

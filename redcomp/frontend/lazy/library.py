@@ -69,9 +69,6 @@ class Library(Protocol):
     def filled(self, out: Any, result: Any) -> Any:
         """`out` with the result in it; raises ArgumentError where it does not fit."""
 
-    def without_axis(self, array: Any, axis: int) -> Any:
-        """The array without an axis of length 1."""
-
     def reducer(self, reduced: Any, options: dict[str, Any]) -> Reducer:
         """What computes a `Reduced`; it takes its options out of `options`."""
 
@@ -121,5 +118,6 @@ class Library(Protocol):
     ) -> tuple[Any, Callable[[Any], Any]]:
         """An array that a matrix is multiplied with, and what makes its product the caller's.
 
+        dtype, like  the matrix's dtype, and the matrix
         NumPy's arrays are taken too where the matrix is of tensors, and give one back.
         """

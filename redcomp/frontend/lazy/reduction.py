@@ -27,6 +27,7 @@ OF_COMPILATION: Mapping[str, Any] = {
 # Options of KeOps for what schedules choose here.
 IGNORED = ("enable_chunks", "rec_multVar_highdim")
 OF_CALLS = ("backend", "device_id", "ranges", "out")
+_ARE_OF_CALLS = frozenset(OF_CALLS).issuperset
 
 
 class Job(Protocol):
@@ -64,7 +65,8 @@ class Reduced(NamedTuple):
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
         made = library.reducer(self, options)
-        check_options(options, OF_CALLS)
+        if not _ARE_OF_CALLS(options):
+            check_options(options, OF_CALLS)
         values = values_of(bindings)
         return library.call(made, values, bindings.dtype, options, bindings.is_complex)
 
@@ -125,7 +127,7 @@ _DEFAULTS = tuple(OF_COMPILATION.values())
 
 def reducer(reduced: Reduced, options: dict[str, Any]) -> Reducer:
     """The reduction, which takes its options out of `options`; raises ArgumentError."""
-    compilation = compilation_options(options) if options else _DEFAULTS
+    compilation = _DEFAULTS if _ARE_OF_CALLS(options) else compilation_options(options)
     try:
         return _found(reduced, *compilation)
     except TypeError:  # an option without a hash, which is wrong: say so

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.reductions.calls import AXES, Call, check_integers, prepare
+from redcomp.frontend.reductions.calls import AXES, check_integers
 from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter, remembered
 
 Shape = tuple[int, ...]
@@ -47,12 +47,6 @@ def full_shapes(reduction: PairReduction, shapes: tuple[Shape, ...]) -> tuple[Sh
         if parameter.kind == "parameter":
             read[n] = _of_parameter(parameter.dim, read[n], batch_axes)
     return tuple(read)
-
-
-@remembered
-def prepare_read(reduction: PairReduction, dtype: str, shapes: tuple[Shape, ...]) -> Call:
-    """The call with arguments of these shapes, as they are read; raises ArgumentError."""
-    return prepare(reduction, dtype, full_shapes(reduction, shapes))
 
 
 def _read_pairs(parameters: Sequence[Parameter], shapes: list[Shape]) -> int:
