@@ -70,7 +70,7 @@ def _reductions() -> str:
     for name, method in REDUCTION_METHODS.items():
         if name.endswith("_reduction"):
             continue
-        what, inner, _ = (method.__doc__ or "").partition(": of the components")
+        what, inner, _ = (method.__doc__ or "").partition(": of each vector's components")
         others = [o for o, known in OTHER_REDUCTIONS.items() if known == name]
         if f"{name}_reduction" in REDUCTION_METHODS:
             others.append(f"{name}_reduction")

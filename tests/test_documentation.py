@@ -73,6 +73,12 @@ def test_programs_on_lazy_tensors_run() -> None:
     assert found["values"].shape == (1000, 3)
     assert found["spread"].shape == (1000, 1, 1)
     assert found["gradients"].shape == x.shape
+    np.testing.assert_allclose(found["again"], dense @ dense.T.sum(1), 1e-9)
+    np.testing.assert_allclose(found["near"][:, 0], dense.sum(1), 1e-9)
+    assert found["both"].shape == (3000, 3000)
+    phases = np.exp(1j * (x @ y.T))
+    np.testing.assert_allclose(found["waves"], phases @ b, 1e-9, 1e-10)
+    np.testing.assert_allclose(found["spread_of_phases"][:, 0], phases.var(1), 1e-9)
 
 
 def test_reference_has_every_name() -> None:

@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
-from redcomp.concurrency import cached_property
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions import derivatives
-from redcomp.frontend.reductions.calls import Call, prepare, sizes
+from redcomp.frontend.reductions.calls import sizes
 from redcomp.frontend.reductions.differentiation import (
-    Differentiation,
     Extremum,
-    Sweep,
-    differentiation,
 )
-from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
-from redcomp.frontend.reductions.ranges import Ranges, read_ranges
+from redcomp.frontend.reductions.pair_reduction import PairReduction
+from redcomp.frontend.reductions.ranges import read_ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
-from redcomp.frontend.reductions.texts import text_of_reduction
-from redcomp.runtime.gpu import Copies, Queue
+from redcomp.torch.computation import (
+    Computation,
+    Pullback,
+    Tensors,
+    float_dtype,
+    prepare_computation,
+    run_all,
+)
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.executors import (
     Asked,
-    CudaTensors,
     Executor,
     Visited,
-    asked_of,
-    executor_of,
     on_host,
-    tensors_of,
 )
 from redcomp.torch.mapped import (
-    below_autograd,
     by_vmap,
     check_transforms,
     is_active,
@@ -50,184 +46,18 @@ from redcomp.torch.mapped import (
     with_mapped_first,
 )
 from redcomp.torch.memory import (
-    called_as_operator,
-    check_arguments,
     check_dense,
-    check_results,
-    in_memory,
     is_traced,
 )
 from redcomp.torch.orders import with_limits
 from redcomp.torch.pairs import at_pairs, at_places
 
-KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
-TORCH_DTYPES = {name: dtype for dtype, name in KERNEL_DTYPES.items()}
 # Transforms of torch.func leave wrappers around tensors when they are over.
 _unwrap_if_dead: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.unwrap_if_dead
-INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
-
 # So many pairs are computed at a time where each has a result of its own.
 _PAIRS = 2**18
 
-Tensors = tuple[torch.Tensor, ...]
-
 _broadcast: Callable[..., torch.Size] = torch.broadcast_shapes
-
-
-def of_integers(default: torch.dtype) -> torch.dtype:
-    """What is computed in where all arguments are integers, for PyTorch's default dtype."""
-    return default if default in KERNEL_DTYPES else torch.float32
-
-
-def _float_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
-    """The dtype of the arguments that are no integers; without any, PyTorch's for integers."""
-    default = of_integers(torch.get_default_dtype())
-    return next((t.dtype for t in tensors if t.is_floating_point()), default)
-
-
-@dataclass(frozen=True, eq=False)
-class Computation:
-    """A reduction of tensors of known shapes on a device of PyTorch's, computed in a dtype."""
-
-    call: Call
-    dtype: torch.dtype
-    device: torch.device
-    _pullbacks: dict[Any, _Pullback] = field(default_factory=dict, repr=False)
-
-    @property
-    def reduction(self) -> PairReduction:
-        """What is computed."""
-        return self.call.reduction
-
-    def like(self, reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Computation:
-        """Another reduction, of other tensors on the same device, in the same dtype."""
-        shapes = tuple([t.shape for t in tensors])
-        return prepare_computation(reduction, shapes, self.dtype, self.device)
-
-    def as_operator(
-        self, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked
-    ) -> Tensors:
-        """All results, as PyTorch's operator that is defined in `redcomp.torch.operators`."""
-        check_arguments(self.reduction, tensors)
-        asked, call = asked_of(executor), self.call
-        visited = tensors_of(ranges)
-        text = text_of_reduction(self.reduction)
-        reduce = torch.ops.redcomp.reduce.default
-        results = called_as_operator(reduce, list(tensors), visited, text, call.dtype, *asked)
-        return tuple(results)
-
-    def run(
-        self, addresses: Sequence[int], ranges: Ranges | None, executor: Queue | Copies | None
-    ) -> Tensors:
-        """What the kernel makes of the arguments at these addresses."""
-        call = self.call
-        blocks = call.dense if ranges is None else call.blocks(ranges)
-        results = self.empty()
-        if blocks.covered < call.size.rows:
-            for result, description in zip(results, self.reduction.results, strict=True):
-                _fill(result, description.empty)
-        try:
-            outputs = [r.data_ptr() for r in results]
-        except RuntimeError:
-            outputs = [0]
-        if 0 in outputs:
-            check_results(results)
-        call.launch(blocks, outputs, addresses, executor)
-        return results
-
-    def empty(self) -> Tensors:
-        """Results without values."""
-        device = self.device
-        # Sizes one by one: PyTorch reads a tuple of them more slowly.
-        return tuple([torch.empty(*s, dtype=d, device=device) for s, d in self._empty])
-
-    @cached_property
-    def _empty(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
-        """Shape and dtype of each result."""
-        return [
-            (shape, torch.int64 if result.kind == "index" else self.dtype)
-            for shape, result in zip(self.call.results, self.reduction.results, strict=True)
-        ]
-
-    @cached_property
-    def integers(self) -> dict[int, torch.dtype]:
-        """The dtypes of arguments that are integers, by position."""
-        dtype = INTEGERS[self.dtype]
-        return {n: dtype for n, p in enumerate(self.reduction.parameters) if p.is_integer}
-
-    @cached_property
-    def differentiation(self) -> Differentiation:
-        """What derivatives are made of."""
-        return differentiation(self.reduction)
-
-    def pullback(
-        self, wanted: tuple[bool, ...], given: tuple[bool, ...], tensors: Tensors
-    ) -> _Pullback:
-        """What gives the cotangents of wanted arguments, from those of the given values.
-
-        tensors  what it takes, whose shapes follow from those of this computation
-        """
-        known = self._pullbacks.get((wanted, given))
-        if known is None:
-            sweeps = self.differentiation.sweeps(wanted, given)
-            computations = [self.like(s.reduction, tensors) for s in sweeps if not s.at_pairs]
-            known = self._pullbacks[wanted, given] = _Pullback(sweeps, computations)
-        return known
-
-    @cached_property
-    def for_derivatives(self) -> Computation:
-        """The computation that also gives what derivatives need."""
-        kept = derivatives.for_derivatives(self.reduction)
-        return prepare_computation(kept, self.call.shapes, self.dtype, self.device)
-
-
-class _Pullback(NamedTuple):
-    """Sweeps, those at all pairs last, and the computations of the others."""
-
-    sweeps: Sequence[Sweep]
-    computations: Sequence[Computation]
-
-
-@remembered
-def prepare_computation(
-    reduction: PairReduction,
-    shapes: tuple[Sequence[int], ...],
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Computation:
-    """The reduction of tensors of these shapes; raises ArgumentError if they do not fit."""
-    return Computation(prepare(reduction, KERNEL_DTYPES[dtype], shapes), dtype, device)
-
-
-def run_all(
-    computations: Sequence[Computation],
-    tensors: Sequence[torch.Tensor],
-    ranges: Visited,
-    executor: Executor | Asked,
-) -> list[Tensors]:
-    """What some reductions of the same tensors give; autograd does not notice."""
-    if is_traced(tensors):
-        with below_autograd():
-            return [c.as_operator(tensors, ranges, executor) for c in computations]
-    return run_in_memory(computations, tensors, ranges, executor)
-
-
-def run_in_memory(
-    computations: Sequence[Computation],
-    tensors: Sequence[torch.Tensor],
-    ranges: Visited,
-    executor: Executor | Asked,
-) -> list[Tensors]:
-    """What some reductions of tensors with values in memory give."""
-    first = computations[0]
-    if isinstance(executor, Asked):
-        executor = executor_of(first.reduction, [t.device for t in tensors], *executor)
-    if isinstance(ranges, tuple):
-        ranges = first.call.ranges(on_host(ranges))
-    # The tensors have to live until the kernels have run.
-    _kept, addresses = in_memory(first.reduction, tensors, first.integers)
-    on = executor.queue() if isinstance(executor, CudaTensors) else executor
-    return [computation.run(addresses, ranges, on) for computation in computations]
 
 
 def apply(
@@ -345,15 +175,6 @@ def _read(
     components = table.expand(*batch, length).reshape(-1)
     found = torch.where(index >= 0, components[index.clamp(min=0) + entries], 0.0)
     return found[..., 0] if read.kind == "parameter" else found
-
-
-def _fill(result: torch.Tensor, components: Sequence[float]) -> None:
-    """Fill an array of vectors with a vector, without copying anything to a GPU."""
-    if len(set(components)) == 1:
-        result.fill_(components[0])
-    else:
-        for n, component in enumerate(components):
-            result[..., n] = component
 
 
 @untraced
@@ -475,7 +296,7 @@ _record: Callable[..., Tensors] = super(torch.autograd.Function, _Reduce).apply
 
 
 def _swept(
-    pullback: _Pullback, arguments: Tensors, ranges: Visited, executor: Executor | Asked
+    pullback: Pullback, arguments: Tensors, ranges: Visited, executor: Executor | Asked
 ) -> list[Sequence[torch.Tensor]]:
     """What each sweep gives."""
     sweeps, computations = pullback
@@ -570,7 +391,7 @@ def _pointwise(
     """What an output reduces, at pairs whose arguments are rows: (..., pairs, E)."""
     pointwise = derivatives.pointwise(reduction, output, spreads_parameters)
     shapes = tuple([t.shape for t in given])
-    compute = prepare_computation(pointwise, shapes, _float_dtype(given), given[0].device)
+    compute = prepare_computation(pointwise, shapes, float_dtype(given), given[0].device)
     (values,) = apply(compute, given, None, executor)
     return values
 

@@ -19,12 +19,12 @@ from redcomp.frontend.reductions.shapes import NUMBERS, Number, Shape, full_shap
 from redcomp.runtime.device import Driver
 from redcomp.runtime.driver import given_driver
 from redcomp.torch import autocast
-from redcomp.torch.autograd import (
+from redcomp.torch.autograd import apply
+from redcomp.torch.computation import (
     INTEGERS,
     KERNEL_DTYPES,
     Computation,
     Tensors,
-    apply,
     of_integers,
     prepare_computation,
 )

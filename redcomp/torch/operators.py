@@ -24,11 +24,10 @@ import torch
 from redcomp.frontend.reductions.genred import reducer_of
 from redcomp.frontend.reductions.texts import reduction_of
 from redcomp.frontend.solvers.kernel_solve import Settings
-from redcomp.torch.autograd import (
+from redcomp.torch.autograd import differentiable, is_differentiated
+from redcomp.torch.computation import (
     TORCH_DTYPES,
     Computation,
-    differentiable,
-    is_differentiated,
     prepare_computation,
     run_all,
     run_in_memory,

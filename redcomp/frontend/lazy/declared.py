@@ -324,75 +324,75 @@ class Declared(Operators):
             ...
 
         def sum(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """The sum: of the components of each vector (axis -1), which stays lazy, or over i
-            (axis 0) or j (axis 1), which computes; options as for `reduction`.
+            """The sum: of each vector's components (axis -1), which stays lazy, or over i (axis 0)
+            or j (axis 1), which computes; options as for `reduction`.
             """
             ...
 
         def mean(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """The mean: of the components of each vector (axis -1), which stays lazy, or over i
-            (axis 0) or j (axis 1), which computes; options as for `reduction`.
+            """The mean: of each vector's components (axis -1), which stays lazy, or over i (axis 0)
+            or j (axis 1), which computes; options as for `reduction`.
             """
             ...
 
         def norm(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """The Euclidean norm: of the components of each vector (axis -1), which stays lazy, or
-            over i (axis 0) or j (axis 1), which computes; options as for `reduction`.
+            """The Euclidean norm: of each vector's components (axis -1), which stays lazy, or over
+            i (axis 0) or j (axis 1), which computes; options as for `reduction`.
             """
             ...
 
         def prod(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """The product: of the components of each vector (axis -1), which stays lazy, or over i
-            (axis 0) or j (axis 1), which computes; options as for `reduction`.
+            """The product: of each vector's components (axis -1), which stays lazy, or over i (axis
+            0) or j (axis 1), which computes; options as for `reduction`.
             """
             ...
 
         def any(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """Whether any value is not 0: of the components of each vector (axis -1), which stays
-            lazy, or over i (axis 0) or j (axis 1), which computes; options as for `reduction`.
-            """
-            ...
-
-        def all(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """Whether no value is 0: of the components of each vector (axis -1), which stays lazy,
+            """Whether any value is not 0: of each vector's components (axis -1), which stays lazy,
             or over i (axis 0) or j (axis 1), which computes; options as for `reduction`.
             """
             ...
 
-        def max(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """The largest value: of the components of each vector (axis -1), which stays lazy, or
+        def all(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
+            """Whether no value is 0: of each vector's components (axis -1), which stays lazy, or
             over i (axis 0) or j (axis 1), which computes; options as for `reduction`.
+            """
+            ...
+
+        def max(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
+            """The largest value: of each vector's components (axis -1), which stays lazy, or over i
+            (axis 0) or j (axis 1), which computes; options as for `reduction`.
             """
             ...
 
         def min(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """The smallest value: of the components of each vector (axis -1), which stays lazy, or
-            over i (axis 0) or j (axis 1), which computes; options as for `reduction`.
+            """The smallest value: of each vector's components (axis -1), which stays lazy, or over
+            i (axis 0) or j (axis 1), which computes; options as for `reduction`.
             """
             ...
 
         def argmax(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """The number of the first largest value: of the components of each vector (axis -1),
-            which stays lazy, or over i (axis 0) or j (axis 1), which computes; options as for
+            """The index of the first largest value: of each vector's components (axis -1), which
+            stays lazy, or over i (axis 0) or j (axis 1), which computes; options as for
             `reduction`.
             """
             ...
 
         def argmin(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """The number of the first smallest value: of the components of each vector (axis -1),
-            which stays lazy, or over i (axis 0) or j (axis 1), which computes; options as for
+            """The index of the first smallest value: of each vector's components (axis -1), which
+            stays lazy, or over i (axis 0) or j (axis 1), which computes; options as for
             `reduction`.
             """
             ...
 
         def max_argmax(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """The largest value and where: of the components of each vector (axis -1), which stays
+            """The largest value and its index: of each vector's components (axis -1), which stays
             lazy, or over i (axis 0) or j (axis 1), which computes; options as for `reduction`.
             """
             ...
 
         def min_argmin(self, axis: Any = -1, dim: Any = None, **options: Any) -> Any:
-            """The smallest value and where: of the components of each vector (axis -1), which stays
+            """The smallest value and its index: of each vector's components (axis -1), which stays
             lazy, or over i (axis 0) or j (axis 1), which computes; options as for `reduction`.
             """
             ...
@@ -410,25 +410,25 @@ class Declared(Operators):
             ...
 
         def argmax_reduction(self, axis: Any = None, dim: Any = None, **options: Any) -> Any:
-            """The number of the first largest value, over i (axis 0) or j (axis 1); options as for
+            """The index of the first largest value, over i (axis 0) or j (axis 1); options as for
             `reduction`.
             """
             ...
 
         def argmin_reduction(self, axis: Any = None, dim: Any = None, **options: Any) -> Any:
-            """The number of the first smallest value, over i (axis 0) or j (axis 1); options as for
+            """The index of the first smallest value, over i (axis 0) or j (axis 1); options as for
             `reduction`.
             """
             ...
 
         def max_argmax_reduction(self, axis: Any = None, dim: Any = None, **options: Any) -> Any:
-            """The largest value and where, over i (axis 0) or j (axis 1); options as for
+            """The largest value and its index, over i (axis 0) or j (axis 1); options as for
             `reduction`.
             """
             ...
 
         def min_argmin_reduction(self, axis: Any = None, dim: Any = None, **options: Any) -> Any:
-            """The smallest value and where, over i (axis 0) or j (axis 1); options as for
+            """The smallest value and its index, over i (axis 0) or j (axis 1); options as for
             `reduction`.
             """
             ...
@@ -440,14 +440,14 @@ class Declared(Operators):
             ...
 
         def argKmin(self, K: Any, axis: Any = None, dim: Any = None, **options: Any) -> Any:
-            """The numbers of the K smallest, over i (axis 0) or j (axis 1): (M, K, D), or (M, K)
-            where D = 1.
+            """The indices of the K smallest values, over i (axis 0) or j (axis 1): (M, K, D), or
+            (M, K) where D = 1.
             """
             ...
 
         def Kmin_argKmin(self, K: Any, axis: Any = None, dim: Any = None, **options: Any) -> Any:
-            """The K smallest values, and where, over i (axis 0) or j (axis 1): (M, K, D), or (M, K)
-            where D = 1.
+            """The K smallest values and their indices, over i (axis 0) or j (axis 1): (M, K, D), or
+            (M, K) where D = 1.
             """
             ...
 
@@ -458,14 +458,14 @@ class Declared(Operators):
             ...
 
         def argKmax(self, K: Any, axis: Any = None, dim: Any = None, **options: Any) -> Any:
-            """The numbers of the K largest, over i (axis 0) or j (axis 1): (M, K, D), or (M, K)
-            where D = 1.
+            """The indices of the K largest values, over i (axis 0) or j (axis 1): (M, K, D), or (M,
+            K) where D = 1.
             """
             ...
 
         def Kmax_argKmax(self, K: Any, axis: Any = None, dim: Any = None, **options: Any) -> Any:
-            """The K largest values, and where, over i (axis 0) or j (axis 1): (M, K, D), or (M, K)
-            where D = 1.
+            """The K largest values and their indices, over i (axis 0) or j (axis 1): (M, K, D), or
+            (M, K) where D = 1.
             """
             ...
 

@@ -54,7 +54,7 @@ class LazyTensorBase(Protocols):
     # -- matrices ----------------------------------------------------------------------------------
 
     def t(self: Own) -> Own:
-        """The transpose: i and j exchanged, and the two halves of `ranges`."""
+        """The transpose: i and j are exchanged, and so are the two halves of `ranges`."""
         return self._moved(exchanged)
 
     @property
@@ -116,7 +116,7 @@ class LazyTensorBase(Protocols):
         return self._at_pairs("mask", where).where(self, value)
 
     def bias(self: Own, array: Any) -> Own:
-        """This plus an array (..., M, N), which gets a gradient."""
+        """This plus an array (..., M, N), in which results are differentiable too."""
         return self + self._at_pairs("bias", array)
 
     def _at_pairs(self: Own, name: str, array: Any) -> Own:
@@ -202,7 +202,7 @@ class LazyTensorBase(Protocols):
         eps: float | None = None,
         **options: Any,
     ) -> Any:
-        """The a with (alpha Id + K) a = other, K being this and symmetric, or Hermitian.
+        """The solution a of (alpha Id + K) a = other, K being this: symmetric, or Hermitian.
 
         other    the right-hand side: an array (M, E), a vector for each i; or a LazyTensor that is
                  a variable of i, or of j for systems of the transpose

@@ -77,7 +77,7 @@ class Methods(Declared):
     __slots__ = ()
 
     def positive(self: M) -> M:
-        """Itself."""
+        """This itself."""
         return self
 
     def power(self: M, other: Any) -> M:
@@ -126,15 +126,15 @@ class Methods(Declared):
         return self._with("!=", 0)
 
     def ceil(self: M) -> M:
-        """The smallest integer that is not smaller."""
+        """The smallest integer that is at least this."""
         return -((-self)._of_this("Floor"))
 
     def round(self: M, other: int = 0) -> M:
-        """Rounded to so many decimals, half away from zero as in KeOps; `rint` is NumPy's."""
+        """Rounded to `other` decimals, halves away from 0 as in KeOps; `rint` rounds as NumPy."""
         return self._apply("Round", self._literal(other, "the number of decimals"))
 
     def rint(self: M) -> M:
-        """The nearest integer, the even one of two."""
+        """The nearest integer; halfway between two, the even one."""
         rest = (self - self._of_this("Trunc"))._of_this("Abs")
         return rest._with("==", 0.5).where((self / 2).round() * 2, self.round())
 
@@ -145,7 +145,7 @@ class Methods(Declared):
     def clamp(
         self: M, other1: Any = None, other2: Any = None, *, min: Any = None, max: Any = None
     ) -> M:
-        """Limited to at least other1 or `min`, and at most other2 or `max`; one is enough."""
+        """At least other1 (or `min`) and at most other2 (or `max`); one of the two is enough."""
         lowest, highest = _one("min", other1, min), _one("max", other2, max)
         if lowest is None and highest is None:
             raise ArgumentError("clamp needs a limit: the smallest value, the largest, or both")
@@ -162,11 +162,11 @@ class Methods(Declared):
         return self._apply("IfElse", other1, other2)
 
     def where(self: M, a: Any, b: Any) -> M:
-        """a where this is not 0, as a comparison's result where it holds, and b elsewhere."""
+        """a where this is not 0 (a comparison is 1 where it holds), and b elsewhere."""
         return (0 - self._with("==", 0))._apply("IfElse", a, b)
 
     def weightedsqdist(self: M, g: Any, s: Any) -> M:
-        """The squared distance to g with weights s: a number, one a component, or a matrix."""
+        """The squared distance to g with weights s: one number, one per component, or a matrix."""
         return self._taken(s)._apply("WeightedSqDist", self, g)
 
     def sinc(self: M) -> M:
@@ -205,7 +205,7 @@ class Methods(Declared):
 
     @classmethod
     def concatenate(cls: type[M], tuple_of_lt: Any, axis: Any = -1) -> M:
-        """The components of all, one after the other."""
+        """The components of all the LazyTensors in the tuple, one after the other."""
         listed = arguments.items("tuple_of_lt", tuple_of_lt, "a tuple or list of LazyTensors")
         if not listed:
             raise ArgumentError("there is nothing to concatenate")
@@ -284,11 +284,11 @@ class Methods(Declared):
         return self._apply("TraceOperator", var)._without(var)
 
     def factorize(self: M, other: Any) -> M:
-        """Itself: shared expressions are always computed once."""
+        """This itself: shared expressions are always computed once."""
         return self
 
     def auto_factorize(self: M) -> M:
-        """Itself: shared expressions are always computed once."""
+        """This itself: shared expressions are always computed once."""
         return self
 
     def difference_matrix(self: M, other: Any) -> M:

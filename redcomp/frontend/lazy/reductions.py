@@ -32,7 +32,7 @@ def _over_any(reduction_op: str, doc: str, inner: Callable[[Any], Any]) -> Metho
         return self.reduction(reduction_op, axis=axis, dim=dim, **options)
 
     method.__doc__ = (
-        f"{doc}: of the components of each vector (axis -1), which stays lazy, or over i (axis 0) "
+        f"{doc}: of each vector's components (axis -1), which stays lazy, or over i (axis 0) "
         "or j (axis 1), which computes; options as for `reduction`."
     )
     return method
@@ -77,23 +77,27 @@ REDUCTION_METHODS: Mapping[str, Method] = {
     "all": _over_any("All", "Whether no value is 0", _truth("Min")),
     "max": _over_any("Max", "The largest value", _row("Max")),
     "min": _over_any("Min", "The smallest value", _row("Min")),
-    "argmax": _over_any("ArgMax", "The number of the first largest value", _row("ArgMax")),
-    "argmin": _over_any("ArgMin", "The number of the first smallest value", _row("ArgMin")),
-    "max_argmax": _over_any("Max_ArgMax", "The largest value and where", _both("Max", "ArgMax")),
-    "min_argmin": _over_any("Min_ArgMin", "The smallest value and where", _both("Min", "ArgMin")),
+    "argmax": _over_any("ArgMax", "The index of the first largest value", _row("ArgMax")),
+    "argmin": _over_any("ArgMin", "The index of the first smallest value", _row("ArgMin")),
+    "max_argmax": _over_any(
+        "Max_ArgMax", "The largest value and its index", _both("Max", "ArgMax")
+    ),
+    "min_argmin": _over_any(
+        "Min_ArgMin", "The smallest value and its index", _both("Min", "ArgMin")
+    ),
     "sum_reduction": _over_pairs("Sum", "The sum"),
     "max_reduction": _over_pairs("Max", "The largest value"),
     "min_reduction": _over_pairs("Min", "The smallest value"),
-    "argmax_reduction": _over_pairs("ArgMax", "The number of the first largest value"),
-    "argmin_reduction": _over_pairs("ArgMin", "The number of the first smallest value"),
-    "max_argmax_reduction": _over_pairs("Max_ArgMax", "The largest value and where"),
-    "min_argmin_reduction": _over_pairs("Min_ArgMin", "The smallest value and where"),
+    "argmax_reduction": _over_pairs("ArgMax", "The index of the first largest value"),
+    "argmin_reduction": _over_pairs("ArgMin", "The index of the first smallest value"),
+    "max_argmax_reduction": _over_pairs("Max_ArgMax", "The largest value and its index"),
+    "min_argmin_reduction": _over_pairs("Min_ArgMin", "The smallest value and its index"),
     "Kmin": _keeping("KMin", "The K smallest values"),
-    "argKmin": _keeping("ArgKMin", "The numbers of the K smallest"),
-    "Kmin_argKmin": _keeping("KMin_ArgKMin", "The K smallest values, and where"),
+    "argKmin": _keeping("ArgKMin", "The indices of the K smallest values"),
+    "Kmin_argKmin": _keeping("KMin_ArgKMin", "The K smallest values and their indices"),
     "Kmax": _keeping("KMax", "The K largest values"),
-    "argKmax": _keeping("ArgKMax", "The numbers of the K largest"),
-    "Kmax_argKmax": _keeping("KMax_ArgKMax", "The K largest values, and where"),
+    "argKmax": _keeping("ArgKMax", "The indices of the K largest values"),
+    "Kmax_argKmax": _keeping("KMax_ArgKMax", "The K largest values and their indices"),
 }
 OTHER_REDUCTIONS: Mapping[str, str] = {
     "amax": "max",
@@ -128,7 +132,7 @@ class Reductions(Methods):
     def logsumexp(
         self: R, axis: Any = None, dim: Any = None, weight: Any = None, **options: Any
     ) -> Any:
-        """The logarithm of the sum of exponentials, perhaps with weights; of components too."""
+        """The logarithm of the sum of exponentials; over i or j perhaps with weights."""
         weight = options.pop("other", weight)
         if weight is None and self._is_inner("LogSumExp", axis, dim, options):
             most = self._of_this("Max")
@@ -139,7 +143,7 @@ class Reductions(Methods):
     def sumsoftmaxweight(
         self: R, weight: Any, axis: Any = None, dim: Any = None, **options: Any
     ) -> Any:
-        """The sum of weights times the softmax over i (axis 0) or j (axis 1)."""
+        """The sum over i (axis 0) or j (axis 1) of softmax times weights, real or complex."""
         return self.reduction("SumSoftMaxWeight", weight, axis=axis, dim=dim, **options)
 
     def softmax(self: R, axis: Any = -1, dim: Any = None) -> R:

@@ -1,0 +1,217 @@
+"""Reductions of tensors of known shapes: what is computed, where, and by whom.
+
+Where values are in memory a kernel computes; where PyTorch looks at operators, one of its own.
+Autograd notices neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from redcomp.concurrency import cached_property
+from redcomp.frontend.reductions import derivatives
+from redcomp.frontend.reductions.calls import Call, prepare
+from redcomp.frontend.reductions.differentiation import (
+    Differentiation,
+    Sweep,
+    differentiation,
+)
+from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
+from redcomp.frontend.reductions.ranges import Ranges
+from redcomp.frontend.reductions.texts import text_of_reduction
+from redcomp.runtime.gpu import Copies, Queue
+from redcomp.torch.executors import (
+    Asked,
+    CudaTensors,
+    Executor,
+    Visited,
+    asked_of,
+    executor_of,
+    on_host,
+    tensors_of,
+)
+from redcomp.torch.mapped import (
+    below_autograd,
+)
+from redcomp.torch.memory import (
+    called_as_operator,
+    check_arguments,
+    check_results,
+    in_memory,
+    is_traced,
+)
+
+KERNEL_DTYPES = {torch.float32: "f32", torch.float64: "f64"}
+TORCH_DTYPES = {name: dtype for dtype, name in KERNEL_DTYPES.items()}
+INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+Tensors = tuple[torch.Tensor, ...]
+
+
+def of_integers(default: torch.dtype) -> torch.dtype:
+    """What is computed in where all arguments are integers, for PyTorch's default dtype."""
+    return default if default in KERNEL_DTYPES else torch.float32
+
+
+def float_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype:
+    """The dtype of the arguments that are no integers; without any, PyTorch's for integers."""
+    default = of_integers(torch.get_default_dtype())
+    return next((t.dtype for t in tensors if t.is_floating_point()), default)
+
+
+@dataclass(frozen=True, eq=False)
+class Computation:
+    """A reduction of tensors of known shapes on a device of PyTorch's, computed in a dtype."""
+
+    call: Call
+    dtype: torch.dtype
+    device: torch.device
+    _pullbacks: dict[Any, Pullback] = field(default_factory=dict, repr=False)
+
+    @property
+    def reduction(self) -> PairReduction:
+        """What is computed."""
+        return self.call.reduction
+
+    def like(self, reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> Computation:
+        """Another reduction, of other tensors on the same device, in the same dtype."""
+        shapes = tuple([t.shape for t in tensors])
+        return prepare_computation(reduction, shapes, self.dtype, self.device)
+
+    def as_operator(
+        self, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked
+    ) -> Tensors:
+        """All results, as PyTorch's operator that is defined in `redcomp.torch.operators`."""
+        check_arguments(self.reduction, tensors)
+        asked, call = asked_of(executor), self.call
+        visited = tensors_of(ranges)
+        text = text_of_reduction(self.reduction)
+        reduce = torch.ops.redcomp.reduce.default
+        results = called_as_operator(reduce, list(tensors), visited, text, call.dtype, *asked)
+        return tuple(results)
+
+    def run(
+        self, addresses: Sequence[int], ranges: Ranges | None, executor: Queue | Copies | None
+    ) -> Tensors:
+        """What the kernel makes of the arguments at these addresses."""
+        call = self.call
+        blocks = call.dense if ranges is None else call.blocks(ranges)
+        results = self.empty()
+        if blocks.covered < call.size.rows:
+            for result, description in zip(results, self.reduction.results, strict=True):
+                _fill(result, description.empty)
+        try:
+            outputs = [r.data_ptr() for r in results]
+        except RuntimeError:
+            outputs = [0]
+        if 0 in outputs:
+            check_results(results)
+        call.launch(blocks, outputs, addresses, executor)
+        return results
+
+    def empty(self) -> Tensors:
+        """Results without values."""
+        device = self.device
+        # Sizes one by one: PyTorch reads a tuple of them more slowly.
+        return tuple([torch.empty(*s, dtype=d, device=device) for s, d in self._empty])
+
+    @cached_property
+    def _empty(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        """Shape and dtype of each result."""
+        return [
+            (shape, torch.int64 if result.kind == "index" else self.dtype)
+            for shape, result in zip(self.call.results, self.reduction.results, strict=True)
+        ]
+
+    @cached_property
+    def integers(self) -> dict[int, torch.dtype]:
+        """The dtypes of arguments that are integers, by position."""
+        dtype = INTEGERS[self.dtype]
+        return {n: dtype for n, p in enumerate(self.reduction.parameters) if p.is_integer}
+
+    @cached_property
+    def differentiation(self) -> Differentiation:
+        """What derivatives are made of."""
+        return differentiation(self.reduction)
+
+    def pullback(
+        self, wanted: tuple[bool, ...], given: tuple[bool, ...], tensors: Tensors
+    ) -> Pullback:
+        """What gives the cotangents of wanted arguments, from those of the given values.
+
+        tensors  what it takes, whose shapes follow from those of this computation
+        """
+        known = self._pullbacks.get((wanted, given))
+        if known is None:
+            sweeps = self.differentiation.sweeps(wanted, given)
+            computations = [self.like(s.reduction, tensors) for s in sweeps if not s.at_pairs]
+            known = self._pullbacks[wanted, given] = Pullback(sweeps, computations)
+        return known
+
+    @cached_property
+    def for_derivatives(self) -> Computation:
+        """The computation that also gives what derivatives need."""
+        kept = derivatives.for_derivatives(self.reduction)
+        return prepare_computation(kept, self.call.shapes, self.dtype, self.device)
+
+
+class Pullback(NamedTuple):
+    """Sweeps, those at all pairs last, and the computations of the others."""
+
+    sweeps: Sequence[Sweep]
+    computations: Sequence[Computation]
+
+
+@remembered
+def prepare_computation(
+    reduction: PairReduction,
+    shapes: tuple[Sequence[int], ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Computation:
+    """The reduction of tensors of these shapes; raises ArgumentError if they do not fit."""
+    return Computation(prepare(reduction, KERNEL_DTYPES[dtype], shapes), dtype, device)
+
+
+def run_all(
+    computations: Sequence[Computation],
+    tensors: Sequence[torch.Tensor],
+    ranges: Visited,
+    executor: Executor | Asked,
+) -> list[Tensors]:
+    """What some reductions of the same tensors give; autograd does not notice."""
+    if is_traced(tensors):
+        with below_autograd():
+            return [c.as_operator(tensors, ranges, executor) for c in computations]
+    return run_in_memory(computations, tensors, ranges, executor)
+
+
+def run_in_memory(
+    computations: Sequence[Computation],
+    tensors: Sequence[torch.Tensor],
+    ranges: Visited,
+    executor: Executor | Asked,
+) -> list[Tensors]:
+    """What some reductions of tensors with values in memory give."""
+    first = computations[0]
+    if isinstance(executor, Asked):
+        executor = executor_of(first.reduction, [t.device for t in tensors], *executor)
+    if isinstance(ranges, tuple):
+        ranges = first.call.ranges(on_host(ranges))
+    # The tensors have to live until the kernels have run.
+    _kept, addresses = in_memory(first.reduction, tensors, first.integers)
+    on = executor.queue() if isinstance(executor, CudaTensors) else executor
+    return [computation.run(addresses, ranges, on) for computation in computations]
+
+
+def _fill(result: torch.Tensor, components: Sequence[float]) -> None:
+    """Fill an array of vectors with a vector, without copying anything to a GPU."""
+    if len(set(components)) == 1:
+        result.fill_(components[0])
+    else:
+        for n, component in enumerate(components):
+            result[..., n] = component
