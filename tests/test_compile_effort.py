@@ -143,3 +143,17 @@ def test_llvm_does_not_combine_many_conditions(height: int, combines: bool, targ
     _, target_of_module = lowering.given_llvm
     assert ("instruction_combine" in target_of_module.llvm_passes) is combines
     assert "loop_rotate" in target_of_module.llvm_passes
+
+
+def test_what_is_derived_is_lowered_in_one_dtype() -> None:
+    """A derivative of what has been computed in float32 needs no kernel in float64."""
+    reduction = reduction_of("Exp(-SqDist(x,y))")
+    reduction.kernel("f32")
+    first = derivatives.gradient(reduction, (0,), (True,))
+    first.kernel("f32")
+    second = derivatives.gradient(first, (1,), (True,))
+    second.kernel("f32")
+    assert [list(made._kernels) for made in (first, second)] == [["f32"], ["f32"]]
+    described = derivatives.gradient(reduction_of("Exp(-SqDist(x,y))"), (0,), (True,))
+    assert described.described == "f64"
+    assert described.parameters == first.parameters
