@@ -164,3 +164,17 @@ def test_conditions_are_counted_as_llvm_reads_them(height: int, target: str) -> 
         ]
         assert code_generation.conditions(text) == len(operations)
     assert operations or height == 1
+
+
+def test_what_is_derived_is_lowered_in_one_dtype() -> None:
+    """A derivative of what has been computed in float32 needs no kernel in float64."""
+    reduction = reduction_of("Exp(-SqDist(x,y))")
+    reduction.kernel("f32")
+    first = derivatives.gradient(reduction, (0,), (True,))
+    first.kernel("f32")
+    second = derivatives.gradient(first, (1,), (True,))
+    second.kernel("f32")
+    assert [list(made._kernels) for made in (first, second)] == [["f32"], ["f32"]]
+    described = derivatives.gradient(reduction_of("Exp(-SqDist(x,y))"), (0,), (True,))
+    assert described.described == "f64"
+    assert described.parameters == first.parameters

@@ -24,6 +24,7 @@ from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.interpret import interpret
 from redcomp.ir import Partition
 from redcomp.llvm_backend.host.targets import host_target
+from redcomp.llvm_backend.scopes import Scopes
 from redcomp.numpy import Genred
 from redcomp.runtime.tasks import whole
 from redcomp.text import TextError, parse_partition, print_partition
@@ -538,3 +539,21 @@ def test_code_of_another_machine_is_not_run(monkeypatch: pytest.MonkeyPatch) -> 
     operation = Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
     with pytest.raises(ArgumentError, match=f"'{foreign}' does not run here"):
         operation(x, x)
+
+
+def test_scopes_forget_what_they_have_added_and_hidden() -> None:
+    outer: Scopes[str, int] = Scopes({"a": 1})
+    outer.enter()
+    outer.add("a", 2)
+    outer.add("a", 3)
+    outer.add("b", 4)
+    inner = Scopes(outer.now)
+    inner.add("c", 5)
+    assert outer.now == {"a": 3, "b": 4}
+    outer.enter()
+    outer.add("b", 6)
+    outer.leave()
+    assert outer.now == {"a": 3, "b": 4}
+    outer.leave()
+    assert outer.now == {"a": 1}
+    assert inner.now == {"a": 3, "b": 4, "c": 5}
