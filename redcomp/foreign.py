@@ -202,8 +202,8 @@ def _library(value: object) -> Library | None:
 
 
 def _package(value: object) -> str:
-    """The name of the package that a value's class is from."""
-    return str(type(value).__module__).partition(".")[0]
+    """The name of the package that a value's class is from; some classes do not say."""
+    return str(getattr(type(value), "__module__", "builtins")).partition(".")[0]
 
 
 def _offered(value: object, name: str) -> Any:

@@ -152,6 +152,7 @@ REFUSED: dict[str, tuple[Callable[[Array], Any], str]] = {
     "on a GPU": (OnGpu, "'y' must be in the host's memory; .*OnGpu, on a GPU: copy it"),
     "on a GPU, by DLPack": (DlpackOnGpu, "'y' must be in the host's memory; .* on a CUDA GPU"),
     "somewhere": (Nowhere, "'y' is of type .*Nowhere and does not say where it is: on several"),
+    "of no module": (lambda a: eval("type('Odd', (), {})()", {}), "'y' .* it is of type Odd"),
     "a class": (lambda a: Interface, "'y' must be a NumPy array; it is of type type"),
     "bytes": (lambda a: b"abc", "'y' must be a NumPy array; it is of type bytes"),
     "a complex number": (lambda a: np.complex64(1), "'y' must be a NumPy array"),
