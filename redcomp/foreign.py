@@ -26,6 +26,11 @@ _ON_GPU = "__cuda_array_interface__"
 # pinned, and CUDA's managed memory.
 _ON_HOST = (1, 3, 11, 13)
 _DEVICES = {2: "a CUDA GPU", 8: "a Metal GPU", 10: "a ROCm GPU", 14: "a oneAPI device"}
+# Functions that make an array of one of another library, the best first: DLPack shares memory, but
+# knows fewer dtypes; the last is TensorFlow's.
+_MAKERS = ("from_dlpack", "asarray", "convert_to_tensor")
+# Those by which a module that is no namespace of the array API is known: `asarray` may mean less.
+_SURE_MAKERS = ("from_dlpack", "convert_to_tensor")
 # Numbers that NumPy has no dtype of its own for; `ml_dtypes` has.
 BFLOAT16 = "bfloat16"
 
@@ -52,7 +57,7 @@ class Library(NamedTuple):
         if isinstance(result, (tuple, list)):
             return type(result)(map(self.made, result))
         reasons = []
-        for name in _MAKERS:  # DLPack shares memory, but knows fewer dtypes
+        for name in _MAKERS:
             make = getattr(self.module, name, None)
             if make is None:
                 continue
@@ -61,10 +66,6 @@ class Library(NamedTuple):
             except Exception as error:  # noqa: BLE001 (whatever the library raises)
                 reasons.append(f"{name}: {error}")
         raise ArgumentError(f"{self.name} cannot hold the result: {arguments.shown(reasons)}")
-
-
-# Functions that make an array of one of another library, the best first; the last is TensorFlow's.
-_MAKERS = ("from_dlpack", "asarray", "convert_to_tensor")
 
 
 def speaks(value: object) -> bool:
@@ -194,15 +195,15 @@ def _library(value: object) -> Library | None:
         module = sys.modules.get(package) if ask is None else ask()
     except Exception:  # noqa: BLE001 (whatever the library raises)
         return None
-    makers = _MAKERS if ask is not None else (_MAKERS[0], _MAKERS[2])
+    makers = _SURE_MAKERS if ask is None else _MAKERS
     if module is np or not any(callable(getattr(module, name, None)) for name in makers):
         return None
     return Library(getattr(module, "__name__", package).partition(".")[0], module)
 
 
 def _package(value: object) -> str:
-    """The name of the package that a value's class is from."""
-    return str(type(value).__module__).partition(".")[0]
+    """The name of the package that a value's class is from; some classes do not say."""
+    return str(getattr(type(value), "__module__", "builtins")).partition(".")[0]
 
 
 def _offered(value: object, name: str) -> Any:

@@ -45,6 +45,8 @@ NOTHING_OF_USE: dict[str, Any] = {
     "times": np.ones((3, 2), "M8[s]"),
     "fields": np.ones(3, [("a", "f8", (2,)), ("b", "i4")]),
     "masked": np.ma.masked_equal(np.ones((3, 2)), 1),
+    "an array elsewhere": type("OnGpu", (), {"__cuda_array_interface__": {}})(),
+    "an array that fails": type("Failing", (), {"__array__": lambda self, *_, **__: 1 / 0})(),
     "tensor": torch.ones(3, 2),
     "complex tensor": torch.ones(3, 2, dtype=torch.complex64),
     "tensor with a gradient": torch.ones(3, 2, requires_grad=True),

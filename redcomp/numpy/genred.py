@@ -59,7 +59,8 @@ class Genred(GenredBase):
         """Compute the reduction.
 
         i-variables have shape (M, D), j-variables (N, D), arrays of pairs (M, N, D), parameters
-        (D,), with D as declared; all float32, all float64, or all float16 (computed in float32).
+        (D,), with D as declared; all float32, all float64, or all float16 or bfloat16 of ml_dtypes
+        (computed in float32).
         Variables of dimension 1 may lack the last axis, parameters may have shape (1, D) or (D, 1),
         and a Pm(1) may be a number (see docs/formulas.md).
         Integers may have any integer dtype or be truth values, and without other arguments the
