@@ -86,6 +86,10 @@ class LazyTensorBase(Protocols):
         if isinstance(v, LazyTensorBase):
             return (self * v).reduction("Sum", axis=self.nbatchdims + 1, **options)
         given, back = self.library.right_hand_side(v, self._bindings.dtype, self.variables)
+        if not given.shape:
+            raise ArgumentError(
+                f"K @ v needs an array, not the number {v!r}: K * v is the multiple"
+            )
         is_vector = len(given.shape) == 1
         product = self * self._taken(given, axis=1)
         found = product.reduction("Sum", axis=product.nbatchdims + 1, **options)
