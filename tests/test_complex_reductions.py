@@ -64,6 +64,7 @@ def dense(x: Any, y: Any, u: Any, v: Any) -> tuple[Any, Any]:
     return x * y + 3 + y, u * v
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("batch", [(), (2,)], ids=["one", "batch"])
 @pytest.mark.parametrize(("face", "axis"), [*itertools.product(FACES, (-3, -2))])
 @pytest.mark.parametrize("name", REDUCTIONS)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import redcomp.numpy
 from redcomp.errors import ArgumentError
 from redcomp.torch import LazyTensor, Pm, Vi, Vj
 
@@ -71,3 +72,13 @@ def test_sizes_of_lazy_matrices_must_fit(other: LazyTensor) -> None:
     tall = (Vi(points(1, 3, D)) - Vj(points(2, 4, D))).sqnorm2()
     with pytest.raises(ArgumentError, match="have no product"):
         (tall if other.ni is None else square.t() @ tall.t()) @ other
+
+
+@pytest.mark.parametrize("number", [2, 0.5, np.float64(2), np.array(2.0)])
+def test_numbers_are_no_right_hand_sides(number: object) -> None:
+    """As for `@` of NumPy and PyTorch."""
+    x = points(1, 3, D)
+    with pytest.raises(ArgumentError, match=r"K \* v is the multiple"):
+        (redcomp.numpy.Vi(x.numpy()) | redcomp.numpy.Vj(x.numpy())) @ number
+    with pytest.raises(ArgumentError, match=r"K \* v is the multiple"):
+        (Vi(x) | Vj(x)) @ torch.tensor(float(number))  # type: ignore[arg-type]

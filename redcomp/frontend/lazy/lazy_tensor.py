@@ -88,6 +88,10 @@ class LazyTensorBase(Protocols):
             if isinstance(v, LazyTensorBase):
                 return (self * v)._total(1, options)
         own, back = self.library.right_hand_side(v, self._bindings.dtype, self)
+        if not own.shape:
+            raise ArgumentError(
+                f"K @ v needs an array, not the number {v!r}: K * v is the multiple"
+            )
         factor = self._taken(own, axis=1)
         if own is not v and foreign.speaks(v):
             factor = factor._of_other(v)
