@@ -103,7 +103,7 @@ def loop_of(counter: Value) -> tuple[int, int]:
 _BITS = struct.Struct("d").pack
 
 
-def _key_attribute(item: tuple[str, Attribute]) -> tuple[str, Attribute | bytes]:
+def _key_attribute(item: tuple[str, Attribute]) -> object:
     name, value = item
     # 0.0 and -0.0 are different constants and NaN equals itself, so floats are compared by bits.
     return (name, _BITS(value)) if isinstance(value, float) else item
@@ -117,9 +117,7 @@ class Interner:
 
     def __call__(self, value: Value) -> Value:
         type_ = value.type
-        attrs: tuple[object, ...] = value.attrs
-        if attrs:
-            attrs = tuple([_key_attribute(item) for item in value.attrs])
+        attrs = tuple([_key_attribute(item) for item in value.attrs]) if value.attrs else ()
         key = (value.op, type_.dtype, type_.dim, attrs, value.args)
         return self._known.setdefault(key, value)
 
