@@ -207,8 +207,13 @@ def _package(value: object) -> str:
 
 
 def _offered(value: object, name: str) -> Any:
-    """What a value offers by the name of a protocol, or None."""
+    """What a value offers by the name of a protocol, or None: its class does, or it has it itself.
+
+    Proxies answer to any name, and offer nothing.
+    """
     try:
+        if not hasattr(type(value), name) and name not in vars(value):
+            return None
         return getattr(value, name, None)
     except Exception:  # noqa: BLE001 (whatever a property raises, it offers nothing)
         return None

@@ -135,6 +135,11 @@ class Failing:
         raise KeyError("a secret\nof two lines")
 
 
+class Proxy:
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+
 class Nowhere(Dlpack):
     def __dlpack_device__(self) -> Any:
         raise RuntimeError("on several devices")
@@ -153,6 +158,7 @@ REFUSED: dict[str, tuple[Callable[[Array], Any], str]] = {
     "on a GPU, by DLPack": (DlpackOnGpu, "'y' must be in the host's memory; .* on a CUDA GPU"),
     "somewhere": (Nowhere, "'y' is of type .*Nowhere and does not say where it is: on several"),
     "of no module": (lambda a: eval("type('Odd', (), {})()", {}), "'y' .* it is of type Odd"),
+    "what answers to any name": (lambda a: Proxy(), "'y' .* it is of type .*Proxy"),
     "a class": (lambda a: Interface, "'y' must be a NumPy array; it is of type type"),
     "bytes": (lambda a: b"abc", "'y' must be a NumPy array; it is of type bytes"),
     "a complex number": (lambda a: np.complex64(1), "'y' must be a NumPy array"),
