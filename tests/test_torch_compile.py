@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
     # Inductor itself uses what PyTorch has deprecated.
     pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning"),
 ]
 
 FORMULA, ALIASES = "Exp(-SqDist(x, y)) * b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"]
@@ -161,6 +164,42 @@ def test_ranges_in_a_graph() -> None:
         return smooth(x, y, b, ranges=ranges)
 
     check_values(by_blocks, lambda x, y, b: (kernel(x, y) * mask) @ b, "aot_eager", fullgraph=True)
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "inside-pytorch.md"
+
+
+def test_the_program_of_the_page() -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    found: dict[str, Any] = {}
+    # Here without a C++ compiler.
+    exec(program.replace("fullgraph=True", 'fullgraph=True, backend="aot_eager"'), found)
+    x, y, b = arguments(5, requires_grad=True)
+    total = found["loss"](x, y, b[:, :1])
+    costs = ((x[:, None] - y) ** 2).sum(-1)
+    expected = (dense(2 * x, y, b[:, :1]) ** 2).mean() - torch.logsumexp(-costs, 1).mean()
+    torch.testing.assert_close(total, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(total, (x, y)), torch.autograd.grad(expected, (x, y)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="AOTInductor needs a C++ compiler")
+@pytest.mark.sampled(1000)  # it takes 15 s
+def test_a_program_compiled_ahead_of_time(tmp_path: Path) -> None:
+    class Module(torch.nn.Module):
+        def forward(self, x: Tensor, y: Tensor, b: Tensor) -> Tensor:
+            smoothed: Tensor = smooth(2 * x, y, b)
+            return smoothed + 1
+
+    sizes = torch.export.Dim("sizes")
+    exported = torch.export.export(Module(), tuple(arguments(5)), dynamic_shapes=({0: sizes},) * 3)
+    package = str(tmp_path / "program.pt2")
+    torch._inductor.aoti_compile_and_package(exported, package_path=package)
+    loaded = torch._inductor.aoti_load_package(package)
+    x, y, b = arguments(7)
+    torch.testing.assert_close(loaded(x, y, b), dense(2 * x, y, b) + 1)
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")

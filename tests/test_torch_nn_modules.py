@@ -169,8 +169,16 @@ def test_page_names_every_module_and_kernel() -> None:
 @pytest.mark.slow
 def test_compiled_modules_give_the_same() -> None:
     """Also for other numbers of features, of which Dynamo makes symbols."""
-    module = nn.KernelSum(dtype=F64).requires_grad_(False)
-    compiled = torch.compile(module, backend="eager")
+    module = nn.KernelSum(dtype=F64)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
     for columns in (D, 3, 4):
         x, y = points(M, columns=columns), points(N, columns=columns, seed=1)
-        check(compiled(x, y, V), module(x, y, V))
+        parameters = tuple(module.parameters())
+        ours, expected = compiled(x, y, V), module(x, y, V)
+        check(ours, expected)
+        for gradient, other in zip(
+            torch.autograd.grad(ours.sum(), parameters),
+            torch.autograd.grad(expected.sum(), parameters),
+            strict=True,
+        ):
+            check(gradient, other)

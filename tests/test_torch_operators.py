@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from on_gpu import STAND_INS, on_gpu
 from reduction_cases import Case, call, cases, generic
 from reference_reductions import Results
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -239,6 +240,29 @@ def test_a_saved_program_in_another_process() -> None:
     assert done.returncode == 0, done.stderr.decode()
     x = torch.arange(18.0, dtype=torch.float64).reshape(6, 3) / 18
     assert float(done.stdout) == pytest.approx(dense(x, x.flip(0), x[:, :2]).sum().item())
+
+
+@pytest.mark.parametrize("tracer", ["compile", "make_fx"])
+def test_graphs_that_ask_for_a_gpu(tracer: str) -> None:
+    """Values and gradients by what stands in for a GPU: a graph says where its operators run."""
+
+    def program(x: Tensor, y: Tensor, b: Tensor) -> Any:
+        def loss(x: Tensor) -> Tensor:
+            total: Tensor = (smooth(x, y, b, backend="GPU") ** 2).sum()
+            return total
+
+        return torch.func.grad_and_value(loss)(x)
+
+    x, y, b = points(4)
+    with on_gpu(next(iter(STAND_INS))):
+        if tracer == "compile":
+            found = torch.compile(program, backend="aot_eager", fullgraph=True)(x, y, b)
+        else:
+            graph = make_fx(program)(x, y, b)
+            assert graph.code.count("'f64', 'GPU', 0") == 2
+            found = graph(x, y, b)
+    expected = torch.func.grad_and_value(lambda x: (dense(x, y, b) ** 2).sum())(x)
+    torch.testing.assert_close(found, expected)
 
 
 class Seen(TorchDispatchMode):

@@ -73,10 +73,15 @@ def _call(
 ) -> list[torch.Tensor]:
     """All results of a call, one after the other."""
     genred, args = reducer_of(reducer), _together(tensors, numbers, places)
-    given: Any = tuple(ranges) or None
+    given: Any = _visited(ranges)
     made = call(genred, *args, backend=backend, device_id=device_id, ranges=given, is_cast=is_cast)
     entries = (made,) if genred.is_single else made
     return [t for entry in entries for t in (entry if isinstance(entry, tuple) else (entry,))]
+
+
+def _visited(ranges: Tensors | None) -> tuple[torch.Tensor, ...] | None:
+    """The ranges, if there are some; what runs in C++ (AOTInductor) gives None for no tensors."""
+    return tuple(ranges) if ranges else None
 
 
 def _together(tensors: Tensors, numbers: Sequence[float], places: Sequence[int]) -> list[Any]:
@@ -99,7 +104,7 @@ def _reduce(
     """The kernel on values in memory."""
     computation = _computation(arguments, reduction, dtype)
     asked = Asked(backend, device_id)
-    return list(run_in_memory((computation,), arguments, tuple(ranges) or None, asked)[0])
+    return list(run_in_memory((computation,), arguments, _visited(ranges), asked)[0])
 
 
 def _reduce_meta(
@@ -114,7 +119,7 @@ def _reduce_autograd(
 ) -> list[torch.Tensor]:
     """What autograd may differentiate."""
     computation = _computation(arguments, reduction, dtype)
-    visited, asked = tuple(ranges) or None, Asked(backend, device_id)
+    visited, asked = _visited(ranges), Asked(backend, device_id)
     if is_differentiated(computation, arguments):
         return list(differentiable(computation, arguments, visited, asked))
     return list(run_all((computation,), arguments, visited, asked)[0])
@@ -150,14 +155,14 @@ def _call_solve(
     names = ("eps", "rtol", "maxiter", "precondition", "backend", "device_id")
     options = dict(zip(names, asked, strict=True))
     args = _together(tensors, numbers, places)
-    solution = solver_of(solver)(*args, alpha=alpha, ranges=tuple(ranges) or None, **options)
+    solution = solver_of(solver)(*args, alpha=alpha, ranges=_visited(ranges), **options)
     assert isinstance(solution, torch.Tensor)
     return solution
 
 
 def _settings(ranges: Tensors, asked: Sequence[Any]) -> Settings:
     eps, rtol, maxiter, precondition, backend, device_id = asked
-    options = {"backend": backend, "device_id": device_id, "ranges": tuple(ranges) or None}
+    options = {"backend": backend, "device_id": device_id, "ranges": _visited(ranges)}
     return Settings(eps, rtol, maxiter, precondition, options)
 
 
