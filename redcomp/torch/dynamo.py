@@ -1,7 +1,8 @@
-"""What `torch.compile` calls as it is: its tracer, Dynamo, breaks the graph around such functions.
+"""What `torch.compile` sees: calls as operators, and functions that it calls as they are.
 
-`torch.compiler.disable` does the same, but importing it loads all of Dynamo, which takes seconds,
-and it puts a wrapper around every call.  Here a function is marked once, and calls cost nothing.
+Its tracer, Dynamo, breaks the graph around the latter.  `torch.compiler.disable` does the same, but
+importing it loads all of Dynamo, which takes seconds, and it puts a wrapper around every call.
+Here a function is marked once, and calls cost nothing.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def _tensors(ranges: Any) -> list[torch.Tensor]:
 
 
 @functools.cache
-def with_reflected_products() -> None:
-    """Have the tracer take `K @ b` for `torch.Tensor.__rmatmul__(b, K)`.
+def with_reflected_products() -> bool:
+    """Have the tracer take `K @ b` for `torch.Tensor.__rmatmul__(b, K)`; whether it does.
 
     It hands operators on what is no tensor to `__torch_function__` as methods of the tensor among
     the operands, by a table that lacks this one, so that it would be `torch.matmul(b, K)`
@@ -80,8 +81,13 @@ def with_reflected_products() -> None:
     """
     from torch._dynamo.variables import builtin
 
-    builtin.populate_builtin_to_tensor_fn_map()
-    builtin.BUILTIN_TO_TENSOR_RFN_MAP.setdefault(operator.matmul, torch.Tensor.__rmatmul__)
+    table = getattr(builtin, "BUILTIN_TO_TENSOR_RFN_MAP", None)
+    populate = getattr(builtin, "populate_builtin_to_tensor_fn_map", None)
+    if table is None or populate is None:
+        return False
+    populate()
+    table.setdefault(operator.matmul, torch.Tensor.__rmatmul__)
+    return True
 
 
 def untraced(target: T) -> T:

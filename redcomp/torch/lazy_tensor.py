@@ -161,8 +161,9 @@ class _TorchFunction:
     """`__torch_function__`, which the tracer of `torch.compile` asks for before it uses it."""
 
     def __get__(self, instance: object, owner: type[LazyTensorBase]) -> Callable[..., Any]:
-        if not is_dynamo_compiling() and TracingContext.try_get() is not None:
-            with_reflected_products()
+        is_asked_for = not is_dynamo_compiling() and TracingContext.try_get() is not None
+        if is_asked_for and not with_reflected_products():
+            return torch._C._disabled_torch_function_impl
         return owner._called_by_torch
 
 
