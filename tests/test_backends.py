@@ -27,7 +27,7 @@ from redcomp.runtime.gpu import Copies, GpuKernel
 from redcomp.runtime.host import HostKernel
 from redcomp.torch import genred as face
 from redcomp.torch.cluster import from_matrix
-from redcomp.torch.executors import CudaTensors, executor_of, on_host
+from redcomp.torch.executors import CudaTensors, check_one_device, executor_of, on_host
 
 Tensor = torch.Tensor
 
@@ -229,10 +229,21 @@ def test_cpu_tensors_are_computed_on_the_host_or_copied() -> None:
 
 
 @pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        (["cpu", "cuda:0", "cpu"], "'y' is on cuda:0, but 'x' is on cpu: all arguments"),
+        (["cuda:0", "cuda:0", "cuda:1"], "'b' is on cuda:1, but 'x' is on cuda:0"),
+    ],
+)
+def test_several_devices(devices: list[str], message: str) -> None:
+    reduction = redcomp.torch.Genred(GAUSSIAN, ALIASES, axis=1).reduction
+    with pytest.raises(ArgumentError, match=message):
+        check_one_device(reduction, [torch.device(device) for device in devices])
+
+
+@pytest.mark.parametrize(
     ("devices", "options", "message"),
     [
-        (["cpu", "cuda:0", "cpu"], {}, "'y' is on cuda:0, but 'x' is on cpu: all arguments"),
-        (["cuda:0", "cuda:0", "cuda:1"], {}, "'b' is on cuda:1, but 'x' is on cuda:0"),
         (["cuda:0"] * 3, {"backend": "CPU"}, "'x' is on cuda:0, but backend='CPU'"),
         (["cuda:0"] * 3, {"device_id": 1}, "'x' is on cuda:0, but device_id is 1"),
         (["cuda:5"] * 3, {}, "device_id must be a number below 2, .*; it is 5"),

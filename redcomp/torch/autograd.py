@@ -120,7 +120,7 @@ def is_differentiated(computation: Computation, tensors: Sequence[torch.Tensor])
 def _is_watched(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether somebody could ask for a derivative of what is computed from these tensors."""
     # Inside of torch.func, tensors may be wrappers without data, which only autograd takes off.
-    if is_transformed():
+    if is_active() and is_transformed():
         return True
     if torch.is_grad_enabled():
         for tensor in tensors:

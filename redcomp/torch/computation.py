@@ -203,7 +203,7 @@ def run_in_memory(
     if isinstance(ranges, tuple):
         ranges = first.call.ranges(on_host(ranges))
     # The tensors have to live until the kernels have run.
-    _kept, addresses = in_memory(first.reduction, tensors, first.integers)
+    _kept, addresses = in_memory(first.call.reduction, tensors, first.integers)
     on = executor.queue() if isinstance(executor, CudaTensors) else executor
     return [computation.run(addresses, ranges, on) for computation in computations]
 

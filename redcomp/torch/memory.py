@@ -16,7 +16,7 @@ from torch.fx import _symbolic_trace
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.calls import check_count
 from redcomp.frontend.reductions.pair_reduction import PairReduction
-from redcomp.torch.mapped import is_within_transform
+from redcomp.torch.mapped import is_active, is_within_transform
 
 # What is known of a tensor before its values are: class, shape, dtype and device.
 Description = tuple[type, torch.Size, torch.dtype, torch.device]
@@ -147,7 +147,7 @@ def is_traced(tensors: Sequence[torch.Tensor]) -> bool:
     """
     if _count_modes() or _tracing_state() is not None or _symbolic_trace._is_fx_tracing_flag:
         return True
-    if is_within_transform():
+    if is_active() and is_within_transform():
         return True
     for tensor in tensors:
         if type(tensor) not in _PLAIN and decides_itself(type(tensor)):

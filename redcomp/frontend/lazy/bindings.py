@@ -66,7 +66,7 @@ class Argument:
 
 @dataclass(eq=False, slots=True)
 class Bindings:
-    """The arguments of an expression, what they agree on, and whether one of them is special."""
+    """The arguments of an expression, what they agree on, and whether one is special or complex."""
 
     arguments: tuple[Argument, ...]
     everywhere: Placement
@@ -75,28 +75,32 @@ class Bindings:
     batch: tuple[int, ...]
     dtype: str | None
     is_special: bool = False
+    is_complex: bool = False
 
     @classmethod
     def of(cls, argument: Argument) -> Bindings:
         """The only argument."""
         a = argument
-        return cls((a,), (0,), a.rows, a.columns, a.batch, a.dtype, a.is_special)
+        sizes = (a.rows, a.columns, a.batch, a.dtype)
+        return cls((a,), (0,), *sizes, a.is_special, a.is_complex)
 
     def merged(self, other: Bindings, library: Library) -> tuple[Bindings, Placement]:
         """Both, those of `other` after these, and where they are; raises ArgumentError."""
         if other is self or not other.arguments:
             return self, other.everywhere
-        known = {a.key: n for n, a in enumerate(self.arguments)}
-        first, added = len(known), other.arguments
-        if not [a for a in added if a.key in known]:  # the usual way
-            everywhere = tuple(range(first + len(added)))
-            placement = everywhere[first:]
-        else:
-            placement = tuple([known.setdefault(a.key, len(known)) for a in added])
-            if len(known) == first:
-                return self, placement
-            added = tuple([a for a, n in zip(added, placement, strict=True) if n >= first])
-            everywhere = tuple(range(len(known)))
+        known: dict[Hashable, int] = {}
+        for a in self.arguments:  # loops: comprehensions are calls of functions
+            known[a.key] = len(known)
+        added, places = list(self.arguments), []
+        for a in other.arguments:
+            place = known.setdefault(a.key, len(known))
+            places.append(place)
+            if place == len(added):
+                added.append(a)
+        placement = tuple(places)
+        if len(added) == len(self.arguments):
+            return self, placement
+        everywhere = tuple(range(len(known)))
         rows, columns, batch, dtype = self.rows, self.columns, self.batch, self.dtype
         if rows is None:
             rows = other.rows
@@ -113,8 +117,9 @@ class Bindings:
         elif other.dtype not in (dtype, None):
             dtype = _common_dtype(self, other, library)
         is_special = self.is_special or other.is_special
-        arguments = self.arguments + added
-        return Bindings(arguments, everywhere, rows, columns, batch, dtype, is_special), placement
+        is_complex = self.is_complex or other.is_complex
+        sizes = (rows, columns, batch, dtype)
+        return Bindings(tuple(added), everywhere, *sizes, is_special, is_complex), placement
 
     def with_arguments(self, arguments: tuple[Argument, ...]) -> Bindings:
         """Other arguments for the same slots, of the same sizes."""
@@ -125,11 +130,6 @@ class Bindings:
     def has_symbols(self) -> bool:
         """Whether a call has to bring something."""
         return self.is_special and any(isinstance(a.given, Symbol) for a in self.arguments)
-
-    @property
-    def is_complex(self) -> bool:
-        """Whether some arguments are complex numbers."""
-        return True in [argument.is_complex for argument in self.arguments]
 
     @property
     def symbols(self) -> list[Argument]:

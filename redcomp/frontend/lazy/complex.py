@@ -14,7 +14,7 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import NEGATION, NUMBER
 from redcomp.frontend.lazy.bindings import Bindings
 from redcomp.frontend.lazy.core import LazyCore
-from redcomp.frontend.lazy.given import argument_of, symbol
+from redcomp.frontend.lazy.given import COMPLEX, argument_of, symbol
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.lazy.reduction import Job
@@ -87,6 +87,12 @@ class ComplexLazyTensorBase(LazyTensorBase):
             return
         given: Any = x if isinstance(x, LazyCore) else self.real_class(x, axis)
         super().__init__(given if given.is_complex else given.real2complex())
+
+    def _is_complex_value(self, value: Any) -> bool:
+        if self.library.is_array(value):
+            return self.library.type_of(value).is_complex
+        values = value if isinstance(value, list) else [value]
+        return any(isinstance(v, COMPLEX) for v in values)
 
     @classmethod
     def of_parts(cls: type[C], parts: LazyCore) -> C:

@@ -161,20 +161,15 @@ class LazyCore:
     def _taken(self: L, value: Any, axis: int | None = None) -> L:
         """A value as a LazyTensor of the same library, complex if the value is."""
         if not isinstance(value, LazyCore):
-            has_parts = self._is_complex_value(value)
-            made: L = (self.complex_class if has_parts else self.real_class)(value, axis)
+            # A tracer of Python does not follow how the real class becomes the other one.
+            lazy_class = self.complex_class if isinstance(value, COMPLEX) else self.real_class
+            made: L = lazy_class(value, axis)
             return made
         if value.library is not self.library:
             raise ArgumentError(
                 f"a LazyTensor of {self.library.name} meets one of {value.library.name}"
             )
         return value  # type: ignore[return-value]
-
-    def _is_complex_value(self, value: Any) -> bool:
-        if self.library.is_array(value):
-            return self.library.type_of(value).is_complex
-        values = value if isinstance(value, list) else [value]
-        return any(isinstance(v, COMPLEX) for v in values)
 
     def _without(self: L, var: Any) -> L:
         """This, on which a symbolic variable has no influence: a call brings no value for it."""
