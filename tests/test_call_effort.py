@@ -79,8 +79,8 @@ def lazy_of_torch(x: Any, y: Any, b: Any) -> Any:
     [
         pytest.param(of_numpy, arrays(), 28, id="NumPy"),
         pytest.param(lazy_of_numpy, arrays(), 87, id="LazyTensors of NumPy"),
-        pytest.param(of_torch, tensors(False), 33, id="PyTorch"),
-        pytest.param(of_torch, tensors(True), 37, id="PyTorch, recorded"),
+        pytest.param(of_torch, tensors(False), 31, id="PyTorch"),
+        pytest.param(of_torch, tensors(True), 36, id="PyTorch, recorded"),
         pytest.param(gradients(of_torch), tensors(True), 83, id="PyTorch, gradients"),
         pytest.param(lazy_of_torch, tensors(False), 108, id="LazyTensors of PyTorch"),
         pytest.param(
