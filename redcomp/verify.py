@@ -318,19 +318,30 @@ class _Nesting:
 
 def _check_partition(partition: Partition) -> None:
     """Parts follow the rules of nests, and each component of a result is in one piece."""
-    found: set[tuple[int, int]] = set()
+    # First components and those after the last, as results may have millions of components.
+    intervals: dict[int, list[tuple[int, int]]] = {}
     dims: dict[int, int] = {}
     for part in partition.parts:
         _verify(part.nest)
         if len(part.pieces) != len(part.nest.results):
             raise CompilerError("a part needs one piece for each of its nest's results")
         for piece, result in zip(part.pieces, part.nest.results, strict=True):
-            own = {(piece.result, piece.first + k) for k in range(result.dim)}
-            if found & own or dims.setdefault(piece.result, piece.dim) != piece.dim:
+            if dims.setdefault(piece.result, piece.dim) != piece.dim:
                 raise CompilerError(f"{piece} does not fit the other pieces")
-            found |= own
-    if found != {(n, k) for n in range(len(dims)) for k in range(dims.get(n, 0))}:
+            own = intervals.setdefault(piece.result, [])
+            own.append((piece.first, piece.first + result.dim))
+    if [*sorted(intervals)] != [*range(len(intervals))]:
         raise CompilerError("the pieces do not make up whole results")
+    for number, own in intervals.items():
+        end = 0
+        for first, next_end in sorted(own):
+            if first < end:
+                raise CompilerError(f"a piece of result {number} does not fit the other pieces")
+            if first > end:
+                raise CompilerError("the pieces do not make up whole results")
+            end = next_end
+        if end != dims[number]:
+            raise CompilerError("the pieces do not make up whole results")
 
 
 def _check_outputs(kernel: Kernel) -> None:

@@ -48,9 +48,7 @@ def page() -> str:
         derivatives=_builders(DERIVATIVES),
         reductions=_reductions(),
         differences=_differences([item for item in differing if item[1] != NEW]),
-        limits=table(
-            ("limit", "at most", "error"), [(e.what, e.most, _text(e.error())) for e in EXAMPLES]
-        ),
+        limits=_limits(),
         new=", ".join(f"`{name}`" for name, differs in differing if differs == NEW),
     )
 
