@@ -169,7 +169,7 @@ def test_code_is_not_unloaded_while_it_runs(kernels: Latest[bytes, Any]) -> None
     thread = threading.Thread(target=drop)
     thread.start()
     try:
-        for k in range(1, 6):
+        for k in range(1, 4):
             np.testing.assert_allclose(made(k)(x, x), k * expected - k * 300, rtol=1e-9)
     finally:
         is_over.set()

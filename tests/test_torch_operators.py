@@ -74,7 +74,7 @@ def of_call(genred: Genred, given: Sequence[Tensor], ranges: Sequence[Tensor] = 
     return (list(given), [], [], list(ranges), genred.text, "auto", -1, True)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_opcheck(case: Case) -> None:
     torch.library.opcheck(
@@ -115,7 +115,7 @@ def test_fake_results_are_like_real_ones(case: Case) -> None:
         assert (meta.shape, meta.dtype, meta.stride(), meta.requires_grad) == expected
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_graphs_with_sizes_that_are_symbols(case: Case) -> None:
     """Values and gradients from a graph, for more rows and columns than it was traced with."""
