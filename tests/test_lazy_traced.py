@@ -136,6 +136,17 @@ def test_gradients_of_a_softmin() -> None:
             torch.testing.assert_close(ours, theirs)
 
 
+def test_all_sizes_are_symbols() -> None:
+    """But for the dimension of vectors, which is part of the expression."""
+    compiled = torch.compile(
+        lambda x, y, b: (-distances(x, y)).exp() @ b, backend="eager", fullgraph=True, dynamic=True
+    )
+    for count, dim in ((5, 3), (6, 3), (6, 2)):
+        x, y, b = points(count)
+        x, y = x[:, :dim].contiguous(), y[:, :dim].contiguous()
+        torch.testing.assert_close(compiled(x, y, b), torch.exp(-(torch.cdist(x, y) ** 2)) @ b)
+
+
 def test_lazy_tensors_that_leave_a_graph() -> None:
     """Where a graph breaks, and from a compiled function."""
     x, y, b = points(5)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from on_gpu import STAND_INS, on_gpu
@@ -27,6 +28,7 @@ from torch.utils.checkpoint import (
 
 from redcomp.errors import ArgumentError
 from redcomp.torch import Genred, KernelSolve
+from redcomp.torch.solve import solver_of
 
 pytestmark = [
     # opcheck looks at .grad of all tensors, and torch.export at what PyTorch has deprecated.
@@ -341,6 +343,17 @@ def test_texts_that_are_none(text: str) -> None:
         OPERATORS.reduce(points(), [], text, "f64", "auto", -1)
     with pytest.raises(ArgumentError):
         OPERATORS.call(points(), [], [], [], text, "auto", -1, True)
+    x, _, b = points()
+    with pytest.raises(ArgumentError):
+        OPERATORS.solve([x, x, b], b, [], text, False, None, 1e-6, None, True, "auto", -1)
+
+
+@pytest.mark.parametrize("option", ["use_fast_math", "use_double_acc"])
+@pytest.mark.parametrize("value", [True, 1, np.bool_(True)])
+def test_options_of_solvers_are_in_their_texts(option: str, value: Any) -> None:
+    made = KernelSolve(FORMULA, ALIASES, "b", axis=1, **{option: value})
+    assert solver_of(made.text).text == made.text
+    assert made.text == KernelSolve(FORMULA, ALIASES, "b", axis=1, **{option: True}).text
 
 
 def test_operators_check_their_arguments() -> None:

@@ -7,6 +7,7 @@ given by their keys.
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from torch.compiler import is_dynamo_compiling
@@ -27,9 +28,7 @@ _Key = tuple[int, tuple[int, ...]]
 def variable(slot: Slot) -> Expression:
     """See `redcomp.frontend.language.expressions`, as for the others."""
     return (
-        _traced(_variable(slot.kind, slot.dim, slot.is_integer))
-        if is_dynamo_compiling()
-        else expressions.variable(slot)
+        _traced(_variable(*_plain(slot))) if is_dynamo_compiling() else expressions.variable(slot)
     )
 
 
@@ -49,10 +48,13 @@ def operation(callee: str, *operands: Placed) -> Expression:
 
 def rebound(expression: Expression, slots: tuple[Slot, ...]) -> Expression:
     if is_dynamo_compiling():
-        return _traced(
-            _rebound(expression.key, [(slot.kind, slot.dim, slot.is_integer) for slot in slots])
-        )
+        return _traced(_rebound(expression.key, [_plain(slot) for slot in slots]))
     return expressions.rebound(expression, slots)
+
+
+def _plain(slot: Slot) -> tuple[Any, ...]:
+    """A slot as constants: the dimension of vectors is part of an expression, also of a graph."""
+    return slot.kind, operator.index(slot.dim), slot.is_integer
 
 
 class _Traced:

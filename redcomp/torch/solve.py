@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from torch.compiler import is_dynamo_compiling
 from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.shapes import Shape
+from redcomp.frontend.reductions.texts import text_of, values_of
 from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch import autocast
@@ -98,7 +98,11 @@ class KernelSolve(KernelSolveBase):
             "rec_multVar_highdim": rec_multVar_highdim,
         }
         super().__init__(formula, aliases, varinvalias, axis, **options, **ignored)
-        self.text = json.dumps([formula, self.aliases, varinvalias, self.axis, options])
+        # What has been accepted may be NumPy's booleans, or 1.
+        settled = [
+            (n, v if v is None or isinstance(v, str) else bool(v)) for n, v in options.items()
+        ]
+        self.text = text_of(formula, self.aliases, varinvalias, self.axis, tuple(settled))
         _solvers.setdefault(self.text, self)
 
     @classmethod
@@ -198,11 +202,17 @@ def _text(*made_of: Any) -> str:
 
 @functools.lru_cache(256)
 def solver_of(text: str) -> KernelSolve:
-    """The solver of a text, the one that somebody holds or a new one."""
+    """The solver of a text, the one that somebody holds or a new one.
+
+    Raises ArgumentError for a text of anything else.
+    """
     found = _solvers.get(text)
     if found is None:
-        formula, aliases, varinvalias, axis, options = json.loads(text)
-        found = KernelSolve(formula, aliases, varinvalias, axis, **options)
+        values = values_of(text)
+        if len(values) != 5 or not isinstance(values[4], tuple):
+            raise ArgumentError(f"this is no text of a solver: {text[:80]}")
+        formula, aliases, varinvalias, axis, options = values
+        found = KernelSolve(formula, aliases, varinvalias, axis, **dict(options))
     return found
 
 
