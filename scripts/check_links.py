@@ -1,4 +1,4 @@
-"""Check that every link within a built site leads to a file, and to an anchor in it if it names one.
+"""Check that every link within a built site leads to a file, and to its anchor if it names one.
 
     python scripts/check_links.py docs/_build/html
 

@@ -1,7 +1,7 @@
 """Docstrings of this project as reStructuredText, for autodoc.
 
-They are written to be read in an editor: a sentence, then paragraphs, then a table of parameters, in
-which two spaces or more stand between a name and what it is:
+They are written to be read in an editor: a sentence, then paragraphs, then a table of parameters,
+in which two spaces or more stand between a name and what it is:
 
     formula       text in the formula language
     aliases       the variables; continued
@@ -21,10 +21,11 @@ ENTRY = re.compile(r"(\*{0,2}[A-Za-z_]\w*(?:, \*{0,2}[A-Za-z_]\w*)*) {2,}(\S.*)"
 # The same with one space, which the longest name of a table may have.
 CLOSE_ENTRY = re.compile(r"([A-Za-z_]\w*) (\S.*)")
 # A paragraph about one parameter: "ranges: six integer arrays".
-TOPIC = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*|[A-Z][a-z]+): (\S.*)")
-CODE = re.compile(r"(``.+?``|`[^`]+`)")
+TOPIC = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*): (\S.*)")
+CODE = re.compile(r"(``.+?``|`[^`]+`)", re.DOTALL)
 SPECIAL = re.compile(r"([*|\\]|(?<=\w)_(?!\w))")
 ITEM = "- "
+PAGE = re.compile(r"docs/([a-z][\w/-]*)\.md")
 
 
 def restructured(lines: list[str]) -> list[str]:
@@ -50,31 +51,40 @@ def _paragraph(lines: list[str]) -> list[str]:
     if all(line.startswith("    ") for line in lines):
         return ["::", "", *lines]
     if ENTRY.fullmatch(lines[0]):
-        return list(_entries(lines))
+        return [line for entry in _entries(lines) for line in _definition(*entry)]
     if lines[0].startswith(ITEM):
         return [line[:2] + text(line[2:]) for line in lines]
     topic = TOPIC.fullmatch(lines[0])
-    if topic and topic[1] != "Targets":
+    if topic:
         return [f"``{topic[1]}``: {text(topic[2])}", *map(text, lines[1:])]
-    return [text(line) for line in lines]
+    return text("\n".join(lines)).split("\n")
 
 
-def _entries(lines: list[str]) -> Iterator[str]:
-    """A table of parameters as a list of definitions."""
+def _entries(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """The names of each row of a table of parameters, and what stands there."""
+    names, found = "", list[str]()
     for line in lines:
         entry = ENTRY.fullmatch(line) or CLOSE_ENTRY.fullmatch(line)
+        if entry and found:
+            yield names, found
         if entry:
-            names = ", ".join(f"``{name}``" for name in entry[1].split(", "))
-            yield names
-            yield f"    {text(entry[2])}"
+            names, found = entry[1], [entry[2]]
         else:
-            yield f"    {text(line.strip())}"
+            found.append(line.strip())
+    yield names, found
 
 
-def text(line: str) -> str:
-    """A line of text, with what reStructuredText would take for its own taken away."""
-    parts = CODE.split(line)
-    return "".join(_part(part) for part in parts)
+def _definition(names: str, lines: list[str]) -> Iterator[str]:
+    yield ", ".join(f"``{name}``" for name in names.split(", "))
+    yield from (f"    {line}" for line in text("\n".join(lines)).split("\n"))
+
+
+def text(plain: str) -> str:
+    """Text with what reStructuredText would take for its own taken away."""
+    parts = [_part(part) for part in CODE.split(plain)]
+    for n in range(1, len(parts), 2):  # code may go on as a word: `Linear`s
+        parts[n] += "\\ " if parts[n + 1][:1].isalnum() else ""
+    return PAGE.sub(r":doc:`/\1`", "".join(parts))
 
 
 def _part(part: str) -> str:
