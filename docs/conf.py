@@ -43,7 +43,8 @@ exclude_patterns = ["_build", "_extensions", "gallery/GALLERY_HEADER.rst"]
 nitpicky = True
 # Types in signatures that belong to other projects, or are no part of the interface.
 nitpick_ignore_regex = [("py:.*", r".*")]
-suppress_warnings = ["config.cache"]  # sphinx-gallery's settings hold functions
+# "toc.empty_glob": there is no gallery where examples/gallery has no scripts.
+suppress_warnings = ["config.cache", "toc.empty_glob"]
 linkcheck_ignore = [r"https?://"]  # only what lies here is checked; the network is not asked
 
 # -- Markdown ----------------------------------------------------------------------------------
