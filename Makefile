@@ -15,8 +15,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install -c constraints.txt -e
 PICTURES := examples/output
+SITE := docs/_build/html
 
-.PHONY: help demo test test-clients fuzz fuzz-structures fuzz-hostile lint format bench ptx-report gpu-check accuracy formulas clean
+.PHONY: help demo test test-clients fuzz fuzz-structures fuzz-hostile lint format bench ptx-report gpu-check accuracy formulas docs clean
 
 help:
 	@echo "make demo      run both examples and draw their results"
@@ -32,6 +33,7 @@ help:
 	@echo "make gpu-check  test and measure on an NVIDIA GPU (GPU_FOLDER=..., GPU_ARGS=\"STEP OPTIONS\")"
 	@echo "make accuracy  measure the error of the elementary functions"
 	@echo "make formulas  write the references of the formula language and of LazyTensor"
+	@echo "make docs      build the documentation's site in docs/_build/html, and check its links"
 	@echo "make clean     remove the environment and what programs wrote"
 
 demo: $(VENV)/stamp-examples
@@ -83,8 +85,12 @@ formulas: $(VENV)/stamp-test
 	$(BIN)/python scripts/make_lazy_tensor.py
 	$(BIN)/python scripts/make_declared.py
 
+docs: $(VENV)/stamp-docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs $(SITE)
+	$(BIN)/python scripts/check_links.py $(SITE)
+
 clean:
-	rm -rf $(VENV) $(PICTURES) build dist redcomp.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PICTURES) docs/_build docs/gallery build dist redcomp.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 $(VENV)/stamp-venv:
 	$(PYTHON) -m venv $(VENV)

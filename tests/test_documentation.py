@@ -23,7 +23,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 make_formulas: Any = importlib.import_module("make_formulas")
 make_lazy_tensor: Any = importlib.import_module("make_lazy_tensor")
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WRITTEN = (p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(WRITTEN)]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]*)(?:#([^)]*))?\)")
 
 # Dimensions that are known from the language itself, not from the shape rules.
