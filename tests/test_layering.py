@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "concurrency", "tracing", "trust", "abi", "frontend"),
     ("limits",),
     ("config", "arguments", "ir"),
-    ("ops", "target", "foreign"),
+    ("ops", "target", "foreign", "long_work"),
     ("interpret", "text"),
     ("verify",),
     ("passes",),
