@@ -32,7 +32,7 @@ help:
 	@echo "make ptx-report  count the instructions of the kernels for GPUs, without one"
 	@echo "make gpu-check  test and measure on an NVIDIA GPU (GPU_FOLDER=..., GPU_ARGS=\"STEP OPTIONS\")"
 	@echo "make accuracy  measure the error of the elementary functions"
-	@echo "make formulas  write the references of the formula language and of LazyTensor"
+	@echo "make formulas  write the generated pages: formulas, LazyTensor, names of KeOps"
 	@echo "make docs      build the documentation's site in docs/_build/html, and check its links"
 	@echo "make clean     remove the environment and what programs wrote"
 
@@ -83,6 +83,7 @@ accuracy: $(VENV)/stamp-test
 formulas: $(VENV)/stamp-test
 	$(BIN)/python scripts/make_formulas.py
 	$(BIN)/python scripts/make_lazy_tensor.py
+	$(BIN)/python scripts/make_keops_names.py
 	$(BIN)/python scripts/make_declared.py
 
 docs: $(VENV)/stamp-docs
