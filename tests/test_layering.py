@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lowering",),
     ("backends",),
     ("compile",),
-    ("explain",),
+    ("explain", "view"),
     ("frontend.reductions",),
     ("frontend.solvers",),
     ("frontend.lazy",),

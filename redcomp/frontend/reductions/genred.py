@@ -6,7 +6,7 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from redcomp.frontend.reductions.requests import (
 from redcomp.frontend.reductions.texts import text_of, values_of
 from redcomp.target import Options
 from redcomp.tracing import constant_in_graphs
+
+if TYPE_CHECKING:
+    from redcomp.view import View
 
 A = TypeVar("A")
 
@@ -54,7 +57,7 @@ class Reducer:
         source = reduction.source
         if not isinstance(source, RequestSource):
             raise ArgumentError("a call computes a formula, and no derivative of one")
-        self.parts = source.parts()
+        self.parts, self.spanned = source.parts(), source.spanned
         kinds = [result.kind for result in self.reduction.results]
         # Whether a call returns the kernel's only result as it is.
         self.is_plain = is_single and kinds in (["value"], ["index"])
@@ -85,6 +88,16 @@ class Reducer:
     def explain(self, dtype: str = "float32", target: str = "host") -> str:
         """The story of the compilation in one screen."""
         return explain(self.lower(dtype, target), self.reduction.source.formula)
+
+    def view(self, dtype: str = "float32", target: str = "host") -> View:
+        """A page about the compilation: its stages side by side, and what the pair loop costs.
+
+        Notebooks show the result; `.save("page.html")` writes it, as one file that loads nothing.
+        Takes what `lower` takes.  Raises ArgumentError for another dtype or target.
+        """
+        from redcomp.view import view  # who does not look at it needs none of it
+
+        return view(self.lower(dtype, target), self.reduction.source.formula, self.spanned)
 
     def stored_dtype(self, dtype: str) -> str:
         """The dtype of values that are returned for arguments of a dtype ("f16", "f32", ...).
