@@ -12,7 +12,7 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.calls import check_count
 from redcomp.frontend.reductions.genred import in_order, refuse_options
 from redcomp.frontend.reductions.shapes import Shape
-from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
+from redcomp.frontend.solvers.conjugate_gradients import Callback, SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.numpy.genred import Genred, as_arrays, takes_others
 
@@ -72,6 +72,7 @@ class KernelSolve(KernelSolveBase):
         maxiter: int | None = None,
         precondition: bool = True,
         return_info: bool = False,
+        callback: Callback | None = None,
         **named: _Array | float | Sequence[float],
     ) -> _Array | tuple[_Array, SolveInfo]:
         """Solve (alpha Id + K) a = b; b stands in the place of the unknown, and a has its shape.
@@ -86,6 +87,10 @@ class KernelSolve(KernelSolveBase):
         precondition  divide by the diagonal of alpha Id + K, which makes rows of different scales
                       converge alike
         return_info   return (a, info), a `SolveInfo` with the iterations and the residual
+        callback      a function that is called with (iteration, residual) after each iteration, an
+                      int from 1 on and a float: the root mean square of b - (alpha Id + K) a, which
+                      eps bounds, of several systems the largest.  What it returns is ignored; what
+                      it raises ends the solve
 
         Components of b that the formula keeps apart, as in "Exp(-SqDist(x, y)) * b", are systems of
         their own, each with its own steps and its own end; other formulas give one system.
@@ -99,7 +104,7 @@ class KernelSolve(KernelSolveBase):
         if named:
             args = in_order(self, self.genred.positions, args, named)
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
-        settings = Settings(eps, rtol, maxiter, precondition, options)
+        settings = Settings(eps, rtol, maxiter, precondition, options, callback)
         return_info = arguments.switch("return_info", return_info)
         reduction = self.genred.reduction
         check_count(reduction, args)

@@ -257,6 +257,25 @@ class _Costs:
         return busy * (1 + idle)
 
 
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A block of rows x columns that fits, the registers of a thread, and clocks a pair, about."""
+
+    rows: int
+    cols: int
+    registers: int
+    clocks: float
+
+
+def considered(nest: Nest, context: Context) -> list[Considered]:
+    """The blocks that fit, of which the one of the fewest clocks is taken."""
+    costs = _Costs(nest, context)
+    return [
+        Considered(rows, cols, round(costs.registers(rows, cols)), costs.of(rows, cols))
+        for rows, cols in costs.blocks()
+    ]
+
+
 def _operands_of_pairs(values: list[Value]) -> list[Value]:
     """Scalars that do not change with the column, and that are read for each pair."""
     found = dict.fromkeys(

@@ -17,7 +17,7 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.genred import in_order, refuse_options
 from redcomp.frontend.reductions.shapes import Shape
 from redcomp.frontend.reductions.texts import text_of, values_of
-from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
+from redcomp.frontend.solvers.conjugate_gradients import Callback, SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch import autocast
 from redcomp.torch.dynamo import solve_in_graph, untraced
@@ -134,6 +134,7 @@ class KernelSolve(KernelSolveBase):
         maxiter: int | None = None,
         precondition: bool = True,
         return_info: bool = False,
+        callback: Callback | None = None,
         **named: torch.Tensor | float | Sequence[float],
     ) -> torch.Tensor | tuple[torch.Tensor, SolveInfo]:
         """Solve (alpha Id + K) a = b; b stands in the place of the unknown, and a has its shape.
@@ -148,6 +149,10 @@ class KernelSolve(KernelSolveBase):
         precondition  divide by the diagonal of alpha Id + K, which makes rows of different scales
                       converge alike
         return_info   return (a, info), a `SolveInfo` with the iterations and the residual
+        callback      a function that is called with (iteration, residual) after each iteration, an
+                      int from 1 on and a float: the root mean square of b - (alpha Id + K) a, which
+                      eps bounds, of several systems the largest.  What it returns is ignored; what
+                      it raises ends the solve
 
         Components of b that the formula keeps apart, as in "Exp(-SqDist(x, y)) * b", are systems of
         their own, each with its own steps and its own end; other formulas give one system.
@@ -169,14 +174,14 @@ class KernelSolve(KernelSolveBase):
         if named:
             args = in_order(self, positions_of_solver(self.text), args, named)
         if is_dynamo_compiling():
-            refuse_info(return_info)
+            refuse_in_graphs(return_info, callback)
             asked = (eps, rtol, maxiter, precondition)
             traced: torch.Tensor = solve_in_graph(
                 self.text, args, alpha, ranges, asked, backend, device_id
             )
             return traced
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
-        settings = Settings(eps, rtol, maxiter, precondition, options)
+        settings = Settings(eps, rtol, maxiter, precondition, options, callback)
         return_info = arguments.switch("return_info", return_info)
         reduction, position = self.genred.reduction, self.position
         tensors = as_tensors(reduction, args)
@@ -200,15 +205,16 @@ class KernelSolve(KernelSolveBase):
         solution, info = _solve(self, settings, full, shift)
         solution = solution.reshape(shapes.solution)
         if info is None:
-            refuse_info(return_info)
+            refuse_in_graphs(return_info, callback)
             return solution
         return (solution, info) if return_info else solution
 
 
-def refuse_info(return_info: bool) -> None:
-    """Raise ArgumentError if a traced solve is to say how it ended."""
-    if return_info:
-        raise ArgumentError("return_info is for eager calls: a graph has no iterations to count")
+def refuse_in_graphs(return_info: bool, callback: Callback | None) -> None:
+    """Raise ArgumentError if a traced solve is to say how it goes or how it ended."""
+    for name, is_asked in (("return_info", return_info), ("callback", callback is not None)):
+        if is_asked:
+            raise ArgumentError(f"{name} is for eager calls: a graph has no iterations to count")
 
 
 @constant_in_graphs

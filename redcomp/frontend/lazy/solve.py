@@ -21,7 +21,7 @@ from redcomp.frontend.lazy.reduction import (
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase
 
 S = TypeVar("S", bound=KernelSolveBase)
-OF_SOLVERS = ("alpha", "eps", "rtol", "maxiter", "precondition", "return_info")
+OF_SOLVERS = ("alpha", "eps", "rtol", "maxiter", "precondition", "return_info", "callback")
 
 
 class System(NamedTuple):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     # "float32" and "float64" as NumPy and PyTorch have them.
     AnyDtype = type[np.floating[Any]] | np.dtype[Any] | torch.dtype
+    from redcomp.view import View
 
 A = TypeVar("A")
 
@@ -76,7 +77,7 @@ class Reducer:
         source = reduction.source
         if not isinstance(source, RequestSource):
             raise ArgumentError("a call computes a formula, and no derivative of one")
-        self.parts = source.parts()
+        self.parts, self.spanned = source.parts(), source.spanned
         self.positions = positions_of(reduction)
         kinds = [result.kind for result in self.reduction.results]
         # Whether a call returns the kernel's only result as it is.
@@ -113,6 +114,18 @@ class Reducer:
     def explain(self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never) -> str:
         """A summary of the compilation in one screen; arguments and errors as for `lower`."""
         return explain(self.lower(dtype, target, **unknown), self.reduction.source.formula)
+
+    def view(self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never) -> View:
+        """A page about the compilation: its stages side by side, and what the pair loop costs.
+
+        Notebooks show the result; `.save("page.html")` writes it, as one file that loads nothing.
+        Takes what `lower` takes.  Raises ArgumentError for another dtype or target.
+        """
+        from redcomp.view import view  # who does not look at it needs none of it
+
+        return view(
+            self.lower(dtype, target, **unknown), self.reduction.source.formula, self.spanned
+        )
 
     def stored_dtype(self, dtype: str) -> str:
         """The dtype of values that are returned for arguments of a dtype ("f16", "f32", ...).

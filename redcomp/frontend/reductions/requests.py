@@ -62,6 +62,12 @@ class RequestSource(ABC, Generic[F]):
     def formula(self) -> str:
         return ", ".join(self.text(request.formula) for request in self.requests)
 
+    @property
+    def spanned(self) -> str:
+        """The text that the spans of values point into; empty where there are several."""
+        is_only = len(self.requests) == 1 and self.requests[0].weights is None
+        return self.formula if is_only else ""
+
     def kernel(self, dtype: str) -> Kernel:
         outputs, variables = self._outputs(dtype)
         return Kernel(variables, tuple(itertools.chain.from_iterable(outputs)))

@@ -18,6 +18,7 @@ from redcomp.frontend.reductions.pair_reduction import Parameter
 from redcomp.frontend.reductions.shapes import Shape, full_shapes
 from redcomp.frontend.solvers.conjugate_gradients import (
     Array,
+    Callback,
     SolveInfo,
     Stopping,
     System,
@@ -48,6 +49,7 @@ class Settings:
     maxiter: int | None
     precondition: bool
     options: Mapping[str, Any]
+    callback: Callback | None = None
 
     def __post_init__(self) -> None:
         checked = {"rtol": arguments.number("rtol", self.rtol, 0)}
@@ -56,6 +58,9 @@ class Settings:
         if self.maxiter is not None:
             checked["maxiter"] = _steps(self.maxiter)
         checked["precondition"] = arguments.switch("precondition", self.precondition)
+        if self.callback is not None and not callable(self.callback):
+            wanted = "a function of an iteration's number and the residual after it"
+            raise ArgumentError(f"callback must be {wanted}, not {arguments.shown(self.callback)}")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -73,9 +78,10 @@ class Settings:
 
     @property
     def for_gradients(self) -> Settings:
-        """The settings of a backward solve: as accurate, but relative to its right-hand side.
+        """The settings of a derivative's solve: as accurate, but relative to its right-hand side.
 
-        Cotangents have the scale of a loss, often far below any absolute eps.
+        Cotangents have the scale of a loss, often far below any absolute eps.  The callback is told
+        of the solve that its caller has asked for only.
         """
         relative = max(self.absolute, self.rtol)
         return Settings(0.0, relative, self.maxiter, self.precondition, self.options)
@@ -240,7 +246,7 @@ class KernelSolveBase:
         system = System(apply, diagonal, axes, float(xp.finfo(b.dtype).eps) / 2)
         stopping = settings.stopping(math.prod(b.shape[axis] for axis in axes))
         wide = xp.asarray(b, dtype=xp.float64)
-        solution, info = conjugate_gradients(system, wide, stopping)
+        solution, info = conjugate_gradients(system, wide, stopping, settings.callback)
         if not info.converged or info.relative_residual >= ALL_OF_B:
             _warn(info, stopping)
         return xp.asarray(solution, dtype=b.dtype), info
