@@ -12,6 +12,10 @@ class Words:
     def __init__(self, *names: str) -> None:
         self._numbers = {name: n for n, name in enumerate(names)}
 
+    def renamed(self, **names: str) -> Words:
+        """The same words, of which some have other names."""
+        return Words(*(names.get(name, name) for name in self))
+
     def __getitem__(self, name: str) -> int:
         return self._numbers[name]
 
@@ -74,6 +78,13 @@ GPU_JOB = Words(
     "workspace",  # pointer to what blocks keep in memory, each its part
     *_OF_ARRAYS,
 )
+
+# The same words for the kernel that joins: a task is a group of a block's rows.
+GPU_JOIN = GPU_JOB.renamed(
+    columns="groups",  # of a block: each has as many rows as lanes leave of `JOIN_THREADS`
+    split_columns="lane_bits",  # threads that share the parts of a row, as a power of two
+)
+JOIN_THREADS = 256  # of a block, a power of two
 
 
 def kernel_name(kernel: str, part: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from redcomp.abi import GPU_JOB, TASK, Launch
+from redcomp.abi import GPU_JOB, GPU_JOIN, JOIN_THREADS, TASK, Launch
 from redcomp.runtime.device import Device
 from redcomp.runtime.gpu import Queue
 
@@ -108,15 +108,16 @@ class ModelDriver:
     ) -> None:
         self.calls["launch"] += 1
         name = self._functions[function]
-        job = dict(zip(GPU_JOB, words, strict=False))
+        is_join = name.startswith("redcomp_join")
+        job = dict(zip(GPU_JOIN if is_join else GPU_JOB, words, strict=False))
         self.launches.append((name, device.number, blocks, stream, job))
-        assert threads == self.kernel.threads
+        assert threads == (JOIN_THREADS if is_join else self.kernel.threads)
         assert 1 <= blocks <= job["tasks"]
         assert all(word % WORD == 0 for word in (job["partials"], job["workspace"]))
         if self.kernel.workspace_bytes:
             self._check(job["workspace"], blocks * self.kernel.workspace_bytes)
         arrays = list(words)[len(GPU_JOB) :]
-        run = self._run if name == "redcomp_run" else self._join
+        run = self._join if is_join else self._run
         for task in range(job["tasks"]):
             entry, number = divmod(task, job["entry_tasks"])
             offsets = [0] * len(arrays)
@@ -144,13 +145,17 @@ class ModelDriver:
             self._partial(job, entry, partial)[: last - first] = totals
 
     def _join(self, job: dict[str, int], entry: int, number: int, arrays: list[int]) -> None:
+        record, group = divmod(number, job["groups"])
         if job["table"]:
-            first, last, start, stop, _ = self._read(job["table"], number + 1, len(TASK))[-1]
+            first, last, start, stop, _ = self._read(job["table"], record + 1, len(TASK))[-1]
         else:
-            first, last = self._rows(job, number)
-            start, stop = number * job["splits"], (number + 1) * job["splits"]
-        partials = [self._partial(job, entry, n)[: last - first] for n in range(start, stop)]
-        self._read(arrays[0], last, 1, np.float64)[first:, 0] = sum(partials)
+            first, last = self._rows(job, record)
+            start, stop = record * job["splits"], (record + 1) * job["splits"]
+        height = JOIN_THREADS >> job["lane_bits"]
+        begin, end = group * height, min((group + 1) * height, last - first)
+        partials = [self._partial(job, entry, n)[begin:end] for n in range(start, stop)]
+        if begin < end:
+            self._read(arrays[0], first + end, 1, np.float64)[first + begin :, 0] = sum(partials)
 
     def _task(
         self, job: dict[str, int], number: int

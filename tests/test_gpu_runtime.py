@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redcomp import config
-from redcomp.abi import Launch
+from redcomp.abi import JOIN_THREADS, Launch
 from redcomp.frontend.reductions.ranges import read_ranges
 from redcomp.runtime import driver as drivers
 from redcomp.runtime import gpu
@@ -299,7 +299,7 @@ def test_parts_of_the_results_are_launched_one_after_the_other() -> None:
     arrays = [1, 2, 3]
     assert seen == [
         ("redcomp_run", 15, 4, arrays),  # 5 blocks of rows, of which 12 are wanted
-        ("redcomp_join", 5, 4, arrays),
+        ("redcomp_join", 5, JOIN_THREADS, arrays),
         ("redcomp_run_1", 20, 16, arrays),
         ("redcomp_run_2", 2, 8, arrays),
     ]

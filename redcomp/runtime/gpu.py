@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from redcomp import config
-from redcomp.abi import GPU_JOB, JOIN, RUN, Launch, kernel_name
+from redcomp.abi import GPU_JOB, JOIN, JOIN_THREADS, RUN, TASK, Launch, kernel_name
 from redcomp.limits import MAX_WORKSPACE
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.device import Device, DeviceError, Driver
@@ -35,6 +35,8 @@ _WAVES = 2
 # A part of the columns is not worth its join below so many tiles.
 _SPLIT_TILES = 2
 _ALIGNMENT = 256  # of what is cut out of one allocation; cuMemAlloc's own
+# Of a multiprocessor, that join at a time: half of what the largest can hold.
+_JOINING_THREADS = 1024
 # Offsets of how many batches are kept on devices.
 _KEPT = 64
 
@@ -148,7 +150,8 @@ def _release_dropped() -> None:
 class LaunchPlan:
     """A call cut into tasks for a device.
 
-    words        the first words of a job, and what they are while totals are joined
+    words        the first words of a job (`GPU_JOB`)
+    join_words   what they are while totals are joined (`GPU_JOIN`)
     blocks       that are launched, for tasks and for joins; no joins if the columns are whole
     partials     the tasks of an entry that leave their totals to be joined
     temporaries  bytes of the workspace, and then of the totals of all entries
@@ -272,7 +275,7 @@ class _Loaded:
         driver.launch(device, self.run, grid.blocks, threads, stream, job)
         if grid.join_blocks:
             job[:_PLANNED] = list(grid.join_words)
-            driver.launch(device, self.join, grid.join_blocks, threads, stream, job)
+            driver.launch(device, self.join, grid.join_blocks, JOIN_THREADS, stream, job)
         del holder
 
     def _dense(self, rows: int, columns: int, entries: int) -> LaunchPlan:
@@ -285,9 +288,23 @@ class _Loaded:
             splits = min(most, _ceiling(self._wanted, row_blocks * entries))
         split_columns = _ceiling(_ceiling(columns, splits), launch.tile) * launch.tile
         splits = _ceiling(columns, split_columns)
-        tail = (rows, columns, splits, split_columns, 0, 0)
-        joins = row_blocks if splits > 1 else 0
-        return self._grid(entries, (row_blocks * splits, tail), (joins, tail), joins * splits)
+        run = row_blocks * splits, (rows, columns, splits, split_columns, 0, 0)
+        if splits == 1:
+            return self._grid(entries, run)
+        groups, bits = self._groups(row_blocks * entries, min(rows, launch.rows), splits)
+        join = row_blocks * groups, (rows, groups, splits, bits, 0, 0)
+        return self._grid(entries, run, join, row_blocks * splits)
+
+    def _groups(self, blocks: int, rows: int, parts: int) -> tuple[int, int]:
+        """Groups that blocks of so many rows are joined in, and the binary logarithm of the lanes.
+
+        So many lanes that each has two parts at least, while the device can hold all threads.
+        """
+        bits = JOIN_THREADS.bit_length() - 1
+        threads = self._device.processors * _JOINING_THREADS
+        while bits and (2 << bits > parts or blocks * rows << bits > threads):
+            bits -= 1
+        return _ceiling(rows, JOIN_THREADS >> bits), bits
 
     def table(self, blocks: Blocks, entries: int) -> LaunchPlan:
         """The grid for a task table, which is copied to the device once."""
@@ -304,18 +321,25 @@ class _Loaded:
             Upload(self._driver, self._device, np.ascontiguousarray(table))
             for table in (plan.tasks, plan.intervals, plan.joins)
         )
-        extent = int(blocks.rows[:, 1].max()), int(blocks.intervals[:, 1].max())
-        tail = (*extent, 1, extent[1], tasks.address, intervals.address)
-        join_tail = (*extent, 1, extent[1], joins.address, intervals.address)
-        run, join = (len(plan.tasks), tail), (len(plan.joins), join_tail)
+        rows, columns = int(blocks.rows[:, 1].max()), int(blocks.intervals[:, 1].max())
+        run = len(plan.tasks), (rows, columns, 1, columns, tasks.address, intervals.address)
+        count = len(plan.joins)
+        if not count:
+            return self._grid(entries, run, tables=tables)
+        first, last, start, stop = (
+            plan.joins[:, TASK[name]] for name in ("first", "last", "start", "stop")
+        )
+        heights, parts = last - first, stop - start
+        groups, bits = self._groups(count * entries, int(heights.max()), int(parts.max()))
+        join = count * groups, (rows, groups, 1, bits, joins.address, intervals.address)
         return self._grid(entries, run, join, plan.partials, tables)
 
     def _grid(
         self,
         entries: int,
         run: tuple[int, tuple[int, ...]],
-        join: tuple[int, tuple[int, ...]],
-        partials: int,
+        join: tuple[int, tuple[int, ...]] = (0, ()),
+        partials: int = 0,
         tables: tuple[Upload, ...] = (),
     ) -> LaunchPlan:
         """A grid from one entry's tasks and joins: how many, and the words after the counts."""
