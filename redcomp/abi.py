@@ -102,6 +102,7 @@ class Launch:
     partial_bytes    of the totals that a task leaves to be joined
     workspace_bytes  that a block keeps in memory; 0 if none
     can_split        whether totals of parts of the columns can be joined
+    clocks           of a full multiprocessor that a column takes for the rows of a block, estimated
     """
 
     threads: int
@@ -110,3 +111,4 @@ class Launch:
     partial_bytes: int
     workspace_bytes: int = 0
     can_split: bool = True
+    clocks: float = 32.0

@@ -68,12 +68,12 @@ def ptx_module(
             texts += [kernel.shared_memory(), kernel.text(name)]
             limits[name] = kernel.limits
             declarations.update(kernel.code.declarations)
-        launches.append(_launch(run))
+        launches.append(_launch(run, planned))
     text = spelling.module(target.triple, [*texts, *declarations.values()], limits)
     return PtxModule(text, tuple(launches))
 
 
-def _launch(kernel: KernelCode) -> Launch:
+def _launch(kernel: KernelCode, planned: PlannedPart) -> Launch:
     """What the runtime has to know of a part's kernels."""
     layout, schedule = kernel.layout, kernel.schedule
     return Launch(
@@ -83,6 +83,7 @@ def _launch(kernel: KernelCode) -> Launch:
         partial_bytes=layout.partial_bytes,
         workspace_bytes=layout.workspace_bytes,
         can_split=kernel.nest.can_split,
+        clocks=planned.clocks,
     )
 
 

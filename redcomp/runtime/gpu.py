@@ -25,18 +25,17 @@ from redcomp.runtime.cache import default_cache
 from redcomp.runtime.device import Device, DeviceError, Driver
 from redcomp.runtime.kernel import PLAIN, BatchLayout, Executor
 from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
+from redcomp.runtime.waves import Waves
 from redcomp.runtime.words import words
 
 # The first axis of a grid: CUDA C++ Programming Guide, technical specifications.
 MOST_BLOCKS = 2**31 - 1
-# Tasks for each block that the device can hold at a time: enough that the last ones to finish do
-# not leave much of it idle.
+# Tasks of a table, for each block that the device can hold at a time: their lengths differ, and the
+# last ones to finish are not to leave much of it idle.
 _WAVES = 2
-# A part of the columns is not worth its join below so many tiles.
+# A part of the columns of a table is not worth its join below so many tiles.
 _SPLIT_TILES = 2
 _ALIGNMENT = 256  # of what is cut out of one allocation; cuMemAlloc's own
-# Of a multiprocessor, that join at a time: half of what the largest can hold.
-_JOINING_THREADS = 1024
 # Offsets of how many batches are kept on devices.
 _KEPT = 64
 
@@ -236,12 +235,12 @@ class _Loaded:
             self.join = driver.function(device, module, kernel_name(JOIN, number))
         self._driver, self._device, self._launch = driver, device, launch
         resident = max(1, driver.resident_blocks(device, self.run, launch.threads))
-        self._most_resident = device.processors * resident
-        self._wanted = _WAVES * self._most_resident
+        self._waves = Waves(launch, device.processors, resident)
+        self._most_resident = self._waves.blocks
         self._grain = Grain(
             launch.rows,
             launch.rows,
-            self._wanted,
+            _WAVES * self._most_resident,
             _SPLIT_TILES * launch.tile,
             can_split=launch.can_split,
         )
@@ -282,29 +281,14 @@ class _Loaded:
         """The grid for all pairs: a task is a block of rows, times a part of the columns."""
         launch = self._launch
         row_blocks = _ceiling(rows, launch.rows)
-        splits = 1
-        if launch.can_split:
-            most = max(1, columns // (_SPLIT_TILES * launch.tile))
-            splits = min(most, _ceiling(self._wanted, row_blocks * entries))
-        split_columns = _ceiling(_ceiling(columns, splits), launch.tile) * launch.tile
+        split_columns = self._waves.split_columns(row_blocks * entries, columns)
         splits = _ceiling(columns, split_columns)
         run = row_blocks * splits, (rows, columns, splits, split_columns, 0, 0)
         if splits == 1:
             return self._grid(entries, run)
-        groups, bits = self._groups(row_blocks * entries, min(rows, launch.rows), splits)
+        groups, bits = self._waves.groups(row_blocks * entries, min(rows, launch.rows), splits)
         join = row_blocks * groups, (rows, groups, splits, bits, 0, 0)
         return self._grid(entries, run, join, row_blocks * splits)
-
-    def _groups(self, blocks: int, rows: int, parts: int) -> tuple[int, int]:
-        """Groups that blocks of so many rows are joined in, and the binary logarithm of the lanes.
-
-        So many lanes that each has two parts at least, while the device can hold all threads.
-        """
-        bits = JOIN_THREADS.bit_length() - 1
-        threads = self._device.processors * _JOINING_THREADS
-        while bits and (2 << bits > parts or blocks * rows << bits > threads):
-            bits -= 1
-        return _ceiling(rows, JOIN_THREADS >> bits), bits
 
     def table(self, blocks: Blocks, entries: int) -> LaunchPlan:
         """The grid for a task table, which is copied to the device once."""
@@ -330,7 +314,7 @@ class _Loaded:
             plan.joins[:, TASK[name]] for name in ("first", "last", "start", "stop")
         )
         heights, parts = last - first, stop - start
-        groups, bits = self._groups(count * entries, int(heights.max()), int(parts.max()))
+        groups, bits = self._waves.groups(count * entries, int(heights.max()), int(parts.max()))
         join = count * groups, (rows, groups, 1, bits, joins.address, intervals.address)
         return self._grid(entries, run, join, plan.partials, tables)
 

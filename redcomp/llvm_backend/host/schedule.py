@@ -125,17 +125,17 @@ def _block(nest: Nest, context: Context) -> tuple[int, int]:
         return rows * len(stepped) < context.target.registers * 3 // 8
 
     if scans:
-        blocks = _SCAN_BLOCKS[-1:] if context.few_rows else _SCAN_BLOCKS
+        blocks = _SCAN_BLOCKS[-1:] if context.height == "few" else _SCAN_BLOCKS
     elif not stepped:
         blocks = _LIST_BLOCKS
     elif any(state.variable.dim > 1 for state in nest.states):
         blocks = _VECTOR_STATE_BLOCKS
     elif folds:
-        blocks = _LOOP_BLOCKS_OF_A_ROW if context.few_rows else _LOOP_BLOCKS
+        blocks = _LOOP_BLOCKS_OF_A_ROW if context.height == "few" else _LOOP_BLOCKS
     elif nest.guards:
         blocks = _ADJUSTED_BLOCKS
     else:
-        blocks = _BLOCKS_OF_A_ROW if context.few_rows else _BLOCKS
+        blocks = _BLOCKS_OF_A_ROW if context.height == "few" else _BLOCKS
     return next(filter(fits, blocks), blocks[-1])
 
 
