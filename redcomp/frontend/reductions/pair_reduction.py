@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 from redcomp import config
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
-from redcomp.compile import lower
+from redcomp.compile import height_for, lower
 from redcomp.concurrency import once
 from redcomp.errors import SizeError
 from redcomp.ir import Kernel, Kind
@@ -25,7 +25,7 @@ from redcomp.passes.derivatives import arguments_of, numbers_of, results_of
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.runtime.kernel import LoadedKernel
-from redcomp.target import Options, are_few
+from redcomp.target import Height, Options
 
 HOST = "host"
 
@@ -71,7 +71,7 @@ class PairReduction:
     options: Options
     described: str = "f64"
     _kernels: dict[str, Kernel] = field(default_factory=dict, repr=False)
-    _compiled: dict[tuple[str, bool, str], LoadedKernel] = field(default_factory=dict, repr=False)
+    _compiled: dict[tuple[str, Height, str], LoadedKernel] = field(default_factory=dict, repr=False)
     _derived: dict[Source, PairReduction] = field(default_factory=dict, repr=False)
     _remembered: dict[Callable[..., Any], Callable[..., Any]] = field(
         default_factory=dict, repr=False
@@ -157,7 +157,8 @@ class PairReduction:
 
         The target is "host", which REDCOMP_TARGET may name, or a device's.
         """
-        key = (dtype, are_few(rows), config.target() or HOST if target == HOST else target)
+        name = config.target() or HOST if target == HOST else target
+        key = (dtype, height_for(name, rows), name)
         kernel = self._compiled.get(key)
         if kernel is None:
             try:
