@@ -56,9 +56,17 @@ def derived(reduction: PairReduction) -> list[PairReduction]:
         kept,
         first,
         derivatives.gradient(first, (1,), (True,)),
+        *derivatives.gradient(kept, all_positions(kept), (True,)).parts,
         derivatives.differential(kept, (0, 1)),
         derivatives.pointwise(kept, 0, spreads_parameters=True),
     ]
+
+
+def all_positions(reduction: PairReduction) -> tuple[int, ...]:
+    """The arguments that have gradients, those of rows first."""
+    order = ("i", "j", "parameter")
+    kinds = [None if p.is_integer else p.kind for p in reduction.parameters]
+    return tuple(n for kind in order for n, own in enumerate(kinds) if own == kind)
 
 
 def check(reduction: PairReduction, monkeypatch: pytest.MonkeyPatch) -> None:

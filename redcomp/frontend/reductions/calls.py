@@ -94,14 +94,15 @@ class Sizes(NamedTuple):
 
     def by_kind(self, reduction: PairReduction) -> dict[str, int]:
         """The numbers of i and of j, whichever the reduction is over."""
-        i, j = (self.rows, self.columns) if reduction.rows == "i" else (self.columns, self.rows)
+        i, j = (self.columns, self.rows) if reduction.rows == "j" else (self.rows, self.columns)
         return {"i": i, "j": j}
 
 
 def sizes(reduction: PairReduction, shapes: tuple[Sequence[int], ...]) -> Sizes:
     """The sizes of a call whose arguments have these full shapes; checks them all.
 
-    An index without any variable has size 1.  Raises ArgumentError.
+    An index without any variable has size 1.  Where a reduction has results of rows and of columns,
+    rows are the i.  Raises ArgumentError.
     """
     parameters = reduction.parameters
     found: dict[str, tuple[int, str]] = {}
@@ -125,9 +126,9 @@ def sizes(reduction: PairReduction, shapes: tuple[Sequence[int], ...]) -> Sizes:
                     f"argument {parameter.name!r} has {count} {what}, but {first!r} has {size}: "
                     f"all {index}-variables must have the same number; the order is {names}"
                 )
-    columns = "j" if reduction.rows == "i" else "i"
+    rows, columns = ("j", "i") if reduction.rows == "j" else ("i", "j")
     batch = _batch(reduction, shapes) if is_batch else ()
-    return Sizes(found.get(reduction.rows, _ONE)[0], found.get(columns, _ONE)[0], batch)
+    return Sizes(found.get(rows, _ONE)[0], found.get(columns, _ONE)[0], batch)
 
 
 def _batch(reduction: PairReduction, shapes: Sequence[Sequence[int]]) -> tuple[int, ...]:
@@ -213,7 +214,8 @@ class Call:
 def prepare(reduction: PairReduction, dtype: str, shapes: tuple[Sequence[int], ...]) -> Call:
     """The call with arguments of these full shapes; raises ArgumentError if they do not fit."""
     size = sizes(reduction, shapes)
-    results = tuple((*size.batch, size.rows, result.dim) for result in reduction.results)
+    counts, rows = size.by_kind(reduction), reduction.rows_of_outputs
+    results = tuple((*size.batch, counts[rows[r.output]], r.dim) for r in reduction.results)
     return Call(reduction, dtype, shapes, size, results)
 
 
