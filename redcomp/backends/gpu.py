@@ -41,7 +41,9 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
     @cached_property
     def module(self) -> PtxModule:
         """The LLVM module and the memory it needs."""
-        module = ptx_module(self.planned, len(self.nest.results), self.target)
+        planned = self.planned
+        with self.timed("module"):
+            module = ptx_module(planned, len(self.nest.results), self.target)
         return replace(module, text=self.dumped_module(module.text))
 
     @property

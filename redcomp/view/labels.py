@@ -6,6 +6,7 @@ from redcomp.ir import AnyProgram, Nest, Partition, Value
 from redcomp.view.sameness import Sameness
 
 _LONGEST = 60
+_SIGNS = {"add": " + ", "subtract": " - ", "multiply": " * ", "divide": " / "}
 
 
 def labels(sameness: Sameness, source: str) -> dict[int, str]:
@@ -16,7 +17,10 @@ def labels(sameness: Sameness, source: str) -> dict[int, str]:
         for value in stage.order:
             family = sameness.family[value]
             if family == sameness.group[value] and family not in found:
-                found[family] = purposes.get(value) or _label(value, source)
+                label = purposes.get(value) or _label(value, source)
+                # What a derivative needs may be from the same piece of the formula as the value.
+                is_taken = label in found.values()
+                found[family] = f"{label}: {value.op} %{family}" if is_taken else label
     return found
 
 
@@ -28,7 +32,9 @@ def _label(value: Value, source: str) -> str:
     span = value.span
     text = " ".join(source[span.start : span.stop].split()) if span else ""
     if not text:
-        text = f"{value.op}({', '.join(_label(arg, source) for arg in value.args[:3])})"
+        operands = [_label(arg, source) for arg in value.args]
+        sign = _SIGNS.get(value.op)
+        text = sign.join(operands) if sign else f"{value.op}({', '.join(operands)})"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 

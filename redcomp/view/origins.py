@@ -77,7 +77,7 @@ class _Recording(Scopes[Value, Operands]):
 
     def add(self, key: Value, value: Operands) -> None:
         super().add(key, value)
-        for operand in value.operands:
+        for operand in filter(None, value.operands):  # vectors are in memory
             self._values.setdefault(operand, key)
 
 
@@ -126,13 +126,14 @@ def _of_function(
         result = _RESULT.match(line)
         name = result[1] if result else ""
         operands = _NAME.findall(line[result.end() :] if result else line)
-        value = values.get(name) or wanted.get(name)
+        is_phi = " = phi " in line  # what a loop counts serves all of its values
+        value = values.get(name) or (None if is_phi else wanted.get(name))
         if line.startswith("  store"):
             value = values.get(operands[0]) if operands else None
         if value is None:
             continue
         found[number + 1] = value
-        if " = phi " not in line:
+        if not is_phi:
             wanted.update({operand: value for operand in operands if operand not in values})
     return found
 

@@ -8,7 +8,7 @@ function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) {
     if (key === "class") node.className = value;
-    else if (key === "hue") node.style.setProperty("--h", value);
+    else if (key === "hue") value === undefined ? node.classList.add("nobody") : node.style.setProperty("--h", value);
     else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
     else if (value !== undefined) node.setAttribute(key, value);
   }
@@ -375,11 +375,11 @@ function bars(entries, most, unit) {
 function loopTable(loop) {
   const head = make("tr", {}, ...["instruction", "of", ...(loop.stage === "sass" ? [] : ["micro-ops", "latency"]), "ports", "clocks"].map((t) => make("th", {}, t)));
   const rows = loop.rows.map((row) => {
-    const cells = [make("td", { class: "i" }, row.text), make("td", {}, row.family >= 0 ? nameOf(row.family) : "")];
+    const cells = [make("td", { class: "i" }, row.text), make("td", { class: "of" }, row.family >= 0 ? nameOf(row.family) : "")];
     if (loop.stage !== "sass") cells.push(make("td", {}, row.uops === undefined ? "?" : row.uops), make("td", {}, row.latency === undefined ? "?" : row.latency));
     cells.push(make("td", {}, row.ports ? row.ports.map(([p, c]) => `${p}${c === 1 ? "" : " × " + number(c)}`).join(", ") : "?"),
       make("td", {}, row.clocks === undefined ? "?" : number(row.clocks)));
-    return make("tr", { "data-g": row.group, "data-f": row.family, hue: hueOf.has(row.family) ? hueOf.get(row.family) : 0 }, ...cells);
+    return make("tr", { "data-g": row.group, "data-f": row.family, hue: hueOf.get(row.family) }, ...cells);
   });
   const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
   table.addEventListener("mouseover", (event) => hover(event.target));
@@ -389,7 +389,7 @@ function loopTable(loop) {
 }
 
 for (const loop of data.loops) {
-  $("loop").append(make("h2", {}, `The pair loop ${data.loops.length > 1 ? loop.title : ""}: ${loop.rows.length} instructions for ${loop.pairs} ${loop.unit}`),
+  $("loop").append(make("h2", {}, `The pair loop${data.loops.length > 1 ? " " + loop.title : ""}: ${loop.rows.length} instructions for ${loop.pairs} ${loop.unit}`),
     make("p", { class: "why" }, loop.says), loopTable(loop));
   const byFamily = new Map();
   for (const row of loop.rows) byFamily.set(row.family, (byFamily.get(row.family) || 0) + (row.clocks || 0));
@@ -397,13 +397,13 @@ for (const loop of data.loops) {
   if (sum) {
     const entries = [...byFamily].sort((a, b) => b[1] - a[1]).map(([family, amount]) => ({
       label: family < 0 ? "the loop itself: counters, addresses, moves" : nameOf(family), amount,
-      hue: family < 0 ? 0 : hueOf.get(family), note: `${number(100 * amount / sum, 0)} %` }));
-    $("time").append(make("h2", {}, "Where the work of the ports goes"), bars(entries, Math.max(...entries.map((e) => e.amount)), ""));
+      hue: hueOf.get(family), note: `${number(100 * amount / sum, 0)} %` }));
+    $("time").append(make("h2", {}, `Whose work the ${loop.stage === "sass" ? "pipes" : "ports"} do`), bars(entries, Math.max(...entries.map((e) => e.amount)), ""));
   }
   if (loop.busy) {
     const entries = Object.entries(loop.busy).filter(([, amount]) => amount > 0).map(([label, amount]) => ({ label, amount, hue: 212, full: amount > 0.985 * loop.clocks,
       note: `${number(amount, 1)} clocks, ${number(100 * amount / loop.clocks, 0)} %` }));
-    $("time").append(make("h2", { style: "margin-top:16px" }, `How busy they are in ${number(loop.clocks, 1)} clocks`), bars(entries, loop.clocks, ""));
+    $("time").append(make("h2", { style: "margin-top:16px" }, `How busy the ${loop.stage === "sass" ? "pipes" : "ports"} are in ${number(loop.clocks, 1)} clocks`), bars(entries, loop.clocks, ""));
   }
 }
 
@@ -450,9 +450,7 @@ function drawRoofline(roofline) {
   }
   const slope = (v) => v * memory.bytes, low = Math.max(2 ** xs[0], 2 ** ys[0] / memory.bytes);
   chart.append(svg("path", { class: "roof", d: `M${x(low)} ${y(slope(low))}L${x(ridge)} ${y(highest)}` }));
-  const angle = (Math.atan2(y(highest) - y(slope(low)), x(ridge) - x(low)) * 180) / Math.PI;
-  const mid = Math.sqrt(low * ridge);
-  chart.append(svg("text", { transform: `translate(${x(mid) - 6} ${y(slope(mid)) - 6}) rotate(${angle})`, "text-anchor": "middle" }, `${memory.label}, ${number(memory.bytes, 0)} B per clock`));
+  chart.append(svg("text", { x: x(low) + 14, y: y(slope(low)) - 4 }, `${memory.label}, ${number(memory.bytes, 0)} B per clock`));
   for (const roof of flat.sort((a, b) => b.rate - a.rate)) {
     chart.append(svg("line", { x1: x(Math.max(roof.rate / memory.bytes, 2 ** xs[0])), x2: width - right, y1: y(roof.rate), y2: y(roof.rate), class: "roof" }),
       svg("text", { x: width - right, y: y(roof.rate) - 5, "text-anchor": "end" }, `${roof.label}, ${number(roof.rate, 1)}`));

@@ -168,7 +168,9 @@ class PairReduction:
         self, dtype: str, target: str = HOST, rows: int | None = None
     ) -> HostLowering | GpuLowering:
         """The compilation for a dtype, a target and a number of rows (None: many), by stages."""
-        return lower(self.kernel(dtype), target, self.options, rows)
+        made = lower(self.kernel(dtype), target, self.options, rows)
+        made.dumper.about("formula", lambda: self.source.formula)
+        return made
 
     def compiled(self, dtype: str, rows: int, target: str = HOST) -> LoadedKernel:
         """The loaded kernel for a dtype and a number of rows, compiled at the first call.
