@@ -94,9 +94,10 @@ gpu-check: $(VENV)/stamp-test $(VENV)/stamp-bench $(VENV)/stamp-cuda ## test and
 accuracy: $(VENV)/stamp-test ## measure the error of the elementary functions, some minutes (WRITE=docs)
 	$(BIN)/python scripts/measure_ulp.py --output $(WRITE)/accuracy.md
 
-formulas: $(VENV)/stamp-test ## write the references of the formula language and of LazyTensor
+formulas: $(VENV)/stamp-test ## write the generated pages: formulas, LazyTensor, names of KeOps
 	$(BIN)/python scripts/make_formulas.py
 	$(BIN)/python scripts/make_lazy_tensor.py
+	$(BIN)/python scripts/make_keops_names.py
 	$(BIN)/python scripts/make_declared.py
 
 docs: $(VENV)/stamp-docs ## build the documentation's site in docs/_build/html, and check its links
