@@ -1,7 +1,11 @@
-"""The compiler from a shell: `show` prints the stages of a formula, `opt` runs passes on a text.
+"""The compiler from a shell: its stages as text or as a page, and its passes one by one.
 
     python -m redcomp show "Exp(-SqDist(x, y))" "x = Vi(3)" "y = Vj(3)" --stage hoist
+    python -m redcomp view "Exp(-SqDist(x, y))" "x = Vi(3)" "y = Vj(3)" --html page.html
     python -m redcomp opt kernel.mlir -p simplify,cse
+    python -m redcomp --version
+
+Where redcomp is installed, the command `redcomp` is the same as `python -m redcomp`.
 
 What the user got wrong is told on standard error, with exit status 2.
 """
@@ -10,10 +14,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import llvmlite
+import numpy as np
+
+from redcomp import __version__
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
 from redcomp.compile import context_of, lower
@@ -56,8 +65,27 @@ def _failed(message: str) -> int:
 
 
 def show(options: argparse.Namespace) -> str:
-    """A formula's compilation: its story, one stage, or all of them."""
-    operation = Genred(
+    """A formula's compilation: its summary, one stage, or all of them."""
+    lowering = _compiled(_operation(options), options)
+    if options.stage is None:
+        return explain(lowering, _title(options))
+    stages = lowering.stages
+    if options.stage == "all":
+        return "\n".join(f"==== {name} ====\n{text}" for name, text in stages.items())
+    return stages[find_stage(options.stage, stages)]
+
+
+def view(options: argparse.Namespace) -> str:
+    """Write a page about a formula's compilation; where it is."""
+    from redcomp.view import view as view_of  # other commands need none of it
+
+    operation = _operation(options)
+    made = view_of(_compiled(operation, options), _title(options), operation.spanned)
+    return f"{made.save(options.html)}"
+
+
+def _operation(options: argparse.Namespace) -> Genred:
+    return Genred(
         options.formula,
         options.aliases,
         reduction_op=options.reduction,
@@ -66,13 +94,14 @@ def show(options: argparse.Namespace) -> str:
         formula2=options.formula2,
         use_fast_math=options.fast_math,
     )
-    lowering = lowering_of(operation, options.dtype, options.target, options.passes)
-    if options.stage is None:
-        return explain(lowering, ", ".join(filter(None, (options.formula, options.passes))))
-    stages = lowering.stages
-    if options.stage == "all":
-        return "\n".join(f"==== {name} ====\n{text}" for name, text in stages.items())
-    return stages[find_stage(options.stage, stages)]
+
+
+def _compiled(operation: Genred, options: argparse.Namespace) -> HostLowering | GpuLowering:
+    return lowering_of(operation, options.dtype, options.target, options.passes)
+
+
+def _title(options: argparse.Namespace) -> str:
+    return ", ".join(filter(None, (options.formula, options.passes)))
 
 
 def lowering_of(
@@ -113,14 +142,36 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="redcomp", description="Read the compiler: its stages, and its passes one by one."
     )
+    parser.add_argument("--version", action="version", version=_versions())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_show(commands.add_parser("show", help="print how a formula is compiled"))
+    _add_view(commands.add_parser("view", help="write a page that shows how it is compiled"))
     _add_opt(commands.add_parser("opt", help="run passes on a program in text form"))
     return parser
 
 
+def _versions() -> str:
+    """What a report of an error should say."""
+    others = {"Python": platform.python_version(), "NumPy": np.__version__}
+    others["llvmlite"] = llvmlite.__version__
+    listed = ", ".join(f"{name} {version}" for name, version in others.items())
+    return f"redcomp {__version__} ({listed}, {platform.system()} {platform.machine()})"
+
+
 def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=show)
+    _add_formula(parser)
+    parser.add_argument("--stage", help="a stage's name, or all; without it, a summary")
+
+
+def _add_view(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=view)
+    _add_formula(parser)
+    parser.add_argument("--html", metavar="FILE", required=True, help="the page to write")
+
+
+def _add_formula(parser: argparse.ArgumentParser) -> None:
+    """A formula and how it is to be compiled."""
     parser.add_argument("formula", metavar="FORMULA", help='such as "Exp(-SqDist(x, y)) * b"')
     parser.add_argument("aliases", metavar="ALIAS", nargs="*", help='such as "x = Vi(3)"')
     parser.add_argument("--axis", type=int, choices=(0, 1), default=1, help="1 reduces over j")
@@ -129,7 +180,6 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--opt-arg", type=int, metavar="K", help="for KMin and its kin")
     parser.add_argument("--formula2", help="the weights, for SumSoftMaxWeight and its kin")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
-    parser.add_argument("--stage", help="a stage's name, or all; without it, the story")
     first = "passes of opt that come first, such as gradient{wrt=0},cse for a gradient"
     parser.add_argument("-p", "--passes", default="", help=first)
     _add_common(parser)

@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -85,6 +86,7 @@ class Lowering(ABC, Generic[S, K]):
     stages    name to text, for every stage in order: "kernel", "simplify", ..., "module.4x2.ll"
               (the schedule's block in the name), ...
     schedule  the layout of the loops
+    times     seconds that each stage took which has been made
     """
 
     ASSEMBLY: ClassVar[tuple[str, str]]  # the last stage's name and suffix
@@ -101,6 +103,8 @@ class Lowering(ABC, Generic[S, K]):
         self.kernel, self.context, self.pipeline = kernel, context, pipeline
         self.given_schedule = schedule
         self.dumper = Dumper.from_settings(kernel, f"{self.target.name} {context.options}")
+        self.dumper.about("target", lambda: f"{self.target.name}, {context.options}")
+        self.times: dict[str, float] = {}  # in seconds
 
     @property
     def target(self) -> Target:
@@ -122,8 +126,17 @@ class Lowering(ABC, Generic[S, K]):
         self, program: AnyProgram, steps: tuple[Step, ...]
     ) -> Iterator[tuple[str, AnyProgram]]:
         for name, step in zip(stage_names(steps), steps, strict=True):
-            program = self.dumper.stage(name, step(program, self.context))
+            with self.timed(name):
+                program = step(program, self.context)
+            program = self.dumper.stage(name, program)
             yield name, program
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count the time of a block for a stage."""
+        start = time.perf_counter()
+        yield
+        self.times[stage] = self.times.get(stage, 0.0) + time.perf_counter() - start
 
     @property
     def nest(self) -> Nest:
@@ -153,7 +166,9 @@ class Lowering(ABC, Generic[S, K]):
 
     def with_schedule(self: L, schedule: Any) -> L:
         """The same compilation with another layout of the loops."""
-        return type(self)(self.kernel, self.context, self.pipeline, schedule=schedule)
+        made = type(self)(self.kernel, self.context, self.pipeline, schedule=schedule)
+        made.dumper.facts |= self.dumper.facts
+        return made
 
     @property
     @abstractmethod
@@ -162,6 +177,7 @@ class Lowering(ABC, Generic[S, K]):
 
     def dumped_module(self, text: str) -> str:
         """The module's text, or the edited one; raises SizeError for one that is too long."""
+        self.dumper.about("schedule", lambda: str(self.schedule))
         text = self.dumper.text(self.file_name("module", "ll"), text)
         check_lines(text)
         return text
@@ -223,7 +239,8 @@ class Lowering(ABC, Generic[S, K]):
 
     def _loaded(self, start: float) -> K:
         code, was_cached = self.object_code()
-        kernel = self.kernel_of(code)
+        with self.timed("loading"):
+            kernel = self.kernel_of(code)
         self.report(time.perf_counter() - start, was_cached)
         return kernel
 
@@ -234,7 +251,8 @@ class Lowering(ABC, Generic[S, K]):
         code = None if cache is None else cache.load(key)
         if code is not None:
             return code, True
-        code = self.generate()
+        with self.timed("code"):
+            code = self.generate()
         if cache is not None:
             cache.store(key, code)
         return code, False
@@ -251,8 +269,10 @@ class Lowering(ABC, Generic[S, K]):
         """Tell that it has been compiled, where the settings ask for it."""
         how = "loaded from the disk cache" if was_cached else "compiled"
         what = f"{self.target.name}, {self.nest.dtype}, {self.schedule}"
+        times = ", ".join(f"{name} {taken * 1e3:.1f}" for name, taken in self.times.items())
         self.dumper.compiled(
             f"{how} in {seconds * 1e3:.1f} ms: {what}",
+            f"ms of each stage: {times}",
             lambda: {
                 self.file_name("llvm", "ll"): self.llvm,
                 self.file_name(*self.ASSEMBLY): self.asm,

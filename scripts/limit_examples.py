@@ -137,7 +137,7 @@ EXAMPLES = (
     Example(
         "formulas of one `Genred`, and aliases",
         f"{limits.MAX_LIST:,}",
-        lambda: Genred(["x"] * 2000, "x = Vi(1)"),
+        lambda: Genred(["x"] * 2000, "x = Vi(1)", axis=1),
     ),
     Example(
         "K (`opt_arg`)",
@@ -162,7 +162,7 @@ EXAMPLES = (
     Example(
         "axes of an argument, with those of a batch",
         f"{limits.MAX_AXES}",
-        lambda: Genred("x", "x = Vi(1)")(np.ones((1,) * (limits.MAX_AXES + 1))),
+        lambda: Genred("x", "x = Vi(1)", axis=1)(np.ones((1,) * (limits.MAX_AXES + 1))),
     ),
     Example(
         "arguments and results on a GPU",

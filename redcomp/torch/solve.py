@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.compiler import is_dynamo_compiling
 
 from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
+from redcomp.frontend.reductions.genred import in_order, refuse_options
 from redcomp.frontend.reductions.shapes import Shape
 from redcomp.frontend.reductions.texts import text_of, values_of
 from redcomp.frontend.solvers.conjugate_gradients import Callback, SolveInfo
@@ -22,7 +23,7 @@ from redcomp.torch import autocast
 from redcomp.torch.dynamo import solve_in_graph, untraced
 from redcomp.torch.executors import check_one_device
 from redcomp.torch.foreign import tensor_of
-from redcomp.torch.genred import Genred, as_tensors, call
+from redcomp.torch.genred import Genred, as_tensors, call, takes_others
 from redcomp.torch.mapped import (
     below_autograd,
     by_vmap,
@@ -43,6 +44,12 @@ from redcomp.torch.memory import (
 )
 from redcomp.torch.rules import pulled_back, pushed_forward, tangent_of
 from redcomp.tracing import constant_in_graphs
+
+if TYPE_CHECKING:
+    from typing_extensions import Never
+
+    from redcomp.frontend.reductions.genred import AnyDtype
+    from redcomp.typing import Accumulator, Axis, Backend, Dtype, SumScheme
 
 __all__ = ["KernelSolve"]
 
@@ -70,18 +77,21 @@ class KernelSolve(KernelSolveBase):
     def __init__(
         self,
         formula: str,
-        aliases: Sequence[str],
+        aliases: str | Iterable[str],
         varinvalias: str,
-        axis: int = 0,
-        dtype_acc: str = "auto",
+        axis: Axis | None = None,
+        dtype_acc: Accumulator = "auto",
         use_double_acc: bool = False,
-        sum_scheme: str = "auto",
+        sum_scheme: SumScheme = "auto",
         enable_chunks: bool = True,
         rec_multVar_highdim: bool | int | None = None,
-        dtype: object = None,
-        cuda_type: object = None,
+        dtype: Dtype | AnyDtype | None = None,
+        cuda_type: Dtype | AnyDtype | None = None,
         use_fast_math: bool | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            refuse_options("KernelSolve", unknown, type(self))
         options = {
             "dtype_acc": dtype_acc,
             "use_double_acc": use_double_acc,
@@ -114,8 +124,8 @@ class KernelSolve(KernelSolveBase):
 
     def __call__(
         self,
-        *args: torch.Tensor | float,
-        backend: str = "auto",
+        *args: torch.Tensor | float | Sequence[float],
+        backend: Backend = "auto",
         device_id: int = -1,
         alpha: float | torch.Tensor = 1e-10,
         eps: float | None = None,
@@ -125,6 +135,7 @@ class KernelSolve(KernelSolveBase):
         precondition: bool = True,
         return_info: bool = False,
         callback: Callback | None = None,
+        **named: torch.Tensor | float | Sequence[float],
     ) -> torch.Tensor | tuple[torch.Tensor, SolveInfo]:
         """Solve (alpha Id + K) a = b; b stands in the place of the unknown, and a has its shape.
 
@@ -160,6 +171,8 @@ class KernelSolve(KernelSolveBase):
         SolverError (an ArithmeticError) if alpha Id + K is not positive definite, or on NaN and
         infinity, and ArgumentError (a ValueError) for wrong arguments.
         """
+        if named:
+            args = in_order(self, positions_of_solver(self.text), args, named)
         if is_dynamo_compiling():
             refuse_in_graphs(return_info, callback)
             asked = (eps, rtol, maxiter, precondition)
@@ -181,6 +194,11 @@ class KernelSolve(KernelSolveBase):
         if not tensors[position].is_floating_point():
             name, dtype = self.unknown.name, tensors[position].dtype
             raise ArgumentError(f"argument {name!r} has dtype {dtype}; expected a float")
+        dtype = tensors[position].dtype  # which numbers get too
+        tensors = tuple(
+            t.to(dtype) if takes_others(parameter, t.shape, t.dtype) else t
+            for parameter, t in zip(reduction.parameters, tensors, strict=True)
+        )
         full = [t.reshape(shape) for t, shape in zip(tensors, shapes.full, strict=True)]
         b = full[position] = full[position].expand(shapes.b)
         shift = _shift(alpha, shapes.solution, b.device).reshape(shapes.b)
@@ -204,6 +222,12 @@ def _text(*made_of: Any) -> str:
     """The text of a solver; raises FormulaError or ArgumentError."""
     formula, aliases, varinvalias, axis, options = made_of
     return KernelSolve(formula, aliases, varinvalias, axis, **options).text
+
+
+@constant_in_graphs
+def positions_of_solver(text: str) -> Mapping[str, int]:
+    """The position of each argument of the solver of a text, by its names."""
+    return solver_of(text).genred.positions
 
 
 @functools.lru_cache(256)

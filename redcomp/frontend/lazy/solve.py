@@ -62,6 +62,6 @@ def made_solver(
         text_of(formula, sys.maxsize),
         [f"{alias.name} = {alias.what}" for alias in aliases],
         aliases[unknown].name or "",
-        axis=axis,
+        axis=1 if axis else 0,
         **dict(zip(OF_COMPILATION, compilation, strict=True)),
     )

@@ -6,11 +6,12 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
 from redcomp.frontend.language.aliases import Alias, parse_alias, parse_aliases, spell
+from redcomp.frontend.language.formula import EXAMPLE
 from redcomp.frontend.reductions.calls import AXES, broadcast
 from redcomp.frontend.reductions.genred import GenredBase
 from redcomp.frontend.reductions.pair_reduction import Parameter
@@ -25,6 +26,9 @@ from redcomp.frontend.solvers.conjugate_gradients import (
 )
 from redcomp.ir import Kind
 from redcomp.passes.linear import acts_componentwise, is_linear
+
+if TYPE_CHECKING:
+    from redcomp.typing import Axis
 
 # Conjugate gradients end after as many steps as there are unknowns, were it not for rounding; and
 # nobody wants to wait for more than some thousands of sweeps over all pairs.
@@ -115,11 +119,11 @@ class KernelSolveBase:
         formula: str,
         aliases: str | Iterable[str],
         varinvalias: str,
-        axis: int = 0,
+        axis: Axis | None = None,
         **options: Any,
     ) -> None:
-        arguments.text("formula", formula)
-        arguments.text("varinvalias", varinvalias)
+        arguments.text("formula", formula, EXAMPLE)
+        arguments.text("varinvalias", varinvalias, "b")
         self.genred = self.genred_class(formula, aliases, "Sum", axis, **options)
         self.formula, self.aliases, self.axis = formula, self.genred.aliases, self.genred.axis
         self.varinvalias = varinvalias
@@ -163,7 +167,9 @@ class KernelSolveBase:
         name = unknown["name"]
         if unknown["kind"] != "j":
             wanted = "Vj for axis=1" if self.axis == 1 else "Vi for axis=0"
-            raise self._error(f"{name!r} must be a variable that is reduced over: {wanted}")
+            other = f", or axis={1 - self.axis}" if unknown["kind"] == "i" else ""
+            message = f"{name!r} must be a variable that is reduced over: {wanted}{other}"
+            raise self._error(message)
         if value.dim != unknown.dim:
             raise self._error(
                 f"the formula has dimension {value.dim}, but {name!r} has {unknown.dim}: "
