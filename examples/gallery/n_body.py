@@ -61,7 +61,7 @@ mass[[0, half + 1]] = 1
 
 
 def energy(v, potentials):
-    """Kinetic energy, and half of the potential energy that is counted for both stars of a pair."""
+    """The energy. Each pair is in two potentials, hence 1 / 2; a star's own is a constant."""
     return float(np.sum(mass * (0.5 * np.sum(v**2, 1, keepdims=True) + 0.5 * potentials)))
 
 
