@@ -31,6 +31,7 @@ DOWNLOADS_bench := 2.9 0.4 0.2 0.3
 DOWNLOADS_docs := 2.9 0.4 0.3 0.3
 DOWNLOADS_lint := 0.1 0.1 0.1 0.1
 DOWNLOADS_cuda := 0.1 0.1 0.1 0.1
+DOWNLOADS_package := 0.1 0.1 0.1 0.1
 EXTRAS := $(patsubst DOWNLOADS_%,%,$(filter DOWNLOADS_%,$(.VARIABLES)))
 COLUMN := $(if $(filter Windows_NT,$(OS)),4,$(if $(filter Darwin,$(shell uname)),3,$(if $(TORCH_INDEX),2,1)))
 gigabytes = $(word $(COLUMN),$(DOWNLOADS_$(1))) GB
@@ -38,7 +39,7 @@ IS_LARGE = $(filter 2.% 3.%,$(call gigabytes,$(1)))
 CPU_INDEX := TORCH_INDEX=https://download.pytorch.org/whl/cpu
 OF_PYTORCH := Most of that is CUDA libraries for PyTorch. To install a CPU build instead, add $(CPU_INDEX)
 
-.PHONY: help demo test test-clients fuzz fuzz-structures fuzz-hostile lint format bench ptx-report gpu-check accuracy formulas docs clean
+.PHONY: help demo test test-clients fuzz fuzz-structures fuzz-hostile lint format bench ptx-report gpu-check accuracy formulas docs package clean
 
 # What stands after ## is the help.
 help: ## say what there is to make
@@ -98,10 +99,17 @@ formulas: $(VENV)/stamp-test ## write the generated pages: formulas, LazyTensor,
 	$(BIN)/python scripts/make_lazy_tensor.py
 	$(BIN)/python scripts/make_keops_names.py
 	$(BIN)/python scripts/make_declared.py
+	$(BIN)/python scripts/make_words.py
 
 docs: $(VENV)/stamp-docs ## build the documentation's site in docs/_build/html, and check its links
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs $(SITE)
 	$(BIN)/python scripts/check_links.py $(SITE)
+
+package: $(VENV)/stamp-package ## build the package in dist/, check it, and compute with it in an empty environment
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python scripts/check_package.py dist
 
 clean: ## remove the environment and what programs wrote
 	rm -rf $(VENV) $(PICTURES) docs/_build docs/gallery build dist redcomp.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -434,8 +434,15 @@ LONG_FORMULAS = {
 }
 
 
+# CPython 3.13 frees nested objects by recursion, up to 10,000 levels deep.  A chain of so many
+# dataclasses, without redcomp, ends a process too if the stack has 256 KiB, and not with 1 MiB.
+TOO_DEEP = {(3, 13): {"difference"}}
+
+
 @pytest.mark.parametrize("name", LONG_FORMULAS)
 def test_long_formulas_in_a_thread_with_a_small_stack(name: str) -> None:
+    if name in TOO_DEEP.get(sys.version_info[:2], ()):
+        pytest.skip("this version of Python frees nested objects by deep recursion")
     output = run_script(
         f"""
         def call():

@@ -19,6 +19,7 @@ from redcomp import __main__ as command_line
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 check_release: Any = importlib.import_module("check_release")
+check_package: Any = importlib.import_module("check_package")
 
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -127,6 +128,121 @@ def test_links_of_the_uploaded_readme_lead_to_the_repository(
         "[a](https://code.org/x/blob/v1.2.3/docs/a.md#b) "
         "![p](https://code.org/x/raw/v1.2.3/docs/p.png) [c](#c) [d](https://d.org/e) `x[0](y)`\n"
     )
+
+
+GOOD = ["redcomp/__init__.py", "redcomp/py.typed", "redcomp-1.2.dist-info/licenses/LICENSE"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (GOOD, []),
+        ([*GOOD, "redcomp-1.2.dist-info/METADATA", "redcomp/text/page.html"], []),
+        (GOOD[1:], ["redcomp/__init__.py is missing"]),
+        (GOOD[:2], ["LICENSE is missing"]),
+        ([*GOOD, "tests/test_a.py"], ["tests/test_a.py should not be there"]),
+        ([*GOOD, "redcomp/tests/a.py"], ["redcomp/tests/a.py should not be there"]),
+    ],
+)
+def test_what_a_wheel_holds(names: list[str], expected: list[str]) -> None:
+    assert check_package.faults(names, {"redcomp/__init__.py", "redcomp/py.typed"}) == expected
+
+
+def test_readme_has_a_program_without_pytorch() -> None:
+    assert "out = " in check_package.programs()
+
+
+# -- public continuous integration --
+
+FOLDER = ROOT / ".github"
+WORKFLOWS = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in (FOLDER / "workflows").glob("*.yml")
+}
+JOBS = [(name, job) for name, flow in WORKFLOWS.items() for job in flow["jobs"]]
+
+
+def steps(workflow: str, job: str) -> list[dict[str, Any]]:
+    """The steps of a job."""
+    found: list[dict[str, Any]] = WORKFLOWS[workflow]["jobs"][job]["steps"]
+    return found
+
+
+def commands(workflow: str, job: str) -> list[str]:
+    """The commands that a job runs."""
+    return [step["run"] for step in steps(workflow, job) if "run" in step]
+
+
+@pytest.mark.parametrize(("workflow", "job"), JOBS)
+def test_workflows_run_what_is_there(workflow: str, job: str) -> None:
+    for step in steps(workflow, job):
+        assert len({"run", "uses"} & set(step)) == 1
+        if "uses" in step:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@v\d+\.\d+\.\d+", step["uses"])
+    for command in commands(workflow, job):
+        first, second, *_ = command.split()
+        if first == "make":
+            assert second in TARGETS
+        elif first == "python":
+            assert (ROOT / second).is_file()
+        else:
+            assert command.startswith("command -v make || ")
+
+
+@pytest.mark.parametrize(("workflow", "job"), JOBS)
+def test_jobs_have_limits_and_few_rights(workflow: str, job: str) -> None:
+    flow = WORKFLOWS[workflow]
+    assert flow["permissions"] == {"contents": "read"}
+    assert 0 < flow["jobs"][job]["timeout-minutes"] < 360
+    rights = {"id-token": "write"} if job == "publish" else None
+    assert flow["jobs"][job].get("permissions") == rights
+
+
+def test_workflows_call_what_the_own_continuous_integration_calls() -> None:
+    own = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
+    assert {"lint", "test"} <= set(own)
+    called = {c.split()[1] for job in WORKFLOWS["ci"]["jobs"] for c in commands("ci", job)}
+    assert set(own) <= called
+    assert {"lint", "test", "docs", "package"} <= called
+
+
+def test_tests_run_on_every_version_and_system() -> None:
+    matrix = WORKFLOWS["ci"]["jobs"]["test"]["strategy"]["matrix"]
+    versions = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PROJECT)
+    assert matrix["python"] == versions
+    assert f'requires-python = ">={versions[0]}"' in PROJECT
+    assert {system.split("-")[0] for system in matrix["system"]} == {"ubuntu", "macos", "windows"}
+
+
+def test_nothing_is_published_unchecked() -> None:
+    build = commands("release", "build")
+    assert build == ['python scripts/check_release.py "$GITHUB_REF_NAME"', "make package"]
+    assert WORKFLOWS["release"]["jobs"]["publish"]["needs"] == "build"
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "ISSUE_TEMPLATE").glob("*.yml")), ids=str)
+def test_forms_of_issues(path: Path) -> None:
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if path.stem == "config":
+        return
+    assert {"name", "description", "body"} <= set(form)
+    asked = [field for field in form["body"] if field["type"] != "markdown"]
+    names = [field["id"] for field in asked]
+    assert len(set(names)) == len(names)
+    assert all(field["attributes"]["label"] for field in asked)
+    assert any(field.get("validations", {}).get("required") for field in asked)
+
+
+@pytest.mark.parametrize(
+    "page", ["CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "docs/internals/releasing.md"]
+)
+def test_pages_name_files_and_targets_that_are_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= TARGETS
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert ((ROOT / page).parent / link).exists(), link
+    for name in re.findall(r"`(?:python )?((?:scripts|redcomp|\.github|docs)/[\w./-]+)`", text):
+        assert (ROOT / name).exists(), name
 
 
 # -- make --
