@@ -28,7 +28,7 @@ from redcomp.backends.host import HostLowering
 from redcomp.compile import context_of, lower
 from redcomp.errors import ArgumentError, RedcompError
 from redcomp.explain import explain
-from redcomp.frontend.reductions.genred import DTYPES
+from redcomp.frontend.reductions.genred import DTYPES, checked_target
 from redcomp.ir import Kernel
 from redcomp.numpy import Genred
 from redcomp.ops.reductions import usual_spellings
@@ -108,7 +108,7 @@ def lowering_of(
     operation: Genred, dtype: str, target: str, passes: str
 ) -> HostLowering | GpuLowering:
     """The compilation of what some passes make of an operation's kernel, such as its gradient."""
-    given = operation.reduction.options
+    given, target = operation.reduction.options, checked_target(target)
     kernel = operation.reduction.kernel(DTYPES[dtype])
     made = run_pipeline(parse_pipeline(passes), kernel, context_of(target, given))
     if not isinstance(made, Kernel):
