@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from redcomp.genred import Genred
+    from redcomp.long_work import progress
 
 __version__ = "0.1.0.dev0"
-__all__ = ["Genred", "__version__"]
+__all__ = ["Genred", "progress", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> object:
         from redcomp.genred import Genred
 
         return Genred
+    if name == "progress":
+        from redcomp.long_work import progress
+
+        return progress
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,6 +3,9 @@
     python -m redcomp show "Exp(-SqDist(x, y))" "x = Vi(3)" "y = Vj(3)" --stage hoist
     python -m redcomp view "Exp(-SqDist(x, y))" "x = Vi(3)" "y = Vj(3)" --html page.html
     python -m redcomp opt kernel.mlir -p simplify,cse
+    python -m redcomp --version
+
+Where redcomp is installed, the command `redcomp` is the same as `python -m redcomp`.
 
 What the user got wrong is told on standard error, with exit status 2.
 """
@@ -12,10 +15,15 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import llvmlite
+import numpy as np
+
+from redcomp import __version__
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
 from redcomp.compile import context_of, lower
@@ -173,11 +181,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="redcomp", description="Read the compiler: its stages, and its passes one by one."
     )
+    parser.add_argument("--version", action="version", version=_versions())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_show(commands.add_parser("show", help="print how a formula is compiled"))
     _add_view(commands.add_parser("view", help="write a page that shows how it is compiled"))
     _add_opt(commands.add_parser("opt", help="run passes on a program in text form"))
     return parser
+
+
+def _versions() -> str:
+    """What a report of an error should say."""
+    others = {"Python": platform.python_version(), "NumPy": np.__version__}
+    others["llvmlite"] = llvmlite.__version__
+    listed = ", ".join(f"{name} {version}" for name, version in others.items())
+    return f"redcomp {__version__} ({listed}, {platform.system()} {platform.machine()})"
 
 
 def _add_show(parser: argparse.ArgumentParser) -> None:

@@ -300,7 +300,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output == "-":
         print(text, end="")
     else:
-        Path(options.output).write_text(text, encoding="utf-8")
+        path = Path(options.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     return int(any(m.error > OPERATIONS[m.op].ulp for m in measurements))
 
 

@@ -117,6 +117,29 @@ def test_derivatives_of_a_sum_share_what_its_terms_have_in_common() -> None:
     assert counts[2] < 1.4 * counts[0]
 
 
+def operations_of(reduction: PairReduction) -> list[int]:
+    """How many operations each kernel has."""
+    lowered = [compiler.lower(part.kernel("f32"), "avx512") for part in reduction.parts]
+    return [sum(lowering.operations.values()) for lowering in lowered]
+
+
+@pytest.mark.parametrize("name", EFFORT)
+def test_derivatives_of_all_orders_are_two_kernels(name: str) -> None:
+    """Those of x and those of y are one function, which is differentiated as a whole."""
+    counts = []
+    together = apart = reduction_of(GROWING[name](20))
+    for _ in range(3):
+        positions = sorted(
+            range(len(together.parameters)), key=lambda n: together.parameters[n].kind
+        )
+        together = derivatives.gradient(together, tuple(positions), (True,) * len(together.results))
+        counts.append(operations_of(together))
+        apart = derivatives.gradient(apart, (0,), (True,) * len(apart.results))
+        (alone,) = operations_of(apart)
+        assert len(counts[-1]) == 2
+        assert max(counts[-1]) < 1.8 * alone
+
+
 @pytest.mark.parametrize("name", OF_A_VECTOR)
 def test_vectors_of_9_to_16_components_cost_no_more_than_long_ones(name: str) -> None:
     def calls(dim: int) -> int:

@@ -44,10 +44,13 @@ def test_no_input_crashes_hangs_or_raises_what_is_not_ours(
     ("text", "outcome"),
     [
         ("1 + 1", ""),
-        ("redcomp.numpy.Genred('x', 3)", "refused"),
+        ("redcomp.numpy.Genred('x', 3, axis=1)", "refused"),
         ("1 / 0", "invalid"),
         ("main(['show'])", "refused"),
-        ("redcomp.numpy.Genred('x', 'x=Vi(1)').reduction.kernel('f16')", "ValueError at values.py"),
+        (
+            "redcomp.numpy.Genred('x', 'x=Vi(1)', axis=1).reduction.kernel('f16')",
+            "ValueError at values.py",
+        ),
     ],
 )
 def test_outcomes(text: str, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:

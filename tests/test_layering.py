@@ -19,10 +19,10 @@ PACKAGE = Path(__file__).parents[1] / "redcomp"
 # The rooms of each floor, lowest first, by their dotted names in redcomp; "" is redcomp/__init__.py
 # and what it defines.  A module belongs to the room with the longest name that its own begins with.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "concurrency", "tracing", "trust", "abi", "frontend"),
+    ("errors", "concurrency", "tracing", "trust", "abi", "typing", "frontend"),
     ("limits",),
     ("config", "arguments", "ir"),
-    ("ops", "target", "foreign"),
+    ("ops", "target", "foreign", "long_work"),
     ("interpret",),
     ("text",),
     ("verify",),

@@ -219,11 +219,17 @@ CALLS = {
 
 
 @posix
-@pytest.mark.parametrize(("name", "threads"), [*((name, "2") for name in CALLS), ("numpy", "1")])
-def test_ctrl_c_ends_a_long_call_and_the_next_one_is_right(name: str, threads: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "threads", "progress"),
+    [*((name, "2", "0") for name in CALLS), ("numpy", "1", "0"), ("numpy", "2", "1")],
+)
+def test_ctrl_c_ends_a_long_call_and_the_next_one_is_right(
+    name: str, threads: str, progress: str
+) -> None:
     script = LONG + textwrap.dedent(CALLS[name]) + "\n"
     script += "print(interrupted(call), is_right(2), threading.active_count())"
-    seconds, right, active = run_script(script, REDCOMP_NUM_THREADS=threads).split()
+    settings = {"REDCOMP_NUM_THREADS": threads, "REDCOMP_PROGRESS": progress}
+    seconds, right, active = run_script(script, **settings).split()
     # The whole call takes a minute.  A fifth of a second is usual; a busy machine may take longer.
     assert float(seconds) < 10
     assert right == "True"

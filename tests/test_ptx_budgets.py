@@ -115,7 +115,7 @@ def test_page_says_what_is_so(name: str, target: str) -> None:
     section = page.split(f"## {name}\n")[1].split("\n## ")[0]
     lines = [f"| {' | '.join(row)} |" for row in ptx_report.rows(lowering(name, target))]
     assert lines
-    assert [line for line in lines if line not in section] == [], "run make ptx-report"
+    assert [line for line in lines if line not in section] == [], "run make ptx-report WRITE=docs"
 
 
 def test_budgets_are_for_the_cases_of_the_report() -> None:

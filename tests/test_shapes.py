@@ -204,7 +204,9 @@ def test_shorter_shapes_stand_for_full_ones(batch: Any, m: int, n: int, form: st
     ]
 
 
-POINTS = redcomp.numpy.Genred(PROGRAMS["points"].formula, PROGRAMS["points"].aliases).reduction
+POINTS = redcomp.numpy.Genred(
+    PROGRAMS["points"].formula, PROGRAMS["points"].aliases, axis=0
+).reduction
 
 
 # -- numbers ---------------------------------------------------------------------------------------
@@ -227,14 +229,17 @@ def test_a_number_takes_the_dtype_of_the_arrays(face: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("face", FACES)
-def test_arrays_without_axes_have_dtypes(face: str) -> None:
+def test_arrays_without_axes_take_the_dtype_of_others(face: str) -> None:
     make = np.asarray if face == "numpy" else torch.tensor
     op = FACES[face].Genred(*SUM, axis=1)
     x, y = np.ones(3), np.ones(4)
     given = [make(x), make(y)]
-    assert op(*given, make(np.array(2.0)))[0, 0] == 8
+    for dtype in (np.float64, np.float32, np.float16, np.int64):
+        result = op(*given, make(np.array(2.0, dtype)))
+        assert result[0, 0] == 8
+        assert result.dtype == given[0].dtype
     with pytest.raises(ArgumentError, match=r"'p' has dtype .*float32"):
-        op(*given, make(np.array(2.0, np.float32)))
+        op(*given, make(np.array([2.0], np.float32)))
 
 
 @pytest.mark.parametrize("face", FACES)

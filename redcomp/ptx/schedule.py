@@ -68,14 +68,19 @@ class PtxSchedule:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """A part of a nest and the layout of its loops."""
+    """A part of a nest, the layout of its loops, and what a column costs a block, in clocks.
+
+    That is an estimate, of a multiprocessor that is full.
+    """
 
     part: Part
     schedule: PtxSchedule
+    clocks: float
 
 
-THREADS = 128
+THREADS = 128  # of a block, if rows do not have to fit closely
 MOST_COLUMNS = 256
+_LEAST_COLUMNS = 32
 # Two buffers of a tile and what is staged for it: several blocks are to fit beside each other, and
 # more than 48 KiB would have to be asked for at run time.
 SHARED_BYTES = 32 * 1024
@@ -140,9 +145,13 @@ def planned(
     partition: Partition, context: Context, given: PtxSchedule | None
 ) -> tuple[PlannedPart, ...]:
     """The parts of a nest and their schedules."""
-    return tuple(
-        PlannedPart(part, given or choose_schedule(part.nest, context)) for part in partition.parts
-    )
+    return tuple(_planned(part, context, given) for part in partition.parts)
+
+
+def _planned(part: Part, context: Context, given: PtxSchedule | None) -> PlannedPart:
+    schedule = given or choose_schedule(part.nest, context)
+    of_pair = _Costs(part.nest, context).of(schedule.rows, schedule.cols)
+    return PlannedPart(part, schedule, of_pair * schedule.block_rows / WARP)
 
 
 def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
@@ -152,8 +161,9 @@ def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
     most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
     fitting = int(REGISTERS // (THREADS * registers))
-    resident = max(_LEAST_RESIDENT, min(most, fitting))
-    return PtxSchedule(THREADS, rows, cols, _tile(nest), resident)
+    threads = THREADS if context.height == "many" else WARP
+    resident = max(_LEAST_RESIDENT, min(most, fitting)) * THREADS // threads
+    return PtxSchedule(threads, rows, cols, _tile(nest, threads), resident)
 
 
 class _Costs:
@@ -161,7 +171,7 @@ class _Costs:
 
     def __init__(self, nest: Nest, context: Context) -> None:
         self.nest, self.dtype, self.words = nest, nest.dtype, SIZES[nest.dtype] // 4
-        self.few_rows = context.few_rows
+        self.few_rows = context.height == "few"
         free = free_indices(nest.pair_values)
         steps = [state.step for state in nest.states]
         values = list(topological((*nest.guards, *steps)))
@@ -293,11 +303,16 @@ def _components(nest: Nest, *kinds: str) -> int:
     return sum(part.count for part in slices(nest.pairs, *kinds) if part.is_short)
 
 
-def _tile(nest: Nest) -> int:
-    """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory."""
+def _tile(nest: Nest, threads: int) -> int:
+    """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory.
+
+    Smaller blocks have smaller tiles, so that as many threads fit.
+    """
     definitions = [h.definition for h in nest.columns]
     for_pairs = {part.variable for part in slices(nest.pairs, *_OF_COLUMNS)}
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
     words = 2 * _PADDING + sum((1 + (p.variable in for_pairs)) * p.count for p in read)
-    columns = min(MOST_COLUMNS, SHARED_BYTES // (words * SIZES[nest.dtype]))
+    size = words * SIZES[nest.dtype]
+    least = min(_LEAST_COLUMNS, SHARED_BYTES // size)
+    columns = min(MOST_COLUMNS, max(least, SHARED_BYTES * threads // THREADS // size))
     return columns - columns % 8 or max(1, columns)

@@ -153,16 +153,16 @@ def _blocks(
 ) -> _Blocks:
     """The blocks that suit a nest, best first."""
     if has_scans:
-        return _SCAN_BLOCKS[-1:] if context.few_rows else _SCAN_BLOCKS
+        return _SCAN_BLOCKS[-1:] if context.height == "few" else _SCAN_BLOCKS
     if not is_stepped:
         return _LIST_BLOCKS
     if any(state.variable.dim > 1 for state in nest.states):
         return _VECTOR_STATE_BLOCKS
     if has_folds:
-        return _LOOP_BLOCKS_OF_A_ROW if context.few_rows else _LOOP_BLOCKS
+        return _LOOP_BLOCKS_OF_A_ROW if context.height == "few" else _LOOP_BLOCKS
     if nest.guards:
         return _ADJUSTED_BLOCKS
-    return _BLOCKS_OF_A_ROW if context.few_rows else _BLOCKS
+    return _BLOCKS_OF_A_ROW if context.height == "few" else _BLOCKS
 
 
 def _block(nest: Nest, context: Context) -> tuple[int, int]:
