@@ -99,6 +99,7 @@ formulas: $(VENV)/stamp-test ## write the generated pages: formulas, LazyTensor,
 	$(BIN)/python scripts/make_lazy_tensor.py
 	$(BIN)/python scripts/make_keops_names.py
 	$(BIN)/python scripts/make_declared.py
+	$(BIN)/python scripts/make_words.py
 
 docs: $(VENV)/stamp-docs ## build the documentation's site in docs/_build/html, and check its links
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs $(SITE)

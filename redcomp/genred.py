@@ -4,17 +4,53 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from redcomp import foreign
 from redcomp.frontend.reductions.genred import GenredBase, in_order
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
     from redcomp.typing import Backend
 
 
 class Genred(GenredBase):
     __doc__ = GenredBase.__doc__
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # numbers alone are no call of either
+        self,
+        *args: np.ndarray[Any, np.dtype[Any]] | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: np.ndarray[Any, np.dtype[Any]] | None = None,
+        **named: np.ndarray[Any, np.dtype[Any]] | float | Sequence[float],
+    ) -> np.ndarray[Any, np.dtype[Any]]: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: torch.Tensor | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: torch.Tensor | None = None,
+        **named: torch.Tensor | float | Sequence[float],
+    ) -> torch.Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: Any,
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: Any = None,
+        **named: Any,
+    ) -> Any: ...
 
     def __call__(
         self,

@@ -17,10 +17,20 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import llvmlite
 
+from redcomp import notebooks
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
-from redcomp.ir import STRUCTURAL, AnyProgram, Kernel, Nest, Value, free_indices, listing
+from redcomp.ir import (
+    NUMPY_DTYPES,
+    STRUCTURAL,
+    AnyProgram,
+    Kernel,
+    Nest,
+    Value,
+    free_indices,
+    listing,
+)
 from redcomp.limits import check_lines
 from redcomp.llvm_backend import code_generation
 from redcomp.passes.expand import times
@@ -87,6 +97,7 @@ class Lowering(ABC, Generic[S, K]):
               (the schedule's block in the name), ...
     schedule  the layout of the loops
     times     seconds that each stage took which has been made
+    formula   what users wrote, if that is known
     """
 
     ASSEMBLY: ClassVar[tuple[str, str]]  # the last stage's name and suffix
@@ -102,9 +113,27 @@ class Lowering(ABC, Generic[S, K]):
     ) -> None:
         self.kernel, self.context, self.pipeline = kernel, context, pipeline
         self.given_schedule = schedule
+        self.formula = ""
         self.dumper = Dumper.from_settings(kernel, f"{self.target.name} {context.options}")
         self.dumper.about("target", lambda: f"{self.target.name}, {context.options}")
         self.times: dict[str, float] = {}  # in seconds
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(f'{name} {what}' for name, what in self._facts())}>"
+
+    def _repr_html_(self) -> str:
+        """What is compiled, as a table for notebooks."""
+        return notebooks.facts("A compilation", self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        outputs = self.kernel.outputs
+        return [
+            ("formula", self.formula or "unknown"),
+            ("arguments", ", ".join(f"{p['name']} ({p['kind']})" for p in self.kernel.params)),
+            ("reduction", ", ".join(f"{o.reduction} over j of {o.value.type}" for o in outputs)),
+            ("dtype", NUMPY_DTYPES[outputs[0].value.dtype].__name__),
+            ("target", self.target.name),
+        ]
 
     @property
     def target(self) -> Target:

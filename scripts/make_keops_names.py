@@ -43,10 +43,10 @@ ARGUMENTS = (
     (
         "`dtype_acc`, `use_double_acc`, `sum_scheme`",
         "Genred, KernelSolve",
-        "for every reduction that adds",
+        "for every reduction that adds terms",
     ),
     ("`enable_chunks`, `rec_multVar_highdim`", "Genred, KernelSolve", "accepted; not needed"),
-    ("`use_fast_math`", "Genred, KernelSolve", "off on the host unless it is asked for"),
+    ("`use_fast_math`", "Genred, KernelSolve", "off on the host, unless you set it"),
     ("`varinvalias`", "KernelSolve", ""),
     (
         "`backend`",

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "redcomp"
 # The rooms of each floor, lowest first, by their dotted names in redcomp; "" is redcomp/__init__.py
 # and what it defines.  A module belongs to the room with the longest name that its own begins with.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "concurrency", "tracing", "trust", "abi", "typing", "frontend"),
+    ("errors", "concurrency", "tracing", "trust", "abi", "typing", "notebooks", "frontend"),
     ("limits",),
     ("config", "arguments", "ir"),
     ("ops", "target", "foreign", "long_work"),
@@ -33,7 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("lowering",),
     ("backends",),
     ("compile",),
-    ("explain", "view"),
+    ("explain", "view", "catalogue"),
     ("frontend.reductions",),
     ("frontend.solvers",),
     ("frontend.lazy",),

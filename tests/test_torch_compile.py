@@ -186,7 +186,7 @@ def test_the_program_of_the_page() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="AOTInductor needs a C++ compiler")
-@pytest.mark.sampled(1000)  # it takes 15 s
+@pytest.mark.thorough
 def test_a_program_compiled_ahead_of_time(tmp_path: Path) -> None:
     class Module(torch.nn.Module):
         def forward(self, x: Tensor, y: Tensor, b: Tensor) -> Tensor:

@@ -3,9 +3,9 @@ A Gaussian process whose hyperparameters are learnt
 ===================================================
 
 The trend, the seasons and the noise of a time series are told apart by a covariance with six
-parameters, which gradient ascent on the marginal likelihood finds. What one learns:
-:class:`~redcomp.torch.KernelSolve`, a solve that PyTorch differentiates, and how random vectors
-replace the determinant of a matrix that is never stored.
+parameters, which gradient ascent on the marginal likelihood finds. What one learns: ``solve`` of a
+:class:`~redcomp.torch.LazyTensor`, which PyTorch differentiates, and how random vectors replace the
+determinant of a matrix that is never stored.
 """
 
 import math
@@ -14,7 +14,7 @@ import os
 import torch
 from matplotlib import pyplot as plt
 
-from redcomp.torch import Genred, KernelSolve
+from redcomp.torch import Vi, Vj
 
 small = "REDCOMP_EXAMPLES_SMALL" in os.environ
 N, steps, probes = (60, 3, 4) if small else (200, 40, 8)
@@ -31,33 +31,24 @@ y = truth(t) + 0.5 * torch.randn(t.shape, dtype=torch.float64)
 
 # %%
 # The covariance is that of a smooth trend, and of a season of one year whose shape may change in
-# the long run. It is linear in b, so it can be solved for. Positive parameters are learnt as their
-# logarithms. The variance of the noise is the solver's ``alpha``.
+# the long run. Positive parameters are learnt as their logarithms.
 
-smooth = "Square(rise) * Exp(-SqDist(t, u) / (2 * Square(years)))"
-season = (
-    "Square(swing) * Exp(-2 * Square(Sin(3.141592653589793 * (t - u)) / width)"
-    " - SqDist(t, u) / (2 * Square(decay)))"
-)
-formula = f"({smooth} + {season}) * b"
-names = ["rise", "years", "swing", "width", "decay"]
-start = torch.tensor([1.0, 5.0, 1.0, 1.0, 10.0, 0.5], dtype=torch.float64)  # the last: noise
+names = ["rise", "years", "swing", "width", "decay", "noise"]
+start = torch.tensor([1.0, 5.0, 1.0, 1.0, 10.0, 0.5], dtype=torch.float64)
 
 
-def variables(columns):
-    return ["t = Vi(1)", "u = Vj(1)", f"b = Vj({columns})", *(f"{name} = Pm(1)" for name in names)]
+def covariance(t, u, parameters):
+    """The matrix of all pairs of times, (M, N), which is not stored."""
+    rise, years, swing, width, decay, _ = parameters
+    difference = Vi(t) - Vj(u)
+    trend = rise**2 * (-((difference / years) ** 2) / 2).exp()
+    wave = (math.pi * difference).sin() / width
+    return trend + swing**2 * (-2 * wave**2 - (difference / decay) ** 2 / 2).exp()
 
 
-def product(t, u, b, *parameters):
-    """K(t, u) @ b, for b of shape (N, P)."""
-    return Genred(formula, variables(b.shape[1]), axis=1)(t, u, b, *parameters[:-1])
-
-
-def solve(b, *parameters):
-    """(K(t, t) + noise^2 Id)^-1 b, for b of shape (N, P)."""
-    *kernel, noise = parameters
-    solver = KernelSolve(formula, variables(b.shape[1]), "b", axis=1)
-    return solver(t, t, b, *kernel, alpha=noise**2, rtol=1e-8)
+def solve(b, parameters):
+    """(K + noise^2 Id)^-1 b, for b of shape (N, P), by conjugate gradients."""
+    return covariance(t, t, parameters).solve(b, alpha=parameters[-1] ** 2, rtol=1e-8)
 
 
 # %%
@@ -66,10 +57,11 @@ def solve(b, *parameters):
 # So the second term below has the right gradient, whatever its value is.
 
 
-def loss(z, count, *parameters):
-    fit = (y * solve(y, *parameters)).sum()
-    matrix_times_z = product(t, t, z, *parameters) + parameters[-1] ** 2 * z
-    return fit + (solve(z, *parameters).detach() * matrix_times_z).sum() / count
+def loss(z, count, parameters):
+    K = covariance(t, t, parameters)
+    fit = (y * solve(y, parameters)).sum()
+    matrix_times_z = K @ z + parameters[-1] ** 2 * z
+    return fit + (solve(z, parameters).detach() * matrix_times_z).sum() / count
 
 
 logarithms = start.log().requires_grad_()
@@ -77,20 +69,19 @@ optimizer = torch.optim.Adam([logarithms], lr=0.1)
 for _ in range(steps):
     signs = torch.randint(2, (len(t), probes)).double() * 2 - 1
     optimizer.zero_grad()
-    loss(signs, probes, *logarithms.exp()).backward()
+    loss(signs, probes, logarithms.exp()).backward()
     optimizer.step()
 learnt = logarithms.detach().exp()
-for name, value in zip([*names, "noise"], learnt, strict=True):
+for name, value in zip(names, learnt, strict=True):
     print(f"{name:6s} {value.item():.3f}")
 
 # %%
 # The prediction, and its standard deviation, from solves with one column for each time.
 
 at = torch.linspace(0, 15, 400, dtype=torch.float64)[:, None]
-identity = torch.eye(len(t), dtype=torch.float64)
-between = product(at, t, identity, *learnt)
-mean = between @ solve(y, *learnt)
-explained = (between.T * solve(between.T, *learnt)).sum(0)
+between = covariance(at, t, learnt).dense()
+mean = between @ solve(y, learnt)
+explained = (between.T * solve(between.T, learnt)).sum(0)
 deviation = (learnt[0] ** 2 + learnt[2] ** 2 - explained).sqrt()
 
 figure, panel = plt.subplots(figsize=(10, 4), layout="constrained")
@@ -106,8 +97,9 @@ plt.show()
 # %%
 # With all unit vectors for z the gradient is exact, and so is that of a dense computation.
 
+identity = torch.eye(len(t), dtype=torch.float64)
 parameters = learnt.requires_grad_()
-(gradient,) = torch.autograd.grad(loss(identity, 1, *parameters), parameters)
+(gradient,) = torch.autograd.grad(loss(identity, 1, parameters), parameters)
 rise, years, swing, width, decay, noise = parameters
 d = t - t.T
 K = rise**2 * torch.exp(-(d**2) / (2 * years**2)) + noise**2 * identity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -57,6 +57,7 @@ _LARGEST_BFLOAT16 = 2.0**127 * (2 - 2**-7)
 class Genred(GenredBase):
     __doc__ = GenredBase.__doc__
 
+    @overload
     def __call__(
         self,
         *args: _Array | float | Sequence[float],
@@ -65,6 +66,27 @@ class Genred(GenredBase):
         ranges: Sequence[Any] | None = None,
         out: _Array | None = None,
         **named: _Array | float | Sequence[float],
+    ) -> _Array: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: Any,
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: _Array | None = None,
+        **named: Any,
+    ) -> Any: ...
+
+    def __call__(
+        self,
+        *args: Any,
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: _Array | None = None,
+        **named: Any,
     ) -> Any:
         """Compute the reduction; arguments come in the order of the aliases, or by their names.
 
@@ -75,13 +97,13 @@ class Genred(GenredBase):
         and a Pm may be a number or a list of numbers, which take the dtype of the others.
         Integers may have any integer dtype or be truth values, and without other arguments the
         computation is in float64.  Any strides and byte order are accepted.  The result has shape
-        (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension (see
-        docs/formulas.md for other reductions than sums).  With M or N = 0 it is empty, or the
-        reduction's neutral element.  `out`, an array of the result's shape and dtype, is filled and
-        returned.
+        (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension
+        (`redcomp.reductions()` says what other reductions than sums give; there is a tuple where
+        there are several results).  With M or N = 0 it is empty, or the reduction's neutral
+        element.  `out`, an array of the result's shape and dtype, is filled and returned.
 
-        Arrays of other libraries give a result of theirs, and columns of tables one of NumPy's; see
-        docs/arrays.md.
+        Arrays of other libraries (CuPy, JAX, TensorFlow and others) give a result of theirs, and
+        columns of tables (pandas, polars, PyArrow) one of NumPy's.
 
         A batch: any argument may have further dimensions before these, which broadcast as NumPy's
         do; the result has them all, and an index counts within its entry of the batch.

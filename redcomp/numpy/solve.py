@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -59,6 +59,57 @@ class KernelSolve(KernelSolveBase):
             "use_fast_math": use_fast_math,
         }
         super().__init__(formula, aliases, varinvalias, axis, **options)
+
+    @overload
+    def __call__(
+        self,
+        *args: _Array | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | _Array = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: Literal[False] = False,
+        callback: Callback | None = None,
+        **named: _Array | float | Sequence[float],
+    ) -> _Array: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: _Array | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | _Array = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: Literal[True],
+        callback: Callback | None = None,
+        **named: _Array | float | Sequence[float],
+    ) -> tuple[_Array, SolveInfo]: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: _Array | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | _Array = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: bool = False,
+        callback: Callback | None = None,
+        **named: _Array | float | Sequence[float],
+    ) -> _Array | tuple[_Array, SolveInfo]: ...
 
     def __call__(
         self,

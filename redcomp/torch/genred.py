@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch.compiler import is_dynamo_compiling
@@ -69,6 +69,7 @@ _STORED = {name: dtype for dtype, name in _FLOATS.items()}
 class Genred(GenredBase):
     __doc__ = GenredBase.__doc__
 
+    @overload
     def __call__(
         self,
         *args: torch.Tensor | float | Sequence[float],
@@ -77,6 +78,27 @@ class Genred(GenredBase):
         ranges: Sequence[Any] | None = None,
         out: torch.Tensor | None = None,
         **named: torch.Tensor | float | Sequence[float],
+    ) -> torch.Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: Any,
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: torch.Tensor | None = None,
+        **named: Any,
+    ) -> Any: ...
+
+    def __call__(
+        self,
+        *args: Any,
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: torch.Tensor | None = None,
+        **named: Any,
     ) -> Any:
         """Compute the reduction; differentiable in every argument, to any order.
 
@@ -90,9 +112,10 @@ class Genred(GenredBase):
         and a Pm may be a number or a list of numbers, which take the dtype of the others; gradients
         have the argument's shape.
         The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension
-        (see docs/formulas.md for other reductions than sums).  `out`, a tensor of the result's
-        shape and dtype, is filled and returned, with the result's gradient.  Results are plain
-        tensors, also those of subclasses, which must have their values in memory.
+        (`redcomp.reductions()` says what other reductions than sums give; there is a tuple where
+        there are several results).  `out`, a tensor of the result's shape and dtype, is filled and
+        returned, with the result's gradient.  Results are plain tensors, also those of subclasses,
+        which must have their values in memory.
 
         A batch: any argument may have further dimensions before these, which broadcast as PyTorch's
         do; the result has them all, and an index counts within its entry of the batch.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 import torch
@@ -121,6 +121,57 @@ class KernelSolve(KernelSolveBase):
         made = object.__new__(cls)
         made.text = text
         return made
+
+    @overload
+    def __call__(
+        self,
+        *args: torch.Tensor | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | torch.Tensor = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: Literal[False] = False,
+        callback: Callback | None = None,
+        **named: torch.Tensor | float | Sequence[float],
+    ) -> torch.Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: torch.Tensor | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | torch.Tensor = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: Literal[True],
+        callback: Callback | None = None,
+        **named: torch.Tensor | float | Sequence[float],
+    ) -> tuple[torch.Tensor, SolveInfo]: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: torch.Tensor | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | torch.Tensor = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: bool = False,
+        callback: Callback | None = None,
+        **named: torch.Tensor | float | Sequence[float],
+    ) -> torch.Tensor | tuple[torch.Tensor, SolveInfo]: ...
 
     def __call__(
         self,

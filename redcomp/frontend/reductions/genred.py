@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import arguments, notebooks
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
 from redcomp.errors import ArgumentError, AxisWarning, KeywordError
@@ -109,7 +109,9 @@ class Reducer:
             arguments.refuse_keywords("lower", unknown, ("dtype", "target"))
         short = isinstance(dtype, str) and dtype in DTYPES
         name = DTYPES[dtype if short else checked_dtype("dtype", dtype)]
-        return self.reduction.lower(name, checked_target(target))
+        made = self.reduction.lower(name, checked_target(target))
+        made.formula = self.reduction.source.formula
+        return made
 
     def explain(self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never) -> str:
         """A summary of the compilation in one screen; arguments and errors as for `lower`."""
@@ -189,16 +191,27 @@ def reducer_of(text: str) -> Reducer:
 
 
 class GenredBase(Reducer):
-    """A formula over pairs and its reduction; subclasses call it on arrays of their library.
+    """A formula over pairs and its reduction, to be called on arrays.
+
+        from redcomp.numpy import Genred
+
+        # out_i = sum_j exp(-|x_i - y_j|^2) b_j
+        aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
+        smooth = Genred("Exp(-SqDist(x, y)) * b", aliases, reduction_op="Sum", axis=1)
+        out = smooth(x, y, b)  # shapes (M, 3), (N, 3), (N, 1) give (M, 1); or smooth(b=b, x=x, y=y)
+
+    `redcomp.operations()` lists what formulas can say, `redcomp.reductions()` the reductions.
 
     Arrays of other libraries (CuPy, JAX, TensorFlow, PyArrow, columns of pandas and polars) are
-    taken too, without a copy where their layout allows it: see docs/arrays.md.
+    taken too, without a copy where their layout allows it.  Indices, such as those of ArgMin, have
+    no gradients; with Min_ArgMin come the values, which have.
 
     formula       text in the formula language; or a list of formulas, all reduced in one sweep
     aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)";
                   one of them may come without a list
     reduction_op  name of the reduction ("Sum"); with several formulas one for all, or a list
-    axis          0 reduces over i and gives a result for each j; 1 reduces over j
+    axis          1 reduces over j and gives a result for each i; 0 reduces over i, as it does
+                  where no axis is given, with an AxisWarning
     opt_arg       K, for KMin and its kin; with several formulas one for all, or a list
     formula2      the weights, for SumSoftMaxWeight, LogSumExp and their kin; likewise
     dtype_acc, use_double_acc, sum_scheme   how sums are accumulated.  Blocks of up to 256 terms are
@@ -208,11 +221,13 @@ class GenredBase(Reducer):
                   computed in float32, `dtype_acc` is also the result's dtype.
     use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs, where it
                   is on unless it is declined; on the host it is off unless it is asked for
-    dtype, cuda_type                 deprecated: the arguments' dtype counts
+    dtype, cuda_type                 the dtype that arguments must have, "float32" or "float64";
+                  theirs counts, and those of another one are refused
     enable_chunks, rec_multVar_highdim   accepted and ignored; schedules choose themselves
 
-    Raises FormulaError (a ValueError) for a formula or an alias that cannot be understood, and
-    ArgumentError (a ValueError) for any other argument.
+    Raises FormulaError (a ValueError) for a formula or an alias that cannot be understood,
+    KeywordError (a TypeError) for an option that there is not, and ArgumentError (a ValueError) for
+    any other argument.
     """
 
     def __init__(
@@ -249,6 +264,20 @@ class GenredBase(Reducer):
             f"Genred({self.formula!r}, [{aliases}], "
             f"reduction_op={self.reduction_op!r}, axis={self.axis})"
         )
+
+    def _repr_html_(self) -> str:
+        """What it is, as a table for notebooks."""
+        formula = self.formula if isinstance(self.formula, str) else ", ".join(self.formula)
+        names = self.reduction_op
+        over = ("i, so there is a result for each j", "j, so there is a result for each i")
+        facts = [
+            ("formula", formula),
+            ("arguments", ", ".join(self.aliases)),
+            ("reduction", names if isinstance(names, str) else ", ".join(names)),
+            ("over", over[self.axis]),
+            ("dtype", self.declared or "that of the arguments"),
+        ]
+        return notebooks.facts("Genred", facts)
 
 
 class _Made(NamedTuple):

@@ -23,8 +23,8 @@ from redcomp.limits import MAX_COUNT
 from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING, usual_spellings
 from redcomp.ops.table import ShapeError, apply
 
-_SCHEMES = ("auto", "block_sum", "direct_sum", "kahan_scheme")
-_ACCUMULATORS = ("auto", "float16", "float32", "float64")
+SCHEMES = ("auto", "block_sum", "direct_sum", "kahan_scheme")
+ACCUMULATORS = ("auto", "float16", "float32", "float64")
 
 F = TypeVar("F")
 
@@ -209,8 +209,8 @@ def sum_row(
     requested: Sequence[Request[Any]], dtype_acc: object, use_double_acc: object, sum_scheme: object
 ) -> str:
     """The reduction that sums; totals are float64 anyway: what asks for less or as much has it."""
-    dtype_acc = arguments.one_of("dtype_acc", dtype_acc, _ACCUMULATORS)
-    sum_scheme = arguments.one_of("sum_scheme", sum_scheme, _SCHEMES)
+    dtype_acc = arguments.one_of("dtype_acc", dtype_acc, ACCUMULATORS)
+    sum_scheme = arguments.one_of("sum_scheme", sum_scheme, SCHEMES)
     use_double_acc = arguments.switch("use_double_acc", use_double_acc)
     if use_double_acc and dtype_acc not in ("auto", "float64"):
         raise ArgumentError(f"use_double_acc contradicts dtype_acc={dtype_acc!r}")
