@@ -179,6 +179,7 @@ def test_no_circle_of_imports() -> None:
         visit(module, ())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("path", package_files(), ids=module_name)
 def test_functions_are_short(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
