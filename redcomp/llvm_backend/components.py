@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from redcomp.ir import Carried, Value, component, read_in_loops, topological
 from redcomp.llvm_backend.emit import Emitter, Loader
+from redcomp.llvm_backend.spelling import LLVM_TYPES
 
 
 def by_counter(
@@ -56,6 +57,26 @@ def store_all(
         emitter.emit(elements)
         for k, element in enumerate(elements):
             store(n, k, emitter.operand(element, 0, 0, True))
+
+
+def component_at(
+    emitter: Emitter, vector: Value, place: str, rows: Sequence[int], depth: int
+) -> list[str]:
+    """A component of a vector that a loop would make, for some rows; 0 beyond its last one."""
+    code, (element, counter) = emitter.code, vector.args
+    dim, type_ = vector.dim, LLVM_TYPES[vector.dtype]
+    emitter.emit([element])  # what is the same for all components, before
+    inside = place if dim == depth else code.smaller(place, dim - 1)
+    emitter.enter_loop(counter, inside)
+    emitter.emit([element])
+    operands = [emitter.operand(element, row, 0, True) for row in rows]
+    emitter.leave_loop(counter)
+    if dim == depth:
+        return operands
+    is_inside = code.value(f"icmp slt i64 {place}, {dim}")
+    return [
+        code.value(f"select i1 {is_inside}, {type_} {operand}, {type_} 0.0") for operand in operands
+    ]
 
 
 # Numbers are packed into the records of rows and columns.

@@ -9,7 +9,7 @@ tile lacks to whole steps is reduced column by column, so that no pair tests bou
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from redcomp.abi import GPU_JOB, JOIN, RUN, TASK, Launch, kernel_name
@@ -19,14 +19,16 @@ from redcomp.limits import MAX_WORKSPACE
 from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.memory import Memory
-from redcomp.llvm_backend.pair_step import PairStep
+from redcomp.llvm_backend.pair_step import PairStep, scalar_types
 from redcomp.llvm_backend.records import scans_of
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.llvm_backend.tile_reduction import TileReduction, read_rows
 from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
+from redcomp.ptx.products import Fragments, ProductSteps
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
-from redcomp.ptx.tile import FilledTile, StepColumns, Tile, shared_memory
+from redcomp.ptx.steps import Columns, PlainSteps, Steps
+from redcomp.ptx.tile import FilledTile, Tile, shared_memory
 from redcomp.target import Target
 
 # Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
@@ -158,10 +160,10 @@ class _Kernel(KernelCode):
         code = self.code
         for row in range(self.schedule.rows):
             load = self._result_loader(entry, rows[row], totals, row)
-            own = code.integer("add", task.first, self.thread)
-            number = code.integer("add", own, row * self.schedule.threads)
+            own = code.integer("add", task.first, self.own_row)
+            number = code.integer("add", own, row * self.schedule.row_stride)
             is_row = code.value(f"icmp slt i64 {number}, {task.last}")
-            with code.when(is_row):
+            with code.when(self.first_of_row(is_row)):
                 self._store_results(entry, load, number)
 
     def _result_loader(self, entry: Entry, number: str, totals: Memory, row: int) -> Loader:
@@ -183,6 +185,23 @@ class _Kernel(KernelCode):
         scans = self.states_memory(self.workspace()) if scans_of(results) else None
         store_all(self.emitter(load, scans=scans), results, store)
 
+    def join(self, totals: Memory, other: Callable[[Value, int | str, int], str], row: int) -> None:
+        """Merge what other columns of a row have come to into its totals."""
+        code = self.code
+
+        def load(variable: Value, position: int | str, _: int, col: int) -> str:
+            if any(variable is state.total for state in self.nest.states):
+                return totals.load(code, variable, position, row)
+            return other(variable, position, row)
+
+        store_all(
+            self.emitter(load),
+            self.nest.joins,
+            lambda n, position, operand: totals.store(
+                code, operand, self.nest.states[n].total, position, row
+            ),
+        )
+
     def workspace(self) -> str:
         """The pointer to what the block keeps in memory."""
         offset = self.code.integer(
@@ -193,7 +212,12 @@ class _Kernel(KernelCode):
     def states_memory(self, workspace: str) -> ThreadMemory:
         """States that are vectors, and scans."""
         states = self.code.at(workspace, "i8", self.layout.states_offset, space=GLOBAL)
-        return self.own_memory(self.layout.states, states, self.size)
+        return self.private_memory(self.layout.states, states, self.size)
+
+
+def _given(operands: Mapping[Value, str]) -> Callable[[Value, int | str, int], str]:
+    """What loads variables that are at hand."""
+    return lambda variable, position, row: operands[variable]
 
 
 class _RunKernel(_Kernel):
@@ -213,14 +237,14 @@ class _RunKernel(_Kernel):
         workspace = self.workspace()
         self.totals = self._total_memory(workspace)
         long_rows = code.at(workspace, "i8", layout.rows_offset, space=GLOBAL)
-        self.long_rows = self.own_memory(layout.long_rows, long_rows, self.size)
+        self.long_rows = self.private_memory(layout.long_rows, long_rows, self.size)
         self.states = self.states_memory(workspace)
 
     def _total_memory(self, workspace: str) -> ThreadMemory:
         """Memory that LLVM turns into registers if the totals are few, else the workspace."""
         layout, rows = self.layout, self.schedule.rows
         if not layout.keeps_totals:
-            return self.own_memory(layout.totals, workspace, layout.total_size)
+            return self.private_memory(layout.totals, workspace, layout.total_size)
         type_ = f"i{8 * layout.total_size}"
         pointer = self.code.value(f"alloca [{rows * layout.totals.width} x {type_}]")
         return ThreadMemory(layout.totals, pointer, 0, rows, 1)
@@ -232,6 +256,7 @@ class _RunKernel(_Kernel):
             task = self.task(entry.task)
             rows = self.rows(task.first, task.last)
             _RunTask(self, entry, rows).reduce(task)
+            self._join_sharing()
             entry = self.enter(self.spelling.forgotten(self.code, number))
             self._leave_totals(entry, self.task(entry.task), rows)
         return self.function(name)
@@ -254,10 +279,27 @@ class _RunKernel(_Kernel):
         if not self.nest.can_split:
             return
         is_partial = code.value(f"xor i1 {is_whole}, true")
-        with code.when(is_partial):
+        with code.when(self.first_of_row(is_partial)):
             target = entry.partial(self.layout.totals, task.partial)
             for state in self.nest.states:
                 self._copy_total(state.total, target)
+
+    def _join_sharing(self) -> None:
+        """Join the totals of the threads that share rows: neighbours first, then pairs of them."""
+        code, distance = self.code, 1
+        while distance < self.schedule.sharing:
+            for row in range(self.schedule.rows):
+                others = {
+                    state.other: self.spelling.exchanged(
+                        code,
+                        LLVM_TYPES[state.total.dtype],
+                        self.totals.load(code, state.total, 0, row),
+                        distance,
+                    )
+                    for state in self.nest.states
+                }
+                self.join(self.totals, _given(others), row)
+            distance *= 2
 
     def _copy_total(self, total: Value, target: ThreadMemory) -> None:
         def copy(position: int | str) -> None:
@@ -279,6 +321,7 @@ class _RunTask:
         self.kernel, self.entry, self.rows = kernel, entry, rows
         self.code, self.nest, self.schedule = kernel.code, kernel.nest, kernel.schedule
         self._copy_long_rows()
+        self.fragments: Fragments | None = None
         samples = entry.samples()
         self.tile = Tile(kernel, entry, samples, kernel.part_number)
         self.loaders: Mapping[str, Loader] = {
@@ -302,6 +345,8 @@ class _RunTask:
                 operands = [emitter.operand(h.definition, row, 0, True) for row in rows]
                 emitter.bind(h.variable, operands)
         read_rows(nest, emitter)
+        for product in nest.products:
+            self.fragments = Fragments(self.kernel, emitter, product)
         for state in nest.states:
             initial = constant(state.initial, nest.accumulator)
             self._fill(state.total, emitter.operand(initial, 0, 0, True))
@@ -371,9 +416,9 @@ class _RunTask:
 
     def _pairs(self, tile: FilledTile, count: str) -> None:
         """Reduce the tile: by whole steps, and then what is left of it."""
-        code, cols = self.code, self.schedule.cols
+        code, width = self.code, self.schedule.step_columns
         count = code.value(f"trunc i64 {count} to i32")
-        whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {cols}')}")
+        whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {width}')}")
         loaders: Mapping[str, Loader] = {
             **self.loaders,
             "tile": lambda v, k, row, col: self.kernel.number(tile.first, v),
@@ -381,19 +426,23 @@ class _RunTask:
         emitter = self.emitter.within(by_kind(**loaders))
         reduction = TileReduction(self.nest, emitter, self.kernel.states, self.kernel.totals)
 
-        def step_at(column: str, width: int) -> PairStep:
-            columns = tile.step(column, width)
+        def step(columns: Columns, cols: int, **more: Loader) -> PairStep:
             pair = functools.partial(self._pair, columns)
-            load = by_kind(**loaders, j=columns.load, ij=pair)
-            return PairStep(self.nest, emitter.within(load, width), self.kernel.states)
+            load = by_kind(**loaders, j=columns.load, ij=pair, **more)
+            return PairStep(self.nest, emitter.within(load, cols), self.kernel.states)
 
+        steps: Steps = PlainSteps(tile, step)
+        if self.fragments is not None:
+            types = scalar_types(self.nest, emitter)
+            steps = ProductSteps(tile, step, self.fragments, count, types)
         states = reduction.start()
-        for start, stop, width in [("0", whole, cols), (whole, count, 1)][: min(cols, 2)]:
-            states = reduction.columns(start, stop, width, states, step_at, "i32")
+        for start, stop, cols in [("0", whole, width), (whole, count, steps.rest)]:
+            if cols < width or start == "0":
+                states = reduction.columns(start, stop, cols, states, steps.at, "i32")
         reduction.merge(states)
 
     def _pair(
-        self, columns: StepColumns, variable: Value, position: int | str, row: int, col: int
+        self, columns: Columns, variable: Value, position: int | str, row: int, col: int
     ) -> str:
         """Loads a component of what is given for each pair."""
         code, numbers = self.code, [self.rows[row], columns.number(col)]
@@ -411,32 +460,18 @@ class _JoinKernel(_Kernel):
             entry = self.enter(number)
             task = self.task(entry.task)
             rows = self.rows(task.first, task.last)
-            totals = entry.partial(self.layout.totals, task.start)
-            following = self.code.integer("add", task.start, 1)
-            with self.code.loop(following, task.stop, 1) as other:
-                others = entry.partial(self.layout.others, other.counter)
-                for row in range(self.schedule.rows):
-                    self._join(totals, others, row)
-            self.finish(entry, task, rows, totals)
+            with self.once_a_row():
+                totals = entry.partial(self.layout.totals, task.start)
+                following = self.code.integer("add", task.start, 1)
+                with self.code.loop(following, task.stop, 1) as other:
+                    others = entry.partial(self.layout.others, other.counter)
+                    for row in range(self.schedule.rows):
+                        load = functools.partial(others.load, self.code)
+                        self.join(totals, load, row)
+                self.finish(entry, task, rows, totals)
         return self.function(name)
 
     def computed_task(self, number: str) -> tuple[str, ...]:
         start = self.code.integer("mul", number, "%splits")
         stop = self.code.integer("add", start, "%splits")
         return *self.block(number), start, stop, "-1"
-
-    def _join(self, totals: ThreadMemory, others: ThreadMemory, row: int) -> None:
-        """Merge the totals of one part of the columns into those of the first."""
-        code = self.code
-
-        def load(variable: Value, position: int | str, _: int, col: int) -> str:
-            is_total = variable in totals.record.offsets
-            return (totals if is_total else others).load(code, variable, position, row)
-
-        store_all(
-            self.emitter(load),
-            self.nest.joins,
-            lambda n, position, operand: totals.store(
-                code, operand, self.nest.states[n].total, position, row
-            ),
-        )

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from math import gcd
 
 from redcomp.ir import J_BIT, SIZES, Value
-from redcomp.llvm_backend.components import by_kind
+from redcomp.llvm_backend.components import by_kind, component_at
+from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.kernel_code import Entry, KernelCode
 from redcomp.ptx.layout import VECTOR_BYTES, BlockLayout
+from redcomp.ptx.mma import PRODUCTS
 from redcomp.ptx.slices import Slice
 from redcomp.ptx.spelling import GLOBAL, SHARED
 
@@ -80,7 +82,8 @@ class Tile:
         """Wait for copies, and compute what depends on columns only."""
         if self.kernel.target.copies_asynchronously:
             self.kernel.spelling.await_copies(self.code)
-        if not (self.layout.numbers or self.kernel.nest.columns):
+        nest = self.kernel.nest
+        if not (self.layout.numbers or nest.columns or nest.products):
             return
         prepared = self.layout.prepared
         if any(p.count > _OWN_COPY and p.variable in prepared for p in self._copied()):
@@ -92,12 +95,38 @@ class Tile:
                 value = column if variable["kind"] == "column" else number
                 self._store(record, variable, self.kernel.number(value, variable))
             self._compute(record, column, number)
+        for product in nest.products:
+            self._compute_vectors(product.definition.args[1], first, count, base)
 
     def _copied(self) -> list[Slice]:
         return [*self.layout.copied, *self.layout.staging]
 
     def _compute(self, record: str, column: str, number: str) -> None:
         """Compute the hoisted values of a column from its raw ones."""
+        emitter, nest = self._of_column(record, column, number), self.kernel.nest
+        if not self.samples:
+            emitter.emit(h.definition for h in nest.columns)
+        for h in nest.columns:  # where there are samples, few of their components at a time
+            emitter.emit([h.definition])
+            self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
+
+    def _compute_vectors(self, vector: Value, first: str, count: str, base: str) -> None:
+        """Compute the vectors of a product: a warp a column, so that no two threads meet a bank."""
+        kernel, code, type_ = self.kernel, self.code, self.kernel.scalar
+        warp, lane = (code.integer(op, kernel.thread, _WARP) for op in ("udiv", "urem"))
+        depth = PRODUCTS[vector.dtype].depth(vector.dim)
+        with code.loop(warp, count, kernel.schedule.threads // _WARP) as columns:
+            column = columns.counter
+            number = code.integer("add", first, column)
+            emitter = self._of_column(self.record(base, column), column, number)
+            place = self.vector_place(base, column, "0")
+            with code.loop(lane, depth, _WARP) as loop:
+                (operand,) = component_at(emitter, vector, loop.counter, (0,), depth)
+                target = code.at(place, type_, loop.counter, space=SHARED)
+                code.store(type_, operand, target, self.layout.size, SHARED)
+
+    def _of_column(self, record: str, column: str, number: str) -> Emitter:
+        """An emitter of what depends on a column only, from its raw values."""
         kernel, layout = self.kernel, self.layout
         staged = self._staged(column) if layout.staged.width else ""
         # What is read of the sample takes no registers until it is read for the next tile.
@@ -113,12 +142,7 @@ class Tile:
 
         sampled = self.entry.sampled(samples)
         loader = by_kind(j=load, parameter=self.entry.parameter, j_sample=sampled)
-        emitter = kernel.emitter(loader, J_BIT)
-        if not samples:
-            emitter.emit(h.definition for h in kernel.nest.columns)
-        for h in kernel.nest.columns:  # where there are samples, few of their components at a time
-            emitter.emit([h.definition])
-            self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
+        return kernel.emitter(loader, J_BIT)
 
     @contextmanager
     def _own_columns(self, count: str) -> Iterator[str]:
@@ -169,10 +193,17 @@ class Tile:
         offset = self.code.integer("mul", column, self.layout.width)
         return self.code.at(base, self.kernel.scalar, offset, space=SHARED)
 
+    def vector_place(self, base: str, column: str, position: str) -> str:
+        """The pointer to a component of the product's vector of a column in a buffer."""
+        code = self.code
+        vectors = code.at(base, "i8", self.layout.products_offset, space=SHARED)
+        offset = code.integer("mul", column, self.layout.product_width)
+        return code.at(vectors, self.kernel.scalar, offset, position, space=SHARED)
+
     def _staged(self, column: str) -> str:
         if not self.layout.staged.width:
             return ""
-        offset = self.code.integer("mul", column, self.layout.staged.width)
+        offset = self.code.integer("mul", column, self.layout.staged_width)
         return self.code.at(self.staging, self.kernel.scalar, offset, space=SHARED)
 
     def load(self, record: str, variable: Value, position: int | str, offset: int) -> str:

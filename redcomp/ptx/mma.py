@@ -1,0 +1,88 @@
+"""Products of small matrices by the threads of a warp: which there are, who holds what, what pays.
+
+PTX ISA, section "Warp Level Matrix Multiply-Accumulate Instructions", and the figures of its
+"Matrix Fragments".  Lane l of a warp is the member l % 4 of the group l // 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redcomp.ptx.multiprocessor import FMA, TENSOR, WARP, multiprocessor
+
+# Lanes that have the same rows of a sum, each of them two of its columns.
+MEMBERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixProduct:
+    """An instruction: an m x k matrix times one of k x n, added to one of m x n.
+
+    The elements of a lane are at these offsets:
+
+    a       (row, k) from (group, member)
+    b       k from the member; the column is that of the group
+    sums    (row, column) from (group, 2 * member)
+    passes  instructions for a product that is as exact as float32: of rounded operands, and of each
+            with what rounding has cut off the other
+    """
+
+    intrinsic: str
+    dtype: str
+    m: int
+    n: int
+    k: int
+    a: tuple[tuple[int, int], ...]
+    b: tuple[int, ...]
+    sums: tuple[tuple[int, int], ...]
+    passes: int
+
+    def depth(self, dim: int) -> int:
+        """The number of components with which vectors of so many are multiplied."""
+        return -(-dim // self.k) * self.k
+
+    def instructions(self, dim: int) -> float:
+        """Of a warp, for a pair of each of its threads."""
+        pairs = self.m * self.n // WARP
+        return self.passes * self.depth(dim) / self.k / pairs
+
+
+TF32 = MatrixProduct(
+    "llvm.nvvm.mma.m16n8k8.row.col.tf32",
+    "f32",
+    *(16, 8, 8),
+    a=((0, 0), (8, 0), (0, 4), (8, 4)),
+    b=(0, 4),
+    sums=((0, 0), (0, 1), (8, 0), (8, 1)),
+    passes=3,
+)
+PRODUCTS: Mapping[str, MatrixProduct] = {"f32": TF32}
+
+# Components of vectors: fewer are not copied by whole warps, and more would not fit into registers.
+_LEAST, _MOST = 16, 128
+# Instructions of a pair for a component, where products are written out (see `passes.products`).
+_WRITTEN_OUT = {"product": 1, "distance": 2}
+# What a pair takes besides, in clocks of a warp: two sums, and its share of preparing a tile.
+_SUMS, _PREPARATION = 2, 2.0
+
+
+def product_dims(target: str) -> Mapping[tuple[str, str], tuple[int, int]]:
+    """For how many components products of matrices are cheaper, see `Target.product_dims`."""
+    limits = multiprocessor(target)
+    found = {}
+    for (use, operations), (dtype, product) in (
+        (use, of_dtype) for use in _WRITTEN_OUT.items() for of_dtype in PRODUCTS.items()
+    ):
+        if not limits.tf32:
+            continue
+        around = _SUMS * limits.clocks(FMA) + _PREPARATION
+        dims = [
+            dim
+            for dim in range(_LEAST, _MOST + 1)
+            if product.instructions(dim) * limits.clocks(TENSOR) + around
+            < operations * dim * limits.clocks(FMA)
+        ]
+        if dims:
+            found[use, dtype] = dims[0], dims[-1]
+    return found
