@@ -210,8 +210,8 @@ def _check_contraction(value: Value) -> None:
     _check_form(value, 2)
     a, b = value.args
     _require(a.type == b.type, f"contracts {a.type} with {b.type}")
-    _require(not a.dependence & J_BIT, "has a first vector that changes with columns")
-    _require(not b.dependence & I_BIT, "has a second vector that changes with rows")
+    for vector in value.args:
+        _require(vector.dependence != I_BIT | J_BIT, "has a vector that changes with every pair")
     _check_type(value, Type(a.dtype))
 
 
@@ -400,8 +400,13 @@ def _check_nest(nest: Nest) -> None:
         if definition.dependence & ~hoisted.variable.dependence:
             _fail(f"changes inside of the loop of {name}", nest.roots, definition)
     for product in nest.products:
-        if product.definition.op != "contraction":
-            _fail("defines a product and is no contraction", nest.roots, product.definition)
+        definition = product.definition
+        if definition.op != "contraction":
+            _fail("defines a product and is no contraction", nest.roots, definition)
+        if [
+            v.dependence & ~own for v, own in zip(definition.args, (I_BIT, J_BIT), strict=True)
+        ] != [0, 0]:
+            _fail("is no product of a row with a column", nest.roots, definition)
 
 
 def _check_state(nest: Nest, state: Carried) -> None:

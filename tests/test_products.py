@@ -55,7 +55,7 @@ def test_a_product_errs_by_at_most_4_units(kind):
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1e3])
 @pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
 def test_error_of_a_distance(dim, width, offset):
-    """Relative to the sum: at most 2^-20 times the square of the cloud's radius, wherever the points
+    """Relative to the sum: at most 2^-20 times the square of the radius, wherever the points
     are.  The length of the kernel is 1."""
     rng = np.random.default_rng(0)
     y = rng.uniform(-width / 2, width / 2, (32, dim))

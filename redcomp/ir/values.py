@@ -334,9 +334,10 @@ def component(vector: Value, position: Value | int) -> Value:
 
 
 def contraction(a: Value, b: Value) -> Value:
-    """The sum over k of a[k] * b[k]; one of the vectors is of the row, the other of the column.
+    """The sum over k of a[k] * b[k], which several threads compute together.
 
-    It only defines the products of a nest: who has computed them knows a matrix of them at once.
+    Both vectors are of the row, or both of the column; or it defines a product of a nest, of a
+    vector of the row and one of the column, and there is a matrix of them at once.
     """
     return Value("contraction", (a, b), Type(a.dtype))
 

@@ -59,23 +59,32 @@ def store_all(
             store(n, k, emitter.operand(element, 0, 0, True))
 
 
-def component_at(
-    emitter: Emitter, vector: Value, place: str, rows: Sequence[int], depth: int
-) -> list[str]:
-    """A component of a vector that a loop would make, for some rows; 0 beyond its last one."""
-    code, (element, counter) = emitter.code, vector.args
-    dim, type_ = vector.dim, LLVM_TYPES[vector.dtype]
-    emitter.emit([element])  # what is the same for all components, before
+def components_at(
+    emitter: Emitter, vectors: Sequence[Value], place: str, rows: Sequence[int], depth: int
+) -> list[list[str]]:
+    """A component of vectors of one length that loops would make, each for some rows.
+
+    `place` is below `depth`; beyond the last component they are 0.
+    """
+    code, dim, type_ = emitter.code, vectors[0].dim, LLVM_TYPES[vectors[0].dtype]
+    elements, counters = zip(*[vector.args for vector in vectors], strict=True)
+    emitter.emit(elements)  # what is the same for all components, before
     inside = place if dim == depth else code.smaller(place, dim - 1)
-    emitter.enter_loop(counter, inside)
-    emitter.emit([element])
-    operands = [emitter.operand(element, row, 0, True) for row in rows]
-    emitter.leave_loop(counter)
+    emitter.enter_loop(counters[0], inside)
+    for counter in counters[1:]:
+        emitter.bind(counter, [inside])
+    emitter.emit(elements)
+    found = [[emitter.operand(element, row, 0, True) for row in rows] for element in elements]
+    emitter.leave_loop(counters[0])
     if dim == depth:
-        return operands
+        return found
     is_inside = code.value(f"icmp slt i64 {place}, {dim}")
     return [
-        code.value(f"select i1 {is_inside}, {type_} {operand}, {type_} 0.0") for operand in operands
+        [
+            code.value(f"select i1 {is_inside}, {type_} {operand}, {type_} 0.0")
+            for operand in operands
+        ]
+        for operands in found
     ]
 
 

@@ -39,7 +39,6 @@ from redcomp.ir import (
     variable,
     with_roots,
 )
-from redcomp.ops.table import apply
 from redcomp.passes.origin import moved
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.target import Context
@@ -110,7 +109,7 @@ class _Candidate:
             return None
         u, v = sides if self.a.dependence == I_BIT else sides[::-1]
         product = _product(self._scaled(_bounded(u), factor) * -2.0, _bounded(v))
-        norms = [apply("scalprod", self._scaled(w, factor), w) for w in (u, v)]
+        norms = [contraction(self._scaled(w, factor), w) for w in (u, v)]
         distance = product.variable + norms[0] + norms[1]
         # Weights may be negative, and the distance then too.
         return product, distance if self.weight is not None else _with_sign(distance, factor)

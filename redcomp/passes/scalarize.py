@@ -201,8 +201,7 @@ class _Scalarizer:
 
     def product(self, product: Hoisted) -> Hoisted:
         """The definition of a product on vectors whose components are computed one by one."""
-        a, b = (self.vector(vector, 1) for vector in product.definition.args)
-        return Hoisted(product.variable, ir.contraction(a, b))
+        return Hoisted(product.variable, self.element(product.definition, 0))
 
     def element(self, vector: Value, position: Position) -> Value:
         """One component of a value; keeps its own stack, so that chains may have any length."""
@@ -355,6 +354,9 @@ class _Scalarizer:
             return value
         if value.op == "broadcast":
             return self.element(value.args[0], 0)
+        if value.op == "contraction":
+            a, b = (self.vector(vector, 1) for vector in value.args)
+            return ir.contraction(a, b)
         rule = OPERATIONS[value.op].element if value.op in OPERATIONS else None
         if rule is None:
             raise CompilerError(f"scalarize takes operations on vectors, not {value.op!r}")

@@ -52,8 +52,10 @@ class BlockLayout:
         if nest.products:
             of_products = schedule.tile * self.product_width * self.size
             self.tile_bytes = _rounded(self.products_offset + of_products, VECTOR_BYTES)
-        # An odd width: threads read the same component of neighbouring columns from other banks.
-        self.staged_width = self.staged.width | bool(nest.products and self.staged.width)
+        self.staged_width = self.staged.width
+        if nest.products:
+            # Eight lanes read a column together, from other banks than those of the next one.
+            self.staged_width = _rounded(self.staged.width - 8, 16) + 8
         self.staged_bytes = schedule.tile * self.staged_width * self.size
         self.partial_bytes = schedule.block_rows * self.totals.width * self.total_size
         records = schedule.threads * schedule.rows  # of all threads, some of which share rows

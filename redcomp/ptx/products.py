@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from redcomp.ir import Hoisted, Value
 from redcomp.llvm_backend.code import Code
-from redcomp.llvm_backend.components import component_at
+from redcomp.llvm_backend.components import components_at
 from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.tile_reduction import Advancing
 from redcomp.ptx.kernel_code import KernelCode
@@ -63,7 +63,7 @@ class Fragments:
         code = self.code
         place = code.integer("add", self.member, offset)
         rows = range(self.kernel.schedule.rows)
-        operands = component_at(self.emitter, vector, place, rows, self.depth)
+        (operands,) = components_at(self.emitter, [vector], place, rows, self.depth)
         return [split(code, operand) for operand in operands]
 
     def of_columns(self, tile: FilledTile, columns: Sequence[str]) -> list[list[str]]:

@@ -29,6 +29,7 @@ from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
 from redcomp.ptx.steps import Columns, PlainSteps, Steps
 from redcomp.ptx.tile import FilledTile, Tile, shared_memory
+from redcomp.ptx.together import contracted, contractions
 from redcomp.target import Target
 
 # Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
@@ -338,6 +339,7 @@ class _RunTask:
     def _prepare(self) -> None:
         """What does not change from pair to pair, and the first totals."""
         emitter, nest = self.emitter, self.nest
+        self._contract_rows()
         for hoisted in (nest.uniform, nest.rows):
             emitter.emit(h.definition for h in hoisted)
             for h in hoisted:
@@ -350,6 +352,17 @@ class _RunTask:
         for state in nest.states:
             initial = constant(state.initial, nest.accumulator)
             self._fill(state.total, emitter.operand(initial, 0, 0, True))
+
+    def _contract_rows(self) -> None:
+        """Compute the contractions of rows, by all threads that share them."""
+        values, rows = contractions(h.definition for h in self.nest.rows), range(self.schedule.rows)
+        if not values:
+            return
+        sharing, code = self.schedule.sharing, self.code
+        member = code.integer("urem", self.kernel.thread, sharing)
+        made = contracted(self.kernel, self.emitter, values, rows, member, sharing)
+        for value, operands in made.sums.items():
+            self.emitter.bind(value, operands)
 
     def _copy_long_rows(self) -> None:
         """Copy long vectors of rows to where neighbouring threads find theirs side by side."""

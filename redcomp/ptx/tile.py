@@ -13,19 +13,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd
 
-from redcomp.ir import J_BIT, SIZES, Value
-from redcomp.llvm_backend.components import by_kind, component_at
+from redcomp.ir import J_BIT, SIZES, Hoisted, Value
+from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.kernel_code import Entry, KernelCode
 from redcomp.ptx.layout import VECTOR_BYTES, BlockLayout
-from redcomp.ptx.mma import PRODUCTS
 from redcomp.ptx.slices import Slice
 from redcomp.ptx.spelling import GLOBAL, SHARED
+from redcomp.ptx.together import contracted, contractions
 
 # Vectors of at most so many components are copied by one thread each: they share lines of memory.
 _OWN_COPY = 8
 _WARP = 32
+# Lanes that prepare a column of a product together.
+_TOGETHER = 8
 
 
 def shared_memory(layout: BlockLayout, number: int) -> str:
@@ -89,14 +91,16 @@ class Tile:
         if any(p.count > _OWN_COPY and p.variable in prepared for p in self._copied()):
             self.kernel.spelling.barrier(self.code)
         base = self.buffer(buffer)
+        if nest.products:
+            (product,) = nest.products
+            self._prepare_together(product, first, count, base)
+            return
         with self._own_columns(count) as column:
             record, number = self.record(base, column), self.code.integer("add", first, column)
             for variable in self.layout.numbers:
                 value = column if variable["kind"] == "column" else number
                 self._store(record, variable, self.kernel.number(value, variable))
             self._compute(record, column, number)
-        for product in nest.products:
-            self._compute_vectors(product.definition.args[1], first, count, base)
 
     def _copied(self) -> list[Slice]:
         return [*self.layout.copied, *self.layout.staging]
@@ -110,20 +114,38 @@ class Tile:
             emitter.emit([h.definition])
             self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
 
-    def _compute_vectors(self, vector: Value, first: str, count: str, base: str) -> None:
-        """Compute the vectors of a product: a warp a column, so that no two threads meet a bank."""
+    def _prepare_together(self, product: Hoisted, first: str, count: str, base: str) -> None:
+        """Compute what columns have for a product: some lanes a column, which share its sums.
+
+        All lanes of a warp take part until their sums are there; those without a column compute the
+        last one again, and store nothing.
+        """
         kernel, code, type_ = self.kernel, self.code, self.kernel.scalar
         warp, lane = (code.integer(op, kernel.thread, _WARP) for op in ("udiv", "urem"))
-        depth = PRODUCTS[vector.dtype].depth(vector.dim)
-        with code.loop(warp, count, kernel.schedule.threads // _WARP) as columns:
-            column = columns.counter
-            number = code.integer("add", first, column)
-            emitter = self._of_column(self.record(base, column), column, number)
-            place = self.vector_place(base, column, "0")
-            with code.loop(lane, depth, _WARP) as loop:
-                (operand,) = component_at(emitter, vector, loop.counter, (0,), depth)
-                target = code.at(place, type_, loop.counter, space=SHARED)
-                code.store(type_, operand, target, self.layout.size, SHARED)
+        own, member = (code.integer(op, lane, _TOGETHER) for op in ("udiv", "urem"))
+        start = code.integer("mul", warp, _WARP // _TOGETHER)
+        last = code.integer("sub", count, 1)
+        definitions = [h.definition for h in kernel.nest.columns]
+        vector = product.definition.args[1]
+        with code.loop(start, count, kernel.schedule.threads // _TOGETHER) as columns:
+            wanted = code.integer("add", columns.counter, own)
+            is_there = code.value(f"icmp slt i64 {wanted}, {count}")
+            column = code.value(f"select i1 {is_there}, i64 {wanted}, i64 {last}")
+            record, number = self.record(base, column), code.integer("add", first, column)
+            emitter = self._of_column(record, column, number)
+            values = contractions(definitions)
+            made = contracted(kernel, emitter, values, (0,), member, _TOGETHER, [vector])
+            for value, operands in made.sums.items():
+                emitter.bind(value, operands)
+            emitter.emit(definitions)
+            with code.when(is_there):
+                for place, ((operand,),) in made.visits:
+                    target = self.vector_place(base, column, place)
+                    code.store(type_, operand, target, self.layout.size, SHARED)
+            is_first = code.value(f"icmp eq i64 {member}, 0")
+            with code.when(code.value(f"and i1 {is_there}, {is_first}")):
+                for h in kernel.nest.columns:
+                    self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
 
     def _of_column(self, record: str, column: str, number: str) -> Emitter:
         """An emitter of what depends on a column only, from its raw values."""
