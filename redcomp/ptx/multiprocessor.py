@@ -8,11 +8,12 @@ multiply-add; comparison and logic (the guide gives a few instructions of the ne
 the lower figure holds for selections); 64-bit multiply-add; exponential.  Limits: "CUDA Programming
 Guide", table "Technical Specifications per Compute Capability"; blocks and units also in the
 toolkit's cuda_occupancy.h.  Products of matrices: NVIDIA's white papers of the architectures
-(GA100, GA102, Ada: dense TF32 per clock and multiprocessor).  Hopper's and Blackwell's 1,024 is
-what their asynchronous instructions reach; mma.sync is taken to be as fast there as on GA100, and
-on relatives of RTX GPUs as on these.  Without a source that we could check are the float64 rates of
-sm_72, 87, 101 and 103, which have no columns in the first table: they are taken from their
-relatives, or from what is told of products with them.
+(GA100, GA102, Ada, GH100: dense TF32 and FP64 per clock and multiprocessor; Blackwell's FP64 is
+taken to be what its other units do).  Hopper's and Blackwell's 1,024 is what their asynchronous
+instructions reach; mma.sync is taken to be as fast there as on GA100, and on relatives of RTX GPUs
+as on these.  Without a source that we could check are the float64 rates of sm_72, 87, 101 and 103,
+which have no columns in the first table: they are taken from their relatives, or from what is told
+of products with them.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ PARTITIONS = 4  # parts of a multiprocessor, each with its scheduler and its reg
 
 # The pipes, as `redcomp.ptx.sass` sorts instructions, and the schedulers, which all of them take.
 FMA, ALU, FP64, XU, LSU, ISSUE = "fma", "alu", "fp64", "xu", "lsu", "issue"
-TENSOR = "tensor"
-# Multiply-adds of an instruction that multiplies matrices of TF32: m16n8k8.
-OF_PRODUCT = 16 * 8 * 8
+# Products of matrices of TF32 and of float64, and the multiply-adds of one: m16n8k8, m8n8k4.
+TENSOR, TENSOR64 = "tensor", "tensor64"
+OF_PRODUCT: Mapping[str, int] = {TENSOR: 16 * 8 * 8, TENSOR64: 8 * 8 * 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Multiprocessor:
     shared               bytes of shared memory
     shared_unit          unit in which a block gets shared memory
     shared_reserved      bytes of it that the system takes of each block
-    tf32                 multiply-adds a clock in products of matrices of TF32; 0 if it has none
+    tf32, f64            multiply-adds a clock in products of matrices, by dtype; 0 if it has none
     joins_extremes       whether one instruction gives the least of three numbers
     """
 
@@ -58,6 +59,7 @@ class Multiprocessor:
     shared_unit: int
     shared_reserved: int
     tf32: int = 0
+    f64: int = 0
     joins_extremes: bool = False
 
     @property
@@ -67,8 +69,9 @@ class Multiprocessor:
         Shared memory has 32 banks of 4 bytes.
         """
         pipes: dict[str, float] = {FMA: self.fma, ALU: self.alu, FP64: self.fp64, XU: self.xu}
-        if self.tf32:
-            pipes[TENSOR] = WARP * self.tf32 / OF_PRODUCT
+        for pipe, rate in ((TENSOR, self.tf32), (TENSOR64, self.f64)):
+            if rate:
+                pipes[pipe] = WARP * rate / OF_PRODUCT[pipe]
         return {**pipes, LSU: WARP, ISSUE: PARTITIONS * WARP}
 
     def clocks(self, pipe: str) -> float:
@@ -82,22 +85,23 @@ def _row(
     unit: int,
     reserved: int,
     tf32: int = 0,
+    f64: int = 0,
 ) -> Multiprocessor:
     warps, blocks, shared = limits
-    return Multiprocessor(*results, warps, blocks, shared * 1024, unit, reserved, tf32)
+    return Multiprocessor(*results, warps, blocks, shared * 1024, unit, reserved, tf32, f64)
 
 
-#             fma  alu fp64 xu   warps blocks KiB  unit reserved tf32
+#             fma  alu fp64 xu   warps blocks KiB  unit reserved tf32 f64
 _VOLTA = _row((64, 64, 32, 16), (64, 32, 96), 256, 0)
 _TURING = _row((64, 64, 2, 16), (32, 16, 64), 256, 0)
-_AMPERE = _row((64, 64, 32, 16), (64, 32, 164), 128, 1024, 512)
+_AMPERE = _row((64, 64, 32, 16), (64, 32, 164), 128, 1024, 512, 64)
 _AMPERE_RTX = _row((128, 64, 2, 16), (48, 16, 100), 128, 1024, 128)
 _ORIN = _row((128, 64, 2, 16), (48, 16, 164), 128, 1024, 128)
 _ADA = _row((128, 64, 2, 16), (48, 24, 100), 128, 1024, 128)
-_HOPPER = _row((128, 64, 64, 16), (64, 32, 228), 128, 1024, 512)
-_BLACKWELL = replace(_HOPPER, joins_extremes=True)
-_BLACKWELL_ULTRA = replace(_BLACKWELL, fp64=2)
-_THOR = replace(_BLACKWELL, fp64=2, warps=48, blocks=24)
+_HOPPER = _row((128, 64, 64, 16), (64, 32, 228), 128, 1024, 512, 128)
+_BLACKWELL = replace(_HOPPER, f64=64, joins_extremes=True)
+_BLACKWELL_ULTRA = replace(_BLACKWELL, fp64=2, f64=0)
+_THOR = replace(_BLACKWELL, fp64=2, f64=0, warps=48, blocks=24)
 _BLACKWELL_RTX = replace(_ADA, joins_extremes=True)
 
 MULTIPROCESSORS: Mapping[int, Multiprocessor] = {

@@ -29,8 +29,8 @@ from redcomp.ptx.tile import FilledTile, StepColumns
 # Of the low 13 bits of float32, which TF32 has not: half of the last bit that it has, and the rest.
 _HALF, _KEPT = 0x1000, -0x2000
 
-# A factor: its rounded value and the rest, as bits.
-_Factor = tuple[str, str]
+# The parts of a factor, as instructions take them.
+_Factor = tuple[str, ...]
 
 
 class Fragments:
@@ -39,7 +39,7 @@ class Fragments:
     def __init__(self, kernel: KernelCode, emitter: Emitter, product: Hoisted) -> None:
         self.kernel, self.code, self.emitter = kernel, kernel.code, emitter
         self.product = PRODUCTS[product.variable.dtype]
-        rows, self.columns = product.definition.args
+        rows, _ = product.definition.args
         self.depth = self.product.depth(rows.dim)
         lane = self.code.integer("urem", kernel.thread, WARP)
         self.member, self.group = (self.code.integer(op, lane, MEMBERS) for op in ("urem", "udiv"))
@@ -49,13 +49,10 @@ class Fragments:
         """What each block of rows needs for the components from `first` on."""
         places = dict.fromkeys(k for _, k in self.product.a)
         known = {k: self._elements(vector, first + k) for k in places}
-        per_block = len({row for row, _ in self.product.a})
+        own, stride = self.product.rows, self.kernel.schedule.row_stride
         return [
-            [
-                known[k][block * per_block + row // (self.product.m // per_block)]
-                for row, k in self.product.a
-            ]
-            for block in range(self.kernel.schedule.rows // per_block)
+            [known[k][block + row // stride] for row, k in self.product.a]
+            for block in range(0, self.kernel.schedule.rows, own)
         ]
 
     def _elements(self, vector: Value, offset: int) -> list[_Factor]:
@@ -64,7 +61,10 @@ class Fragments:
         place = code.integer("add", self.member, offset)
         rows = range(self.kernel.schedule.rows)
         (operands,) = components_at(self.emitter, [vector], place, rows, self.depth)
-        return [split(code, operand) for operand in operands]
+        return [self._parts(operand) for operand in operands]
+
+    def _parts(self, operand: str) -> _Factor:
+        return split(self.code, operand) if len(self.product.terms) > 1 else (operand,)
 
     def of_columns(self, tile: FilledTile, columns: Sequence[str]) -> list[list[str]]:
         """The products of the thread's rows with its columns, by row and column.
@@ -78,27 +78,30 @@ class Fragments:
         sums = {(m, n): ["0.0"] * len(product.sums) for m in blocks for n in range(len(columns))}
         for step, factors in enumerate(self.rows):
             right = [self._columns(place, step * product.k) for place in places]
-            for a, b in ((0, 0), (0, 1), (1, 0)):  # rounded ones, and each with the other's rest
+            for a, b in product.terms:
                 for m, n in sums:
                     left = [factor[a] for factor in factors[m]]
                     own = [factor[b] for factor in right[n]]
                     sums[m, n] = self.kernel.spelling.multiplied(
                         self.code, product, left, own, sums[m, n]
                     )
+        stride = self.kernel.schedule.row_stride
         grid = [[""] * (2 * len(columns)) for _ in range(rows)]
         for (m, n), found in sums.items():
             for (row, column), operand in zip(product.sums, found, strict=True):
-                grid[2 * m + row // 8][2 * n + column] = operand
+                grid[product.rows * m + row // stride][2 * n + column] = operand
         return grid
 
     def _columns(self, place: str, first: int) -> list[_Factor]:
         """The elements of a column from a component on."""
         code, type_ = self.code, self.kernel.scalar
         loaded = (
-            code.load(type_, code.at(place, type_, first + k, space=SHARED), 4, SHARED)
+            code.load(
+                type_, code.at(place, type_, first + k, space=SHARED), self.kernel.size, SHARED
+            )
             for k in self.product.b
         )
-        return [split(code, operand) for operand in loaded]
+        return [self._parts(operand) for operand in loaded]
 
 
 def split(code: Code, operand: str) -> _Factor:

@@ -188,14 +188,14 @@ def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
 def _of_product(nest: Nest) -> PtxSchedule:
     """The schedule of a nest with a product of matrices: a warp has one or two blocks of rows.
 
-    The fragments of its rows are in registers, rounded and what rounding has cut off.
+    The elements of its rows are in registers.
     """
     product = PRODUCTS[nest.dtype]
     dim = max(h.definition.args[0].dim for h in nest.products)
-    depth = product.depth(dim)  # registers of a block of rows: 16 / 32 of them, twice
-    blocks = 2 if 2 * depth <= _MOST_FRAGMENTS else 1
-    resident = _LEAST_RESIDENT + (blocks * depth < _MOST_FRAGMENTS)
-    rows, cols = blocks * product.m * MEMBERS // WARP, 2 * _TILES_OF_PRODUCT
+    registers = product.registers(dim)
+    blocks = 2 if 2 * registers <= _MOST_FRAGMENTS else 1
+    resident = _LEAST_RESIDENT + (blocks * registers < _MOST_FRAGMENTS)
+    rows, cols = blocks * product.rows, 2 * _TILES_OF_PRODUCT
     step = cols * MEMBERS
     tile = max(step, _tile(nest) // step * step)
     return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS)

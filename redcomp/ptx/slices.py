@@ -71,8 +71,10 @@ def prepared(nest: Nest) -> list[Value]:
 
 
 def product_width(product: Hoisted, dtype: str) -> int:
-    """Words of the vector of a column in shared memory: its components, with zeros up to whole
-    products of matrices, and as much again as lets a warp read a fragment without conflicts.
+    """Components of the vector of a column in shared memory, zeros up to whole products included.
+
+    A warp reads some neighbouring components of eight columns, and with this width from as many
+    banks.
     """
-    own = PRODUCTS[dtype]
-    return own.depth(product.definition.args[1].dim) + own.k // 2
+    depth = PRODUCTS[dtype].depth(product.definition.args[1].dim)
+    return depth + (4 - depth) % 8

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.mma import MatrixProduct
 
 # Address spaces, the same for NVIDIA and AMD.
@@ -138,8 +139,9 @@ class Nvidia:
         b: Sequence[str],
         sums: Sequence[str],
     ) -> list[str]:
-        result = f"{{ {', '.join(['float'] * len(sums))} }}"
-        types = ["i32"] * (len(a) + len(b)) + ["float"] * len(sums)
+        type_ = LLVM_TYPES[product.dtype]
+        result = f"{{ {', '.join([type_] * len(sums))} }}"
+        types = [product.operand] * (len(a) + len(b)) + [type_] * len(sums)
         operands = [*a, *b, *sums]
         made = code.call(result, product.intrinsic, types, operands, _CONVERGENT)
         return [code.value(f"extractvalue {result} {made}, {n}") for n in range(len(sums))]
