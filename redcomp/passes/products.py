@@ -261,10 +261,17 @@ def _replaced(nest: Nest, place: Value, product: Hoisted, made: Value) -> Nest:
         args = tuple([done[arg] for arg in value.args])
         done[value] = made if value is place else value.with_args(args)
     found = replace(with_roots(nest, done), products=(product,))
-    if any(_reads_vectors(value) for value in found.pair_values):
+    if any(_reads_vectors(value) for value in found.pair_values) or _needs_many(product):
         return nest
     samples = [v for v in _variables(found) if v["kind"] == "j_sample"]
     return found.with_params((*found.params, *samples))
+
+
+def _needs_many(product: Hoisted) -> bool:
+    """Whether the vector of a column is made from more than two: tiles would be too large."""
+    _, vector = product.definition.args
+    read = [v.dim for v in topological([vector]) if v.op == "variable" and v["kind"] == "j"]
+    return sum(read) > 2 * vector.dim + _SHORT
 
 
 def _reads_vectors(value: Value) -> bool:

@@ -84,8 +84,10 @@ PRODUCTS: Mapping[str, MatrixProduct] = {
     ),
 }
 
-# Components of vectors: fewer are not copied by whole warps, and more would not fit into registers.
-_LEAST, _MOST = 16, 128
+# Components of vectors: fewer are not copied by whole warps, and more would not fit into registers
+# and shared memory.
+_LEAST = 16
+_MOST = {"f32": 128, "f64": 64}
 # Instructions of a pair for a component, where products are written out (see `passes.products`).
 _WRITTEN_OUT = {"product": 1, "distance": 2}
 # What a pair takes besides, in clocks of a warp: two sums, and its share of preparing a tile.
@@ -105,7 +107,7 @@ def product_dims(target: str) -> Mapping[tuple[str, str], tuple[int, int]]:
         around = _SUMS * arithmetic[dtype] + _PREPARATION
         dims = [
             dim
-            for dim in range(_LEAST, _MOST + 1)
+            for dim in range(_LEAST, _MOST[dtype] + 1)
             if product.instructions(dim) * limits.clocks(product.pipe) + around
             < operations * dim * arithmetic[dtype]
         ]

@@ -65,6 +65,11 @@ NOT_FOUND = {
     "vectors as results": ("Exp(-SqDist(x, y)) * y", POINTS[:2], {}),
     "two products": ("Exp(-SqDist(x, y)) * (x | y)", POINTS[:2], {}),
     "numbers of columns": ("(x | y)", POINTS[:2], {"reduction_op": "ArgMax"}),
+    "of many vectors": (
+        "(x | y + z * Sin(w))",
+        (*POINTS[:2], "z = Vj(10)", "w = Vj(10)"),
+        {},
+    ),
     "of rows alone": ("SqNorm2(x) * b", (POINTS[0], POINTS[2]), {}),
 }
 
