@@ -19,7 +19,8 @@ from redcomp.target import Context, Height, Options, height_of
 
 # From a formula's kernel to what a backend takes.
 PIPELINE = parse_pipeline(
-    "simplify,factor,accumulate,scalarize,simplify,cse,prescale,contract,expand,simplify,hoist,legal"
+    "simplify,factor,accumulate,products,scalarize,simplify,cse,prescale,contract,expand,simplify,"
+    "hoist,legal"
 )
 
 

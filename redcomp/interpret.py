@@ -58,6 +58,9 @@ class _Interpreter:
                 return OPERATIONS["gather"].value(vector, *position)
             case "from_elements":
                 return _stack([done[arg] for arg in value.args])
+            case "contraction":
+                a, b = (done[arg] for arg in value.args)
+                return np.asarray(np.sum(a * b, axis=-1, keepdims=True))
             case "fold":
                 return self.fold(value, done, inside)
             case "map":

@@ -95,6 +95,9 @@ class Target:
     llvm_options   switches that LLVM needs to be given for this target
 
     negates_operands    whether instructions can negate their operands
+    product_dims        how many components vectors have at least and at most whose contractions are
+                        computed for whole tiles, by what they are for (see `passes.products`) and
+                        dtype; empty if none are
     """
 
     name: str
@@ -116,6 +119,7 @@ class Target:
     llvm_options: tuple[str, ...] = ()
 
     negates_operands: bool = False
+    product_dims: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
 
     def lanes(self, dtype: str) -> int:
         """Lanes of a vector of the kernel's dtype."""

@@ -206,6 +206,15 @@ def _check_from_elements(value: Value) -> None:
     _check_type(value, Type(value.dtype, len(value.args)))
 
 
+def _check_contraction(value: Value) -> None:
+    _check_form(value, 2)
+    a, b = value.args
+    _require(a.type == b.type, f"contracts {a.type} with {b.type}")
+    for vector in value.args:
+        _require(vector.dependence != I_BIT | J_BIT, "has a vector that changes with every pair")
+    _check_type(value, Type(a.dtype))
+
+
 def _check_map(value: Value) -> None:
     _check_form(value, 2)
     element, counter = value.args
@@ -254,6 +263,7 @@ _STRUCTURAL: Mapping[str, Callable[[Value], None]] = {
     "broadcast": _check_broadcast,
     "component": _check_component,
     "from_elements": _check_from_elements,
+    "contraction": _check_contraction,
     "map": _check_map,
     "earlier": _check_earlier,
     "so_far": _check_so_far,
@@ -365,7 +375,7 @@ def _check_outputs(kernel: Kernel) -> None:
 
 
 def _nest_params(nest: Nest) -> tuple[Value, ...]:
-    hoisted = tuple(h.variable for h in nest.uniform + nest.rows + nest.columns)
+    hoisted = tuple(h.variable for h in nest.hoisted)
     states, totals, others = (
         tuple(getattr(state, part) for state in nest.states)
         for part in ("variable", "total", "other")
@@ -383,12 +393,20 @@ def _check_nest(nest: Nest) -> None:
         raise CompilerError("the nest's states that are floats have no dtype in common")
     if len(nest.joins) not in (0, len(nest.states)):
         raise CompilerError("some of the nest's states have a join, and others none")
-    for hoisted in nest.uniform + nest.rows + nest.columns:
+    for hoisted in nest.hoisted:
         name, definition = hoisted.variable["name"], hoisted.definition
         if definition.type != hoisted.variable.type:
             _fail(f"is hoisted as {name}, of another type", nest.roots, definition)
         if definition.dependence & ~hoisted.variable.dependence:
             _fail(f"changes inside of the loop of {name}", nest.roots, definition)
+    for product in nest.products:
+        definition = product.definition
+        if definition.op != "contraction":
+            _fail("defines a product and is no contraction", nest.roots, definition)
+        if [
+            v.dependence & ~own for v, own in zip(definition.args, (I_BIT, J_BIT), strict=True)
+        ] != [0, 0]:
+            _fail("is no product of a row with a column", nest.roots, definition)
 
 
 def _check_state(nest: Nest, state: Carried) -> None:

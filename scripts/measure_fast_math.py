@@ -4,12 +4,14 @@
     python scripts/measure_fast_math.py offsets             on the host, some seconds
     python scripts/measure_fast_math.py offsets --on gpu    on a GPU, less than 40 s
     python scripts/measure_fast_math.py offsets --on stand-in        kernels for GPUs, interpreted
+    python scripts/measure_fast_math.py products --on stand-in       their products of matrices
     python scripts/measure_fast_math.py functions --print exp        only print a table
 
 Elementary functions are what GPUs compute, operation by operation, in NumPy; each approximate
 instruction's exact result is moved by the largest error that NVIDIA documents for it
 (`error` of its row), up or down at random, and rounded.  Offsets are those of points
-from 0 in whole calls (`offset_errors.py`).  References are in float64.
+from 0 in whole calls (`offset_errors.py`), products those of long vectors (`product_errors.py`).
+References are in float64.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import offset_errors
+import product_errors
 
 from redcomp.interpret import interpret
 from redcomp.ir import Type, topological, variable
@@ -169,7 +172,7 @@ def page(tables: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
 def keep(part: str, machine: str, lines: Sequence[str]) -> None:
     """Store a table, and write the page anew."""
     tables = json.loads(TABLES.read_text(encoding="utf-8"))
-    tables[part][machine] = list(lines)
+    tables.setdefault(part, {})[machine] = list(lines)
     tables[part] = dict(sorted(tables[part].items()))  # the order of the file, so of the page
     TABLES.write_text(json.dumps(tables, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     PAGE.write_text(page(tables), encoding="utf-8")
@@ -178,7 +181,7 @@ def keep(part: str, machine: str, lines: Sequence[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("functions", "offsets"))
+    parser.add_argument("part", choices=("functions", "offsets", "products"))
     parser.add_argument("ops", nargs="*", default=measured(), help="functions (default: all)")
     parser.add_argument("--points", type=int, default=1 << 22, help="points of each function")
     parser.add_argument("--on", choices=offset_errors.MACHINES, default="host")
@@ -188,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         machine = "Elementary functions"
         lines = table([measure(op, options.points) for op in options.ops])
     else:
-        machine, lines = offset_errors.table(options.on)
+        script = offset_errors if options.part == "offsets" else product_errors
+        machine, lines = script.table(options.on)
     print("\n".join([f"{machine}:", *lines]))
     if not options.print:
         keep(options.part, machine, lines)

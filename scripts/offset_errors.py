@@ -133,7 +133,7 @@ def table(machine: str) -> tuple[str, list[str]]:
     """What the machine is called, and the lines of its table."""
     heads = ["formula", "c", "width", "exact", *(f"at {offset:,.0f}" for offset in OFFSETS)]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    with _calls_on(machine) as (name, options):
+    with calls_on(machine) as (name, options):
         for formula in FORMULAS:
             for coefficient, widths in CLOUDS.items():
                 for e in measure(formula, coefficient, widths, **options):
@@ -144,7 +144,7 @@ def table(machine: str) -> tuple[str, list[str]]:
 
 
 @contextlib.contextmanager
-def _calls_on(machine: str) -> Iterator[tuple[str, dict[str, str]]]:
+def calls_on(machine: str) -> Iterator[tuple[str, dict[str, str]]]:
     """What a machine is called, and the options of calls that are computed there."""
     if machine == "host":
         name = host_target(config.target()).name

@@ -35,9 +35,11 @@ def test_results_are_divided_less_where_float64_is_slow(target: str) -> None:
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("operation", [WIDE, NEAR, DISTANT])
 def test_schedules_of_float32_are_the_same_everywhere(operation: Genred) -> None:
+    """But for products of matrices, which some targets have."""
     planned = {
-        tuple(p.schedule for p in lowering(operation, "float32", target).planned)
-        for target in TARGETS
+        tuple(p.schedule for p in made.planned)
+        for made in (lowering(operation, "float32", target) for target in TARGETS)
+        if not made.nest.products
     }
     assert len(planned) == 1
 

@@ -158,6 +158,8 @@ class Nest:
     once a call     `uniform`, the values that depend on parameters only
     once a row i    `rows`
     once a column j `columns`
+    once a tile     `products`, contractions of vectors of rows with vectors of columns: a skeleton
+                    computes those of a block of pairs together.  Only targets that do so have any
     once a pair     `guards`, truth values of the states and the pair: adjusting the states changes
                     nothing in a row where none of them holds.  Without guards, no state is adjusted
     once a row      `results`, from the totals of the states
@@ -172,6 +174,7 @@ class Nest:
     uniform: tuple[Hoisted, ...] = ()
     rows: tuple[Hoisted, ...] = ()
     columns: tuple[Hoisted, ...] = ()
+    products: tuple[Hoisted, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -206,8 +209,13 @@ class Nest:
     @property
     def roots(self) -> tuple[Value, ...]:
         starts, merges = [s.start for s in self.states], [s.merge for s in self.states]
-        hoisted = [h.definition for h in self.uniform + self.rows + self.columns]
+        hoisted = [h.definition for h in self.hoisted]
         return (*starts, *self.pairs, *merges, *self.joins, *self.results, *hoisted)
+
+    @property
+    def hoisted(self) -> tuple[Hoisted, ...]:
+        """All that is computed outside the pair loop."""
+        return self.uniform + self.rows + self.columns + self.products
 
     @cached_property
     def values(self) -> Listing:
@@ -242,6 +250,7 @@ class Nest:
             uniform=moved(self.uniform),
             rows=moved(self.rows),
             columns=moved(self.columns),
+            products=moved(self.products),
         )
 
 

@@ -15,6 +15,7 @@ Kind = Literal[
     "ji",
     "parameter",
     "j_sample",
+    "product",
     "i_index",
     "j_index",
     "column",
@@ -27,7 +28,8 @@ Attribute = int | float | str | tuple[int, ...]
 I_BIT, J_BIT = 1, 2
 # `ij` and `ji` have a vector for each pair, in an array with the rows or the columns on its first
 # axis.  A `j_sample` is what the `j` of its position is in one column, the same for all rows and
-# columns of an entry of the batch.  `i_index` and `j_index` are the numbers of the row and of the
+# columns of an entry of the batch.  A `product` is what a nest says of it (`Nest.products`), a
+# number for each pair.  `i_index` and `j_index` are the numbers of the row and of the
 # column, integers; `column` is the number of a column within its tile, a float, and `tile` that of
 # the tile's first column.  A reduction's state changes with every pair; its total is one a row.
 KIND_BITS: Mapping[Kind, int] = {
@@ -37,6 +39,7 @@ KIND_BITS: Mapping[Kind, int] = {
     "ji": I_BIT | J_BIT,
     "parameter": 0,
     "j_sample": 0,
+    "product": I_BIT | J_BIT,
     "i_index": I_BIT,
     "j_index": J_BIT,
     "column": J_BIT,
@@ -67,8 +70,10 @@ SIZES: Mapping[str, int] = {"f32": 4, "f64": 8, "i32": 4, "i64": 8}
 BINDERS = ("fold", "map", "scan")
 # What is known in the body of such a loop only: its counter, and what it has made so far.
 BOUND = ("index", "earlier", "so_far")
-# Operations without arithmetic, which every target has.
-STRUCTURAL = frozenset({"variable", "constant", "component", "from_elements", *BOUND, *BINDERS})
+# Operations without arithmetic, which every target has; and what skeletons compute for whole tiles.
+STRUCTURAL = frozenset(
+    {"variable", "constant", "component", "from_elements", "contraction", *BOUND, *BINDERS}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +331,15 @@ def component(vector: Value, position: Value | int) -> Value:
             return vector
         return Value("component", (vector,), Type(vector.dtype), (("position", position),))
     return Value("component", (vector, position), Type(vector.dtype))
+
+
+def contraction(a: Value, b: Value) -> Value:
+    """The sum over k of a[k] * b[k], which several threads compute together.
+
+    Both vectors are of the row, or both of the column; or it defines a product of a nest, of a
+    vector of the row and one of the column, and there is a matrix of them at once.
+    """
+    return Value("contraction", (a, b), Type(a.dtype))
 
 
 def so_far(counter: Value, dtype: str, dependence: int) -> Value:

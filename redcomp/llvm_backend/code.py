@@ -60,12 +60,19 @@ class Code:
         """Append an instruction without a result."""
         self.lines.append(f"  {text}")
 
-    def call(self, result: str, name: str, types: Sequence[str], operands: Sequence[str]) -> str:
-        """The result of calling an intrinsic, which is declared."""
+    def call(
+        self,
+        result: str,
+        name: str,
+        types: Sequence[str],
+        operands: Sequence[str],
+        attributes: str = "",
+    ) -> str:
+        """The result of calling an intrinsic, which is declared; `attributes` are of the call."""
         if name not in self.declarations:
             self.declarations[name] = f"declare {result} @{name}({', '.join(types)})"
         arguments = ", ".join([f"{t} {o}" for t, o in zip(types, operands, strict=True)])
-        return self.value(f"call {result} @{name}({arguments})")
+        return self.value(f"call {result} @{name}({arguments}) {attributes}".rstrip())
 
     def end_scheduling(self) -> None:
         """Keep LLVM's scheduler from moving instructions past here: it moves none past a label."""

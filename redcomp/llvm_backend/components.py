@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from redcomp.ir import Value, component, read_in_loops, topological
 from redcomp.llvm_backend.emit import Emitter, Loader
+from redcomp.llvm_backend.spelling import LLVM_TYPES
 
 State = TypeVar("State")  # a state, or what stands for one
 
@@ -57,6 +58,35 @@ def store_all(
         emitter.emit(elements)
         for k, element in enumerate(elements):
             store(n, k, emitter.operand(element, 0, 0, True))
+
+
+def components_at(
+    emitter: Emitter, vectors: Sequence[Value], place: str, rows: Sequence[int], depth: int
+) -> list[list[str]]:
+    """A component of vectors of one length that loops would make, each for some rows.
+
+    `place` is below `depth`; beyond the last component they are 0.
+    """
+    code, dim, type_ = emitter.code, vectors[0].dim, LLVM_TYPES[vectors[0].dtype]
+    elements, counters = zip(*[vector.args for vector in vectors], strict=True)
+    emitter.emit(elements)  # what is the same for all components, before
+    inside = place if dim == depth else code.smaller(place, dim - 1)
+    emitter.enter_loop(counters[0], inside)
+    for counter in counters[1:]:
+        emitter.bind(counter, [inside])
+    emitter.emit(elements)
+    found = [[emitter.operand(element, row, 0, True) for row in rows] for element in elements]
+    emitter.leave_loop(counters[0])
+    if dim == depth:
+        return found
+    is_inside = code.value(f"icmp slt i64 {place}, {dim}")
+    return [
+        [
+            code.value(f"select i1 {is_inside}, {type_} {operand}, {type_} 0.0")
+            for operand in operands
+        ]
+        for operands in found
+    ]
 
 
 # Numbers are packed into the records of rows and columns.

@@ -7,12 +7,20 @@ states that are vectors, and all totals, are in some memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from redcomp.ir import I_BIT, Nest, Value
 from redcomp.llvm_backend.components import by_counter
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.memory import Memory
-from redcomp.llvm_backend.pair_step import PairStep, scalar_states, scalar_types
+from redcomp.llvm_backend.pair_step import scalar_states, scalar_types
+
+
+class Advancing(Protocol):
+    """A step of the pair loop."""
+
+    def advance(self, current: list[list[str]]) -> list[list[str]]:
+        """The next scalar states, see `PairStep`."""
 
 
 class TileReduction:
@@ -49,7 +57,7 @@ class TileReduction:
         stop: str,
         cols: int,
         states: list[list[str]],
-        step_at: Callable[[str, int], PairStep],
+        step_at: Callable[[str, int], Advancing],
         index: str = "i64",
     ) -> list[list[str]]:
         """The loop over columns, `cols` at a time; `step_at` makes the step at a column."""

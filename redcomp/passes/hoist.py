@@ -67,13 +67,14 @@ def hoist(nest: Nest, context: Context) -> Nest:
 def without_unused(nest: Nest) -> Nest:
     """The nest without hoisted values that no pair needs."""
     read = set(nest.pair_values)
-    if all(h.variable in read for h in nest.uniform + nest.rows + nest.columns):
+    if all(h.variable in read for h in nest.hoisted):
         return nest  # which knows its values
     return replace(
         nest,
         uniform=tuple(h for h in nest.uniform if h.variable in read),
         rows=tuple(h for h in nest.rows if h.variable in read),
         columns=tuple(h for h in nest.columns if h.variable in read),
+        products=tuple(h for h in nest.products if h.variable in read),
     )
 
 

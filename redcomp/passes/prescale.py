@@ -71,7 +71,9 @@ def prescale(program: P, context: Context) -> P:
         for value in made.values
         if value.op == "variable" and value["kind"] == "j_sample"
     }
-    return made.with_params((*made.params, *samples.values())) if samples else made
+    known = {(param.attrs, param.type) for param in made.params}
+    new = [variable for key, variable in samples.items() if key not in known]
+    return made.with_params((*made.params, *new)) if new else made
 
 
 @dataclass(slots=True)

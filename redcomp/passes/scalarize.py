@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from redcomp import ir
 from redcomp.errors import CompilerError, SizeError
-from redcomp.ir import Carried, Nest, Value, component, from_elements, vector_map
+from redcomp.ir import Carried, Hoisted, Nest, Value, component, from_elements, vector_map
 from redcomp.limits import check_cells, check_states, check_values
 from redcomp.ops.access import Position, Reader
 from redcomp.ops.table import OPERATIONS
@@ -103,6 +103,7 @@ def written_out_by(nest: Nest, unrolling: Unrolling) -> Nest:
         states=tuple(chain.from_iterable(state.scalarized(scalarizer) for state in divided)),
         guards=tuple(chain.from_iterable(guards)),
         results=tuple(scalarizer.vector(result, longest) for result in nest.results),
+        products=tuple(scalarizer.product(product) for product in nest.products),
     )
 
 
@@ -197,6 +198,10 @@ class _Scalarizer:
             return from_elements(self.components(value, most))
         counter = self._intern(ir.index(value.dim, self._level))
         return vector_map(self._inside(counter, lambda k: self.element(value, k)), counter)
+
+    def product(self, product: Hoisted) -> Hoisted:
+        """The definition of a product on vectors whose components are computed one by one."""
+        return Hoisted(product.variable, self.element(product.definition, 0))
 
     def element(self, vector: Value, position: Position) -> Value:
         """One component of a value; keeps its own stack, so that chains may have any length."""
@@ -349,6 +354,9 @@ class _Scalarizer:
             return value
         if value.op == "broadcast":
             return self.element(value.args[0], 0)
+        if value.op == "contraction":
+            a, b = (self.vector(vector, 1) for vector in value.args)
+            return ir.contraction(a, b)
         rule = OPERATIONS[value.op].element if value.op in OPERATIONS else None
         if rule is None:
             raise CompilerError(f"scalarize takes operations on vectors, not {value.op!r}")

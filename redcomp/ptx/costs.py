@@ -15,7 +15,7 @@ from redcomp.ptx.ceiling import Ceiling, Occupancy, ceiling, occupancy
 from redcomp.ptx.sass import MachineLoop, pair_loop
 
 # Those that are listed; what is computed once a warp, and branches, are the rest.
-PIPES = ("fma", "alu", "xu", "fp64", "lsu")
+PIPES = ("fma", "alu", "xu", "fp64", "tensor", "tensor64", "lsu")
 
 
 @dataclass(frozen=True, slots=True)

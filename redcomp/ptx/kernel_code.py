@@ -16,6 +16,7 @@ from redcomp.llvm_backend.records import Record
 from redcomp.llvm_backend.samples import is_last_nearer
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.layout import BlockLayout
+from redcomp.ptx.multiprocessor import WARP
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, INVARIANT, NO_UNROLLING, Spelling
 from redcomp.target import Target
@@ -78,6 +79,7 @@ class KernelCode:
         self.scalar, self.size = LLVM_TYPES[nest.dtype], SIZES[nest.dtype]
         self.code = Code(NO_UNROLLING)
         self.thread = spelling.thread(self.code)
+        self.own_row = self._own_row() if schedule.sharing > 1 else self.thread
         self.array_count = outputs + sum(v["kind"] in ARGUMENT_KINDS for v in nest.params)
 
     def function(self, name: str) -> str:
@@ -96,6 +98,21 @@ class KernelCode:
         return Emitter(
             self.code, self.target, 1, self.free, load, lane_bit=lane_bit, rows=rows, scans=scans
         )
+
+    def _own_row(self) -> str:
+        """The first of the thread's rows in a block, where neighbouring threads share rows."""
+        code, schedule = self.code, self.schedule
+        warp, lane = (code.integer(op, self.thread, WARP) for op in ("udiv", "urem"))
+        first = code.integer("mul", warp, schedule.row_stride * schedule.rows)
+        return code.integer("add", first, code.integer("udiv", lane, schedule.sharing))
+
+    def first_of_row(self, condition: str) -> str:
+        """The condition, and that the thread is the first of those that share its rows."""
+        code, sharing = self.code, self.schedule.sharing
+        if sharing == 1:
+            return condition
+        is_first = code.value(f"icmp eq i64 {code.integer('urem', self.thread, sharing)}, 0")
+        return code.value(f"and i1 {condition}, {is_first}")
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -119,22 +136,28 @@ class KernelCode:
     def rows(self, first: str, last: str) -> list[str]:
         """The numbers of the thread's rows of a block; beyond the last row, the last row again."""
         code, final = self.code, self.code.integer("sub", last, 1)
-        own = code.integer("add", first, self.thread)
+        own = code.integer("add", first, self.own_row)
         return [
-            code.smaller(code.integer("add", own, row * self.schedule.threads), final)
+            code.smaller(code.integer("add", own, row * self.schedule.row_stride), final)
             for row in range(self.schedule.rows)
         ]
 
     # -- memory ------------------------------------------------------------------------------------
 
-    def own_memory(self, record: Record, pointer: str, size: int, place: str) -> ThreadMemory:
+    def thread_memory(self, record: Record, pointer: str, size: int, place: str) -> ThreadMemory:
+        """The records of the thread with a number, which no other thread of the block has."""
+        own = self.code.at(pointer, f"i{8 * size}", place, space=GLOBAL)
+        threads, rows = self.schedule.threads, self.schedule.rows
+        return ThreadMemory(record, own, GLOBAL, threads * rows, threads)
+
+    def row_memory(self, record: Record, pointer: str, size: int, place: str) -> ThreadMemory:
         """What belongs to the row at a place of a block, in the block's records in global memory.
 
-        A thread of the loop over columns has the rows at its own number, and so many further on.
+        A thread of the loop over columns has its first row there, and others further on.
         """
         own = self.code.at(pointer, f"i{8 * size}", place, space=GLOBAL)
         schedule = self.schedule
-        return ThreadMemory(record, own, GLOBAL, schedule.block_rows, schedule.threads)
+        return ThreadMemory(record, own, GLOBAL, schedule.block_rows, schedule.row_stride)
 
     def component(self, variable: Value, vector: str, *position: int | str) -> str:
         """A component of a vector of an argument."""
@@ -180,7 +203,7 @@ class Entry:
         own = code.integer("add", code.integer("mul", self.number, "%entry_partials"), number)
         offset = code.integer("mul", own, layout.partial_bytes)
         pointer = code.at("%partials", "i8", offset, space=GLOBAL)
-        return self.kernel.own_memory(record, pointer, layout.total_size, place)
+        return self.kernel.row_memory(record, pointer, layout.total_size, place)
 
     def argument(self, variable: Value) -> str:
         """The pointer to the array of a variable."""

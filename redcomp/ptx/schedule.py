@@ -23,6 +23,7 @@ from redcomp.ir import (
 )
 from redcomp.llvm_backend.records import scans_of
 from redcomp.passes.partition import partitioned
+from redcomp.ptx.mma import MEMBERS, PRODUCTS
 from redcomp.ptx.multiprocessor import (
     ISSUE,
     LSU,
@@ -30,7 +31,7 @@ from redcomp.ptx.multiprocessor import (
     WARP,
     multiprocessor,
 )
-from redcomp.ptx.slices import slices
+from redcomp.ptx.slices import prepared, product_width, slices
 from redcomp.ptx.work import pipe_of
 from redcomp.target import Context
 
@@ -45,6 +46,8 @@ class PtxSchedule:
     tile     columns that a block prepares in shared memory at a time; partial sums are merged into
              totals after each
     resident blocks that a multiprocessor is to hold at least: it limits a thread's registers
+    sharing  neighbouring threads that have the same rows, each of them other columns: 1, or as many
+             as hold a row of a product of matrices (`redcomp.ptx.mma`)
     """
 
     threads: int
@@ -52,15 +55,33 @@ class PtxSchedule:
     cols: int
     tile: int
     resident: int = 2
+    sharing: int = 1
 
     @property
     def block_rows(self) -> int:
         """Rows of a block."""
-        return self.threads * self.rows
+        return self.threads * self.rows // self.sharing
+
+    @property
+    def row_stride(self) -> int:
+        """How far a thread's rows are from each other."""
+        return self.threads if self.sharing == 1 else WARP // self.sharing
+
+    @property
+    def step_columns(self) -> int:
+        """Columns of a step of all threads that share rows."""
+        return self.cols * self.sharing
+
+    @property
+    def run(self) -> int:
+        """Neighbouring columns of a step that a thread has."""
+        return self.cols if self.sharing == 1 else 2
 
     def __str__(self) -> str:
+        of_row = f", {self.sharing} threads a row" if self.sharing > 1 else ""
         return (
-            f"{self.threads} threads of {self.rows} rows a block, {self.cols} columns a step, "
+            f"{self.threads} threads of {self.rows} rows a block, {self.cols} columns a "
+            f"step{of_row}, "
             f"tiles of {self.tile} columns in shared memory, twice; at least {self.resident} "
             "blocks a multiprocessor"
         )
@@ -116,6 +137,12 @@ _LEAST_RESIDENT, _MOST_RESIDENT = 2, 4
 # Warps that hide most latencies, with several independent pairs in each.
 _ENOUGH_WARPS = 16
 
+# Registers of the fragments of rows that leave room for a third block of a multiprocessor, and
+# products of matrices that a warp computes at a time for each block of rows: sums that do not wait
+# for each other.
+_MOST_FRAGMENTS = 64
+_TILES_OF_PRODUCT = 2
+
 _LOOP_END = 4
 # On this GPU schedules of float32 have been measured; they are the same on all.
 MEASURED = "sm_90"
@@ -156,6 +183,8 @@ def _planned(part: Part, context: Context, given: PtxSchedule | None) -> Planned
 
 def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     """The cheapest schedule of a nest that fits."""
+    if nest.products:
+        return _of_product(nest)
     costs = _Costs(nest, context)
     rows, cols = min(costs.blocks(), key=lambda block: costs.of(*block))
     registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
@@ -164,6 +193,22 @@ def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     threads = THREADS if context.height == "many" else WARP
     resident = max(_LEAST_RESIDENT, min(most, fitting)) * THREADS // threads
     return PtxSchedule(threads, rows, cols, _tile(nest, threads), resident)
+
+
+def _of_product(nest: Nest) -> PtxSchedule:
+    """The schedule of a nest with a product of matrices: a warp has one or two blocks of rows.
+
+    The elements of its rows are in registers.
+    """
+    product = PRODUCTS[nest.dtype]
+    dim = max(h.definition.args[0].dim for h in nest.products)
+    registers = product.registers(dim)
+    blocks = 2 if 2 * registers <= _MOST_FRAGMENTS else 1
+    resident = _LEAST_RESIDENT + (blocks * registers < _MOST_FRAGMENTS)
+    rows, cols = blocks * product.rows, 2 * _TILES_OF_PRODUCT
+    step = cols * MEMBERS
+    tile = max(step, _tile(nest, THREADS) // step * step)
+    return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS)
 
 
 class _Costs:
@@ -308,10 +353,11 @@ def _tile(nest: Nest, threads: int) -> int:
 
     Smaller blocks have smaller tiles, so that as many threads fit.
     """
-    definitions = [h.definition for h in nest.columns]
+    definitions = prepared(nest)
     for_pairs = {part.variable for part in slices(nest.pairs, *_OF_COLUMNS)}
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
-    words = 2 * _PADDING + sum((1 + (p.variable in for_pairs)) * p.count for p in read)
+    words = 2 * _PADDING + 2 * sum(product_width(h, nest.dtype) for h in nest.products)
+    words += sum((1 + (p.variable in for_pairs)) * p.count for p in read)
     size = words * SIZES[nest.dtype]
     least = min(_LEAST_COLUMNS, SHARED_BYTES // size)
     columns = min(MOST_COLUMNS, max(least, SHARED_BYTES * threads // THREADS // size))

@@ -18,14 +18,18 @@ from redcomp.ir import Value, constant
 from redcomp.limits import MAX_WORKSPACE
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.emit import Loader
-from redcomp.llvm_backend.pair_step import PairStep
-from redcomp.llvm_backend.tile_reduction import TileReduction, read_rows
+from redcomp.llvm_backend.pair_step import PairStep, scalar_types
+from redcomp.llvm_backend.spelling import LLVM_TYPES
+from redcomp.llvm_backend.tile_reduction import TileReduction, joins_of, read_rows, store_totals
 from redcomp.ptx.join import JoinKernel
 from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
+from redcomp.ptx.products import Fragments, ProductSteps
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
+from redcomp.ptx.steps import Columns, PlainSteps, Steps
 from redcomp.ptx.task_kernel import Task, TaskKernel
-from redcomp.ptx.tile import FilledTile, StepColumns, Tile, shared_memory
+from redcomp.ptx.tile import FilledTile, Tile, shared_memory
+from redcomp.ptx.together import contracted, contractions
 from redcomp.target import Target
 
 # Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
@@ -128,14 +132,14 @@ class _RunKernel(TaskKernel):
         workspace = self.workspace()
         self.totals = self._total_memory(workspace)
         long_rows = code.at(workspace, "i8", layout.rows_offset, space=GLOBAL)
-        self.long_rows = self.own_memory(layout.long_rows, long_rows, self.size, self.thread)
+        self.long_rows = self.thread_memory(layout.long_rows, long_rows, self.size, self.thread)
         self.states = self.states_memory(workspace, self.thread)
 
     def _total_memory(self, workspace: str) -> ThreadMemory:
         """Memory that LLVM turns into registers if the totals are few, else the workspace."""
         layout, rows = self.layout, self.schedule.rows
         if not layout.keeps_totals:
-            return self.own_memory(layout.totals, workspace, layout.total_size, self.thread)
+            return self.thread_memory(layout.totals, workspace, layout.total_size, self.thread)
         type_ = f"i{8 * layout.total_size}"
         pointer = self.code.value(f"alloca [{rows * layout.totals.width} x {type_}]")
         return ThreadMemory(layout.totals, pointer, 0, rows, 1)
@@ -150,6 +154,7 @@ class _RunKernel(TaskKernel):
             task = self.task(entry.task)
             rows = self.rows(task.first, task.last)
             _RunTask(self, entry, rows).reduce(task)
+            self._join_sharing()
             entry = self.enter(self.spelling.forgotten(self.code, number))
             self._leave_totals(entry, self.task(entry.task), rows)
         return self.function(name)
@@ -172,10 +177,38 @@ class _RunKernel(TaskKernel):
         if not self.nest.can_split:
             return
         is_partial = code.value(f"xor i1 {is_whole}, true")
-        with code.when(is_partial):
-            target = entry.partial(self.layout.totals, task.partial, self.thread)
+        with code.when(self.first_of_row(is_partial)):
+            target = entry.partial(self.layout.totals, task.partial, self.own_row)
             for state in self.nest.states:
                 self._copy_total(state.total, target)
+
+    def _join_sharing(self) -> None:
+        """Join the totals of the threads that share rows: neighbours first, then pairs of them."""
+        distance = 1
+        while distance < self.schedule.sharing:
+            self._join_with(distance)
+            distance *= 2
+
+    def _join_with(self, distance: int) -> None:
+        """Join the totals of each thread and those of the thread at a distance from it."""
+        rows = range(self.schedule.rows)
+        others = {
+            state.other: [self._exchanged(state.total, row, distance) for row in rows]
+            for state in self.nest.states
+        }
+
+        def load(variable: Value, position: int | str, row: int, col: int) -> str:
+            if variable in others:
+                return others[variable][row]
+            return self.totals.load(self.code, variable, position, row)
+
+        emitter = self.emitter(by_kind(total=load), rows=len(rows))
+        store_totals(emitter, joins_of(self.nest), self.totals)
+
+    def _exchanged(self, total: Value, row: int, distance: int) -> str:
+        """A total as the thread at a distance has it."""
+        own = self.totals.load(self.code, total, 0, row)
+        return self.spelling.exchanged(self.code, LLVM_TYPES[total.dtype], own, distance)
 
     def _copy_total(self, total: Value, target: ThreadMemory) -> None:
         def copy(position: int | str) -> None:
@@ -197,6 +230,7 @@ class _RunTask:
         self.kernel, self.entry, self.rows = kernel, entry, rows
         self.code, self.nest, self.schedule = kernel.code, kernel.nest, kernel.schedule
         self._copy_long_rows()
+        self.fragments: Fragments | None = None
         samples = entry.samples()
         self.tile = Tile(kernel, entry, samples, kernel.part_number)
         self.loaders: Mapping[str, Loader] = {
@@ -213,6 +247,7 @@ class _RunTask:
     def _prepare(self) -> None:
         """What does not change from pair to pair, and the first totals."""
         emitter, nest = self.emitter, self.nest
+        self._contract_rows()
         for hoisted in (nest.uniform, nest.rows):
             emitter.emit(h.definition for h in hoisted)
             for h in hoisted:
@@ -220,9 +255,22 @@ class _RunTask:
                 operands = [emitter.operand(h.definition, row, 0, True) for row in rows]
                 emitter.bind(h.variable, operands)
         read_rows(nest, emitter)
+        for product in nest.products:
+            self.fragments = Fragments(self.kernel, emitter, product)
         for state in nest.states:
             initial = constant(state.initial, nest.accumulator)
             self._fill(state.total, emitter.operand(initial, 0, 0, True))
+
+    def _contract_rows(self) -> None:
+        """Compute the contractions of rows, by all threads that share them."""
+        values, rows = contractions(h.definition for h in self.nest.rows), range(self.schedule.rows)
+        if not values:
+            return
+        sharing, code = self.schedule.sharing, self.code
+        member = code.integer("urem", self.kernel.thread, sharing)
+        made = contracted(self.kernel, self.emitter, values, rows, member, sharing)
+        for value, operands in made.sums.items():
+            self.emitter.bind(value, operands)
 
     def _copy_long_rows(self) -> None:
         """Copy long vectors of rows to where neighbouring threads find theirs side by side."""
@@ -289,9 +337,9 @@ class _RunTask:
 
     def _pairs(self, tile: FilledTile, count: str) -> None:
         """Reduce the tile: by whole steps, and then what is left of it."""
-        code, cols = self.code, self.schedule.cols
+        code, width = self.code, self.schedule.step_columns
         count = code.value(f"trunc i64 {count} to i32")
-        whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {cols}')}")
+        whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {width}')}")
         loaders: Mapping[str, Loader] = {
             **self.loaders,
             "tile": lambda v, k, row, col: self.kernel.number(tile.first, v),
@@ -299,19 +347,23 @@ class _RunTask:
         emitter = self.emitter.within(by_kind(**loaders))
         reduction = TileReduction(self.nest, emitter, self.kernel.states, self.kernel.totals)
 
-        def step_at(column: str, width: int) -> PairStep:
-            columns = tile.step(column, width)
+        def step(columns: Columns, cols: int, **more: Loader) -> PairStep:
             pair = functools.partial(self._pair, columns)
-            load = by_kind(**loaders, j=columns.load, ij=pair)
-            return PairStep(self.nest, emitter.within(load, width), self.kernel.states)
+            load = by_kind(**loaders, j=columns.load, ij=pair, **more)
+            return PairStep(self.nest, emitter.within(load, cols), self.kernel.states)
 
+        steps: Steps = PlainSteps(tile, step)
+        if self.fragments is not None:
+            types = scalar_types(self.nest, emitter)
+            steps = ProductSteps(tile, step, self.fragments, count, types)
         states = reduction.start()
-        for start, stop, width in [("0", whole, cols), (whole, count, 1)][: min(cols, 2)]:
-            states = reduction.columns(start, stop, width, states, step_at, "i32")
+        for start, stop, cols in [("0", whole, width), (whole, count, steps.rest)]:
+            if cols < width or start == "0":
+                states = reduction.columns(start, stop, cols, states, steps.at, "i32")
         reduction.merge(states)
 
     def _pair(
-        self, columns: StepColumns, variable: Value, position: int | str, row: int, col: int
+        self, columns: Columns, variable: Value, position: int | str, row: int, col: int
     ) -> str:
         """Loads a component of what is given for each pair."""
         code, numbers = self.code, [self.rows[row], columns.number(col)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from redcomp.ir import SIZES, Value, topological
+from redcomp.ir import SIZES, Hoisted, Nest, Value, topological
 from redcomp.llvm_backend.records import Record
+from redcomp.ptx.mma import PRODUCTS
 
 # More 32-bit words of a vector are not kept close to the arithmetic: in registers, shared memory.
 MOST_WORDS = 64
@@ -61,3 +62,19 @@ def record_of(parts: Iterable[Slice]) -> Record:
         offsets[part.variable] = width - part.first
         width += part.count
     return Record(tuple(part.variable for part in listed), offsets, width)
+
+
+def prepared(nest: Nest) -> list[Value]:
+    """What is computed once a column: hoisted values, and the vectors of products."""
+    vectors = [h.definition.args[1] for h in nest.products]
+    return [*(h.definition for h in nest.columns), *vectors]
+
+
+def product_width(product: Hoisted, dtype: str) -> int:
+    """Components of the vector of a column in shared memory, zeros up to whole products included.
+
+    A warp reads some neighbouring components of eight columns, and with this width from as many
+    banks.
+    """
+    depth = PRODUCTS[dtype].depth(product.definition.args[1].dim)
+    return depth + (4 - depth) % 8

@@ -10,12 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.spelling import LLVM_TYPES
+from redcomp.ptx.mma import MatrixProduct
 
 # Address spaces, the same for NVIDIA and AMD.
 GLOBAL, SHARED = 1, 3
 # Of all loops: the blocks of the schedule do what unrolling would, and the assembler would do it
 # once more, with another remainder.
 NO_UNROLLING = "!1"
+# Of calls that LLVM must not move to where only some of the threads come.
+_CONVERGENT = "#1"
 # Of loads of what never changes while a kernel runs.
 INVARIANT = "!invariant.load !0"
 
@@ -45,6 +49,19 @@ class Spelling(Protocol):
         """A 64-bit number that compilers know nothing of: what follows is computed anew, and needs
         no registers until then.
         """
+
+    def exchanged(self, code: Code, type_: str, operand: str, distance: int) -> str:
+        """What the lane has whose number differs in this bit; all lanes of a warp take part."""
+
+    def multiplied(
+        self,
+        code: Code,
+        product: MatrixProduct,
+        a: Sequence[str],
+        b: Sequence[str],
+        sums: Sequence[str],
+    ) -> list[str]:
+        """The elements of the product and sum of matrices that a lane holds; all take part."""
 
     def kernel(self, name: str, parameters: Sequence[str], code: Code) -> str:
         """The text of a kernel, its code complete."""
@@ -94,6 +111,40 @@ class Nvidia:
 
     def forgotten(self, code: Code, number: str) -> str:
         return code.value(f'call i64 asm sideeffect "mov.b64 $0, $1;", "=l,l"(i64 {number}) #1')
+
+    def exchanged(self, code: Code, type_: str, operand: str, distance: int) -> str:
+        if type_ == "float":
+            bits = self._exchanged(code, code.value(f"bitcast float {operand} to i32"), distance)
+            return code.value(f"bitcast i32 {bits} to float")
+        bits = code.value(f"bitcast {type_} {operand} to i64")
+        low = code.value(f"trunc i64 {bits} to i32")
+        high = code.value(f"trunc i64 {code.integer('lshr', bits, 32)} to i32")
+        low, high = (
+            code.value(f"zext i32 {self._exchanged(code, word, distance)} to i64")
+            for word in (low, high)
+        )
+        joined = code.integer("or", low, code.integer("shl", high, 32))
+        return code.value(f"bitcast i64 {joined} to {type_}")
+
+    def _exchanged(self, code: Code, word: str, distance: int) -> str:
+        name = "llvm.nvvm.shfl.sync.bfly.i32"
+        operands = ["-1", word, str(distance), "31"]
+        return code.call("i32", name, ["i32"] * 4, operands, _CONVERGENT)
+
+    def multiplied(
+        self,
+        code: Code,
+        product: MatrixProduct,
+        a: Sequence[str],
+        b: Sequence[str],
+        sums: Sequence[str],
+    ) -> list[str]:
+        type_ = LLVM_TYPES[product.dtype]
+        result = f"{{ {', '.join([type_] * len(sums))} }}"
+        types = [product.operand] * (len(a) + len(b)) + [type_] * len(sums)
+        operands = [*a, *b, *sums]
+        made = code.call(result, product.intrinsic, types, operands, _CONVERGENT)
+        return [code.value(f"extractvalue {result} {made}, {n}") for n in range(len(sums))]
 
     def kernel(self, name: str, parameters: Sequence[str], code: Code) -> str:
         body = "\n".join(code.lines)

@@ -15,6 +15,7 @@ import llvmlite.binding as llvm
 
 from redcomp.errors import ArgumentError
 from redcomp.ops.table import primitives
+from redcomp.ptx.mma import product_dims
 from redcomp.target import LLVM_PASSES, Native, Target, Unrolling
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -119,4 +120,5 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         copies_asynchronously=spelt[-1].number >= 80,
         llvm_passes=("sroa", *LLVM_PASSES),
         llvm_options=("--nvptx-short-ptr",),
+        product_dims=product_dims(f"sm_{known[-1].number}"),
     )

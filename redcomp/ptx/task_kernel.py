@@ -87,10 +87,10 @@ class TaskKernel(KernelCode):
         code = self.code
         for row in range(self.schedule.rows):
             load = self._result_loader(entry, rows[row], totals, row)
-            own = code.integer("add", task.first, self.thread)
-            number = code.integer("add", own, row * self.schedule.threads)
+            own = code.integer("add", task.first, self.own_row)
+            number = code.integer("add", own, row * self.schedule.row_stride)
             is_row = code.value(f"icmp slt i64 {number}, {task.last}")
-            with code.when(is_row):
+            with code.when(self.first_of_row(is_row)):
                 self._store_results(entry, load, number, self.thread)
 
     def finish_row(self, entry: Entry, number: str, totals: Memory, place: str) -> None:
@@ -125,6 +125,6 @@ class TaskKernel(KernelCode):
         return self.code.at("%workspace", "i8", offset, space=GLOBAL)
 
     def states_memory(self, workspace: str, place: str) -> ThreadMemory:
-        """States that are vectors, and scans, of the row at a place of a block."""
+        """States that are vectors, and scans, of the thread at a place of a block."""
         states = self.code.at(workspace, "i8", self.layout.states_offset, space=GLOBAL)
-        return self.own_memory(self.layout.states, states, self.size, place)
+        return self.thread_memory(self.layout.states, states, self.size, place)

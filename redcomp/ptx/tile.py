@@ -13,17 +13,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd
 
-from redcomp.ir import J_BIT, SIZES, Value
+from redcomp.ir import J_BIT, SIZES, Hoisted, Value
 from redcomp.llvm_backend.components import by_kind
+from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.kernel_code import Entry, KernelCode
 from redcomp.ptx.layout import VECTOR_BYTES, BlockLayout
 from redcomp.ptx.slices import Slice
 from redcomp.ptx.spelling import GLOBAL, SHARED
+from redcomp.ptx.together import contracted, contractions
 
 # Vectors of at most so many components are copied by one thread each: they share lines of memory.
 _OWN_COPY = 8
 _WARP = 32
+# Lanes that prepare a column of a product together.
+_TOGETHER = 8
 
 
 def shared_memory(layout: BlockLayout, number: int) -> str:
@@ -80,12 +84,17 @@ class Tile:
         """Wait for copies, and compute what depends on columns only."""
         if self.kernel.target.copies_asynchronously:
             self.kernel.spelling.await_copies(self.code)
-        if not (self.layout.numbers or self.kernel.nest.columns):
+        nest = self.kernel.nest
+        if not (self.layout.numbers or nest.columns or nest.products):
             return
         prepared = self.layout.prepared
         if any(p.count > _OWN_COPY and p.variable in prepared for p in self._copied()):
             self.kernel.spelling.barrier(self.code)
         base = self.buffer(buffer)
+        if nest.products:
+            (product,) = nest.products
+            self._prepare_together(product, first, count, base)
+            return
         with self._own_columns(count) as column:
             record, number = self.record(base, column), self.code.integer("add", first, column)
             for variable in self.layout.numbers:
@@ -98,6 +107,48 @@ class Tile:
 
     def _compute(self, record: str, column: str, number: str) -> None:
         """Compute the hoisted values of a column from its raw ones."""
+        emitter, nest = self._of_column(record, column, number), self.kernel.nest
+        if not self.samples:
+            emitter.emit(h.definition for h in nest.columns)
+        for h in nest.columns:  # where there are samples, few of their components at a time
+            emitter.emit([h.definition])
+            self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
+
+    def _prepare_together(self, product: Hoisted, first: str, count: str, base: str) -> None:
+        """Compute what columns have for a product: some lanes a column, which share its sums.
+
+        All lanes of a warp take part until their sums are there; those without a column compute the
+        last one again, and store nothing.
+        """
+        kernel, code, type_ = self.kernel, self.code, self.kernel.scalar
+        warp, lane = (code.integer(op, kernel.thread, _WARP) for op in ("udiv", "urem"))
+        own, member = (code.integer(op, lane, _TOGETHER) for op in ("udiv", "urem"))
+        start = code.integer("mul", warp, _WARP // _TOGETHER)
+        last = code.integer("sub", count, 1)
+        definitions = [h.definition for h in kernel.nest.columns]
+        vector = product.definition.args[1]
+        with code.loop(start, count, kernel.schedule.threads // _TOGETHER) as columns:
+            wanted = code.integer("add", columns.counter, own)
+            is_there = code.value(f"icmp slt i64 {wanted}, {count}")
+            column = code.value(f"select i1 {is_there}, i64 {wanted}, i64 {last}")
+            record, number = self.record(base, column), code.integer("add", first, column)
+            emitter = self._of_column(record, column, number)
+            values = contractions(definitions)
+            made = contracted(kernel, emitter, values, (0,), member, _TOGETHER, [vector])
+            for value, operands in made.sums.items():
+                emitter.bind(value, operands)
+            emitter.emit(definitions)
+            with code.when(is_there):
+                for place, ((operand,),) in made.visits:
+                    target = self.vector_place(base, column, place)
+                    code.store(type_, operand, target, self.layout.size, SHARED)
+            is_first = code.value(f"icmp eq i64 {member}, 0")
+            with code.when(code.value(f"and i1 {is_there}, {is_first}")):
+                for h in kernel.nest.columns:
+                    self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
+
+    def _of_column(self, record: str, column: str, number: str) -> Emitter:
+        """An emitter of what depends on a column only, from its raw values."""
         kernel, layout = self.kernel, self.layout
         staged = self._staged(column) if layout.staged.width else ""
         # What is read of the sample takes no registers until it is read for the next tile.
@@ -113,12 +164,7 @@ class Tile:
 
         sampled = self.entry.sampled(samples)
         loader = by_kind(j=load, parameter=self.entry.parameter, j_sample=sampled)
-        emitter = kernel.emitter(loader, J_BIT)
-        if not samples:
-            emitter.emit(h.definition for h in kernel.nest.columns)
-        for h in kernel.nest.columns:  # where there are samples, few of their components at a time
-            emitter.emit([h.definition])
-            self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
+        return kernel.emitter(loader, J_BIT)
 
     @contextmanager
     def _own_columns(self, count: str) -> Iterator[str]:
@@ -169,10 +215,17 @@ class Tile:
         offset = self.code.integer("mul", column, self.layout.width)
         return self.code.at(base, self.kernel.scalar, offset, space=SHARED)
 
+    def vector_place(self, base: str, column: str, position: str) -> str:
+        """The pointer to a component of the product's vector of a column in a buffer."""
+        code = self.code
+        vectors = code.at(base, "i8", self.layout.products_offset, space=SHARED)
+        offset = code.integer("mul", column, self.layout.product_width)
+        return code.at(vectors, self.kernel.scalar, offset, position, space=SHARED)
+
     def _staged(self, column: str) -> str:
         if not self.layout.staged.width:
             return ""
-        offset = self.code.integer("mul", column, self.layout.staged.width)
+        offset = self.code.integer("mul", column, self.layout.staged_width)
         return self.code.at(self.staging, self.kernel.scalar, offset, space=SHARED)
 
     def load(self, record: str, variable: Value, position: int | str, offset: int) -> str:

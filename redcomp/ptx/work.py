@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from redcomp.ir import I_BIT, J_BIT, STRUCTURAL, Nest, Value, topological
 from redcomp.ops.table import OPERATIONS, Unit
+from redcomp.ptx.mma import PRODUCTS
 from redcomp.ptx.multiprocessor import ALU, FMA, FP64, ISSUE, XU, Multiprocessor
 
 # The pipe of each unit, for float32, float64, and all other dtypes; none for what is no instruction
@@ -53,6 +54,12 @@ def least_work(nest: Nest, limits: Multiprocessor) -> Mapping[str, float]:
             pipe = pair.certain_pipe(value)
             if pipe:
                 work[pipe] += count
+    for product in nest.products:
+        vector, _ = product.definition.args
+        matrices = PRODUCTS[vector.dtype]
+        count = matrices.instructions(vector.dim)
+        work[ISSUE] += count
+        work[matrices.pipe] += count
     return work
 
 

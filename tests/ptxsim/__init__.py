@@ -8,7 +8,7 @@ that is touched while a cp.async copy is under way, barriers that a part of a wa
 shuffles from absent lanes, integer divisions by zero.  Errors: out of bounds, misaligned, writes to
 constants, deadlocks, endless loops, what is not supported: grids and blocks of more than one
 dimension, dynamic shared memory, recursion, indirect calls, textures, mbarrier, bulk copies,
-clusters, matrix instructions, carries.
+clusters, most matrix instructions, carries.
 """
 
 from ptxsim.errors import ExecutionError, PtxError, Report

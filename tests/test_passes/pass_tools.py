@@ -162,9 +162,9 @@ def with_samples(params: Iterable[Value], arrays: Mapping[str, Array]) -> dict[s
 def run_nest(nest: Nest, arrays: Mapping[str, Array], columns: int, tile: int) -> list[Array]:
     """The results of a nest, by its definition: tile after tile, column after column."""
     known = with_samples(nest.params, arrays)
-    for hoisted in nest.uniform + nest.rows + nest.columns:
+    for hoisted in nest.hoisted:
         (known[hoisted.variable["name"]],) = interpret([hoisted.definition], known)
-    by_column = {v["name"] for v in variables_of(nest.roots) if v["kind"] == "j"}
+    by_column = {v["name"] for v in variables_of(nest.roots) if v["kind"] in ("j", "product")}
     totals = {s.total["name"]: _filled(s.total, s.initial) for s in nest.states}
 
     def interpreted(name: str, part: str, given: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,0 +1,284 @@
+"""products: find the product of a vector of rows with a vector of columns that a pair needs.
+
+    (x | y)                      p = (x | y)
+    |x - y|^2                    p + |u|^2 + |v|^2,   p = (-2 u | v),  u = x - o,  v = y - o
+    sum_k w_k (x_k - y_k)^2      the same with w u in place of u, and its weighted norms
+
+A target that multiplies matrices computes p for a whole tile of pairs at once, so p becomes one of
+the nest's products: a contraction, which the steps know by a variable.  A factor of the product
+that does not change with every pair is multiplied into one of the vectors.
+
+The sum of a distance cancels where points are near each other and far from the common origin o
+(`origin`): its error is that of |u|^2, not that of the distance.  So it is for fast math only, and
+for distances that go into exponentials, whose relative error is the absolute error of their
+exponent.  It is made 0 where rounding gives it the other sign.  Components beyond a limit count in
+the norms only, so that points infinitely far away stay so; see docs/fast-math.md.
+
+It runs before `scalarize`, which would hide the vectors.  Targets say for how many components this
+pays (`Target.product_dims`); where it does not, the nest stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from redcomp.ir import (
+    I_BIT,
+    J_BIT,
+    Hoisted,
+    Nest,
+    Type,
+    Value,
+    compare,
+    constant,
+    contraction,
+    elementwise,
+    select,
+    topological,
+    variable,
+    with_roots,
+)
+from redcomp.passes.origin import moved
+from redcomp.passes.pipeline import compiler_pass
+from redcomp.target import Context
+
+_PAIR = I_BIT | J_BIT
+# Larger components of a distance are left out of the product: the sum of such products overflows.
+_LIMITS = {"f32": 2.0**60, "f64": 2.0**508}
+# Components of a row's results, and of other vectors that pairs may read.
+_SHORT = 8
+# What errs by no more than what it is made of; and what distances are for.
+_SUMS = frozenset({"negate", "add", "subtract", "less_of", "greater_of"})
+_EXPONENTIALS = frozenset({"exp", "exp2"})
+
+
+@compiler_pass
+def products(nest: Nest, context: Context) -> Nest:
+    """Let the nest have the product that its pairs need, if there is one and the target wants it.
+
+    Nests in which pairs need anything else of long vectors stay as they are, and so do those whose
+    columns cannot be reduced in parts, or whose steps ask for the number of a column.
+    """
+    if not context.use_fast_math or context.few_rows or not _is_simple(nest):
+        return nest
+    wanted = context.target.product_dims
+    found = list(_candidates(nest, wanted))
+    if len(found) != 1:
+        return nest
+    users = _users(nest)
+    (candidate,) = found
+    if candidate.is_distance and not _is_exponent(nest, candidate.value, users):
+        return nest
+    place, factor = _with_factors(candidate, users)
+    made = candidate.rewritten(factor)
+    return nest if made is None else _replaced(nest, place, *made)
+
+
+def _is_simple(nest: Nest) -> bool:
+    """Whether its states are few numbers that several threads can share the columns of."""
+    kinds = {v["kind"] for v in nest.pair_variables}
+    are_floats = all(s.variable.type.is_float for s in nest.states)
+    are_few = sum(s.variable.dim for s in nest.states) <= _SHORT
+    has_numbers = not kinds.isdisjoint(("column", "j_index", "tile"))
+    return nest.can_split and are_floats and are_few and not has_numbers
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A value of pairs that is a product, or the sum of the weighted squares of a difference."""
+
+    value: Value
+    a: Value
+    b: Value
+    is_distance: bool = False
+    weight: Value | None = None
+
+    def rewritten(self, factor: Value | None) -> tuple[Hoisted, Value] | None:
+        """The product, and what stands for factor * value; None if there is no common origin."""
+        if not self.is_distance:
+            rows, columns = (self.a, self.b) if self.a.dependence == I_BIT else (self.b, self.a)
+            if factor is not None and factor.dependence == J_BIT:
+                columns = columns * factor
+            elif factor is not None:
+                rows = rows * factor
+            product = _product(rows, columns)
+            return product, product.variable
+        sides = moved(self.a - self.b)
+        if sides is None:
+            return None
+        u, v = sides if self.a.dependence == I_BIT else sides[::-1]
+        product = _product(self._scaled(_bounded(u), factor) * -2.0, _bounded(v))
+        norms = [contraction(self._scaled(w, factor), w) for w in (u, v)]
+        distance = product.variable + norms[0] + norms[1]
+        # Weights may be negative, and the distance then too.
+        return product, distance if self.weight is not None else _with_sign(distance, factor)
+
+    def _scaled(self, vector: Value, factor: Value | None) -> Value:
+        for scale in (self.weight, factor):
+            vector = vector if scale is None else vector * scale
+        return vector
+
+
+def _product(rows: Value, columns: Value) -> Hoisted:
+    made = variable("product0", "product", 0, Type(rows.dtype))
+    return Hoisted(made, contraction(rows, columns))
+
+
+def _with_sign(distance: Value, factor: Value | None) -> Value:
+    """A multiple of a distance, 0 where rounding has given it the other sign; NaN stays."""
+    is_negative = factor is not None and factor["value"] < 0
+    return select(compare("ogt" if is_negative else "olt", distance, 0.0), 0.0, distance)
+
+
+def _bounded(vector: Value) -> Value:
+    """The vector with zeros in place of components that are too large, or no numbers."""
+    is_small = compare("olt", elementwise("abs", vector), _LIMITS[vector.dtype])
+    return select(is_small, vector, 0.0)
+
+
+# -- finding ---------------------------------------------------------------------------------------
+
+
+def _candidates(
+    nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]]
+) -> Iterator[_Candidate]:
+    """What could be the product, with as many components as the target wants."""
+    for value in nest.pair_values:
+        candidate = _candidate(value) if value.dependence == _PAIR else None
+        if candidate is None:
+            continue
+        use = "distance" if candidate.is_distance else "product"
+        least, most = wanted.get((use, value.dtype), (1, 0))
+        if candidate.a.dim == candidate.b.dim and least <= candidate.a.dim <= most:
+            yield candidate
+
+
+def _candidate(value: Value) -> _Candidate | None:
+    if value.op == "scalprod":
+        a, b = value.args
+        if a is b:
+            return _of_difference(value, a)
+        return _Candidate(value, a, b) if _are_sides(a, b) else None
+    if value.op != "sum" or value.args[0].op != "multiply":
+        return None
+    for weight, square in (value.args[0].args, value.args[0].args[::-1]):
+        if square.op == "square" and not weight.dependence:
+            return _of_difference(value, square.args[0], weight)
+    return None
+
+
+def _of_difference(value: Value, vector: Value, weight: Value | None = None) -> _Candidate | None:
+    """The sum of the squares of a difference of rows and columns."""
+    if vector.op != "subtract" or not _are_sides(*vector.args):
+        return None
+    a, b = vector.args
+    return _Candidate(value, a, b, is_distance=True, weight=weight)
+
+
+def _are_sides(a: Value, b: Value) -> bool:
+    """Whether one is of the row and the other of the column."""
+    return {a.dependence, b.dependence} == {I_BIT, J_BIT}
+
+
+def _users(nest: Nest) -> Mapping[Value, list[Value]]:
+    """The values of the pairs that use each of them; a step that is no operation uses itself."""
+    users: dict[Value, list[Value]] = {value: [] for value in nest.pair_values}
+    for value in nest.pair_values:
+        for arg in dict.fromkeys(value.args):
+            users[arg].append(value)
+    for state in nest.states:
+        users[state.step].append(state.step)
+    return users
+
+
+def _is_exponent(nest: Nest, value: Value, users: Mapping[Value, list[Value]]) -> bool:
+    """Whether all that is made of a distance are exponentials, and guards, which change nothing."""
+    reached, seen = [value], {value}
+    while reached:
+        part = reached.pop()
+        for user in users[part]:
+            if user.op in _EXPONENTIALS or user in nest.guards:
+                continue
+            if user in seen or not _is_linear(user, part):
+                return False
+            seen.add(user)
+            reached.append(user)
+    return True
+
+
+def _is_linear(value: Value, part: Value) -> bool:
+    """Whether it is a sum or an extremum, or a multiple by what does not change with each pair."""
+    others = [arg for arg in value.args if arg is not part]
+    if value.op == "divide" and value.args[1] is part:
+        return False
+    if value.op in ("multiply", "divide"):
+        return len(others) == 1 and others[0].dependence != _PAIR
+    return value.op in _SUMS
+
+
+def _with_factors(
+    candidate: _Candidate, users: Mapping[Value, list[Value]]
+) -> tuple[Value, Value | None]:
+    """The value with the factors that it alone is multiplied by, and their product.
+
+    Those of products may change with rows or with columns, those of distances are constants.
+    """
+    value, factor = candidate.value, None
+    while len(users[value]) == 1 and users[value] != [value]:
+        (user,) = users[value]
+        own = _factor_of(user, value)
+        following = own if factor is None or own is None else _times(factor, own)
+        if following is None or following.dependence == _PAIR:
+            break
+        if candidate.is_distance and not following.is_constant:  # its sign is not known
+            break
+        value, factor = user, following
+    return value, factor
+
+
+def _times(a: Value, b: Value) -> Value:
+    if a.is_constant and b.is_constant:
+        return constant(a["value"] * b["value"], a.dtype)
+    return a * b
+
+
+def _factor_of(user: Value, value: Value) -> Value | None:
+    """The number that a value is multiplied by, if its user does nothing else."""
+    if user.op == "negate":
+        return constant(-1.0, value.dtype)
+    others = [arg for arg in user.args if arg is not value]
+    return others[0] if user.op == "multiply" and user.dim == len(others) == 1 else None
+
+
+# -- replacing -------------------------------------------------------------------------------------
+
+
+def _replaced(nest: Nest, place: Value, product: Hoisted, made: Value) -> Nest:
+    """The nest with `made` at a place; itself if pairs need other long vectors too."""
+    done: dict[Value, Value] = {}
+    for value in nest.values:
+        args = tuple([done[arg] for arg in value.args])
+        done[value] = made if value is place else value.with_args(args)
+    found = replace(with_roots(nest, done), products=(product,))
+    if any(_reads_vectors(value) for value in found.pair_values) or _needs_many(product):
+        return nest
+    samples = [v for v in _variables(found) if v["kind"] == "j_sample"]
+    return found.with_params((*found.params, *samples))
+
+
+def _needs_many(product: Hoisted) -> bool:
+    """Whether the vector of a column is made from more than two: tiles would be too large."""
+    _, vector = product.definition.args
+    read = [v.dim for v in topological([vector]) if v.op == "variable" and v["kind"] == "j"]
+    return sum(read) > 2 * vector.dim + _SHORT
+
+
+def _reads_vectors(value: Value) -> bool:
+    """Whether a value of the pair is a long vector, or made from one."""
+    return value.dependence == _PAIR and any(v.dim > _SHORT for v in (value, *value.args))
+
+
+def _variables(nest: Nest) -> Iterable[Value]:
+    seen = {(v.attrs, v.type): v for v in topological(nest.roots) if v.op == "variable"}
+    return seen.values()

@@ -1,0 +1,50 @@
+"""Which columns of a tile a step of the pair loop has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from redcomp.ir import Value
+from redcomp.llvm_backend.tile_reduction import Advancing
+from redcomp.ptx.tile import FilledTile
+
+
+class Columns(Protocol):
+    """The columns of a step that a thread has."""
+
+    def load(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """A component of what belongs to a column."""
+
+    def number(self, col: int) -> str:
+        """The number of a column."""
+
+
+# The step of so many columns.
+Step = Callable[..., Advancing]
+
+
+class Steps(Protocol):
+    """Makes the steps at columns of a tile.
+
+    rest   the width of those that take what is left of it
+    """
+
+    @property
+    def rest(self) -> int: ...
+
+    def at(self, column: str, width: int) -> Advancing:
+        """The step of all threads that share rows, of so many columns from this one (i32) on."""
+
+
+class PlainSteps:
+    """A thread has all columns of a step."""
+
+    rest = 1
+
+    def __init__(self, tile: FilledTile, step: Step) -> None:
+        self.tile, self.step = tile, step
+
+    def at(self, column: str, width: int) -> Advancing:
+        """See `Steps`."""
+        return self.step(self.tile.step(column, width), width)
