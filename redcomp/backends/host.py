@@ -54,7 +54,7 @@ class HostLowering(Lowering[Schedule, HostKernel]):
 
     @property
     def stats(self) -> Statistics:
-        """What a pair costs."""
+        """The cost of a pair."""
         rows, cols = self.block
         loops = [pair_loop(self.asm, number) for number in range(self.module.loops)]
         instructions = sum(loop.vector_instructions for loop in loops)
@@ -62,7 +62,7 @@ class HostLowering(Lowering[Schedule, HostKernel]):
 
     @property
     def machine(self) -> str:
-        """What a pair costs, in words."""
+        """The cost of a pair, in words."""
         return (
             f"{self.stats.instructions:.1f} vector instructions of the innermost loop for "
             f"{self.schedule.lanes} pairs"
