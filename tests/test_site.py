@@ -70,7 +70,8 @@ def test_public_names_are_in_the_reference(module: str) -> None:
 
 
 def test_what_the_reference_names_is_there_and_documented() -> None:
-    for name in reference():
+    # Importing as_pykeops would replace pykeops for all tests of this process.
+    for name in {name for name in reference() if "as_pykeops" not in name}:
         assert (pydoc.locate(name).__doc__ or "").strip(), name
 
 
