@@ -203,31 +203,33 @@ class GenredBase(Reducer):
     `redcomp.operations()` lists what formulas can say, `redcomp.reductions()` the reductions.
 
     Arrays of other libraries (CuPy, JAX, TensorFlow, PyArrow, columns of pandas and polars) are
-    taken too, without a copy where their layout allows it.  Indices, such as those of ArgMin, have
-    no gradients; with Min_ArgMin come the values, which have.
+    taken too, without a copy if their layout allows it.  Indices, such as those of ArgMin, have no
+    gradients; the values of Min and Min_ArgMin have.
 
-    formula       text in the formula language; or a list of formulas, all reduced in one sweep
-    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)";
-                  one of them may come without a list
-    reduction_op  name of the reduction ("Sum"); with several formulas one for all, or a list
-    axis          1 reduces over j and gives a result for each i; 0 reduces over i, as it does
-                  where no axis is given, with an AxisWarning
-    opt_arg       K, for KMin and its kin; with several formulas one for all, or a list
-    formula2      the weights, for SumSoftMaxWeight, LogSumExp and their kin; likewise
-    dtype_acc, use_double_acc, sum_scheme   how sums are accumulated.  Blocks of up to 256 terms are
-                  summed in the data's dtype and blocks in float64, which is what "auto" and
-                  "block_sum" mean; "kahan_scheme", and "direct_sum" with a float64 accumulator,
-                  compensate the rounding of every term.  For float16 and bfloat16 data, which are
-                  computed in float32, `dtype_acc` is also the result's dtype.
-    use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs, where it
-                  is on unless it is declined; on the host it is off unless it is asked for
-    dtype, cuda_type                 the dtype that arguments must have, "float32" or "float64";
-                  theirs counts, and those of another one are refused
-    enable_chunks, rec_multVar_highdim   accepted and ignored; schedules choose themselves
+    formula       a text in the formula language, or a list of formulas, which are all reduced in
+                  one pass over the pairs
+    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)"; a
+                  single one may be a text
+    reduction_op  the name of the reduction ("Sum"); for several formulas one name, or a list
+    axis          1 reduces over j and gives a result for each i; 0 reduces over i and gives one for
+                  each j.  If no axis is given, it is 0, with an AxisWarning
+    opt_arg       K, for KMin and similar reductions; for several formulas one number, or a list
+    formula2      the weights, for SumSoftMaxWeight, LogSumExp and similar reductions; for several
+                  formulas one text, or a list
+    dtype_acc, use_double_acc, sum_scheme   how sums are accumulated.  "auto" and "block_sum" add up
+                  to 256 terms in the dtype of the data, and these partial sums in float64.
+                  "kahan_scheme", and "direct_sum" with a float64 accumulator, compensate the
+                  rounding of every term.  float16 and bfloat16 are computed in float32; then
+                  `dtype_acc` is also the dtype of the result.
+    use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs; by
+                  default on for GPUs, and off for the host
+    dtype, cuda_type                 "float32" or "float64": arguments of another dtype are refused;
+                  not needed, because the dtype of the arguments counts
+    enable_chunks, rec_multVar_highdim   accepted, without effect
 
     Raises FormulaError (a ValueError) for a formula or an alias that cannot be understood,
-    KeywordError (a TypeError) for an option that there is not, and ArgumentError (a ValueError) for
-    any other argument.
+    KeywordError (a TypeError) for an unknown option, and ArgumentError (a ValueError) for any other
+    argument.
     """
 
     def __init__(
