@@ -85,5 +85,6 @@ plt.show()
 
 some = slice(None, None, N // 100)
 weights = np.exp(-np.sum((x[some, None] - x[None]) ** 2, axis=-1) / (2 * width**2))
+np.testing.assert_allclose(sparse, full, rtol=1e-6, atol=1e-6)
 np.testing.assert_allclose(sparse[0][some], weights @ b, rtol=1e-6, atol=1e-6)
 np.testing.assert_allclose(sparse[1][some], weights.sum(1, keepdims=True), rtol=1e-6)
