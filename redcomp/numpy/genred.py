@@ -249,7 +249,7 @@ def _stored(array: _Array, kind: str, dtype: str) -> _Array:
 def filled(out: object, result: Any) -> _Array:
     """`out` with the result in it."""
     if isinstance(result, tuple):
-        raise ArgumentError("out is for one result, and this reduction has several")
+        raise ArgumentError("out is for one result, and this reduction has several: leave it out")
     if not isinstance(out, np.ndarray):
         raise ArgumentError(f"out must be a NumPy array; it is of type {type(out).__name__}")
     arguments.refuse_masked("out", out)
@@ -259,7 +259,7 @@ def filled(out: object, result: Any) -> _Array:
             f"it has shape {out.shape} and dtype {out.dtype}"
         )
     if not out.flags.writeable:
-        raise ArgumentError("out cannot be written to")
+        raise ArgumentError("out is read-only: give an array that can be written to")
     out[...] = result
     return out
 
@@ -270,7 +270,9 @@ def _dtype(reduction: PairReduction, described: Sequence[tuple[np.dtype[Any], Sh
     A parameter without axes is a number, which has whatever dtype the others have.
     """
     if not described:
-        raise ArgumentError("a formula without variables has no dtype")
+        raise ArgumentError(
+            "the formula has no variables: a call needs an argument, which says its dtype"
+        )
     first: tuple[str, Parameter, np.dtype[Any]] | None = None
     numbers = []
     for parameter, (dtype, shape) in zip(reduction.parameters, described, strict=True):

@@ -252,7 +252,9 @@ def _prepare(
     """
     check_described(reduction, described)
     if not described:
-        raise ArgumentError("a formula without variables has no dtype")
+        raise ArgumentError(
+            "the formula has no variables: a call needs an argument, which says its dtype"
+        )
     classes, given_shapes, dtypes, devices = zip(*described, strict=True)
     shapes = full_shapes(reduction, given_shapes)
     sizes(reduction, shapes)
@@ -334,7 +336,7 @@ def _as_stored(tensor: torch.Tensor, kind: str, dtype: torch.dtype) -> torch.Ten
 def filled(out: object, result: Any) -> torch.Tensor:
     """`out` with the result in it."""
     if isinstance(result, tuple):
-        raise ArgumentError("out is for one result, and this reduction has several")
+        raise ArgumentError("out is for one result, and this reduction has several: leave it out")
     if not isinstance(out, torch.Tensor):
         raise ArgumentError(f"out must be a tensor; it is of type {type(out).__name__}")
     check_plain("out", out)

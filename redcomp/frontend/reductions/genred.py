@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import itertools
+import keyword
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -18,7 +20,7 @@ from redcomp.errors import ArgumentError, AxisWarning, KeywordError
 from redcomp.explain import explain
 from redcomp.frontend.language.aliases import parse_aliases, texts_of_aliases
 from redcomp.frontend.reductions.calls import positions_of
-from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction
+from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction, Parameter
 from redcomp.frontend.reductions.requests import (
     FormulaSource,
     Request,
@@ -190,10 +192,28 @@ def reducer_of(text: str) -> Reducer:
     return Reducer(reduction, dtype_acc=dtype_acc, is_single=is_single)
 
 
+class CallSignature:
+    """What editors show of a call: the arguments by their names, and the options of `__call__`.
+
+    A class has none of its own, so that its constructor is shown.
+    """
+
+    def __get__(self, made: Any, owner: type[Any]) -> inspect.Signature:
+        if made is None:
+            raise AttributeError("__signature__")
+        own = inspect.signature(type(made).__call__)
+        options = [p for p in own.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        names = [parameter.name for parameter in made.parameters]
+        if any(keyword.iskeyword(n) or n in own.parameters for n in names):
+            raise AttributeError("__signature__")  # so that of `__call__` is shown
+        named = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names]
+        return own.replace(parameters=[*named, *options])
+
+
 class GenredBase(Reducer):
     """A formula over pairs and its reduction, to be called on arrays.
 
-        from redcomp.numpy import Genred
+        from redcomp.numpy import Genred  # or from redcomp.torch, for tensors
 
         # out_i = sum_j exp(-|x_i - y_j|^2) b_j
         aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
@@ -259,6 +279,13 @@ class GenredBase(Reducer):
         self.formula, self.aliases = made.formula, made.aliases
         self.reduction_op = reduction_op
         self.declared = dtypes[0] or dtypes[1]
+
+    __signature__ = CallSignature()
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What arguments are expected, in their order."""
+        return self.reduction.parameters
 
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))
