@@ -79,7 +79,7 @@ class Reducer:
         source = reduction.source
         if not isinstance(source, RequestSource):
             raise ArgumentError("a call computes a formula, and no derivative of one")
-        self.parts, self.spanned = source.parts(), source.spanned
+        self.parts = source.parts()
         self.positions = positions_of(reduction)
         kinds = [result.kind for result in self.reduction.results]
         # Whether a call returns the kernel's only result as it is.
@@ -87,6 +87,12 @@ class Reducer:
         self.lengths = tuple(self._lengths())
         self.dims = tuple([result.dim for result in reduction.results])
         self.text = text_of(reduction, dtype_acc, is_single)
+
+    @property
+    def spanned(self) -> str:
+        """The text that the spans of values point into; empty where there are several."""
+        source = self.reduction.source
+        return source.spanned if isinstance(source, RequestSource) else ""
 
     @classmethod
     def of(
