@@ -22,8 +22,10 @@ author = "redcomp developers"
 copyright = "redcomp developers, MIT licence"
 version = release = redcomp.__version__
 
-# The gallery's scripts run in this process: small, without a window, and alone on two threads.
-os.environ["REDCOMP_EXAMPLES_SMALL"] = "1"
+# The gallery's scripts run in this process, without a window; at small sizes unless one asks for
+# the sizes that their pictures are meant for, which take minutes.
+if "DOCS_FULL_GALLERY" not in os.environ:
+    os.environ["REDCOMP_EXAMPLES_SMALL"] = "1"
 os.environ.setdefault("MPLBACKEND", "agg")
 GALLERY = ROOT / "examples" / "gallery"
 has_gallery = any(GALLERY.glob("*.py"))
@@ -41,8 +43,7 @@ exclude_patterns = ["_build", "_extensions", "gallery/GALLERY_HEADER.rst"]
 # -- warnings ----------------------------------------------------------------------------------
 
 nitpicky = True
-# Types in signatures that belong to other projects, or are no part of the interface.
-nitpick_ignore_regex = [("py:.*", r".*")]
+nitpick_ignore_regex = [("py:.*", r"(?!redcomp\.).*")]  # names of other projects
 suppress_warnings = ["config.cache"]  # sphinx-gallery's settings hold functions
 linkcheck_ignore = [r"https?://"]  # only what lies here is checked; the network is not asked
 
