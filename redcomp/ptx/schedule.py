@@ -84,8 +84,8 @@ _LEAST_COLUMNS = 32
 # Two buffers of a tile and what is staged for it: several blocks are to fit beside each other, and
 # more than 48 KiB would have to be asked for at run time.
 SHARED_BYTES = 32 * 1024
-# Words of a record at most that let the columns of a step begin where vectors can be loaded.
-_PADDING = 3
+# Components of a record at most that keep vectors aligned, and threads out of each other's banks.
+_PADDING = 8
 _OF_COLUMNS = ("j", "j_index", "column")
 
 # One shared load serves all rows of a thread, and one end of the loop all columns of a step.
@@ -292,7 +292,9 @@ def _tile(nest: Nest, threads: int) -> int:
     definitions = [h.definition for h in nest.columns]
     for_pairs = {part.variable for part in slices(nest.pairs, *_OF_COLUMNS)}
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
-    words = 2 * _PADDING + sum((1 + (p.variable in for_pairs)) * p.count for p in read)
+    made = {h.variable for h in nest.columns}
+    staged = sum(p.count for p in read if p.variable not in made)
+    words = 2 * (_PADDING + sum(p.count for p in read if p.variable in for_pairs)) + staged
     size = words * SIZES[nest.dtype]
     least = min(_LEAST_COLUMNS, SHARED_BYTES // size)
     columns = min(MOST_COLUMNS, max(least, SHARED_BYTES * threads // THREADS // size))
