@@ -79,7 +79,7 @@ def _add_options(parser: argparse.ArgumentParser, suite: Suite) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("docs/benchmarks") / suite.name,
+        default=Path("output/benchmarks") / suite.name,
         help="the written files' path without suffix",
     )
 

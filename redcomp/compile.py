@@ -15,7 +15,7 @@ from redcomp.ir import Kernel
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.passes.pipeline import parse_pipeline
 from redcomp.ptx.targets import gpu_target, is_gpu
-from redcomp.target import Context, Options, are_few
+from redcomp.target import Context, Height, Options, height_of
 
 # From a formula's kernel to what a backend takes.
 PIPELINE = parse_pipeline(
@@ -50,5 +50,9 @@ def context_of(target: str, options: Options, rows: int | None = None) -> Contex
         if target == "host":
             raise config.ConfigError(f"REDCOMP_TARGET: {error}") from None
         raise
-    few_rows = rows is not None and are_few(rows)
-    return Context(found, replace(options, use_fast_math=fast), few_rows)
+    return Context(found, replace(options, use_fast_math=fast), height_for(name, rows))
+
+
+def height_for(target: str, rows: int | None) -> Height:
+    """The code that calls with so many rows get on a target of a name."""
+    return height_of(rows, has_blocks=is_gpu(target))

@@ -157,6 +157,25 @@ def kept() -> None:
         print(name, *options.values(), *(f"{instructions:.2f}" for instructions in found))
 
 
+def together() -> None:
+    """0049: instructions a pair of the kernels of second derivatives, apart and together."""
+    for formula in (GAUSSIAN, "Exp(-Sqrt(SqDist(x, y))) * b", "b / (1 + SqDist(x, y))"):
+        reduction = Genred(formula, ALIASES, axis=1).reduction
+        (rows, columns), all_of = ((0,), (1, 2)), (True,)
+        first = derivatives.gradient(reduction, (*rows, *columns), all_of)
+        # The cotangent of the result has rows, and so have those of the gradients of rows.
+        apart = [
+            derivatives.gradient(part, group, (True,) * len(part.results))
+            for part in (derivatives.gradient(reduction, own, all_of) for own in (rows, columns))
+            for group in ((*rows, 3), columns)
+        ]
+        second = derivatives.gradient(first, (*rows, 3, *columns), (True,) * len(first.results))
+        for name, kernels in (("apart", apart), ("together", second.parts)):
+            found = [k.lower("f32", "sm_90").stats.instructions for k in kernels]
+            listed = " + ".join(f"{instructions:.2f}" for instructions in found)
+            print(f"{formula}, {name}: {listed} = {sum(found):.2f}")
+
+
 def interruptible() -> None:
     """0020: how long a call may take that an interrupt does not end, in one thread."""
     os.environ["REDCOMP_NUM_THREADS"] = "1"
@@ -269,6 +288,7 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0026": tables,
     "0027": lists,
     "0028": architectures,
+    "0049": together,
 }
 
 

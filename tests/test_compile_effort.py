@@ -59,6 +59,7 @@ def calls_of(reduction: PairReduction, target: str) -> int:
     return count
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("name", GROWING)
 def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
@@ -72,6 +73,7 @@ def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
     assert calls(60) < 2.2 * calls(30)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("target", "most"), [("avx512", 1.1), ("sm_90", 50 / 17)])
 @pytest.mark.parametrize("wrt", [0, 2])
 def test_tables_of_alignments_are_not_written_out(wrt: int, target: str, most: float) -> None:
@@ -90,6 +92,7 @@ def test_tables_of_alignments_are_not_written_out(wrt: int, target: str, most: f
 EFFORT = {"sum of Gaussians": 470, "nested sines": 290}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("name", EFFORT)
 def test_an_operation_takes_few_calls(name: str, order: int) -> None:
@@ -115,6 +118,29 @@ def test_derivatives_of_a_sum_share_what_its_terms_have_in_common() -> None:
         reduction = derivatives.gradient(reduction, (0,), (True,))
     assert counts[1] < 1.1 * counts[0]
     assert counts[2] < 1.4 * counts[0]
+
+
+def operations_of(reduction: PairReduction) -> list[int]:
+    """How many operations each kernel has."""
+    lowered = [compiler.lower(part.kernel("f32"), "avx512") for part in reduction.parts]
+    return [sum(lowering.operations.values()) for lowering in lowered]
+
+
+@pytest.mark.parametrize("name", EFFORT)
+def test_derivatives_of_all_orders_are_two_kernels(name: str) -> None:
+    """Those of x and those of y are one function, which is differentiated as a whole."""
+    counts = []
+    together = apart = reduction_of(GROWING[name](20))
+    for _ in range(3):
+        positions = sorted(
+            range(len(together.parameters)), key=lambda n: together.parameters[n].kind
+        )
+        together = derivatives.gradient(together, tuple(positions), (True,) * len(together.results))
+        counts.append(operations_of(together))
+        apart = derivatives.gradient(apart, (0,), (True,) * len(apart.results))
+        (alone,) = operations_of(apart)
+        assert len(counts[-1]) == 2
+        assert max(counts[-1]) < 1.8 * alone
 
 
 @pytest.mark.parametrize("name", OF_A_VECTOR)

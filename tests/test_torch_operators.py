@@ -76,7 +76,7 @@ def of_call(genred: Genred, given: Sequence[Tensor], ranges: Sequence[Tensor] = 
     return (list(given), [], [], list(ranges), genred.text, "auto", -1, True)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_opcheck(case: Case) -> None:
     torch.library.opcheck(
@@ -84,6 +84,7 @@ def test_opcheck(case: Case) -> None:
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", KINDS)
 def test_opcheck_of_kinds(name: str) -> None:
     torch.library.opcheck(OPERATORS.call.default, of_call(*kind_of(name)))
@@ -104,6 +105,7 @@ def test_opcheck_of_ranges_and_solves() -> None:
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_fake_results_are_like_real_ones(case: Case) -> None:
     operation, given = case.genred(1), generic(5, 4, case.width)
@@ -290,7 +292,7 @@ def test_modes_see_the_operator() -> None:
     with Seen() as seen:
         result = smooth(*given)
         gradients = torch.autograd.grad(result.sum(), given)
-    assert seen.names.count("redcomp::reduce") == 3
+    assert seen.names.count("redcomp::reduce") == 2
     torch.testing.assert_close(result, dense(*given))
     for ours, expected in zip(
         gradients, torch.autograd.grad(dense(*given).sum(), given), strict=True
@@ -315,7 +317,7 @@ def test_selective_checkpoints_by_name(is_kept: bool) -> None:
             context_fn=lambda: create_selective_checkpoint_contexts(policy),
         )
         gradients = torch.autograd.grad(result, given)
-    assert seen.names.count("redcomp::reduce") == (3 if is_kept else 4)
+    assert seen.names.count("redcomp::reduce") == (2 if is_kept else 3)
     expected = torch.autograd.grad(dense(*given).sin().sum(), given)
     for ours, theirs in zip(gradients, expected, strict=True):
         torch.testing.assert_close(ours, theirs)

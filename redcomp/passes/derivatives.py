@@ -7,9 +7,7 @@ for_derivatives  the same results, and what the other two need to know
 
 from __future__ import annotations
 
-import functools
 import itertools
-import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -32,7 +30,7 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.ops.reductions import REDUCTIONS, Arrived, ResultKind
-from redcomp.passes.grad import gradients, reverse
+from redcomp.passes.grad import reverse
 from redcomp.passes.jvp import jvp
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.target import Context
@@ -52,14 +50,15 @@ def gradient(
     values = values_of(kernel)
     _check(wrt, len(arguments_of(kernel)), "arguments")
     _check(given, len(values), "values")
-    return gradient_of(kernel, "i", wrt, [n in given or not given for n in range(len(values))])
+    rows: tuple[Kind, ...] = ("i",) * len(kernel.outputs)
+    return gradient_of(kernel, rows, wrt, [n in given or not given for n in range(len(values))])
 
 
 @compiler_pass
 def differential(kernel: Kernel, context: Context, *, wrt: tuple[int, ...]) -> Kernel:
     """The kernel of the tangents of all values, from tangents of some arguments, by position."""
     _check(wrt, len(arguments_of(kernel)), "arguments")
-    return differential_of(kernel, "i", wrt)
+    return differential_of(kernel, ("i",) * len(kernel.outputs), wrt)
 
 
 @compiler_pass
@@ -75,23 +74,23 @@ def _check(positions: tuple[int, ...], count: int, what: str) -> None:
 
 
 def gradient_of(
-    kernel: Kernel, rows: Kind, positions: Sequence[int], given: Sequence[bool]
+    kernel: Kernel, rows: Sequence[Kind], positions: Sequence[int], given: Sequence[bool]
 ) -> Kernel:
     """The kernel of the cotangents of the arguments at some positions.
 
     It takes the kernel's arguments, then the cotangents of the values that are `given`, then the
-    results that are saved.
+    results that are saved.  `rows` says what is left of i and j in each output.  All outputs are
+    values of the same pairs, so what they depend on gets one cotangent.
     """
     made = _Extended(kernel, rows)
     cotangents = made.with_results("cotangent", itertools.compress(values_of(kernel), given))
     saved = made.with_results("result", saved_by(kernel))
     wrt = tuple(made.arguments[position] for position in positions)
-    parts = [gradients(s.value, wrt, s.cotangent) for s in made.seeds(cotangents, saved)]
-    totals = (functools.reduce(operator.add, terms) for terms in zip(*parts, strict=True))
-    return made.kernel(tuple(map(Output, totals)))
+    seeds = [(seed.value, seed.cotangent) for seed in made.seeds(cotangents, saved)]
+    return made.kernel(tuple(map(Output, reverse(seeds, wrt))) if seeds else ())
 
 
-def differential_of(kernel: Kernel, rows: Kind, positions: Sequence[int]) -> Kernel:
+def differential_of(kernel: Kernel, rows: Sequence[Kind], positions: Sequence[int]) -> Kernel:
     """The kernel of the tangents of results, along tangents of the arguments at some positions.
 
     A reduction's rule takes cotangents of the results to each pair's value, linearly; its transpose
@@ -218,15 +217,15 @@ class _Seed(NamedTuple):
 
 class _Extended:
     """A kernel with more arguments, which a derivative of it takes; `rows` is what is left of i and
-    j when it has reduced.
+    j in each output.
     """
 
-    def __init__(self, kernel: Kernel, rows: Kind) -> None:
+    def __init__(self, kernel: Kernel, rows: Sequence[Kind]) -> None:
         self._own, self._rows, self._dtype = kernel, rows, _dtype_of(kernel)
         self._results = results_of(kernel)
         self._added: list[Value] = []
         self._names = Names(kernel)
-        self._column = _column_number(kernel, rows, self._dtype)
+        self._columns = {r: _column_number(kernel, r, self._dtype) for r in rows}
         self.arguments = arguments_of(kernel)
 
     def with_argument(self, stem: str, kind: Kind, of: Type) -> Value:
@@ -237,11 +236,15 @@ class _Extended:
 
     def with_results(self, stem: str, positions: Iterable[int]) -> dict[int, Value]:
         """One more argument for each of the results at some positions, of its type."""
-        return {n: self.with_argument(stem, self._rows, self._type(n)) for n in positions}
+        return {n: self.with_argument(stem, self._rows_of(n), self._type(n)) for n in positions}
 
     def stand_in(self, n: int) -> Value:
         """What stands for the cotangent of a result while kernels are made; none has it."""
-        return variable(self._names.new("cotangent"), self._rows, 0, self._type(n))
+        return variable(self._names.new("cotangent"), self._rows_of(n), 0, self._type(n))
+
+    def _rows_of(self, n: int) -> Kind:
+        """What is left of i and j in a result."""
+        return self._rows[self._results[n].output]
 
     def _type(self, n: int) -> Type:
         """The type of a result."""
@@ -257,15 +260,15 @@ class _Extended:
             given = tuple(n for n in own if n in cotangents)
             if rule is not None and given:
                 results = tuple(saved[n] for n in own if n in saved)
-                arrived = Arrived(results, tuple(cotangents.get(n) for n in own), self._column)
+                column = self._columns[self._rows[number]]
+                arrived = Arrived(results, tuple(cotangents.get(n) for n in own), column)
                 yield _Seed(output.value, rule(output.value, arrived), given)
 
     def kernel(self, outputs: tuple[Output, ...]) -> Kernel:
         """The kernel of these outputs; it has the column's number if they read that."""
-        made, number = Kernel((*self._own.params, *self._added), outputs), self._column
-        if number not in made.params and number in made.values:
-            return made.with_params((*made.params, number))
-        return made
+        made = Kernel((*self._own.params, *self._added), outputs)
+        new = tuple(n for n in self._columns.values() if n not in made.params and n in made.values)
+        return made.with_params((*made.params, *new)) if new else made
 
 
 def _dtype_of(kernel: Kernel) -> str:

@@ -60,7 +60,7 @@ def products(nest: Nest, context: Context) -> Nest:
     Nests in which pairs need anything else of long vectors stay as they are, and so do those whose
     columns cannot be reduced in parts, or whose steps ask for the number of a column.
     """
-    if not context.use_fast_math or context.few_rows or not _is_simple(nest):
+    if not context.use_fast_math or context.height == "few" or not _is_simple(nest):
         return nest
     wanted = context.target.product_dims
     found = list(_candidates(nest, wanted))

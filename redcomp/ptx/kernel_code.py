@@ -60,7 +60,12 @@ class ThreadMemory:
 
 
 class KernelCode:
-    """One kernel under construction: the thread's numbers, and what it reads and writes."""
+    """One kernel under construction: the thread's numbers, and what it reads and writes.
+
+    `job` names its first parameters.
+    """
+
+    job = GPU_JOB
 
     def __init__(
         self, planned: PlannedPart, outputs: int, target: Target, spelling: Spelling
@@ -81,7 +86,7 @@ class KernelCode:
         """The text of the kernel, its code complete."""
         words = [
             f"ptr addrspace({GLOBAL}) %{word}" if word in _POINTER_WORDS else f"i64 %{word}"
-            for word in GPU_JOB
+            for word in self.job
         ]
         arrays = [f"ptr addrspace({GLOBAL}) %array{n}" for n in range(self.array_count)]
         return self.spelling.kernel(name, [*words, *arrays], self.code)
@@ -108,15 +113,6 @@ class KernelCode:
             return condition
         is_first = code.value(f"icmp eq i64 {code.integer('urem', self.thread, sharing)}, 0")
         return code.value(f"and i1 {condition}, {is_first}")
-
-    @contextmanager
-    def once_a_row(self) -> Iterator[None]:
-        """What the first of the threads that share rows does for all of them."""
-        if self.schedule.sharing == 1:
-            yield
-        else:
-            with self.code.when(self.first_of_row("true")):
-                yield
 
     # -- tasks -------------------------------------------------------------------------------------
 
@@ -148,15 +144,18 @@ class KernelCode:
 
     # -- memory ------------------------------------------------------------------------------------
 
-    def private_memory(self, record: Record, pointer: str, size: int) -> ThreadMemory:
-        """The thread's records in the workspace, where no other thread has any of its rows."""
-        own = self.code.at(pointer, f"i{8 * size}", self.thread, space=GLOBAL)
+    def thread_memory(self, record: Record, pointer: str, size: int, place: str) -> ThreadMemory:
+        """The records of the thread with a number, which no other thread of the block has."""
+        own = self.code.at(pointer, f"i{8 * size}", place, space=GLOBAL)
         threads, rows = self.schedule.threads, self.schedule.rows
         return ThreadMemory(record, own, GLOBAL, threads * rows, threads)
 
-    def own_memory(self, record: Record, pointer: str, size: int) -> ThreadMemory:
-        """The records of the thread's rows among those of a block, in global memory."""
-        own = self.code.at(pointer, f"i{8 * size}", self.own_row, space=GLOBAL)
+    def row_memory(self, record: Record, pointer: str, size: int, place: str) -> ThreadMemory:
+        """What belongs to the row at a place of a block, in the block's records in global memory.
+
+        A thread of the loop over columns has its first row there, and others further on.
+        """
+        own = self.code.at(pointer, f"i{8 * size}", place, space=GLOBAL)
         schedule = self.schedule
         return ThreadMemory(record, own, GLOBAL, schedule.block_rows, schedule.row_stride)
 
@@ -198,13 +197,13 @@ class Entry:
         ]
         self.task = code.integer("srem", number, "%entry_tasks")
 
-    def partial(self, record: Record, number: str) -> ThreadMemory:
-        """Where the totals of one of its tasks are that are to be joined."""
+    def partial(self, record: Record, number: str, place: str) -> ThreadMemory:
+        """Where one of its tasks leaves the totals of a row that are to be joined."""
         code, layout = self.code, self.kernel.layout
-        place = code.integer("add", code.integer("mul", self.number, "%entry_partials"), number)
-        offset = code.integer("mul", place, layout.partial_bytes)
+        own = code.integer("add", code.integer("mul", self.number, "%entry_partials"), number)
+        offset = code.integer("mul", own, layout.partial_bytes)
         pointer = code.at("%partials", "i8", offset, space=GLOBAL)
-        return self.kernel.own_memory(record, pointer, layout.total_size)
+        return self.kernel.row_memory(record, pointer, layout.total_size, place)
 
     def argument(self, variable: Value) -> str:
         """The pointer to the array of a variable."""

@@ -10,7 +10,7 @@ from redcomp.ptx.slices import Slice, prepared, product_width, record_of, slices
 
 # The widest load from shared memory.
 VECTOR_BYTES = 16
-# Totals of all rows of a thread that may stay in registers while pairs are reduced, of 32 bits.
+# Totals of all rows of a thread that may stay in registers, of 32 bits.
 _TOTAL_REGISTERS = 16
 
 
@@ -59,8 +59,10 @@ class BlockLayout:
         self.staged_bytes = schedule.tile * self.staged_width * self.size
         self.partial_bytes = schedule.block_rows * self.totals.width * self.total_size
         records = schedule.threads * schedule.rows  # of all threads, some of which share rows
-        words = schedule.rows * self.totals.width * self.total_size // 4
-        is_few = all(state.total.dim == 1 for state in nest.states) and words <= _TOTAL_REGISTERS
+        words = self.totals.width * self.total_size // 4
+        is_scalar = all(state.total.dim == 1 for state in nest.states)
+        self.joins_in_registers = is_scalar and words <= _TOTAL_REGISTERS
+        is_few = is_scalar and schedule.rows * words <= _TOTAL_REGISTERS
         self.keeps_totals = is_few
         totals_bytes = records * self.totals.width * self.total_size
         self.states_offset = 0 if is_few else _aligned(totals_bytes)

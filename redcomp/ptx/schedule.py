@@ -89,14 +89,19 @@ class PtxSchedule:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """A part of a nest and the layout of its loops."""
+    """A part of a nest, the layout of its loops, and what a column costs a block, in clocks.
+
+    That is an estimate, of a multiprocessor that is full.
+    """
 
     part: Part
     schedule: PtxSchedule
+    clocks: float
 
 
-THREADS = 128
+THREADS = 128  # of a block, if rows do not have to fit closely
 MOST_COLUMNS = 256
+_LEAST_COLUMNS = 32
 # Two buffers of a tile and what is staged for it: several blocks are to fit beside each other, and
 # more than 48 KiB would have to be asked for at run time.
 SHARED_BYTES = 32 * 1024
@@ -167,9 +172,13 @@ def planned(
     partition: Partition, context: Context, given: PtxSchedule | None
 ) -> tuple[PlannedPart, ...]:
     """The parts of a nest and their schedules."""
-    return tuple(
-        PlannedPart(part, given or choose_schedule(part.nest, context)) for part in partition.parts
-    )
+    return tuple(_planned(part, context, given) for part in partition.parts)
+
+
+def _planned(part: Part, context: Context, given: PtxSchedule | None) -> PlannedPart:
+    schedule = given or choose_schedule(part.nest, context)
+    of_pair = _Costs(part.nest, context).of(schedule.rows, schedule.cols)
+    return PlannedPart(part, schedule, of_pair * schedule.block_rows / WARP)
 
 
 def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
@@ -181,8 +190,9 @@ def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
     most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
     fitting = int(REGISTERS // (THREADS * registers))
-    resident = max(_LEAST_RESIDENT, min(most, fitting))
-    return PtxSchedule(THREADS, rows, cols, _tile(nest), resident)
+    threads = THREADS if context.height == "many" else WARP
+    resident = max(_LEAST_RESIDENT, min(most, fitting)) * THREADS // threads
+    return PtxSchedule(threads, rows, cols, _tile(nest, threads), resident)
 
 
 def _of_product(nest: Nest) -> PtxSchedule:
@@ -197,7 +207,7 @@ def _of_product(nest: Nest) -> PtxSchedule:
     resident = _LEAST_RESIDENT + (blocks * registers < _MOST_FRAGMENTS)
     rows, cols = blocks * product.rows, 2 * _TILES_OF_PRODUCT
     step = cols * MEMBERS
-    tile = max(step, _tile(nest) // step * step)
+    tile = max(step, _tile(nest, THREADS) // step * step)
     return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS)
 
 
@@ -206,7 +216,7 @@ class _Costs:
 
     def __init__(self, nest: Nest, context: Context) -> None:
         self.nest, self.dtype, self.words = nest, nest.dtype, SIZES[nest.dtype] // 4
-        self.few_rows = context.few_rows
+        self.few_rows = context.height == "few"
         free = free_indices(nest.pair_values)
         steps = [state.step for state in nest.states]
         values = list(topological((*nest.guards, *steps)))
@@ -302,6 +312,25 @@ class _Costs:
         return busy * (1 + idle)
 
 
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A block of rows x columns that fits, the registers of a thread, and clocks a pair, about."""
+
+    rows: int
+    cols: int
+    registers: int
+    clocks: float
+
+
+def considered(nest: Nest, context: Context) -> list[Considered]:
+    """The blocks that fit, of which the one of the fewest clocks is taken."""
+    costs = _Costs(nest, context)
+    return [
+        Considered(rows, cols, round(costs.registers(rows, cols)), costs.of(rows, cols))
+        for rows, cols in costs.blocks()
+    ]
+
+
 def _operands_of_pairs(values: list[Value]) -> list[Value]:
     """Scalars that do not change with the column, and that are read for each pair."""
     found = dict.fromkeys(
@@ -319,12 +348,17 @@ def _components(nest: Nest, *kinds: str) -> int:
     return sum(part.count for part in slices(nest.pairs, *kinds) if part.is_short)
 
 
-def _tile(nest: Nest) -> int:
-    """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory."""
+def _tile(nest: Nest, threads: int) -> int:
+    """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory.
+
+    Smaller blocks have smaller tiles, so that as many threads fit.
+    """
     definitions = prepared(nest)
     for_pairs = {part.variable for part in slices(nest.pairs, *_OF_COLUMNS)}
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
     words = 2 * _PADDING + 2 * sum(product_width(h, nest.dtype) for h in nest.products)
     words += sum((1 + (p.variable in for_pairs)) * p.count for p in read)
-    columns = min(MOST_COLUMNS, SHARED_BYTES // (words * SIZES[nest.dtype]))
+    size = words * SIZES[nest.dtype]
+    least = min(_LEAST_COLUMNS, SHARED_BYTES // size)
+    columns = min(MOST_COLUMNS, max(least, SHARED_BYTES * threads // THREADS // size))
     return columns - columns % 8 or max(1, columns)

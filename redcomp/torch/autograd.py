@@ -14,19 +14,16 @@ from torch.autograd import forward_ad
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.calls import sizes
-from redcomp.frontend.reductions.differentiation import (
-    Extremum,
-)
+from redcomp.frontend.reductions.differentiation import Extremum, Sweep
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.frontend.reductions.ranges import read_ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
 from redcomp.torch.computation import (
     Computation,
-    Pullback,
     Tensors,
     float_dtype,
     prepare_computation,
-    run_all,
+    run,
 )
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.executors import (
@@ -71,7 +68,7 @@ def apply(
     Through autograd only where somebody could ask for a gradient: it costs several calls.
     """
     if not is_differentiated(computation, tensors):
-        return run_all((computation,), tensors, ranges, executor)[0]
+        return run(computation, tensors, ranges, executor)
     if is_traced(tensors) and not is_transformed():
         return computation.as_operator(tensors, ranges, executor)
     return differentiable(computation, tensors, ranges, executor)
@@ -207,7 +204,7 @@ class _Reduce(torch.autograd.Function):
         ranges: Visited,
         *tensors: torch.Tensor,
     ) -> Tensors:
-        return run_all((computation,), tensors, ranges, executor)[0]
+        return run(computation, tensors, ranges, executor)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
@@ -280,9 +277,12 @@ class _Reduce(torch.autograd.Function):
         if True not in given:
             return result
         arguments = known.arguments(saved, [e for e in of_values if e is not None])
-        pullback = computation.pullback(ctx.needs_input_grad[3:], given, arguments)
-        swept = _swept(pullback, arguments, ctx.ranges, ctx.executor)
-        for sweep, parts in zip(pullback.sweeps, swept, strict=True):
+        pullbacks = computation.pullback(ctx.needs_input_grad[3:], given, arguments)
+        for sweep, summed in pullbacks:
+            if summed is None:
+                parts = _at_all_pairs(sweep, arguments, ctx.ranges, ctx.executor)
+            else:
+                parts = apply(summed, arguments, ctx.ranges, ctx.executor)
             for position, is_summed, part in zip(sweep.positions, sweep.sums, parts, strict=True):
                 of_entries = part.sum(-2) if is_summed else part
                 shape = saved[position].shape
@@ -293,23 +293,6 @@ class _Reduce(torch.autograd.Function):
 
 # What `torch.autograd.Function.apply` does in the end where no transform is active.
 _record: Callable[..., Tensors] = super(torch.autograd.Function, _Reduce).apply
-
-
-def _swept(
-    pullback: Pullback, arguments: Tensors, ranges: Visited, executor: Executor | Asked
-) -> list[Sequence[torch.Tensor]]:
-    """What each sweep gives."""
-    sweeps, computations = pullback
-    parts: list[Sequence[torch.Tensor]]
-    if computations and not _is_watched(arguments):
-        parts = [*run_all(computations, arguments, ranges, executor)]
-    else:
-        parts = [apply(c, arguments, ranges, executor) for c in computations]
-    for sweep in sweeps[len(parts) :]:
-        at_all_pairs = functools.partial(_at_all_pairs, sweep.reduction)
-        outputs = range(len(sweep.positions))
-        parts.append([at_all_pairs(n, arguments, ranges, executor) for n in outputs])
-    return parts
 
 
 def _saved(ctx: Any) -> Tensors:
@@ -345,6 +328,15 @@ def _known(
 
 
 def _at_all_pairs(
+    sweep: Sweep, tensors: Sequence[torch.Tensor], ranges: Visited, executor: Executor | Asked
+) -> Tensors:
+    """What each output of a sweep reduces, at every pair."""
+    at_all_pairs = functools.partial(_at_every_pair, sweep.reduction)
+    outputs = range(len(sweep.positions))
+    return tuple([at_all_pairs(n, tensors, ranges, executor) for n in outputs])
+
+
+def _at_every_pair(
     reduction: PairReduction,
     output: int,
     tensors: Sequence[torch.Tensor],

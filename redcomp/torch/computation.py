@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -70,7 +70,7 @@ class Computation:
     call: Call
     dtype: torch.dtype
     device: torch.device
-    _pullbacks: dict[Any, Pullback] = field(default_factory=dict, repr=False)
+    _pullbacks: dict[Any, Pullbacks] = field(default_factory=dict, repr=False)
 
     @property
     def reduction(self) -> PairReduction:
@@ -94,10 +94,20 @@ class Computation:
         results = called_as_operator(reduce, list(tensors), visited, text, call.dtype, *asked)
         return tuple(results)
 
+    @cached_property
+    def parts(self) -> tuple[Computation, ...]:
+        """The computations of one kernel each, whose results together are those of this one."""
+        if len(self.reduction.parts) == 1:
+            return (self,)
+        return tuple(
+            prepare_computation(part, self.call.shapes, self.dtype, self.device)
+            for part in self.reduction.parts
+        )
+
     def run(
         self, addresses: Sequence[int], ranges: Ranges | None, executor: Queue | Copies | None
     ) -> Tensors:
-        """What the kernel makes of the arguments at these addresses."""
+        """What the only kernel makes of the arguments at these addresses."""
         call = self.call
         blocks = call.dense if ranges is None else call.blocks(ranges)
         results = self.empty()
@@ -140,16 +150,17 @@ class Computation:
 
     def pullback(
         self, wanted: tuple[bool, ...], given: tuple[bool, ...], tensors: Tensors
-    ) -> Pullback:
+    ) -> Pullbacks:
         """What gives the cotangents of wanted arguments, from those of the given values.
 
         tensors  what it takes, whose shapes follow from those of this computation
         """
         known = self._pullbacks.get((wanted, given))
         if known is None:
-            sweeps = self.differentiation.sweeps(wanted, given)
-            computations = [self.like(s.reduction, tensors) for s in sweeps if not s.at_pairs]
-            known = self._pullbacks[wanted, given] = Pullback(sweeps, computations)
+            known = self._pullbacks[wanted, given] = tuple(
+                (sweep, None if sweep.at_pairs else self.like(sweep.reduction, tensors))
+                for sweep in self.differentiation.sweeps(wanted, given)
+            )
         return known
 
     @cached_property
@@ -159,11 +170,8 @@ class Computation:
         return prepare_computation(kept, self.call.shapes, self.dtype, self.device)
 
 
-class Pullback(NamedTuple):
-    """Sweeps, those at all pairs last, and the computations of the others."""
-
-    sweeps: Sequence[Sweep]
-    computations: Sequence[Computation]
+# Sweeps, and the computations of those that are not at all pairs.
+Pullbacks = tuple[tuple[Sweep, Computation | None], ...]
 
 
 @remembered
@@ -177,35 +185,38 @@ def prepare_computation(
     return Computation(prepare(reduction, KERNEL_DTYPES[dtype], shapes), dtype, device)
 
 
-def run_all(
-    computations: Sequence[Computation],
+def run(
+    computation: Computation,
     tensors: Sequence[torch.Tensor],
     ranges: Visited,
     executor: Executor | Asked,
-) -> list[Tensors]:
-    """What some reductions of the same tensors give; autograd does not notice."""
+) -> Tensors:
+    """All results of a reduction of tensors; autograd does not notice."""
     if is_traced(tensors):
         with below_autograd():
-            return [c.as_operator(tensors, ranges, executor) for c in computations]
-    return run_in_memory(computations, tensors, ranges, executor)
+            return computation.as_operator(tensors, ranges, executor)
+    return run_in_memory(computation, tensors, ranges, executor)
 
 
 def run_in_memory(
-    computations: Sequence[Computation],
+    computation: Computation,
     tensors: Sequence[torch.Tensor],
     ranges: Visited,
     executor: Executor | Asked,
-) -> list[Tensors]:
-    """What some reductions of tensors with values in memory give."""
-    first = computations[0]
+) -> Tensors:
+    """All results of a reduction of tensors with values in memory."""
     if isinstance(executor, Asked):
-        executor = executor_of(first.reduction, [t.device for t in tensors], *executor)
+        executor = executor_of(computation.reduction, [t.device for t in tensors], *executor)
     if isinstance(ranges, tuple):
-        ranges = first.call.ranges(on_host(ranges))
+        ranges = computation.call.ranges(on_host(ranges))
     # The tensors have to live until the kernels have run.
-    _kept, addresses = in_memory(first.call.reduction, tensors, first.integers)
+    _kept, addresses = in_memory(computation.call.reduction, tensors, computation.integers)
     on = executor.queue() if isinstance(executor, CudaTensors) else executor
-    return [computation.run(addresses, ranges, on) for computation in computations]
+    first, *others = computation.parts
+    results = first.run(addresses, ranges, on)
+    for part in others:
+        results += part.run(addresses, ranges, on)
+    return results
 
 
 def _fill(result: torch.Tensor, components: Sequence[float]) -> None:

@@ -23,7 +23,11 @@ def tensor_of(name: str, value: object) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
     if not foreign.speaks(value):
-        hint = ": torch.from_numpy makes one of it" if isinstance(value, np.ndarray) else ""
+        hint = ""
+        if isinstance(value, np.ndarray):
+            hint = ": torch.from_numpy makes one of it, or use redcomp.numpy for arrays"
+        elif isinstance(value, (list, tuple)):
+            hint = ": torch.tensor makes one of it"
         raise ArgumentError(f"{name} must be a tensor, not a {type(value).__name__}{hint}")
     device = foreign.device_of(name, value)
     if device is None:

@@ -29,7 +29,7 @@ from redcomp.torch.computation import (
     TORCH_DTYPES,
     Computation,
     prepare_computation,
-    run_all,
+    run,
     run_in_memory,
 )
 from redcomp.torch.executors import Asked
@@ -104,7 +104,7 @@ def _reduce(
     """The kernel on values in memory."""
     computation = _computation(arguments, reduction, dtype)
     asked = Asked(backend, device_id)
-    return list(run_in_memory((computation,), arguments, _visited(ranges), asked)[0])
+    return list(run_in_memory(computation, arguments, _visited(ranges), asked))
 
 
 def _reduce_meta(
@@ -122,7 +122,7 @@ def _reduce_autograd(
     visited, asked = _visited(ranges), Asked(backend, device_id)
     if is_differentiated(computation, arguments):
         return list(differentiable(computation, arguments, visited, asked))
-    return list(run_all((computation,), arguments, visited, asked)[0])
+    return list(run(computation, arguments, visited, asked))
 
 
 def _reduce_mapped(

@@ -44,7 +44,7 @@ class LazyTensorBase(Protocols):
 
     Arrays are float32, float64, or of half precision, or integers and booleans, which are converted
     to the others' dtype.  Python's numbers have no dtype of their own.  Arrays of other libraries
-    than NumPy and PyTorch are taken too, see docs/arrays.md.
+    than NumPy and PyTorch (CuPy, JAX, TensorFlow and others) are taken too.
 
     Raises ArgumentError (a ValueError) for anything else.
     """

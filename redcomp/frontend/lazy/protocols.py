@@ -281,7 +281,7 @@ def _bound(name: str, row: Function, args: Sequence[Any], named: Mapping[str, An
 def _refused(name: str) -> NoReturn:
     raise TypeError(
         f"{name} is not supported for a LazyTensor; .dense() gives the array, and "
-        "docs/lazy-tensor.md lists the functions that are"
+        "help(redcomp.numpy.LazyTensor) lists the methods"
     )
 
 

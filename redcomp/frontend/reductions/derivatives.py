@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redcomp.frontend.reductions.pair_reduction import DerivedSource, PairReduction
+from redcomp.frontend.reductions.pair_reduction import DerivedSource, PairReduction, PartSource
 from redcomp.ir import (
     Kernel,
     Kind,
@@ -27,16 +27,17 @@ from redcomp.passes.derivatives import NUMBERS, differential_of, gradient_of, wi
 def gradient(
     reduction: PairReduction, positions: tuple[int, ...], given: tuple[bool, ...]
 ) -> PairReduction:
-    """The reduction that gives the cotangents of the arguments at `positions` in one sweep.
+    """The reduction that gives the cotangents of the arguments at `positions`.
 
     It takes the reduction's arguments, then the cotangents of the values that are `given`, then the
-    results that are saved (see `redcomp.passes.derivatives`).  i-variables are reduced over j, the
-    others over i; so a call asks for arguments of one of the two groups.  A parameter's result has
-    a row for each row of the group, still to be summed.
+    results that are saved (see `redcomp.passes.derivatives`).  i-variables, which come first among
+    the positions, are reduced over j, the others over i: where both are asked for, each has a
+    kernel, and derivatives of the two are one function's.  A parameter's result has a row for each
+    column, still to be summed.
     """
-    kinds = {reduction.parameters[p].kind for p in positions} - {"parameter"}
-    rows: Kind = "i" if kinds == {"i"} else "j"
-    return reduction.derive(GradientSource(reduction, positions, given), rows)
+    source = GradientSource(reduction, positions, given)
+    rows = source.rows_of_outputs
+    return reduction.derive(source, rows[0] if len({*rows}) == 1 else "ij")
 
 
 def differential(reduction: PairReduction, positions: tuple[int, ...]) -> PairReduction:
@@ -90,7 +91,13 @@ class GradientSource(DerivedSource):
 
     def kernel(self, dtype: str) -> Kernel:
         parent = self.parent
-        return gradient_of(parent.untransposed(dtype), parent.rows, self.positions, self.given)
+        rows = parent.rows_of_outputs
+        return gradient_of(parent.untransposed(dtype), rows, self.positions, self.given)
+
+    @property
+    def rows_of_outputs(self) -> tuple[Kind, ...]:
+        kinds = (self.parent.parameters[position].kind for position in self.positions)
+        return tuple("i" if kind == "i" else "j" for kind in kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ class DifferentialSource(DerivedSource):
 
     def kernel(self, dtype: str) -> Kernel:
         parent = self.parent
-        return differential_of(parent.untransposed(dtype), parent.rows, self.positions)
+        return differential_of(parent.untransposed(dtype), parent.rows_of_outputs, self.positions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +132,7 @@ class PointwiseSource(DerivedSource):
         return pointwise_kernel(kernel, value, kernel.params, self.spreads_parameters)
 
 
-SOURCES = (GradientSource, DifferentialSource, KeptSource, PointwiseSource)
+SOURCES = (GradientSource, DifferentialSource, KeptSource, PartSource, PointwiseSource)
 
 
 def pointwise_kernel(

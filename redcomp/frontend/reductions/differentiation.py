@@ -22,8 +22,8 @@ from redcomp.passes.derivatives import saved_by, values_of
 A = TypeVar("A")
 T = TypeVar("T")
 
-# Which sweep gives the cotangent of an argument of a kind.
-_SWEEPS = {"i": 0, "j": 1, "parameter": 1, "ij": 2}
+# The order of the arguments that share a sweep: results of rows come before those of columns.
+_ORDER = ("i", "j", "parameter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +161,18 @@ def _limits(reduction: PairReduction) -> tuple[Limit, ...]:
 def _sweeps(
     reduction: PairReduction, wanted: tuple[bool, ...], given: tuple[bool, ...]
 ) -> tuple[Sweep, ...]:
-    """i-variables share a sweep, j-variables one with parameters, and arrays of pairs one."""
+    """One for arrays of pairs, after the one for all other arguments."""
     kinds = [parameter.kind for parameter in reduction.parameters]
-    groups: dict[int, list[int]] = {}
-    for position, kind in enumerate(kinds):
-        if wanted[position]:
-            groups.setdefault(_SWEEPS[kind], []).append(position)
+    asked = [position for position, is_one in enumerate(wanted) if is_one]
+    summed = [n for kind in _ORDER for n in asked if kinds[n] == kind]
+    at_pairs = [n for n in asked if n not in summed]
     return tuple(
         Sweep(
             derivatives.gradient(reduction, tuple(group), given),
             tuple(group),
             tuple(kinds[position] == "parameter" for position in group),
-            at_pairs=number == _SWEEPS["ij"],
+            at_pairs=group is at_pairs,
         )
-        for number, group in sorted(groups.items())
+        for group in (summed, at_pairs)
+        if group
     )

@@ -14,8 +14,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 from redcomp import config
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
-from redcomp.compile import lower
-from redcomp.concurrency import once
+from redcomp.compile import height_for, lower
+from redcomp.concurrency import cached_property, once
 from redcomp.errors import SizeError
 from redcomp.ir import Kernel, Kind
 from redcomp.limits import MAX_OPERATIONS
@@ -25,9 +25,10 @@ from redcomp.passes.derivatives import arguments_of, numbers_of, results_of
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.runtime.kernel import LoadedKernel
-from redcomp.target import Options, are_few
+from redcomp.target import Height, Options
 
 HOST = "host"
+ROWS: tuple[Kind, ...] = ("i", "j")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class PairReduction:
     """One or more results, all reduced over the same axis; rows are what is left.
 
     source      what its kernels are made from
-    rows        "i" if it reduces over j (axis 1), "j" if it reduces over i (axis 0)
+    rows        "i" if it reduces over j (axis 1), "j" if it reduces over i (axis 0), "ij" if some
+                outputs do the one and some the other: it is compiled as its two `parts`
     described   the dtype of the kernel that it is described by: which variables and results there
                 are does not depend on it.  "f64" has numbers that "f32" lacks; what is derived has
                 the dtype that its parent was last computed in, so that its kernel is made once
@@ -71,7 +73,7 @@ class PairReduction:
     options: Options
     described: str = "f64"
     _kernels: dict[str, Kernel] = field(default_factory=dict, repr=False)
-    _compiled: dict[tuple[str, bool, str], LoadedKernel] = field(default_factory=dict, repr=False)
+    _compiled: dict[tuple[str, Height, str], LoadedKernel] = field(default_factory=dict, repr=False)
     _derived: dict[Source, PairReduction] = field(default_factory=dict, repr=False)
     _remembered: dict[Callable[..., Any], Callable[..., Any]] = field(
         default_factory=dict, repr=False
@@ -97,10 +99,26 @@ class PairReduction:
         """How each output is reduced."""
         return [REDUCTIONS[output.reduction] for output in self.description.outputs]
 
+    @property
+    def rows_of_outputs(self) -> tuple[Kind, ...]:
+        """What is left of i and j in each output."""
+        if self.rows != "ij":
+            return (self.rows,) * len(self.description.outputs)
+        assert isinstance(self.source, DerivedSource)
+        return self.source.rows_of_outputs
+
+    @cached_property
+    def parts(self) -> tuple[PairReduction, ...]:
+        """The reductions with one kernel each that it consists of, in the order of results."""
+        if self.rows != "ij":
+            return (self,)
+        return tuple(self.derive(PartSource(self, rows), rows) for rows in ROWS)
+
     # -- kernels -----------------------------------------------------------------------------------
 
     def kernel(self, dtype: str) -> Kernel:
         """The kernel in "f32" or "f64", reducing over j whatever the axis."""
+        assert self.rows != "ij"  # only its parts have kernels that can be compiled
         kernel = self.untransposed(dtype)
         outputs = tuple(
             replace(o, reduction=self.options.sum) if o.reduction == "sum" else o
@@ -119,7 +137,7 @@ class PairReduction:
         if dtype not in self._kernels:
             # Equal values are one before they are differentiated: it gets one cotangent.
             kernel = with_shared_values(self.source.kernel(dtype))
-            if written_out(kernel.values) > MAX_OPERATIONS:
+            if self.rows != "ij" and written_out(kernel.values) > MAX_OPERATIONS:
                 raise self._too_large(f"becomes more than {MAX_OPERATIONS:,} operations")
             self._kernels[dtype] = kernel
         return self._kernels[dtype]
@@ -150,14 +168,17 @@ class PairReduction:
         self, dtype: str, target: str = HOST, rows: int | None = None
     ) -> HostLowering | GpuLowering:
         """The compilation for a dtype, a target and a number of rows (None: many), by stages."""
-        return lower(self.kernel(dtype), target, self.options, rows)
+        made = lower(self.kernel(dtype), target, self.options, rows)
+        made.dumper.about("formula", lambda: self.source.formula)
+        return made
 
     def compiled(self, dtype: str, rows: int, target: str = HOST) -> LoadedKernel:
         """The loaded kernel for a dtype and a number of rows, compiled at the first call.
 
         The target is "host", which REDCOMP_TARGET may name, or a device's.
         """
-        key = (dtype, are_few(rows), config.target() or HOST if target == HOST else target)
+        name = config.target() or HOST if target == HOST else target
+        key = (dtype, height_for(name, rows), name)
         kernel = self._compiled.get(key)
         if kernel is None:
             try:
@@ -180,6 +201,23 @@ class DerivedSource(Source):
     @property
     def formula(self) -> str:
         return self.parent.source.formula
+
+    @property
+    def rows_of_outputs(self) -> tuple[Kind, ...]:
+        """What is left of i and j in each output, where that differs: rows i come first."""
+        return self.parent.rows_of_outputs
+
+
+@dataclass(frozen=True, slots=True)
+class PartSource(DerivedSource):
+    """The outputs that have a result for each i, or each j."""
+
+    rows: Kind
+
+    def kernel(self, dtype: str) -> Kernel:
+        whole = self.parent.untransposed(dtype)
+        of_outputs = zip(whole.outputs, self.parent.rows_of_outputs, strict=True)
+        return Kernel(whole.params, tuple(o for o, rows in of_outputs if rows == self.rows))
 
 
 R = TypeVar("R")

@@ -69,6 +69,9 @@ _X86 = {
 }
 
 
+HOST_TARGETS = (*_X86, "neon")
+
+
 @functools.cache
 def host_target(name: str = "") -> Target:
     """The host target of the given name, or the widest that this machine has."""
@@ -79,8 +82,7 @@ def host_target(name: str = "") -> Target:
         return replace(_X86[name], triple=_triple_for("x86_64", triple))
     if name == "neon":
         return _neon(_triple_for("aarch64", triple), "generic", "+neon")
-    known = ", ".join([*_X86, "neon"])
-    raise ArgumentError(f"unknown host target {name!r}; known ones: {known}")
+    raise ArgumentError(f"unknown host target {name!r}; known ones: {', '.join(HOST_TARGETS)}")
 
 
 def _native(triple: str) -> Target:

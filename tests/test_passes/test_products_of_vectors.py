@@ -12,17 +12,17 @@ from redcomp.ir import Kernel, Nest
 from redcomp.numpy import Genred
 from redcomp.passes.pipeline import parse_pipeline, run_pipeline
 from redcomp.passes.products import products
-from redcomp.target import Context
+from redcomp.target import Context, Height
 from redcomp.text import parse_program, print_nest
 from redcomp.verify import verify
 
 EVERY = {(use, dtype): (4, 64) for use in ("product", "distance") for dtype in ("f32", "f64")}
 
 
-def context(*, use_fast_math: bool = True, few_rows: bool = False) -> Context:
+def context(*, use_fast_math: bool = True, height: Height = "many") -> Context:
     """Of a target that multiplies matrices."""
     made = context_with(PRIMITIVES | {"exp2", "log2"}, use_fast_math=use_fast_math)
-    return replace(made, target=replace(made.target, product_dims=EVERY), few_rows=few_rows)
+    return replace(made, target=replace(made.target, product_dims=EVERY), height=height)
 
 
 def kernel(formula: str, *aliases: str, dtype: str = "float64", **options: object) -> Kernel:
@@ -113,7 +113,7 @@ def test_what_stays(name):
 
 @pytest.mark.parametrize(
     "made",
-    [context(use_fast_math=False), context(few_rows=True), context_with(use_fast_math=True)],
+    [context(use_fast_math=False), context(height="few"), context_with(use_fast_math=True)],
     ids=["exact", "few rows", "a target without products"],
 )
 def test_who_asks_for_none(made):
