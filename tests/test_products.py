@@ -129,7 +129,8 @@ def test_no_bank_is_asked_twice(dim, monkeypatch):
 def test_no_register_is_spilled_and_arithmetic_is_the_limit(name, dim, target, dtype):
     made = reduction(name, dim).lower(dtype, target=target)
     if not made.nest.products:
-        assert dim < 64 or (target, dtype) == ("sm_100", "float64")
+        # Where they are slower, and in float64 where vectors are too long.
+        assert dim < 64 or (dtype == "float64" and (dim > 64 or target == "sm_100"))
         return
     (cost,) = made.costs
     assert cost.spills == 0, cost.resources
