@@ -11,6 +11,7 @@ from ptxsim.syntax import Instruction
 
 from redcomp.backends.gpu import GpuLowering
 from redcomp.numpy import Genred
+from redcomp.ptx.mma import PRODUCTS
 
 TARGETS = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 # The first version of PTX that has each of them: PTX ISA, section "Release Notes".
@@ -76,7 +77,10 @@ def is_wide_integer(instruction: Instruction) -> bool:
 @of_dtypes
 @of_cases
 def test_pair_loop_has_nothing_but_arithmetic(name: str, dtype: str, target: str) -> None:
-    """Shared memory is read by vectors; one branch, no call, no stack, no address of 64 bits."""
+    """Shared memory is read by vectors; one branch, no call, no stack, no address of 64 bits.
+
+    Products of matrices take single elements besides, each of which serves all rows.
+    """
     lowering = CASES[name].lowering(dtype, target)
     loop = pair_loop(parse(lowering.asm))
     listed = "\n".join(instruction.text for instruction in loop.instructions)
@@ -86,13 +90,17 @@ def test_pair_loop_has_nothing_but_arithmetic(name: str, dtype: str, target: str
     assert bases.count("bra") == 1, listed
     assert {"call", "st", "bar", "vote", "shfl", "cp"}.isdisjoint(bases), listed
     assert not any("local" in i.modifiers for i in loads), listed
+    others = [i for i in loads if i not in shared]
+    if lowering.nest.products:
+        single = [i for i in shared if {"v2", "v4"}.isdisjoint(i.modifiers)]
+        product, schedule = PRODUCTS[lowering.nest.dtype], lowering.schedule
+        of_rows = len(product.terms) * schedule.rows // product.rows
+        assert len(single) * of_rows == bases.count("mma") * len(product.b), listed
+        shared = [i for i in shared if i not in single]
     columns = [f"v{n}" for n in (2, 4) if any(f"v{n}" in i.modifiers for i in shared)]
     assert columns, listed
-    # One load of 16 bytes for each 16 bytes of the step's columns; the elements that products of
-    # matrices take lie apart.
-    if not lowering.nest.products:
-        assert sum(WIDTHS[dtype] in i.modifiers for i in shared) * 2 > len(shared), listed
-    others = [i for i in loads if i not in shared]
+    # One load of 16 bytes for each 16 bytes of the step's columns.
+    assert sum(WIDTHS[dtype] in i.modifiers for i in shared) * 2 > len(shared), listed
     if name in WITH_GLOBAL:
         assert len(others) == lowering.schedule.rows * lowering.schedule.cols, listed
         assert all("global" in i.modifiers for i in others), listed

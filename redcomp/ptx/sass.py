@@ -98,16 +98,19 @@ class MachineLoop:
 def pair_loop(sass: str, kernel: str) -> MachineLoop:
     """The loop of a kernel that computes most of those that prepare no tiles.
 
-    Around it there are loops over tiles, which merge totals and wait for copies, and over tasks;
-    beside it are loops that fill the tile, that take the columns that remain, or that are rarely
-    needed.  If it has a loop over components in it, that one is its core.
+    Around it there are loops over tiles, which merge totals and wait for copies, and over tasks,
+    whose cheapest way has no columns; beside it are loops that fill the tile, that take the columns
+    that remain, or that are rarely needed.  If it has a loop over components in it, that one is its
+    core.
     """
     blocks = dict(_blocks(section(sass, kernel)))
     flow = ControlFlow(blocks, next(iter(blocks)))
+    loops = {header: MachineLoop(flow.lines(flow.cheapest(header))) for header in flow.loops}
+    tiles = [flow.loops[header] for header, loop in loops.items() if loop.prepares_tiles]
     bodies = [
-        MachineLoop(flow.lines(flow.cheapest(header)))
-        for header in flow.loops
-        if flow.cores(header) == [header]
+        loop
+        for header, loop in loops.items()
+        if flow.cores(header) == [header] and not any(own < flow.loops[header] for own in tiles)
     ]
     if not bodies:
         raise ValueError(f"the machine code of {kernel} has no loop")

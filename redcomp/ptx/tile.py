@@ -86,8 +86,7 @@ class Tile:
         products = self.kernel.nest.products
         if not (self.layout.written or products):
             return
-        prepared = self.layout.prepared
-        if any(p.count > OWN_COPY and p.variable in prepared for p in self._copied()):
+        if any(self._is_prepared_by_others(part) for part in self._copied()):
             self.kernel.spelling.barrier(self.code)
         base = self.buffer(buffer)
         if products:
@@ -103,6 +102,11 @@ class Tile:
 
     def _copied(self) -> list[Slice]:
         return [*self.layout.copied, *self.layout.staging]
+
+    def _is_prepared_by_others(self, part: Slice) -> bool:
+        """Whether a thread prepares what another one has copied."""
+        is_long = part.count > OWN_COPY and part.variable in self.layout.prepared
+        return is_long or bool(self.kernel.nest.products)
 
     def _numbers(self, column: str, number: str) -> dict[Value, str]:
         """What stands for the number of a column, in the tile and in the call."""
