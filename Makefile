@@ -24,7 +24,7 @@ SITE := docs/_build/html
 
 # What each extra downloads into a new environment: on Linux, there with a CPU build of PyTorch, on
 # macOS, on Windows (scripts/measure_downloads.py).
-DOWNLOADS_examples := 2.8 0.3 0.2 0.2
+DOWNLOADS_examples := 2.9 0.3 0.2 0.2
 DOWNLOADS_test := 3.0 0.5 0.2 0.4
 DOWNLOADS_clients := 2.9 0.4 0.2 0.3
 DOWNLOADS_bench := 2.9 0.4 0.2 0.3
@@ -50,9 +50,10 @@ help: ## say what there is to make
 	@echo "On Linux most of that is CUDA libraries for PyTorch. To install a CPU build instead (0.2 GB), add"
 	@echo "    $(CPU_INDEX)"
 
-demo: $(VENV)/stamp-examples ## run both examples (20 s), and say where their pictures are
+demo: $(VENV)/stamp-examples ## run five examples in about a minute, and say where their pictures are
 	$(BIN)/python examples/sum_reduction_numpy.py $(PICTURES)/sum_reduction_numpy.png
 	$(BIN)/python examples/sum_reduction_torch.py $(PICTURES)/sum_reduction_torch.png
+	$(BIN)/python scripts/draw_examples.py $(PICTURES) nearest_neighbours kernel_density kriging
 	@echo "Pictures:"
 	@ls -1 $(CURDIR)/$(PICTURES)/*.png
 

@@ -18,7 +18,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ("show", "Exp(-SqDist(x,y))*b", "x=Vi(3)", "y=Vj(3)", "b=Vj(1)")
 KEOPS = "import redcomp.as_pykeops, pykeops; print('pykeops', pykeops.__version__)"
-TYPES = "import redcomp, pathlib; assert pathlib.Path(redcomp.__path__[0], 'py.typed').exists(); print('typed')"
 
 
 def faults(names: list[str], modules: set[str]) -> list[str]:
@@ -65,7 +64,6 @@ def main(dist: str) -> int:
         for command in (
             ("python", "-c", f"{programs()}\nprint('README gives an array of shape', out.shape)"),
             ("python", "-c", KEOPS),
-            ("python", "-c", TYPES),
             ("redcomp", "--version"),
             ("redcomp", *SHOWN),
             ("redcomp", *SHOWN, "--target", "sm_90", "--stage", "ptx"),

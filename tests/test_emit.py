@@ -155,7 +155,7 @@ _LABEL = re.compile(r"^([\w.$]+):", re.MULTILINE)
 MEMORY = {"memset", "memcpy", "_memset", "_memcpy"}
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(17)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", [*CASES, *REDUCED])
@@ -185,6 +185,7 @@ def runnable() -> list[str]:
     return order[: order.index(own) + 1] if own in order else [own]
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("target", runnable())
 @pytest.mark.parametrize("name", CASES)
@@ -211,6 +212,7 @@ def test_splits_of_the_columns_are_joined(name: str) -> None:
 # -- schedules --
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("cols", [1, 2, 3, 4])
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["gaussian", "loop of 64", "20 wide", "hoisted", "several"])
@@ -284,6 +286,7 @@ def measured(name: str, dtype: str) -> HostLowering:
     return {**CASES, **REDUCED}[name].reduction().lower(dtype, "avx512")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", BUDGETS)
 def test_pair_costs_no_more_than_its_budget(name: str, dtype: str) -> None:

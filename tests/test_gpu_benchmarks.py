@@ -101,6 +101,7 @@ def spoiled(name: str, formula: Formula) -> GpuCase:
     return dataclasses.replace(row, case=dataclasses.replace(row.case, formula=formula))
 
 
+@pytest.mark.sampled(11)
 @by_case
 def test_redcomp_computes_every_case_on_a_gpu(row: GpuCase) -> None:
     with driver.use(StandIn()) as gpu:
@@ -109,11 +110,13 @@ def test_redcomp_computes_every_case_on_a_gpu(row: GpuCase) -> None:
     assert gpu.launches
 
 
+@pytest.mark.thorough
 @by_case
 def test_dense_ones_compute_every_case(row: GpuCase) -> None:
     assert not small(row, "torch").skipped
 
 
+@pytest.mark.thorough
 @by_case
 def test_what_is_given_to_torch_compile_is_right(
     row: GpuCase, monkeypatch: pytest.MonkeyPatch
@@ -205,6 +208,7 @@ def test_every_case_on_a_real_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) == len(GPU_CASES) + 1
 
 
+@pytest.mark.thorough
 def test_a_rehearsal_goes_on_after_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     wrong = dataclasses.replace(BY_NAME["argmin"].case.formula, terms=lambda x, y: x[..., :1] + y)
     cases = [spoiled("argmin", wrong), BY_NAME["gaussian-D1"]]

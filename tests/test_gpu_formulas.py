@@ -95,6 +95,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("machine", ["small blocks", *GPUS], indirect=True)
 @pytest.mark.parametrize(("dtype", "is_fast"), SETTINGS)
 @pytest.mark.parametrize("first", range(0, len(CASES), TOGETHER))

@@ -53,6 +53,7 @@ COMPUTED: dict[str, tuple[str, list[str], int]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", COMPUTED)
 def test_much_is_computed(name: str) -> None:
     formula, aliases, orders = COMPUTED[name]

@@ -63,6 +63,12 @@ def displays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Seen]]:
 # -- what asks for it --
 
 
+@pytest.fixture(autouse=True)
+def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at the begin of a program: nobody has called `progress`, which holds for the process."""
+    monkeypatch.setattr(long_work, "_asked", None)
+
+
 def test_it_is_off_and_can_be_switched(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not long_work.is_shown()
     monkeypatch.setenv("REDCOMP_PROGRESS", "1")
@@ -79,7 +85,6 @@ def test_it_is_off_and_can_be_switched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_holds_from_the_call_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_work, "_asked", None)
     redcomp.progress()
     assert long_work.is_shown()
     monkeypatch.setattr(sys, "stderr", None)  # as in programs without a console

@@ -239,6 +239,7 @@ ACCUMULATIONS = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("options", ACCUMULATIONS, ids=str)
 @pytest.mark.parametrize("reduction_op", ADDED)

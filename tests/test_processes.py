@@ -218,6 +218,7 @@ CALLS = {
 }
 
 
+@pytest.mark.sampled(5)
 @posix
 @pytest.mark.parametrize(
     ("name", "threads", "progress"),
@@ -439,6 +440,7 @@ LONG_FORMULAS = {
 TOO_DEEP = {(3, 13): {"difference"}}
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", LONG_FORMULAS)
 def test_long_formulas_in_a_thread_with_a_small_stack(name: str) -> None:
     if name in TOO_DEEP.get(sys.version_info[:2], ()):

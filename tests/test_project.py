@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -281,6 +282,19 @@ def test_measurements_have_a_folder_of_their_own() -> None:
         assert f"--output output/{page}" in made(target)
         assert f"--output docs/{page}" in made(target, "WRITE=docs")
     assert "output/" in (ROOT / ".gitignore").read_text("utf-8").split()
+
+
+@pytest.mark.slow
+def test_examples_leave_pictures(tmp_path: Path) -> None:
+    (command,) = (line for line in made("demo").splitlines() if "draw_examples" in line)
+    names = command.split()[3:]
+    assert len(names) >= 2
+    assert all((ROOT / "examples" / "gallery" / f"{name}.py").exists() for name in names)
+    environment = {**os.environ, "REDCOMP_EXAMPLES_SMALL": "1", "PYTHONPATH": str(ROOT)}
+    script = ROOT / "scripts" / "draw_examples.py"
+    program = [sys.executable, script, tmp_path / "pictures", names[0]]
+    subprocess.run(program, env=environment, check=True)
+    assert {path.suffix for path in (tmp_path / "pictures").iterdir()} == {".png"}
 
 
 def test_an_index_of_cpu_builds_is_passed_to_pip() -> None:

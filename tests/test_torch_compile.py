@@ -136,6 +136,7 @@ def check_values(
             torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("program", "reference"), PROGRAMS, ids=NAMES)
 def test_values_and_gradients(program: Any, reference: Any) -> None:
     """In one graph, but for functions of clusters, which look at values."""
@@ -253,6 +254,7 @@ TRANSFORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transforms_in_a_graph(name: str) -> None:
     def program(call: Any) -> Any:

@@ -15,11 +15,11 @@ from matplotlib import pyplot as plt
 from redcomp.numpy import Genred
 
 small = "REDCOMP_EXAMPLES_SMALL" in os.environ
-N, steps = (100, 30) if small else (3_000, 450)
+N, steps = (100, 30) if small else (4_000, 399)
 dt, softening = 0.015, 0.1
 
 # %%
-# The acceleration of a star, and its potential: 3,000 x 3,000 pairs per step. Softening keeps the
+# The acceleration of a star, and its potential: 4,000 x 4,000 pairs per step. Softening keeps the
 # force finite where stars meet; a star does not attract itself, because its distance is 0.
 
 potential = "-m * Rsqrt(SqDist(x, y) + Square(s))"
@@ -61,7 +61,7 @@ mass[[0, half + 1]] = 1
 
 
 def energy(v, potentials):
-    """Kinetic energy, and half of the potential energy that is counted for both stars of a pair."""
+    """The energy. Each pair is in two potentials, hence 1 / 2; a star's own is a constant."""
     return float(np.sum(mass * (0.5 * np.sum(v**2, 1, keepdims=True) + 0.5 * potentials)))
 
 
@@ -79,11 +79,11 @@ for k in range(steps + 1):
 # %%
 # The figure. The stars have the colour of the galaxy that they were born in.
 
-figure, panels = plt.subplots(1, 5, figsize=(14, 3), layout="constrained")
+figure, panels = plt.subplots(1, 5, figsize=(14, 3.1), layout="constrained")
 for panel, (time, positions) in zip(panels, pictures.items(), strict=False):
     panel.set_facecolor("black")
     for galaxy_stars, colour in [(slice(0, half + 1), "#56B4E9"), (slice(half + 1, N), "#E69F00")]:
-        panel.scatter(*positions[galaxy_stars, :2].T, s=0.5, color=colour, linewidths=0)
+        panel.scatter(*positions[galaxy_stars, :2].T, s=1, color=colour, linewidths=0)
     panel.set(title=f"time {time:.1f}", aspect="equal", xlim=(-4, 4), ylim=(-4, 4))
     panel.set(xticks=[], yticks=[])
 error = np.abs(np.array(energies) / energies[0] - 1)

@@ -51,6 +51,18 @@ _, rings_vectors = embedding(rings, 0.2, 2)
 _, roll_vectors = embedding(roll, 1.5, 2)
 
 # %%
+# K-means starts from points that are far from each other, each one the farthest from those before.
+
+
+def farthest(points, count):
+    chosen = points[:1]
+    for _ in range(count - 1):
+        distances = Vi(points).sqdist(Vj(chosen)).min(axis=1)
+        chosen = np.vstack([chosen, points[distances.argmax()]])
+    return chosen
+
+
+# %%
 # The figure. The rings are points in the embedding, so k-means finds them; without it, it cuts the
 # plane into sectors. The roll becomes a curve, of which the first coordinate is the turn.
 
@@ -59,7 +71,7 @@ for panel, title, points in [
     (panels[0, 0], "k-means of the points", rings),
     (panels[0, 1], "k-means of the embedding", rings_vectors),
 ]:
-    _, labels = kmeans2(points, 3, minit="++", rng=0)
+    _, labels = kmeans2(points, farthest(points, 3), minit="matrix")
     panel.scatter(*rings.T, s=2, c=labels, cmap="viridis")
     panel.set(title=title, aspect="equal")
 panels[0, 2].scatter(*rings_vectors.T, s=8, c=ring, cmap="viridis")

@@ -56,7 +56,7 @@ def spread(N):
     return (free / free.norm(dim=1, keepdim=True)).detach()
 
 
-for N, best in known.items():
+for N, best in list(known.items())[: 3 if small else 4]:
     found = min(energy(spread(N)).item() for _ in range(10 if N > 32 else 3))
     print(f"N = {N:3d}: energy {found:.6f}, best known {best:.6f}")
     assert best - 1e-6 < found < best * (1 + 1e-3)

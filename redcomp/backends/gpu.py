@@ -12,6 +12,7 @@ from redcomp.passes.pipeline import Step
 from redcomp.ptx.assemble import Assembled, ToolError, assemble, disassemble
 from redcomp.ptx.ceiling import Ceiling, ideal
 from redcomp.ptx.costs import Cost, costs, description
+from redcomp.ptx.sass import MachineLoop
 from redcomp.ptx.schedule import PlannedPart, PtxSchedule, most_states, planned
 from redcomp.ptx.skeleton import PtxModule, ptx_module
 from redcomp.runtime.gpu import GpuKernel
@@ -66,6 +67,11 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
         schedules = [planned.schedule for planned in self.planned]
         kernels = [(s.threads, s.rows * s.cols) for s in schedules]
         return costs(self.assembled, self.sass, self.target.name, kernels)
+
+    @property
+    def pair_loops(self) -> tuple[MachineLoop, ...]:
+        """The pair loop of each part's kernel; ToolError if NVIDIA's programs are missing."""
+        return tuple(cost.loop for cost in self.costs)
 
     @property
     def stats(self) -> Statistics:

@@ -50,14 +50,18 @@ class HostLowering(Lowering[Schedule, HostKernel]):
 
         Of the first of several, where there are more states than one pair loop carries.
         """
-        return pair_loop(self.asm)
+        return self.pair_loops[0]
+
+    @property
+    def pair_loops(self) -> tuple[LoopBody, ...]:
+        """The innermost loop of each pair loop."""
+        return tuple(pair_loop(self.asm, number) for number in range(self.module.loops))
 
     @property
     def stats(self) -> Statistics:
         """The cost of a pair."""
         rows, cols = self.block
-        loops = [pair_loop(self.asm, number) for number in range(self.module.loops)]
-        instructions = sum(loop.vector_instructions for loop in loops)
+        instructions = sum(loop.vector_instructions for loop in self.pair_loops)
         return Statistics(self.operations, instructions / (rows * cols))
 
     @property

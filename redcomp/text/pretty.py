@@ -38,6 +38,7 @@ from redcomp.ir import (
     shared,
     topological,
 )
+from redcomp.text.functions import CALL, Function, with_calls
 from redcomp.text.spelling import attributes_text, number_text, string_text, type_text
 
 _Loops = frozenset[tuple[int, int]]
@@ -73,7 +74,7 @@ class Line:
 
 def pretty(program: AnyProgram | Block, source: str = "") -> str:
     """The program in the form for people; `source` is the formula whose pieces stand beside it."""
-    return "".join(f"{line}\n" for line in listing_of(program, source))
+    return "".join(f"{line}\n" for line in _with_functions(program, source))
 
 
 def listing_of(
@@ -84,8 +85,31 @@ def listing_of(
     names   of values, as `redcomp.ir.shared` gives them; what has none is numbered
     """
     if isinstance(program, Partition):
-        return list(_partition(program, source, names))
+        return list(_partition(program, lambda nest: listing_of(nest, source, names)))
     return list(_SECTIONS[type(program)](program, _Lister(source, names)))
+
+
+def _with_functions(program: AnyProgram | Block, source: str) -> list[Line]:
+    """The lines of a program, and before it, once, those of functions that it has several times."""
+    if isinstance(program, Partition):
+        return list(_partition(program, lambda nest: _with_functions(nest, source)))
+    if isinstance(program, Block):
+        return listing_of(program, source)
+    functions, calling = with_calls(program)
+    lines = [line for function in functions for line in _function(function)]
+    return [*lines, *listing_of(calling, source)]
+
+
+def _function(function: Function) -> Iterator[Line]:
+    lister = _Lister("", None)
+    lister.share([function.result])
+    argument, result = (lister.known[v] for v in (function.argument, function.result))
+    name = lister.name(argument, "a")
+    head = (_word("func "), Piece(f"@{function.name}", "op"), _mark(f"(%{name}: "))
+    yield Line(0, (*head, _type(argument), _mark(") : "), _type(result), _mark(" {")))
+    yield from lister.define([result], 1)
+    yield Line(1, (_word("yield "), *lister.operand(result, result.dtype)), result)
+    yield Line(0, (_mark("}"),))
 
 
 def decimal(value: float, dtype: str) -> str:
@@ -95,7 +119,7 @@ def decimal(value: float, dtype: str) -> str:
     if dtype not in FLOATS:
         return str(value)
     if math.isnan(value):
-        bits = number_text(value, dtype).split()[0]
+        bits, _ = number_text(value, dtype).split(" : ")
         return f"nan({bits})"
     return str(NUMPY_DTYPES[dtype](value))
 
@@ -142,7 +166,8 @@ class _Lister:
         if value in self.names:
             return [Piece(f"%{self.names[value]}", "name", value)]
         vector, *position = value.args
-        at = self.operand(position[0], "index") if position else [_number(value["position"])]
+        # A constant of the IR has its dtype here, so that it is no plain position.
+        at = self.operand(position[0]) if position else [_number(value["position"])]
         (name,) = self.operand(vector)
         return [Piece(name.text, "name", value), _mark("["), *at, _mark("]")]
 
@@ -204,8 +229,12 @@ class _Lister:
 
     def line(self, value: Value, indent: int) -> Line:
         operation, shown, attributes = _spelling(value)
-        dtype = value.args[0].dtype if value.op == "compare" else value.dtype
+        dtype = value.dtype
+        if value.op == "compare":
+            dtype = "" if value.args[0].is_constant else value.args[0].dtype
         operands = self.operands(value.args, dtype)
+        if value.op == CALL:
+            operands = [Piece(f"@{value['function']}", "op"), _mark("("), *operands, _mark(")")]
         name = self.name(value)
         pieces = [
             Piece(f"%{name}", "name", value),
@@ -266,6 +295,8 @@ class _Lister:
 def _spelling(value: Value) -> tuple[str, str, str]:
     """The name of an operation, numbers that it shows, and its other attributes."""
     attributes = dict(value.attrs)
+    if value.op == CALL:
+        return CALL, "", ""
     if value.op == "compare":
         return f"compare.{attributes['predicate']}", "", ""
     if value.op in ("convert", "bitcast") and attributes == {"dtype": value.dtype}:
@@ -394,14 +425,12 @@ def _title(text: str) -> Line:
     return Line(1, (Piece(f"{text}:", "word"),))
 
 
-def _partition(
-    partition: Partition, source: str, names: Mapping[Value, str] | None
-) -> Iterator[Line]:
+def _partition(partition: Partition, lines_of: Callable[[Nest], list[Line]]) -> Iterator[Line]:
     yield Line(0, (_word("partition {"),))
     for part in partition.parts:
         pieces = ", ".join(f"{p.result}[{p.first}] of {p.dim}" for p in part.pieces)
         yield Line(1, (_word("part "), _mark(f"({pieces}) {{")))
-        for line in listing_of(part.nest, source, names):
+        for line in lines_of(part.nest):
             yield Line(line.indent + 2, line.pieces, line.value)
         yield Line(1, (_mark("}"),))
     yield Line(0, (_mark("}"),))

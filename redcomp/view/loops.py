@@ -68,8 +68,7 @@ def host_loops(lowering: HostLowering, texts: Texts, places: Places) -> list[Jso
     """The pair loops of a host's kernel."""
     model = processors.processor(lowering.target.cpu)
     made = []
-    for number in range(lowering.module.loops):
-        loop = machine_code.pair_loop(texts.assembly, number)
+    for number, loop in enumerate(lowering.pair_loops):
         rows = [_row(line, texts.assembly_places, places) for line in loop.lines]
         found: Json = {"stage": "asm", "title": machine_code.loop_name(number), "rows": rows}
         found["spills"] = loop.spills

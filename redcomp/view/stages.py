@@ -119,7 +119,7 @@ def program_stages(sameness: Sameness, source: str) -> list[Json]:
                 [[p.text, _ROLES[p.role], _group(p.value, stage, sameness)] for p in line.pieces],
                 *_of_line(line.value, stage, sameness, keys),
             ]
-            for line in listing_of(stage.program, source, _names(stage, sameness))
+            for line in listing_of(stage.program, source, names_of(stage, sameness))
         ]
         about = _about(stage.name)
         made.append(
@@ -135,7 +135,7 @@ def program_stages(sameness: Sameness, source: str) -> list[Json]:
     return made
 
 
-def _names(stage: Stage, sameness: Sameness) -> dict[Value, str]:
+def names_of(stage: Stage, sameness: Sameness) -> dict[Value, str]:
     """Values have the numbers of their groups, so that they are called the same in all stages."""
     return {
         value: str(sameness.group[same])
