@@ -87,8 +87,8 @@ def test_a_kernel_of_far_points_is_never_above_1():
 def test_no_bank_is_asked_more_than_twice(dim, monkeypatch):
     """By the threads of a warp that read or write single words of shared memory.
 
-    In the loop over pairs no bank is asked twice.  Where columns are prepared, two of the lanes that
-    read components of four columns meet in a bank, and two of those that write them.
+    In the loop over pairs no bank is asked twice.  Where columns are prepared, two of the lanes
+    that read components of four columns meet in a bank, and two of those that write them.
     """
     conflicts: dict[str, int] = defaultdict(int)
     read, write = Machine.read, Machine.write
