@@ -41,6 +41,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("SqDist(x,y)", {"reduction_op": "ArgKMin", "opt_arg": 5}),
     ("SqDist(x,y)", {"reduction_op": "Min"}),
     ("(x|y)", {"reduction_op": "LogSumExp"}),
+    ("-SqDist(x,y)", {"reduction_op": "LogSumExp"}),
     ("(x|y)", {"reduction_op": "SumSoftMaxWeight", "formula2": "b"}),
     *((f"{name}((x|y))*b", {}) for name in _UNARY.split()),
     *((f"{text}*b", {}) for text in _OTHERS.split()),

@@ -10,6 +10,7 @@ from redcomp.backends.host import HostLowering
 from redcomp.ir import BINDERS, SIZES, Nest
 from redcomp.llvm_backend.control_flow import Instruction
 from redcomp.llvm_backend.host import machine_code
+from redcomp.lowering import operations_of
 from redcomp.ops.table import OPERATIONS
 from redcomp.ptx.costs import Cost
 from redcomp.ptx.multiprocessor import LSU, WARP, multiprocessor
@@ -41,8 +42,12 @@ def is_over_components(nest: Nest) -> bool:
     return any(value.op in BINDERS for value in nest.pair_values)
 
 
-def flops_of(operations: Mapping[str, int]) -> int:
-    """Floating-point operations, a multiply-add counted as two; comparisons and moves as none."""
+def flops_of(nest: Nest) -> int:
+    """Floating-point operations of a pair for which no state is adjusted, as the loop is counted.
+
+    A multiply-add counts as two, comparisons and moves as none.
+    """
+    operations = operations_of([*nest.guards, *(state.step for state in nest.states)])
     arithmetic = {
         name: n
         for name, n in operations.items()
@@ -119,7 +124,7 @@ def host_roofline(lowering: HostLowering, loops: Sequence[Json]) -> Json | None:
     if not multiply or not load or len(loops) != 1 or not loops[0].get("clocks") or is_inner:
         return None
     (loop,) = loops
-    flops = flops_of(lowering.operations) * loop["pairs"]
+    flops = flops_of(lowering.nest) * loop["pairs"]
     size = SIZES[lowering.nest.dtype]
     read = sum(_bytes_read(row["text"], size) for row in loop["rows"])
     return {
@@ -236,7 +241,7 @@ def gpu_roofline(lowering: GpuLowering, loops: Sequence[Json]) -> Json | None:
         return None
     (loop,) = loops
     results = multiprocessor(lowering.target.name).results
-    flops = flops_of(lowering.operations)
+    flops = flops_of(lowering.nest)
     rate = loop["pairs"] / loop["clocks"] * flops
     words = sum(row["clocks"] for row in loop["rows"] if row["ports"][0][0] == LSU)
     read = words * results[LSU] * 4 / loop["pairs"]
