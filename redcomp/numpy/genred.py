@@ -60,6 +60,7 @@ class Genred(GenredBase):
     @overload
     def __call__(
         self,
+        /,
         *args: _Array | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -71,6 +72,7 @@ class Genred(GenredBase):
     @overload
     def __call__(
         self,
+        /,
         *args: Any,
         backend: Backend = "auto",
         device_id: int = -1,
@@ -81,6 +83,7 @@ class Genred(GenredBase):
 
     def __call__(
         self,
+        /,
         *args: Any,
         backend: Backend = "auto",
         device_id: int = -1,
