@@ -263,7 +263,7 @@ def filled(out: object, result: Any) -> _Array:
             f"it has shape {out.shape} and dtype {out.dtype}"
         )
     if not out.flags.writeable:
-        raise ArgumentError("out is read-only: give an array that can be written to")
+        raise ArgumentError("out cannot be written to: give an array that is not read-only")
     out[...] = result
     return out
 
