@@ -22,6 +22,7 @@ class Genred(GenredBase):
     @overload
     def __call__(  # type: ignore[overload-overlap]  # numbers alone are no call of either
         self,
+        /,
         *args: np.ndarray[Any, np.dtype[Any]] | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -33,6 +34,7 @@ class Genred(GenredBase):
     @overload
     def __call__(
         self,
+        /,
         *args: torch.Tensor | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -44,6 +46,7 @@ class Genred(GenredBase):
     @overload
     def __call__(
         self,
+        /,
         *args: Any,
         backend: Backend = "auto",
         device_id: int = -1,
@@ -54,6 +57,7 @@ class Genred(GenredBase):
 
     def __call__(
         self,
+        /,
         *args: Any,
         backend: Backend = "auto",
         device_id: int = -1,

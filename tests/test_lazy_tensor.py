@@ -198,7 +198,7 @@ def test_dense_is_refused_where_it_is_large() -> None:
     with pytest.raises(ArgumentError, match=r"would take 392 bytes"):
         kernel.dense(limit=100)
     x, y, _ = points()
-    with pytest.raises(ArgumentError, match="as many i as j"):
+    with pytest.raises(ArgumentError, match="as many rows i as columns j"):
         (redcomp.numpy.Vi(x) | redcomp.numpy.Vj(y)).diagonal()
 
 

@@ -526,6 +526,13 @@ def test_arguments_have_their_names(given: Mapping[str, int]) -> None:
         close(op(*arrays[: 3 - len(given)], **named, backend="CPU"), weighted(1.0))
 
 
+@pytest.mark.parametrize("name", ["self", "args", "named", "lambda", "made", "alpha_"])
+def test_any_name_but_those_of_options_will_do(name: str) -> None:
+    for library, array in ((rn, x), (rt, tx), (redcomp, x)):
+        op = library.Genred(f"2 * {name}", [f"{name} = Vi(3)"], axis=1)
+        close(op(**{name: array}), 2 * x)
+
+
 def test_other_names_of_an_argument() -> None:
     op = rn.Genred("x * z + Vj(1, 3)", ["x = Vi(0, 3)", "z = Vi(0, 3)"], axis=1)
     close(op(v1=y, z=x), 5 * x**2 + y.sum(0))
@@ -537,6 +544,21 @@ def test_a_dtype_may_be_an_object() -> None:
         op = rn.Genred(FORMULA, ALIASES, axis=1, dtype=dtype)
         close(op(x, y, b), weighted(1.0))
         assert op.lower(dtype=dtype).nest.dtype == "f32"
+
+
+def test_names_and_lists_are_in_graphs() -> None:
+    aliases = [*ALIASES, "g = Pm(1)"]
+    op = rt.Genred("Exp(-g * SqDist(x, y)) * b", aliases, axis=1)
+    solver = rt.KernelSolve("Exp(-g * SqDist(x, y)) * b", aliases, "b", axis=1)
+    half = torch.tensor(0.5, dtype=torch.float64)
+
+    def program(x: Any, y: Any, b: Any) -> Any:
+        solution = solver(x, g=half, y=x, b=b[:4], alpha=1.0)
+        return op(x, g=[0.5], b=b, y=y), op(x, y, b, half), solution
+
+    traced: Any = torch.compile(program, fullgraph=True, backend="eager")
+    for found, expected in zip(traced(tx, ty, tb), program(tx, ty, tb), strict=True):
+        close(found, expected)
 
 
 # -- the axis

@@ -60,6 +60,7 @@ class Genred(GenredBase):
     @overload
     def __call__(
         self,
+        /,
         *args: _Array | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -71,6 +72,7 @@ class Genred(GenredBase):
     @overload
     def __call__(
         self,
+        /,
         *args: Any,
         backend: Backend = "auto",
         device_id: int = -1,
@@ -81,6 +83,7 @@ class Genred(GenredBase):
 
     def __call__(
         self,
+        /,
         *args: Any,
         backend: Backend = "auto",
         device_id: int = -1,
@@ -259,7 +262,7 @@ def filled(out: object, result: Any) -> _Array:
             f"it has shape {out.shape} and dtype {out.dtype}"
         )
     if not out.flags.writeable:
-        raise ArgumentError("out is read-only: give an array that can be written to")
+        raise ArgumentError("out cannot be written to: give an array that is not read-only")
     out[...] = result
     return out
 

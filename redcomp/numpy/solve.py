@@ -63,6 +63,7 @@ class KernelSolve(KernelSolveBase):
     @overload
     def __call__(
         self,
+        /,
         *args: _Array | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -80,6 +81,7 @@ class KernelSolve(KernelSolveBase):
     @overload
     def __call__(
         self,
+        /,
         *args: _Array | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -97,6 +99,7 @@ class KernelSolve(KernelSolveBase):
     @overload
     def __call__(
         self,
+        /,
         *args: _Array | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -113,6 +116,7 @@ class KernelSolve(KernelSolveBase):
 
     def __call__(
         self,
+        /,
         *args: _Array | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,

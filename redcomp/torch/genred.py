@@ -42,6 +42,7 @@ from redcomp.torch.mapped import unwrapped
 from redcomp.torch.memory import (
     Description,
     check_arguments,
+    check_dense,
     check_described,
     check_plain,
     decides_itself,
@@ -72,6 +73,7 @@ class Genred(GenredBase):
     @overload
     def __call__(
         self,
+        /,
         *args: torch.Tensor | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -83,6 +85,7 @@ class Genred(GenredBase):
     @overload
     def __call__(
         self,
+        /,
         *args: Any,
         backend: Backend = "auto",
         device_id: int = -1,
@@ -93,6 +96,7 @@ class Genred(GenredBase):
 
     def __call__(
         self,
+        /,
         *args: Any,
         backend: Backend = "auto",
         device_id: int = -1,
@@ -301,13 +305,24 @@ def as_tensors(reduction: PairReduction, args: Sequence[object]) -> Tensors:
         for value, parameter in zip(args, reduction.parameters, strict=True)
     ]
     tensors = [a for a in given if isinstance(a, torch.Tensor)]
+    if len(tensors) == len(given):
+        return tuple(tensors)
     device = tensors[0].device if tensors else None
-    floats = (t.dtype for t in tensors if t.is_floating_point() and t.dim())
-    dtype = next(floats, of_integers(torch.get_default_dtype()))
+    dtype = _dtype_of_numbers(reduction, given)
     return tuple(
         value if isinstance(value, torch.Tensor) else _number(value, parameter, dtype, device)
         for value, parameter in zip(given, reduction.parameters, strict=True)
     )
+
+
+def _dtype_of_numbers(reduction: PairReduction, given: Sequence[Any]) -> torch.dtype:
+    """The dtype that numbers get: that of the first float tensor that has axes."""
+    for parameter, value in zip(reduction.parameters, given, strict=True):
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            check_dense(f"argument {parameter.name!r}", value)  # some have no axes to be counted
+            if value.dim():
+                return value.dtype
+    return of_integers(torch.get_default_dtype())
 
 
 def _number(

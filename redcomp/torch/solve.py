@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.compiler import is_dynamo_compiling
 
 from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
+from redcomp.frontend.reductions.calls import Positions
 from redcomp.frontend.reductions.genred import in_order, refuse_options
 from redcomp.frontend.reductions.shapes import Shape
 from redcomp.frontend.reductions.texts import text_of, values_of
@@ -125,6 +126,7 @@ class KernelSolve(KernelSolveBase):
     @overload
     def __call__(
         self,
+        /,
         *args: torch.Tensor | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -142,6 +144,7 @@ class KernelSolve(KernelSolveBase):
     @overload
     def __call__(
         self,
+        /,
         *args: torch.Tensor | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -159,6 +162,7 @@ class KernelSolve(KernelSolveBase):
     @overload
     def __call__(
         self,
+        /,
         *args: torch.Tensor | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -175,6 +179,7 @@ class KernelSolve(KernelSolveBase):
 
     def __call__(
         self,
+        /,
         *args: torch.Tensor | float | Sequence[float],
         backend: Backend = "auto",
         device_id: int = -1,
@@ -276,7 +281,7 @@ def _text(*made_of: Any) -> str:
 
 
 @constant_in_graphs
-def positions_of_solver(text: str) -> Mapping[str, int]:
+def positions_of_solver(text: str) -> Positions:
     """The position of each argument of the solver of a text, by its names."""
     return solver_of(text).genred.positions
 

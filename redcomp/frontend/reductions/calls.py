@@ -38,6 +38,10 @@ _SHAPES = {
 AXES: Mapping[str, str] = {"i": "i", "j": "j", "ij": "ij", "parameter": ""}
 
 
+# The positions of arguments by their names: pairs, which tracers of Python can look through.
+Positions = tuple[tuple[str, int], ...]
+
+
 def check_count(reduction: PairReduction, args: Sequence[object]) -> None:
     """Raise ArgumentError unless there is an argument for each variable."""
     if len(args) == len(reduction.parameters):
@@ -52,11 +56,12 @@ def check_count(reduction: PairReduction, args: Sequence[object]) -> None:
     raise ArgumentError(f"expected {len(names)} arguments ({listed}), but {len(args)} came{hint}")
 
 
-def positions_of(reduction: PairReduction) -> dict[str, int]:
+def positions_of(reduction: PairReduction) -> Positions:
     """The position of each argument, by every name that formulas and errors have for it."""
     found = {parameter.name: n for n, parameter in enumerate(reduction.parameters)}
     aliases = getattr(reduction.source, "aliases", ())
-    return {**found, **{alias.name: alias.position for alias in aliases if alias.name}}
+    found |= {alias.name: alias.position for alias in aliases if alias.name}
+    return tuple(found.items())
 
 
 def check_integers(parameter: Parameter, low: int, high: int, dtype: str) -> None:

@@ -19,7 +19,7 @@ from redcomp.backends.host import HostLowering
 from redcomp.errors import ArgumentError, AxisWarning, KeywordError
 from redcomp.explain import explain
 from redcomp.frontend.language.aliases import parse_aliases, texts_of_aliases
-from redcomp.frontend.reductions.calls import positions_of
+from redcomp.frontend.reductions.calls import Positions, positions_of
 from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction, Parameter
 from redcomp.frontend.reductions.requests import (
     FormulaSource,
@@ -354,7 +354,7 @@ def refuse_options(what: str, unknown: Iterable[str], made: type[Any]) -> None:
 
 
 def in_order(
-    made: Any, positions: Mapping[str, int], args: Sequence[Any], named: Mapping[str, Any]
+    made: Any, positions: Positions, args: Sequence[Any], named: Mapping[str, Any]
 ) -> tuple[Any, ...]:
     """A call's arguments by position, some of which were given by their names in aliases.
 
@@ -363,20 +363,25 @@ def in_order(
     Raises KeywordError for a name that nothing has, and where an argument is given twice or not at
     all.
     """
-    of_calls = arguments.names_of(type(made).__call__)
-    unknown = [name for name in named if name not in positions]
-    own = arguments.names_of(type(made).__init__)
-    where = f"the constructor, {type(made).__name__}(...)"
-    arguments.refuse_keywords("the call", unknown, (*positions, *of_calls), own, where)
+    known = dict(positions)
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        _refuse_names(type(made), unknown, known)
     placed: dict[int, Any] = dict(enumerate(args))
     for name, value in named.items():
-        if positions[name] in placed:
+        if known[name] in placed:
             raise KeywordError(f"argument {name!r} is given twice")
-        placed[positions[name]] = value
-    missing = [name for name, position in positions.items() if position not in placed]
+        placed[known[name]] = value
+    missing = [name for name, position in positions if position not in placed]
     if missing:
         raise KeywordError(f"argument {missing[0]!r} is missing")
     return tuple([placed[n] for n in range(len(placed))])
+
+
+def _refuse_names(made: type[Any], unknown: Iterable[str], known: Iterable[str]) -> None:
+    of_calls, own = (arguments.names_of(f) for f in (made.__call__, made.__init__))
+    where = f"the constructor, {made.__name__}(...)"
+    arguments.refuse_keywords("the call", unknown, (*known, *of_calls), own, where)
 
 
 def checked_axis(axis: object) -> Axis:
