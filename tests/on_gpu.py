@@ -24,7 +24,7 @@ import redcomp.numpy.genred
 import redcomp.ptx.schedule
 import redcomp.torch
 import redcomp.torch.genred
-from redcomp.ptx.schedule import PtxSchedule
+from redcomp.ptx.schedule import THREADS, PtxSchedule
 from redcomp.runtime import driver as drivers
 from redcomp.runtime.device import DeviceError
 from redcomp.target import Options
@@ -42,13 +42,16 @@ class Setup(NamedTuple):
     """What stands in for a GPU.
 
     processors  with many of them columns are split, with one they are not
-    is_small    blocks of a warp and tiles of a few columns, so that small problems have several
+    is_small    blocks of a warp and tiles of a few columns, so that small problems have several;
+                else blocks have as many threads as those of large problems
     """
 
     processors: int
     is_small: bool
 
 
+SMALL = {"threads": 32, "tile": 16}
+LARGE = {"threads": THREADS}
 STAND_INS: Mapping[str, Setup] = {
     "stand-in": Setup(4, is_small=False),
     "small blocks": Setup(1, is_small=True),
@@ -108,8 +111,7 @@ def on_gpu(machine: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         if setup is not None:
             stack.enter_context(drivers.use(_stand_in(setup.processors)))
-            if setup.is_small:
-                _make_blocks_small(patch)
+            _set_blocks(patch, SMALL if setup.is_small else LARGE)
         for call in CALLS:
             patch.setitem(call.__kwdefaults__, "backend", "GPU")
         if machine == "tensors":
@@ -124,13 +126,13 @@ def _stand_in(processors: int) -> StandIn:
     return StandIn(processors=processors)
 
 
-def _make_blocks_small(patch: pytest.MonkeyPatch) -> None:
+def _set_blocks(patch: pytest.MonkeyPatch, changes: Mapping[str, int]) -> None:
     choose = redcomp.ptx.schedule.choose_schedule
 
-    def small(*args: Any, **options: Any) -> PtxSchedule:
-        return replace(choose(*args, **options), threads=32, tile=16)
+    def changed(*args: Any, **options: Any) -> PtxSchedule:
+        return replace(choose(*args, **options), **changes)
 
-    patch.setattr(redcomp.ptx.schedule, "choose_schedule", small)
+    patch.setattr(redcomp.ptx.schedule, "choose_schedule", changed)
 
 
 def _declining_fast_math(use_fast_math: bool | None = None, **others: Any) -> Options:
