@@ -5,6 +5,7 @@ kernel -> passes -> nest of loops -> backend -> loaded kernel
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 from redcomp import config
@@ -53,6 +54,7 @@ def context_of(target: str, options: Options, rows: int | None = None) -> Contex
     return Context(found, replace(options, use_fast_math=fast), height_for(name, rows))
 
 
+@functools.lru_cache(maxsize=1024)  # each call asks
 def height_for(target: str, rows: int | None) -> Height:
     """The code that calls with so many rows get on a target of a name."""
     return height_of(rows, has_blocks=is_gpu(target))
