@@ -208,7 +208,7 @@ def gpu_loops(lowering: GpuLowering, texts: Texts, places: Places) -> list[Json]
     return made
 
 
-def _timed(lowering: GpuLowering) -> Mapping[str, int]:
+def _timed(lowering: GpuLowering) -> Mapping[str, float]:
     return multiprocessor(lowering.target.name).results
 
 
