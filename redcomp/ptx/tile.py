@@ -19,6 +19,7 @@ from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.kernel_code import Entry, KernelCode
 from redcomp.ptx.layout import VECTOR_BYTES, BlockLayout
+from redcomp.ptx.mma import TOGETHER
 from redcomp.ptx.slices import Slice
 from redcomp.ptx.spelling import GLOBAL, SHARED
 from redcomp.ptx.together import contracted, contractions
@@ -26,8 +27,6 @@ from redcomp.ptx.together import contracted, contractions
 # Vectors of at most so many components are copied by one thread each: they share lines of memory.
 _OWN_COPY = 8
 _WARP = 32
-# Lanes that prepare a column of a product together.
-_TOGETHER = 8
 
 
 def shared_memory(layout: BlockLayout, number: int) -> str:
@@ -122,19 +121,19 @@ class Tile:
         """
         kernel, code, type_ = self.kernel, self.code, self.kernel.scalar
         warp, lane = (code.integer(op, kernel.thread, _WARP) for op in ("udiv", "urem"))
-        own, member = (code.integer(op, lane, _TOGETHER) for op in ("udiv", "urem"))
-        start = code.integer("mul", warp, _WARP // _TOGETHER)
+        own, member = (code.integer(op, lane, TOGETHER) for op in ("udiv", "urem"))
+        start = code.integer("mul", warp, _WARP // TOGETHER)
         last = code.integer("sub", count, 1)
         definitions = [h.definition for h in kernel.nest.columns]
         vector = product.definition.args[1]
-        with code.loop(start, count, kernel.schedule.threads // _TOGETHER) as columns:
+        with code.loop(start, count, kernel.schedule.threads // TOGETHER) as columns:
             wanted = code.integer("add", columns.counter, own)
             is_there = code.value(f"icmp slt i64 {wanted}, {count}")
             column = code.value(f"select i1 {is_there}, i64 {wanted}, i64 {last}")
             record, number = self.record(base, column), code.integer("add", first, column)
             emitter = self._of_column(record, column, number)
             values = contractions(definitions)
-            made = contracted(kernel, emitter, values, (0,), member, _TOGETHER, [vector])
+            made = contracted(kernel, emitter, values, (0,), member, TOGETHER, [vector])
             for value, operands in made.sums.items():
                 emitter.bind(value, operands)
             emitter.emit(definitions)
