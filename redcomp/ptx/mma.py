@@ -14,6 +14,9 @@ from redcomp.ptx.multiprocessor import FMA, FP64, TENSOR, TENSOR64, WARP, multip
 
 # Lanes that have the same rows of a sum, each of them two of its columns.
 MEMBERS = 4
+# Lanes that prepare the vector of a column together.  Vectors are filled up with zeros to multiples
+# of as many components, which are whole products of matrices too.
+TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class MatrixProduct:
 
     def depth(self, dim: int) -> int:
         """The number of components with which vectors of so many are multiplied."""
-        return -(-dim // self.k) * self.k
+        return -(-dim // TOGETHER) * TOGETHER
 
     def instructions(self, dim: int) -> float:
         """Of a warp, for a pair of each of its threads."""

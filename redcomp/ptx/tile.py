@@ -20,13 +20,12 @@ from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.kernel_code import Entry, KernelCode
 from redcomp.ptx.layout import OWN_COPY, VECTOR_BYTES, BlockLayout
+from redcomp.ptx.mma import TOGETHER
 from redcomp.ptx.slices import Slice
 from redcomp.ptx.spelling import GLOBAL, SHARED
 from redcomp.ptx.together import contracted, contractions
 
 _WARP = 32
-# Lanes that prepare a column of a product together.
-_TOGETHER = 8
 
 
 def shared_memory(layout: BlockLayout, number: int) -> str:
@@ -143,14 +142,14 @@ class Tile:
         """
         kernel, code, type_ = self.kernel, self.code, self.kernel.scalar
         warp, lane = (code.integer(op, kernel.thread, _WARP) for op in ("udiv", "urem"))
-        own, member = (code.integer(op, lane, _TOGETHER) for op in ("udiv", "urem"))
+        own, member = (code.integer(op, lane, TOGETHER) for op in ("udiv", "urem"))
         # The columns of a warp lie apart, so that few of its lanes meet in a bank.
         warps = kernel.schedule.threads // _WARP
         start = code.integer("add", warp, code.integer("mul", own, warps))
         last = code.integer("sub", count, 1)
         definitions = [h.definition for h in kernel.nest.columns]
         vector = product.definition.args[1]
-        with code.loop(0, count, kernel.schedule.threads // _TOGETHER) as columns:
+        with code.loop(0, count, kernel.schedule.threads // TOGETHER) as columns:
             wanted = code.integer("add", columns.counter, start)
             is_there = code.value(f"icmp slt i64 {wanted}, {count}")
             column = code.value(f"select i1 {is_there}, i64 {wanted}, i64 {last}")
@@ -158,7 +157,7 @@ class Tile:
             known = self._numbers(column, number)
             emitter = self._of_column(record, known, column, number)
             values = contractions(definitions)
-            made = contracted(kernel, emitter, values, (0,), member, _TOGETHER, [vector])
+            made = contracted(kernel, emitter, values, (0,), member, TOGETHER, [vector])
             for value, operands in made.sums.items():
                 emitter.bind(value, operands)
             emitter.emit(definitions)
