@@ -6,16 +6,20 @@ kernel -> passes -> nest of loops -> backend -> loaded kernel
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from redcomp import config
-from redcomp.backends.gpu import GpuLowering
-from redcomp.backends.host import HostLowering
+from redcomp.concurrency import importing
 from redcomp.errors import ArgumentError
 from redcomp.ir import Kernel
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.passes.pipeline import parse_pipeline
 from redcomp.ptx.targets import gpu_target, is_gpu
 from redcomp.target import Context, Options, are_few
+
+if TYPE_CHECKING:
+    from redcomp.backends.gpu import GpuLowering
+    from redcomp.backends.host import HostLowering
 
 # From a formula's kernel to what a backend takes.
 PIPELINE = parse_pipeline(
@@ -35,8 +39,14 @@ def lower(
     ArgumentError for another name.
     """
     context = context_of(target, options or Options(), rows)
-    made = GpuLowering if is_gpu(context.target.name) else HostLowering
-    return made(kernel, context, PIPELINE)
+    # A process often needs one of the two only.
+    if is_gpu(context.target.name):
+        with importing:
+            from redcomp.backends.gpu import GpuLowering
+        return GpuLowering(kernel, context, PIPELINE)
+    with importing:
+        from redcomp.backends.host import HostLowering
+    return HostLowering(kernel, context, PIPELINE)
 
 
 def context_of(target: str, options: Options, rows: int | None = None) -> Context:

@@ -50,21 +50,25 @@ def gradient(
     values = values_of(kernel)
     _check(wrt, len(arguments_of(kernel)), "arguments")
     _check(given, len(values), "values")
-    rows: tuple[Kind, ...] = ("i",) * len(kernel.outputs)
-    return gradient_of(kernel, rows, wrt, [n in given or not given for n in range(len(values))])
+    arriving = [n in given or not given for n in range(len(values))]
+    return gradient_of(kernel, _all_of_rows(kernel), wrt, arriving)
 
 
 @compiler_pass
 def differential(kernel: Kernel, context: Context, *, wrt: tuple[int, ...]) -> Kernel:
     """The kernel of the tangents of all values, from tangents of some arguments, by position."""
     _check(wrt, len(arguments_of(kernel)), "arguments")
-    return differential_of(kernel, ("i",) * len(kernel.outputs), wrt)
+    return differential_of(kernel, _all_of_rows(kernel), wrt)
 
 
 @compiler_pass
 def for_derivatives(kernel: Kernel, context: Context) -> Kernel:
     """The kernel that also gives what its derivatives need."""
     return with_kept_results(kernel)
+
+
+def _all_of_rows(kernel: Kernel) -> list[Kind]:
+    return ["i" for _ in kernel.outputs]
 
 
 def _check(positions: tuple[int, ...], count: int, what: str) -> None:

@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import llvmlite.binding as llvm
-
 from redcomp.errors import ArgumentError
 from redcomp.ops.table import primitives
 from redcomp.target import LLVM_PASSES, Native, Target, Unrolling
@@ -100,7 +98,9 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
     if not known:
         listed = ", ".join(f"sm_{c.number}" for c in CAPABILITIES)
         raise ArgumentError(f"unknown GPU target {name!r}; known ones: {listed}")
-    spelt = [c for c in known if c.llvm <= llvm.llvm_version_info[0]]
+    from llvmlite.binding import llvm_version_info  # only compilations need LLVM
+
+    spelt = [c for c in known if c.llvm <= llvm_version_info[0]]
     fast = APPROXIMATE if use_fast_math else {}
     return Target(
         f"sm_{known[-1].number}",

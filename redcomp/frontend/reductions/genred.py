@@ -6,15 +6,13 @@ import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from redcomp import arguments
-from redcomp.backends.gpu import GpuLowering
-from redcomp.backends.host import HostLowering
+from redcomp.concurrency import importing
 from redcomp.errors import ArgumentError
-from redcomp.explain import explain
 from redcomp.frontend.language.aliases import parse_aliases, texts_of_aliases
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.frontend.reductions.requests import (
@@ -28,6 +26,10 @@ from redcomp.frontend.reductions.requests import (
 from redcomp.frontend.reductions.texts import text_of, values_of
 from redcomp.target import Options
 from redcomp.tracing import constant_in_graphs
+
+if TYPE_CHECKING:
+    from redcomp.backends.gpu import GpuLowering
+    from redcomp.backends.host import HostLowering
 
 A = TypeVar("A")
 
@@ -84,6 +86,9 @@ class Reducer:
 
     def explain(self, dtype: str = "float32", target: str = "host") -> str:
         """The story of the compilation in one screen."""
+        with importing:  # it knows the compiler, see `PairReduction.lower`
+            from redcomp.explain import explain
+
         return explain(self.lower(dtype, target), self.reduction.source.formula)
 
     def stored_dtype(self, dtype: str) -> str:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from redcomp import config
-from redcomp.backends.gpu import GpuLowering
-from redcomp.backends.host import HostLowering
-from redcomp.compile import lower
-from redcomp.concurrency import cached_property, once
+from redcomp.concurrency import cached_property, importing, once
 from redcomp.errors import SizeError
 from redcomp.ir import Kernel, Kind
 from redcomp.limits import MAX_OPERATIONS
@@ -26,6 +23,10 @@ from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.runtime.kernel import LoadedKernel
 from redcomp.target import Options, are_few
+
+if TYPE_CHECKING:
+    from redcomp.backends.gpu import GpuLowering
+    from redcomp.backends.host import HostLowering
 
 HOST = "host"
 ROWS: tuple[Kind, ...] = ("i", "j")
@@ -168,6 +169,10 @@ class PairReduction:
         self, dtype: str, target: str = HOST, rows: int | None = None
     ) -> HostLowering | GpuLowering:
         """The compilation for a dtype, a target and a number of rows (None: many), by stages."""
+        # The compiler is half of redcomp, and LLVM, which nobody waits for who only imports it.
+        with importing:
+            from redcomp.compile import lower
+
         return lower(self.kernel(dtype), target, self.options, rows)
 
     def compiled(self, dtype: str, rows: int, target: str = HOST) -> LoadedKernel:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import llvmlite.binding as llvm
 
 from redcomp.errors import ArgumentError, CompilerError
+from redcomp.llvm_backend.locks import lock
 from redcomp.ops.table import primitives
 from redcomp.target import TABLE, Native, Target
 
@@ -72,9 +73,10 @@ _X86 = {
 @functools.cache
 def host_target(name: str = "") -> Target:
     """The host target of the given name, or the widest that this machine has."""
-    triple: str = llvm.get_process_triple()
-    if not name:
-        return _native(triple)
+    with lock:
+        triple: str = llvm.get_process_triple()
+        if not name:
+            return _native(triple)
     if name in _X86:
         return replace(_X86[name], triple=_triple_for("x86_64", triple))
     if name == "neon":
