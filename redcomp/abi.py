@@ -12,6 +12,10 @@ class Words:
     def __init__(self, *names: str) -> None:
         self._numbers = {name: n for n, name in enumerate(names)}
 
+    def renamed(self, **names: str) -> Words:
+        """The same words, of which some have other names."""
+        return Words(*(names.get(name, name) for name in self))
+
     def __getitem__(self, name: str) -> int:
         return self._numbers[name]
 
@@ -75,6 +79,13 @@ GPU_JOB = Words(
     *_OF_ARRAYS,
 )
 
+# The same words for the kernel that joins: a task is a group of a block's rows.
+GPU_JOIN = GPU_JOB.renamed(
+    columns="groups",  # of a block: each has as many rows as lanes leave of `JOIN_THREADS`
+    split_columns="lane_bits",  # threads that share the parts of a row, as a power of two
+)
+JOIN_THREADS = 256  # of a block, a power of two
+
 
 def kernel_name(kernel: str, part: int) -> str:
     """The name of a part's `RUN` or `JOIN` kernel."""
@@ -91,6 +102,7 @@ class Launch:
     partial_bytes    of the totals that a task leaves to be joined
     workspace_bytes  that a block keeps in memory; 0 if none
     can_split        whether totals of parts of the columns can be joined
+    clocks           of a full multiprocessor that a column takes for the rows of a block, estimated
     """
 
     threads: int
@@ -99,3 +111,4 @@ class Launch:
     partial_bytes: int
     workspace_bytes: int = 0
     can_split: bool = True
+    clocks: float = 32.0

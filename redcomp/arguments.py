@@ -12,13 +12,19 @@ import math
 import operator
 import reprlib
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
 
-from redcomp.errors import ArgumentError
+from redcomp.errors import ArgumentError, KeywordError
 from redcomp.limits import MAX_LIST
+
+# Where redcomp's own modules are.
+_HOME = __file__.removesuffix("arguments.py")
+# Longer ones are nobody's slip of the pen, and comparing them takes time.
+_LONGEST_WORD = 100
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -33,18 +39,86 @@ def shown(value: object) -> str:
     return " ".join(text.split())
 
 
-def text(name: str, value: object) -> str:
-    """A text, of Python's own class: another one may have no hash; raises ArgumentError."""
+def text(name: str, value: object, example: str = "") -> str:
+    """A text, of Python's own class: another one may have no hash; raises ArgumentError.
+
+    example  a text of the kind, for the error
+    """
     if isinstance(value, str):
         return str.__str__(value)
-    raise ArgumentError(f"{name} must be a text, not {shown(value)}")
+    such = f' such as "{example}"' if example else ""
+    raise ArgumentError(f"{name} must be a string{such}, not {shown(value)}")
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     """One of some words; raises ArgumentError."""
     if isinstance(value, str) and (found := text(name, value)) in choices:
         return found
-    raise ArgumentError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}")
+    hint = nearest(value, choices) if isinstance(value, str) else ""
+    raise ArgumentError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}{hint}")
+
+
+# What other libraries call what is meant.
+_ELSEWHERE: Mapping[str, str] = {
+    "average": "Mean",
+    "cuda": "GPU",
+    "double": "float64",
+    "half": "float16",
+    "single": "float32",
+    "tol": "rtol",
+}
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A question for the known words that are nearest to one, whatever their case, or nothing."""
+    import difflib  # takes milliseconds, which only mistakes pay
+
+    by_lower = {other.lower(): other for other in known}
+    lower = word[:_LONGEST_WORD].lower()
+    found = [lower] if lower in by_lower else []
+    if len(lower) > 1 and not found:
+        found = difflib.get_close_matches(lower, by_lower, n=3)
+        found = found or [other for other in by_lower if other.startswith(lower)][:3]
+    names = [by_lower[n] for n in found]
+    if (same := _ELSEWHERE.get(lower, "").lower()) in by_lower:
+        names = [by_lower[same]]
+    return f"; did you mean {' or '.join(names)}?" if names else ""
+
+
+def names_of(function: Any) -> tuple[str, ...]:
+    """The names of a function's or a method's parameters, but for `self`."""
+    code = function.__code__
+    count = code.co_argcount + code.co_kwonlyargcount
+    return tuple(name for name in code.co_varnames[:count] if name != "self")
+
+
+def refuse_keywords(
+    what: str,
+    given: Iterable[str],
+    known: Iterable[str],
+    elsewhere: Iterable[str] = (),
+    where: str = "",
+) -> None:
+    """Raise KeywordError if there are any names that nothing has.
+
+    what       what was called
+    known      the names that it has
+    elsewhere  names that something else has, and `where` says which
+    """
+    for name in given:
+        if name in elsewhere:
+            raise KeywordError(f"{what} has no argument {name!r}: it is for {where}")
+        names = list(known)
+        hint = nearest(name, names) or f"; its arguments are {', '.join(names)}"
+        raise KeywordError(f"{what} has no argument {name!r}{hint}")
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the place in a program that called redcomp, wherever in redcomp this is called."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HOME):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def integer(name: str, value: object) -> int:

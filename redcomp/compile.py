@@ -14,8 +14,8 @@ from redcomp.errors import ArgumentError
 from redcomp.ir import Kernel
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.passes.pipeline import parse_pipeline
-from redcomp.ptx.targets import gpu_target, is_gpu
-from redcomp.target import Context, Options, are_few
+from redcomp.ptx.targets import gpu_target, height_for, is_gpu
+from redcomp.target import Context, Options
 
 if TYPE_CHECKING:
     from redcomp.backends.gpu import GpuLowering
@@ -59,5 +59,4 @@ def context_of(target: str, options: Options, rows: int | None = None) -> Contex
         if target == "host":
             raise config.ConfigError(f"REDCOMP_TARGET: {error}") from None
         raise
-    few_rows = rows is not None and are_few(rows)
-    return Context(found, replace(options, use_fast_math=fast), few_rows)
+    return Context(found, replace(options, use_fast_math=fast), height_for(name, rows))

@@ -10,6 +10,8 @@
 |                      | empty, 0 or off: no disk cache        |                                   |
 | REDCOMP_DATA_DIR     | directory of the key that signs the   | the user's data directory, below  |
 |                      | disk cache's entries                  |                                   |
+| REDCOMP_PROGRESS     | 1: show the progress of long calls    | 0                                 |
+|                      | and solves                            |                                   |
 | REDCOMP_VERIFY       | 1: check the IR after every pass      | 0                                 |
 | REDCOMP_TARGET       | host target: sse2, avx2, avx512, neon | empty: the machine it runs on     |
 | REDCOMP_GPU_FALLBACK | 1: where there is no GPU, calls with  | 0: they raise DeviceError         |
@@ -86,6 +88,11 @@ def data_directory() -> Path | None:
 def verify() -> bool:
     """REDCOMP_VERIFY: whether the IR is verified after every pass."""
     return _switch("REDCOMP_VERIFY")
+
+
+def progress() -> bool:
+    """REDCOMP_PROGRESS: whether long calls and solves show their progress on standard error."""
+    return _switch("REDCOMP_PROGRESS")
 
 
 def gpu_fallback() -> bool:

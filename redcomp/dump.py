@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from redcomp import config
-from redcomp.ir import AnyProgram, Kernel, Nest, Partition
+from redcomp.ir import AnyProgram, Kernel, Nest, Output, Partition, Value
 from redcomp.text import parse_kernel, parse_nest, parse_partition, print_program
 from redcomp.trust import COMMON_FLAGS, check_directory, read_file
 from redcomp.verify import verify
 
 # In bytes.
 LONGEST_STAGE = 2**28
-# The file that has the names of the stages of the latest compilation, in their order.
+# The file that says what the latest compilation was about, and the names of its stages in order.
 INDEX = "index.txt"
 _PARSERS: Mapping[type, Callable[[str], AnyProgram]] = {
     Kernel: parse_kernel,
@@ -34,6 +34,8 @@ class Dumper:
         self.dump, self.override = dump, override
         self.last = ""
         self.written: list[str] = []  # the names of stages that have been dumped, in order
+        self.read: list[str] = []  # the names of edited stages that have been read
+        self.facts: dict[str, str] = {}  # what the index says beside them
 
     @classmethod
     def from_settings(cls, kernel: Kernel, variant: str) -> Dumper:
@@ -43,7 +45,15 @@ class Dumper:
         name = ""
         if dump or override or level:
             name = hashlib.sha256(f"{variant}\n{print_program(kernel)}".encode()).hexdigest()[:12]
-        return cls(name, level, dump, override)
+        made = cls(name, level, dump, override)
+        made.about("arguments", lambda: ", ".join(map(_argument, kernel.params)))
+        made.about("results", lambda: ", ".join(map(_result, kernel.outputs)))
+        return made
+
+    def about(self, fact: str, text: Callable[[], str]) -> None:
+        """Add to the index what a compilation is about."""
+        if self.dump:
+            self.facts[fact] = text()
 
     def stage(self, stage: str, program: AnyProgram) -> AnyProgram:
         """Dump a program, or replace it by the edited one of the same name."""
@@ -68,27 +78,54 @@ class Dumper:
         if self.dump:
             _write(self.dump, self.name, stage, text)
             self.written = [name for name in self.written if name != stage] + [stage]
-            _write(self.dump, self.name, INDEX, "\n".join(self.written) + "\n")
+            facts = [f"{fact:<10} {text}" for fact, text in self.facts.items()]
+            _write(self.dump, self.name, INDEX, "\n".join([*facts, "", *self.written]) + "\n")
         return text
 
     def edited(self, stage: str) -> str | None:
         """The edited text of a stage, if there is one."""
-        return _edited(self.override, self.name, stage) if self.override else None
+        if not self.override:
+            return None
+        text = _edited(self.override, self.name, stage)
+        if text is not None:
+            self.read.append(stage)
+            _show(f"REDCOMP_OVERRIDE: {self.override / self.name / stage} is used", "")
+        return text
 
-    def compiled(self, what: str, late: Callable[[], Mapping[str, str]]) -> None:
-        """After a compilation: one line, then LLVM and machine code where asked for.
+    def _tell_what_is_not_used(self, directory: Path) -> None:
+        folder = directory / self.name
+        if not folder.is_dir():
+            _show(f"REDCOMP_OVERRIDE: nothing is replaced, for there is no folder {folder}", "")
+            return
+        unused = sorted({path.name for path in folder.iterdir()} - {*self.read, INDEX})
+        if unused:
+            _show(f"REDCOMP_OVERRIDE: not used of {folder}: {', '.join(unused)}", "")
+
+    def compiled(self, what: str, times: str, late: Callable[[], Mapping[str, str]]) -> None:
+        """After a compilation: what it was and took, then LLVM and machine code where asked for.
 
         `late` makes the last two stages, which nothing else needed as text.
         """
         if self.dump:
             for stage, text in late().items():
                 self.text(stage, text)
+        if self.override:
+            self._tell_what_is_not_used(self.override)
         if self.level >= 1:
-            _show(f"{self.name} {what}", "")
+            _show(f"{self.name} {what}", f"  {times}")
         if self.level >= 3:
             llvm, code = late().values()
             for title, text in (("LLVM", llvm), ("machine code", code))[: self.level - 2]:
                 _show(f"{self.name} {title}", text)
+
+
+def _argument(variable: Value) -> str:
+    return f"{variable['name']} ({variable['kind']}, {variable.type})"
+
+
+def _result(output: Output) -> str:
+    count = f" of {output.count}" if output.count else ""
+    return f"{output.reduction}{count} over j of {output.value.type}"
 
 
 def _edited(directory: Path, name: str, stage: str) -> str | None:

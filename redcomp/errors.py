@@ -30,12 +30,20 @@ class ArgumentError(RedcompError, ValueError):
     """An argument of a call with the wrong count, shape, dtype or device."""
 
 
+class KeywordError(ArgumentError, TypeError):
+    """An argument by a name that nothing has, or one that is given twice or not at all."""
+
+
 class SolverError(RedcompError, ArithmeticError):
     """A linear system that conjugate gradients cannot solve: not positive definite, or NaN."""
 
 
 class ConvergenceWarning(UserWarning):
     """A linear system was solved less accurately than was asked for."""
+
+
+class AxisWarning(UserWarning):
+    """A reduction that says no axis: it is over i then, as in KeOps, which few programs mean."""
 
 
 class FallbackWarning(UserWarning):

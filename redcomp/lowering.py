@@ -11,15 +11,26 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import llvmlite
 
+from redcomp import notebooks
 from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
-from redcomp.ir import STRUCTURAL, AnyProgram, Kernel, Nest, Value, free_indices, listing
+from redcomp.ir import (
+    NUMPY_DTYPES,
+    STRUCTURAL,
+    AnyProgram,
+    Kernel,
+    Nest,
+    Value,
+    free_indices,
+    listing,
+)
 from redcomp.limits import check_lines
 from redcomp.llvm_backend import code_generation
 from redcomp.passes.expand import times
@@ -61,14 +72,14 @@ def operations_of(values: Iterable[Value]) -> Mapping[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a pair costs.
+    """The cost of a pair.
 
-    operations    arithmetic operations of the IR a pair, by name; those of a loop count as often
+    operations    arithmetic operations of the IR per pair, by name; those of a loop count as often
                   as it runs
-    instructions  on the host vector instructions of the innermost loop for one vector of pairs, on
-                  GPUs all of its instructions for one pair (or, if it is a loop over components, of
-                  one component of them), none of which is of the rare ones for which states are
-                  adjusted
+    instructions  on the host, vector instructions of the innermost loop per vector of pairs; on
+                  GPUs, all of its instructions per pair.  If the innermost loop is one over
+                  components, both are per component.  Instructions that run only for the few pairs
+                  that change a list, such as that of ArgKMin, do not count
     """
 
     operations: Mapping[str, int]
@@ -85,6 +96,8 @@ class Lowering(ABC, Generic[S, K]):
     stages    name to text, for every stage in order: "kernel", "simplify", ..., "module.4x2.ll"
               (the schedule's block in the name), ...
     schedule  the layout of the loops
+    times     seconds that each stage took which has been made
+    formula   what users wrote, if that is known
     """
 
     ASSEMBLY: ClassVar[tuple[str, str]]  # the last stage's name and suffix
@@ -100,7 +113,27 @@ class Lowering(ABC, Generic[S, K]):
     ) -> None:
         self.kernel, self.context, self.pipeline = kernel, context, pipeline
         self.given_schedule = schedule
+        self.formula = ""
         self.dumper = Dumper.from_settings(kernel, f"{self.target.name} {context.options}")
+        self.dumper.about("target", lambda: f"{self.target.name}, {context.options}")
+        self.times: dict[str, float] = {}  # in seconds
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(f'{name} {what}' for name, what in self._facts())}>"
+
+    def _repr_html_(self) -> str:
+        """What is compiled, as a table for notebooks."""
+        return notebooks.facts("A compilation", self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        outputs = self.kernel.outputs
+        return [
+            ("formula", self.formula or "unknown"),
+            ("arguments", ", ".join(f"{p['name']} ({p['kind']})" for p in self.kernel.params)),
+            ("reduction", ", ".join(f"{o.reduction} over j of {o.value.type}" for o in outputs)),
+            ("dtype", NUMPY_DTYPES[outputs[0].value.dtype].__name__),
+            ("target", self.target.name),
+        ]
 
     @property
     def target(self) -> Target:
@@ -122,8 +155,17 @@ class Lowering(ABC, Generic[S, K]):
         self, program: AnyProgram, steps: tuple[Step, ...]
     ) -> Iterator[tuple[str, AnyProgram]]:
         for name, step in zip(stage_names(steps), steps, strict=True):
-            program = self.dumper.stage(name, step(program, self.context))
+            with self.timed(name):
+                program = step(program, self.context)
+            program = self.dumper.stage(name, program)
             yield name, program
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count the time of a block for a stage."""
+        start = time.perf_counter()
+        yield
+        self.times[stage] = self.times.get(stage, 0.0) + time.perf_counter() - start
 
     @property
     def nest(self) -> Nest:
@@ -153,7 +195,9 @@ class Lowering(ABC, Generic[S, K]):
 
     def with_schedule(self: L, schedule: Any) -> L:
         """The same compilation with another layout of the loops."""
-        return type(self)(self.kernel, self.context, self.pipeline, schedule=schedule)
+        made = type(self)(self.kernel, self.context, self.pipeline, schedule=schedule)
+        made.dumper.facts |= self.dumper.facts
+        return made
 
     @property
     @abstractmethod
@@ -162,6 +206,7 @@ class Lowering(ABC, Generic[S, K]):
 
     def dumped_module(self, text: str) -> str:
         """The module's text, or the edited one; raises SizeError for one that is too long."""
+        self.dumper.about("schedule", lambda: str(self.schedule))
         text = self.dumper.text(self.file_name("module", "ll"), text)
         check_lines(text)
         return text
@@ -209,7 +254,7 @@ class Lowering(ABC, Generic[S, K]):
 
     @cached_property
     def operations(self) -> Mapping[str, int]:
-        """Arithmetic operations of the IR a pair, by name."""
+        """Arithmetic operations of the IR per pair, by name."""
         return operations_of(self.nest.pair_values)
 
     def load(self) -> K:
@@ -223,7 +268,8 @@ class Lowering(ABC, Generic[S, K]):
 
     def _loaded(self, start: float) -> K:
         code, was_cached = self.object_code()
-        kernel = self.kernel_of(code)
+        with self.timed("loading"):
+            kernel = self.kernel_of(code)
         self.report(time.perf_counter() - start, was_cached)
         return kernel
 
@@ -234,7 +280,8 @@ class Lowering(ABC, Generic[S, K]):
         code = None if cache is None else cache.load(key)
         if code is not None:
             return code, True
-        code = self.generate()
+        with self.timed("code"):
+            code = self.generate()
         if cache is not None:
             cache.store(key, code)
         return code, False
@@ -251,8 +298,10 @@ class Lowering(ABC, Generic[S, K]):
         """Tell that it has been compiled, where the settings ask for it."""
         how = "loaded from the disk cache" if was_cached else "compiled"
         what = f"{self.target.name}, {self.nest.dtype}, {self.schedule}"
+        times = ", ".join(f"{name} {taken * 1e3:.1f}" for name, taken in self.times.items())
         self.dumper.compiled(
             f"{how} in {seconds * 1e3:.1f} ms: {what}",
+            f"ms of each stage: {times}",
             lambda: {
                 self.file_name("llvm", "ll"): self.llvm,
                 self.file_name(*self.ASSEMBLY): self.asm,

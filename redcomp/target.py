@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
+from typing import Literal
 
 from redcomp.ir import FLOATS
 
@@ -43,6 +44,8 @@ class Unrolling:
 # Calls with at most so many rows are compiled for one vector of rows a step (one row a thread of a
 # GPU): more would stay empty.
 _FEW_ROWS = 48
+# And where blocks of rows have at most so many, blocks of a GPU are a warp: they fit more closely.
+_SHORT_ROWS = 1024
 
 # The module is in SSA form, its schedule is decided and nothing in it is written twice, so few
 # passes are worth their time; see docs/decisions/0007-llvm-passes.md.  LLVM may assert, which ends
@@ -136,21 +139,29 @@ class Options:
     sum: str = "sum"
 
 
-def are_few(rows: int) -> bool:
-    """Whether calls with so many rows get code of their own, for few rows."""
-    return rows <= _FEW_ROWS
+# How many rows lie together in calls that get code of their own.
+Height = Literal["few", "short", "many"]
+
+
+def height_of(rows: int | None, *, has_blocks: bool) -> Height:
+    """The code for so many rows (None: many); `has_blocks` where a target has blocks of rows."""
+    if rows is None or rows > _SHORT_ROWS:
+        return "many"
+    if rows <= _FEW_ROWS:
+        return "few"
+    return "short" if has_blocks else "many"
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What passes and schedules may ask about the compilation they are part of.
 
-    few_rows   it is for calls with few rows, see `are_few`
+    height   of the blocks of rows that it is for, see `height_of`
     """
 
     target: Target
     options: Options
-    few_rows: bool = False
+    height: Height = "many"
 
     @property
     def use_fast_math(self) -> bool:

@@ -33,7 +33,7 @@ from hostile_inputs import PREAMBLE, program
 from worker_pool import FAILED, Pool
 
 import redcomp
-from redcomp.errors import CompilerError, ConvergenceWarning, RedcompError
+from redcomp.errors import AxisWarning, CompilerError, ConvergenceWarning, RedcompError
 
 try:
     import resource
@@ -61,6 +61,7 @@ class Hostile:
         os.environ.update(REDCOMP_CACHE_DIR="off", REDCOMP_NUM_THREADS="1")
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", AxisWarning)
         exec(PREAMBLE, _NAMESPACE)
         _limit_memory()
 

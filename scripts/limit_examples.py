@@ -58,17 +58,17 @@ EXAMPLES = (
         _formula("x" * (limits.MAX_CHARACTERS + 1)),
     ),
     Example(
-        "its names, numbers and symbols",
+        "names, numbers and symbols in a formula",
         f"{limits.MAX_TOKENS:,}",
         _formula("x" + "+x" * limits.MAX_TOKENS),
     ),
     Example(
-        "characters of one of them",
+        "characters of one name or number",
         f"{limits.MAX_TOKEN_CHARACTERS}",
         _formula("x" * (limits.MAX_TOKEN_CHARACTERS + 1)),
     ),
     Example(
-        "brackets, signs and powers within each other",
+        "nested brackets, signs and powers",
         f"{limits.MAX_NESTING}",
         _formula("-" * (limits.MAX_NESTING + 1) + "x"),
     ),
@@ -94,17 +94,17 @@ EXAMPLES = (
         _compiled(_SINES, "x = Vi(1)"),
     ),
     Example(
-        "components of vectors that have to be looked for, in parts of vectors made of parts",
+        "components that have to be searched for, in nested parts of vectors",
         f"{limits.MAX_VALUES:,}",
         _compiled(_assembled(10), "x = Vi(300)", "y = Vj(300)", "b = Vj(1)"),
     ),
     Example(
-        "sums and lists that each row carries from pair to pair",
+        "sums and lists that are kept for each row",
         f"{limits.MAX_STATES:,}",
         lambda: Genred("x-y", ("x=Vi(1000)", "y=Vj(1000)"), "ArgKMin", 1, opt_arg=10).lower().nest,
     ),
     Example(
-        "operations that one pair takes",
+        "operations per pair",
         f"{limits.MAX_WORK:,}",
         _compiled(
             "TensorDot(x, y, [4096, 4096], [4096, 128], [1], [0])",
@@ -113,31 +113,31 @@ EXAMPLES = (
         ),
     ),
     Example(
-        "memory of each thread for vectors",
+        "memory for vectors, per thread",
         f"{limits.MAX_SCRATCH / 2**20:g} MB",
         _compiled("Sum(x * y)", f"x = Vi({_WIDEST})", f"y = Vj({_WIDEST})"),
     ),
     Example(
-        "memory of each block of a GPU for vectors",
+        "memory for vectors, per block of a GPU",
         f"{limits.MAX_WORKSPACE / 2**30:g} GB",
         _compiled("x + y", f"x = Vi({_WIDEST})", f"y = Vj({_WIDEST})", target="sm_90"),
     ),
     Example(
-        "operations that `Divergence` and its kin differentiate, one counted for each direction",
+        "operations that `Divergence` and its like differentiate, counted for each direction",
         f"{limits.MAX_OPERATIONS:,}",
         _formula(
             "Divergence(Concat(Extract(x, 0, 25000), Extract(x, 25000, 25000)), x)", "x = Vi(50000)"
         ),
     ),
     Example(
-        "numbers of a product of which `TraceOperator` and its kin have to see that it is linear",
+        "entries of a product that `TraceOperator` and its like check for linearity",
         f"{limits.MAX_EVALUATED:,}",
         _formula("TraceOperator(MatVecMult(A, x), x)", "x = Vi(3000)", "A = Pm(9000000)"),
     ),
     Example(
         "formulas of one `Genred`, and aliases",
         f"{limits.MAX_LIST:,}",
-        lambda: Genred(["x"] * 2000, "x = Vi(1)"),
+        lambda: Genred(["x"] * 2000, "x = Vi(1)", axis=1),
     ),
     Example(
         "K (`opt_arg`)",
@@ -145,7 +145,7 @@ EXAMPLES = (
         _formula("x", reduction_op="KMin", opt_arg=limits.MAX_COUNT + 1),
     ),
     Example(
-        f"the order of `BSpline` over more than {SHORT} knots",
+        f"order of `BSpline` over more than {SHORT} knots",
         f"{limits.MAX_ORDER}",
         _formula(f"BSpline(k, x, {limits.MAX_ORDER + 1})", "x = Vi(1)", f"k = Pm({SHORT + 1})"),
     ),
@@ -160,9 +160,9 @@ EXAMPLES = (
         _compiled(_ALIGNMENTS, "x = Vi(100)", "y = Vj(100)"),
     ),
     Example(
-        "axes of an argument, those of a batch included",
+        "axes of an argument, with those of a batch",
         f"{limits.MAX_AXES}",
-        lambda: Genred("x", "x = Vi(1)")(np.ones((1,) * (limits.MAX_AXES + 1))),
+        lambda: Genred("x", "x = Vi(1)", axis=1)(np.ones((1,) * (limits.MAX_AXES + 1))),
     ),
     Example(
         "arguments and results on a GPU",
@@ -174,7 +174,7 @@ EXAMPLES = (
         ),
     ),
     Example(
-        "memory that the threads of a block of a GPU share, for a column",
+        "shared memory of a block of a GPU, for one column",
         f"{MOST_SHARED_BYTES // 2**10} kB",
         _compiled(
             " + ".join(f"(x | y{n})" for n in range(100)),

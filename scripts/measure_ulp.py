@@ -206,21 +206,21 @@ def _may_exceed(units: float, result: Array, exact: Array) -> Array:
 PAGE = """\
 # Accuracy
 
-Largest errors found, in units in the last place (0.5 is the best possible). This page was written
-by
+The largest errors that were found, in units in the last place (0.5 is the best possible). This page
+was written by
 
 {commands}
 
-Points are floats of all magnitudes, subnormal numbers and infinities included, and uniform samples;
-a function with {every:,} points was measured at every float32. sin, cos and sin(x) / x are
-measured for |x| up to 2^20 in float32 and 2^30 in float64; beyond, sin and cos are only bounded
-by 1. Matern32 and Matern52 are measured for x up to 64.
+The points are floats of all magnitudes, with subnormal numbers and infinities, and uniform samples.
+A function with {every:,} points was measured at every float32. sin, cos and sin(x) / x are measured
+for |x| up to 2^20 in float32 and 2^30 in float64; for larger |x|, sin and cos are between -1 and 1,
+and may have no correct digit. Matern32 and Matern52 are measured for x up to 64.
 
-The functions are measured as compiled for each of the targets in the table. Targets that can look
-numbers up in a vector register or estimate roots (avx512) have another form of: {variants}.
-The limits rest on fused multiply-adds, which the target sse2 lacks and emulates;
-`tests/test_accuracy.py` holds it to the same limits.
-What GPUs compute under fast math errs more: see [fast math](fast-math.md).
+The functions are measured as they are compiled for the targets in the table. AVX-512 has
+instructions for lookups in a register and for estimates of roots, so avx512 has other forms of:
+{variants}. The limits assume fused multiply-adds; the target sse2 does not have them and emulates
+them, and `tests/test_accuracy.py` checks it with the same limits. On GPUs with fast math the errors
+are larger: see [fast math](fast-math.md).
 
 """
 
@@ -300,7 +300,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.output == "-":
         print(text, end="")
     else:
-        Path(options.output).write_text(text, encoding="utf-8")
+        path = Path(options.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     return int(any(m.error > OPERATIONS[m.op].ulp for m in measurements))
 
 

@@ -172,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     text = "\n".join(parts)
     if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(text, encoding="utf-8")
     else:
         print(text)

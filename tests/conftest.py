@@ -34,7 +34,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all", action="store_true", help="run sampled tests in full")
+    parser.addoption("--all", action="store_true", help="run sampled tests in full, and others too")
     parser.addoption(
         "--interpreted", action="store_true", help="run all interpreted tests, which takes hours"
     )
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of tests marked `sampled` or `interpreted` only some are run, always the same ones."""
-    kept = items if config.getoption("--all") else [item for item in items if _is_sampled(item)]
+    kept = items if config.getoption("--all") else _sample(items)
     if not config.getoption("--interpreted"):
         kept = _with_few_interpreted(kept)
     remaining = set(kept)
@@ -54,20 +54,28 @@ def _number(item: pytest.Item) -> int:
     return zlib.crc32(item.nodeid.encode())
 
 
-def _is_sampled(item: pytest.Item) -> bool:
-    marker = item.get_closest_marker("sampled")
-    return marker is None or _number(item) % marker.args[0] == 0
+def _variants(items: list[pytest.Item], marker: str) -> dict[tuple[object, ...], list[pytest.Item]]:
+    """The variants of each test with a marker, by its arguments and the test's name."""
+    variants: dict[tuple[object, ...], list[pytest.Item]] = {}
+    for item in items:
+        if found := item.get_closest_marker(marker):
+            key = (*found.args, item.nodeid.split("[")[0])
+            variants.setdefault(key, []).append(item)
+    return variants
+
+
+def _sample(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The tests without the thorough ones and without most variants of the sampled ones."""
+    left = {item for item in items if item.get_closest_marker("thorough")}
+    for (one_in, _), together in _variants(items, "sampled").items():
+        left |= set(sorted(together, key=_number)[-(-len(together) // one_in) :])
+    return [item for item in items if item not in left]
 
 
 def _with_few_interpreted(items: list[pytest.Item]) -> list[pytest.Item]:
     """The tests without all but a few variants of each that is interpreted."""
-    variants: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        if item.get_closest_marker("interpreted"):
-            variants.setdefault(item.nodeid.split("[")[0], []).append(item)
     left: set[pytest.Item] = set()
-    for name, together in variants.items():
-        count, one_test_in = together[0].get_closest_marker("interpreted").args
+    for (count, one_test_in, name), together in _variants(items, "interpreted").items():
         kept = 0 if zlib.crc32(name.encode()) % one_test_in else count
         left |= set(sorted(together, key=_number)[kept:])
     return [item for item in items if item not in left]

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from redcomp.abi import GPU_JOB, TASK, Launch
+from redcomp.abi import GPU_JOB, GPU_JOIN, JOIN_THREADS, TASK, Launch
 from redcomp.runtime.device import Device
 from redcomp.runtime.gpu import Queue
 
 WORD = 8
+SLOW = 1e4  # clocks of a column: so many that any split is worth its join
 
 
 class ModelDriver:
@@ -32,7 +33,9 @@ class ModelDriver:
         resident: int = 2,
         capability: tuple[int, int] = (9, 0),
     ) -> None:
-        self.kernel = launch or Launch(threads=4, rows=8, tile=16, partial_bytes=8 * WORD)
+        self.kernel = launch or Launch(
+            threads=4, rows=8, tile=16, partial_bytes=8 * WORD, clocks=SLOW
+        )
         self._devices = [
             Device(number, f"model {number}", capability, processors) for number in range(devices)
         ]
@@ -108,15 +111,16 @@ class ModelDriver:
     ) -> None:
         self.calls["launch"] += 1
         name = self._functions[function]
-        job = dict(zip(GPU_JOB, words, strict=False))
+        is_join = name.startswith("redcomp_join")
+        job = dict(zip(GPU_JOIN if is_join else GPU_JOB, words, strict=False))
         self.launches.append((name, device.number, blocks, stream, job))
-        assert threads == self.kernel.threads
+        assert threads == (JOIN_THREADS if is_join else self.kernel.threads)
         assert 1 <= blocks <= job["tasks"]
         assert all(word % WORD == 0 for word in (job["partials"], job["workspace"]))
         if self.kernel.workspace_bytes:
             self._check(job["workspace"], blocks * self.kernel.workspace_bytes)
         arrays = list(words)[len(GPU_JOB) :]
-        run = self._run if name == "redcomp_run" else self._join
+        run = self._join if is_join else self._run
         for task in range(job["tasks"]):
             entry, number = divmod(task, job["entry_tasks"])
             offsets = [0] * len(arrays)
@@ -144,13 +148,17 @@ class ModelDriver:
             self._partial(job, entry, partial)[: last - first] = totals
 
     def _join(self, job: dict[str, int], entry: int, number: int, arrays: list[int]) -> None:
+        record, group = divmod(number, job["groups"])
         if job["table"]:
-            first, last, start, stop, _ = self._read(job["table"], number + 1, len(TASK))[-1]
+            first, last, start, stop, _ = self._read(job["table"], record + 1, len(TASK))[-1]
         else:
-            first, last = self._rows(job, number)
-            start, stop = number * job["splits"], (number + 1) * job["splits"]
-        partials = [self._partial(job, entry, n)[: last - first] for n in range(start, stop)]
-        self._read(arrays[0], last, 1, np.float64)[first:, 0] = sum(partials)
+            first, last = self._rows(job, record)
+            start, stop = record * job["splits"], (record + 1) * job["splits"]
+        height = JOIN_THREADS >> job["lane_bits"]
+        begin, end = group * height, min((group + 1) * height, last - first)
+        partials = [self._partial(job, entry, n)[begin:end] for n in range(start, stop)]
+        if begin < end:
+            self._read(arrays[0], first + end, 1, np.float64)[first + begin :, 0] = sum(partials)
 
     def _task(
         self, job: dict[str, int], number: int
@@ -165,7 +173,7 @@ class ModelDriver:
         start = split * job["split_columns"]
         stop = min(job["columns"], start + job["split_columns"])
         assert start < stop
-        assert job["split_columns"] % self.kernel.tile == 0
+        assert job["split_columns"] % 16 == 0 or job["splits"] == 1  # whole steps
         partial = number if job["splits"] > 1 else -1
         return *self._rows(job, block), iter([(start, stop)]), partial
 

@@ -234,7 +234,9 @@ def of_constructor(choices: Choices) -> str:
     given = [repr(FORMULA), repr(ALIASES)]
     if choices.once_in(2):
         given[choices.below(2)] = thing(choices)
-    return f"{library}.Genred({', '.join(given)}{options(choices, CONSTRUCTOR)})\n"
+    more = options(choices, CONSTRUCTOR)
+    axis = "" if "axis=" in more else ", axis=1"
+    return f"{library}.Genred({', '.join(given)}{more}{axis})\n"
 
 
 def arguments(choices: Choices, library: str) -> str:

@@ -8,68 +8,21 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import redcomp.as_pykeops
 
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+keops_names: Any = importlib.import_module("keops_names")
+LEFT_OUT = keops_names.LEFT_OUT
+
 NAMES = json.loads(Path(__file__).with_name("pykeops_names.json").read_text(encoding="utf-8"))
-# What is not there, by the reason, as patterns of "module:name".
-LEFT_OUT = {
-    "generates C++ code": [
-        "keopscore:Gpu_link_compile",
-        "keopscore:jit_compile_dll",
-        "keopscore.get_keops_dll:*",
-        "keopscore.utils.KeopsSize:*",
-        "keopscore.utils.Tree:*",
-        "keopscore.utils.math_functions:*",
-        "keopscore.utils.gpu_utils:*_cuda_include_fp16_path",
-        "keopscore.config.chunks:use_final_chunks",
-        "pykeops.torch.half2_convert:*",
-        *(f"keopscore.utils.code_gen_utils:{pattern}" for pattern in ("[!c]*", "c_*", "ca*")),
-    ],
-    "runs compilers and loads what they made": [
-        "keopscore.utils.Cache:*",
-        "keopscore.utils.build_folder:*",
-        *(
-            f"keopscore.utils.misc_utils:{name}"
-            for name in ("KeOps_OS_Run", "*_string", "string_*", "find_library*", "pack_header")
-        ),
-        "pykeops:compile_jit_binary",
-        "pykeops*:keops_io",
-        "pykeops.common.keops_io*:*",
-        "pykeops.common.get_options:*",
-    ],
-    "is how LazyTensor and Genred are made": [
-        "pykeops.common.parse_type:*",
-        "pykeops.common.operations:p*process",
-        "pykeops.common.lazy_tensor:*_test",
-        "pykeops.common.lazy_tensor:is_*",
-        *(
-            f"pykeops.common.lazy_tensor:*GenericLazyTensor.{name}"
-            for name in (
-                *("*op", "Genred", "KernelSolve", "binary", "fixvariables", "get_tools", "init"),
-                *("join", "lt_constructor", "new_variable_index", "promote", "separate_kwargs"),
-                *("ternary", "tools", "unary"),
-            )
-        ),
-        "pykeops.torch*:*Autograd*",
-        "pykeops.torch.generic.generic_red:Genred_parameters",
-        "pykeops.torch.generic.generic_red:check_AD_supported",
-        "pykeops.torch.generic.generic_red:set_device",
-    ],
-    "belongs to KeOps' own tests": [
-        "keopscore.utils.Test*:*",
-        "pykeops.*.test_install:[!t]*",
-    ],
-    "is a note of a module to itself": [
-        "keopscore:here",
-        "keopscore.config:get_instance",
-        "pykeops.torch:torch_version_required",
-    ],
-}
 # Objects whose members are listed by their class.
 INSTANCES = {
     "Config": lambda: importlib.import_module("keopscore").config,
@@ -84,8 +37,7 @@ INSTANCES = {
 
 
 def is_left_out(name: str) -> bool:
-    patterns = [pattern for patterns in LEFT_OUT.values() for pattern in patterns]
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    return keops_names.reason(name) is not None
 
 
 def wanted(module: str) -> list[str]:

@@ -356,6 +356,7 @@ def test_ranges_on_a_device_are_moved_once(monkeypatch: pytest.MonkeyPatch) -> N
 # -- results, with the stand-in --
 
 
+@pytest.mark.sampled(6)
 @DTYPES
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("sizes", [(1, 1), (3, 700), (150, 40)], ids=str)

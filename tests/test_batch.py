@@ -52,6 +52,7 @@ def test_sums(batch: str, axis: int, dtype: torch.dtype) -> None:
     check(operation("Sum", axis)(*given), dense_batch("Sum", given, axis), dtype)
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", MEANINGS)
 def test_every_reduction(name: str, axis: int) -> None:
@@ -70,6 +71,7 @@ def test_numpy_gives_the_same(batch: str, axis: int) -> None:
     assert np.array_equal(result, operation("Sum", axis)(*given).numpy())
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("name", ["Sum", "LogSumExp", "Min", "SumSoftMaxWeight"])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("batch", ["equal", "ones", "fewer", "parameter only"])

@@ -95,7 +95,8 @@ def test_stages_have_names_of_their_own() -> None:
     assert find_stage("module", names) == "module.4x2.ll"
     assert short_name("module.4x2.ll") == "module"
     with pytest.raises(
-        ArgumentError, match="known ones: kernel, simplify, cse, simplify-after-cse, module, all"
+        ArgumentError,
+        match="known ones: kernel, simplify, cse, simplify-after-cse, module, pair-loop, all",
     ):
         find_stage("parse", names)
 
@@ -295,10 +296,10 @@ def test_opt_divides_a_nest_as_the_compiler_does(tmp_path: Path, capsys: Capture
         (["show", "x", "x = Vi(0)"], "x = Vi(0)"),
         (["show", "x", "x = Vi(1)", "--reduction", "Total"], "unknown reduction_op 'Total'"),
         (["show", "x", "x = Vi(1)", "--reduction", "KMin"], "'KMin' needs opt_arg"),
-        (["show", "x", "x = Vi(1)", "--formula2", "x"], "formula2 means nothing"),
+        (["show", "x", "x = Vi(1)", "--formula2", "x"], "formula2 has no effect"),
         (["show", "x", "x = Vi(1)", "--stage", "parse"], "unknown stage 'parse'"),
-        (["show", "x", "x = Vi(1)", "--target", "vax"], "unknown host target 'vax'"),
-        (["show", "x", "x = Vi(1)", "--target", "sm_60"], "unknown GPU target 'sm_60'; known ones"),
+        (["show", "x", "x = Vi(1)", "--target", "vax"], "target must be one of host"),
+        (["show", "x", "x = Vi(1)", "--target", "sm_60"], "not 'sm_60'; did you mean sm_"),
         (["opt", "text.mlir", "-p", "simplify", "--target", "sm_x"], "unknown GPU target 'sm_x'"),
         (["opt", "nowhere.mlir"], "redcomp: nowhere.mlir: No such file or directory\n"),
         (["opt", "text.mlir", "-p", "inline"], "unknown pass 'inline'"),
@@ -308,7 +309,7 @@ def test_opt_divides_a_nest_as_the_compiler_does(tmp_path: Path, capsys: Capture
         ([*SHOW, "-p", "accumulate"], "passes that come first must give a kernel"),
         (
             ["opt", "empty.mlir"],
-            "redcomp: line 1: expected exactly one operation",
+            "redcomp: line 1: expected a program: block, kernel, nest or partition",
         ),
         (["opt", "binary.mlir"], "utf-8"),
     ],
@@ -356,3 +357,84 @@ def test_closed_output_is_no_error() -> None:
     result = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (result.returncode, result.stderr) == (141, "")
+
+
+# -- the form for people, differences, the pair loop ----------------------------------------------
+
+
+def test_show_prints_the_form_for_people(capsys: Captured) -> None:
+    assert main([*SHOW, "--stage", "kernel", "--pretty"]) == 0
+    assert "  %3 = exp %2 : f32  // Exp(-SqDist(x, y))\n" in capsys.readouterr().out
+    assert main([*SHOW, "--stage", "all", "--pretty"]) == 0
+    out = capsys.readouterr().out
+    assert "==== hoist ====\nnest (%x: i[0] vector<3xf32>" in out
+    assert "define internal void @pairs" in out
+
+
+def test_opt_reads_and_prints_the_form_for_people(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "twice.mlir"
+    path.write_text(TWICE)
+    assert main(["opt", str(path), "--pretty"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("kernel (%x: i[0] f32, %y: j[1] f32) {\n  %0 = add %x, %y : f32\n")
+    path.write_text(text)
+    assert main(["opt", str(path), "-p", "simplify,cse"]) == 0
+    assert capsys.readouterr().out == ONCE
+    path.write_text("block (%x: i[0] f32) {\n  yield %x\n}\n")
+    assert main(["opt", str(path)]) == 2
+    assert "not a block" in capsys.readouterr().err
+
+
+def test_differences_name_equal_values_alike(capsys: Captured) -> None:
+    assert main([*SHOW, "--diff", "contract..expand"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["--- contract", "+++ expand"]
+    changed = [line[1:].strip() for line in lines[2:] if line[0] in "+-"]
+    # The distance keeps its name, and so does the exponential, which is made in another way.
+    removed = [line.strip("- ") for line in lines[2:] if line[0] == "-"]
+    assert any(line.startswith("%6 = exp %5 : f32") for line in removed)
+    assert any(line.startswith("%6 = scale ") for line in changed)
+    assert not any(" = fma %3, %3, " in line for line in changed)
+
+
+def test_differences_of_what_is_the_same_and_of_texts(capsys: Captured) -> None:
+    assert main([*SHOW, "--diff", "hoist..legal"]) == 0
+    assert capsys.readouterr().out == "hoist and legal are the same\n"
+    assert main([*SHOW, "--diff", "module..llvm"]) == 0
+    assert capsys.readouterr().out.startswith("--- module.4x2.ll\n+++ llvm.4x2.ll\n")
+    for wrong in ("hoist", "hoist..legal..llvm", "hoist..nowhere"):
+        assert main([*SHOW, "--diff", wrong]) == 2
+        assert "redcomp: " in capsys.readouterr().err
+
+
+def test_the_pair_loop_alone(capsys: Captured) -> None:
+    assert main([*SHOW, "--stage", "pair-loop"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("vscalefps" in line for line in lines) == 8
+    assert lines[-1].split()[0].startswith("j")
+    assert len(lines) < 250
+
+
+@pytest.mark.ptxas
+def test_the_pair_loop_of_a_gpu(capsys: Captured) -> None:
+    assert main(["show", GAUSSIAN, *ALIASES, "--target", "sm_90", "--stage", "pair-loop"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("MUFU.EX2" in line for line in lines) == 32
+    assert len(lines) <= 8.6 * 32
+
+
+def test_the_pair_loop_of_a_gpu_without_its_tools(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_tools(monkeypatch)
+    assert main(["show", GAUSSIAN, *ALIASES, "--target", "sm_90", "--stage", "pair-loop"]) == 2
+    assert "pip install nvidia-cuda-nvcc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dim", [3, 16, 17, 100])
+def test_operations_of_loops_count_as_often_as_they_run(dim: int, capsys: Captured) -> None:
+    """A difference and a product for each component, and the sum over the columns."""
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})"]
+    assert main(["show", "SqDist(x, y)", *aliases, "--target", "avx512"]) == 0
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if "a pair  " in text]
+    assert line.split()[2] == str(2 * dim + 1)

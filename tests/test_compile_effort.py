@@ -59,6 +59,7 @@ def calls_of(reduction: PairReduction, target: str) -> int:
     return count
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("name", GROWING)
 def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
@@ -72,6 +73,7 @@ def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
     assert calls(60) < 2.2 * calls(30)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("target", "most"), [("avx512", 1.1), ("sm_90", 50 / 17)])
 @pytest.mark.parametrize("wrt", [0, 2])
 def test_tables_of_alignments_are_not_written_out(wrt: int, target: str, most: float) -> None:
@@ -90,6 +92,7 @@ def test_tables_of_alignments_are_not_written_out(wrt: int, target: str, most: f
 EFFORT = {"sum of Gaussians": 470, "nested sines": 290}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("name", EFFORT)
 def test_an_operation_takes_few_calls(name: str, order: int) -> None:

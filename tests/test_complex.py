@@ -52,7 +52,7 @@ def test_every_complex_operation_is_known_to_the_reference() -> None:
     assert rows == set(reference_complex.OPERATIONS)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(68)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", DIMS)
@@ -62,7 +62,7 @@ def test_of_one_vector(name: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{name}(x + y) * w", [f"x=Vi({dim})", f"y=Vj({dim})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(78)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dims", [(2, 2), (6, 6), (2, 6), (6, 2), (40, 40), (2, 40), (40, 2)])
@@ -72,7 +72,7 @@ def test_of_two_vectors(name: str, dims: tuple[int, int], axis: int, dtype: Any)
     check(f"{name}(x, y) * w", [f"x=Vi({f})", f"y=Vj({g})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(26)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", [1, 3, 5, 20, 21])
@@ -103,7 +103,7 @@ def test_with_scalars(formula: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{formula.format(d=dim)} * w", aliases, dtype, axis)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(27)
 @both_axes
 @pytest.mark.parametrize("dim", [1, 3, 5, 21])
 @pytest.mark.parametrize("name", BINARY)
@@ -166,6 +166,7 @@ PROGRAMS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("pairs", [1, 3, 20])
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -235,6 +236,7 @@ VALUES = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("copies", [1, 12])  # written out, and in a loop
 @pytest.mark.parametrize(("formula", "at", "expected"), VALUES)

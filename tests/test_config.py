@@ -26,6 +26,7 @@ def test_defaults():
     assert config.override_directory() is None
     assert config.verify() is False
     assert config.gpu_fallback() is False
+    assert config.progress() is False
     assert config.target() == ""
 
 

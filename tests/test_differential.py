@@ -41,6 +41,7 @@ def test_a_few_cases() -> None:
     assert check_programs(0, 3) <= TOO_NOISY
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(TESTS))
 def test_cases(part: int) -> None:
@@ -80,6 +81,7 @@ def test_mistakes_are_found(mistake: str, name: str, monkeypatch: pytest.MonkeyP
         check_case(case)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["MaxSumShiftExpWeight", "SoftMax", "LogSumExp"])
 def test_ties_have_second_derivatives(name: str) -> None:
     """A value that equals the largest one has a derivative of its own."""

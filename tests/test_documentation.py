@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import importlib
 import re
@@ -21,9 +22,11 @@ from redcomp.ops.table import Section
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 make_formulas: Any = importlib.import_module("make_formulas")
+make_keops_names: Any = importlib.import_module("make_keops_names")
 make_lazy_tensor: Any = importlib.import_module("make_lazy_tensor")
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WRITTEN = (p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(WRITTEN)]
 LINK = re.compile(r"\[[^\]]*\]\(([^)#]*)(?:#([^)]*))?\)")
 
 # Dimensions that are known from the language itself, not from the shape rules.
@@ -60,6 +63,28 @@ def test_reference_is_what_its_script_writes() -> None:
 def test_page_on_lazy_tensors_is_what_its_script_writes() -> None:
     written = (ROOT / "docs" / "lazy-tensor.md").read_text(encoding="utf-8")
     assert written == make_lazy_tensor.page(), "run python scripts/make_lazy_tensor.py"
+
+
+def test_page_on_names_of_keops_is_what_its_script_writes() -> None:
+    written = (ROOT / "docs" / "keops-names.md").read_text(encoding="utf-8")
+    assert written == make_keops_names.page(), "run python scripts/make_keops_names.py"
+
+
+def test_page_on_names_of_keops_has_all_of_them() -> None:
+    shown = set(re.findall(r"`([^`]+)`", make_keops_names.page()))
+    for module, names in make_keops_names.NAMES.items():
+        short = {name.removeprefix("GenericLazyTensor.") for name in names}
+        assert not short - shown, module
+    of_formulas = {*SPELLINGS, *BUILDERS, *REDUCTIONS_BY_SPELLING}
+    rows = {**SPELLINGS, **BUILDERS, **REDUCTIONS_BY_SPELLING}
+    assert not {name for name in of_formulas if rows[name].differs != "new"} - shown
+
+
+def test_what_is_said_of_names_of_keops_is_said_of_some() -> None:
+    names = [f"{m}:{name}" for m, listed in make_keops_names.NAMES.items() for name in listed]
+    there = [name for name in names if make_keops_names.keops_names.reason(name) is None]
+    for pattern in (p for ps in make_keops_names.keops_names.DIFFERENT.values() for p in ps):
+        assert any(fnmatch.fnmatchcase(name, pattern) for name in there), pattern
 
 
 def test_programs_on_lazy_tensors_run() -> None:

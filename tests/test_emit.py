@@ -155,7 +155,7 @@ _LABEL = re.compile(r"^([\w.$]+):", re.MULTILINE)
 MEMORY = {"memset", "memcpy", "_memset", "_memcpy"}
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(17)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", [*CASES, *REDUCED])
@@ -185,6 +185,7 @@ def runnable() -> list[str]:
     return order[: order.index(own) + 1] if own in order else [own]
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("target", runnable())
 @pytest.mark.parametrize("name", CASES)
@@ -211,6 +212,7 @@ def test_splits_of_the_columns_are_joined(name: str) -> None:
 # -- schedules --
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("cols", [1, 2, 3, 4])
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["gaussian", "loop of 64", "20 wide", "hoisted", "several"])
@@ -238,7 +240,8 @@ def test_schedule_shapes_the_code() -> None:
 def test_few_rows_get_a_step_of_one_row(name: str, target: str) -> None:
     """Another schedule does not change for how many rows a lowering is."""
     reduction = CASES[name].reduction()
-    few, many = (reduction.lower("f32", target, rows) for rows in (48, 49))
+    least_of_many = 1025 if target.startswith("sm_") else 49
+    few, many = (reduction.lower("f32", target, rows) for rows in (48, least_of_many))
     assert few.schedule.rows == 1
     assert many.schedule == reduction.lower("f32", target).schedule != few.schedule
     for chosen, other in ((few, many), (many, few)):
@@ -283,6 +286,7 @@ def measured(name: str, dtype: str) -> HostLowering:
     return {**CASES, **REDUCED}[name].reduction().lower(dtype, "avx512")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", BUDGETS)
 def test_pair_costs_no_more_than_its_budget(name: str, dtype: str) -> None:
@@ -352,8 +356,14 @@ def test_dump_writes_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name, text in stages.items():
         file = folder / (name if "." in name else f"{name}.mlir")
         assert file.read_text() == text
-    index = (folder / "index.txt").read_text().splitlines()
-    assert index == [name if "." in name else f"{name}.mlir" for name in stages]
+    facts, _, index = (folder / "index.txt").read_text().partition("\n\n")
+    assert index.split() == [name if "." in name else f"{name}.mlir" for name in stages]
+    told = dict(line.split(maxsplit=1) for line in facts.splitlines())
+    assert told["formula"] == "x + 0.25 * y"
+    assert told["arguments"] == "x (i, f32), y (j, f32)"
+    assert told["results"] == "sum over j of f32"
+    assert told["target"].startswith(lowering.target.name)
+    assert told["schedule"] == str(lowering.schedule)
     assert len(list(folder.iterdir())) == len(stages) + 1
 
 
@@ -418,15 +428,46 @@ def test_edited_assembly_is_read_back_where_it_is_the_code(
 ) -> None:
     operation = affine(0.34375)
     monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
-    for target, stage in (("sm_90", "ptx"), ("host", "asm")):
-        lowering = operation.lower(target=target)
-        file = tmp_path / lowering.dumper.name / lowering.file_name(*lowering.ASSEMBLY)
-        assert file.name.startswith(stage)
-        file.parent.mkdir()
-        file.write_text("edited")
+    lowering = operation.lower(target="sm_90")
+    file = tmp_path / lowering.dumper.name / lowering.file_name(*lowering.ASSEMBLY)
+    assert file.name.startswith("ptx")
+    file.parent.mkdir()
+    file.write_text("edited")
     assert operation.lower(target="sm_90").generate() == b"edited"
-    with pytest.raises(ConfigError, match=r"asm.*cannot be read back.*edit llvm"):
-        operation.lower().load()
+
+
+def test_edited_assembly_of_the_host_is_assembled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sum becomes a difference; what cannot be assembled is an error with LLVM's words."""
+    monkeypatch.setenv("REDCOMP_TARGET", "sse2")
+    operation = Genred("x - 0.3359375 * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
+    lowering = operation.reduction.lower("f32", rows=1)
+    monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
+    name = operation.lower().dumper.name
+    file = tmp_path / name / lowering.file_name(*lowering.ASSEMBLY)
+    file.parent.mkdir()
+    (file.parent / "kernels.mlir").write_text("no stage")
+    assert "subps" in lowering.asm
+    file.write_text(lowering.asm.replace("subps", "addps"))
+    assert value_of(operation) == 1.3359375
+    told = capsys.readouterr().err
+    assert f"REDCOMP_OVERRIDE: {file} is used" in told
+    assert f"REDCOMP_OVERRIDE: not used of {file.parent}: kernels.mlir" in told
+    file.write_text(lowering.asm.replace("subps", "frobps"))
+    with pytest.raises(CompilerError, match=r"LLVM refused the assembly:\n.*frobps"):
+        operation.reduction.lower("f32", rows=1).load()
+
+
+def test_an_override_that_matches_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
+    operation = affine(0.302734375)
+    assert value_of(operation) == 1.302734375
+    folder = tmp_path / operation.lower().dumper.name
+    expected = f"REDCOMP_OVERRIDE: nothing is replaced, for there is no folder {folder}"
+    assert expected in capsys.readouterr().err
 
 
 def test_an_edited_partition_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,8 +519,9 @@ def test_level_1_prints_a_line_a_compilation(
     operation = affine(0.125)
     value_of(operation)
     captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
+    line, times = captured.err.splitlines()
     assert re.match(r"redcomp: [0-9a-f]{12} compiled in \d+\.\d ms: \w+, f32, \d+ lanes", line)
+    assert re.match(r"  ms of each stage: simplify \d+\.\d, .*module \d+\.\d, code \d+\.\d,", times)
     assert captured.out == ""
     value_of(operation)
     value_of(affine(0.125))

@@ -135,6 +135,7 @@ def check(computed: Sequence[Tensor], expected: Sequence[Tensor], tolerance: flo
         assert (a.double() - b.double()).abs().max() <= tolerance * size, (a, b)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("zeros", range(1, 6))
 @pytest.mark.parametrize("others", [(), (3.0,), (2.0, -1.5), (1.0, 0.5, -2.0)])
 def test_products_with_zeros(zeros: int, others: Numbers) -> None:
@@ -166,6 +167,7 @@ def test_products_with_zeros_in_forward_mode(zeros: int) -> None:
     torch.testing.assert_close(third(PROD), third(dense))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("zeros", [0, 4, 5, 6])
 def test_orders_that_are_wrong_are_refused(zeros: int) -> None:
     """As many zeros as that are what the fifth derivative sees first; all others are right."""
@@ -182,6 +184,7 @@ def test_orders_that_are_wrong_are_refused(zeros: int) -> None:
         check(mixed(product, (y,), 5), expected, 1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("mode", [torch.func.jacfwd, torch.func.jacrev])
 @pytest.mark.parametrize("zeros", [5, 6])
 def test_orders_that_are_wrong_are_refused_under_transforms(mode: Any, zeros: int) -> None:

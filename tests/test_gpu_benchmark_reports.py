@@ -247,6 +247,7 @@ def test_the_command_measures_shows_and_stores(
     assert "missed: host's time of a warm launch, at most 15 µs, 250 ms" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_cut_short_has_stored_what_it_measured(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -35,10 +35,11 @@ from benchmarks.gpu.measure import (
     measure_speed,
     measure_startup,
     prepared,
+    surviving,
 )
 from benchmarks.gpu.timing import MOST_CALLS, interleaved
 from benchmarks.gpu.worker import first_call
-from benchmarks.measure import Results, WorkerError
+from benchmarks.measure import Results, WorkerError, fresh_process
 from redcomp.ir import STRUCTURAL
 from redcomp.numpy import Genred
 from redcomp.ptx.ceiling import Ceiling
@@ -101,6 +102,7 @@ def spoiled(name: str, formula: Formula) -> GpuCase:
     return dataclasses.replace(row, case=dataclasses.replace(row.case, formula=formula))
 
 
+@pytest.mark.sampled(11)
 @by_case
 def test_redcomp_computes_every_case_on_a_gpu(row: GpuCase) -> None:
     with driver.use(StandIn()) as gpu:
@@ -109,11 +111,13 @@ def test_redcomp_computes_every_case_on_a_gpu(row: GpuCase) -> None:
     assert gpu.launches
 
 
+@pytest.mark.thorough
 @by_case
 def test_dense_ones_compute_every_case(row: GpuCase) -> None:
     assert not small(row, "torch").skipped
 
 
+@pytest.mark.thorough
 @by_case
 def test_what_is_given_to_torch_compile_is_right(
     row: GpuCase, monkeypatch: pytest.MonkeyPatch
@@ -205,6 +209,7 @@ def test_every_case_on_a_real_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) == len(GPU_CASES) + 1
 
 
+@pytest.mark.thorough
 def test_a_rehearsal_goes_on_after_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     wrong = dataclasses.replace(BY_NAME["argmin"].case.formula, terms=lambda x, y: x[..., :1] + y)
     cases = [spoiled("argmin", wrong), BY_NAME["gaussian-D1"]]
@@ -446,6 +451,39 @@ def test_first_calls_find_empty_caches_and_then_warm_ones() -> None:
     assert results.failures == [
         {"part": f"{STARTUP_CASE.name} (empty)", "competitor": "KeOps", "reason": "no compiler"}
     ]
+
+
+def test_competitors_that_end_their_process_do_not_join_a_run() -> None:
+    """KeOps 2.3 ends it with CUDA 13, and took all results with it."""
+    tried: list[str] = []
+
+    def process(module: str, arguments: Sequence[str], caches: str) -> dict[str, Any]:
+        assert (module, os.listdir(caches)) == ("benchmarks.gpu.worker", [])
+        tried.extend(arguments)
+        if arguments[0] == "KeOps":
+            raise WorkerError("ended by SIGSEGV: no message")
+        return {}
+
+    results = Results("test")
+    rows = [
+        gpu_competitor("redcomp"),
+        dataclasses.replace(gpu_competitor("KeOps"), module="torch"),
+        dataclasses.replace(gpu_competitor("Triton"), module="not.there"),
+        gpu_competitor("torch"),
+    ]
+    found = surviving(rows, results, process)
+    assert tried == ["KeOps", "torch"]
+    assert [row.name for row in found] == ["redcomp", "Triton", "torch"]
+    assert results.failures == [
+        {"part": "trial", "competitor": "KeOps", "reason": "ended by SIGSEGV: no message"}
+    ]
+
+
+def test_what_ends_a_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ends_itself.py").write_text("import os\nos.kill(os.getpid(), 11)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(WorkerError, match="ended by SIGSEGV"):
+        fresh_process("ends_itself", [], str(tmp_path))
 
 
 def test_a_worker_calls_twice() -> None:

@@ -139,6 +139,7 @@ LONG = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("dim", [33, 70, 100, 300, 1000])
 @pytest.mark.parametrize("name", LONG)

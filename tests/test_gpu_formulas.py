@@ -95,6 +95,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("machine", ["small blocks", *GPUS], indirect=True)
 @pytest.mark.parametrize(("dtype", "is_fast"), SETTINGS)
 @pytest.mark.parametrize("first", range(0, len(CASES), TOGETHER))
@@ -124,6 +125,7 @@ def test_every_operation(first: int, dtype: torch.dtype, is_fast: bool) -> None:
         assert_close(result, right.expand(result.shape), own, dtype, size, formula)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("machine", ["splits", *GPUS], indirect=True)
 @pytest.mark.parametrize("sequence", ["y = Vj(3)", "y = Pm(3)"])
 def test_tables_of_alignments(sequence: str) -> None:

@@ -66,6 +66,7 @@ def each_once() -> list[Any]:
     return found + [pytest.param(*one, marks=pytest.mark.gpu) for one in every]
 
 
+@pytest.mark.sampled(22)
 @pytest.mark.parametrize(("machine", "dtype", "axis", "case"), each_once(), indirect=["machine"])
 def test_values(dtype: torch.dtype, axis: int, case: Case) -> None:
     for rows, columns in SIZES:

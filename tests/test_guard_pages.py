@@ -106,6 +106,7 @@ GUARDED = """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="page protection as POSIX has it")
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_nothing_outside_the_arrays_is_touched(tmp_path, threads):
     script = tmp_path / "guarded.py"

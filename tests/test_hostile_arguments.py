@@ -75,6 +75,7 @@ def own_error_or_result(call: Callable[[], object], name: str) -> None:
     assert len(message) < 500
 
 
+@pytest.mark.filterwarnings("ignore::redcomp.errors.AxisWarning")  # of None
 @pytest.mark.parametrize("value", NOTHING_OF_USE)
 @pytest.mark.parametrize(
     "name",
@@ -84,7 +85,8 @@ def own_error_or_result(call: Callable[[], object], name: str) -> None:
     ],
 )
 def test_options_of_genred(name: str, value: str) -> None:
-    given: dict[str, Any] = {"formula": FORMULA, "aliases": ALIASES, name: NOTHING_OF_USE[value]}
+    given: dict[str, Any] = {"formula": FORMULA, "aliases": ALIASES, "axis": 1}
+    given[name] = NOTHING_OF_USE[value]
     for genred in GENREDS:
         own_error_or_result(lambda genred=genred: genred(**given), name)
 
@@ -108,6 +110,7 @@ def test_arguments_and_options_of_a_call(library: int, value: str) -> None:
         own_error_or_result(lambda options=options: operation.explain(**options), name)
 
 
+@pytest.mark.filterwarnings("ignore::redcomp.errors.AxisWarning")  # of None
 @pytest.mark.filterwarnings("ignore::redcomp.errors.ConvergenceWarning")
 @pytest.mark.parametrize("value", NOTHING_OF_USE)
 @pytest.mark.parametrize("library", [0, 1])
@@ -277,7 +280,7 @@ class WithoutLength(list[str]):
 def test_texts_are_taken_for_their_letters(text: str) -> None:
     def outcome(given: str) -> str:
         try:
-            return repr(redcomp.numpy.Genred("x", "x = Vi(1)", given))
+            return repr(redcomp.numpy.Genred("x", "x = Vi(1)", given, axis=1))
         except RedcompError as error:
             return str(error)
 
@@ -287,12 +290,20 @@ def test_texts_are_taken_for_their_letters(text: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: redcomp.numpy.Genred("x", "x = Vi(1)", axis=Shaped()), "axis must be an integer"),
-        (lambda: redcomp.numpy.Genred("x", Shaped()), "aliases must be a list"),
-        (lambda: redcomp.numpy.Genred("x", torch.ones(3).as_subclass(WithoutItems)), "aliases"),
-        (lambda: redcomp.numpy.Genred("x", "x = Vi(1)", WithoutLength(["a", "b"])), "has 2 items"),
+        (lambda: redcomp.numpy.Genred("x", "x = Vi(1)", axis=Shaped()), "axis must be 0"),
+        (lambda: redcomp.numpy.Genred("x", Shaped(), axis=1), "aliases must be a list"),
         (
-            lambda: redcomp.numpy.Genred("x", "x = Vi(1)")(np.ones((2, 1)), backend=Unhashable()),
+            lambda: redcomp.numpy.Genred("x", torch.ones(3).as_subclass(WithoutItems), axis=1),
+            "aliases",
+        ),
+        (
+            lambda: redcomp.numpy.Genred("x", "x = Vi(1)", WithoutLength(["a", "b"]), axis=1),
+            "has 2 items",
+        ),
+        (
+            lambda: redcomp.numpy.Genred("x", "x = Vi(1)", axis=1)(
+                np.ones((2, 1)), backend=Unhashable()
+            ),
             "backend must be one of",
         ),
     ],

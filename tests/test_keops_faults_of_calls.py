@@ -75,7 +75,7 @@ def test_accumulation_options_serve_every_sum(options: dict[str, Any]) -> None:
 def test_unknown_sum_schemes_are_errors_that_list_the_known() -> None:
     """KeOps documents "block_red" for "block_sum", and raises ValueError(None)."""
     with pytest.raises(ArgumentError, match="block_sum"):
-        Genred("x", ["x=Vj(1)"], sum_scheme="block_red")
+        Genred("x", ["x=Vj(1)"], axis=0, sum_scheme="block_red")
 
 
 def test_places_are_exact_integers() -> None:
@@ -96,8 +96,9 @@ def test_extrema_have_gradients() -> None:
     np.testing.assert_array_equal(slope[:, 0], [0.0, 5.0, 7.0, 0.0])
 
 
+@pytest.mark.filterwarnings("ignore::redcomp.errors.AxisWarning")
 def test_default_axis_reduces_over_rows() -> None:
-    """As in KeOps, whose documentation does not mention it."""
+    """As in KeOps, whose documentation does not mention it; here a warning does."""
     x, y = SPREAD[:4], SPREAD[4:9]
     result = Genred("SqDist(x, y)", ["x=Vi(3)", "y=Vj(3)"])(x, y)
     close(result[:, 0], ((x[:, None] - y) ** 2).sum((0, 2)), units=32)

@@ -201,7 +201,7 @@ def derivatives(
     return [part.detach() for part in (*first, *second)]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(53)
 @pytest.mark.parametrize(("rows", "columns"), [(70, 300), (3, 9)])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
@@ -268,7 +268,7 @@ def untied(kind: str) -> Case:
     )
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(28)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.spelling)
 def test_every_reduction_of_every_kind(row: Reduction, kind: str) -> None:
@@ -598,6 +598,7 @@ BATCHED: dict[str, tuple[int, ...]] = {
 }
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", CASES)
 def test_batches(name: str, axis: int) -> None:
@@ -630,6 +631,7 @@ def test_batches(name: str, axis: int) -> None:
         assert_near(*parts, torch.float64, n)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", CASES)
 def test_ranges(name: str, axis: int) -> None:
@@ -720,6 +722,7 @@ def test_forward_mode(name: str) -> None:
     assert_near(found, tangent(lambda e: case.dense(spread(e)).sum(1)), torch.float64)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("target", ["avx2", "sse2"])
 @pytest.mark.parametrize("name", CASES)
 def test_narrower_targets(name: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:

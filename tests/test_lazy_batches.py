@@ -61,6 +61,7 @@ REDUCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", REDUCTIONS)
 @settings(max_examples=6)
 @given(form=FORMS, over=st.sampled_from([-3, -2]))

@@ -242,7 +242,7 @@ def reference(name: str, row: Operation, parameters: Sequence[int]) -> Reference
     return lambda *operands: row.value(*operands, **attributes)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", TABLE_METHODS)
 def test_rows(name: str, library: str) -> None:
@@ -299,7 +299,7 @@ def _close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(np.asarray(found), expected, 1e-12, 1e-12)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", REDUCED)
 def test_reductions_over_any_axis(name: str, library: str) -> None:
@@ -322,7 +322,7 @@ def test_reductions_over_any_axis(name: str, library: str) -> None:
         _close(method(axis=axis, backend="CPU"), expected(array, axis=axis))
         with pytest.raises(ArgumentError, match="unknown option 'speed'"):
             method(axis=axis, speed=3)
-    with pytest.raises(ArgumentError, match="backend='CPU' means nothing"):
+    with pytest.raises(ArgumentError, match="backend='CPU' has no effect"):
         method(axis=-1, backend="CPU")
     with pytest.raises(ArgumentError, match="axis must be 0"):
         method(axis=3)

@@ -46,6 +46,7 @@ NUMBERS: list[Callable[[Any], Any]] = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("of", NUMBERS, ids=[str(n) for n in range(len(NUMBERS))])
@@ -117,6 +118,7 @@ def test_numbers_alone_have_the_dtype_of_the_library() -> None:
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize(("rows", "columns"), [(1, N), (M, 1), (1, 1)])
 def test_a_single_i_or_j(rows: int, columns: int, library: str) -> None:

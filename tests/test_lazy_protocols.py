@@ -169,7 +169,7 @@ def test_functions_of_numpy(name: str) -> None:
         assert name in TORCH, f"{name} is a function of neither library"
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", TORCH)
 def test_functions_of_torch(name: str) -> None:
     if name in OF_TORCH or hasattr(torch, name):
@@ -202,6 +202,7 @@ OPERATORS = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operators_in_both_orders(name: str, library: str) -> None:

@@ -99,7 +99,7 @@ def points(count: int) -> tuple[Tensor, Tensor, Tensor]:
     return x, y, b
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(23)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_traced_programs(name: str) -> None:
     program = PROGRAMS[name]

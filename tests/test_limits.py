@@ -53,6 +53,7 @@ COMPUTED: dict[str, tuple[str, list[str], int]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", COMPUTED)
 def test_much_is_computed(name: str) -> None:
     formula, aliases, orders = COMPUTED[name]
@@ -111,6 +112,7 @@ def test_a_compilation_that_is_looked_at_says_the_same() -> None:
         op.lower().nest  # noqa: B018  made when it is read
 
 
+@pytest.mark.thorough
 def test_every_example_in_the_documentation_has_an_error_of_its_own() -> None:
     errors = [example.error() for example in limit_examples.EXAMPLES]
     assert len(set(errors)) >= len(errors) - 1  # one number, counted twice

@@ -201,7 +201,7 @@ def cases() -> list[tuple[str, str, int]]:
 ALL = {**OPERATORS, **OF_VECTORS, **OF_SCALARS, **OF_LINEAR, **OF_LINEAR_VECTORS}
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("operator", "formula", "dim"), cases())
 def test_operator(operator: str, formula: str, dim: int) -> None:
     inner = place(formula, dim)
@@ -255,6 +255,7 @@ def gaussian(x: Tensor, y: Tensor) -> Tensor:
     return (-((x - y) ** 2).sum()).exp()[None]
 
 
+@pytest.mark.sampled(2)
 # PyTorch's forward mode warns about PyTorch's own scripts.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -319,6 +320,7 @@ def test_laplacian_of_the_gaussian_is_cheap() -> None:
 # -- errors
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("formula", "message", "place"),
     [

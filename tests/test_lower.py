@@ -162,7 +162,7 @@ def test_generated_names_avoid_the_given_ones() -> None:
 def test_an_alias_may_shadow_an_operation() -> None:
     result = lowered("Exp + Var", "Exp = Vi(2)", "Var = Vj(2)")
     assert listing(result.value) == "add(Exp, Var)"
-    assert "Exp is a variable: it cannot be called" in str(error_of("Exp(Exp)", "Exp = Vi(2)"))
+    assert "'Exp' is a variable, which cannot be called" in str(error_of("Exp(Exp)", "Exp = Vi(2)"))
 
 
 def test_formulas_together_share_their_variables() -> None:
@@ -290,7 +290,7 @@ def test_minus_zero_keeps_its_sign() -> None:
         ("x + SqDits(x, y)", "unknown operation 'SqDits'; did you mean SqDist", "SqDits"),
         ("1 + sqdist(x, y)", "unknown operation 'sqdist'; did you mean SqDist", "sqdist"),
         ("__import__(x)", "unknown operation '__import__'", "__import__"),
-        ("1 + y(x)", "y is a variable: it cannot be called", "y"),
+        ("1 + y(x)", "'y' is a variable, which cannot be called", "y"),
         ("1 + SqDist(x)", "SqDist(f, g) takes 2 arguments, got 1", "SqDist(x)"),
         ("1 + Exp()", "Exp(f) takes 1 argument, got 0", "Exp()"),
         ("Elem(x, 1, 2)", "Elem(f, m) takes 2 arguments, got 3", "Elem(x, 1, 2)"),

@@ -68,10 +68,10 @@ print((resident() - before) / count, (mappings() - mapped) / count, resident() /
     ("library", "warm", "count"),
     [
         pytest.param("numpy", 80, 70, id="150 formulas"),
-        pytest.param("torch", 40, 30, id="70 formulas with gradients"),
-        pytest.param("numpy", 300, 3000, marks=pytest.mark.sampled(2**40), id="3,000 formulas"),
+        pytest.param("torch", 40, 30, marks=pytest.mark.thorough, id="70 formulas with gradients"),
+        pytest.param("numpy", 300, 3000, marks=pytest.mark.thorough, id="3,000 formulas"),
         pytest.param(
-            "torch", 200, 1500, marks=pytest.mark.sampled(2**40), id="1,500 formulas with gradients"
+            "torch", 200, 1500, marks=pytest.mark.thorough, id="1,500 formulas with gradients"
         ),
     ],
 )
@@ -127,6 +127,7 @@ def test_kernels_that_no_reduction_holds_are_unloaded(kernels: Latest[bytes, Any
     assert not jit._dropped
 
 
+@pytest.mark.thorough
 def test_the_latest_kernels_are_found_again(kernels: Latest[bytes, Any]) -> None:
     x = np.ones((5, 2))
     for k in (1, 2, 1, 3):  # 2 is the least recently used
@@ -139,6 +140,7 @@ def test_the_latest_kernels_are_found_again(kernels: Latest[bytes, Any]) -> None
     assert set(kernels._alive) == before
 
 
+@pytest.mark.thorough
 def test_reductions_in_circles_are_found_without_being_asked_for(
     kernels: Latest[bytes, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +156,7 @@ def test_reductions_in_circles_are_found_without_being_asked_for(
         gc.enable()
 
 
+@pytest.mark.thorough
 def test_code_is_not_unloaded_while_it_runs(kernels: Latest[bytes, Any]) -> None:
     """One thread computes with kernels that nobody else holds, another one unloads all the time."""
     x = np.random.default_rng(0).random((300, 2))

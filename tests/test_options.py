@@ -239,6 +239,7 @@ ACCUMULATIONS = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("options", ACCUMULATIONS, ids=str)
 @pytest.mark.parametrize("reduction_op", ADDED)
@@ -298,13 +299,13 @@ def test_compensated_vectors_and_gradients() -> None:
         ({"use_double_acc": True, "dtype_acc": "float32"}, "use_double_acc contradicts"),
         ({"use_double_acc": True, "dtype_acc": "float16"}, "use_double_acc contradicts"),
         *(
-            ({"reduction_op": op, **o}, "mean nothing without sums")
+            ({"reduction_op": op, **o}, "for reductions that sum: leave them out")
             for op in ("Max", "ArgMin", "Prod", "Any")
             for o in ({"sum_scheme": "kahan_scheme"}, {"dtype_acc": "float64"})
         ),
         (
             {"reduction_op": "KMin", "opt_arg": 2, "use_double_acc": True},
-            "mean nothing without sums",
+            "for reductions that sum: leave them out",
         ),
     ],
     ids=str,
@@ -401,17 +402,33 @@ def test_half_precision_of_numpy() -> None:
         ({"reduction_op": "ArgKMin", "opt_arg": 0}, ArgumentError, "from 1 to 4,096, not 0"),
         ({"reduction_op": "KMax", "opt_arg": -2}, ArgumentError, "not -2"),
         ({"reduction_op": "KMax", "opt_arg": 4097}, ArgumentError, "not 4097"),
-        ({"reduction_op": "KMin", "opt_arg": 2.0}, ArgumentError, "an integer; it is 2.0"),
-        ({"reduction_op": "KMin", "opt_arg": True}, ArgumentError, "an integer; it is True"),
-        ({"reduction_op": "KMin", "opt_arg": "3"}, ArgumentError, "an integer; it is '3'"),
-        ({"reduction_op": "Max", "opt_arg": 3}, ArgumentError, "opt_arg means nothing.*'Max'"),
+        (
+            {"reduction_op": "KMin", "opt_arg": 2.0},
+            ArgumentError,
+            "an integer such as opt_arg=10; it is 2.0",
+        ),
+        (
+            {"reduction_op": "KMin", "opt_arg": True},
+            ArgumentError,
+            "an integer such as opt_arg=10; it is True",
+        ),
+        (
+            {"reduction_op": "KMin", "opt_arg": "3"},
+            ArgumentError,
+            "an integer such as opt_arg=10; it is '3'",
+        ),
+        ({"reduction_op": "Max", "opt_arg": 3}, ArgumentError, "opt_arg has no effect.*'Max'"),
         ({"reduction_op": "SoftMax"}, ArgumentError, "'SoftMax' needs formula2"),
         ({"reduction_op": "LogSumExpWeight"}, ArgumentError, "needs formula2"),
-        ({"reduction_op": "Mean", "formula2": "w"}, ArgumentError, "formula2 means nothing"),
+        ({"reduction_op": "Mean", "formula2": "w"}, ArgumentError, "formula2 has no effect"),
         ({"reduction_op": "SoftMax", "formula2": "w +"}, FormulaError, r"w \+"),
         ({"reduction_op": "SoftMax", "formula2": "q"}, FormulaError, "q"),
-        ({"reduction_op": "Summ"}, FormulaError, "'Summ'; known ones: Sum, Mean, .*KMin, "),
-        ({"reduction_op": None}, ArgumentError, "reduction_op must be a text, not None"),
+        ({"reduction_op": "Summ"}, FormulaError, "'Summ'; did you mean Sum"),
+        (
+            {"reduction_op": None},
+            ArgumentError,
+            'reduction_op must be a string such as "Sum", not None',
+        ),
     ],
     ids=str,
 )
@@ -442,9 +459,16 @@ def test_weights_may_depend_on_rows() -> None:
         *(np.dtype("f4"), np.dtype("f8"), torch.float32, torch.float64),
     ],
 )
-def test_a_deprecated_dtype_is_ignored(name: str, value: object) -> None:
+def test_a_dtype_is_that_of_the_arguments(name: str, value: object) -> None:
     options: Any = {name: value}
-    assert redcomp.numpy.Genred("x", "x = Vi(1)", **options).formula == "x"
+    made = redcomp.numpy.Genred("x", "x = Vi(1)", axis=1, **options)
+    for dtype in (np.float32, np.float64):
+        x = np.ones((2, 1), dtype)
+        if str(value).count("32") == (dtype is np.float32) or value is None:
+            assert made(x).dtype == dtype
+            continue
+        with pytest.raises(ArgumentError, match=r"dtype='float(32|64)': convert the arguments"):
+            made(x)
 
 
 class Disguised:
@@ -467,4 +491,4 @@ class Disguised:
 def test_what_only_mentions_a_dtype_is_refused(name: str, value: object) -> None:
     options: Any = {name: value}
     with pytest.raises(ArgumentError, match=f"{name} must be 'float32' or 'float64', not"):
-        redcomp.numpy.Genred("x", "x = Vi(1)", **options)
+        redcomp.numpy.Genred("x", "x = Vi(1)", axis=1, **options)

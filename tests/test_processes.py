@@ -218,12 +218,19 @@ CALLS = {
 }
 
 
+@pytest.mark.sampled(5)
 @posix
-@pytest.mark.parametrize(("name", "threads"), [*((name, "2") for name in CALLS), ("numpy", "1")])
-def test_ctrl_c_ends_a_long_call_and_the_next_one_is_right(name: str, threads: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "threads", "progress"),
+    [*((name, "2", "0") for name in CALLS), ("numpy", "1", "0"), ("numpy", "2", "1")],
+)
+def test_ctrl_c_ends_a_long_call_and_the_next_one_is_right(
+    name: str, threads: str, progress: str
+) -> None:
     script = LONG + textwrap.dedent(CALLS[name]) + "\n"
     script += "print(interrupted(call), is_right(2), threading.active_count())"
-    seconds, right, active = run_script(script, REDCOMP_NUM_THREADS=threads).split()
+    settings = {"REDCOMP_NUM_THREADS": threads, "REDCOMP_PROGRESS": progress}
+    seconds, right, active = run_script(script, **settings).split()
     # The whole call takes a minute.  A fifth of a second is usual; a busy machine may take longer.
     assert float(seconds) < 10
     assert right == "True"
@@ -428,8 +435,16 @@ LONG_FORMULAS = {
 }
 
 
+# CPython 3.13 frees nested objects by recursion, up to 10,000 levels deep.  A chain of so many
+# dataclasses, without redcomp, ends a process too if the stack has 256 KiB, and not with 1 MiB.
+TOO_DEEP = {(3, 13): {"difference"}}
+
+
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", LONG_FORMULAS)
 def test_long_formulas_in_a_thread_with_a_small_stack(name: str) -> None:
+    if name in TOO_DEEP.get(sys.version_info[:2], ()):
+        pytest.skip("this version of Python frees nested objects by deep recursion")
     output = run_script(
         f"""
         def call():

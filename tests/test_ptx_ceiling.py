@@ -41,6 +41,7 @@ def share(reduction: PairReduction, dtype: str, target: str, is_fast: bool = Tru
     return 1 / clocks(lowering.costs) / best.pairs if best else 0.0
 
 
+@pytest.mark.sampled(2)
 @on_targets
 def test_rows_of_a_step_share_the_count_of_a_mean(target: str) -> None:
     operation = Genred("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], "Mean", axis=1)
@@ -67,7 +68,7 @@ def formulas() -> Iterator[tuple[str, PairReduction]]:
                 yield f"{name}, D = {dim}, gradient {number}", gradient
 
 
-@pytest.mark.sampled(400)
+@pytest.mark.sampled(1243)
 @with_options
 @on_targets
 @of_dtypes
@@ -84,7 +85,7 @@ REDUCTIONS = [
 ]
 
 
-@pytest.mark.sampled(200)
+@pytest.mark.sampled(1715)
 @with_options
 @on_targets
 @of_dtypes
@@ -98,7 +99,7 @@ def test_no_reduction_exceeds_it(
     assert share(case.genred(1, formula).reduction, dtype, target, is_fast) <= 1 + 1e-9
 
 
-@pytest.mark.sampled(400)
+@pytest.mark.sampled(2263)
 @with_options
 @on_targets
 @of_dtypes
@@ -111,7 +112,7 @@ def test_no_operation_exceeds_it(case: Case, dtype: str, target: str, is_fast: b
     assert share(Genred(formula, aliases, axis=1).reduction, dtype, target, is_fast) <= 1 + 1e-9
 
 
-@pytest.mark.sampled(100)
+@pytest.mark.sampled(400)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("seed", range(100))

@@ -87,7 +87,7 @@ def test_all_operations_are_there() -> None:
     assert max(max(case.dims, default=0) for case in long_cases()) == LONGEST
 
 
-@pytest.mark.sampled(400)
+@pytest.mark.sampled(2720)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("case", OPERATION_CASES, ids=str)
@@ -95,7 +95,7 @@ def test_operation_does_not_spill(case: Case, dtype: str, target: str) -> None:
     check(operation(case).reduction, dtype, target)
 
 
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(83)
 @pytest.mark.parametrize("target", TARGETS)
 @of_dtypes
 @pytest.mark.parametrize("wrt", [(), (0,), (1,), (2,)], ids=str)
@@ -143,7 +143,7 @@ def vectors_of(row: Reduction, dim: int) -> Genred:
     return Genred("(x - y) * b", aliases, reduction_op=name, axis=1, **scheme)
 
 
-@pytest.mark.sampled(100)
+@pytest.mark.sampled(267)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("dim", [16, 64])
@@ -235,7 +235,7 @@ STACKS = {
 }
 
 
-@pytest.mark.sampled(300)
+@pytest.mark.sampled(800)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("dim", DIMENSIONS)

@@ -32,6 +32,7 @@ def test_results_are_divided_less_where_float64_is_slow(target: str) -> None:
     assert kernels == (2 if target in SLOW else 3)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("operation", [WIDE, NEAR, DISTANT])
 def test_schedules_of_float32_are_the_same_everywhere(operation: Genred) -> None:
     planned = {

@@ -71,7 +71,7 @@ def is_wide_integer(instruction: Instruction) -> bool:
     return "wide" in instruction.modifiers or (is_wide and instruction.base not in ("ld", "mov"))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(13)
 @on_targets
 @of_dtypes
 @of_cases
@@ -112,6 +112,7 @@ def test_pair_loop_of_the_gaussian(target: str) -> None:
     assert counts["ld.shared.v4.b32"] == lowering.schedule.cols
 
 
+@pytest.mark.sampled(5)
 @on_targets
 @of_cases
 def test_tiles_are_copied_without_registers_where_gpus_can(name: str, target: str) -> None:
@@ -130,6 +131,7 @@ def test_tiles_are_copied_without_registers_where_gpus_can(name: str, target: st
         assert len(copies) > len(waits)
 
 
+@pytest.mark.sampled(5)
 @on_targets
 @of_cases
 def test_text_is_for_the_oldest_driver_and_has_no_debris(name: str, target: str) -> None:

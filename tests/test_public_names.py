@@ -28,7 +28,7 @@ GENRED = (
 )
 METHODS = {"lower": "dtype target", "explain": "dtype target"}
 GENERIC = "formula output aliases"
-SOLVE = "alpha eps ranges rtol maxiter precondition return_info"
+SOLVE = "alpha eps ranges rtol maxiter precondition return_info callback"
 OF_A_LIBRARY = {
     "Genred": GENRED,
     "Genred.__call__": "args backend device_id ranges out",
@@ -75,7 +75,11 @@ ERRORS: Mapping[str, tuple[type, ...]] = {
 }
 # Names with their parameters, in the order in which they can be given by position.
 CALLABLES = {
-    "redcomp": {"Genred": GENRED, **{f"Genred.{name}": p for name, p in METHODS.items()}},
+    "redcomp": {
+        "Genred": GENRED,
+        "progress": "shown",
+        **{f"Genred.{name}": p for name, p in METHODS.items()},
+    },
     "redcomp.numpy": OF_A_LIBRARY,
     "redcomp.torch": OF_A_LIBRARY,
     "redcomp.numpy.cluster": OF_CLUSTERS,
@@ -84,7 +88,7 @@ CALLABLES = {
 }
 ENVIRONMENT = (
     "REDCOMP_CACHE_DIR REDCOMP_DEBUG REDCOMP_DUMP REDCOMP_NUM_THREADS REDCOMP_OVERRIDE "
-    "REDCOMP_TARGET REDCOMP_VERIFY"
+    "REDCOMP_PROGRESS REDCOMP_TARGET REDCOMP_VERIFY"
 )
 COMMANDS = {
     "show": "--axis --reduction --opt-arg --formula2 --dtype --stage --target --fast-math",

@@ -59,6 +59,7 @@ def test_what_has_a_gradient() -> None:
     assert {name for name, row in REDUCTIONS.items() if not row.has_gradient} == WITHOUT
 
 
+@pytest.mark.sampled(35)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("case", DIFFERENTIABLE + MORE, ids=str)
 def test_gradients_to_second_order(case: Case, axis: int) -> None:
@@ -67,6 +68,7 @@ def test_gradients_to_second_order(case: Case, axis: int) -> None:
     check_close(computed, derivatives(case.dense(given, axis), given))
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_gradients_of_one_pair(case: Case) -> None:
     given = generic(1, 1, case.width)
@@ -86,6 +88,7 @@ def test_gradients_of_no_pairs_are_zero(case: Case) -> None:
         assert all((g == 0).all() for g in grads)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("case", [c for c in DIFFERENTIABLE if not c.is_vector], ids=str)
 def test_gradient_for_some_arguments_only(case: Case) -> None:
     """The others are constants; a parameter alone, and an i-variable alone."""
@@ -97,6 +100,7 @@ def test_gradient_for_some_arguments_only(case: Case) -> None:
         check_close(derivatives(results, leaf), derivatives(dense, leaf))
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_hidden_results_stay_hidden(case: Case) -> None:
     given = grid(5, 6, torch.float32, case.width)
@@ -133,6 +137,7 @@ def column(*numbers: float) -> Tensor:
     return torch.tensor(numbers, dtype=torch.float64)[:, None].requires_grad_()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "numbers",
     [(2.0, 0.0, 3.0), (0.0, 5.0, 0.0, 3.0), (0.0, 0.0, 0.0), (0.0,), (-2.0, -0.0, 4.0), (2.0, 3.0)],

@@ -56,7 +56,7 @@ def test_rows_give_what_those_in_their_place_give() -> None:
             assert REDUCTIONS[row.kept].fast is None
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(58)
 @pytest.mark.parametrize("axis", [0, 1])
 @DTYPES
 @pytest.mark.parametrize("case", cases(), ids=str)
@@ -66,6 +66,7 @@ def test_values(case: Case, dtype: torch.dtype, axis: int) -> None:
         check(case, grid(*sizes, dtype, case.width), axis)
 
 
+@pytest.mark.sampled(7)
 @DTYPES
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", ["kmin_argkmin", "argkmax"])
@@ -95,6 +96,7 @@ def test_kept_columns_of_ascending_and_descending_values() -> None:
         assert (given[:, 0][places] == values).all()
 
 
+@pytest.mark.sampled(6)
 @DTYPES
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("row", [r for r in ROWS if r.takes == "weights"], ids=lambda r: r.name)
@@ -112,6 +114,7 @@ def test_weights_choose_the_weighted_row(row: Reduction) -> None:
         torch.testing.assert_close(result, right, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", [c for c in cases() if c.row.spellings], ids=str)
 def test_all_spellings_mean_the_same(case: Case) -> None:
     given = grid(20, 30, torch.float32, case.width)
@@ -201,6 +204,7 @@ SPECIAL = (-INF, -2.0, 0.0, 3.0, INF, NAN)
 SCALARS = [case for case in cases() if not case.is_vector]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("case", SCALARS, ids=str)
 def test_special_values(case: Case) -> None:
     """All triples of special terms, alone and again and again over several tiles."""
@@ -232,6 +236,7 @@ def check_special_list(name: str, count: int, columns: int, dtype: torch.dtype) 
         assert_close(computed, right, 0.0)
 
 
+@pytest.mark.sampled(5)
 @DTYPES
 @pytest.mark.parametrize("count", [1, 3, 10, 17, 40])
 @pytest.mark.parametrize("name", ["kmin_argkmin", "kmax_argkmax"])

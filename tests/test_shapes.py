@@ -63,6 +63,7 @@ def test_the_table_is_large_and_agrees_with_keops() -> None:
         assert list(PROGRAMS[case["program"]].dense(*values).shape) == case["result"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_results(name: str, face: str) -> None:
@@ -80,6 +81,7 @@ def test_results(name: str, face: str) -> None:
     assert not wrong
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients_have_the_shapes_of_arguments(name: str) -> None:
     program = PROGRAMS[name]
@@ -98,6 +100,7 @@ def test_gradients_have_the_shapes_of_arguments(name: str) -> None:
     assert not wrong
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("name", [n for n in DIFFERENTIABLE if not PROGRAMS[n].unknown])
 def test_tangents_have_the_shapes_of_arguments(name: str) -> None:
@@ -204,7 +207,9 @@ def test_shorter_shapes_stand_for_full_ones(batch: Any, m: int, n: int, form: st
     ]
 
 
-POINTS = redcomp.numpy.Genred(PROGRAMS["points"].formula, PROGRAMS["points"].aliases).reduction
+POINTS = redcomp.numpy.Genred(
+    PROGRAMS["points"].formula, PROGRAMS["points"].aliases, axis=0
+).reduction
 
 
 # -- numbers ---------------------------------------------------------------------------------------
@@ -227,14 +232,17 @@ def test_a_number_takes_the_dtype_of_the_arrays(face: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("face", FACES)
-def test_arrays_without_axes_have_dtypes(face: str) -> None:
+def test_arrays_without_axes_take_the_dtype_of_others(face: str) -> None:
     make = np.asarray if face == "numpy" else torch.tensor
     op = FACES[face].Genred(*SUM, axis=1)
     x, y = np.ones(3), np.ones(4)
     given = [make(x), make(y)]
-    assert op(*given, make(np.array(2.0)))[0, 0] == 8
+    for dtype in (np.float64, np.float32, np.float16, np.int64):
+        result = op(*given, make(np.array(2.0, dtype)))
+        assert result[0, 0] == 8
+        assert result.dtype == given[0].dtype
     with pytest.raises(ArgumentError, match=r"'p' has dtype .*float32"):
-        op(*given, make(np.array(2.0, np.float32)))
+        op(*given, make(np.array([2.0], np.float32)))
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -297,6 +305,7 @@ def reading(shape: tuple[int, ...], what: str) -> tuple[int, ...]:
     return shape if shape[-1] == 1 else (*shape, 1)
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("path", PATHS)

@@ -91,7 +91,7 @@ CASES = [
 DTYPES = (torch.float32, torch.float64)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(29)
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 @pytest.mark.parametrize(("formula", "dim_x", "dim_y", "order"), CASES)
 def test_tensors(formula: str, dim_x: int, dim_y: int, order: int, dtype: Any, axis: int) -> None:
@@ -141,7 +141,7 @@ def knots(count: int, seed: int) -> Tensor:
     return torch.from_numpy((values / count).astype(np.float32))
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 @pytest.mark.parametrize(
     ("count", "degree", "order"), [(2, 0, 1), (6, 1, 2), (8, 3, 2), (12, 7, 1), (24, 2, 2)]
@@ -165,6 +165,7 @@ def test_intervals_hold_their_left_ends_only(dtype: Any) -> None:
     assert found.tolist() == expected
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("count", [11, 31])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_clamped_splines_sum_to_one_and_repeated_knots_do_no_harm(dtype: Any, count: int) -> None:
@@ -198,6 +199,7 @@ def test_splines_vanish_far_away_and_keep_nan(dtype: Any) -> None:
 # -- alignments ------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(11)
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 @pytest.mark.parametrize(("n", "m", "order"), [(1, 1, 2), (1, 4, 2), (3, 4, 2), (18, 2, 1)])
 @pytest.mark.parametrize("gamma", [0.05, 1.5])

@@ -34,7 +34,7 @@ def without_tables() -> PairReduction:
 REDUCTIONS: dict[str, Callable[[], PairReduction]] = {
     "several": lambda: Genred(["x", "-x"], "x = Vi(2)", ["Sum", "Max"], axis=1).reduction,
     "options": lambda: Genred(
-        "x", "x = Vi(2)", use_fast_math=True, sum_scheme="kahan_scheme"
+        "x", "x = Vi(2)", axis=0, use_fast_math=True, sum_scheme="kahan_scheme"
     ).reduction,
     "reads": lambda: TABLE,
     "without reads": without_tables,
@@ -112,6 +112,6 @@ def test_reducers() -> None:
     assert isinstance(read, Reducer)
     assert read.reduction is genred.reduction
     assert (read.axis, read.lengths, read.is_single) == (1, genred.lengths, False)
-    gradient = derivatives.gradient(Genred("x", "x = Vi(2)").reduction, (0,), (True,))
+    gradient = derivatives.gradient(Genred("x", "x = Vi(2)", axis=0).reduction, (0,), (True,))
     with pytest.raises(ArgumentError, match="no derivative"):
         Reducer(gradient)

@@ -136,6 +136,7 @@ def check_values(
             torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("program", "reference"), PROGRAMS, ids=NAMES)
 def test_values_and_gradients(program: Any, reference: Any) -> None:
     """In one graph, but for functions of clusters, which look at values."""
@@ -186,7 +187,7 @@ def test_the_program_of_the_page() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="AOTInductor needs a C++ compiler")
-@pytest.mark.sampled(1000)  # it takes 15 s
+@pytest.mark.thorough
 def test_a_program_compiled_ahead_of_time(tmp_path: Path) -> None:
     class Module(torch.nn.Module):
         def forward(self, x: Tensor, y: Tensor, b: Tensor) -> Tensor:
@@ -253,6 +254,7 @@ TRANSFORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transforms_in_a_graph(name: str) -> None:
     def program(call: Any) -> Any:

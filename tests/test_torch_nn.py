@@ -35,6 +35,7 @@ every_case = pytest.mark.parametrize("name", CASES)
 # -- values and gradients --
 
 
+@pytest.mark.sampled(6)
 @every_case
 @pytest.mark.parametrize("batch", [(), (2, 1)])
 def test_values_and_gradients(name: str, batch: tuple[int, ...]) -> None:
@@ -145,6 +146,7 @@ MASKS: dict[str, Tensor | None] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("mask", "bias", "is_causal"),
     [

@@ -76,7 +76,7 @@ def of_call(genred: Genred, given: Sequence[Tensor], ranges: Sequence[Tensor] = 
     return (list(given), [], [], list(ranges), genred.text, "auto", -1, True)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_opcheck(case: Case) -> None:
     torch.library.opcheck(
@@ -84,6 +84,7 @@ def test_opcheck(case: Case) -> None:
     )
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", KINDS)
 def test_opcheck_of_kinds(name: str) -> None:
     torch.library.opcheck(OPERATORS.call.default, of_call(*kind_of(name)))
@@ -104,6 +105,7 @@ def test_opcheck_of_ranges_and_solves() -> None:
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_fake_results_are_like_real_ones(case: Case) -> None:
     operation, given = case.genred(1), generic(5, 4, case.width)

@@ -1,4 +1,4 @@
-"""The tutorial shows what its commands print: needs the CPU's backend, whose costs one shows."""
+"""Pages show what their commands print: needs the CPU's backend, whose costs one shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from redcomp.__main__ import main
 
 pytestmark = pytest.mark.slow
 
-PAGE = Path(__file__).parents[1] / "docs" / "tutorial" / "reading-the-compiler.md"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "tutorial" / "reading-the-compiler.md"
+PAGES = [PAGE, *(DOCS / name for name in ("guides/compiler-engineer.md", "performance.md"))]
 PROGRAM = "python -m redcomp "
 
 
@@ -25,8 +27,9 @@ def definition() -> str:
 
 
 def examples() -> list[tuple[str, str]]:
-    """Each command of the page, and what the page says that it prints."""
-    blocks = re.findall(r"```console\n\$ (.*?)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    """Each command of the pages, and what they say that it prints."""
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    blocks = re.findall(r"```console\n\$ (.*?)\n(.*?)```", text, re.DOTALL)
     return [(command.replace("cauchy", definition()), shown) for command, shown in blocks]
 
 
@@ -60,5 +63,9 @@ def test_page_shows_what_is_printed(
 
 
 def test_examples_are_found() -> None:
-    assert len(examples()) >= 9
+    assert len(examples()) >= 12
+    with_commands = {
+        page for page in DOCS.rglob("*.md") if "```console\n$ " in page.read_text("utf-8")
+    }
+    assert with_commands == set(PAGES)
     assert not re.fullmatch(as_pattern("a\n...\nc\n"), "a\nb\nd\n")

@@ -119,7 +119,7 @@ def test_wrong_options_of_a_call(face, options, error, message, op, torch_op):
 )
 def test_wrong_options_of_a_constructor(face, options, error, message):
     with pytest.raises(error, match=message):
-        getattr(redcomp, face).Genred(FORMULA, ALIASES, **options)
+        getattr(redcomp, face).Genred(FORMULA, ALIASES, **{"axis": 1, **options})
 
 
 def test_tensors_elsewhere_are_refused(torch_op):

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.clients.programs import PROGRAMS
 
-OUTPUT = Path(__file__).parents[2] / "docs" / "benchmarks" / "clients.md"
+OUTPUT = Path("output/benchmarks/clients.md")
 LIBRARIES = ("redcomp", "pykeops")
 HEAD = (
     "| program, value and gradients | redcomp, first call | KeOps | ratio "
@@ -120,6 +120,7 @@ def main() -> None:
         print(lines[-1], flush=True)
     described = "\n".join(f"- {name}: {value}" for name, value in machine.describe().items())
     command = f"python -m benchmarks.clients --points {options.points} --rounds {options.rounds}"
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(
         "# Packages that call KeOps, with redcomp in its place\n\n"
         f"{options.points:,} x {options.points:,} points in 3 dimensions, float32, on the CPU, by "

@@ -9,9 +9,10 @@ from redcomp.errors import CompilerError
 from redcomp.ir import Partition
 from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics
 from redcomp.passes.pipeline import Step
-from redcomp.ptx.assemble import ToolError
+from redcomp.ptx.assemble import Assembled, ToolError, assemble, disassemble
 from redcomp.ptx.ceiling import Ceiling, ideal
 from redcomp.ptx.costs import Cost, costs, description
+from redcomp.ptx.sass import MachineLoop
 from redcomp.ptx.schedule import PlannedPart, PtxSchedule, most_states, planned
 from redcomp.ptx.skeleton import PtxModule, ptx_module
 from redcomp.runtime.gpu import GpuKernel
@@ -41,7 +42,9 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
     @cached_property
     def module(self) -> PtxModule:
         """The LLVM module and the memory it needs."""
-        module = ptx_module(self.planned, len(self.nest.results), self.target)
+        planned = self.planned
+        with self.timed("module"):
+            module = ptx_module(planned, len(self.nest.results), self.target)
         return replace(module, text=self.dumped_module(module.text))
 
     @property
@@ -49,15 +52,30 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
         return self.module.text
 
     @cached_property
+    def assembled(self) -> Assembled:
+        """What NVIDIA's assembler makes of the kernels; ToolError if it is not installed."""
+        return assemble(self.asm, self.target.name)
+
+    @cached_property
+    def sass(self) -> str:
+        """The machine code as text; ToolError if NVIDIA's programs are not installed."""
+        return disassemble(self.assembled.code)
+
+    @cached_property
     def costs(self) -> tuple[Cost, ...]:
         """What the kernel of each part costs; needs NVIDIA's assembler and disassembler."""
         schedules = [planned.schedule for planned in self.planned]
         kernels = [(s.threads, s.rows * s.cols) for s in schedules]
-        return costs(self.asm, self.target.name, kernels)
+        return costs(self.assembled, self.sass, self.target.name, kernels)
+
+    @property
+    def pair_loops(self) -> tuple[MachineLoop, ...]:
+        """The pair loop of each part's kernel; ToolError if NVIDIA's programs are missing."""
+        return tuple(cost.loop for cost in self.costs)
 
     @property
     def stats(self) -> Statistics:
-        """What a pair costs; needs NVIDIA's assembler and disassembler."""
+        """The cost of a pair; needs NVIDIA's assembler and disassembler."""
         return Statistics(self.operations, sum(cost.instructions for cost in self.costs))
 
     @property
@@ -67,7 +85,7 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
 
     @property
     def machine(self) -> str:
-        """What a pair costs, in words; without the assembler, how to get it."""
+        """The cost of a pair, in words; without the assembler, how to get it."""
         try:
             return description(self.costs, self.ideal)
         except ToolError as error:

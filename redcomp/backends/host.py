@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from redcomp import config
 from redcomp.abi import JOIN, RUN
 from redcomp.concurrency import Latest, cached_property
 from redcomp.errors import SizeError
@@ -31,7 +30,9 @@ class HostLowering(Lowering[Schedule, HostKernel]):
     @cached_property
     def module(self) -> HostModule:
         """The LLVM module and the memory it needs."""
-        module = host_module(self.nest, self.target, self.schedule)
+        nest, schedule = self.nest, self.schedule
+        with self.timed("module"):
+            module = host_module(nest, self.target, schedule)
         if module.scratch_bytes > MAX_SCRATCH:
             raise SizeError(
                 f"needs {module.scratch_bytes / 2**30:.1f} GB of memory for its vectors in each "
@@ -49,34 +50,33 @@ class HostLowering(Lowering[Schedule, HostKernel]):
 
         Of the first of several, where there are more states than one pair loop carries.
         """
-        return pair_loop(self.asm)
+        return self.pair_loops[0]
+
+    @property
+    def pair_loops(self) -> tuple[LoopBody, ...]:
+        """The innermost loop of each pair loop."""
+        return tuple(pair_loop(self.asm, number) for number in range(self.module.loops))
 
     @property
     def stats(self) -> Statistics:
-        """What a pair costs."""
+        """The cost of a pair."""
         rows, cols = self.block
-        loops = [pair_loop(self.asm, number) for number in range(self.module.loops)]
-        instructions = sum(loop.vector_instructions for loop in loops)
+        instructions = sum(loop.vector_instructions for loop in self.pair_loops)
         return Statistics(self.operations, instructions / (rows * cols))
 
     @property
     def machine(self) -> str:
-        """What a pair costs, in words."""
+        """The cost of a pair, in words."""
         return (
             f"{self.stats.instructions:.1f} vector instructions of the innermost loop for "
             f"{self.schedule.lanes} pairs"
         )
 
-    @cached_property
-    def edited_assembly(self) -> None:
-        """None: the host's assembly is for reading."""
-        if super().edited_assembly is not None:
-            raise config.ConfigError(
-                f"REDCOMP_OVERRIDE: {self.file_name(*self.ASSEMBLY)} cannot be read back, because "
-                f"LLVM makes machine code at once; edit {self.file_name('llvm', 'll')}"
-            )
-
     def generate(self) -> bytes:
+        if self.edited_assembly is not None:
+            from redcomp.llvm_backend.host.assembling import assembled  # nobody else needs it
+
+            return assembled(self.edited_assembly, self.target)
         return code_generation.compile_object(*self.given_llvm)
 
     def load(self) -> HostKernel:

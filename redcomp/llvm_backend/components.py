@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from redcomp.ir import Carried, Value, component, read_in_loops, topological
+from redcomp.ir import Value, component, read_in_loops, topological
 from redcomp.llvm_backend.emit import Emitter, Loader
 
+State = TypeVar("State")  # a state, or what stands for one
 
-def by_counter(
-    states: Iterable[Carried], part: Callable[[Carried], Value]
-) -> dict[Value, list[Carried]]:
+
+def by_counter(states: Iterable[State], part: Callable[[State], Value]) -> dict[Value, list[State]]:
     """The states of which a part is a map, by the counter of its loop."""
-    groups: dict[Value, list[Carried]] = {}
+    groups: dict[Value, list[State]] = {}
     for state in states:
         if part(state).op == "map":
             groups.setdefault(part(state).args[1], []).append(state)

@@ -12,6 +12,18 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 
+class Instruction(str):
+    """An instruction's text, and the number of its line in the text that it is from."""
+
+    __slots__ = ("place",)
+    place: int
+
+    def __new__(cls, text: str, place: int) -> Instruction:
+        made = super().__new__(cls, text)
+        made.place = place
+        return made
+
+
 @dataclass(slots=True)
 class Block:
     """Instructions without a jump between them, and the blocks that may follow.
@@ -20,7 +32,7 @@ class Block:
     falls_through  whether the next block of the text may follow
     """
 
-    lines: list[str] = field(default_factory=list)
+    lines: list[Instruction] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
     falls_through: bool = True
 
@@ -105,6 +117,6 @@ class ControlFlow:
         inner = [h for h in self.within(self.loops[header]) if h in way]
         return [core for h in inner for core in self.cores(h)] or [header]
 
-    def lines(self, names: Iterable[str]) -> tuple[str, ...]:
+    def lines(self, names: Iterable[str]) -> tuple[Instruction, ...]:
         """The instructions of some blocks."""
         return tuple(line for name in names for line in self.blocks[name].lines)

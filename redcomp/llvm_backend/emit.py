@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import chain
 
@@ -56,6 +57,17 @@ class Operands:
         return self.operands[(row % self.rows) * self.cols + col % self.cols]
 
 
+def _bindings(code: Code) -> Scopes[Value, Operands]:
+    return Scopes()
+
+
+# Makes what an emitter keeps of the values that it has written into some code: which operands hold
+# them.  Who wants to know that afterwards puts another one here, see `redcomp.view.origins`.
+BINDINGS: ContextVar[Callable[[Code], Scopes[Value, Operands]]] = ContextVar(
+    "BINDINGS", default=_bindings
+)
+
+
 class Emitter:
     """Writes values into `code`, each once in a scope; `load` reads variables."""
 
@@ -73,7 +85,7 @@ class Emitter:
     ) -> None:
         self.code, self.target, self.lanes, self.free, self.load = code, target, lanes, free, load
         self.lane_bit, self.rows, self.cols = lane_bit, rows, 1
-        self.bound: Scopes[Value, Operands] = Scopes()
+        self.bound = BINDINGS.get()(code)
         self.splats: Scopes[str, str] = Scopes()
         self.inside: Loops = frozenset()
         self.scans = scans  # where their components are
@@ -130,7 +142,7 @@ class Emitter:
         """An emitter in a scope of its own, for so many columns, with another loader."""
         made = copy.copy(self)
         made.load, made.cols = load, cols
-        made.bound, made.splats = Scopes(self.bound.now), Scopes(self.splats.now)
+        made.bound, made.splats = self.bound.copy(), self.splats.copy()
         return made
 
     def bind(self, value: Value, operands: Sequence[str]) -> None:

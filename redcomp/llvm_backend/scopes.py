@@ -22,6 +22,10 @@ class Scopes(Generic[K, V]):
         self.now: dict[K, V] = dict(known or {})
         self._before: list[list[tuple[K, V | None]]] = []
 
+    def copy(self) -> Scopes[K, V]:
+        """The same, in a scope of its own."""
+        return Scopes(self.now)
+
     def add(self, key: K, value: V) -> None:
         """Make something known until the innermost scope closes."""
         now = self.now

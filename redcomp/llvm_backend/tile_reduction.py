@@ -6,7 +6,7 @@ states that are vectors, and all totals, are in some memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from redcomp.ir import I_BIT, Nest, Value
 from redcomp.llvm_backend.components import by_counter
@@ -76,26 +76,41 @@ class TileReduction:
 
     def merge(self, states: list[list[str]]) -> None:
         """Merge the tile's states into the totals."""
-        emitter = self.emitter
         for variable, operands in zip(self.variables, states, strict=True):
-            emitter.bind(variable, operands)
-        scalars = [state for state in self.nest.states if state.merge.op != "map"]
-        emitter.emit(state.merge for state in scalars)  # all before the first total changes
-        for state in scalars:
-            self._store_totals(state.total, state.merge, 0)
-        for counter, together in by_counter(self.nest.states, lambda s: s.merge).items():
-            emitter.emit(state.merge.args[0] for state in together)
-            with self.code.loop(0, counter["extent"], 1) as loop:
-                emitter.enter_loop(counter, loop.counter)
-                emitter.emit(state.merge.args[0] for state in together)
-                for state in together:
-                    self._store_totals(state.total, state.merge.args[0], loop.counter)
-                emitter.leave_loop(counter)
+            self.emitter.bind(variable, operands)
+        store_totals(self.emitter, [(s.total, s.merge) for s in self.nest.states], self.totals)
 
-    def _store_totals(self, total: Value, value: Value, position: int | str) -> None:
-        for row in range(self.emitter.rows):
-            operand = self.emitter.operand(value, row, 0, True)
-            self.totals.store(self.code, operand, total, position, row)
+
+def joins_of(nest: Nest) -> list[tuple[Value, Value]]:
+    """The totals of a nest whose columns can be split, and their values after a join."""
+    return [(state.total, state.join) for state in nest.states if state.join is not None]
+
+
+def store_totals(
+    emitter: Emitter, following: Sequence[tuple[Value, Value]], totals: Memory
+) -> None:
+    """Compute the next totals, each of which may be made from all, and store them.
+
+    All are computed before the first one changes, or of vectors all of a component.
+    """
+
+    def store(total: Value, value: Value, position: int | str) -> None:
+        for row in range(emitter.rows):
+            operand = emitter.operand(value, row, 0, True)
+            totals.store(emitter.code, operand, total, position, row)
+
+    scalars = [(total, value) for total, value in following if value.op != "map"]
+    emitter.emit(value for _, value in scalars)
+    for total, value in scalars:
+        store(total, value, 0)
+    for counter, together in by_counter(following, lambda pair: pair[1]).items():
+        emitter.emit(value.args[0] for _, value in together)
+        with emitter.code.loop(0, counter["extent"], 1) as loop:
+            emitter.enter_loop(counter, loop.counter)
+            emitter.emit(value.args[0] for _, value in together)
+            for total, value in together:
+                store(total, value.args[0], loop.counter)
+            emitter.leave_loop(counter)
 
 
 def read_rows(nest: Nest, emitter: Emitter) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -17,10 +17,19 @@ from redcomp.frontend.reductions.backends import (
     falls_back,
     wants_gpu,
 )
-from redcomp.frontend.reductions.calls import Call, check_count, check_integers, prepare
-from redcomp.frontend.reductions.genred import GenredBase, Reducer
+from redcomp.frontend.reductions.calls import (
+    Call,
+    check_count,
+    check_integers,
+    mixed_dtypes,
+    prepare,
+)
+from redcomp.frontend.reductions.genred import GenredBase, Reducer, check_declared, in_order
 from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter, remembered
-from redcomp.frontend.reductions.shapes import NUMBERS, Shape, full_shapes, number
+from redcomp.frontend.reductions.shapes import NUMBERS, Shape, full_shapes, is_numbers, number
+
+if TYPE_CHECKING:
+    from redcomp.typing import Backend
 
 __all__ = ["Genred"]
 
@@ -48,52 +57,76 @@ _LARGEST_BFLOAT16 = 2.0**127 * (2 - 2**-7)
 class Genred(GenredBase):
     __doc__ = GenredBase.__doc__
 
+    @overload
     def __call__(
         self,
-        *args: _Array | float,
-        backend: str = "auto",
+        *args: _Array | float | Sequence[float],
+        backend: Backend = "auto",
         device_id: int = -1,
         ranges: Sequence[Any] | None = None,
         out: _Array | None = None,
+        **named: _Array | float | Sequence[float],
+    ) -> _Array: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: Any,
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: _Array | None = None,
+        **named: Any,
+    ) -> Any: ...
+
+    def __call__(
+        self,
+        *args: Any,
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: _Array | None = None,
+        **named: Any,
     ) -> Any:
-        """Compute the reduction.
+        """Compute the reduction; arguments come in the order of the aliases, or by their names.
 
         i-variables have shape (M, D), j-variables (N, D), arrays of pairs (M, N, D), parameters
         (D,), with D as declared; all float32, all float64, or all float16 or bfloat16 of ml_dtypes
         (computed in float32).
-        Variables of dimension 1 may lack the last axis, parameters may have shape (1, D) or (D, 1),
-        and a Pm(1) may be a number (see docs/formulas.md).
-        Integers may have any integer dtype or be truth values, and without other arguments the
-        computation is in float64.  Any strides and byte order are accepted.  The result has shape
-        (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension (see
-        docs/formulas.md for other reductions than sums).  With M or N = 0 it is empty, or the
-        reduction's neutral element.  `out`, an array of the result's shape and dtype, is filled and
-        returned.
+        The last axis of variables of dimension 1 may be missing, parameters may have shape (1, D)
+        or (D, 1), and a Pm may be a number or a list of numbers, which take the dtype of the other
+        arguments.  Integers may have any integer dtype or be booleans; if all arguments are
+        integers, the computation is in float64.  Any strides and byte order are accepted.
 
-        Arrays of other libraries give a result of theirs, and columns of tables one of NumPy's; see
-        docs/arrays.md.
+        The result has shape (M, E) for axis=1 or (N, E) for axis=0, where E is the dimension of the
+        formula.  `redcomp.reductions()` says what other reductions than sums return; several
+        results are a tuple.  If M or N is 0, the result is empty, or the neutral element of the
+        reduction.  Arrays of other libraries (CuPy, JAX, TensorFlow and others) give a result of
+        that library, and columns of tables (pandas, polars, PyArrow) a NumPy array.
 
-        A batch: any argument may have further dimensions before these, which broadcast as NumPy's
-        do; the result has them all, and an index counts within its entry of the batch.
+        A batch: any argument may have further axes in front, which broadcast as in NumPy; the
+        result has all of them, and indices count within an entry of the batch.
 
-        ranges: six integer arrays that name the blocks of pairs to visit (see
-        `redcomp.frontend.reductions.ranges`), the same ones for each entry of a batch.  Rows
-        without any pair get the reduction's neutral element.
-
-        backend: "auto" and "CPU" compute on the host; "GPU" (or "GPU_1D", "GPU_2D", and so on, as
-        KeOps calls its own) computes with copies of the arrays on an NVIDIA GPU, number `device_id`
-        or else the first one.
+        backend    "auto" and "CPU" compute on the host; "GPU" (or KeOps' names "GPU_1D", "GPU_2D"
+                   and so on) copies the arrays to an NVIDIA GPU and the result back
+        device_id  the number of the GPU; the first one by default
+        ranges     six integer arrays that name the blocks of pairs to visit, the same for each
+                   entry of a batch; `redcomp.numpy.cluster.from_matrix` makes them.  Rows
+                   without pairs get the neutral element of the reduction
+        out        an array of the result's shape and dtype, which is filled and returned
 
         Raises ArgumentError (a ValueError) that names the argument, and DeviceError (a
-        RuntimeError) where there is no GPU, or where it fails.  Where there is none and the setting
-        REDCOMP_GPU_FALLBACK is 1, calls for a GPU run on the host, after one warning.
+        RuntimeError) if there is no GPU, or if it fails.  If there is none and the setting
+        REDCOMP_GPU_FALLBACK is 1, the call runs on the host, after one warning.
         """
+        if named:
+            args = in_order(self, self.positions, args, named)
         return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
 
 
 def call(
     genred: Reducer,
-    *args: _Array | float,
+    *args: _Array | float | Sequence[float],
     backend: str = "auto",
     device_id: int = -1,
     ranges: Sequence[Any] | None = None,
@@ -103,7 +136,7 @@ def call(
     is_on_gpu, device_id = wants_gpu(backend) and not falls_back(), device_number(device_id)
     executor = copies_on_gpu(backend, device_id) if is_on_gpu else None
     reduction = genred.reduction
-    check_count(reduction, len(args))
+    check_count(reduction, args)
     given: Any = args
     if {*map(type, args)} != _PLAIN:
         given, library = as_arrays(reduction, args)
@@ -111,7 +144,7 @@ def call(
             options: Any = {"device_id": device_id, "ranges": ranges, "out": out}
             found = call(genred, *given, backend=backend, **options)
             return library.made(found) if out is None else found
-    prepared = _prepare(reduction, tuple([(a.dtype, a.shape) for a in given]))
+    prepared = _prepare(reduction, tuple([(a.dtype, a.shape) for a in given]), genred.declared)
     launch = prepared.call
     blocks = launch.blocks(None if ranges is None else launch.ranges(ranges))
     arrays = _as_read(reduction, prepared, given)
@@ -151,11 +184,14 @@ class _Prepared:
 
 @remembered
 def _prepare(
-    reduction: PairReduction, described: tuple[tuple[np.dtype[Any], Shape], ...]
+    reduction: PairReduction,
+    described: tuple[tuple[np.dtype[Any], Shape], ...],
+    declared: str | None,
 ) -> _Prepared:
     """The call with arguments of these dtypes and shapes; checks them, but for integers' dtypes."""
     dtypes = [dtype for dtype, _ in described]
-    dtype = _dtype(reduction, dtypes)
+    dtype = _dtype(reduction, described)
+    check_declared(declared, _STORED[dtype], reduction, ".astype(np.{})")
     computed, width, is_whole = _COMPUTED[dtype]
     call = prepare(reduction, width, full_shapes(reduction, tuple([s for _, s in described])))
     native, integers = np.dtype(computed), np.dtype(_INTEGERS[width])
@@ -213,7 +249,7 @@ def _stored(array: _Array, kind: str, dtype: str) -> _Array:
 def filled(out: object, result: Any) -> _Array:
     """`out` with the result in it."""
     if isinstance(result, tuple):
-        raise ArgumentError("out is for one result, and this reduction has several")
+        raise ArgumentError("out is for one result, and this reduction has several: leave it out")
     if not isinstance(out, np.ndarray):
         raise ArgumentError(f"out must be a NumPy array; it is of type {type(out).__name__}")
     arguments.refuse_masked("out", out)
@@ -223,34 +259,60 @@ def filled(out: object, result: Any) -> _Array:
             f"it has shape {out.shape} and dtype {out.dtype}"
         )
     if not out.flags.writeable:
-        raise ArgumentError("out cannot be written to")
+        raise ArgumentError("out is read-only: give an array that can be written to")
     out[...] = result
     return out
 
 
-def _dtype(reduction: PairReduction, dtypes: Sequence[np.dtype[Any]]) -> str:
-    """The common dtype of the arguments that are no integers; checks them all."""
+def _dtype(reduction: PairReduction, described: Sequence[tuple[np.dtype[Any], Shape]]) -> str:
+    """The common dtype of the arguments that are no integers; checks them all.
+
+    A parameter without axes is a number, which has whatever dtype the others have.
+    """
+    if not described:
+        raise ArgumentError(
+            "the formula has no variables: a call needs an argument, which says its dtype"
+        )
     first: tuple[str, Parameter, np.dtype[Any]] | None = None
-    for parameter, dtype in zip(reduction.parameters, dtypes, strict=True):
+    numbers = []
+    for parameter, (dtype, shape) in zip(reduction.parameters, described, strict=True):
         if parameter.is_integer:
             continue
-        is_bfloat16 = dtype.name == foreign.BFLOAT16
-        # Byte-swapped floats are fine.
-        name = "bf16" if is_bfloat16 else _FLOATS.get(dtype.newbyteorder("="))
-        if name is None:
-            raise ArgumentError(
-                f"argument {parameter.name!r} has dtype {dtype}; "
-                "expected float16, float32 or float64"
-            )
+        if takes_others(parameter, shape, dtype):
+            numbers.append(dtype)
+            continue
+        name = _name_of(dtype, parameter)
         first = first or (name, parameter, dtype)
         if name != first[0]:
-            raise ArgumentError(
-                f"argument {parameter.name!r} has dtype {dtype}, but "
-                f"{first[1].name!r} has {first[2]}: all arguments must have the same"
-            )
-    if not dtypes:
-        raise ArgumentError("a formula without variables has no dtype")
-    return "f64" if first is None else first[0]  # NumPy's float for integers
+            given, other = (parameter.name, dtype), (first[1].name, first[2])
+            raise mixed_dtypes(given, other, lambda dtype: f".astype(np.{dtype})")
+    found = [_FLOATS[own] for dtype in numbers if (own := dtype.newbyteorder("=")) in _FLOATS]
+    # NumPy's float for integers is float64.
+    return first[0] if first is not None else found[0] if found else "f64"
+
+
+def takes_others(parameter: Parameter, shape: Shape, dtype: np.dtype[Any]) -> bool:
+    """Whether an argument is a number, which is converted to the dtype of the others."""
+    is_real = dtype.kind in "iuf"
+    return parameter.kind == "parameter" and not (shape or parameter.is_integer) and is_real
+
+
+def _name_of(dtype: np.dtype[Any], parameter: Parameter) -> str:
+    """The name of a float dtype; raises ArgumentError for any other one."""
+    # Byte-swapped floats are fine.
+    is_bfloat16 = dtype.name == foreign.BFLOAT16
+    name: str | None = "bf16" if is_bfloat16 else _FLOATS.get(dtype.newbyteorder("="))
+    if name is not None:
+        return name
+    hint = "convert it with .astype(np.float32)"
+    if dtype.kind in "biu":
+        hint += ", or say that it is of integers: its alias takes a last argument, as in Vi(1, int)"
+    if dtype.kind == "c":
+        hint = "redcomp.numpy.LazyTensor takes complex numbers"
+    raise ArgumentError(
+        f"argument {parameter.name!r} has dtype {dtype}; expected float16, float32 or float64: "
+        f"{hint}"
+    )
 
 
 def as_arrays(
@@ -263,13 +325,15 @@ def as_arrays(
     floats = (
         a.dtype
         for a in args
-        if isinstance(a, np.ndarray) and (a.dtype.kind == "f" or a.dtype.name == foreign.BFLOAT16)
+        if isinstance(a, np.ndarray)
+        and a.ndim
+        and (a.dtype.kind == "f" or a.dtype.name == foreign.BFLOAT16)
     )
     dtype = next(floats, np.dtype(np.float64))
     others: list[str] = []
     arrays = [
         _number(value, parameter, dtype)
-        if isinstance(value, NUMBERS)
+        if isinstance(value, NUMBERS) or is_numbers(parameter, value)
         else _as_array(value, parameter.name, others)
         for value, parameter in zip(args, reduction.parameters, strict=True)
     ]
@@ -280,8 +344,10 @@ def _with_others(
     reduction: PairReduction, args: Sequence[object], arrays: Sequence[_Array]
 ) -> tuple[list[_Array], foreign.Library | None]:
     """`as_arrays`, some arguments being of other libraries; `arrays` are views of all."""
-    views = [v if isinstance(v, NUMBERS) else a for v, a in zip(args, arrays, strict=True)]
-    named = [(f"argument {p.name!r}", v) for p, v in zip(reduction.parameters, args, strict=True)]
+    parameters = reduction.parameters
+    given = zip(parameters, args, arrays, strict=True)
+    views = [v if isinstance(v, NUMBERS) or is_numbers(p, v) else a for p, v, a in given]
+    named = [(f"argument {p.name!r}", v) for p, v in zip(parameters, args, strict=True)]
     return as_arrays(reduction, views)[0], foreign.library_of(named)
 
 
@@ -294,7 +360,7 @@ def _number(value: Any, parameter: Parameter, dtype: np.dtype[Any]) -> _Array:
 def _as_array(value: object, name: str, others: list[str]) -> _Array:
     """Subclasses of arrays are taken, and arrays of other libraries, whose names `others` gets.
 
-    Lists are not, since their dtype would be a guess.
+    Lists of rows are not, since their dtype would be a guess.
     """
     arguments.refuse_masked(f"argument {name!r}", value)
     if isinstance(value, np.ndarray):
@@ -302,8 +368,14 @@ def _as_array(value: object, name: str, others: list[str]) -> _Array:
     if foreign.speaks(value):
         others.append(name)
         return foreign.view(f"argument {name!r}", value)
-    kind = foreign.kind_of(value)
-    raise ArgumentError(f"argument {name!r} must be a NumPy array; it is of type {kind}")
+    kind, hint = foreign.kind_of(value), ""
+    if foreign.is_tensor(value):
+        hint = ": use redcomp.torch for tensors, or convert it with .detach().cpu().numpy()"
+    elif isinstance(value, (list, tuple)):
+        hint = ": convert it with np.asarray(..., dtype=np.float32)"
+    elif hasattr(value, "toarray"):
+        hint = ": a sparse matrix has to be made dense, with .toarray()"
+    raise ArgumentError(f"argument {name!r} must be a NumPy array; it is of type {kind}{hint}")
 
 
 def _packed(array: _Array, parameter: Parameter, dtype: str) -> _Array:
@@ -312,7 +384,8 @@ def _packed(array: _Array, parameter: Parameter, dtype: str) -> _Array:
         return np.ascontiguousarray(array, dtype=_COMPUTED[dtype][0])
     if array.dtype.kind not in "biu":
         raise ArgumentError(
-            f"argument {parameter.name!r} has dtype {array.dtype}; its alias says integers"
+            f"argument {parameter.name!r} has dtype {array.dtype}; its alias says integers: "
+            "convert it with .astype(np.int64)"
         )
     if array.size and not np.can_cast(array.dtype, _INTEGERS[dtype]):
         check_integers(parameter, int(array.min()), int(array.max()), dtype)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.calls import check_count
+from redcomp.frontend.reductions.genred import in_order, refuse_options
 from redcomp.frontend.reductions.shapes import Shape
-from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
+from redcomp.frontend.solvers.conjugate_gradients import Callback, SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
-from redcomp.numpy.genred import Genred, as_arrays
+from redcomp.numpy.genred import Genred, as_arrays, takes_others
+
+if TYPE_CHECKING:
+    from typing_extensions import Never
+
+    from redcomp.frontend.reductions.genred import AnyDtype
+    from redcomp.typing import Accumulator, Axis, Backend, Dtype, SumScheme
 
 __all__ = ["KernelSolve"]
 
@@ -27,18 +34,21 @@ class KernelSolve(KernelSolveBase):
     def __init__(
         self,
         formula: str,
-        aliases: Sequence[str],
+        aliases: str | Iterable[str],
         varinvalias: str,
-        axis: int = 0,
-        dtype: object = None,
+        axis: Axis | None = None,
+        dtype: Dtype | AnyDtype | None = None,
         opt_arg: object = None,
-        dtype_acc: str = "auto",
+        dtype_acc: Accumulator = "auto",
         use_double_acc: bool = False,
-        sum_scheme: str = "auto",
+        sum_scheme: SumScheme = "auto",
         enable_chunks: bool = True,
         rec_multVar_highdim: bool | int | None = None,
         use_fast_math: bool | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            refuse_options("KernelSolve", unknown, type(self))
         options = {
             "dtype": dtype,
             "dtype_acc": dtype_acc,
@@ -50,10 +60,45 @@ class KernelSolve(KernelSolveBase):
         }
         super().__init__(formula, aliases, varinvalias, axis, **options)
 
+    @overload
     def __call__(
         self,
-        *args: _Array | float,
-        backend: str = "auto",
+        *args: _Array | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | _Array = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: Literal[False] = False,
+        callback: Callback | None = None,
+        **named: _Array | float | Sequence[float],
+    ) -> _Array: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: _Array | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | _Array = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: Literal[True],
+        callback: Callback | None = None,
+        **named: _Array | float | Sequence[float],
+    ) -> tuple[_Array, SolveInfo]: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: _Array | float | Sequence[float],
+        backend: Backend = "auto",
         device_id: int = -1,
         alpha: float | _Array = 1e-10,
         eps: float | None = None,
@@ -62,6 +107,24 @@ class KernelSolve(KernelSolveBase):
         maxiter: int | None = None,
         precondition: bool = True,
         return_info: bool = False,
+        callback: Callback | None = None,
+        **named: _Array | float | Sequence[float],
+    ) -> _Array | tuple[_Array, SolveInfo]: ...
+
+    def __call__(
+        self,
+        *args: _Array | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | _Array = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: bool = False,
+        callback: Callback | None = None,
+        **named: _Array | float | Sequence[float],
     ) -> _Array | tuple[_Array, SolveInfo]:
         """Solve (alpha Id + K) a = b; b stands in the place of the unknown, and a has its shape.
 
@@ -75,6 +138,10 @@ class KernelSolve(KernelSolveBase):
         precondition  divide by the diagonal of alpha Id + K, which makes rows of different scales
                       converge alike
         return_info   return (a, info), a `SolveInfo` with the iterations and the residual
+        callback      a function that is called with (iteration, residual) after each iteration, an
+                      int from 1 on and a float: the root mean square of b - (alpha Id + K) a, which
+                      eps bounds, of several systems the largest.  What it returns is ignored; what
+                      it raises ends the solve
 
         Components of b that the formula keeps apart, as in "Exp(-SqDist(x, y)) * b", are systems of
         their own, each with its own steps and its own end; other formulas give one system.
@@ -85,15 +152,21 @@ class KernelSolve(KernelSolveBase):
         SolverError (an ArithmeticError) if alpha Id + K is not positive definite, or on NaN and
         infinity, and ArgumentError (a ValueError) for wrong arguments.
         """
+        if named:
+            args = in_order(self, self.genred.positions, args, named)
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
-        settings = Settings(eps, rtol, maxiter, precondition, options)
+        settings = Settings(eps, rtol, maxiter, precondition, options, callback)
         return_info = arguments.switch("return_info", return_info)
         reduction = self.genred.reduction
-        check_count(reduction, len(args))
+        check_count(reduction, args)
         arrays, library = as_arrays(reduction, args)
         shapes = self._read([a.shape for a in arrays])
-        arrays = [a.reshape(shape) for a, shape in zip(arrays, shapes.full, strict=True)]
         b = _native_float(arrays[self.position], self.unknown.name)
+        arrays = [
+            (a.astype(b.dtype) if takes_others(parameter, a.shape, a.dtype) else a).reshape(shape)
+            for parameter, a, shape in zip(reduction.parameters, arrays, shapes.full, strict=True)
+        ]
+        b = b.reshape(shapes.full[self.position])
         arrays[self.position] = np.broadcast_to(b, shapes.b)
         shift = _shift(alpha, shapes.solution)
         with np.errstate(all="ignore"):  # NaN and infinity become a SolverError

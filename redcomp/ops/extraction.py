@@ -39,7 +39,7 @@ def _elem_shape(f: int, *, m: int) -> int:
 def _elem_t_shape(f: int, *, n: int, m: int) -> int:
     if f != 1 or not 0 <= m < n:
         raise ShapeError(
-            f"ElemT puts a scalar at one of {n} places; it got dimension {f}, place {m}"
+            f"ElemT puts a scalar at an index below {n}; it got dimension {f}, index {m}"
         )
     return n
 
@@ -52,7 +52,7 @@ def _extract_shape(f: int, *, start: int, length: int) -> int:
 
 def _extract_t_shape(f: int, *, start: int, n: int) -> int:
     if start < 0 or start + f > n:
-        raise ShapeError(f"{f} components at place {start} do not fit into {n}")
+        raise ShapeError(f"{f} components at index {start} do not fit into {n}")
     return n
 
 
@@ -122,7 +122,7 @@ register(
         "elem_t",
         "ElemT",
         1,
-        "n zeros but for the scalar f at place m",
+        "n zeros, except for the scalar f at index m",
         lambda f, *, n, m: placed(n, m, f),
         _elem_t_shape,
         lambda access, value, k: _inside(access, value.args[0], value["m"], k),
@@ -147,7 +147,7 @@ register(
         "extract_t",
         "ExtractT",
         1,
-        "n zeros but for f at place start",
+        "n zeros, except for f, which begins at index start",
         lambda f, *, start, n: placed(n, start, f),
         _extract_t_shape,
         lambda access, value, k: _inside(access, value.args[0], value["start"], k),
@@ -186,7 +186,7 @@ register(
         "one_hot",
         "OneHot",
         1,
-        "n zeros but for a 1 at place floor(f + 1/2), if there is such a place",
+        "n zeros, except for a 1 at the index floor(f + 1/2), if that is below n and not negative",
         _evaluate_one_hot,
         _one_hot_shape,
         _one_hot_element,
@@ -194,7 +194,7 @@ register(
         ("n",),
         selection=_one_hot_selection,
         gradient="0",
-        differs="a place outside the vector gives zeros (KeOps writes past it)",
+        differs="an index outside of the vector gives zeros (KeOps writes past its end)",
         domain=Domain(((0.0, 3.0),)),
     ),
 )

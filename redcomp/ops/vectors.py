@@ -256,7 +256,7 @@ def _position_row(name: str, spelling: str, predicate: str) -> Operation:
         f"arg{name}",
         f"Arg{spelling}",
         1,
-        f"position of the (first) {word} component, as a number",
+        f"index of the first {word} component, as a number of the dtype",
         position_of,
         one_component,
         position,

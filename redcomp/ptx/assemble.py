@@ -62,12 +62,13 @@ class Assembled:
     log: str
 
 
-def assemble(ptx: str, target: str) -> Assembled:
+def assemble(ptx: str, target: str, *options: str) -> Assembled:
     """Assemble PTX for a target such as "sm_90"; an error has the assembler's log."""
     with tempfile.TemporaryDirectory(prefix="redcomp-") as folder:
         source, cubin = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx, encoding="utf-8")
-        done = _run(PTXAS, "--verbose", f"--gpu-name={target}", "-o", str(cubin), str(source))
+        arguments = ("--verbose", f"--gpu-name={target}", "-o", str(cubin), str(source))
+        done = _run(PTXAS, *options, *arguments)
         log = done.stdout + done.stderr
         if _UNKNOWN_TARGET.search(log):
             raise ToolError(f"this version of ptxas does not know {target}: {log.strip()}")
@@ -85,12 +86,12 @@ def version() -> str:
     return found.group(1)
 
 
-def disassemble(code: bytes) -> str:
+def disassemble(code: bytes, *options: str) -> str:
     """The instructions of a cubin (SASS)."""
     with tempfile.TemporaryDirectory(prefix="redcomp-") as folder:
         cubin = Path(folder, "kernel.cubin")
         cubin.write_bytes(code)
-        done = _run(NVDISASM, "--print-code", str(cubin))
+        done = _run(NVDISASM, *options, "--print-code", str(cubin))
     if done.returncode:
         raise ToolError(f"nvdisasm cannot read the machine code:\n{done.stderr}")
     return done.stdout

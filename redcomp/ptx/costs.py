@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from redcomp.abi import RUN, kernel_name
-from redcomp.ptx.assemble import Resources, assemble, disassemble
+from redcomp.ptx.assemble import Assembled, Resources
 from redcomp.ptx.ceiling import Ceiling, Occupancy, ceiling, occupancy
 from redcomp.ptx.sass import MachineLoop, pair_loop
 
@@ -49,10 +49,10 @@ class Cost:
         return self.resources.spill_stores + self.resources.spill_loads
 
 
-def costs(ptx: str, target: str, kernels: Sequence[tuple[int, int]]) -> tuple[Cost, ...]:
+def costs(
+    assembled: Assembled, sass: str, target: str, kernels: Sequence[tuple[int, int]]
+) -> tuple[Cost, ...]:
     """The costs of the parts' kernels: each has so many threads a block, and pairs of a step."""
-    assembled = assemble(ptx, target)
-    sass = disassemble(assembled.code)
     made = []
     for number, (threads, pairs) in enumerate(kernels):
         name = kernel_name(RUN, number)

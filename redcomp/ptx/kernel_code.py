@@ -59,7 +59,12 @@ class ThreadMemory:
 
 
 class KernelCode:
-    """One kernel under construction: the thread's numbers, and what it reads and writes."""
+    """One kernel under construction: the thread's numbers, and what it reads and writes.
+
+    `job` names its first parameters.
+    """
+
+    job = GPU_JOB
 
     def __init__(
         self, planned: PlannedPart, outputs: int, target: Target, spelling: Spelling
@@ -79,7 +84,7 @@ class KernelCode:
         """The text of the kernel, its code complete."""
         words = [
             f"ptr addrspace({GLOBAL}) %{word}" if word in _POINTER_WORDS else f"i64 %{word}"
-            for word in GPU_JOB
+            for word in self.job
         ]
         arrays = [f"ptr addrspace({GLOBAL}) %array{n}" for n in range(self.array_count)]
         return self.spelling.kernel(name, [*words, *arrays], self.code)
@@ -122,9 +127,12 @@ class KernelCode:
 
     # -- memory ------------------------------------------------------------------------------------
 
-    def own_memory(self, record: Record, pointer: str, size: int) -> ThreadMemory:
-        """The thread's part of a block's records in global memory."""
-        own = self.code.at(pointer, f"i{8 * size}", self.thread, space=GLOBAL)
+    def own_memory(self, record: Record, pointer: str, size: int, place: str) -> ThreadMemory:
+        """What belongs to the row at a place of a block, in the block's records in global memory.
+
+        A thread of the loop over columns has the rows at its own number, and so many further on.
+        """
+        own = self.code.at(pointer, f"i{8 * size}", place, space=GLOBAL)
         schedule = self.schedule
         return ThreadMemory(record, own, GLOBAL, schedule.block_rows, schedule.threads)
 
@@ -166,13 +174,13 @@ class Entry:
         ]
         self.task = code.integer("srem", number, "%entry_tasks")
 
-    def partial(self, record: Record, number: str) -> ThreadMemory:
-        """Where the totals of one of its tasks are that are to be joined."""
+    def partial(self, record: Record, number: str, place: str) -> ThreadMemory:
+        """Where one of its tasks leaves the totals of a row that are to be joined."""
         code, layout = self.code, self.kernel.layout
-        place = code.integer("add", code.integer("mul", self.number, "%entry_partials"), number)
-        offset = code.integer("mul", place, layout.partial_bytes)
+        own = code.integer("add", code.integer("mul", self.number, "%entry_partials"), number)
+        offset = code.integer("mul", own, layout.partial_bytes)
         pointer = code.at("%partials", "i8", offset, space=GLOBAL)
-        return self.kernel.own_memory(record, pointer, layout.total_size)
+        return self.kernel.own_memory(record, pointer, layout.total_size, place)
 
     def argument(self, variable: Value) -> str:
         """The pointer to the array of a variable."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from redcomp.llvm_backend.control_flow import Block, ControlFlow
+from redcomp.llvm_backend.control_flow import Block, ControlFlow, Instruction
 
 # The instructions of each pipe, without their modifiers: "CUDA Binary Utilities", section
 # "Instruction Set Reference", for the names; "Nsight Compute", section "Pipelines", for the pipes.
@@ -51,7 +51,7 @@ _BARRIER = re.compile(r"\bB\d+\b")
 class MachineLoop:
     """The instructions of the cheapest way through a loop."""
 
-    lines: tuple[str, ...]
+    lines: tuple[Instruction, ...]
 
     @property
     def counts(self) -> Counter[str]:
@@ -61,7 +61,7 @@ class MachineLoop:
     @property
     def pipes(self) -> Counter[str]:
         """Instructions by pipe; those of no known pipe are "other"."""
-        return Counter(_pipe(name) for _, name, _, _ in map(_split, self.lines))
+        return Counter(map(pipe_of, self.lines))
 
     @property
     def work(self) -> Counter[str]:
@@ -71,10 +71,8 @@ class MachineLoop:
         thread takes four times as long as that of one.
         """
         work: Counter[str] = Counter()
-        for _, name, rest, _ in map(_split, self.lines):
-            words = max([1, *(int(width) // 32 for width in re.findall(r"\.(64|128)\b", rest))])
-            pipe = _pipe(name)
-            work[pipe] += words if pipe == "lsu" else _RESULTS.get(name, 1)
+        for line in self.lines:
+            work[pipe_of(line)] += taken(line)
         return work
 
     @property
@@ -103,7 +101,7 @@ def pair_loop(sass: str, kernel: str) -> MachineLoop:
     beside it are loops that fill the tile, that take the columns that remain, or that are rarely
     needed.  If it has a loop over components in it, that one is its core.
     """
-    blocks = dict(_blocks(_section(sass, kernel)))
+    blocks = dict(_blocks(section(sass, kernel)))
     flow = ControlFlow(blocks, next(iter(blocks)))
     bodies = [
         MachineLoop(flow.lines(flow.cheapest(header)))
@@ -115,8 +113,8 @@ def pair_loop(sass: str, kernel: str) -> MachineLoop:
     return max(bodies, key=lambda body: (not body.prepares_tiles, body.arithmetic))
 
 
-def _section(sass: str, kernel: str) -> str:
-    """The part of the text that is a kernel's code."""
+def section(sass: str, kernel: str) -> str:
+    """The part of the text that is a kernel's code; places of its instructions are lines of it."""
     parts = _SECTION.split(sass)
     found = dict(zip(parts[1::2], parts[2::2], strict=True))
     if kernel not in found:
@@ -133,21 +131,30 @@ def _split(line: str) -> tuple[str, str, str, str]:
     return guard or "", name, modifiers, operands
 
 
-def _pipe(name: str) -> str:
+def pipe_of(line: str) -> str:
+    """The pipe that an instruction takes; "other" if it is not known."""
+    _, name, _, _ = _split(line)
     return PIPE.get(name) or ("uniform" if name.startswith("U") else "other")
 
 
-def _blocks(section: str) -> Iterator[tuple[str, Block]]:
+def taken(line: str) -> int:
+    """How often an instruction takes its pipe, see `MachineLoop.work`."""
+    _, name, modifiers, _ = _split(line)
+    words = (int(width) // 32 for width in re.findall(r"\.(64|128)\b", modifiers))
+    return max([1, *words]) if pipe_of(line) == "lsu" else _RESULTS.get(name, 1)
+
+
+def _blocks(code: str) -> Iterator[tuple[str, Block]]:
     """The basic blocks of a kernel, in the order of its text."""
     name, block, count = "", Block(), 0
     meetings: dict[str, str] = {}
-    for line in section.splitlines():
+    for place, line in enumerate(code.splitlines()):
         label, instruction = _LABEL.match(line), _INSTRUCTION.match(line)
         if label:
             yield name, block
             name, block = label.group(1), Block()
         elif instruction:
-            block.lines.append(instruction.group(1))
+            block.lines.append(Instruction(instruction.group(1), place))
             if _ends(block, meetings):
                 yield name, block
                 count += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from redcomp.ir import (
@@ -68,19 +68,24 @@ class PtxSchedule:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """A part of a nest and the layout of its loops."""
+    """A part of a nest, the layout of its loops, and what a column costs a block, in clocks.
+
+    That is an estimate, of a multiprocessor that is full.
+    """
 
     part: Part
     schedule: PtxSchedule
+    clocks: float
 
 
-THREADS = 128
+THREADS = 128  # of a block, if rows do not have to fit closely
 MOST_COLUMNS = 256
+_LEAST_COLUMNS = 32
 # Two buffers of a tile and what is staged for it: several blocks are to fit beside each other, and
 # more than 48 KiB would have to be asked for at run time.
 SHARED_BYTES = 32 * 1024
-# Words of a record at most that let the columns of a step begin where vectors can be loaded.
-_PADDING = 3
+# Components of a record at most that keep vectors aligned, and threads out of each other's banks.
+_PADDING = 8
 _OF_COLUMNS = ("j", "j_index", "column")
 
 # One shared load serves all rows of a thread, and one end of the loop all columns of a step.
@@ -108,14 +113,26 @@ _MOST_REGISTERS = {"f32": 216, "f64": 208}
 # blocks than it would choose by itself, it does not spill registers to fit more.
 _TOLERANCE = {"f32": 1.4, "f64": 2.0}
 _LEAST_RESIDENT, _MOST_RESIDENT = 2, 4
-# Warps that hide most latencies, with several independent pairs in each.
-_ENOUGH_WARPS = 16
-
 _LOOP_END = 4
 # On this GPU schedules of float32 have been measured; they are the same on all.
 MEASURED = "sm_90"
-# What does not limit the rate still gets in its way.
-_INTERFERENCE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of the model of costs, what no manual says: `scripts/fit_schedules.py` fits it.
+
+    interference  part of its time that a pipe which does not limit the rate adds to it
+    warps         of a multiprocessor that hide most latencies, with several pairs in each
+    slower        how much slower pairs are, by extrapolation, where there is none of them
+    """
+
+    interference: float = 0.2
+    warps: float = 16
+    slower: float = 0.5
+
+
+FIGURES = Figures()
 
 
 def most_states(nest: Nest, context: Context, given: PtxSchedule | None) -> int:
@@ -140,9 +157,13 @@ def planned(
     partition: Partition, context: Context, given: PtxSchedule | None
 ) -> tuple[PlannedPart, ...]:
     """The parts of a nest and their schedules."""
-    return tuple(
-        PlannedPart(part, given or choose_schedule(part.nest, context)) for part in partition.parts
-    )
+    return tuple(_planned(part, context, given) for part in partition.parts)
+
+
+def _planned(part: Part, context: Context, given: PtxSchedule | None) -> PlannedPart:
+    schedule = given or choose_schedule(part.nest, context)
+    of_pair = pair_clocks(part.nest, context)(schedule, FIGURES)
+    return PlannedPart(part, schedule, of_pair * schedule.block_rows / WARP)
 
 
 def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
@@ -152,8 +173,15 @@ def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
     most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
     fitting = int(REGISTERS // (THREADS * registers))
-    resident = max(_LEAST_RESIDENT, min(most, fitting))
-    return PtxSchedule(THREADS, rows, cols, _tile(nest), resident)
+    threads = THREADS if context.height == "many" else WARP
+    resident = max(_LEAST_RESIDENT, min(most, fitting)) * THREADS // threads
+    return PtxSchedule(threads, rows, cols, _tile(nest, threads), resident)
+
+
+def pair_clocks(nest: Nest, context: Context) -> Callable[[PtxSchedule, Figures], float]:
+    """The model: clocks of a full multiprocessor for a pair of each thread of a warp."""
+    costs = _Costs(nest, context)
+    return lambda schedule, figures: costs.of(schedule.rows, schedule.cols, figures)
 
 
 class _Costs:
@@ -161,7 +189,7 @@ class _Costs:
 
     def __init__(self, nest: Nest, context: Context) -> None:
         self.nest, self.dtype, self.words = nest, nest.dtype, SIZES[nest.dtype] // 4
-        self.few_rows = context.few_rows
+        self.few_rows = context.height == "few"
         free = free_indices(nest.pair_values)
         steps = [state.step for state in nest.states]
         values = list(topological((*nest.guards, *steps)))
@@ -236,7 +264,7 @@ class _Costs:
         uniform = max(0, self.uniform - _UNIFORM_REGISTERS[self.dtype])
         return uniform + rows * (self.of_row + held) + early + late + pairs + _OVERHEAD
 
-    def of(self, rows: int, cols: int) -> float:
+    def of(self, rows: int, cols: int, figures: Figures = FIGURES) -> float:
         """Clocks of a multiprocessor for a pair of each thread of a warp, about."""
         registers = self.registers(rows, cols)
         spilled = max(0, registers - _MOST_REGISTERS[self.dtype]) / (rows * cols)
@@ -251,10 +279,29 @@ class _Costs:
         work[ISSUE] = sum(work.values()) + loads + _LOOP_END / (rows * cols)
         work[LSU] = words
         pipes = [count * self.limits.clocks(pipe) for pipe, count in work.items() if pipe]
-        busy = max(pipes) + _INTERFERENCE * (sum(pipes) - max(pipes))
+        busy = max(pipes) + figures.interference * (sum(pipes) - max(pipes))
         warps = REGISTERS // (WARP * registers)
-        idle = max(0, _ENOUGH_WARPS - warps) / (2 * _ENOUGH_WARPS)
-        return busy * (1 + idle)
+        idle = max(0, 1 - warps / figures.warps)
+        return busy * (1 + figures.slower * idle)
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A block of rows x columns that fits, the registers of a thread, and clocks a pair, about."""
+
+    rows: int
+    cols: int
+    registers: int
+    clocks: float
+
+
+def considered(nest: Nest, context: Context) -> list[Considered]:
+    """The blocks that fit, of which the one of the fewest clocks is taken."""
+    costs = _Costs(nest, context)
+    return [
+        Considered(rows, cols, round(costs.registers(rows, cols)), costs.of(rows, cols))
+        for rows, cols in costs.blocks()
+    ]
 
 
 def _operands_of_pairs(values: list[Value]) -> list[Value]:
@@ -274,11 +321,18 @@ def _components(nest: Nest, *kinds: str) -> int:
     return sum(part.count for part in slices(nest.pairs, *kinds) if part.is_short)
 
 
-def _tile(nest: Nest) -> int:
-    """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory."""
+def _tile(nest: Nest, threads: int) -> int:
+    """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory.
+
+    Smaller blocks have smaller tiles, so that as many threads fit.
+    """
     definitions = [h.definition for h in nest.columns]
     for_pairs = {part.variable for part in slices(nest.pairs, *_OF_COLUMNS)}
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
-    words = 2 * _PADDING + sum((1 + (p.variable in for_pairs)) * p.count for p in read)
-    columns = min(MOST_COLUMNS, SHARED_BYTES // (words * SIZES[nest.dtype]))
+    made = {h.variable for h in nest.columns}
+    staged = sum(p.count for p in read if p.variable not in made)
+    words = 2 * (_PADDING + sum(p.count for p in read if p.variable in for_pairs)) + staged
+    size = words * SIZES[nest.dtype]
+    least = min(_LEAST_COLUMNS, SHARED_BYTES // size)
+    columns = min(MOST_COLUMNS, max(least, SHARED_BYTES * threads // THREADS // size))
     return columns - columns % 8 or max(1, columns)

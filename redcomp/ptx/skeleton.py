@@ -12,20 +12,19 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from redcomp.abi import GPU_JOB, JOIN, RUN, TASK, Launch, kernel_name
+from redcomp.abi import GPU_JOB, JOIN, RUN, Launch, kernel_name
 from redcomp.errors import SizeError
-from redcomp.ir import SIZES, Value, constant
+from redcomp.ir import Value, constant
 from redcomp.limits import MAX_WORKSPACE
-from redcomp.llvm_backend.components import by_kind, store_all
+from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.emit import Loader
-from redcomp.llvm_backend.memory import Memory
 from redcomp.llvm_backend.pair_step import PairStep
-from redcomp.llvm_backend.records import scans_of
-from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.llvm_backend.tile_reduction import TileReduction, read_rows
+from redcomp.ptx.join import JoinKernel
 from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
+from redcomp.ptx.task_kernel import Task, TaskKernel
 from redcomp.ptx.tile import FilledTile, StepColumns, Tile, shared_memory
 from redcomp.target import Target
 
@@ -61,21 +60,20 @@ def ptx_module(
     for number, planned in enumerate(parts):
         run = _RunKernel(planned, outputs, target, spelling, number)
         _check_limits(run)
-        kernels: list[tuple[str, _Kernel]] = [(RUN, run)]
+        kernels: list[tuple[str, TaskKernel]] = [(RUN, run)]
         if planned.part.nest.can_split:
-            kernels.append((JOIN, _JoinKernel(planned, outputs, target, spelling)))
-        texts.append(shared_memory(run.layout, number))
+            kernels.append((JOIN, JoinKernel(planned, outputs, target, spelling, number)))
         for stem, kernel in kernels:
             name = kernel_name(stem, number)
-            texts.append(kernel.text(name))
-            limits[name] = planned.schedule.threads, planned.schedule.resident
+            texts += [kernel.shared_memory(), kernel.text(name)]
+            limits[name] = kernel.limits
             declarations.update(kernel.code.declarations)
-        launches.append(_launch(run))
+        launches.append(_launch(run, planned))
     text = spelling.module(target.triple, [*texts, *declarations.values()], limits)
     return PtxModule(text, tuple(launches))
 
 
-def _launch(kernel: KernelCode) -> Launch:
+def _launch(kernel: KernelCode, planned: PlannedPart) -> Launch:
     """What the runtime has to know of a part's kernels."""
     layout, schedule = kernel.layout, kernel.schedule
     return Launch(
@@ -85,6 +83,7 @@ def _launch(kernel: KernelCode) -> Launch:
         partial_bytes=layout.partial_bytes,
         workspace_bytes=layout.workspace_bytes,
         can_split=kernel.nest.can_split,
+        clocks=planned.clocks,
     )
 
 
@@ -109,95 +108,12 @@ def _check_limits(kernel: KernelCode) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """Operands: rows, number of the totals (-1 if it stores results), and what comes from where.
-
-    With a table, as `has_table` says, `start` and `stop` are numbers of intervals, else of columns.
-    """
-
-    has_table: str
-
-    first: str
-    last: str
-    start: str
-    stop: str
-    partial: str
-
-
-class _Kernel(KernelCode):
-    """What both kernels do: read tasks, and finish results."""
-
-    def task(self, number: str) -> _Task:
-        """A task of an entry: from the table, or computed."""
-        code = self.code
-        has_table = code.value(f"icmp ne ptr addrspace({GLOBAL}) %table, null")
-        computed = self.computed_task(number)
-        with code.when(has_table, [("i64", operand) for operand in computed]) as words:
-            first = code.integer("mul", number, len(TASK))
-            for n, name in enumerate(("first", "last", "start", "stop", "partial")):
-                words[n] = self.word_at("%table", first, TASK[name])
-        return _Task(has_table, *words)
-
-    def computed_task(self, number: str) -> tuple[str, ...]:
-        """The words of a dense task."""
-        raise NotImplementedError
-
-    def text(self, name: str) -> str:
-        """The kernel under a name."""
-        raise NotImplementedError
-
-    def block(self, number: str) -> tuple[str, str]:
-        """The first row of a block of rows, and the one after its last."""
-        code, height = self.code, self.schedule.block_rows
-        first = code.integer("mul", number, height)
-        return first, code.smaller(code.integer("add", first, height), "%rows")
-
-    def finish(self, entry: Entry, task: _Task, rows: Sequence[str], totals: Memory) -> None:
-        """Compute and store the results of the thread's rows."""
-        code = self.code
-        for row in range(self.schedule.rows):
-            load = self._result_loader(entry, rows[row], totals, row)
-            own = code.integer("add", task.first, self.thread)
-            number = code.integer("add", own, row * self.schedule.threads)
-            is_row = code.value(f"icmp slt i64 {number}, {task.last}")
-            with code.when(is_row):
-                self._store_results(entry, load, number)
-
-    def _result_loader(self, entry: Entry, number: str, totals: Memory, row: int) -> Loader:
-        return by_kind(
-            i=lambda v, k, _, col: entry.row(v, k, number),
-            total=lambda v, k, _, col: totals.load(self.code, v, k, row),
-            parameter=entry.parameter,
-        )
-
-    def _store_results(self, entry: Entry, load: Loader, row: str) -> None:
-        code, results, pieces = self.code, self.nest.results, self.pieces
-        starts = [code.integer("mul", row, piece.dim) for piece in pieces]
-
-        def store(n: int, position: int | str, operand: str) -> None:
-            type_, array = LLVM_TYPES[results[n].dtype], entry.arrays[pieces[n].result]
-            place = code.at(array, type_, starts[n], pieces[n].first, position, space=GLOBAL)
-            code.store(type_, operand, place, SIZES[results[n].dtype], GLOBAL)
-
-        scans = self.states_memory(self.workspace()) if scans_of(results) else None
-        store_all(self.emitter(load, scans=scans), results, store)
-
-    def workspace(self) -> str:
-        """The pointer to what the block keeps in memory."""
-        offset = self.code.integer(
-            "mul", self.spelling.block(self.code), self.layout.workspace_bytes
-        )
-        return self.code.at("%workspace", "i8", offset, space=GLOBAL)
-
-    def states_memory(self, workspace: str) -> ThreadMemory:
-        """States that are vectors, and scans."""
-        states = self.code.at(workspace, "i8", self.layout.states_offset, space=GLOBAL)
-        return self.own_memory(self.layout.states, states, self.size)
-
-
-class _RunKernel(_Kernel):
+class _RunKernel(TaskKernel):
     """redcomp_run: reduces a block of rows over the columns of a task."""
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        return self.schedule.threads, self.schedule.resident
 
     def __init__(
         self,
@@ -207,23 +123,25 @@ class _RunKernel(_Kernel):
         spelling: Spelling,
         number: int,
     ) -> None:
-        super().__init__(planned, outputs, target, spelling)
-        self.part_number = number
+        super().__init__(planned, outputs, target, spelling, number)
         layout, code = self.layout, self.code
         workspace = self.workspace()
         self.totals = self._total_memory(workspace)
         long_rows = code.at(workspace, "i8", layout.rows_offset, space=GLOBAL)
-        self.long_rows = self.own_memory(layout.long_rows, long_rows, self.size)
-        self.states = self.states_memory(workspace)
+        self.long_rows = self.own_memory(layout.long_rows, long_rows, self.size, self.thread)
+        self.states = self.states_memory(workspace, self.thread)
 
     def _total_memory(self, workspace: str) -> ThreadMemory:
         """Memory that LLVM turns into registers if the totals are few, else the workspace."""
         layout, rows = self.layout, self.schedule.rows
         if not layout.keeps_totals:
-            return self.own_memory(layout.totals, workspace, layout.total_size)
+            return self.own_memory(layout.totals, workspace, layout.total_size, self.thread)
         type_ = f"i{8 * layout.total_size}"
         pointer = self.code.value(f"alloca [{rows * layout.totals.width} x {type_}]")
         return ThreadMemory(layout.totals, pointer, 0, rows, 1)
+
+    def shared_memory(self) -> str:
+        return shared_memory(self.layout, self.part_number)
 
     def text(self, name: str) -> str:
         """The kernel."""
@@ -245,7 +163,7 @@ class _RunKernel(_Kernel):
         partial = code.value(f"select i1 {is_split}, i64 {number}, i64 -1")
         return *self.block(block), start, stop, partial
 
-    def _leave_totals(self, entry: Entry, task: _Task, rows: Sequence[str]) -> None:
+    def _leave_totals(self, entry: Entry, task: Task, rows: Sequence[str]) -> None:
         """Store results, or totals that are to be joined."""
         code = self.code
         is_whole = code.value(f"icmp slt i64 {task.partial}, 0")
@@ -255,7 +173,7 @@ class _RunKernel(_Kernel):
             return
         is_partial = code.value(f"xor i1 {is_whole}, true")
         with code.when(is_partial):
-            target = entry.partial(self.layout.totals, task.partial)
+            target = entry.partial(self.layout.totals, task.partial, self.thread)
             for state in self.nest.states:
                 self._copy_total(state.total, target)
 
@@ -332,7 +250,7 @@ class _RunTask:
             for row in rows:
                 self.kernel.totals.store(self.code, operand, total, loop.counter, row)
 
-    def reduce(self, task: _Task) -> None:
+    def reduce(self, task: Task) -> None:
         """Reduce over all intervals of columns of the task."""
         self._prepare()
         code = self.code
@@ -400,43 +318,3 @@ class _RunTask:
         major, minor = numbers if variable["kind"] == "ij" else numbers[::-1]
         vector = code.integer("add", code.integer("mul", major, "%second_axis"), minor)
         return self.entry.component(variable, vector, position)
-
-
-class _JoinKernel(_Kernel):
-    """redcomp_join: joins the totals of a block of rows and stores its results."""
-
-    def text(self, name: str) -> str:
-        """The kernel."""
-        with self.tasks() as number:
-            entry = self.enter(number)
-            task = self.task(entry.task)
-            rows = self.rows(task.first, task.last)
-            totals = entry.partial(self.layout.totals, task.start)
-            following = self.code.integer("add", task.start, 1)
-            with self.code.loop(following, task.stop, 1) as other:
-                others = entry.partial(self.layout.others, other.counter)
-                for row in range(self.schedule.rows):
-                    self._join(totals, others, row)
-            self.finish(entry, task, rows, totals)
-        return self.function(name)
-
-    def computed_task(self, number: str) -> tuple[str, ...]:
-        start = self.code.integer("mul", number, "%splits")
-        stop = self.code.integer("add", start, "%splits")
-        return *self.block(number), start, stop, "-1"
-
-    def _join(self, totals: ThreadMemory, others: ThreadMemory, row: int) -> None:
-        """Merge the totals of one part of the columns into those of the first."""
-        code = self.code
-
-        def load(variable: Value, position: int | str, _: int, col: int) -> str:
-            is_total = variable in totals.record.offsets
-            return (totals if is_total else others).load(code, variable, position, row)
-
-        store_all(
-            self.emitter(load),
-            self.nest.joins,
-            lambda n, position, operand: totals.store(
-                code, operand, self.nest.states[n].total, position, row
-            ),
-        )

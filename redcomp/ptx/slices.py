@@ -61,3 +61,10 @@ def record_of(parts: Iterable[Slice]) -> Record:
         offsets[part.variable] = width - part.first
         width += part.count
     return Record(tuple(part.variable for part in listed), offsets, width)
+
+
+def beside(first: Record, second: Record, start: int) -> Record:
+    """Both records in one; the second begins at component `start`."""
+    moved = {variable: start + offset for variable, offset in second.offsets.items()}
+    width = start + second.width if second.width else first.width
+    return Record((*first.variables, *second.variables), {**first.offsets, **moved}, width)

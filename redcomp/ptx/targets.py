@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from redcomp.errors import ArgumentError
 from redcomp.ops.table import primitives
-from redcomp.target import LLVM_PASSES, Native, Target, Unrolling
+from redcomp.target import LLVM_PASSES, Height, Native, Target, Unrolling, height_of
 
 TRIPLE = "nvptx64-nvidia-cuda"
 # Of 32 bits, of one thread.
@@ -88,6 +88,11 @@ _NAME = re.compile(r"sm_([1-9]\d+)")
 def is_gpu(name: str) -> bool:
     """Whether a target's name is in the form of a GPU's."""
     return name.startswith("sm_")
+
+
+def height_for(target: str, rows: int | None) -> Height:
+    """The code that calls with so many rows get on a target of a name."""
+    return height_of(rows, has_blocks=is_gpu(target))
 
 
 @functools.cache

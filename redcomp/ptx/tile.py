@@ -3,7 +3,8 @@
 There are two buffers.  While the pairs of one tile are reduced, the next one's data are on their
 way (from sm_80 on without passing through registers).  A thread prepares the columns whose short
 vectors it copied itself, so one barrier a tile is enough; longer vectors are copied by whole warps,
-so that memory is read by whole lines, and if they are prepared there is a second barrier.
+so that memory is read by whole lines, and if they are prepared there is a second barrier.  No
+access of a warp that fills a tile meets another one in a bank of shared memory (`BlockLayout`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,10 @@ from redcomp.ir import J_BIT, SIZES, Value
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.kernel_code import Entry, KernelCode
-from redcomp.ptx.layout import VECTOR_BYTES, BlockLayout
+from redcomp.ptx.layout import OWN_COPY, VECTOR_BYTES, BlockLayout
 from redcomp.ptx.slices import Slice
 from redcomp.ptx.spelling import GLOBAL, SHARED
 
-# Vectors of at most so many components are copied by one thread each: they share lines of memory.
-_OWN_COPY = 8
 _WARP = 32
 
 
@@ -60,14 +59,14 @@ class Tile:
     def copy(self, first: str, count: str, buffer: str) -> None:
         """Start to copy the columns first, first + 1, ... into a buffer."""
         base = self.buffer(buffer)
-        short = [part for part in self._copied() if part.count <= _OWN_COPY]
+        short = [part for part in self._copied() if part.count <= OWN_COPY]
         if short:
             with self._own_columns(count) as column:
                 for part in short:
                     source, target = self._ends(part, first, column, base)
                     for k in range(part.count):
                         self._copy_element(source, target, k, part.variable)
-        code, long = self.code, [part for part in self._copied() if part.count > _OWN_COPY]
+        code, long = self.code, [part for part in self._copied() if part.count > OWN_COPY]
         if long:
             warp, lane = (code.integer(op, self.kernel.thread, _WARP) for op in ("udiv", "urem"))
             with code.loop(warp, count, self.kernel.schedule.threads // _WARP) as column_loop:
@@ -80,35 +79,44 @@ class Tile:
         """Wait for copies, and compute what depends on columns only."""
         if self.kernel.target.copies_asynchronously:
             self.kernel.spelling.await_copies(self.code)
-        if not (self.layout.numbers or self.kernel.nest.columns):
+        if not self.layout.written:
             return
         prepared = self.layout.prepared
-        if any(p.count > _OWN_COPY and p.variable in prepared for p in self._copied()):
+        if any(p.count > OWN_COPY and p.variable in prepared for p in self._copied()):
             self.kernel.spelling.barrier(self.code)
         base = self.buffer(buffer)
         with self._own_columns(count) as column:
             record, number = self.record(base, column), self.code.integer("add", first, column)
+            writer = _RecordWriter(self, record)
+            for part in self.layout.moved:
+                for k in range(part.first, part.first + part.count):
+                    writer.add(self._load_staged(column, part.variable, k), part.variable)
             for variable in self.layout.numbers:
                 value = column if variable["kind"] == "column" else number
-                self._store(record, variable, self.kernel.number(value, variable))
-            self._compute(record, column, number)
+                writer.known[variable] = self.kernel.number(value, variable)
+                writer.add(writer.known[variable], variable)
+            self._compute(writer, column, number)
+            writer.end()
 
     def _copied(self) -> list[Slice]:
         return [*self.layout.copied, *self.layout.staging]
 
-    def _compute(self, record: str, column: str, number: str) -> None:
+    def _compute(self, writer: _RecordWriter, column: str, number: str) -> None:
         """Compute the hoisted values of a column from its raw ones."""
         kernel, layout = self.kernel, self.layout
-        staged = self._staged(column) if layout.staged.width else ""
         # What is read of the sample takes no registers until it is read for the next tile.
         samples = {
             place: kernel.spelling.forgotten(kernel.code, n) for place, n in self.samples.items()
         }
 
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
-            for pointer, kept in ((record, layout.columns), (staged, layout.staged)):
-                if variable in kept.offsets:
-                    return self.load(pointer, variable, position, kept.offsets[variable])
+            if variable in writer.known:
+                return writer.known[variable]
+            if variable in layout.staged.offsets:
+                return self._load_staged(column, variable, position)
+            if variable in layout.columns.offsets:
+                offset = layout.columns.offsets[variable]
+                return self.load(writer.record, variable, position, offset)
             return self.entry.component(variable, number, position)
 
         sampled = self.entry.sampled(samples)
@@ -118,7 +126,8 @@ class Tile:
             emitter.emit(h.definition for h in kernel.nest.columns)
         for h in kernel.nest.columns:  # where there are samples, few of their components at a time
             emitter.emit([h.definition])
-            self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
+            writer.known[h.variable] = emitter.operand(h.definition, 0, 0, True)
+            writer.add(writer.known[h.variable], h.variable)
 
     @contextmanager
     def _own_columns(self, count: str) -> Iterator[str]:
@@ -132,16 +141,17 @@ class Tile:
         vector = self.entry.vector(variable, code.integer("add", first, column))
         source = code.at(vector, LLVM_TYPES[variable.dtype], part.first, space=GLOBAL)
         if variable in self.layout.staged.offsets:
-            record, offset = self._staged(column), self.layout.staged.offsets[variable]
-        else:
-            record, offset = self.record(base, column), self.layout.columns.offsets[variable]
-        place = code.at(record, LLVM_TYPES[variable.dtype], offset + part.first, space=SHARED)
-        return source, place
+            return source, self._staged(column, variable, part.first)
+        offset = self.layout.columns.offsets[variable] + part.first
+        record = self.record(base, column)
+        return source, code.at(record, LLVM_TYPES[variable.dtype], offset, space=SHARED)
 
     def _copy_element(self, source: str, target: str, k: int | str, variable: Value) -> None:
         code, type_, size = self.code, LLVM_TYPES[variable.dtype], SIZES[variable.dtype]
         source = code.at(source, type_, k, space=GLOBAL)
-        target = code.at(target, type_, k, space=SHARED)
+        stride = self.layout.staged_stride if variable in self.layout.staged.offsets else 1
+        moved = k * stride if isinstance(k, int) else code.integer("mul", k, stride)
+        target = code.at(target, type_, moved, space=SHARED)
         if self.kernel.target.copies_asynchronously:
             self.kernel.spelling.copy(code, source, target, size)
         else:
@@ -169,11 +179,20 @@ class Tile:
         offset = self.code.integer("mul", column, self.layout.width)
         return self.code.at(base, self.kernel.scalar, offset, space=SHARED)
 
-    def _staged(self, column: str) -> str:
-        if not self.layout.staged.width:
-            return ""
-        offset = self.code.integer("mul", column, self.layout.staged.width)
-        return self.code.at(self.staging, self.kernel.scalar, offset, space=SHARED)
+    def _staged(self, column: str, variable: Value, position: int | str) -> str:
+        """The pointer to a component of a column's staged vector."""
+        code, layout = self.code, self.layout
+        place, fixed = position, layout.staged.offsets[variable] * layout.staged_stride
+        if isinstance(place, int):
+            place *= layout.staged_stride
+        else:
+            place = code.integer("mul", place, layout.staged_stride)
+        return code.at(self.staging, self.kernel.scalar, column, place, fixed, space=SHARED)
+
+    def _load_staged(self, column: str, variable: Value, position: int | str) -> str:
+        type_ = LLVM_TYPES[variable.dtype]
+        place = self._staged(column, variable, position)
+        return self.code.load(type_, place, self.layout.size, SHARED)
 
     def load(self, record: str, variable: Value, position: int | str, offset: int) -> str:
         """A component of a record."""
@@ -181,11 +200,47 @@ class Tile:
         place = self.code.at(record, type_, position, offset, space=SHARED)
         return self.code.load(type_, place, self.layout.size, SHARED)
 
-    def _store(self, record: str, variable: Value, operand: str) -> None:
+
+class _RecordWriter:
+    """Writes the components of a column's record one after the other, by vectors.
+
+    `known` are the operands of those that are no components of arguments.
+    """
+
+    def __init__(self, tile: Tile, record: str) -> None:
+        self.tile, self.record = tile, record
+        self.code, self.scalar = tile.code, tile.kernel.scalar
+        self.known: dict[Value, str] = {}
+        self._first = 0
+        self._waiting: list[str] = []
+
+    def add(self, operand: str, variable: Value) -> None:
+        """The next component, of a variable whose dtype may differ from the record's."""
         type_ = LLVM_TYPES[variable.dtype]
-        offset = self.layout.columns.offsets[variable]
-        place = self.code.at(record, type_, offset, space=SHARED)
-        self.code.store(type_, operand, place, self.layout.size, SHARED)
+        if type_ != self.scalar:
+            operand = self.code.value(f"bitcast {type_} {operand} to {self.scalar}")
+        self._waiting.append(operand)
+        if len(self._waiting) == self.tile.layout.store:
+            self._write()
+
+    def end(self) -> None:
+        """No more components: what lacks becomes zero."""
+        while self._first + len(self._waiting) < self.tile.layout.written:
+            self._waiting.append("0.0")
+            if len(self._waiting) == self.tile.layout.store:
+                self._write()
+
+    def _write(self) -> None:
+        code, count = self.code, len(self._waiting)
+        type_, vector = f"<{count} x {self.scalar}>", "poison"
+        for k, operand in enumerate(self._waiting):
+            inserted = f"insertelement {type_} {vector}, {self.scalar} {operand}, i64 {k}"
+            vector = code.value(inserted) if count > 1 else operand
+        place = code.at(self.record, self.scalar, self._first, space=SHARED)
+        written = type_ if count > 1 else self.scalar
+        code.store(written, vector, place, count * self.tile.layout.size, SHARED)
+        self._first += count
+        self._waiting = []
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,20 +19,21 @@ from typing import NamedTuple
 import numpy as np
 
 from redcomp import config
-from redcomp.abi import GPU_JOB, JOIN, RUN, Launch, kernel_name
+from redcomp.abi import GPU_JOB, JOIN, JOIN_THREADS, RUN, TASK, Launch, kernel_name
 from redcomp.limits import MAX_WORKSPACE
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.device import Device, DeviceError, Driver
 from redcomp.runtime.kernel import PLAIN, BatchLayout, Executor
 from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
+from redcomp.runtime.waves import Waves
 from redcomp.runtime.words import words
 
 # The first axis of a grid: CUDA C++ Programming Guide, technical specifications.
 MOST_BLOCKS = 2**31 - 1
-# Tasks for each block that the device can hold at a time: enough that the last ones to finish do
-# not leave much of it idle.
+# Tasks of a table, for each block that the device can hold at a time: their lengths differ, and the
+# last ones to finish are not to leave much of it idle.
 _WAVES = 2
-# A part of the columns is not worth its join below so many tiles.
+# A part of the columns of a table is not worth its join below so many tiles.
 _SPLIT_TILES = 2
 _ALIGNMENT = 256  # of what is cut out of one allocation; cuMemAlloc's own
 # Offsets of how many batches are kept on devices.
@@ -148,7 +149,8 @@ def _release_dropped() -> None:
 class LaunchPlan:
     """A call cut into tasks for a device.
 
-    words        the first words of a job, and what they are while totals are joined
+    words        the first words of a job (`GPU_JOB`)
+    join_words   what they are while totals are joined (`GPU_JOIN`)
     blocks       that are launched, for tasks and for joins; no joins if the columns are whole
     partials     the tasks of an entry that leave their totals to be joined
     temporaries  bytes of the workspace, and then of the totals of all entries
@@ -233,12 +235,12 @@ class _Loaded:
             self.join = driver.function(device, module, kernel_name(JOIN, number))
         self._driver, self._device, self._launch = driver, device, launch
         resident = max(1, driver.resident_blocks(device, self.run, launch.threads))
-        self._most_resident = device.processors * resident
-        self._wanted = _WAVES * self._most_resident
+        self._waves = Waves(launch, device.processors, resident)
+        self._most_resident = self._waves.blocks
         self._grain = Grain(
             launch.rows,
             launch.rows,
-            self._wanted,
+            _WAVES * self._most_resident,
             _SPLIT_TILES * launch.tile,
             can_split=launch.can_split,
         )
@@ -272,22 +274,21 @@ class _Loaded:
         driver.launch(device, self.run, grid.blocks, threads, stream, job)
         if grid.join_blocks:
             job[:_PLANNED] = list(grid.join_words)
-            driver.launch(device, self.join, grid.join_blocks, threads, stream, job)
+            driver.launch(device, self.join, grid.join_blocks, JOIN_THREADS, stream, job)
         del holder
 
     def _dense(self, rows: int, columns: int, entries: int) -> LaunchPlan:
         """The grid for all pairs: a task is a block of rows, times a part of the columns."""
         launch = self._launch
         row_blocks = _ceiling(rows, launch.rows)
-        splits = 1
-        if launch.can_split:
-            most = max(1, columns // (_SPLIT_TILES * launch.tile))
-            splits = min(most, _ceiling(self._wanted, row_blocks * entries))
-        split_columns = _ceiling(_ceiling(columns, splits), launch.tile) * launch.tile
+        split_columns = self._waves.split_columns(row_blocks * entries, columns)
         splits = _ceiling(columns, split_columns)
-        tail = (rows, columns, splits, split_columns, 0, 0)
-        joins = row_blocks if splits > 1 else 0
-        return self._grid(entries, (row_blocks * splits, tail), (joins, tail), joins * splits)
+        run = row_blocks * splits, (rows, columns, splits, split_columns, 0, 0)
+        if splits == 1:
+            return self._grid(entries, run)
+        groups, bits = self._waves.groups(row_blocks * entries, min(rows, launch.rows), splits)
+        join = row_blocks * groups, (rows, groups, splits, bits, 0, 0)
+        return self._grid(entries, run, join, row_blocks * splits)
 
     def table(self, blocks: Blocks, entries: int) -> LaunchPlan:
         """The grid for a task table, which is copied to the device once."""
@@ -304,18 +305,25 @@ class _Loaded:
             Upload(self._driver, self._device, np.ascontiguousarray(table))
             for table in (plan.tasks, plan.intervals, plan.joins)
         )
-        extent = int(blocks.rows[:, 1].max()), int(blocks.intervals[:, 1].max())
-        tail = (*extent, 1, extent[1], tasks.address, intervals.address)
-        join_tail = (*extent, 1, extent[1], joins.address, intervals.address)
-        run, join = (len(plan.tasks), tail), (len(plan.joins), join_tail)
+        rows, columns = int(blocks.rows[:, 1].max()), int(blocks.intervals[:, 1].max())
+        run = len(plan.tasks), (rows, columns, 1, columns, tasks.address, intervals.address)
+        count = len(plan.joins)
+        if not count:
+            return self._grid(entries, run, tables=tables)
+        first, last, start, stop = (
+            plan.joins[:, TASK[name]] for name in ("first", "last", "start", "stop")
+        )
+        heights, parts = last - first, stop - start
+        groups, bits = self._waves.groups(count * entries, int(heights.max()), int(parts.max()))
+        join = count * groups, (rows, groups, 1, bits, joins.address, intervals.address)
         return self._grid(entries, run, join, plan.partials, tables)
 
     def _grid(
         self,
         entries: int,
         run: tuple[int, tuple[int, ...]],
-        join: tuple[int, tuple[int, ...]],
-        partials: int,
+        join: tuple[int, tuple[int, ...]] = (0, ()),
+        partials: int = 0,
         tables: tuple[Upload, ...] = (),
     ) -> LaunchPlan:
         """A grid from one entry's tasks and joins: how many, and the words after the counts."""

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from redcomp import config
+from redcomp import config, long_work
 from redcomp.abi import ALIGNMENT, HOST_JOB, JOIN, RUN, STOPPED
 from redcomp.llvm_backend.host.jit import Library
 from redcomp.runtime import threads
 from redcomp.runtime.kernel import PLAIN, BatchLayout
 from redcomp.runtime.tasks import Blocks, Integers, Plan, grain
-from redcomp.runtime.words import words
+from redcomp.runtime.words import Words, words
 
 # Enough tasks that an uneven machine is used well.
 TASKS = 16
@@ -128,21 +128,44 @@ class HostKernel:
             job[_ENTRIES] = pointers.ctypes.data
         run, size = self._run, self._scratch_bytes
         if plan.is_shared:
-            workers = min(config.num_threads(), values[_TASKS])
-
-            def stop() -> None:
-                job[_NEXT_TASK] = STOPPED
-
-            threads.run(
-                lambda k: _scratch.run(run, address, size),
-                workers,
-                stop if plan.is_long else None,
-            )
+            _divide(lambda k: _scratch.run(run, address, size), job, plan)
         else:
             _scratch.run(run, address, size)
         if partials is not None:
             job[: len(join_words)] = list(join_words)
             _scratch.run(self._join, address, size)
+
+
+def _divide(function: Callable[[int], object], job: Words, plan: Plan) -> None:
+    """Call a function that does tasks of a job until none is left, on several threads."""
+    workers = min(config.num_threads(), job[_TASKS])
+    if not plan.is_long:
+        threads.run(function, workers)
+        return
+
+    def stop() -> None:
+        job[_NEXT_TASK] = STOPPED
+
+    if not long_work.is_shown():
+        threads.run(function, workers, stop)
+        return
+    tasks, pairs = job[_TASKS], _pairs_of(plan, job[_TASKS])
+    with long_work.Work("pairs", pairs(tasks)) as work:
+        # A worker has ended all of its tasks but the latest.
+        watch = lambda: work.show(pairs(job[_NEXT_TASK] - workers))
+        threads.run(function, workers, stop, watch)
+        work.show(pairs(tasks))
+
+
+def _pairs_of(plan: Plan, tasks: int) -> Callable[[int], int]:
+    """How many pairs the first tasks of a job have, which has so many in all."""
+    before, entry_tasks = plan.pairs_before(), len(plan.tasks)
+
+    def pairs(number: int) -> int:
+        entries, rest = divmod(min(max(0, number), tasks), entry_tasks)
+        return entries * int(before[-1]) + int(before[rest])
+
+    return pairs
 
 
 def _prepare(plan: Plan, entries: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -72,6 +72,13 @@ class Plan:
     joins: Integers
     prepared: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
+    def pairs_before(self) -> Integers:
+        """(tasks + 1,): the pairs of an entry's tasks before each task, and those of all."""
+        rows = self.tasks[:, TASK["last"]] - self.tasks[:, TASK["first"]]
+        ends = np.append(0, np.cumsum(self.intervals[:, 1] - self.intervals[:, 0]))
+        columns = ends[self.tasks[:, TASK["stop"]]] - ends[self.tasks[:, TASK["start"]]]
+        return np.append(0, np.cumsum(rows * columns))
+
 
 @dataclass(eq=False)
 class Blocks:

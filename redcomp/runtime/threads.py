@@ -15,7 +15,8 @@ done with its own k takes any k that no worker has begun, then waits only for th
 
 Python handles signals in its main thread, between two steps of a program, so not while that thread
 is in machine code.  Therefore long jobs of the main thread, which can be stopped, are all left to
-workers, of which one is free or is started; the main thread waits, which an interrupt ends.
+workers, of which one is free or is started; the main thread waits, which an interrupt ends.  So
+are long jobs that somebody watches.
 
 The board and the counters have one lock, held for about a microsecond at a time.
 """
@@ -36,6 +37,7 @@ def run(
     function: Callable[[int], object],
     workers: int,
     stop: Callable[[], object] | None = None,
+    watch: Callable[[], object] | None = None,
 ) -> None:
     """Call `function(k)` for each k in range(workers); return when all calls have returned.
 
@@ -46,13 +48,17 @@ def run(
 
     `stop` makes running calls return early, and is called if something has been raised.  Where it
     is given, no call runs in the main thread, so that an interrupt is noticed at once.
+
+    `watch`, beside `stop`, is called again and again by the calling thread while it waits, so no
+    call runs in that thread, whichever it is.  What it raises is raised here.
     """
     if getattr(_local, "is_worker", False) or (workers <= 1 and stop is None):
         for k in range(workers):
             function(k)
     else:
-        is_left = stop is not None and threading.current_thread() is threading.main_thread()
-        _pool.run(_Job(function, workers, stop or _nothing, is_left))
+        is_main = threading.current_thread() is threading.main_thread()
+        is_left = stop is not None and (is_main or watch is not None)
+        _pool.run(_Job(function, workers, stop or _nothing, is_left), watch or _nothing)
 
 
 def _nothing() -> None:
@@ -91,7 +97,7 @@ class _Pool:
         self.asleep: list[threading.Lock] = []  # each holds up a worker until it is released
         self.size = 0
 
-    def run(self, job: _Job) -> None:
+    def run(self, job: _Job, watch: Callable[[], object]) -> None:
         # Ctrl-C may come between any two steps.  Even so, `close` has to get to its end once.
         failure: BaseException | None = None
         try:
@@ -100,7 +106,7 @@ class _Pool:
                 job.function(0)
             elif self.size and not sys.is_finalizing():
                 while not job.done.acquire(timeout=_LOOK_SECONDS):
-                    pass
+                    watch()
             while (k := self.take(job)) is not None:
                 job.function(k)
         except BaseException as error:  # noqa: BLE001 (raised below)

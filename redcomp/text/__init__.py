@@ -3,7 +3,7 @@
 A kernel is one `redcomp.kernel` operation.  A loop is an operation with a region, which holds what
 depends on the loop's counter; all else stands before it.  Equal structure prints once, so the text
 is a canonical form: kernels with equal texts are equal, and the text can be the key of a cache.
-Source spans are not part of it.
+Source spans are not part of it.  `redcomp.text.pretty` has another form, which people read.
 """
 
 from redcomp.text.parser import (

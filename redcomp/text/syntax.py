@@ -173,7 +173,7 @@ class Reader:
             return self.number()
         self.next += 1
         if kind == "string":
-            return _unescape(token)
+            return unescape(token)
         if kind == "default":
             return _DEFAULT
         if token in ("true", "false"):
@@ -205,7 +205,9 @@ class Reader:
             self.fail(f"a number of type {dtype}")
 
 
-def _unescape(token: str) -> str:
+def unescape(token: str) -> str:
+    """The text of a string literal."""
+
     def character(match: re.Match[bytes]) -> bytes:
         code = match.group(1)
         return _ESCAPED[code] if code in _ESCAPED else bytes.fromhex(code.decode())

@@ -56,11 +56,14 @@ def solve_in_graph(
 
 
 def _separated(args: Sequence[Any]) -> tuple[list[torch.Tensor], list[Any], list[int]]:
-    """The tensors, the numbers, and the positions of these."""
+    """The tensors, among them those of lists, the numbers, and the positions of these."""
     tensors, numbers, places = [], [], []
     for place, arg in enumerate(args):
         if isinstance(arg, torch.Tensor):
             tensors.append(arg)
+        elif isinstance(arg, (list, tuple)):
+            like = next(a for a in args if isinstance(a, torch.Tensor) and a.dim())
+            tensors.append(torch.tensor(arg, dtype=like.dtype, device=like.device))
         else:
             numbers.append(arg)
             places.append(place)

@@ -91,7 +91,8 @@ def check_one_device(reduction: PairReduction, devices: Sequence[torch.device]) 
         if device != devices[0]:
             raise ArgumentError(
                 f"argument {parameter.name!r} is on {device}, but {first!r} is on {devices[0]}: "
-                "all arguments must be on the same device"
+                f"all arguments must be on the same device: move {parameter.name} with "
+                f".to({str(devices[0])!r})"
             )
 
 

@@ -23,7 +23,11 @@ def tensor_of(name: str, value: object) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
     if not foreign.speaks(value):
-        hint = ": torch.from_numpy makes one of it" if isinstance(value, np.ndarray) else ""
+        hint = ""
+        if isinstance(value, np.ndarray):
+            hint = ": torch.from_numpy makes one of it, or use redcomp.numpy for arrays"
+        elif isinstance(value, (list, tuple)):
+            hint = ": torch.tensor makes one of it"
         raise ArgumentError(f"{name} must be a tensor, not a {type(value).__name__}{hint}")
     device = foreign.device_of(name, value)
     if device is None:
@@ -47,7 +51,9 @@ def _of_host(name: str, array: _Array) -> torch.Tensor:
     except ValueError:  # strides below 0, or bytes in the other order
         tensor = torch.from_numpy(np.array(bits, bits.dtype.newbyteorder("="), order="C"))
     except TypeError:
-        raise ArgumentError(f"{name} has dtype {array.dtype}, which PyTorch has not") from None
+        raise ArgumentError(
+            f"{name} has dtype {array.dtype}, which PyTorch does not have"
+        ) from None
     return tensor.view(torch.bfloat16) if is_bfloat16 else tensor
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch.compiler import is_dynamo_compiling
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.backends import device_number, falls_back, wants_gpu
-from redcomp.frontend.reductions.calls import check_count, check_integers, sizes
-from redcomp.frontend.reductions.genred import GenredBase, Reducer
+from redcomp.frontend.reductions.calls import check_count, check_integers, mixed_dtypes, sizes
+from redcomp.frontend.reductions.genred import GenredBase, Reducer, check_declared, in_order
 from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter, remembered
-from redcomp.frontend.reductions.shapes import NUMBERS, Number, Shape, full_shapes, number
+from redcomp.frontend.reductions.shapes import NUMBERS, Shape, full_shapes, is_numbers, number
 from redcomp.runtime.device import Driver
 from redcomp.runtime.driver import given_driver
 from redcomp.torch import autocast
@@ -49,6 +49,9 @@ from redcomp.torch.memory import (
     is_traced,
 )
 
+if TYPE_CHECKING:
+    from redcomp.typing import Backend
+
 __all__ = ["Genred"]
 
 _FLOATS = {
@@ -66,59 +69,89 @@ _STORED = {name: dtype for dtype, name in _FLOATS.items()}
 class Genred(GenredBase):
     __doc__ = GenredBase.__doc__
 
+    @overload
     def __call__(
         self,
-        *args: torch.Tensor | float,
-        backend: str = "auto",
+        *args: torch.Tensor | float | Sequence[float],
+        backend: Backend = "auto",
         device_id: int = -1,
         ranges: Sequence[Any] | None = None,
         out: torch.Tensor | None = None,
+        **named: torch.Tensor | float | Sequence[float],
+    ) -> torch.Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: Any,
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: torch.Tensor | None = None,
+        **named: Any,
+    ) -> Any: ...
+
+    def __call__(
+        self,
+        *args: Any,
+        backend: Backend = "auto",
+        device_id: int = -1,
+        ranges: Sequence[Any] | None = None,
+        out: torch.Tensor | None = None,
+        **named: Any,
     ) -> Any:
         """Compute the reduction; differentiable in every argument, to any order.
 
+        Arguments come in the order of the aliases, or by their names in these.
+
         i-variables have shape (M, D), j-variables (N, D), arrays of pairs (M, N, D), parameters
         (D,), with D as declared; all of one dtype: float32, float64, or float16 or bfloat16
-        (computed in float32).  Integers may have any integer dtype or be truth values, and without
-        other arguments the computation is in PyTorch's default dtype.  Any strides are accepted.
-        Variables of dimension 1 may lack the last axis, parameters may have shape (1, D) or (D, 1),
-        and a Pm(1) may be a number (see docs/formulas.md); gradients have the argument's shape.
-        The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension
-        (see docs/formulas.md for other reductions than sums).  `out`, a tensor of the result's
-        shape and dtype, is filled and returned, with the result's gradient.  Results are plain
-        tensors, also those of subclasses, which must have their values in memory.
+        (computed in float32).  The last axis of variables of dimension 1 may be missing, parameters
+        may have shape (1, D) or (D, 1), and a Pm may be a number or a list of numbers, which take
+        the dtype of the other arguments.  Integers may have any integer dtype or be booleans; if
+        all arguments are integers, the computation is in PyTorch's default dtype.  Any strides are
+        accepted.  Gradients have the shapes and the dtypes of the arguments.
 
-        A batch: any argument may have further dimensions before these, which broadcast as PyTorch's
-        do; the result has them all, and an index counts within its entry of the batch.
+        The result has shape (M, E) for axis=1 or (N, E) for axis=0, where E is the dimension of the
+        formula.  `redcomp.reductions()` says what other reductions than sums return; several
+        results are a tuple.  Results are plain tensors, for subclasses too, which must have their
+        values in memory.
 
-        ranges: six integer arrays that name the blocks of pairs to visit (see
-        `redcomp.frontend.reductions.ranges`), the same ones for each entry of a batch.  Rows
-        without any pair get the reduction's neutral element.
+        A batch: any argument may have further axes in front, which broadcast as in PyTorch; the
+        result has all of them, and indices count within an entry of the batch.
 
-        backend: "auto" computes on the device that the tensors are on, the CPU or an NVIDIA GPU,
-        there on PyTorch's current stream.  "GPU" (or "GPU_1D", "GPU_2D", and so on, as KeOps calls
-        its own) computes CPU tensors with copies on GPU number `device_id`, or else the first one.
-        Gradients are computed where the result was.  On a GPU a call waits for nothing, but for the
-        check that int64 values fit into the int32 of a float32 call.
+        backend    "auto" computes on the device of the tensors, the CPU or an NVIDIA GPU, there on
+                   PyTorch's current stream; "GPU" (or KeOps' names "GPU_1D", "GPU_2D" and so on)
+                   copies CPU tensors to a GPU and the result back.  Gradients are computed where
+                   the result was computed.  A call does not wait for the GPU, except to check that
+                   int64 values fit into int32 if the other arguments are float32
+        device_id  the number of the GPU; the first one by default
+        ranges     six integer arrays that name the blocks of pairs to visit, the same for each
+                   entry of a batch; `redcomp.torch.cluster.from_matrix` makes them.  Rows
+                   without pairs get the neutral element of the reduction
+        out        a tensor of the result's shape and dtype, which is filled and returned, with the
+                   gradient of the result
 
-        Under torch.autocast, arguments of float32, float16 and bfloat16 may come together: they are
-        cast to the dtype of autocast, computed with in float32, and the result has that dtype, as a
-        product of matrices has.  As for PyTorch's functions, float64 and calls with `out` are left
-        alone.  Gradients have the dtypes of the arguments.
+        Under torch.autocast, float32, float16 and bfloat16 arguments may be combined: they are cast
+        to the dtype of autocast and computed in float32, and the result has the dtype of autocast,
+        as that of torch.mm.  float64 and calls with `out` are not cast.
 
-        torch.vmap, jacrev, jacfwd and hessian of torch.func map over it, but not over `ranges`.
-        For torch.compile, torch.export and make_fx it is an operator of PyTorch, `redcomp::reduce`
-        (see `redcomp.torch.operators`), in full graphs, with sizes that may change.
+        torch.vmap, jacrev, jacfwd and hessian of torch.func work, but not over `ranges`.  In
+        torch.compile, torch.export and make_fx it is the operator `redcomp::reduce`, in full
+        graphs, with sizes that may change.
 
         Raises ArgumentError (a ValueError) that names the argument, such as a tensor that is sparse
-        or has no values in memory, and DeviceError (a RuntimeError) where there is no GPU, or where
-        it fails.
+        or has no values in memory, and DeviceError (a RuntimeError) if there is no GPU, or if it
+        fails.
         """
+        if named:
+            args = in_order(self, self.positions, args, named)
         return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
 
 
 def call(
     genred: Reducer,
-    *args: torch.Tensor | float,
+    *args: torch.Tensor | float | Sequence[float],
     backend: str = "auto",
     device_id: int = -1,
     ranges: Sequence[Any] | None = None,
@@ -219,11 +252,14 @@ def _prepare(
     """
     check_described(reduction, described)
     if not described:
-        raise ArgumentError("a formula without variables has no dtype")
+        raise ArgumentError(
+            "the formula has no variables: a call needs an argument, which says its dtype"
+        )
     classes, given_shapes, dtypes, devices = zip(*described, strict=True)
     shapes = full_shapes(reduction, given_shapes)
     sizes(reduction, shapes)
-    dtype = _checked_dtype(reduction, dtypes) or of_integers(default)
+    dtype = _checked_dtype(reduction, described) or of_integers(default)
+    check_declared(genred.declared, str(dtype)[6:], reduction, ".to(torch.{})")
     check_one_device(reduction, devices)
     has_values = devices[0].type != "meta" and not any(map(decides_itself, classes))
     executor = (
@@ -256,15 +292,17 @@ def _cast(reduction: PairReduction, tensors: Tensors) -> Tensors:
 
 
 def as_tensors(reduction: PairReduction, args: Sequence[object]) -> Tensors:
-    """The arguments as tensors; numbers get the dtype and the device of the others."""
-    check_count(reduction, len(args))
+    """The arguments as tensors; numbers, and lists, get the dtype and the device of the others."""
+    check_count(reduction, args)
     given = [
-        value if isinstance(value, _KNOWN) else tensor_of(f"argument {parameter.name!r}", value)
+        value
+        if isinstance(value, _KNOWN) or is_numbers(parameter, value)
+        else tensor_of(f"argument {parameter.name!r}", value)
         for value, parameter in zip(args, reduction.parameters, strict=True)
     ]
     tensors = [a for a in given if isinstance(a, torch.Tensor)]
     device = tensors[0].device if tensors else None
-    floats = (t.dtype for t in tensors if t.is_floating_point())
+    floats = (t.dtype for t in tensors if t.is_floating_point() and t.dim())
     dtype = next(floats, of_integers(torch.get_default_dtype()))
     return tuple(
         value if isinstance(value, torch.Tensor) else _number(value, parameter, dtype, device)
@@ -273,7 +311,7 @@ def as_tensors(reduction: PairReduction, args: Sequence[object]) -> Tensors:
 
 
 def _number(
-    value: Number, parameter: Parameter, dtype: torch.dtype, device: torch.device | None
+    value: Any, parameter: Parameter, dtype: torch.dtype, device: torch.device | None
 ) -> torch.Tensor:
     """An argument that is a number."""
     made = number(parameter, value, _LARGEST.get(dtype, math.inf))
@@ -298,7 +336,7 @@ def _as_stored(tensor: torch.Tensor, kind: str, dtype: torch.dtype) -> torch.Ten
 def filled(out: object, result: Any) -> torch.Tensor:
     """`out` with the result in it."""
     if isinstance(result, tuple):
-        raise ArgumentError("out is for one result, and this reduction has several")
+        raise ArgumentError("out is for one result, and this reduction has several: leave it out")
     if not isinstance(out, torch.Tensor):
         raise ArgumentError(f"out must be a tensor; it is of type {type(out).__name__}")
     check_plain("out", out)
@@ -314,24 +352,54 @@ def filled(out: object, result: Any) -> torch.Tensor:
         raise ArgumentError(f"out cannot hold the result: {error}") from None
 
 
-def _checked_dtype(reduction: PairReduction, dtypes: Sequence[torch.dtype]) -> torch.dtype | None:
-    """The dtype of the arguments that are no integers, if there are any; checks them all."""
-    first: tuple[torch.dtype, str] | None = None
-    for parameter, dtype in zip(reduction.parameters, dtypes, strict=True):
+def _checked_dtype(
+    reduction: PairReduction, described: Sequence[Description]
+) -> torch.dtype | None:
+    """The dtype of the arguments that are no integers, if there are any; checks them all.
+
+    A parameter without axes is a number, which has whatever dtype the others have.
+    """
+    first: tuple[str, torch.dtype] | None = None
+    of_number = None
+    for parameter, (_, shape, dtype, _) in zip(reduction.parameters, described, strict=True):
         name = parameter.name
         if parameter.is_integer:
-            if dtype not in _INTEGER_DTYPES:
-                raise ArgumentError(f"argument {name!r} has dtype {dtype}; its alias says integers")
+            _check_integer(name, dtype)
+            continue
+        if takes_others(parameter, shape, dtype):
+            of_number = of_number or (dtype if dtype in _FLOATS else None)
             continue
         if dtype not in _FLOATS:
-            raise ArgumentError(
-                f"argument {name!r} has dtype {dtype}; "
-                "expected torch.float32, float64, float16 or bfloat16"
-            )
-        first = first or (dtype, name)
-        if dtype != first[0]:
-            raise ArgumentError(
-                f"argument {name!r} has dtype {dtype}, but {first[1]!r} "
-                f"has {first[0]}: all arguments must have the same"
-            )
-    return first and first[0]
+            raise _wrong_dtype(name, dtype)
+        first = first or (name, dtype)
+        if dtype != first[1]:
+            raise mixed_dtypes((name, dtype), first, lambda dtype: f".to({dtype})")
+    return first[1] if first is not None else of_number
+
+
+def takes_others(parameter: Parameter, shape: torch.Size, dtype: torch.dtype) -> bool:
+    """Whether an argument is a number, which is converted to the dtype of the others."""
+    is_real = dtype in _FLOATS or dtype in _INTEGER_DTYPES[1:]
+    return parameter.kind == "parameter" and not (shape or parameter.is_integer) and is_real
+
+
+def _check_integer(name: str, dtype: torch.dtype) -> None:
+    if dtype not in _INTEGER_DTYPES:
+        raise ArgumentError(
+            f"argument {name!r} has dtype {dtype}; its alias says integers: convert it with "
+            ".to(torch.int64)"
+        )
+
+
+def _wrong_dtype(name: str, dtype: torch.dtype) -> ArgumentError:
+    hint = "convert it with .to(torch.float32)"
+    if dtype in _INTEGER_DTYPES:
+        hint += ", or say that it is of integers: its alias takes a last argument, as in Vi(1, int)"
+    if dtype.is_complex:
+        hint = "redcomp.torch.LazyTensor takes complex numbers"
+    if str(dtype).startswith("torch.q"):
+        hint = "convert it with .dequantize()"
+    return ArgumentError(
+        f"argument {name!r} has dtype {dtype}; expected torch.float32, float64, float16 or "
+        f"bfloat16: {hint}"
+    )

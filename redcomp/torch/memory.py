@@ -31,7 +31,7 @@ def describe(reduction: PairReduction, args: Sequence[torch.Tensor]) -> tuple[De
     try:
         return tuple([(type(t), t.shape, t.dtype, t.device) for t in args])
     except (AttributeError, RuntimeError) as error:
-        check_count(reduction, len(args))
+        check_count(reduction, args)
         for parameter, argument in zip(reduction.parameters, args, strict=True):
             name = f"argument {parameter.name!r}"
             _check_tensor(name, type(argument))
@@ -41,7 +41,7 @@ def describe(reduction: PairReduction, args: Sequence[torch.Tensor]) -> tuple[De
 
 def check_described(reduction: PairReduction, described: Sequence[Description]) -> None:
     """Raise ArgumentError unless there is a tensor for each variable."""
-    check_count(reduction, len(described))
+    check_count(reduction, described)
     for parameter, (kind, *_) in zip(reduction.parameters, described, strict=True):
         _check_tensor(f"argument {parameter.name!r}", kind)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 import torch
@@ -14,15 +14,16 @@ from torch.compiler import is_dynamo_compiling
 
 from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
+from redcomp.frontend.reductions.genred import in_order, refuse_options
 from redcomp.frontend.reductions.shapes import Shape
 from redcomp.frontend.reductions.texts import text_of, values_of
-from redcomp.frontend.solvers.conjugate_gradients import SolveInfo
+from redcomp.frontend.solvers.conjugate_gradients import Callback, SolveInfo
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase, Settings
 from redcomp.torch import autocast
 from redcomp.torch.dynamo import solve_in_graph, untraced
 from redcomp.torch.executors import check_one_device
 from redcomp.torch.foreign import tensor_of
-from redcomp.torch.genred import Genred, as_tensors, call
+from redcomp.torch.genred import Genred, as_tensors, call, takes_others
 from redcomp.torch.mapped import (
     below_autograd,
     by_vmap,
@@ -43,6 +44,12 @@ from redcomp.torch.memory import (
 )
 from redcomp.torch.rules import pulled_back, pushed_forward, tangent_of
 from redcomp.tracing import constant_in_graphs
+
+if TYPE_CHECKING:
+    from typing_extensions import Never
+
+    from redcomp.frontend.reductions.genred import AnyDtype
+    from redcomp.typing import Accumulator, Axis, Backend, Dtype, SumScheme
 
 __all__ = ["KernelSolve"]
 
@@ -70,18 +77,21 @@ class KernelSolve(KernelSolveBase):
     def __init__(
         self,
         formula: str,
-        aliases: Sequence[str],
+        aliases: str | Iterable[str],
         varinvalias: str,
-        axis: int = 0,
-        dtype_acc: str = "auto",
+        axis: Axis | None = None,
+        dtype_acc: Accumulator = "auto",
         use_double_acc: bool = False,
-        sum_scheme: str = "auto",
+        sum_scheme: SumScheme = "auto",
         enable_chunks: bool = True,
         rec_multVar_highdim: bool | int | None = None,
-        dtype: object = None,
-        cuda_type: object = None,
+        dtype: Dtype | AnyDtype | None = None,
+        cuda_type: Dtype | AnyDtype | None = None,
         use_fast_math: bool | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            refuse_options("KernelSolve", unknown, type(self))
         options = {
             "dtype_acc": dtype_acc,
             "use_double_acc": use_double_acc,
@@ -112,10 +122,45 @@ class KernelSolve(KernelSolveBase):
         made.text = text
         return made
 
+    @overload
     def __call__(
         self,
-        *args: torch.Tensor | float,
-        backend: str = "auto",
+        *args: torch.Tensor | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | torch.Tensor = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: Literal[False] = False,
+        callback: Callback | None = None,
+        **named: torch.Tensor | float | Sequence[float],
+    ) -> torch.Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: torch.Tensor | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | torch.Tensor = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: Literal[True],
+        callback: Callback | None = None,
+        **named: torch.Tensor | float | Sequence[float],
+    ) -> tuple[torch.Tensor, SolveInfo]: ...
+
+    @overload
+    def __call__(
+        self,
+        *args: torch.Tensor | float | Sequence[float],
+        backend: Backend = "auto",
         device_id: int = -1,
         alpha: float | torch.Tensor = 1e-10,
         eps: float | None = None,
@@ -124,6 +169,24 @@ class KernelSolve(KernelSolveBase):
         maxiter: int | None = None,
         precondition: bool = True,
         return_info: bool = False,
+        callback: Callback | None = None,
+        **named: torch.Tensor | float | Sequence[float],
+    ) -> torch.Tensor | tuple[torch.Tensor, SolveInfo]: ...
+
+    def __call__(
+        self,
+        *args: torch.Tensor | float | Sequence[float],
+        backend: Backend = "auto",
+        device_id: int = -1,
+        alpha: float | torch.Tensor = 1e-10,
+        eps: float | None = None,
+        ranges: Any = None,
+        rtol: float = 0.0,
+        maxiter: int | None = None,
+        precondition: bool = True,
+        return_info: bool = False,
+        callback: Callback | None = None,
+        **named: torch.Tensor | float | Sequence[float],
     ) -> torch.Tensor | tuple[torch.Tensor, SolveInfo]:
         """Solve (alpha Id + K) a = b; b stands in the place of the unknown, and a has its shape.
 
@@ -137,6 +200,10 @@ class KernelSolve(KernelSolveBase):
         precondition  divide by the diagonal of alpha Id + K, which makes rows of different scales
                       converge alike
         return_info   return (a, info), a `SolveInfo` with the iterations and the residual
+        callback      a function that is called with (iteration, residual) after each iteration, an
+                      int from 1 on and a float: the root mean square of b - (alpha Id + K) a, which
+                      eps bounds, of several systems the largest.  What it returns is ignored; what
+                      it raises ends the solve
 
         Components of b that the formula keeps apart, as in "Exp(-SqDist(x, y)) * b", are systems of
         their own, each with its own steps and its own end; other formulas give one system.
@@ -155,15 +222,17 @@ class KernelSolve(KernelSolveBase):
         SolverError (an ArithmeticError) if alpha Id + K is not positive definite, or on NaN and
         infinity, and ArgumentError (a ValueError) for wrong arguments.
         """
+        if named:
+            args = in_order(self, positions_of_solver(self.text), args, named)
         if is_dynamo_compiling():
-            refuse_info(return_info)
+            refuse_in_graphs(return_info, callback)
             asked = (eps, rtol, maxiter, precondition)
             traced: torch.Tensor = solve_in_graph(
                 self.text, args, alpha, ranges, asked, backend, device_id
             )
             return traced
         options = {"backend": backend, "device_id": device_id, "ranges": ranges}
-        settings = Settings(eps, rtol, maxiter, precondition, options)
+        settings = Settings(eps, rtol, maxiter, precondition, options, callback)
         return_info = arguments.switch("return_info", return_info)
         reduction, position = self.genred.reduction, self.position
         tensors = as_tensors(reduction, args)
@@ -176,21 +245,27 @@ class KernelSolve(KernelSolveBase):
         if not tensors[position].is_floating_point():
             name, dtype = self.unknown.name, tensors[position].dtype
             raise ArgumentError(f"argument {name!r} has dtype {dtype}; expected a float")
+        dtype = tensors[position].dtype  # which numbers get too
+        tensors = tuple(
+            t.to(dtype) if takes_others(parameter, t.shape, t.dtype) else t
+            for parameter, t in zip(reduction.parameters, tensors, strict=True)
+        )
         full = [t.reshape(shape) for t, shape in zip(tensors, shapes.full, strict=True)]
         b = full[position] = full[position].expand(shapes.b)
         shift = _shift(alpha, shapes.solution, b.device).reshape(shapes.b)
         solution, info = _solve(self, settings, full, shift)
         solution = solution.reshape(shapes.solution)
         if info is None:
-            refuse_info(return_info)
+            refuse_in_graphs(return_info, callback)
             return solution
         return (solution, info) if return_info else solution
 
 
-def refuse_info(return_info: bool) -> None:
-    """Raise ArgumentError if a traced solve is to say how it ended."""
-    if return_info:
-        raise ArgumentError("return_info is for eager calls: a graph has no iterations to count")
+def refuse_in_graphs(return_info: bool, callback: Callback | None) -> None:
+    """Raise ArgumentError if a traced solve is to say how it goes or how it ended."""
+    for name, is_asked in (("return_info", return_info), ("callback", callback is not None)):
+        if is_asked:
+            raise ArgumentError(f"{name} is for eager calls: a graph has no iterations to count")
 
 
 @constant_in_graphs
@@ -198,6 +273,12 @@ def _text(*made_of: Any) -> str:
     """The text of a solver; raises FormulaError or ArgumentError."""
     formula, aliases, varinvalias, axis, options = made_of
     return KernelSolve(formula, aliases, varinvalias, axis, **options).text
+
+
+@constant_in_graphs
+def positions_of_solver(text: str) -> Mapping[str, int]:
+    """The position of each argument of the solver of a text, by its names."""
+    return solver_of(text).genred.positions
 
 
 @functools.lru_cache(256)

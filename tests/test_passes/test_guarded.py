@@ -190,7 +190,7 @@ def with_directions(points: Points, case: Case, dim: int) -> Points:
     return points
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(46)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_derivatives_are_those_of_the_kept_pairs(case: Case) -> None:
     bare, _ = lowered(call(case, [f"u{n}" for n in range(len(case.dims))]), case)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from redcomp import arguments
 from redcomp.errors import FormulaError
-from redcomp.frontend.language.formula import Token, tokenize
+from redcomp.frontend.language.formula import Token, syntax_error, tokenize
 from redcomp.ir import Kind
 from redcomp.limits import MAX_DIM
 
@@ -30,7 +30,11 @@ KIND_OF_CONSTRUCTOR: Mapping[str, Kind] = {
 }
 # The word that declares integers.
 INTEGER = "int"
+EXAMPLE = "x = Vi(3)"
 KIND_OF_CATEGORY: tuple[Kind, ...] = ("i", "j", "parameter")
+
+
+_AS_IN = f'; an alias is such as "{EXAMPLE}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,9 @@ def spell(kind: Kind, position: int, dim: int, is_integer: bool = False) -> str:
 
 def texts_of_aliases(aliases: object) -> tuple[str, ...]:
     """The aliases of a list, or the only one; raises ArgumentError."""
-    wanted = "a list of texts such as 'x = Vi(3)'"
+    wanted = f'a list of strings such as ["{EXAMPLE}", "y = Vj(3)"]'
     listed = [aliases] if isinstance(aliases, str) else arguments.items("aliases", aliases, wanted)
-    return tuple(arguments.text(f"aliases[{n}]", alias) for n, alias in enumerate(listed))
+    return tuple(arguments.text(f"aliases[{n}]", alias, EXAMPLE) for n, alias in enumerate(listed))
 
 
 def parse_aliases(aliases: Sequence[str]) -> tuple[Alias, ...]:
@@ -107,7 +111,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.tokens = tokenize(text)
+        self.tokens = tokenize(text, "alias")
         self.next = 0
 
     def alias(self, place: int) -> Alias:
@@ -117,7 +121,9 @@ class _Reader:
             self.take("'='", text="=")
         constructor = self.take("Vi, Vj, Vij, Pm or Var", kind="name")
         if constructor.text != "Var" and constructor.text not in KIND_OF_CONSTRUCTOR:
-            raise self.error(f"expected Vi, Vj, Vij, Pm or Var, got {constructor}", constructor)
+            hint = arguments.nearest(constructor.text, (*KIND_OF_CONSTRUCTOR, "Var")) or _AS_IN
+            message = f"expected Vi, Vj, Vij, Pm or Var, got {constructor}{hint}"
+            raise self.error(message, constructor)
         numbers, is_integer = self.numbers()
         if constructor.text == "Var":
             return self.variable(name, constructor, numbers, is_integer)
@@ -161,7 +167,8 @@ class _Reader:
     def number(self) -> Token:
         token = self.take("a whole number")
         if not token.text.isdecimal():
-            raise self.error(f"expected a whole number, got {token}", token)
+            message = f"expected a whole number, the dimension, got {token}{_AS_IN}"
+            raise self.error(message, token)
         # Numbers of thousands of digits are not even readable in Python.
         if len(token.text) > len(str(MAX_DIM)):
             raise self.error("the number is too large", token)
@@ -176,9 +183,9 @@ class _Reader:
     def take(self, expected: str, *, kind: str | None = None, text: str | None = None) -> Token:
         token = self.tokens[self.next]
         if (kind is not None and token.kind != kind) or (text is not None and token.text != text):
-            raise self.error(f"expected {expected}, got {token}", token)
+            raise self.error(f"expected {expected}, got {token}{_AS_IN}", token)
         self.next += 1
         return token
 
     def error(self, message: str, token: Token) -> FormulaError:
-        return FormulaError(message, self.text, token.span.start, token.span.stop)
+        return syntax_error(message, self.text, token.span, "alias")

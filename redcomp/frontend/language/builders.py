@@ -302,8 +302,12 @@ VARIABLES: Mapping[str, Builder] = {
             ("Vy", "the old name of Vj", _OLD_NAME),
         )
     },
-    "Ind_i": Builder((), _number, "the number of the row i, from 0: an integer", "1", differs=_NEW),
-    "Ind_j": Builder((), _number, "the number of the column j, likewise", "1", differs=_NEW),
+    "Ind_i": Builder(
+        (), _number, "the index i of the row, an integer that counts from 0", "1", differs=_NEW
+    ),
+    "Ind_j": Builder(
+        (), _number, "the index j of the column, an integer that counts from 0", "1", differs=_NEW
+    ),
     "Gather": Builder(
         ("table", "index"),
         _gather,
@@ -369,7 +373,9 @@ DERIVATIVES: Mapping[str, Builder] = {
     "Factorize": Builder(
         ("f", "g"), _first, "f; shared sub-formulas are computed once in any case", "m"
     ),
-    "AutoFactorize": Builder(("f",), _first, "f, likewise", "m"),
+    "AutoFactorize": Builder(
+        ("f",), _first, "f; shared sub-formulas are computed once in any case", "m"
+    ),
 }
 
 BUILDERS: Mapping[str, Builder] = {**VARIABLES, **DERIVATIVES}

@@ -21,7 +21,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from redcomp.errors import FormulaError
 from redcomp.ir import Span
@@ -106,6 +106,10 @@ def walk(root: Node) -> Iterator[Node]:
         stack.extend(reversed(children(node)))
 
 
+# Whose text it is.
+Subject = Literal["formula", "alias"]
+
+
 class Token(NamedTuple):
     """A piece of the text; its kind is "name", "number", "symbol" or "end"."""
 
@@ -126,7 +130,7 @@ _TOKEN = re.compile(
 )
 
 
-def tokenize(text: str) -> list[Token]:
+def tokenize(text: str, what: Subject = "formula") -> list[Token]:
     """Cut a formula or an alias into tokens; the last one is the end."""
     if not isinstance(text, str):
         raise FormulaError(f"expected a string, got {type(text).__name__}")
@@ -139,7 +143,7 @@ def tokenize(text: str) -> list[Token]:
         match = _TOKEN.match(text, position)
         if match is None:
             message = f"unexpected character {_describe(text[position])}"
-            raise FormulaError(message, text, position, position + 1)
+            raise syntax_error(message, text, Span(position, position + 1), what)
         kind, span = str(match.lastgroup), Span(position, match.end())
         position = match.end()
         if kind == "space":
@@ -155,6 +159,17 @@ def tokenize(text: str) -> list[Token]:
     return tokens
 
 
+def syntax_error(message: str, text: str, span: Span, what: Subject = "formula") -> FormulaError:
+    """The error at a place, or what it says of the habit that the text is written by."""
+    from redcomp.frontend.language import habits  # only mistakes pay for it
+
+    rows = habits.FORMULAS if what == "formula" else habits.ALIASES
+    found = habits.habit_at(rows, text, span.start)
+    if found is not None:
+        return FormulaError(found.says, text, found.start, found.stop)
+    return FormulaError(message, text, span.start, span.stop)
+
+
 def _describe(character: str) -> str:
     return f"{character!r} (U+{ord(character):04X})"
 
@@ -164,6 +179,8 @@ def parse(formula: str) -> Node:
     return _Parser(formula).parse()
 
 
+# What errors show where there is no formula.
+EXAMPLE = "Exp(-SqDist(x, y)) * b"
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 _COMPARISON, _SCALAR_PRODUCT, _SUM, _PRODUCT, _PREFIX, _POWER = range(1, 7)
 _LEVELS = {
@@ -218,7 +235,7 @@ class _Parser:
 
     def parse(self) -> Node:
         if self.tokens[0].kind == "end":
-            raise FormulaError("the formula is empty", self.formula)
+            raise FormulaError(f'the formula is empty: write one such as "{EXAMPLE}"')
         expects_operand = True
         while self.position < len(self.tokens):
             token = self.tokens[self.position]
@@ -250,7 +267,8 @@ class _Parser:
             self.close(bracket, token)
             return False
         else:
-            raise self.error(f"expected a name, a number, '(' or '-', got {token}", token)
+            message = f"expected a name, a number, '(' or '-', got {token}"
+            raise syntax_error(message, self.formula, token.span)
         return True
 
     def take_operator(self, token: Token) -> bool:
@@ -265,7 +283,7 @@ class _Parser:
         if not isinstance(bracket, _Open):
             if token.kind == "end":
                 return False
-            raise self.error(f"expected an operator or the end, got {token}{_hint(token)}", token)
+            raise self.unexpected("an operator or the end", token)
         if token.text == ",":
             bracket.has_comma = True
             bracket.items.append(self.operands.pop())
@@ -276,8 +294,12 @@ class _Parser:
             return False
         if token.kind == "end":
             raise self.error(f"{bracket.token} is never closed", bracket.token)
-        expected = f"an operator, ',' or {bracket.closer!r}"
-        raise self.error(f"expected {expected}, got {token}{_hint(token)}", token)
+        raise self.unexpected(f"an operator, ',' or {bracket.closer!r}", token)
+
+    def unexpected(self, expected: str, token: Token) -> FormulaError:
+        """The error of a token that stands after a complete operand."""
+        hint = _hint(token, bool(self.pending))
+        return syntax_error(f"expected {expected}, got {token}{hint}", self.formula, token.span)
 
     def number(self, token: Token) -> int | float:
         value = float(token.text)
@@ -347,10 +369,17 @@ class _Parser:
         return FormulaError(message, self.formula, token.span.start, token.span.stop)
 
 
-def _hint(token: Token) -> str:
+def _hint(token: Token, is_within: bool) -> str:
+    """What to write instead of a token after an operand; whether that is in brackets."""
     match token.text:
+        case "=" if is_within:
+            return "; operations take arguments by position, without names; equality is '=='"
         case "=":
-            return "; equality is '=='"
+            return "; a formula is an expression alone, and equality is '=='"
         case "(":
-            return "; only a name can be called"
-    return ""
+            return "; only a name can be called, and a product is written with '*'"
+        case ")" | "]":
+            return f"; this {token.text!r} closes nothing"
+        case ",":
+            return "; several formulas are a list of strings, and a decimal point is '.'"
+    return "; a product is written with '*'" if token.kind in ("name", "number") else ""

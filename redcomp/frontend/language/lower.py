@@ -8,10 +8,11 @@ Operations come from the table by their spelling.  What can be called and is no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from redcomp.arguments import nearest
 from redcomp.frontend.language.aliases import Alias
 from redcomp.frontend.language.builders import BUILDERS
 from redcomp.frontend.language.context import FormulaContext, Item, Operand
@@ -128,10 +129,8 @@ class Lowering(FormulaContext):
             return found
         if node.name in SPELLINGS or node.name in BUILDERS:
             raise self.error(f"{node.name} is an operation: write {_signature(node.name)}", node)
-        names = list(self.scope.names)
-        known = ", ".join(names[:MAX_LISTED] + ["..."] * (len(names) > MAX_LISTED)) or "none"
-        nearest = _nearest(node.name, names)
-        raise self.error(f"unknown name {node.name!r}{nearest}; the names are: {known}", node)
+        hint = _of_name(node.name, list(self.scope.names))
+        raise self.error(f"unknown name {node.name!r}{hint}", node)
 
     def unary(self, node: Unary, operand: Operand) -> Item:
         item = operand.item
@@ -187,17 +186,16 @@ class Lowering(FormulaContext):
         """Fail unless the call is of something known and has as many arguments as that takes."""
         name = node.callee.name
         if name in self.scope.names:
-            raise self.error(f"{name} is a variable: it cannot be called", node.callee)
+            message = f"{name!r} is a variable, which cannot be called"
+            raise self.error(f"{message}; a product is written with '*'", node.callee)
         if name not in SPELLINGS and name not in BUILDERS:
-            nearest = _nearest(name, (*SPELLINGS, *BUILDERS))
-            raise self.error(f"unknown operation {name!r}{nearest}", node.callee)
+            raise self.error(f"unknown operation {name!r}{_of_operation(name)}", node.callee)
         least, most = _argument_counts(name)
         if not least <= len(node.args) <= most:
             wanted = f"{least}" if least == most else f"{least} to {most}"
             plural = "" if wanted == "1" else "s"
-            raise self.error(
-                f"{_signature(name)} takes {wanted} argument{plural}, got {len(node.args)}", node
-            )
+            came = f"got {len(node.args)}{_of_two(name, len(node.args))}"
+            raise self.error(f"{_signature(name)} takes {wanted} argument{plural}, {came}", node)
 
     def call(self, node: Call, operands: Sequence[Operand]) -> Item:
         name = node.callee.name
@@ -243,10 +241,31 @@ def _signature(name: str) -> str:
     return f"{name}({', '.join(_arguments(name))})"
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """A question for the nearest known names, whatever their case, or nothing."""
-    import difflib  # takes milliseconds, which only mistakes pay
+# -- what errors say of words that nothing has; only mistakes pay for the tables of those
 
-    by_lower = {other.lower(): other for other in known}
-    nearest = difflib.get_close_matches(name.lower(), by_lower, n=3)
-    return f"; did you mean {' or '.join(by_lower[n] for n in nearest)}?" if nearest else ""
+
+def _of_name(name: str, names: Sequence[str]) -> str:
+    from redcomp.frontend.language import habits
+
+    known = ", ".join([*names[:MAX_LISTED], *["..."] * (len(names) > MAX_LISTED)]) or "none"
+    hint = nearest(name, names)
+    if not hint and name.lower() in habits.NAMES:
+        hint = f"; {habits.NAMES[name.lower()]}"
+    declare = "" if hint else f'; to declare it, add an alias such as "{name} = Pm(1)"'
+    return f"{hint}; the names are: {known}{declare}"
+
+
+def _of_operation(name: str) -> str:
+    from redcomp.frontend.language import habits
+
+    if (reduction := habits.reduction_named(name)) is not None:
+        return f': it is a reduction, which Genred takes as reduction_op="{reduction}"'
+    if name.lower() in habits.OPERATIONS:
+        return f"; {habits.OPERATIONS[name.lower()]}"
+    return nearest(name, (*SPELLINGS, *BUILDERS)) or "; redcomp.operations() lists all operations"
+
+
+def _of_two(name: str, count: int) -> str:
+    from redcomp.frontend.language import habits
+
+    return f"; {habits.OF_TWO[name]}" if count == 2 and name in habits.OF_TWO else ""

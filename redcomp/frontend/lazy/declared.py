@@ -88,7 +88,7 @@ class Declared(Operators):
             ...
 
         def elemt(self: D, n: int, m: int) -> D:
-            """ElemT(f, n, m), this being f: n zeros but for the scalar f at place m."""
+            """ElemT(f, n, m), this being f: n zeros, except for the scalar f at index m."""
             ...
 
         def extract(self: D, i: int, d: int) -> D:
@@ -96,7 +96,9 @@ class Declared(Operators):
             ...
 
         def extractt(self: D, start: int, n: int) -> D:
-            """ExtractT(f, start, n), this being f: n zeros but for f at place start."""
+            """ExtractT(f, start, n), this being f: n zeros, except for f, which begins at index
+            start.
+            """
             ...
 
         def concat(self: D, other: Any) -> D:
@@ -104,8 +106,8 @@ class Declared(Operators):
             ...
 
         def onehot(self: D, D: int) -> D:
-            """OneHot(f, n), this being f: n zeros but for a 1 at place floor(f + 1/2), if there is
-            such a place.
+            """OneHot(f, n), this being f: n zeros, except for a 1 at the index floor(f + 1/2), if
+            that is below n and not negative.
             """
             ...
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from typing import NamedTuple
+
+from redcomp import notebooks
 
 _HOW = "reduce it, as by .sum(axis=1), .argmin(axis=1) or @ b; .dense() gives the array"
 _HOW_LATER = "reduce it, as by .sum(axis=1), and call the result with what symbols stand for"
@@ -54,12 +55,7 @@ class Shown(NamedTuple):
     @property
     def html(self) -> str:
         """All facts, a table."""
-        lines = [
-            f'<tr><th style="text-align:left">{name}</th>'
-            f'<td style="text-align:left">{html.escape(what)}</td></tr>'
-            for name, what in self.rows
-        ]
-        return f"<table><caption>{self.kind}</caption>\n" + "\n".join(lines) + "\n</table>"
+        return notebooks.facts(self.kind, self.rows)
 
 
 def size(count: int) -> str:

@@ -55,9 +55,14 @@ def _of_no_array(library: Library, given: Any, axis: object) -> Argument:
         return _parts(given, [given])
     if foreign.speaks(given):
         return _of_other(library, given, axis)
+    shown, hint = arguments.shown(given), ""
+    if foreign.is_tensor(given):
+        shown, hint = "a torch.Tensor", ": redcomp.torch.LazyTensor takes tensors"
+    elif isinstance(given, np.ndarray):
+        shown, hint = "a numpy.ndarray", ": torch.from_numpy makes a tensor of it"
     raise ArgumentError(
         f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
-        f"a tuple (position, dimension, category), not of {arguments.shown(given)}"
+        f"a tuple (position, dimension, category), not of {shown}{hint}"
     )
 
 

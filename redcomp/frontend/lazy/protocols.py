@@ -135,7 +135,7 @@ def _normalize(x: Any, p: float = 2, axis: Any = 1, eps: float = 1e-12) -> Any:
 
 def _transpose(x: Any, axes: Any = None) -> Any:
     if axes is not None or x.ndim != 1:
-        raise ArgumentError("only a matrix is transposed, and without axes")
+        raise ArgumentError("only a matrix can be transposed, and without axes")
     return x.t()
 
 
@@ -281,7 +281,7 @@ def _bound(name: str, row: Function, args: Sequence[Any], named: Mapping[str, An
 def _refused(name: str) -> NoReturn:
     raise TypeError(
         f"{name} is not supported for a LazyTensor; .dense() gives the array, and "
-        "docs/lazy-tensor.md lists the functions that are"
+        "help(redcomp.numpy.LazyTensor) lists the methods"
     )
 
 

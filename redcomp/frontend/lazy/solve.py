@@ -21,7 +21,7 @@ from redcomp.frontend.lazy.reduction import (
 from redcomp.frontend.solvers.kernel_solve import KernelSolveBase
 
 S = TypeVar("S", bound=KernelSolveBase)
-OF_SOLVERS = ("alpha", "eps", "rtol", "maxiter", "precondition", "return_info")
+OF_SOLVERS = ("alpha", "eps", "rtol", "maxiter", "precondition", "return_info", "callback")
 
 
 class System(NamedTuple):
@@ -62,6 +62,6 @@ def made_solver(
         text_of(formula, sys.maxsize),
         [f"{alias.name} = {alias.what}" for alias in aliases],
         aliases[unknown].name or "",
-        axis=axis,
+        axis=1 if axis else 0,
         **dict(zip(OF_COMPILATION, compilation, strict=True)),
     )

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redcomp.concurrency import cached_property
 from redcomp.errors import ArgumentError
@@ -38,12 +38,25 @@ _SHAPES = {
 AXES: Mapping[str, str] = {"i": "i", "j": "j", "ij": "ij", "parameter": ""}
 
 
-def check_count(reduction: PairReduction, count: int) -> None:
+def check_count(reduction: PairReduction, args: Sequence[object]) -> None:
     """Raise ArgumentError unless there is an argument for each variable."""
-    parameters = reduction.parameters
-    if count != len(parameters):
-        listed = ", ".join(p.name for p in parameters)
-        raise ArgumentError(f"expected {len(parameters)} arguments ({listed}), but {count} came")
+    if len(args) == len(reduction.parameters):
+        return
+    names = [parameter.name for parameter in reduction.parameters]
+    if len(args) == 1 and isinstance(args[0], (list, tuple)) and len(args[0]) == len(names):
+        hint = ": write op(*arguments) instead of op(arguments)"
+    else:
+        missing = ", ".join(map(repr, names[len(args) :]))
+        hint = f": {missing} missing" if missing else ""
+    listed = ", ".join(names)
+    raise ArgumentError(f"expected {len(names)} arguments ({listed}), but {len(args)} came{hint}")
+
+
+def positions_of(reduction: PairReduction) -> dict[str, int]:
+    """The position of each argument, by every name that formulas and errors have for it."""
+    found = {parameter.name: n for n, parameter in enumerate(reduction.parameters)}
+    aliases = getattr(reduction.source, "aliases", ())
+    return {**found, **{alias.name: alias.position for alias in aliases if alias.name}}
 
 
 def check_integers(parameter: Parameter, low: int, high: int, dtype: str) -> None:
@@ -55,6 +68,20 @@ def check_integers(parameter: Parameter, low: int, high: int, dtype: str) -> Non
     raise ArgumentError(
         f"argument {parameter.name!r} has the value {number}, which does not fit into {held}, "
         f"the integers of a call in {NUMPY_DTYPES[dtype].__name__}"
+    )
+
+
+def mixed_dtypes(
+    argument: tuple[str, object], first: tuple[str, object], convert: Callable[[Any], str]
+) -> ArgumentError:
+    """The error of two arguments with different dtypes, each a name and a dtype.
+
+    convert  how an array of the library is converted to a dtype
+    """
+    (name, dtype), (other, of_other) = argument, first
+    return ArgumentError(
+        f"argument {name!r} has dtype {dtype}, but {other!r} has {of_other}: all arguments must "
+        f"have the same; convert {name} with {convert(of_other)}, or {other} with {convert(dtype)}"
     )
 
 
@@ -94,9 +121,10 @@ def sizes(reduction: PairReduction, shapes: tuple[Sequence[int], ...]) -> Sizes:
         for index, count, what in zip(axes, shape[-own:], ("rows", "columns"), strict=False):
             size, first = found.setdefault(index, (count, parameter.name))
             if size != count:
+                names = ", ".join(p.name for p in parameters)
                 raise ArgumentError(
                     f"argument {parameter.name!r} has {count} {what}, but {first!r} has {size}: "
-                    f"all {index}-variables must have the same number"
+                    f"all {index}-variables must have the same number; the order is {names}"
                 )
     rows, columns = ("j", "i") if reduction.rows == "j" else ("i", "j")
     batch = _batch(reduction, shapes) if is_batch else ()
@@ -210,7 +238,9 @@ def _layout(
 def _shape_message(parameter: Parameter, shape: Sequence[int]) -> str:
     table = _SHAPES_OF_SCALARS if parameter.dim == 1 else _SHAPES
     expected = table[parameter.kind].format(D=parameter.dim)
+    is_transposed = len(shape) == 2 and shape[0] == parameter.dim and parameter.kind in ("i", "j")
     return (
         f"argument {parameter.name!r} must have shape {expected}, as its alias says, after any "
         f"dimensions of a batch; it has shape {tuple(shape)}"
+        + (f": give its transpose, {parameter.name}.T" if is_transposed else "")
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError, FormulaError
@@ -11,15 +11,18 @@ from redcomp.frontend.language.aliases import parse_alias
 from redcomp.frontend.reductions.genred import GenredBase
 from redcomp.tracing import constant_in_graphs
 
+if TYPE_CHECKING:
+    from redcomp.typing import Axis, Reduction
+
 G = TypeVar("G", bound=GenredBase)
-AXIS = {"i": 1, "j": 0}
+AXIS: Mapping[str, Axis] = {"i": 1, "j": 0}
 # The options of Genred that the function's name and the output say.
 SAID = ("formula", "aliases", "reduction_op", "axis", "opt_arg")
 
 
 def generic_reduction(
     genred_class: type[G],
-    reduction_op: str,
+    reduction_op: Reduction,
     formula: str,
     output: str,
     aliases: Sequence[str],
@@ -86,7 +89,7 @@ class GenericFunctions(Generic[G]):
 
 
 @constant_in_graphs
-def _parsed(output: object, options: Mapping[str, Any]) -> tuple[int, int]:
+def _parsed(output: object, options: Mapping[str, Any]) -> tuple[Axis, int]:
     """The axis that is reduced over, and the dimension; checks that no option says it again."""
     for name in SAID:
         if name in options:

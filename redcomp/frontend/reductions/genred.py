@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import inspect
 import itertools
+import keyword
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import arguments, notebooks
 from redcomp.concurrency import importing
-from redcomp.errors import ArgumentError
+from redcomp.errors import ArgumentError, AxisWarning, KeywordError
 from redcomp.frontend.language.aliases import parse_aliases, texts_of_aliases
-from redcomp.frontend.reductions.pair_reduction import PairReduction
+from redcomp.frontend.reductions.calls import positions_of
+from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction, Parameter
 from redcomp.frontend.reductions.requests import (
     FormulaSource,
     Request,
@@ -24,17 +28,33 @@ from redcomp.frontend.reductions.requests import (
     sum_row,
 )
 from redcomp.frontend.reductions.texts import text_of, values_of
+from redcomp.llvm_backend.host.targets import HOST_TARGETS
+from redcomp.ptx.targets import CAPABILITIES
 from redcomp.target import Options
 from redcomp.tracing import constant_in_graphs
 
 if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Never
+
     from redcomp.backends.gpu import GpuLowering
     from redcomp.backends.host import HostLowering
+    from redcomp.typing import Accumulator, Axis, Dtype, Reduction, SumScheme, Target
+
+    # "float32" and "float64" as NumPy and PyTorch have them.
+    AnyDtype = type[np.floating[Any]] | np.dtype[Any] | torch.dtype
+    from redcomp.view import View
 
 A = TypeVar("A")
 
 _FLOATS = ("float32", "float64")
+_NO_AXIS = (
+    "no axis is given, so this reduces over i and gives a result for each j, as in KeOps: say "
+    "axis=1 for a result for each i, or axis=0 for this"
+)
 DTYPES = {"float32": "f32", "float64": "f64", "f32": "f32", "f64": "f64"}
+# What `lower` takes.
+TARGETS = (HOST, *HOST_TARGETS, *(f"sm_{capability.number}" for capability in CAPABILITIES))
 
 
 class Reducer:
@@ -45,24 +65,34 @@ class Reducer:
     is_single     whether a call returns the result of the only formula, and no tuple
 
     `text` is all of that as a text, from which `reducer_of` makes it again, and `lengths` the
-    number of arrays that a call returns for each formula; `dims` are the dimensions of results.
+    number of arrays that a call returns for each formula; `dims` are the dimensions of results, and
+    `positions` those of arguments by name.  `declared` is the dtype that arguments must have, if
+    the constructor was given one.
     """
 
     def __init__(
         self, reduction: PairReduction, *, dtype_acc: str = "auto", is_single: bool = True
     ) -> None:
         self.reduction, self.dtype_acc, self.is_single = reduction, dtype_acc, is_single
-        self.axis = 1 if reduction.rows == "i" else 0
+        self.declared: str | None = None
+        self.axis: Axis = 1 if reduction.rows == "i" else 0
         source = reduction.source
         if not isinstance(source, RequestSource):
             raise ArgumentError("a call computes a formula, and no derivative of one")
         self.parts = source.parts()
+        self.positions = positions_of(reduction)
         kinds = [result.kind for result in self.reduction.results]
         # Whether a call returns the kernel's only result as it is.
         self.is_plain = is_single and kinds in (["value"], ["index"])
         self.lengths = tuple(self._lengths())
         self.dims = tuple([result.dim for result in reduction.results])
         self.text = text_of(reduction, dtype_acc, is_single)
+
+    @property
+    def spanned(self) -> str:
+        """The text that the spans of values point into; empty where there are several."""
+        source = self.reduction.source
+        return source.spanned if isinstance(source, RequestSource) else ""
 
     @classmethod
     def of(
@@ -72,24 +102,43 @@ class Reducer:
         reduction = PairReduction(source, "i" if axis == 1 else "j", options)
         return Reducer(reduction, dtype_acc=dtype_acc, **rest)
 
-    def lower(self, dtype: str = "float32", target: str = "host") -> HostLowering | GpuLowering:
+    def lower(
+        self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never
+    ) -> HostLowering | GpuLowering:
         """Every stage of the compilation for a dtype ("float32", "float64") and a target.
 
         Targets: "host" (this machine), "avx512", "avx2", "sse2", "neon", or a GPU, from "sm_70" on,
         which need not be there.  The result has `.stages`, `.llvm`, `.asm`, `.schedule` and
-        `.stats`.
+        `.stats`.  The dtype may also be NumPy's or PyTorch's own.
 
         Raises ArgumentError for another dtype or target.
         """
-        name = arguments.one_of("dtype", dtype, DTYPES)
-        return self.reduction.lower(DTYPES[name], arguments.text("target", target))
+        if unknown:
+            arguments.refuse_keywords("lower", unknown, ("dtype", "target"))
+        short = isinstance(dtype, str) and dtype in DTYPES
+        name = DTYPES[dtype if short else checked_dtype("dtype", dtype)]
+        made = self.reduction.lower(name, checked_target(target))
+        made.formula = self.reduction.source.formula
+        return made
 
-    def explain(self, dtype: str = "float32", target: str = "host") -> str:
-        """The story of the compilation in one screen."""
+    def explain(self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never) -> str:
+        """A summary of the compilation in one screen; arguments and errors as for `lower`."""
         with importing:  # it knows the compiler, see `PairReduction.lower`
             from redcomp.explain import explain
 
-        return explain(self.lower(dtype, target), self.reduction.source.formula)
+        return explain(self.lower(dtype, target, **unknown), self.reduction.source.formula)
+
+    def view(self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never) -> View:
+        """A page about the compilation: its stages side by side, and what the pair loop costs.
+
+        Notebooks show the result; `.save("page.html")` writes it, as one file that loads nothing.
+        Takes what `lower` takes.  Raises ArgumentError for another dtype or target.
+        """
+        from redcomp.view import view  # who does not look at it needs none of it
+
+        return view(
+            self.lower(dtype, target, **unknown), self.reduction.source.formula, self.spanned
+        )
 
     def stored_dtype(self, dtype: str) -> str:
         """The dtype of values that are returned for arguments of a dtype ("f16", "f32", ...).
@@ -152,57 +201,100 @@ def reducer_of(text: str) -> Reducer:
     return Reducer(reduction, dtype_acc=dtype_acc, is_single=is_single)
 
 
+class CallSignature:
+    """What editors show of a call: the arguments by their names, and the options of `__call__`.
+
+    A class has none of its own, so that its constructor is shown.
+    """
+
+    def __get__(self, made: Any, owner: type[Any]) -> inspect.Signature:
+        if made is None:
+            raise AttributeError("__signature__")
+        own = inspect.signature(type(made).__call__)
+        options = [p for p in own.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        names = [parameter.name for parameter in made.parameters]
+        if any(keyword.iskeyword(n) or n in own.parameters for n in names):
+            raise AttributeError("__signature__")  # so that of `__call__` is shown
+        named = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names]
+        return own.replace(parameters=[*named, *options])
+
+
 class GenredBase(Reducer):
-    """A formula over pairs and its reduction; subclasses call it on arrays of their library.
+    """A formula over pairs and its reduction, to be called on arrays.
+
+        from redcomp.numpy import Genred  # or from redcomp.torch, for tensors
+
+        # out_i = sum_j exp(-|x_i - y_j|^2) b_j
+        aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
+        smooth = Genred("Exp(-SqDist(x, y)) * b", aliases, reduction_op="Sum", axis=1)
+        out = smooth(x, y, b)  # shapes (M, 3), (N, 3), (N, 1) give (M, 1); or smooth(b=b, x=x, y=y)
+
+    `redcomp.operations()` lists what formulas can say, `redcomp.reductions()` the reductions.
 
     Arrays of other libraries (CuPy, JAX, TensorFlow, PyArrow, columns of pandas and polars) are
-    taken too, without a copy where their layout allows it: see docs/arrays.md.
+    taken too, without a copy if their layout allows it.  Indices, such as those of ArgMin, have no
+    gradients; the values of Min and Min_ArgMin have.
 
-    formula       text in the formula language; or a list of formulas, all reduced in one sweep
-    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)";
-                  one of them may come without a list
-    reduction_op  name of the reduction ("Sum"); with several formulas one for all, or a list
-    axis          0 reduces over i and gives a result for each j; 1 reduces over j
-    opt_arg       K, for KMin and its kin; with several formulas one for all, or a list
-    formula2      the weights, for SumSoftMaxWeight, LogSumExp and their kin; likewise
-    dtype_acc, use_double_acc, sum_scheme   how sums are accumulated.  Blocks of up to 256 terms are
-                  summed in the data's dtype and blocks in float64, which is what "auto" and
-                  "block_sum" mean; "kahan_scheme", and "direct_sum" with a float64 accumulator,
-                  compensate the rounding of every term.  For float16 and bfloat16 data, which are
-                  computed in float32, `dtype_acc` is also the result's dtype.
-    use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs, where it
-                  is on unless it is declined; on the host it is off unless it is asked for
-    dtype, cuda_type                 deprecated: the arguments' dtype counts
-    enable_chunks, rec_multVar_highdim   accepted and ignored; schedules choose themselves
+    formula       a text in the formula language, or a list of formulas, which are all reduced in
+                  one pass over the pairs
+    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)"; a
+                  single one may be a text
+    reduction_op  the name of the reduction ("Sum"); for several formulas one name, or a list
+    axis          1 reduces over j and gives a result for each i; 0 reduces over i and gives one for
+                  each j.  If no axis is given, it is 0, with an AxisWarning
+    opt_arg       K, for KMin and similar reductions; for several formulas one number, or a list
+    formula2      the weights, for SumSoftMaxWeight, LogSumExp and similar reductions; for several
+                  formulas one text, or a list
+    dtype_acc, use_double_acc, sum_scheme   how sums are accumulated.  "auto" and "block_sum" add up
+                  to 256 terms in the dtype of the data, and these partial sums in float64.
+                  "kahan_scheme", and "direct_sum" with a float64 accumulator, compensate the
+                  rounding of every term.  float16 and bfloat16 are computed in float32; then
+                  `dtype_acc` is also the dtype of the result.
+    use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs; by
+                  default on for GPUs, and off for the host
+    dtype, cuda_type                 "float32" or "float64": arguments of another dtype are refused;
+                  not needed, because the dtype of the arguments counts
+    enable_chunks, rec_multVar_highdim   accepted, without effect
 
-    Raises FormulaError (a ValueError) for a formula or an alias that cannot be understood, and
-    ArgumentError (a ValueError) for any other argument.
+    Raises FormulaError (a ValueError) for a formula or an alias that cannot be understood,
+    KeywordError (a TypeError) for an unknown option, and ArgumentError (a ValueError) for any other
+    argument.
     """
 
     def __init__(
         self,
         formula: str | Sequence[str],
         aliases: str | Iterable[str],
-        reduction_op: str | Sequence[str] = "Sum",
-        axis: int = 0,
-        dtype: object = None,
+        reduction_op: Reduction | Sequence[Reduction] = "Sum",
+        axis: Axis | None = None,
+        dtype: Dtype | AnyDtype | None = None,
         opt_arg: int | Sequence[int | None] | None = None,
         formula2: str | Sequence[str | None] | None = None,
-        cuda_type: object = None,
-        dtype_acc: str = "auto",
+        cuda_type: Dtype | AnyDtype | None = None,
+        dtype_acc: Accumulator = "auto",
         use_double_acc: bool = False,
-        sum_scheme: str = "auto",
+        sum_scheme: SumScheme = "auto",
         enable_chunks: bool = True,
         rec_multVar_highdim: bool | int | None = False,
         use_fast_math: bool | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            refuse_options("Genred", unknown, type(self))
+        dtypes = [declared_dtype("dtype", dtype), declared_dtype("cuda_type", cuda_type)]
         asked = (dtype_acc, use_double_acc, sum_scheme, use_fast_math)
         made = _made(formula, aliases, reduction_op, axis, opt_arg, formula2, asked)
         vars(self).update(vars(made.reducer))
         self.formula, self.aliases = made.formula, made.aliases
         self.reduction_op = reduction_op
-        for name, value in (("dtype", dtype), ("cuda_type", cuda_type)):
-            _check_deprecated(name, value)
+        self.declared = dtypes[0] or dtypes[1]
+
+    __signature__ = CallSignature()
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What arguments are expected, in their order."""
+        return self.reduction.parameters
 
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))
@@ -210,6 +302,20 @@ class GenredBase(Reducer):
             f"Genred({self.formula!r}, [{aliases}], "
             f"reduction_op={self.reduction_op!r}, axis={self.axis})"
         )
+
+    def _repr_html_(self) -> str:
+        """What it is, as a table for notebooks."""
+        formula = self.formula if isinstance(self.formula, str) else ", ".join(self.formula)
+        names = self.reduction_op
+        over = ("i, so there is a result for each j", "j, so there is a result for each i")
+        facts = [
+            ("formula", formula),
+            ("arguments", ", ".join(self.aliases)),
+            ("reduction", names if isinstance(names, str) else ", ".join(names)),
+            ("over", over[self.axis]),
+            ("dtype", self.declared or "that of the arguments"),
+        ]
+        return notebooks.facts("Genred", facts)
 
 
 class _Made(NamedTuple):
@@ -225,31 +331,78 @@ def _made(
     formula: str | Sequence[str],
     aliases: str | Iterable[str],
     reduction_op: str | Sequence[str],
-    axis: int,
+    axis: int | None,
     opt_arg: int | Sequence[int | None] | None,
     formula2: str | Sequence[str | None] | None,
     asked: tuple[Any, ...],
 ) -> _Made:
     """What the arguments of a constructor ask for; raises FormulaError or ArgumentError."""
-    axis = checked_axis(axis)
+    over = checked_axis(axis)
     is_single = isinstance(formula, str)
     formulas, texts = formulas_of(formula), texts_of_aliases(aliases)
     source = FormulaSource(
         requests(formulas, reduction_op, opt_arg, formula2), parse_aliases(texts)
     )
     options = options_of(source.requests, *asked)
-    reducer = Reducer.of(source, axis, options, asked[0], is_single=is_single)
+    reducer = Reducer.of(source, over, options, asked[0], is_single=is_single)
+    if axis is None and not stands_for_keops():
+        arguments.warn_caller(_NO_AXIS, AxisWarning)
     return _Made(reducer, formulas[0] if is_single else formulas, texts)
 
 
-def checked_axis(axis: object) -> int:
-    """0 or 1; raises ArgumentError."""
-    found = arguments.integer("axis", axis)
-    if found not in (0, 1):
-        raise ArgumentError(
-            f"axis must be 0 (reduce over i) or 1 (reduce over j), not {arguments.shown(axis)}"
-        )
-    return found
+def refuse_options(what: str, unknown: Iterable[str], made: type[Any]) -> None:
+    """Raise KeywordError for options that the constructor of a class has not."""
+    known, of_calls = arguments.names_of(made.__init__), arguments.names_of(made.__call__)
+    arguments.refuse_keywords(what, unknown, known, of_calls, f"calls of what {what}(...) gives")
+
+
+def in_order(
+    made: Any, positions: Mapping[str, int], args: Sequence[Any], named: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """A call's arguments by position, some of which were given by their names in aliases.
+
+    made  what is called, for errors about its options
+
+    Raises KeywordError for a name that nothing has, and where an argument is given twice or not at
+    all.
+    """
+    of_calls = arguments.names_of(type(made).__call__)
+    unknown = [name for name in named if name not in positions]
+    own = arguments.names_of(type(made).__init__)
+    where = f"the constructor, {type(made).__name__}(...)"
+    arguments.refuse_keywords("the call", unknown, (*positions, *of_calls), own, where)
+    placed: dict[int, Any] = dict(enumerate(args))
+    for name, value in named.items():
+        if positions[name] in placed:
+            raise KeywordError(f"argument {name!r} is given twice")
+        placed[positions[name]] = value
+    missing = [name for name, position in positions.items() if position not in placed]
+    if missing:
+        raise KeywordError(f"argument {missing[0]!r} is missing")
+    return tuple([placed[n] for n in range(len(placed))])
+
+
+def checked_axis(axis: object) -> Axis:
+    """0 or 1, which is 0 for None; raises ArgumentError."""
+    if axis is None:
+        return 0
+    with contextlib.suppress(ArgumentError):
+        if (found := arguments.integer("axis", axis)) in (0, 1):
+            return 1 if found else 0
+    raise ArgumentError(
+        f"axis must be 0 (reduce over i) or 1 (reduce over j), not {arguments.shown(axis)}"
+    )
+
+
+def stands_for_keops() -> bool:
+    """Whether this process runs programs that were written for KeOps, which are to run as there."""
+    return "redcomp.as_pykeops" in sys.modules
+
+
+def checked_target(target: object) -> str:
+    """The name of a target that there is code for; raises ArgumentError."""
+    name = arguments.text("target", target, HOST)
+    return name if name in TARGETS else arguments.one_of("target", name, TARGETS)
 
 
 def options_of(
@@ -268,12 +421,40 @@ def options_of(
     )
 
 
-def _check_deprecated(name: str, value: object) -> None:
-    """Raise ArgumentError unless a dtype is None, or float32 or float64 as a library names it."""
+def declared_dtype(name: str, value: object) -> str | None:
+    """The dtype that a constructor says its arguments will have; raises ArgumentError."""
+    found = None if value is None else checked_dtype(name, value)
+    return None if stands_for_keops() else found  # KeOps looks at the arguments only
+
+
+def checked_dtype(name: str, value: object) -> str:
+    """The name of a float dtype, given as that or as NumPy's or PyTorch's; or ArgumentError."""
     torch = sys.modules.get("torch")  # whoever has a dtype of PyTorch's has imported it
-    objects = [None, np.float32, np.float64]
-    objects += [getattr(torch, dtype, None) for dtype in _FLOATS]
-    is_named = isinstance(value, str) and value in _FLOATS
-    is_dtype = isinstance(value, np.dtype) and value in (np.float32, np.float64)
-    if not (is_named or is_dtype or any(value is known for known in objects)):
-        raise ArgumentError(f"{name} must be 'float32' or 'float64', not {arguments.shown(value)}")
+    for found in _FLOATS:
+        is_named = isinstance(value, str) and value == found
+        is_numpy = isinstance(value, np.dtype) and value == np.dtype(found)
+        if is_named or is_numpy or value is getattr(np, found):
+            return found
+        if torch is not None and value is getattr(torch, found):
+            return found
+    hint = arguments.nearest(value, _FLOATS) if isinstance(value, str) else ""
+    raise ArgumentError(
+        f"{name} must be 'float32' or 'float64', not {arguments.shown(value)}{hint}"
+    )
+
+
+def check_declared(
+    declared: str | None, found: str, reduction: PairReduction, convert: str
+) -> None:
+    """Raise ArgumentError unless the arguments' dtype is the one that the constructor was given.
+
+    convert  how arrays of the library are converted, with braces for a dtype
+    """
+    if declared in (None, found):
+        return
+    names = [parameter.name for parameter in reduction.parameters if not parameter.is_integer]
+    who = f"argument {names[0]!r} has" if names else "integers are computed in"
+    raise ArgumentError(
+        f"{who} dtype {found}, but the constructor was given dtype={declared!r}: convert the "
+        f"arguments with {convert.format(declared)}, or leave dtype out, since theirs counts"
+    )

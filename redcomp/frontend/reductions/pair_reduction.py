@@ -21,8 +21,9 @@ from redcomp.passes.cse import with_shared_values
 from redcomp.passes.derivatives import arguments_of, numbers_of, results_of
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
+from redcomp.ptx.targets import height_for
 from redcomp.runtime.kernel import LoadedKernel
-from redcomp.target import Options, are_few
+from redcomp.target import Height, Options
 
 if TYPE_CHECKING:
     from redcomp.backends.gpu import GpuLowering
@@ -74,7 +75,7 @@ class PairReduction:
     options: Options
     described: str = "f64"
     _kernels: dict[str, Kernel] = field(default_factory=dict, repr=False)
-    _compiled: dict[tuple[str, bool, str], LoadedKernel] = field(default_factory=dict, repr=False)
+    _compiled: dict[tuple[str, Height, str], LoadedKernel] = field(default_factory=dict, repr=False)
     _derived: dict[Source, PairReduction] = field(default_factory=dict, repr=False)
     _remembered: dict[Callable[..., Any], Callable[..., Any]] = field(
         default_factory=dict, repr=False
@@ -173,14 +174,17 @@ class PairReduction:
         with importing:
             from redcomp.compile import lower
 
-        return lower(self.kernel(dtype), target, self.options, rows)
+        made = lower(self.kernel(dtype), target, self.options, rows)
+        made.dumper.about("formula", lambda: self.source.formula)
+        return made
 
     def compiled(self, dtype: str, rows: int, target: str = HOST) -> LoadedKernel:
         """The loaded kernel for a dtype and a number of rows, compiled at the first call.
 
         The target is "host", which REDCOMP_TARGET may name, or a device's.
         """
-        key = (dtype, are_few(rows), config.target() or HOST if target == HOST else target)
+        name = config.target() or HOST if target == HOST else target
+        key = (dtype, height_for(name, rows), name)
         kernel = self._compiled.get(key)
         if kernel is None:
             try:

@@ -16,14 +16,15 @@ from redcomp import arguments
 from redcomp.errors import ArgumentError, FormulaError
 from redcomp.frontend.language.aliases import Alias
 from redcomp.frontend.language.expressions import Placed, Slot, lower_expressions, text_of
+from redcomp.frontend.language.formula import EXAMPLE
 from redcomp.frontend.language.lower import lower_formulas
 from redcomp.ir import Kernel, Output, Value
 from redcomp.limits import MAX_COUNT
 from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING, usual_spellings
 from redcomp.ops.table import ShapeError, apply
 
-_SCHEMES = ("auto", "block_sum", "direct_sum", "kahan_scheme")
-_ACCUMULATORS = ("auto", "float16", "float32", "float64")
+SCHEMES = ("auto", "block_sum", "direct_sum", "kahan_scheme")
+ACCUMULATORS = ("auto", "float16", "float32", "float64")
 
 F = TypeVar("F")
 
@@ -60,6 +61,12 @@ class RequestSource(ABC, Generic[F]):
     @property
     def formula(self) -> str:
         return ", ".join(self.text(request.formula) for request in self.requests)
+
+    @property
+    def spanned(self) -> str:
+        """The text that the spans of values point into; empty where there are several."""
+        is_only = len(self.requests) == 1 and self.requests[0].weights is None
+        return self.formula if is_only else ""
 
     def kernel(self, dtype: str) -> Kernel:
         outputs, variables = self._outputs(dtype)
@@ -130,10 +137,11 @@ def formulas_of(formula: object) -> tuple[str, ...]:
     """The formula, or the formulas of a list; raises ArgumentError."""
     if isinstance(formula, str):
         return (arguments.text("formula", formula),)
-    listed = arguments.items("formula", formula, "a text or a list of texts")
+    wanted = f'a string such as "{EXAMPLE}", or a list of strings'
+    listed = arguments.items("formula", formula, wanted)
     if not listed:
-        raise ArgumentError("there is no formula")
-    return tuple(arguments.text(f"formula[{n}]", item) for n, item in enumerate(listed))
+        raise ArgumentError(f"there is no formula in the list: formula must be {wanted}")
+    return tuple(arguments.text(f"formula[{n}]", item, EXAMPLE) for n, item in enumerate(listed))
 
 
 def requests(
@@ -164,19 +172,24 @@ def _for_each(name: str, value: Any, count: int) -> list[Any]:
 
 def request(formula: F, reduction_op: object, opt_arg: object, weights: F | None) -> Request[F]:
     """The request of a formula, a text or an expression; raises FormulaError or ArgumentError."""
-    spelling = arguments.text("reduction_op", reduction_op)
+    spelling = arguments.text("reduction_op", reduction_op, "Sum")
     row = REDUCTIONS_BY_SPELLING.get(spelling)
     if row is None:
         known = ", ".join(usual_spellings())
-        raise FormulaError(f"unknown reduction_op {arguments.shown(spelling)}; known ones: {known}")
+        hint = arguments.nearest(spelling, REDUCTIONS_BY_SPELLING)
+        message = (
+            f"unknown reduction_op {arguments.shown(spelling)}{hint or f'; it is one of {known}'}"
+        )
+        raise FormulaError(message)
+    named = f"reduction_op={spelling!r}"
     if weights is not None and row.takes != "weights":
         if not row.weighted:
-            raise ArgumentError(f"formula2 means nothing for reduction_op={reduction_op!r}")
+            raise ArgumentError(f"formula2 has no effect for {named}: leave it out")
         row = REDUCTIONS[row.weighted]
     if weights is None and row.takes == "weights":
-        raise ArgumentError(f"reduction_op={reduction_op!r} needs formula2, the weights")
+        raise ArgumentError(f'{named} needs formula2, the weights, such as formula2="b"')
     if not row.keeps and opt_arg is not None:
-        raise ArgumentError(f"opt_arg means nothing for reduction_op={reduction_op!r}")
+        raise ArgumentError(f"opt_arg has no effect for {named}: leave it out")
     return Request(formula, row.name, weights, _count(spelling, opt_arg) if row.keeps else 0)
 
 
@@ -184,7 +197,7 @@ def _count(reduction_op: str, opt_arg: object) -> int:
     if isinstance(opt_arg, bool) or not isinstance(opt_arg, (int, np.integer)):
         raise ArgumentError(
             f"reduction_op={reduction_op!r} needs opt_arg, the number K of columns to keep, "
-            f"an integer; it is {arguments.shown(opt_arg)}"
+            f"an integer such as opt_arg=10; it is {arguments.shown(opt_arg)}"
         )
     if not 1 <= opt_arg <= MAX_COUNT:
         found = arguments.shown(opt_arg)
@@ -196,14 +209,18 @@ def sum_row(
     requested: Sequence[Request[Any]], dtype_acc: object, use_double_acc: object, sum_scheme: object
 ) -> str:
     """The reduction that sums; totals are float64 anyway: what asks for less or as much has it."""
-    dtype_acc = arguments.one_of("dtype_acc", dtype_acc, _ACCUMULATORS)
-    sum_scheme = arguments.one_of("sum_scheme", sum_scheme, _SCHEMES)
+    dtype_acc = arguments.one_of("dtype_acc", dtype_acc, ACCUMULATORS)
+    sum_scheme = arguments.one_of("sum_scheme", sum_scheme, SCHEMES)
     use_double_acc = arguments.switch("use_double_acc", use_double_acc)
     if use_double_acc and dtype_acc not in ("auto", "float64"):
-        raise ArgumentError(f"use_double_acc contradicts dtype_acc={dtype_acc!r}")
+        raise ArgumentError(
+            f"use_double_acc contradicts dtype_acc={dtype_acc!r}: leave one of them out"
+        )
     is_default = dtype_acc == sum_scheme == "auto" and not use_double_acc
     if not is_default and not any(REDUCTIONS[r.reduction].accumulates for r in requested):
-        raise ArgumentError("dtype_acc, use_double_acc and sum_scheme mean nothing without sums")
+        raise ArgumentError(
+            "dtype_acc, use_double_acc and sum_scheme are for reductions that sum: leave them out"
+        )
     is_double = use_double_acc or dtype_acc == "float64"
     is_compensated = sum_scheme == "kahan_scheme" or (sum_scheme == "direct_sum" and is_double)
     return "compensated_sum" if is_compensated else "sum"

@@ -103,14 +103,24 @@ def _of_parameter(dim: int, shape: Shape, batch_axes: int) -> Shape:
     return shape[:-1] if is_column else shape
 
 
-def number(parameter: Parameter, value: Number, largest: float) -> int | float:
-    """A number in the place of an argument, for a call in a dtype with this largest number.
+def is_numbers(parameter: Parameter, value: object) -> bool:
+    """Whether an argument is a list of numbers for a parameter."""
+    is_list = isinstance(value, (list, tuple)) and parameter.kind == "parameter"
+    return is_list and all(isinstance(item, NUMBERS) for item in value)  # type: ignore[attr-defined]
+
+
+def number(parameter: Parameter, value: Any, largest: float, of_list: bool = False) -> Any:
+    """A number, or a list, in the place of an argument, for a call in a dtype of this largest one.
 
     Raises ArgumentError if the argument cannot be a number, or not this one.
     """
+    if isinstance(value, (list, tuple)):
+        return [number(parameter, item, largest, True) for item in value]
     name = parameter.name
-    if (parameter.kind, parameter.dim) != ("parameter", 1):
-        raise ArgumentError(f"argument {name!r} is a number, which only a Pm(1) may be")
+    if not of_list and (parameter.kind, parameter.dim) != ("parameter", 1):
+        raise ArgumentError(
+            f"argument {name!r} is a number, which only a Pm(1) may be, a parameter of dimension 1"
+        )
     if parameter.is_integer:
         if isinstance(value, (float, np.floating)):
             raise ArgumentError(f"argument {name!r} is {value!r}; its alias says integers")

@@ -14,11 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from redcomp import long_work
 from redcomp.errors import SolverError
 
 # An array or a tensor in float64 (or bool).  Both libraries have what is used here: arithmetic,
 # comparisons, `sum` and `clip` with these keywords, `any`, `all`, `max`.
 Array = Any
+# What is told after each iteration: its number, from 1 on, and the residual, a float.
+Callback = Callable[[int, float], object]
 
 # Curvatures within so many rounding errors of 0 say nothing about the operator's sign.
 CURVATURE_NOISE = 64.0
@@ -85,14 +88,34 @@ class _Progress:
     iterations: int
 
 
-def conjugate_gradients(system: System, b: Array, stopping: Stopping) -> tuple[Array, SolveInfo]:
+def conjugate_gradients(
+    system: System, b: Array, stopping: Stopping, callback: Callback | None = None
+) -> tuple[Array, SolveInfo]:
     """The solution of A x = b in float64, from x = 0.
 
     After the recurrence has converged the residual is computed afresh.  If it is too large, by the
     rounding of the operator's dtype, the descent starts again from there for as long as that helps.
 
+    callback  is told the recurrence's residual, as `SolveInfo` has it, after each iteration
+
     Raises SolverError if A is not positive definite, or not finite.
     """
+    if not long_work.is_shown():
+        return _solve(system, b, stopping, callback)
+    with long_work.Work("iterations", None) as work:
+
+        def show(iteration: int, residual: float) -> None:
+            work.show(iteration, residual)
+            if callback is not None:
+                callback(iteration, residual)
+
+        return _solve(system, b, stopping, show)
+
+
+def _solve(
+    system: System, b: Array, stopping: Stopping, callback: Callback | None
+) -> tuple[Array, SolveInfo]:
+    """The same, the callback being all that is told of iterations."""
     size = math.prod(b.shape[axis] for axis in system.axes)
     scale = _finite(system.norm(b))
     scale = scale + (scale == 0)
@@ -102,9 +125,15 @@ def conjugate_gradients(system: System, b: Array, stopping: Stopping) -> tuple[A
     progress = _Progress(0.0 * b, 0.0 * scale, 0)
     residual_vector, residual = b, system.norm(b)
     is_open = residual >= 0
+    unit = scale / math.sqrt(max(size, 1))
+
+    def told(iteration: int, norm: Array) -> None:
+        if callback is not None:
+            callback(iteration, _largest(norm * unit))
+
     while True:
         progress = _descend(
-            system, progress, residual_vector * is_open, tolerance, stopping.maxiter
+            system, progress, residual_vector * is_open, tolerance, stopping.maxiter, told
         )
         previous, residual_vector = residual, b - system.apply(progress.x)
         residual = _finite(system.norm(residual_vector))
@@ -118,7 +147,7 @@ def conjugate_gradients(system: System, b: Array, stopping: Stopping) -> tuple[A
             break
     info = SolveInfo(
         progress.iterations,
-        _largest(residual * scale) / math.sqrt(max(size, 1)),
+        _largest(residual * unit),
         _largest(residual),
         bool(solved.all()),
     )
@@ -126,9 +155,16 @@ def conjugate_gradients(system: System, b: Array, stopping: Stopping) -> tuple[A
 
 
 def _descend(
-    system: System, start: _Progress, r: Array, tolerance: Array, maxiter: int
+    system: System,
+    start: _Progress,
+    r: Array,
+    tolerance: Array,
+    maxiter: int,
+    told: Callable[[int, Array], None],
 ) -> _Progress:
     """Conjugate gradients from `start`, where the residual is r, until all systems have stopped.
+
+    `told` gets the number of each iteration and the norms of the residuals after it.
 
     A system that has stopped has a direction of 0, so nothing of it changes any more.
     """
@@ -151,7 +187,9 @@ def _descend(
         z = r / system.diagonal
         before, rz = rz, system.inner(r, z)
         p = z + is_active * rz / (before + (before == 0)) * p
-        is_active = is_active & (system.norm(r) > tolerance)
+        norm = system.norm(r)
+        is_active = is_active & (norm > tolerance)
+        told(iteration + 1, norm)
     return _Progress(x, growth, maxiter)
 
 
@@ -159,7 +197,8 @@ def _require_positive(violated: Array, iteration: int) -> None:
     if bool(violated.any()):
         raise SolverError(
             f"alpha*Id + K is not positive definite: iteration {iteration} of the conjugate "
-            "gradients met a direction p with <p, (alpha*Id + K) p> <= 0"
+            "gradients met a direction p with <p, (alpha*Id + K) p> <= 0; increase alpha, or check "
+            "that K is the matrix of a positive definite kernel"
         )
 
 

@@ -6,17 +6,19 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
 from redcomp.frontend.language.aliases import Alias, parse_alias, parse_aliases, spell
+from redcomp.frontend.language.formula import EXAMPLE
 from redcomp.frontend.reductions.calls import AXES, broadcast
-from redcomp.frontend.reductions.genred import GenredBase
+from redcomp.frontend.reductions.genred import CallSignature, GenredBase
 from redcomp.frontend.reductions.pair_reduction import Parameter
 from redcomp.frontend.reductions.shapes import Shape, full_shapes
 from redcomp.frontend.solvers.conjugate_gradients import (
     Array,
+    Callback,
     SolveInfo,
     Stopping,
     System,
@@ -24,6 +26,9 @@ from redcomp.frontend.solvers.conjugate_gradients import (
 )
 from redcomp.ir import Kind
 from redcomp.passes.linear import acts_componentwise, is_linear
+
+if TYPE_CHECKING:
+    from redcomp.typing import Axis
 
 # Conjugate gradients end after as many steps as there are unknowns, were it not for rounding; and
 # nobody wants to wait for more than some thousands of sweeps over all pairs.
@@ -44,6 +49,7 @@ class Settings:
     maxiter: int | None
     precondition: bool
     options: Mapping[str, Any]
+    callback: Callback | None = None
 
     def __post_init__(self) -> None:
         checked = {"rtol": arguments.number("rtol", self.rtol, 0)}
@@ -52,6 +58,9 @@ class Settings:
         if self.maxiter is not None:
             checked["maxiter"] = _steps(self.maxiter)
         checked["precondition"] = arguments.switch("precondition", self.precondition)
+        if self.callback is not None and not callable(self.callback):
+            wanted = "a function of an iteration's number and the residual after it"
+            raise ArgumentError(f"callback must be {wanted}, not {arguments.shown(self.callback)}")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -69,9 +78,10 @@ class Settings:
 
     @property
     def for_gradients(self) -> Settings:
-        """The settings of a backward solve: as accurate, but relative to its right-hand side.
+        """The settings of a derivative's solve: as accurate, but relative to its right-hand side.
 
-        Cotangents have the scale of a loss, often far below any absolute eps.
+        Cotangents have the scale of a loss, often far below any absolute eps.  The callback is told
+        of the solve that its caller has asked for only.
         """
         relative = max(self.absolute, self.rtol)
         return Settings(0.0, relative, self.maxiter, self.precondition, self.options)
@@ -109,11 +119,11 @@ class KernelSolveBase:
         formula: str,
         aliases: str | Iterable[str],
         varinvalias: str,
-        axis: int = 0,
+        axis: Axis | None = None,
         **options: Any,
     ) -> None:
-        arguments.text("formula", formula)
-        arguments.text("varinvalias", varinvalias)
+        arguments.text("formula", formula, EXAMPLE)
+        arguments.text("varinvalias", varinvalias, "b")
         self.genred = self.genred_class(formula, aliases, "Sum", axis, **options)
         self.formula, self.aliases, self.axis = formula, self.genred.aliases, self.genred.axis
         self.varinvalias = varinvalias
@@ -124,6 +134,13 @@ class KernelSolveBase:
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))
         return f"KernelSolve({self.formula!r}, [{aliases}], {self.varinvalias!r}, axis={self.axis})"
+
+    __signature__ = CallSignature()
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What arguments are expected, in their order; b is the unknown's."""
+        return self.genred.parameters
 
     @property
     def unknown(self) -> Parameter:
@@ -157,7 +174,9 @@ class KernelSolveBase:
         name = unknown["name"]
         if unknown["kind"] != "j":
             wanted = "Vj for axis=1" if self.axis == 1 else "Vi for axis=0"
-            raise self._error(f"{name!r} must be a variable that is reduced over: {wanted}")
+            other = f", or axis={1 - self.axis}" if unknown["kind"] == "i" else ""
+            message = f"{name!r} must be a variable that is reduced over: {wanted}{other}"
+            raise self._error(message)
         if value.dim != unknown.dim:
             raise self._error(
                 f"the formula has dimension {value.dim}, but {name!r} has {unknown.dim}: "
@@ -234,7 +253,7 @@ class KernelSolveBase:
         system = System(apply, diagonal, axes, float(xp.finfo(b.dtype).eps) / 2)
         stopping = settings.stopping(math.prod(b.shape[axis] for axis in axes))
         wide = xp.asarray(b, dtype=xp.float64)
-        solution, info = conjugate_gradients(system, wide, stopping)
+        solution, info = conjugate_gradients(system, wide, stopping, settings.callback)
         if not info.converged or info.relative_residual >= ALL_OF_B:
             _warn(info, stopping)
         return xp.asarray(solution, dtype=b.dtype), info

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from redcomp.llvm_backend.control_flow import Block, ControlFlow
+from redcomp.llvm_backend.control_flow import Block, ControlFlow, Instruction
 
 _COMMENT = re.compile(r"\s#\s|//")  # on ARM, # starts a number
 _LABEL = re.compile(r"^([.\w$]+):")
@@ -28,7 +28,7 @@ _VECTOR = re.compile(r"%[xyz]mm\d|\bv\d+\.\d*[bhsd]\b|\bq\d+\b")
 class LoopBody:
     """The instructions of the cheapest way through a loop."""
 
-    lines: tuple[str, ...]
+    lines: tuple[Instruction, ...]
 
     @property
     def vector_instructions(self) -> int:
@@ -65,14 +65,14 @@ def _is_move(name: str) -> bool:
 def _blocks(assembly: str) -> Iterator[tuple[str, Block]]:
     """The basic blocks of a text, in its order."""
     name, block, count = "", Block(), 0
-    for line in assembly.splitlines():
+    for place, line in enumerate(assembly.splitlines()):
         label = _LABEL.match(line)
         code = _COMMENT.split(line)[0].rstrip()
         if label:
             yield name, block
             name, block = label.group(1), Block()
         elif _INSTRUCTION.match(code):
-            block.lines.append(code)
+            block.lines.append(Instruction(code, place))
             jump = _JUMP.match(code)
             if jump:
                 block.targets.append(jump.group(2))

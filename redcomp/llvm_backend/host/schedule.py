@@ -105,38 +105,71 @@ def choose_schedule(nest: Nest, context: Context) -> Schedule:
     return Schedule(lanes, rows, cols, tile, chunk, pending)
 
 
-def _block(nest: Nest, context: Context) -> tuple[int, int]:
-    """Rows and columns of a step of a pair loop."""
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A block of rows x columns that a step of the pair loop could hold.
+
+    It fits if it needs no more than there is of `what`, such as registers.
+    """
+
+    rows: int
+    cols: int
+    what: str
+    needs: int
+    limit: int
+
+    @property
+    def fits(self) -> bool:
+        return self.needs <= self.limit
+
+
+def considered(nest: Nest, context: Context) -> list[Considered]:
+    """The blocks for a pair loop, best first: the first one that fits is taken, or the last one."""
     values = nest.pair_values
     operations = sum(value.op not in STRUCTURAL for value in values)
     folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
     scans = any(value.op == "scan" for value in values)
     stepped = [state for state in nest.states if state.step is not state.variable]
+    registers = context.target.registers
 
-    def fits(block: tuple[int, int]) -> bool:
+    def of(block: tuple[int, int]) -> Considered:
         rows, cols = block
         if scans:  # most of the work: that states do not stay in registers costs little
-            return rows * operations <= _LONGEST_SCANS
+            return Considered(rows, cols, "operations", rows * operations, _LONGEST_SCANS)
         if rows * cols * operations > _LONGEST_BODY:
-            return False
+            return Considered(rows, cols, "operations", rows * cols * operations, _LONGEST_BODY)
         if folds:
-            return rows * cols * folds + rows + 3 < context.target.registers
+            needs = rows * cols * folds + rows + 3
+            return Considered(rows, cols, "registers", needs, registers - 1)
         # Constants and temporaries take about two thirds; inputs can stay in memory.
-        return rows * len(stepped) < context.target.registers * 3 // 8
+        most = registers * 3 // 8 - 1
+        return Considered(rows, cols, "registers for states", rows * len(stepped), most)
 
-    if scans:
-        blocks = _SCAN_BLOCKS[-1:] if context.few_rows else _SCAN_BLOCKS
-    elif not stepped:
-        blocks = _LIST_BLOCKS
-    elif any(state.variable.dim > 1 for state in nest.states):
-        blocks = _VECTOR_STATE_BLOCKS
-    elif folds:
-        blocks = _LOOP_BLOCKS_OF_A_ROW if context.few_rows else _LOOP_BLOCKS
-    elif nest.guards:
-        blocks = _ADJUSTED_BLOCKS
-    else:
-        blocks = _BLOCKS_OF_A_ROW if context.few_rows else _BLOCKS
-    return next(filter(fits, blocks), blocks[-1])
+    return [of(block) for block in _blocks(nest, context, folds > 0, scans, bool(stepped))]
+
+
+def _blocks(
+    nest: Nest, context: Context, has_folds: bool, has_scans: bool, is_stepped: bool
+) -> _Blocks:
+    """The blocks that suit a nest, best first."""
+    if has_scans:
+        return _SCAN_BLOCKS[-1:] if context.height == "few" else _SCAN_BLOCKS
+    if not is_stepped:
+        return _LIST_BLOCKS
+    if any(state.variable.dim > 1 for state in nest.states):
+        return _VECTOR_STATE_BLOCKS
+    if has_folds:
+        return _LOOP_BLOCKS_OF_A_ROW if context.height == "few" else _LOOP_BLOCKS
+    if nest.guards:
+        return _ADJUSTED_BLOCKS
+    return _BLOCKS_OF_A_ROW if context.height == "few" else _BLOCKS
+
+
+def _block(nest: Nest, context: Context) -> tuple[int, int]:
+    """Rows and columns of a step of a pair loop."""
+    found = considered(nest, context)
+    taken = next((block for block in found if block.fits), found[-1])
+    return taken.rows, taken.cols
 
 
 def pending_entries(nest: Nest) -> list[Value]:

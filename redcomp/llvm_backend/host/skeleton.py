@@ -24,6 +24,7 @@ from redcomp.llvm_backend.host.pair_loop import PairLoop
 from redcomp.llvm_backend.host.schedule import Schedule
 from redcomp.llvm_backend.records import variables_of
 from redcomp.llvm_backend.spelling import LLVM_TYPES
+from redcomp.llvm_backend.tile_reduction import joins_of, store_totals
 from redcomp.target import Target
 
 
@@ -246,13 +247,7 @@ class _Skeleton(HostCode):
                 is_total = variable in totals.record.offsets
                 return (totals if is_total else others).load(code, variable, position)
 
-            store_all(
-                self.emitter(code, load, I_BIT),
-                self.nest.joins,
-                lambda n, position, operand: totals.store(
-                    code, operand, self.nest.states[n].total, position
-                ),
-            )
+            store_totals(self.emitter(code, load, I_BIT), joins_of(self.nest), totals)
 
     # -- tasks -------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ def _extremum(name: str, winner: str, neutral: float) -> Reduction:
     return Reduction(
         name,
         (name.capitalize(),),
-        f"{word} value of each component, NaN passed over; {neutral} for no columns",
+        f"{word} value of each component, NaN ignored; {neutral} for no columns",
         (VALUE,),
         value_states(neutral),
         step=lambda states, value, columns: (elementwise(winner, value, states[0]),),
@@ -53,8 +53,8 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
     both = Reduction(
         f"{name}_arg{name}",
         (f"{title}_Arg{title}", f"{title}Arg{title}"),
-        f"{word} value of each component and the number of the first column that has it; "
-        f"{neutral} and 0 where none is {comparison}",
+        f"{word} value of each component and the index of the first column that has it; "
+        f"{neutral} and 0 if no value is {comparison}",
         (VALUE, INDEX),
         lambda dim, count: (State(dim, neutral), State(dim, 0.0, "column")),
         step=lambda states, value, columns: better(
@@ -70,8 +70,8 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
         both,
         name=f"arg{name}",
         spellings=(f"Arg{title}",),
-        doc=f"number of the first column with the {word} value of each component; "
-        f"0 where none is {comparison}",
+        doc=f"index of the first column with the {word} value of each component; "
+        f"0 if no value is {comparison}",
         results=(INDEX,),
         finish=lambda states: states[1:],
         places="",
@@ -127,8 +127,8 @@ def _nearest_with_places(name: str, word: str, sign: float) -> Reduction:
     return Reduction(
         f"k{name}_argk{name}",
         (f"{title}_Arg{title}", f"{title}Arg{title}"),
-        f"the K {word} values, {order}, and the numbers of their columns; ties by number; "
-        f"{sign * INF} and 0 where there are fewer columns",
+        f"the K {word} values, {order}, and the indices of their columns; of equal values the "
+        f"smaller index comes first; {sign * INF} and 0 if there are fewer columns",
         (VALUE, INDEX),
         lambda dim, count: (
             State(count, NAN, resumes=True),
@@ -155,8 +155,7 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
         both,
         name=f"k{name}",
         spellings=(title,),
-        doc=f"the K {word} values, {order}, NaN passed over; "
-        f"{sign * INF} where there are fewer columns",
+        doc=f"the K {word} values, {order}, NaN ignored; {sign * INF} if there are fewer columns",
         results=both.results[:1],
         finish=lambda states: both.finish(states)[:1],
         differs=_HAS_GRADIENTS if sign > 0 else "new",
@@ -165,8 +164,8 @@ def _nearest(name: str, word: str, sign: float) -> tuple[Reduction, ...]:
         both,
         name=f"argk{name}",
         spellings=(f"Arg{title}",),
-        doc=f"numbers of the columns with the K {word} values, {order}; "
-        "0 where there are fewer columns",
+        doc=f"indices of the columns with the K {word} values, {order}; "
+        "0 if there are fewer columns",
         results=both.results[1:],
         finish=lambda states: both.finish(states)[1:],
         places="",

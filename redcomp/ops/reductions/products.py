@@ -129,7 +129,7 @@ _PROD = Reduction(
     finish=same_states,
     merge=lambda a, b: (a[0] * b[0],),
     kept="prod_kept",
-    gradient="exact also where values are 0, beyond fourth order of at most four of a row",
+    gradient="exact, also where values are 0; from order 5 on, if at most 4 of a row are 0",
     differs="new",
 )
 _PROD_KEPT = replace(
@@ -171,6 +171,6 @@ def _truth(name: str, doc: str, is_all: bool) -> Reduction:
 PRODUCTS = (
     _PROD,
     _PROD_KEPT,
-    _truth("any", "whether any value is not 0, as NaN is not; false for no columns", is_all=False),
-    _truth("all", "whether no value is 0; true for no columns", is_all=True),
+    _truth("any", "True if any value is not 0 (NaN is not 0); False for no columns", is_all=False),
+    _truth("all", "True if no value is 0; True for no columns", is_all=True),
 )

@@ -12,8 +12,7 @@
 
 None of them stores an array of all pairs.  They are ordinary modules: their parameters and options
 are in `state_dict` and `repr`, they can be copied, pickled, moved and differentiated to any order,
-and take any leading axes as a batch.  docs/torch-nn.md has an example of each, and says how to
-write another one.
+and take any leading axes as a batch.  The documentation of each class says what it takes and gives.
 """
 
 from redcomp.torch.nn.attention import Attention

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.torch.genred import Genred
+
+if TYPE_CHECKING:
+    from redcomp.typing import Reduction
 
 # What the exponents of pairs that do not count become: less than others, but finite, so that rows
 # without any other pair have no NaN, neither in their values nor in derivatives.
@@ -47,7 +50,7 @@ def shared(make: Callable[..., Genred]) -> Callable[..., Genred]:
 def over_columns(
     formula: str | list[str],
     aliases: list[str],
-    reduction_op: str = "Sum",
+    reduction_op: Reduction = "Sum",
     formula2: str | None = None,
 ) -> Genred:
     """A reduction over j."""

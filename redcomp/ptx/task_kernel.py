@@ -1,0 +1,130 @@
+"""What kernels of tasks have in common: they read tasks, and finish the results of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redcomp.abi import TASK
+from redcomp.ir import SIZES
+from redcomp.llvm_backend.components import by_kind, store_all
+from redcomp.llvm_backend.emit import Loader
+from redcomp.llvm_backend.memory import Memory
+from redcomp.llvm_backend.records import scans_of
+from redcomp.llvm_backend.spelling import LLVM_TYPES
+from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
+from redcomp.ptx.schedule import PlannedPart
+from redcomp.ptx.spelling import GLOBAL, Spelling
+from redcomp.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Operands: rows, number of the totals (-1 if it stores results), and what comes from where.
+
+    With a table, as `has_table` says, `start` and `stop` are numbers of intervals, else of columns.
+    """
+
+    has_table: str
+
+    first: str
+    last: str
+    start: str
+    stop: str
+    partial: str
+
+
+class TaskKernel(KernelCode):
+    """What both kernels of a part do: read tasks, and finish results."""
+
+    def __init__(
+        self,
+        planned: PlannedPart,
+        outputs: int,
+        target: Target,
+        spelling: Spelling,
+        number: int,
+    ) -> None:
+        super().__init__(planned, outputs, target, spelling)
+        self.part_number = number
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The threads of a block, and the blocks that a multiprocessor is to hold at a time."""
+        raise NotImplementedError
+
+    def task(self, number: str) -> Task:
+        """A task of an entry: from the table, or computed."""
+        code = self.code
+        has_table = code.value(f"icmp ne ptr addrspace({GLOBAL}) %table, null")
+        computed = self.computed_task(number)
+        with code.when(has_table, [("i64", operand) for operand in computed]) as words:
+            first = code.integer("mul", number, len(TASK))
+            for n, name in enumerate(("first", "last", "start", "stop", "partial")):
+                words[n] = self.word_at("%table", first, TASK[name])
+        return Task(has_table, *words)
+
+    def computed_task(self, number: str) -> tuple[str, ...]:
+        """The words of a dense task."""
+        raise NotImplementedError
+
+    def shared_memory(self) -> str:
+        """The declarations of the shared memory of a block."""
+        raise NotImplementedError
+
+    def text(self, name: str) -> str:
+        """The kernel under a name."""
+        raise NotImplementedError
+
+    def block(self, number: str) -> tuple[str, str]:
+        """The first row of a block of rows, and the one after its last."""
+        code, height = self.code, self.schedule.block_rows
+        first = code.integer("mul", number, height)
+        return first, code.smaller(code.integer("add", first, height), "%rows")
+
+    def finish(self, entry: Entry, task: Task, rows: Sequence[str], totals: Memory) -> None:
+        """Compute and store the results of the thread's rows."""
+        code = self.code
+        for row in range(self.schedule.rows):
+            load = self._result_loader(entry, rows[row], totals, row)
+            own = code.integer("add", task.first, self.thread)
+            number = code.integer("add", own, row * self.schedule.threads)
+            is_row = code.value(f"icmp slt i64 {number}, {task.last}")
+            with code.when(is_row):
+                self._store_results(entry, load, number, self.thread)
+
+    def finish_row(self, entry: Entry, number: str, totals: Memory, place: str) -> None:
+        """Compute and store the results of the row with a number, which has a place in a block."""
+        load = self._result_loader(entry, number, totals, 0)
+        self._store_results(entry, load, number, place)
+
+    def _result_loader(self, entry: Entry, number: str, totals: Memory, row: int) -> Loader:
+        return by_kind(
+            i=lambda v, k, _, col: entry.row(v, k, number),
+            total=lambda v, k, _, col: totals.load(self.code, v, k, row),
+            parameter=entry.parameter,
+        )
+
+    def _store_results(self, entry: Entry, load: Loader, row: str, place: str) -> None:
+        code, results, pieces = self.code, self.nest.results, self.pieces
+        starts = [code.integer("mul", row, piece.dim) for piece in pieces]
+
+        def store(n: int, position: int | str, operand: str) -> None:
+            type_, array = LLVM_TYPES[results[n].dtype], entry.arrays[pieces[n].result]
+            place = code.at(array, type_, starts[n], pieces[n].first, position, space=GLOBAL)
+            code.store(type_, operand, place, SIZES[results[n].dtype], GLOBAL)
+
+        scans = self.states_memory(self.workspace(), place) if scans_of(results) else None
+        store_all(self.emitter(load, scans=scans), results, store)
+
+    def workspace(self) -> str:
+        """The pointer to what the block keeps in memory."""
+        offset = self.code.integer(
+            "mul", self.spelling.block(self.code), self.layout.workspace_bytes
+        )
+        return self.code.at("%workspace", "i8", offset, space=GLOBAL)
+
+    def states_memory(self, workspace: str, place: str) -> ThreadMemory:
+        """States that are vectors, and scans, of the row at a place of a block."""
+        states = self.code.at(workspace, "i8", self.layout.states_offset, space=GLOBAL)
+        return self.own_memory(self.layout.states, states, self.size, place)
