@@ -5,18 +5,21 @@ kernel -> passes -> nest of loops -> backend -> loaded kernel
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from redcomp import config
-from redcomp.backends.gpu import GpuLowering
-from redcomp.backends.host import HostLowering
+from redcomp.concurrency import importing
 from redcomp.errors import ArgumentError
 from redcomp.ir import Kernel
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.passes.pipeline import parse_pipeline
-from redcomp.ptx.targets import gpu_target, is_gpu
-from redcomp.target import Context, Height, Options, height_of
+from redcomp.ptx.targets import gpu_target, height_for, is_gpu
+from redcomp.target import Context, Options
+
+if TYPE_CHECKING:
+    from redcomp.backends.gpu import GpuLowering
+    from redcomp.backends.host import HostLowering
 
 # From a formula's kernel to what a backend takes.
 PIPELINE = parse_pipeline(
@@ -37,8 +40,14 @@ def lower(
     ArgumentError for another name.
     """
     context = context_of(target, options or Options(), rows)
-    made = GpuLowering if is_gpu(context.target.name) else HostLowering
-    return made(kernel, context, PIPELINE)
+    # A process often needs one of the two only.
+    if is_gpu(context.target.name):
+        with importing:
+            from redcomp.backends.gpu import GpuLowering
+        return GpuLowering(kernel, context, PIPELINE)
+    with importing:
+        from redcomp.backends.host import HostLowering
+    return HostLowering(kernel, context, PIPELINE)
 
 
 def context_of(target: str, options: Options, rows: int | None = None) -> Context:
@@ -52,9 +61,3 @@ def context_of(target: str, options: Options, rows: int | None = None) -> Contex
             raise config.ConfigError(f"REDCOMP_TARGET: {error}") from None
         raise
     return Context(found, replace(options, use_fast_math=fast), height_for(name, rows))
-
-
-@functools.lru_cache(maxsize=1024)  # each call asks
-def height_for(target: str, rows: int | None) -> Height:
-    """The code that calls with so many rows get on a target of a name."""
-    return height_of(rows, has_blocks=is_gpu(target))

@@ -28,6 +28,12 @@ _starting = threading.Lock()
 # Held for some microseconds at a time.  Reentrant, since finalizers may run anywhere.
 _lock = threading.RLock()
 _being_made: dict[tuple[int, Hashable], threading.Event] = {}
+# Held while modules are imported that are imported late, and while the process forks: a child would
+# wait for ever for a module that another thread was about to import.
+importing = threading.RLock()
+# Others that the process holds while it forks; modules that are imported late have some of them.
+while_forking: list[contextlib.AbstractContextManager[Any]] = [importing]
+_held = contextlib.ExitStack()
 # Who is doing without Python's collector, and whether it was on before the first of them.
 _uncollected: set[object] = set()
 _was_collecting = False
@@ -229,5 +235,15 @@ def _forget_threads() -> None:
     _local.is_deep = False
 
 
+def _hold() -> None:
+    for lock in while_forking:  # it may become longer until the first of them is held
+        _held.enter_context(lock)
+
+
+def _release() -> None:
+    _held.pop_all().close()  # the last one that is released lets another thread fork
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)

@@ -208,6 +208,29 @@ def test_import_loads_no_optional_dependency(module: str) -> None:
     assert loaded.stderr == ""
 
 
+ONE_CALL = """
+import gc, sys, numpy, redcomp.{library}
+def loaded():
+    compilers = "llvmlite", "redcomp.compile", "redcomp.backends.host", "redcomp.backends.gpu"
+    return [module for module in compilers if module in sys.modules]
+print(gc.isenabled(), loaded())
+column = redcomp.{library}.Genred("x", "x = Vj(1)", axis=1)
+column(numpy.ones((2, 1)) if "{library}" == "numpy" else sys.modules["torch"].ones(2, 1))
+print(gc.isenabled(), loaded())
+"""
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_the_compiler_is_loaded_by_the_first_call(library: str) -> None:
+    """The backend of a target as well; Python's collector only waits meanwhile."""
+    program = ONE_CALL.format(library=library)
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    used = ["llvmlite", "redcomp.compile", "redcomp.backends.host"]
+    assert printed == ["True []", f"True {used}"]
+
+
 # Functions that may take the `id` of something.  Values hash by identity, so that they are keys
 # themselves: a key that is a number keeps nothing alive, and its number may be another value's.
 TAKE_IDS = {

@@ -98,16 +98,16 @@ def test_children_forked_during_compilations_compile_and_call() -> None:
 
 
 @posix
-@pytest.mark.parametrize("lock", ["lock", "_llvmlite_lock"])
+@pytest.mark.parametrize("lock", ["lock", "llvmlite_lock"])
 def test_a_fork_waits_until_no_thread_is_inside_of_llvm(lock: str) -> None:
     output = run_script(
         f"""
-        from redcomp.llvm_backend import code_generation
+        from redcomp.llvm_backend import locks
 
         taken, released = threading.Event(), []
 
         def hold():
-            with code_generation.{lock}:
+            with locks.{lock}:
                 taken.set()
                 time.sleep(0.2)
                 released.append(True)

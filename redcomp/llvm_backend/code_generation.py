@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -20,6 +18,7 @@ import llvmlite.binding as llvm
 
 from redcomp.concurrency import on_deep_stack
 from redcomp.errors import CompilerError
+from redcomp.llvm_backend.locks import lock
 from redcomp.target import Target
 
 T = TypeVar("T")
@@ -28,10 +27,6 @@ T = TypeVar("T")
 # for each of those; see docs/decisions/0007-llvm-passes.md.
 _MOST_CONDITIONS = 500
 _CONDITION = re.compile(r" = (?:and|or|xor) (?:<\d+ x i1>|i1) ")
-
-# LLVM's optimiser and its JIT are not safe to be entered by several threads at once.  Reentrant,
-# so that a fork within a call of ours, by a finalizer, is no deadlock.
-lock = threading.RLock()
 
 
 @functools.cache
@@ -139,25 +134,3 @@ def optimized_llvm(text: str, target: Target) -> str:
 def assembly(text: str, target: Target) -> str:
     """A module's assembly, for reading."""
     return _of_optimized(text, target, lambda module, machine: str(machine.emit_assembly(module)))
-
-
-# -- forks -----------------------------------------------------------------------------------------
-
-# llvmlite's own lock, which it has for every call; its other users may hold it as well.
-_llvmlite_lock = getattr(llvm.ffi.lib, "_lock", contextlib.nullcontext())
-
-
-def _before_fork() -> None:
-    lock.acquire()
-    _llvmlite_lock.__enter__()
-
-
-def _after_fork() -> None:
-    _llvmlite_lock.__exit__(None, None, None)
-    lock.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
-    )

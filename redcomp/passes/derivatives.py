@@ -50,15 +50,15 @@ def gradient(
     values = values_of(kernel)
     _check(wrt, len(arguments_of(kernel)), "arguments")
     _check(given, len(values), "values")
-    rows = _of_rows(kernel)
-    return gradient_of(kernel, rows, wrt, [n in given or not given for n in range(len(values))])
+    arriving = [n in given or not given for n in range(len(values))]
+    return gradient_of(kernel, _all_of_rows(kernel), wrt, arriving)
 
 
 @compiler_pass
 def differential(kernel: Kernel, context: Context, *, wrt: tuple[int, ...]) -> Kernel:
     """The kernel of the tangents of all values, from tangents of some arguments, by position."""
     _check(wrt, len(arguments_of(kernel)), "arguments")
-    return differential_of(kernel, _of_rows(kernel), wrt)
+    return differential_of(kernel, _all_of_rows(kernel), wrt)
 
 
 @compiler_pass
@@ -67,10 +67,8 @@ def for_derivatives(kernel: Kernel, context: Context) -> Kernel:
     return with_kept_results(kernel)
 
 
-def _of_rows(kernel: Kernel) -> tuple[Kind, ...]:
-    """That all results are of rows i."""
-    row: tuple[Kind, ...] = ("i",)
-    return row * len(kernel.outputs)
+def _all_of_rows(kernel: Kernel) -> list[Kind]:
+    return ["i" for _ in kernel.outputs]
 
 
 def _check(positions: tuple[int, ...], count: int, what: str) -> None:

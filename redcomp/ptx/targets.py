@@ -11,12 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import llvmlite.binding as llvm
-
 from redcomp.errors import ArgumentError
 from redcomp.ops.table import primitives
 from redcomp.ptx.mma import product_dims
-from redcomp.target import LLVM_PASSES, Native, Target, Unrolling
+from redcomp.target import LLVM_PASSES, Height, Native, Target, Unrolling, height_of
 
 TRIPLE = "nvptx64-nvidia-cuda"
 # Of 32 bits, of one thread.
@@ -93,6 +91,12 @@ def is_gpu(name: str) -> bool:
     return name.startswith("sm_")
 
 
+@functools.lru_cache(maxsize=1024)  # each call asks
+def height_for(target: str, rows: int | None) -> Height:
+    """The code that calls with so many rows get on a target of a name."""
+    return height_of(rows, has_blocks=is_gpu(target))
+
+
 @functools.cache
 def gpu_target(name: str, use_fast_math: bool) -> Target:
     """The target for "sm_70" and later ones; those unknown run the code of the last before them."""
@@ -101,7 +105,9 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
     if not known:
         listed = ", ".join(f"sm_{c.number}" for c in CAPABILITIES)
         raise ArgumentError(f"unknown GPU target {name!r}; known ones: {listed}")
-    spelt = [c for c in known if c.llvm <= llvm.llvm_version_info[0]]
+    from llvmlite.binding import llvm_version_info  # only compilations need LLVM
+
+    spelt = [c for c in known if c.llvm <= llvm_version_info[0]]
     fast = APPROXIMATE if use_fast_math else {}
     return Target(
         f"sm_{known[-1].number}",

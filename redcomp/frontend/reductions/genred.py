@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from redcomp import arguments, notebooks
-from redcomp.backends.gpu import GpuLowering
-from redcomp.backends.host import HostLowering
+from redcomp.concurrency import importing
 from redcomp.errors import ArgumentError, AxisWarning, KeywordError
-from redcomp.explain import explain
 from redcomp.frontend.language.aliases import parse_aliases, texts_of_aliases
 from redcomp.frontend.reductions.calls import Positions, positions_of
 from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction, Parameter
@@ -39,6 +37,8 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Never
 
+    from redcomp.backends.gpu import GpuLowering
+    from redcomp.backends.host import HostLowering
     from redcomp.typing import Accumulator, Axis, Dtype, Reduction, SumScheme, Target
 
     # "float32" and "float64" as NumPy and PyTorch have them.
@@ -123,6 +123,9 @@ class Reducer:
 
     def explain(self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never) -> str:
         """A summary of the compilation in one screen; arguments and errors as for `lower`."""
+        with importing:  # it knows the compiler, see `PairReduction.lower`
+            from redcomp.explain import explain
+
         return explain(self.lower(dtype, target, **unknown), self.reduction.source.formula)
 
     def view(self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never) -> View:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from redcomp import config
-from redcomp.backends.gpu import GpuLowering
-from redcomp.backends.host import HostLowering
-from redcomp.compile import height_for, lower
-from redcomp.concurrency import cached_property, once
+from redcomp.concurrency import cached_property, importing, once
 from redcomp.errors import SizeError
 from redcomp.ir import Kernel, Kind
 from redcomp.limits import MAX_OPERATIONS
@@ -24,8 +21,13 @@ from redcomp.passes.cse import with_shared_values
 from redcomp.passes.derivatives import arguments_of, numbers_of, results_of
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
+from redcomp.ptx.targets import height_for
 from redcomp.runtime.kernel import LoadedKernel
 from redcomp.target import Height, Options
+
+if TYPE_CHECKING:
+    from redcomp.backends.gpu import GpuLowering
+    from redcomp.backends.host import HostLowering
 
 HOST = "host"
 ROWS: tuple[Kind, ...] = ("i", "j")
@@ -168,6 +170,10 @@ class PairReduction:
         self, dtype: str, target: str = HOST, rows: int | None = None
     ) -> HostLowering | GpuLowering:
         """The compilation for a dtype, a target and a number of rows (None: many), by stages."""
+        # The compiler is half of redcomp, and LLVM, which nobody waits for who only imports it.
+        with importing:
+            from redcomp.compile import lower
+
         made = lower(self.kernel(dtype), target, self.options, rows)
         made.dumper.about("formula", lambda: self.source.formula)
         return made

@@ -8,7 +8,8 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from redcomp.concurrency import on_deep_stack
-from redcomp.llvm_backend.code_generation import initialize, lock
+from redcomp.llvm_backend.code_generation import initialize
+from redcomp.llvm_backend.locks import lock
 
 
 class Library:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import platform
 from dataclasses import replace
+from typing import Any
 
-import llvmlite.binding as llvm
-
+from redcomp.concurrency import importing
 from redcomp.errors import ArgumentError, CompilerError
 from redcomp.ops.table import primitives
 from redcomp.target import TABLE, Native, Target
@@ -73,9 +73,19 @@ HOST_TARGETS = (*_X86, "neon")
 
 
 @functools.cache
+def _llvm() -> Any:
+    """LLVM, which names of targets do without, with its locks held while the process forks."""
+    with importing:
+        import llvmlite.binding as llvm
+
+        import redcomp.llvm_backend.locks  # noqa: F401 (so that forks wait for it)
+    return llvm
+
+
+@functools.cache
 def host_target(name: str = "") -> Target:
     """The host target of the given name, or the widest that this machine has."""
-    triple: str = llvm.get_process_triple()
+    triple: str = _llvm().get_process_triple()
     if not name:
         return _native(triple)
     if name in _X86:
@@ -87,8 +97,8 @@ def host_target(name: str = "") -> Target:
 
 def _native(triple: str) -> Target:
     machine = platform.machine().lower()
-    cpu: str = llvm.get_host_cpu_name()
-    found = llvm.get_host_cpu_features()
+    cpu: str = _llvm().get_host_cpu_name()
+    found = _llvm().get_host_cpu_features()
     flat: str = found.flatten()
     if machine in ("arm64", "aarch64"):
         return _neon(triple, cpu, flat)
@@ -120,10 +130,10 @@ def check_runs_here(target: Target) -> None:
 @functools.cache
 def _unsuited(triple: str, features: str) -> str:
     """Why this machine cannot run such code, or nothing."""
-    own, wanted = (name.split("-")[0] for name in (llvm.get_process_triple(), triple))
+    own, wanted = (name.split("-")[0] for name in (_llvm().get_process_triple(), triple))
     if own != wanted:
         return f"is {own}, not {wanted}"
-    found = llvm.get_host_cpu_features()
+    found = _llvm().get_host_cpu_features()
     asked = (feature[1:] for feature in features.split(",") if feature.startswith("+"))
     missing = ", ".join(feature for feature in asked if not found.get(feature, False))
     return missing and f"lacks {missing}"
