@@ -20,9 +20,9 @@ def explain(lowering: HostLowering | GpuLowering, formula: str) -> str:
     hoisted = ", ".join(
         f"{len(group)} {what}"
         for group, what in (
-            (nest.uniform, "a call"),
-            (nest.rows, "a row"),
-            (nest.columns, "a column"),
+            (nest.uniform, "per call"),
+            (nest.rows, "per row"),
+            (nest.columns, "per column"),
         )
         if group
     )
@@ -33,7 +33,7 @@ def explain(lowering: HostLowering | GpuLowering, formula: str) -> str:
         f"target     {target.name} ({target.cpu}), {lowering.nest.dtype}",
         f"schedule   {lowering.schedule}",
         f"hoisted    {hoisted or 'nothing'}",
-        f"a pair     {sum(counts.values())} operations: {operations}",
+        f"per pair   {sum(counts.values())} operations: {operations}",
         f"machine    {lowering.machine}",
         "",
         "the step of the pair loop:",

@@ -436,5 +436,5 @@ def test_operations_of_loops_count_as_often_as_they_run(dim: int, capsys: Captur
     """A difference and a product for each component, and the sum over the columns."""
     aliases = [f"x = Vi({dim})", f"y = Vj({dim})"]
     assert main(["show", "SqDist(x, y)", *aliases, "--target", "avx512"]) == 0
-    (line,) = [text for text in capsys.readouterr().out.splitlines() if "a pair  " in text]
+    (line,) = [text for text in capsys.readouterr().out.splitlines() if "per pair  " in text]
     assert line.split()[2] == str(2 * dim + 1)

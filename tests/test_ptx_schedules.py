@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from redcomp.compile import GpuLowering
+from redcomp.backends.gpu import GpuLowering
 from redcomp.numpy import Genred
 from redcomp.ops import OPERATIONS
 from redcomp.ops.table import Operation, register

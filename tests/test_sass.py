@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ptx_samples import LOOPS, gaussian, loops, ptx_of
 
-from redcomp.compile import GpuLowering
+from redcomp.backends.gpu import GpuLowering
 from redcomp.errors import CompilerError
 from redcomp.numpy import Genred
 from redcomp.ptx import assemble as assembler
@@ -315,7 +315,7 @@ def test_cost_of_the_sample() -> None:
     share = 8 * 16 / len(cost.loop.lines)
     assert row["pairs"] == f"{16 * share:.2f}"
     told = description([cost], best)
-    assert told.startswith(f"{cost.instructions:.1f} instructions a pair (7.0 fma, ")
+    assert told.startswith(f"{cost.instructions:.1f} instructions per pair (7.0 fma, ")
     assert told.endswith(f"(limit: issue), {share:.0%} of what the arithmetic allows")
     assert f"{cost.resources.registers} registers, no spills, " in told
     assert "a component" in description([cost, cost], None)

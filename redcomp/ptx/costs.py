@@ -81,7 +81,7 @@ def description(parts: Sequence[Cost], best: Ceiling | None) -> str:
     """
     pipes = {name: sum(part.pipes[name] for part in parts) for name in (*PIPES, "rest")}
     listed = ", ".join(f"{count:.1f} {name}" for name, count in pipes.items() if count)
-    unit = "a pair" if best else "of the innermost loop a component"
+    unit = "per pair" if best else "of the innermost loop per component"
     warps = min(part.occupancy.warps for part in parts)
     spills = sum(part.spills for part in parts)
     limits = " and ".join(dict.fromkeys(part.reached.limit for part in parts))

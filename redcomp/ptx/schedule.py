@@ -78,7 +78,7 @@ class PtxSchedule:
         return self.cols if self.sharing == 1 else 2
 
     def __str__(self) -> str:
-        of_row = f", {self.sharing} threads a row" if self.sharing > 1 else ""
+        of_row = f", {self.sharing} threads per row" if self.sharing > 1 else ""
         return (
             f"{self.threads} threads of {self.rows} rows a block, {self.cols} columns a "
             f"step{of_row}, "

@@ -367,9 +367,9 @@ def _nest(nest: Nest, lister: _Lister) -> Iterator[Line]:
     for state in nest.states:
         yield _state(state, lister)
     for word, title, group in (
-        ("uniform", "once a call", nest.uniform),
-        ("row", "once a row", nest.rows),
-        ("column", "once a column", nest.columns),
+        ("uniform", "once per call", nest.uniform),
+        ("row", "once per row", nest.rows),
+        ("column", "once per column", nest.columns),
     ):
         if group:
             yield _title(title)
@@ -400,9 +400,9 @@ def _computed(nest: Nest, lister: _Lister) -> Iterator[Line]:
     states = nest.states
     changed = [s for s in states if s.adjust is not s.variable] if nest.guards else []
     parts: list[tuple[str, list[tuple[str, Value | None, Value]]]] = [
-        ("once a tile", [("start", s.variable, s.start) for s in states]),
+        ("once per tile", [("start", s.variable, s.start) for s in states]),
         (
-            "once a pair",
+            "once per pair",
             [
                 *(("guard", None, g) for g in nest.guards),
                 *(("adjust", s.variable, s.adjust) for s in changed),
@@ -411,7 +411,7 @@ def _computed(nest: Nest, lister: _Lister) -> Iterator[Line]:
         ),
         ("after a tile", [("merge", s.total, s.merge) for s in states]),
         ("after parts", [("join", s.total, s.join) for s in states if s.join is not None]),
-        ("once a row at the end", [("result", None, r) for r in nest.results]),
+        ("once per row at the end", [("result", None, r) for r in nest.results]),
     ]
     for title, bound in parts:
         if bound:

@@ -38,7 +38,7 @@ class Schedule:
         pending = f", adjusted after {self.pending} pairs" if self.pending else ""
         return (
             f"{self.lanes} lanes, a step of {self.rows} x {self.cols} (vectors of rows x columns), "
-            f"tiles of {self.tile} columns, at most {self.chunk} vectors of rows a task{pending}"
+            f"tiles of {self.tile} columns, at most {self.chunk} vectors of rows per task{pending}"
         )
 
 
