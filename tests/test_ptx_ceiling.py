@@ -15,7 +15,8 @@ from random_formulas import Choices
 from reference_reductions import ASKED
 from test_ptx_resources import FORMULAS, gradients
 
-from redcomp.compile import GpuLowering, Options, lower
+from redcomp.backends.gpu import GpuLowering
+from redcomp.compile import Options, lower
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.numpy import Genred
 from redcomp.ptx.costs import clocks, description
