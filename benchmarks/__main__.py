@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import machine, measure, report
 from benchmarks.competitors import COMPETITORS, Competitor, competitor
 from benchmarks.gpu import command as gpu
+from benchmarks.gpu import schedules as gpu_schedules
 from benchmarks.options import subset
 from benchmarks.suites import PARTS, SUITES, Suite
 
@@ -54,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     for suite in SUITES:
         _add_options(commands.add_parser(suite.name, description=suite.title), suite)
     gpu.add_options(commands.add_parser("gpu", description=gpu.__doc__))
+    gpu_schedules.add_options(
+        commands.add_parser("gpu-schedules", description=gpu_schedules.__doc__)
+    )
     return parser
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -242,6 +243,14 @@ def _worker(what: str, competitor: Competitor, results: Results, *case: str) -> 
             return None
 
 
+def _signal(status: int) -> str:
+    """What has ended a process, by its negative exit status."""
+    try:
+        return f"ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"ended by signal {-status}"
+
+
 def fresh_process(module: str, arguments: Sequence[str], caches: str) -> Record:
     """What a module measured in a process of its own, which keeps what it compiles in a folder."""
     environment = os.environ | {name: os.path.join(caches, name) for name in CACHE_VARIABLES}
@@ -261,6 +270,7 @@ def fresh_process(module: str, arguments: Sequence[str], caches: str) -> Record:
         raise WorkerError(f"not done after {WORKER_TIMEOUT} s") from None
     if run.returncode:
         last = (run.stderr.strip().splitlines() or ["no message"])[-1]
-        raise WorkerError(last.partition(": ")[2] or last)
+        said = last.partition(": ")[2] or last
+        raise WorkerError(said if run.returncode > 0 else f"{_signal(run.returncode)}: {said}")
     record: Record = json.loads(run.stdout.splitlines()[-1])
     return record

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from redcomp.long_work import progress
     from redcomp.runtime.device import DeviceError
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.2.0"
 __all__ = [
     "Genred",
     "numpy",

@@ -218,8 +218,10 @@ def _add_formula(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--axis", type=int, choices=(0, 1), default=1, help="1 reduces over j")
     spellings = ", ".join(usual_spellings())
     parser.add_argument("--reduction", default="Sum", help=f"one of {spellings}")
-    parser.add_argument("--opt-arg", type=int, metavar="K", help="for KMin and its kin")
-    parser.add_argument("--formula2", help="the weights, for SumSoftMaxWeight and its kin")
+    parser.add_argument("--opt-arg", type=int, metavar="K", help="for KMin and similar reductions")
+    parser.add_argument(
+        "--formula2", help="the weights, for SumSoftMaxWeight and similar reductions"
+    )
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
     first = "passes of opt that come first, such as gradient{wrt=0},cse for a gradient"
     parser.add_argument("-p", "--passes", default="", help=first)

@@ -47,7 +47,7 @@ def text(name: str, value: object, example: str = "") -> str:
     if isinstance(value, str):
         return str.__str__(value)
     such = f' such as "{example}"' if example else ""
-    raise ArgumentError(f"{name} must be a text{such}, not {shown(value)}")
+    raise ArgumentError(f"{name} must be a string{such}, not {shown(value)}")
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:

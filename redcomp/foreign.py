@@ -103,7 +103,9 @@ def view(name: str, value: object) -> _Array:
             f"{name} is of type {kind_of(value)} and cannot be read as an array: {in_short(error)}"
         ) from None
     if array is None:
-        raise ArgumentError(f"{name} is of type {kind_of(value)} and misses values: fill them in")
+        raise ArgumentError(
+            f"{name} is of type {kind_of(value)} and has missing values: fill them in"
+        )
     if array.dtype.kind not in "biufc" and array.dtype.name != BFLOAT16:
         raise ArgumentError(
             f"{name} is of type {kind_of(value)} and holds no numbers: as an array its dtype is "

@@ -72,14 +72,14 @@ def operations_of(values: Iterable[Value]) -> Mapping[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a pair costs.
+    """The cost of a pair.
 
-    operations    arithmetic operations of the IR a pair, by name; those of a loop count as often
+    operations    arithmetic operations of the IR per pair, by name; those of a loop count as often
                   as it runs
-    instructions  on the host vector instructions of the innermost loop for one vector of pairs, on
-                  GPUs all of its instructions for one pair (or, if it is a loop over components, of
-                  one component of them), none of which is of the rare ones for which states are
-                  adjusted
+    instructions  on the host, vector instructions of the innermost loop per vector of pairs; on
+                  GPUs, all of its instructions per pair.  If the innermost loop is one over
+                  components, both are per component.  Instructions that run only for the few pairs
+                  that change a list, such as that of ArgKMin, do not count
     """
 
     operations: Mapping[str, int]
@@ -254,7 +254,7 @@ class Lowering(ABC, Generic[S, K]):
 
     @cached_property
     def operations(self) -> Mapping[str, int]:
-        """Arithmetic operations of the IR a pair, by name."""
+        """Arithmetic operations of the IR per pair, by name."""
         return operations_of(self.nest.pair_values)
 
     def load(self) -> K:

@@ -4,6 +4,7 @@
 #     tests       tests/test_gpu.py
 #     rehearsal   every case of the benchmarks at a small size, compared with a reference
 #     benchmarks  the benchmarks; without OPTIONS, the step fails where a target is missed
+#     schedules   times of many schedules, to which scripts/fit_schedules.py fits the model of costs
 #     memcheck    the rehearsal under NVIDIA's checker of memory
 #     racecheck   and under that of races
 #     more-tests  all other tests marked gpu, on eight processes
@@ -16,7 +17,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-STEPS=(tests rehearsal benchmarks memcheck racecheck more-tests)
+STEPS=(tests rehearsal benchmarks schedules memcheck racecheck more-tests)
 python=${PYTHON:-python3}
 folder=${FOLDER:-gpu-check}
 export PYTHONUNBUFFERED=1
@@ -48,6 +49,7 @@ run() {
         rehearsal) "${benchmarks[@]}" --rehearse "$@" ;;
         # With options they may be a part of the benchmarks, which cannot meet all targets.
         benchmarks) "${benchmarks[@]}" --output "$folder/gpu" "${@:---check}" ;;
+        schedules) "$python" -m benchmarks gpu-schedules --output "$folder/gpu-schedules.json" "$@" ;;
         memcheck | racecheck) sanitized "$step" "$@" ;;
         more-tests) "${pytest[@]}" -n 8 --ignore tests/test_gpu.py "$@" ;;
     esac

@@ -3,10 +3,14 @@
 Needs llvm-mca, of the LLVM release that llvmlite has, as LLVM_MCA or on PATH:
 
     LLVM_MCA=/usr/lib/llvm-22/bin/llvm-mca python scripts/make_processors.py
+    LLVM_MCA=/usr/lib/llvm-22/bin/llvm-mca python scripts/make_processors.py compare
+
+The second prints the bounds of some loops beside the clocks that llvm-mca's simulation takes.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -19,7 +23,7 @@ from typing import Any
 from redcomp.errors import RedcompError
 from redcomp.llvm_backend.host.machine_code import pair_loop
 from redcomp.numpy import Genred
-from redcomp.view.processors import TABLE, form
+from redcomp.view.processors import JUMP, TABLE, bound, form, processor
 
 MCA = os.environ.get("LLVM_MCA", "llvm-mca")
 TRIPLES = {"avx512": "x86_64", "avx2": "x86_64", "sse2": "x86_64", "neon": "aarch64"}
@@ -40,6 +44,11 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("(x|y)", {"reduction_op": "SumSoftMaxWeight", "formula2": "b"}),
     *((f"{name}((x|y))*b", {}) for name in _UNARY.split()),
     *((f"{text}*b", {}) for text in _OTHERS.split()),
+]
+COMPARED: list[tuple[str, dict[str, Any]]] = [
+    ("Exp(-SqDist(x,y))*b", {}),
+    ("-SqDist(x,y)", {"reduction_op": "LogSumExp"}),
+    ("SqDist(x,y)", {"reduction_op": "ArgMin"}),
 ]
 WIDE = ["x=Vi(40)", "y=Vj(40)", "b=Vj(1)", "s=Vi(1)", "e=Vi(1)"]
 
@@ -200,5 +209,26 @@ def packed(made: dict[str, Any], all_forms: list[str]) -> dict[str, Any]:
     return {**kept, "sets": sets, "kinds": kinds, "costs": numbers}
 
 
+def compare() -> None:
+    """The bounds of loops beside what llvm-mca simulates, waiting for results included."""
+    print("| loop | processor | bound | limit | simulated |\n|---|---|---|---|---|")
+    processors = [("avx512", "skylake-avx512"), ("avx512", "znver4"), ("avx2", "haswell")]
+    for (formula, options), (target, cpu) in itertools.product(
+        COMPARED, [*processors, ("neon", "neoverse-n1")]
+    ):
+        loop = pair_loop(Genred(formula, ALIASES, axis=1, **options).lower(target=target).asm)
+        model = processor(cpu)
+        if model is None:
+            continue
+        found = bound(loop.lines, model)
+        lines = [line for line in loop.lines if not JUMP.match(form(line))]
+        command = [MCA, f"-mtriple={TRIPLES[target]}", f"-mcpu={cpu}", "--json", "-iterations=200"]
+        text = "somewhere:\n" + "\n".join(lines) + "\n"
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+        clocks = json.loads(done.stdout)["CodeRegions"][0]["SummaryView"]["TotalCycles"] / 200
+        name = f"`{formula}` {options.get('reduction_op', 'Sum')}"
+        print(f"| {name} | {cpu} | {found.clocks:.1f} | {found.limit} | {clocks:.1f} |")
+
+
 if __name__ == "__main__":
-    main()
+    compare() if sys.argv[1:] == ["compare"] else main()

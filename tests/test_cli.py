@@ -296,7 +296,7 @@ def test_opt_divides_a_nest_as_the_compiler_does(tmp_path: Path, capsys: Capture
         (["show", "x", "x = Vi(0)"], "x = Vi(0)"),
         (["show", "x", "x = Vi(1)", "--reduction", "Total"], "unknown reduction_op 'Total'"),
         (["show", "x", "x = Vi(1)", "--reduction", "KMin"], "'KMin' needs opt_arg"),
-        (["show", "x", "x = Vi(1)", "--formula2", "x"], "formula2 means nothing"),
+        (["show", "x", "x = Vi(1)", "--formula2", "x"], "formula2 has no effect"),
         (["show", "x", "x = Vi(1)", "--stage", "parse"], "unknown stage 'parse'"),
         (["show", "x", "x = Vi(1)", "--target", "vax"], "target must be one of host"),
         (["show", "x", "x = Vi(1)", "--target", "sm_60"], "not 'sm_60'; did you mean sm_"),

@@ -163,6 +163,24 @@ def test_signatures_have_the_names(face: Any) -> None:
         ]
 
 
+@pytest.mark.parametrize("face", FACES)
+def test_signatures_of_calls_have_the_names_of_aliases(face: Any) -> None:
+    for op in (
+        face.Genred("x * y", ["x = Vi(3)", "y = Vj(3)"], axis=1),
+        *(
+            solver("x * y", ["x = Vi(1)", "y = Vj(1)"], "y", axis=1)
+            for solver in [getattr(face, "KernelSolve", None)]
+            if solver is not None
+        ),
+    ):
+        made = inspect.signature(op).parameters
+        assert [*made][:3] == ["x", "y", "backend"]
+        assert "named" not in made
+    for name in ("lambda", "out", "named"):
+        op = face.Genred(f"{name} + 1", [f"{name} = Vi(1)"], axis=1)
+        assert next(iter(inspect.signature(op).parameters)) == "args"
+
+
 def strings(path: Path) -> list[str]:
     """The texts of a module, but for its own docstring, which only its readers see."""
     tree = ast.parse(path.read_text("utf-8"))

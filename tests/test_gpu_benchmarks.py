@@ -35,10 +35,11 @@ from benchmarks.gpu.measure import (
     measure_speed,
     measure_startup,
     prepared,
+    surviving,
 )
 from benchmarks.gpu.timing import MOST_CALLS, interleaved
 from benchmarks.gpu.worker import first_call
-from benchmarks.measure import Results, WorkerError
+from benchmarks.measure import Results, WorkerError, fresh_process
 from redcomp.ir import STRUCTURAL
 from redcomp.numpy import Genred
 from redcomp.ptx.ceiling import Ceiling
@@ -450,6 +451,39 @@ def test_first_calls_find_empty_caches_and_then_warm_ones() -> None:
     assert results.failures == [
         {"part": f"{STARTUP_CASE.name} (empty)", "competitor": "KeOps", "reason": "no compiler"}
     ]
+
+
+def test_competitors_that_end_their_process_do_not_join_a_run() -> None:
+    """KeOps 2.3 ends it with CUDA 13, and took all results with it."""
+    tried: list[str] = []
+
+    def process(module: str, arguments: Sequence[str], caches: str) -> dict[str, Any]:
+        assert (module, os.listdir(caches)) == ("benchmarks.gpu.worker", [])
+        tried.extend(arguments)
+        if arguments[0] == "KeOps":
+            raise WorkerError("ended by SIGSEGV: no message")
+        return {}
+
+    results = Results("test")
+    rows = [
+        gpu_competitor("redcomp"),
+        dataclasses.replace(gpu_competitor("KeOps"), module="torch"),
+        dataclasses.replace(gpu_competitor("Triton"), module="not.there"),
+        gpu_competitor("torch"),
+    ]
+    found = surviving(rows, results, process)
+    assert tried == ["KeOps", "torch"]
+    assert [row.name for row in found] == ["redcomp", "Triton", "torch"]
+    assert results.failures == [
+        {"part": "trial", "competitor": "KeOps", "reason": "ended by SIGSEGV: no message"}
+    ]
+
+
+def test_what_ends_a_process_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ends_itself.py").write_text("import os\nos.kill(os.getpid(), 11)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(WorkerError, match="ended by SIGSEGV"):
+        fresh_process("ends_itself", [], str(tmp_path))
 
 
 def test_a_worker_calls_twice() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-STEPS = ("tests", "rehearsal", "benchmarks", "memcheck", "racecheck", "more-tests")
+STEPS = ("tests", "rehearsal", "benchmarks", "schedules", "memcheck", "racecheck", "more-tests")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_all_steps_are_run_the_shortest_first(check: Any, tmp_path: Path) -> Non
     status, calls, said = check()
     assert status == 0
     assert [line[3:].strip() for line in said.splitlines() if line.startswith("== ")] == [*STEPS]
-    tests, rehearsal, benchmarks, memory, races, more = calls
+    tests, rehearsal, benchmarks, schedules, memory, races, more = calls
     for call in (tests, more):
         assert call.startswith("python -m pytest -m gpu ")
         assert " -W default " in call
@@ -56,6 +56,8 @@ def test_all_steps_are_run_the_shortest_first(check: Any, tmp_path: Path) -> Non
     assert more.endswith(" -n 8 --ignore tests/test_gpu.py")
     assert rehearsal == "python -m benchmarks gpu --rehearse"
     assert benchmarks == f"python -m benchmarks gpu --output {tmp_path}/folder/gpu --check"
+    stored = f"{tmp_path}/folder/gpu-schedules.json"
+    assert schedules == f"python -m benchmarks gpu-schedules --output {stored}"
     for call, tool in ((memory, "memcheck"), (races, "racecheck")):
         options = f"--tool {tool} --error-exitcode 1 --report-api-errors no"
         program = f"{tmp_path}/python -m benchmarks gpu --rehearse"

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from ptxsim.driver import StandIn
 
 import redcomp
 import redcomp.numpy
@@ -20,6 +21,7 @@ from redcomp.config import ConfigError
 from redcomp.errors import ArgumentError, ConvergenceWarning
 from redcomp.numpy.cluster import from_matrix
 from redcomp.runtime import tasks, threads
+from redcomp.runtime.driver import use
 
 # Where a test waits for another thread; reached only if the test fails.
 DEADLINE = 60.0
@@ -260,6 +262,19 @@ def test_callback_of_a_solve(library: str, displays: list[Seen]) -> None:
     for seen in (d for d in displays if d.unit == "iterations"):
         assert list(zip(seen.done, seen.residuals, strict=True)) == told[: info.iterations]
         assert (seen.total, seen.is_open) == (None, False)
+
+
+def test_a_solve_on_a_gpu_tells_the_same(displays: list[Seen]) -> None:
+    x, b = (a[:6] for a in points())
+    solver = redcomp.numpy.KernelSolve(SYSTEM, UNKNOWN, "b", axis=1)
+    told: dict[str, list[float]] = {"CPU": [], "GPU": []}
+    with use(StandIn()), redcomp.progress():
+        for backend, residuals in told.items():
+            take = lambda _, residual, to=residuals: to.append(residual)
+            solver(x, x, b, alpha=ALPHA, backend=backend, callback=take)
+    assert [d.unit for d in displays] == ["iterations", "iterations"]
+    assert [d.done[-1] for d in displays] == [len(told["CPU"]), len(told["GPU"])]
+    np.testing.assert_allclose(told["GPU"][:3], told["CPU"][:3], rtol=1e-6)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -163,11 +163,13 @@ IN_FORMULAS: Mapping[str, Mistake] = {
     "division by zero": formula("x / 0", "division by zero", at="x / 0"),
     "a number that is too large": formula("1e400 * x", "too large", at="1e400"),
     "an empty formula": formula("", "formula is empty"),
-    "no formula": formula(None, "formula must be a text", 'such as "'),
-    "a function for a formula": formula(lambda x, y: x * y, "formula must be a text", 'such as "'),
-    "an array for a formula": formula(x, "formula[0] must be a text", 'such as "'),
+    "no formula": formula(None, "formula must be a string", 'such as "'),
+    "a function for a formula": formula(
+        lambda x, y: x * y, "formula must be a string", 'such as "'
+    ),
+    "an array for a formula": formula(x, "formula[0] must be a string", 'such as "'),
     "a list of no formulas": formula([], "formula"),
-    "a LazyTensor for a formula": formula(K, "formula must be a text", 'such as "'),
+    "a LazyTensor for a formula": formula(K, "formula must be a string", 'such as "'),
 }
 
 IN_ALIASES: Mapping[str, Mistake] = {
@@ -211,8 +213,8 @@ OPTIONS: Mapping[str, Mistake] = {
     "a slip of the pen": option("did you mean ArgMin", reduction_op="Argmin"),
     "the name of SciPy's": option("did you mean LogSumExp", reduction_op="logsumexp"),
     "an average": option("did you mean Mean", reduction_op="average"),
-    "a function": option("reduction_op must be a text", '"Sum"', reduction_op=np.sum),
-    "no reduction": option("reduction_op must be a text", '"Sum"', reduction_op=None),
+    "a function": option("reduction_op must be a string", '"Sum"', reduction_op=np.sum),
+    "no reduction": option("reduction_op must be a string", '"Sum"', reduction_op=None),
     "an axis of arrays": option("axis must be 0", "1 (reduce over j", axis=-1),
     "an axis beyond": option("axis must be 0", "1 (reduce over j", axis=2),
     "an index for an axis": option("axis must be 0", "1 (reduce over j", axis="j"),

@@ -84,10 +84,11 @@ def test_a_kernel_of_far_points_is_never_above_1():
 
 
 @pytest.mark.parametrize("dim", [16, 48, 64])
-def test_no_bank_is_asked_twice(dim, monkeypatch):
-    """By the threads of a warp that read single words of shared memory, or write vectors.
+def test_no_bank_is_asked_more_than_twice(dim, monkeypatch):
+    """By the threads of a warp that read or write single words of shared memory.
 
-    Records of two words, which neighbouring threads write, are in every second bank.
+    In the loop over pairs no bank is asked twice.  Where columns are prepared, two of the lanes
+    that read components of four columns meet in a bank, and two of those that write them.
     """
     conflicts: dict[str, int] = defaultdict(int)
     read, write = Machine.read, Machine.write
@@ -116,7 +117,9 @@ def test_no_bank_is_asked_twice(dim, monkeypatch):
     with on_gpu("stand-in"):
         call(reduction("Gaussian", dim), points(dim, ROWS, 48))
     assert len(conflicts) > dim // 4
-    assert {text: n for text, n in conflicts.items() if n > 1 + ("st." in text)} == {}
+    assert {text: n for text, n in conflicts.items() if n > 2} == {}
+    # Each lane of a column reads every eighth component.
+    assert sum(n > 1 for text, n in conflicts.items() if "ld." in text) <= dim // 8
 
 
 @pytest.mark.ptxas

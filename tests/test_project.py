@@ -72,6 +72,12 @@ def test_addresses_stand_in_one_place() -> None:
 
 # -- releases --
 
+
+def test_a_version_of_a_release_has_its_date_everywhere() -> None:
+    if ".dev" not in redcomp.__version__:
+        assert set(check_release.missing()) <= {"the addresses of pyproject.toml are nobody's"}
+
+
 READY = {
     "redcomp/__init__.py": '__version__ = "1.2.3"\n',
     "CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2026-01-31\n",

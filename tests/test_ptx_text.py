@@ -162,8 +162,8 @@ def test_text_is_for_the_oldest_driver_and_has_no_debris(name: str, target: str)
 
 def test_version_is_that_of_the_target_where_there_are_several() -> None:
     """A GPU between two known ones gets the code of the one before it."""
-    lowering = CASES["gaussian"].lowering("float32", "sm_88")
-    module = parse(lowering.asm)
+    operation = Genred(CASES["gaussian"].formula, list(CASES["gaussian"].aliases), axis=1)
+    module = parse(operation.reduction.lower("f32", "sm_88").asm)
     assert (module.version, module.target) == ("7.4", "sm_87")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import pydoc
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS, PACKAGE = ROOT / "docs", ROOT / "redcomp"
 TOCTREE = re.compile(r"```\{toctree\}\n(.*?)```", re.DOTALL)
-DIRECTIVE = re.compile(r"^\.\. auto\w+:: (\S+)$", re.MULTILINE)
+DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:module):: (\S+)$", re.MULTILINE)
 # Made when the site is built.
 GENERATED = "gallery/"
 PUBLIC = (
@@ -56,25 +57,22 @@ def listed() -> Iterator[str]:
 
 @pytest.mark.parametrize("module", PUBLIC)
 def test_public_names_are_in_the_reference(module: str) -> None:
-    names = {f"{module}.{name}" for name in importlib.import_module(module).__all__}
+    public = importlib.import_module(module)
+    names = {f"{module}.{name}" for name in public.__all__}
     assert names
-    assert not names - reference() - IN_WORDS
+    missing = names - reference() - IN_WORDS
+    # Some names are of other modules, under which they are listed.
+    found = [getattr(public, name.removeprefix(f"{module}.")) for name in missing]
+    homes = {f"{thing.__module__}.{thing.__qualname__}" for thing in found}
+    assert not homes - reference()
     words = "".join(text for name, text in pages().items() if name.startswith("api/"))
     assert all(name in words for name in names & IN_WORDS)
 
 
 def test_what_the_reference_names_is_there_and_documented() -> None:
-    for name in reference():
-        module, found = name, None
-        while found is None:
-            module = module.rpartition(".")[0]
-            try:
-                found = importlib.import_module(module)
-            except ModuleNotFoundError:
-                continue
-        for part in name.removeprefix(f"{module}.").split("."):
-            found = getattr(found, part)
-        assert (found.__doc__ or "").strip(), name
+    # Importing as_pykeops would replace pykeops for all tests of this process.
+    for name in {name for name in reference() if "as_pykeops" not in name}:
+        assert (pydoc.locate(name).__doc__ or "").strip(), name
 
 
 def test_errors_are_in_the_reference() -> None:

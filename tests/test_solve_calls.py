@@ -134,7 +134,7 @@ def test_wrong_options_are_named(face: str, name: str) -> None:
 
 @pytest.mark.parametrize("unknown", [None, 3, ["a"], np.zeros(2), b"a"])
 def test_the_unknown_has_a_name(unknown: Any) -> None:
-    with pytest.raises(ArgumentError, match="varinvalias must be a text"):
+    with pytest.raises(ArgumentError, match="varinvalias must be a string"):
         redcomp.numpy.KernelSolve(GAUSS, ALIASES, unknown, axis=1)
 
 

@@ -18,6 +18,7 @@ from benchmarks.gpu.measure import (
     measure_speed,
     measure_startup,
     prepared,
+    surviving,
 )
 from benchmarks.gpu.targets import verdicts
 from benchmarks.gpu.timing import CudaTimer
@@ -74,8 +75,9 @@ def run(options: argparse.Namespace, command: str) -> int:
     cases = [row for row in GPU_CASES if row.name in options.cases]
     if options.rehearse:
         return rehearse(cases, Site(DEVICE, CudaTimer()), *REHEARSED)
-    chosen = [gpu_competitor(name) for name in options.only]
     results = Results(TITLE, machine.describe(), device=device.describe(found))
+    print("trying each competitor in a process of its own ...", flush=True)
+    chosen = surviving([gpu_competitor(name) for name in options.only], results)
     site = Site(DEVICE, CudaTimer(), device.gpu_of(results.device))
 
     def store() -> list[Path]:

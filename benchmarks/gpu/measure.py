@@ -12,7 +12,7 @@ from benchmarks.cases import inputs, reference
 from benchmarks.competitors import Competitor, Computation, UnsupportedError
 from benchmarks.gpu import device, shares
 from benchmarks.gpu.cases import LAUNCH_CASE, STARTUP_CASE, GpuCase
-from benchmarks.gpu.competitors import REDCOMP, tensors
+from benchmarks.gpu.competitors import REDCOMP, gpu_competitor, tensors
 from benchmarks.gpu.timing import Timer, interleaved
 from benchmarks.measure import (
     Record,
@@ -29,6 +29,7 @@ from redcomp.ptx.ceiling import Ceiling
 from redcomp.ptx.multiprocessor import Gpu
 
 WORKER = "benchmarks.gpu.worker"
+OWN_MODULE = gpu_competitor(REDCOMP).module
 LAUNCH_CALLS = 300  # in a row without waiting
 LAUNCH_ROUNDS = 15
 
@@ -150,6 +151,29 @@ def measure_launches(competitors: Sequence[Competitor], site: Site, results: Res
                 "smallest_s": min(seconds),
             }
         )
+
+
+def surviving(
+    competitors: Sequence[Competitor],
+    results: Results,
+    process: Callable[[str, Sequence[str], str], Any] = fresh_process,
+) -> list[Competitor]:
+    """The competitors whose first call, in a process of its own, does not end it.
+
+    One that would end the run's process would take the results of all others with it.  redcomp is
+    not tried: what it does wrong is to be seen.
+    """
+    found = []
+    for competitor in competitors:
+        if competitor.module != OWN_MODULE and competitor.missing() is None:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as caches:
+                try:
+                    process(WORKER, [competitor.name], caches)
+                except WorkerError as failure:
+                    results.fail("trial", competitor.name, str(failure))
+                    continue
+        found.append(competitor)
+    return found
 
 
 def measure_startup(

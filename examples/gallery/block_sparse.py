@@ -32,7 +32,7 @@ angle = 4 * np.pi * np.sqrt(rng.random(N))
 x = angle[:, None] / 12 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 x += 0.02 * rng.normal(size=x.shape)
 b = np.sin(3 * angle)[:, None] + 0.5 * rng.normal(size=(N, 1))
-width = np.array([0.03])
+width = 0.03
 
 # %%
 # Cells are squares of side 0.1. Sorted points of a cell follow each other, so a cell is an interval
@@ -85,5 +85,6 @@ plt.show()
 
 some = slice(None, None, N // 100)
 weights = np.exp(-np.sum((x[some, None] - x[None]) ** 2, axis=-1) / (2 * width**2))
+np.testing.assert_allclose(sparse, full, rtol=1e-6, atol=1e-6)
 np.testing.assert_allclose(sparse[0][some], weights @ b, rtol=1e-6, atol=1e-6)
 np.testing.assert_allclose(sparse[1][some], weights.sum(1, keepdims=True), rtol=1e-6)

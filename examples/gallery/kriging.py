@@ -47,7 +47,7 @@ def solve(b):
     """(c + nugget Id)^-1 b for the measured places, and each of the columns of b: (N, P)."""
     variables = ["x = Vi(2)", "y = Vj(2)", f"b = Vj({b.shape[1]})", "reach = Pm(1)"]
     solver = KernelSolve(f"{correlation} * b", variables, "b", axis=1)
-    return solver(places, places, b, np.array([reach]), alpha=nugget, rtol=1e-6)
+    return solver(places, places, b, reach, alpha=nugget, rtol=1e-6)
 
 
 # %%

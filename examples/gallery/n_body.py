@@ -30,7 +30,7 @@ gravity = Genred([acceleration, potential], variables, axis=1)
 
 def field(x):
     """The accelerations (N, 3) and the potentials (N, 1) at the stars' positions."""
-    return gravity(x, x, mass, np.array([softening]))
+    return gravity(x, x, mass, softening)
 
 
 # %%

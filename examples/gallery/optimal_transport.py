@@ -53,8 +53,8 @@ def sinkhorn(x, y, eps, iterations=iterations):
     """The potentials f and g, each (N, 1), that solve the problem with blur eps."""
     g = np.zeros((len(y), 1))
     for blur in [*np.geomspace(1, eps, 10), *[eps] * iterations]:
-        f = -blur * (log_sum(x, y, g, np.array([blur])) - np.log(len(y)))
-        g = -blur * (log_sum(y, x, f, np.array([blur])) - np.log(len(x)))
+        f = -blur * (log_sum(x, y, g, blur) - np.log(len(y)))
+        g = -blur * (log_sum(y, x, f, blur) - np.log(len(x)))
     return f, g
 
 
@@ -65,9 +65,9 @@ def sinkhorn(x, y, eps, iterations=iterations):
 moved = Genred(score, variables, reduction_op="SumSoftMaxWeight", formula2="y", axis=1)
 eps = 0.003
 f, g = sinkhorn(x, y, eps)
-pixels = moved(portrait.reshape(-1, 3), y, g, np.array([eps]))
+pixels = moved(portrait.reshape(-1, 3), y, g, eps)
 
-ends = moved(x[:300], y, g, np.array([eps]))
+ends = moved(x[:300], y, g, eps)
 
 figure = plt.figure(figsize=(12.5, 4), layout="constrained")
 titles = ["portrait", "sunset", "portrait in the colours of the sunset"]

@@ -44,7 +44,7 @@ variables = ["x = Vi(2)", "y = Vj(2)", "a = Vj(1)", "s = Pm(1)"]
 solve = KernelSolve(formula, variables, "a", axis=1)
 evaluate = Genred(formula, variables, axis=1)
 
-s, alpha = np.array([20.0**2]), 1e-2
+s, alpha = 20.0**2, 1e-2
 a, info = solve(places, places, heights - mean, s, alpha=alpha, rtol=1e-5, return_info=True)
 print(f"{N:,} unknowns: {info}")
 image = mean + evaluate(grid, places, a, s).reshape(side, side)

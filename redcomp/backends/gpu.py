@@ -75,7 +75,7 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
 
     @property
     def stats(self) -> Statistics:
-        """What a pair costs; needs NVIDIA's assembler and disassembler."""
+        """The cost of a pair; needs NVIDIA's assembler and disassembler."""
         return Statistics(self.operations, sum(cost.instructions for cost in self.costs))
 
     @property
@@ -85,7 +85,7 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
 
     @property
     def machine(self) -> str:
-        """What a pair costs, in words; without the assembler, how to get it."""
+        """The cost of a pair, in words; without the assembler, how to get it."""
         try:
             return description(self.costs, self.ideal)
         except ToolError as error:

@@ -59,14 +59,14 @@ class HostLowering(Lowering[Schedule, HostKernel]):
 
     @property
     def stats(self) -> Statistics:
-        """What a pair costs."""
+        """The cost of a pair."""
         rows, cols = self.block
         instructions = sum(loop.vector_instructions for loop in self.pair_loops)
         return Statistics(self.operations, instructions / (rows * cols))
 
     @property
     def machine(self) -> str:
-        """What a pair costs, in words."""
+        """The cost of a pair, in words."""
         return (
             f"{self.stats.instructions:.1f} vector instructions of the innermost loop for "
             f"{self.schedule.lanes} pairs"

@@ -93,32 +93,31 @@ class Genred(GenredBase):
         i-variables have shape (M, D), j-variables (N, D), arrays of pairs (M, N, D), parameters
         (D,), with D as declared; all float32, all float64, or all float16 or bfloat16 of ml_dtypes
         (computed in float32).
-        Variables of dimension 1 may lack the last axis, parameters may have shape (1, D) or (D, 1),
-        and a Pm may be a number or a list of numbers, which take the dtype of the others.
-        Integers may have any integer dtype or be truth values, and without other arguments the
-        computation is in float64.  Any strides and byte order are accepted.  The result has shape
-        (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension
-        (`redcomp.reductions()` says what other reductions than sums give; there is a tuple where
-        there are several results).  With M or N = 0 it is empty, or the reduction's neutral
-        element.  `out`, an array of the result's shape and dtype, is filled and returned.
+        The last axis of variables of dimension 1 may be missing, parameters may have shape (1, D)
+        or (D, 1), and a Pm may be a number or a list of numbers, which take the dtype of the other
+        arguments.  Integers may have any integer dtype or be booleans; if all arguments are
+        integers, the computation is in float64.  Any strides and byte order are accepted.
 
-        Arrays of other libraries (CuPy, JAX, TensorFlow and others) give a result of theirs, and
-        columns of tables (pandas, polars, PyArrow) one of NumPy's.
+        The result has shape (M, E) for axis=1 or (N, E) for axis=0, where E is the dimension of the
+        formula.  `redcomp.reductions()` says what other reductions than sums return; several
+        results are a tuple.  If M or N is 0, the result is empty, or the neutral element of the
+        reduction.  Arrays of other libraries (CuPy, JAX, TensorFlow and others) give a result of
+        that library, and columns of tables (pandas, polars, PyArrow) a NumPy array.
 
-        A batch: any argument may have further dimensions before these, which broadcast as NumPy's
-        do; the result has them all, and an index counts within its entry of the batch.
+        A batch: any argument may have further axes in front, which broadcast as in NumPy; the
+        result has all of them, and indices count within an entry of the batch.
 
-        ranges: six integer arrays that name the blocks of pairs to visit (see
-        `redcomp.frontend.reductions.ranges`), the same ones for each entry of a batch.  Rows
-        without any pair get the reduction's neutral element.
-
-        backend: "auto" and "CPU" compute on the host; "GPU" (or "GPU_1D", "GPU_2D", and so on, as
-        KeOps calls its own) computes with copies of the arrays on an NVIDIA GPU, number `device_id`
-        or else the first one.
+        backend    "auto" and "CPU" compute on the host; "GPU" (or KeOps' names "GPU_1D", "GPU_2D"
+                   and so on) copies the arrays to an NVIDIA GPU and the result back
+        device_id  the number of the GPU; the first one by default
+        ranges     six integer arrays that name the blocks of pairs to visit, the same for each
+                   entry of a batch; `redcomp.numpy.cluster.from_matrix` makes them.  Rows
+                   without pairs get the neutral element of the reduction
+        out        an array of the result's shape and dtype, which is filled and returned
 
         Raises ArgumentError (a ValueError) that names the argument, and DeviceError (a
-        RuntimeError) where there is no GPU, or where it fails.  Where there is none and the setting
-        REDCOMP_GPU_FALLBACK is 1, calls for a GPU run on the host, after one warning.
+        RuntimeError) if there is no GPU, or if it fails.  If there is none and the setting
+        REDCOMP_GPU_FALLBACK is 1, the call runs on the host, after one warning.
         """
         if named:
             args = in_order(self, self.positions, args, named)
@@ -250,7 +249,7 @@ def _stored(array: _Array, kind: str, dtype: str) -> _Array:
 def filled(out: object, result: Any) -> _Array:
     """`out` with the result in it."""
     if isinstance(result, tuple):
-        raise ArgumentError("out is for one result, and this reduction has several")
+        raise ArgumentError("out is for one result, and this reduction has several: leave it out")
     if not isinstance(out, np.ndarray):
         raise ArgumentError(f"out must be a NumPy array; it is of type {type(out).__name__}")
     arguments.refuse_masked("out", out)
@@ -260,7 +259,7 @@ def filled(out: object, result: Any) -> _Array:
             f"it has shape {out.shape} and dtype {out.dtype}"
         )
     if not out.flags.writeable:
-        raise ArgumentError("out cannot be written to")
+        raise ArgumentError("out is read-only: give an array that can be written to")
     out[...] = result
     return out
 
@@ -271,7 +270,9 @@ def _dtype(reduction: PairReduction, described: Sequence[tuple[np.dtype[Any], Sh
     A parameter without axes is a number, which has whatever dtype the others have.
     """
     if not described:
-        raise ArgumentError("a formula without variables has no dtype")
+        raise ArgumentError(
+            "the formula has no variables: a call needs an argument, which says its dtype"
+        )
     first: tuple[str, Parameter, np.dtype[Any]] | None = None
     numbers = []
     for parameter, (dtype, shape) in zip(reduction.parameters, described, strict=True):

@@ -39,7 +39,7 @@ def _elem_shape(f: int, *, m: int) -> int:
 def _elem_t_shape(f: int, *, n: int, m: int) -> int:
     if f != 1 or not 0 <= m < n:
         raise ShapeError(
-            f"ElemT puts a scalar at one of {n} places; it got dimension {f}, place {m}"
+            f"ElemT puts a scalar at an index below {n}; it got dimension {f}, index {m}"
         )
     return n
 
@@ -52,7 +52,7 @@ def _extract_shape(f: int, *, start: int, length: int) -> int:
 
 def _extract_t_shape(f: int, *, start: int, n: int) -> int:
     if start < 0 or start + f > n:
-        raise ShapeError(f"{f} components at place {start} do not fit into {n}")
+        raise ShapeError(f"{f} components at index {start} do not fit into {n}")
     return n
 
 

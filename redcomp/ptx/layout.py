@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 from redcomp.abi import ALIGNMENT
 from redcomp.ir import SIZES, Nest
 from redcomp.llvm_backend.records import Record, in_memory
 from redcomp.ptx.schedule import PtxSchedule
-from redcomp.ptx.slices import Slice, prepared, product_width, record_of, slices
+from redcomp.ptx.slices import Slice, beside, prepared, product_width, record_of, slices
 
+# Vectors of at most so many components are copied by one thread each: they share lines of memory.
+OWN_COPY = 8
 # The widest load from shared memory.
 VECTOR_BYTES = 16
 # Totals of all rows of a thread that may stay in registers, of 32 bits.
@@ -17,10 +21,14 @@ _TOTAL_REGISTERS = 16
 class BlockLayout:
     """What a block keeps where: its tile in shared memory, states and totals of its rows.
 
-    A column of the tile is a record that steps read; what is only needed to prepare it is staged in
-    a record of its own.  Vectors that are too long for a record are read from global memory: those
-    of columns by all threads at the same place, those of rows from a copy in which the rows of
-    neighbouring threads lie side by side.
+    A column of the tile is a record that steps read.  Threads write its first `written` components,
+    by vectors of `store` of them, from what is staged: one component of all columns after the
+    other.  So neighbouring threads meet in no bank of shared memory.  Short vectors are staged even
+    if they are only moved; long ones that pairs need as they are come into the record at once.
+
+    Vectors that are too long for a record are read from global memory: those of columns by all
+    threads at the same place, those of rows from a copy in which the rows of neighbouring threads
+    lie side by side.
     """
 
     def __init__(self, nest: Nest, schedule: PtxSchedule) -> None:
@@ -32,15 +40,21 @@ class BlockLayout:
         raw = slices((*nest.pairs, *definitions), "j")
         short = [p for p in raw if p.is_short and p.variable not in prepared_variables]
         numbers = slices((*nest.pairs, *definitions), "column", "j_index")
-        self.copied = [part for part in short if part.variable in for_pairs]
-        self.staging = [part for part in short if part.variable not in for_pairs]
+        copied = [part for part in short if part.variable in for_pairs]
+        self.moved = [part for part in copied if part.count <= OWN_COPY]
+        self.copied = [part for part in copied if part.count > OWN_COPY]
+        staging = [part for part in short if part.variable not in for_pairs]
+        self.staging = [*self.moved, *staging]
         self.prepared = {part.variable for part in slices(definitions, "j")}
         long = (part.variable for part in raw if not part.is_short)
         self.long_columns = [variable for variable in long if variable in for_pairs]
         self.numbers = [part.variable for part in numbers]
-        self.columns = record_of([*self.copied, *numbers, *made])
+        written, whole = record_of([*self.moved, *numbers, *made]), record_of(self.copied)
+        shape = _record_shape(written.width, whole.width, schedule.run, self.size)
+        self.written, self.store, self.width = shape
+        self.columns = beside(written, whole, self.written)
         self.staged = record_of(self.staging)
-        self.width = _padded(self.columns.width, schedule.run, self.size)
+        self.staged_stride = schedule.tile | 1  # odd: threads along a vector meet in no bank either
         self.totals = Record.of(state.total for state in nest.states)
         self.others = Record.of(state.other for state in nest.states)
         self.states = Record.of(in_memory(nest))
@@ -52,11 +66,7 @@ class BlockLayout:
         if nest.products:
             of_products = schedule.tile * self.product_width * self.size
             self.tile_bytes = _rounded(self.products_offset + of_products, VECTOR_BYTES)
-        self.staged_width = self.staged.width
-        if nest.products:
-            # Eight lanes read a column together, from other banks than those of the next one.
-            self.staged_width = _rounded(self.staged.width - 8, 16) + 8
-        self.staged_bytes = schedule.tile * self.staged_width * self.size
+        self.staged_bytes = self.staged_stride * self.staged.width * self.size
         self.partial_bytes = schedule.block_rows * self.totals.width * self.total_size
         records = schedule.threads * schedule.rows  # of all threads, some of which share rows
         words = self.totals.width * self.total_size // 4
@@ -74,13 +84,31 @@ class BlockLayout:
         self.workspace_bytes = self.rows_offset + _aligned(rows_bytes)
 
 
-def _padded(width: int, cols: int, size: int) -> int:
-    """The width at which the columns of a step begin where a vector of 16 bytes can be loaded."""
-    if width == 0:
-        return 0
-    while width * cols * size % VECTOR_BYTES:
-        width += 1
-    return width
+def _record_shape(written: int, whole: int, cols: int, size: int) -> tuple[int, int, int]:
+    """Components that threads write, by vectors of how many, and the width of a column's record.
+
+    The columns of a step begin where a vector of 16 bytes can be loaded.  A record has an odd
+    number of the vectors that threads write, each to its own record: so no two of them that are
+    written at a time are in one bank.  What is left over between columns is loaded with them,
+    unless each column begins where a vector does.
+    """
+    most = VECTOR_BYTES // size
+    if written + whole == 0:
+        return 0, 1, 0
+    for width in itertools.count(written + whole):
+        if width * cols % most:
+            continue
+        if not written:
+            return 0, 1, width
+        for store in (1, 2, 4)[: most.bit_length()]:
+            begin = -(-written // store) * store
+            gap = width - begin - whole
+            if width % most:  # nothing may be left out between columns
+                begin, gap = begin + gap, min(gap, 0)
+            is_odd = width % store == begin % store == 0 and width // store % 2 == 1
+            if is_odd and gap >= 0:
+                return begin, store, width
+    raise AssertionError("widths have no end")
 
 
 def _aligned(size: int) -> int:

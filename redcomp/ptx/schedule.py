@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from redcomp.ir import (
@@ -105,8 +105,8 @@ _LEAST_COLUMNS = 32
 # Two buffers of a tile and what is staged for it: several blocks are to fit beside each other, and
 # more than 48 KiB would have to be asked for at run time.
 SHARED_BYTES = 32 * 1024
-# Words of a record at most that let the columns of a step begin where vectors can be loaded.
-_PADDING = 3
+# Components of a record at most that keep vectors aligned, and threads out of each other's banks.
+_PADDING = 8
 _OF_COLUMNS = ("j", "j_index", "column")
 
 # One shared load serves all rows of a thread, and one end of the loop all columns of a step.
@@ -134,9 +134,6 @@ _MOST_REGISTERS = {"f32": 216, "f64": 208}
 # blocks than it would choose by itself, it does not spill registers to fit more.
 _TOLERANCE = {"f32": 1.4, "f64": 2.0}
 _LEAST_RESIDENT, _MOST_RESIDENT = 2, 4
-# Warps that hide most latencies, with several independent pairs in each.
-_ENOUGH_WARPS = 16
-
 # Registers of the fragments of rows that leave room for a third block of a multiprocessor, and
 # products of matrices that a warp computes at a time for each block of rows: sums that do not wait
 # for each other.
@@ -146,8 +143,23 @@ _TILES_OF_PRODUCT = 2
 _LOOP_END = 4
 # On this GPU schedules of float32 have been measured; they are the same on all.
 MEASURED = "sm_90"
-# What does not limit the rate still gets in its way.
-_INTERFERENCE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of the model of costs, what no manual says: `scripts/fit_schedules.py` fits it.
+
+    interference  part of its time that a pipe which does not limit the rate adds to it
+    warps         of a multiprocessor that hide most latencies, with several pairs in each
+    slower        how much slower pairs are, by extrapolation, where there is none of them
+    """
+
+    interference: float = 0.2
+    warps: float = 16
+    slower: float = 0.5
+
+
+FIGURES = Figures()
 
 
 def most_states(nest: Nest, context: Context, given: PtxSchedule | None) -> int:
@@ -177,7 +189,7 @@ def planned(
 
 def _planned(part: Part, context: Context, given: PtxSchedule | None) -> PlannedPart:
     schedule = given or choose_schedule(part.nest, context)
-    of_pair = _Costs(part.nest, context).of(schedule.rows, schedule.cols)
+    of_pair = pair_clocks(part.nest, context)(schedule, FIGURES)
     return PlannedPart(part, schedule, of_pair * schedule.block_rows / WARP)
 
 
@@ -209,6 +221,12 @@ def _of_product(nest: Nest) -> PtxSchedule:
     step = cols * MEMBERS
     tile = max(step, _tile(nest, THREADS) // step * step)
     return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS)
+
+
+def pair_clocks(nest: Nest, context: Context) -> Callable[[PtxSchedule, Figures], float]:
+    """The model: clocks of a full multiprocessor for a pair of each thread of a warp."""
+    costs = _Costs(nest, context)
+    return lambda schedule, figures: costs.of(schedule.rows, schedule.cols, figures)
 
 
 class _Costs:
@@ -291,7 +309,7 @@ class _Costs:
         uniform = max(0, self.uniform - _UNIFORM_REGISTERS[self.dtype])
         return uniform + rows * (self.of_row + held) + early + late + pairs + _OVERHEAD
 
-    def of(self, rows: int, cols: int) -> float:
+    def of(self, rows: int, cols: int, figures: Figures = FIGURES) -> float:
         """Clocks of a multiprocessor for a pair of each thread of a warp, about."""
         registers = self.registers(rows, cols)
         spilled = max(0, registers - _MOST_REGISTERS[self.dtype]) / (rows * cols)
@@ -306,10 +324,10 @@ class _Costs:
         work[ISSUE] = sum(work.values()) + loads + _LOOP_END / (rows * cols)
         work[LSU] = words
         pipes = [count * self.limits.clocks(pipe) for pipe, count in work.items() if pipe]
-        busy = max(pipes) + _INTERFERENCE * (sum(pipes) - max(pipes))
+        busy = max(pipes) + figures.interference * (sum(pipes) - max(pipes))
         warps = REGISTERS // (WARP * registers)
-        idle = max(0, _ENOUGH_WARPS - warps) / (2 * _ENOUGH_WARPS)
-        return busy * (1 + idle)
+        idle = max(0, 1 - warps / figures.warps)
+        return busy * (1 + figures.slower * idle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,8 +374,11 @@ def _tile(nest: Nest, threads: int) -> int:
     definitions = prepared(nest)
     for_pairs = {part.variable for part in slices(nest.pairs, *_OF_COLUMNS)}
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
-    words = 2 * _PADDING + 2 * sum(product_width(h, nest.dtype) for h in nest.products)
-    words += sum((1 + (p.variable in for_pairs)) * p.count for p in read)
+    made = {h.variable for h in nest.columns}
+    staged = sum(p.count for p in read if p.variable not in made)
+    of_products = sum(product_width(h, nest.dtype) for h in nest.products)
+    kept = _PADDING + of_products + sum(p.count for p in read if p.variable in for_pairs)
+    words = 2 * kept + staged
     size = words * SIZES[nest.dtype]
     least = min(_LEAST_COLUMNS, SHARED_BYTES // size)
     columns = min(MOST_COLUMNS, max(least, SHARED_BYTES * threads // THREADS // size))

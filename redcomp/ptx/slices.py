@@ -78,3 +78,10 @@ def product_width(product: Hoisted, dtype: str) -> int:
     """
     depth = PRODUCTS[dtype].depth(product.definition.args[1].dim)
     return depth + (4 - depth) % 8
+
+
+def beside(first: Record, second: Record, start: int) -> Record:
+    """Both records in one; the second begins at component `start`."""
+    moved = {variable: start + offset for variable, offset in second.offsets.items()}
+    width = start + second.width if second.width else first.width
+    return Record((*first.variables, *second.variables), {**first.offsets, **moved}, width)

@@ -3,7 +3,8 @@
 There are two buffers.  While the pairs of one tile are reduced, the next one's data are on their
 way (from sm_80 on without passing through registers).  A thread prepares the columns whose short
 vectors it copied itself, so one barrier a tile is enough; longer vectors are copied by whole warps,
-so that memory is read by whole lines, and if they are prepared there is a second barrier.
+so that memory is read by whole lines, and if they are prepared there is a second barrier.  No
+access of a warp that fills a tile meets another one in a bank of shared memory (`BlockLayout`).
 """
 
 from __future__ import annotations
@@ -18,14 +19,12 @@ from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.kernel_code import Entry, KernelCode
-from redcomp.ptx.layout import VECTOR_BYTES, BlockLayout
+from redcomp.ptx.layout import OWN_COPY, VECTOR_BYTES, BlockLayout
 from redcomp.ptx.mma import TOGETHER
 from redcomp.ptx.slices import Slice
 from redcomp.ptx.spelling import GLOBAL, SHARED
 from redcomp.ptx.together import contracted, contractions
 
-# Vectors of at most so many components are copied by one thread each: they share lines of memory.
-_OWN_COPY = 8
 _WARP = 32
 
 
@@ -63,14 +62,14 @@ class Tile:
     def copy(self, first: str, count: str, buffer: str) -> None:
         """Start to copy the columns first, first + 1, ... into a buffer."""
         base = self.buffer(buffer)
-        short = [part for part in self._copied() if part.count <= _OWN_COPY]
+        short = [part for part in self._copied() if part.count <= OWN_COPY]
         if short:
             with self._own_columns(count) as column:
                 for part in short:
                     source, target = self._ends(part, first, column, base)
                     for k in range(part.count):
                         self._copy_element(source, target, k, part.variable)
-        code, long = self.code, [part for part in self._copied() if part.count > _OWN_COPY]
+        code, long = self.code, [part for part in self._copied() if part.count > OWN_COPY]
         if long:
             warp, lane = (code.integer(op, self.kernel.thread, _WARP) for op in ("udiv", "urem"))
             with code.loop(warp, count, self.kernel.schedule.threads // _WARP) as column_loop:
@@ -83,35 +82,57 @@ class Tile:
         """Wait for copies, and compute what depends on columns only."""
         if self.kernel.target.copies_asynchronously:
             self.kernel.spelling.await_copies(self.code)
-        nest = self.kernel.nest
-        if not (self.layout.numbers or nest.columns or nest.products):
+        products = self.kernel.nest.products
+        if not (self.layout.written or products):
             return
-        prepared = self.layout.prepared
-        if any(p.count > _OWN_COPY and p.variable in prepared for p in self._copied()):
+        if any(self._is_prepared_by_others(part) for part in self._copied()):
             self.kernel.spelling.barrier(self.code)
         base = self.buffer(buffer)
-        if nest.products:
-            (product,) = nest.products
+        if products:
+            (product,) = products
             self._prepare_together(product, first, count, base)
             return
         with self._own_columns(count) as column:
             record, number = self.record(base, column), self.code.integer("add", first, column)
-            for variable in self.layout.numbers:
-                value = column if variable["kind"] == "column" else number
-                self._store(record, variable, self.kernel.number(value, variable))
-            self._compute(record, column, number)
+            known = self._numbers(column, number)
+            writer = self._begin(record, column, known)
+            self._compute(writer, self._of_column(record, known, column, number), known)
+            writer.end()
 
     def _copied(self) -> list[Slice]:
         return [*self.layout.copied, *self.layout.staging]
 
-    def _compute(self, record: str, column: str, number: str) -> None:
-        """Compute the hoisted values of a column from its raw ones."""
-        emitter, nest = self._of_column(record, column, number), self.kernel.nest
+    def _is_prepared_by_others(self, part: Slice) -> bool:
+        """Whether a thread prepares what another one has copied."""
+        is_long = part.count > OWN_COPY and part.variable in self.layout.prepared
+        return is_long or bool(self.kernel.nest.products)
+
+    def _numbers(self, column: str, number: str) -> dict[Value, str]:
+        """What stands for the number of a column, in the tile and in the call."""
+        return {
+            v: self.kernel.number(column if v["kind"] == "column" else number, v)
+            for v in self.layout.numbers
+        }
+
+    def _begin(self, record: str, column: str, numbers: Mapping[Value, str]) -> _RecordWriter:
+        """Write the raw components of a column and its numbers."""
+        writer = _RecordWriter(self, record)
+        for part in self.layout.moved:
+            for k in range(part.first, part.first + part.count):
+                writer.add(self._load_staged(column, part.variable, k), part.variable)
+        for variable, operand in numbers.items():
+            writer.add(operand, variable)
+        return writer
+
+    def _compute(self, writer: _RecordWriter, emitter: Emitter, known: dict[Value, str]) -> None:
+        """Compute the hoisted values of a column, `known` to the emitter from then on."""
+        columns = self.kernel.nest.columns
         if not self.samples:
-            emitter.emit(h.definition for h in nest.columns)
-        for h in nest.columns:  # where there are samples, few of their components at a time
+            emitter.emit(h.definition for h in columns)
+        for h in columns:  # where there are samples, few of their components at a time
             emitter.emit([h.definition])
-            self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
+            known[h.variable] = emitter.operand(h.definition, 0, 0, True)
+            writer.add(known[h.variable], h.variable)
 
     def _prepare_together(self, product: Hoisted, first: str, count: str, base: str) -> None:
         """Compute what columns have for a product: some lanes a column, which share its sums.
@@ -122,16 +143,19 @@ class Tile:
         kernel, code, type_ = self.kernel, self.code, self.kernel.scalar
         warp, lane = (code.integer(op, kernel.thread, _WARP) for op in ("udiv", "urem"))
         own, member = (code.integer(op, lane, TOGETHER) for op in ("udiv", "urem"))
-        start = code.integer("mul", warp, _WARP // TOGETHER)
+        # The columns of a warp lie apart, so that few of its lanes meet in a bank.
+        warps = kernel.schedule.threads // _WARP
+        start = code.integer("add", warp, code.integer("mul", own, warps))
         last = code.integer("sub", count, 1)
         definitions = [h.definition for h in kernel.nest.columns]
         vector = product.definition.args[1]
-        with code.loop(start, count, kernel.schedule.threads // TOGETHER) as columns:
-            wanted = code.integer("add", columns.counter, own)
+        with code.loop(0, count, kernel.schedule.threads // TOGETHER) as columns:
+            wanted = code.integer("add", columns.counter, start)
             is_there = code.value(f"icmp slt i64 {wanted}, {count}")
             column = code.value(f"select i1 {is_there}, i64 {wanted}, i64 {last}")
             record, number = self.record(base, column), code.integer("add", first, column)
-            emitter = self._of_column(record, column, number)
+            known = self._numbers(column, number)
+            emitter = self._of_column(record, known, column, number)
             values = contractions(definitions)
             made = contracted(kernel, emitter, values, (0,), member, TOGETHER, [vector])
             for value, operands in made.sums.items():
@@ -143,22 +167,28 @@ class Tile:
                     code.store(type_, operand, target, self.layout.size, SHARED)
             is_first = code.value(f"icmp eq i64 {member}, 0")
             with code.when(code.value(f"and i1 {is_there}, {is_first}")):
+                writer = self._begin(record, column, known)
                 for h in kernel.nest.columns:
-                    self._store(record, h.variable, emitter.operand(h.definition, 0, 0, True))
+                    writer.add(emitter.operand(h.definition, 0, 0, True), h.variable)
+                writer.end()
 
-    def _of_column(self, record: str, column: str, number: str) -> Emitter:
-        """An emitter of what depends on a column only, from its raw values."""
+    def _of_column(
+        self, record: str, known: Mapping[Value, str], column: str, number: str
+    ) -> Emitter:
+        """An emitter of what depends on a column only, from what is known and its raw values."""
         kernel, layout = self.kernel, self.layout
-        staged = self._staged(column) if layout.staged.width else ""
         # What is read of the sample takes no registers until it is read for the next tile.
         samples = {
             place: kernel.spelling.forgotten(kernel.code, n) for place, n in self.samples.items()
         }
 
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
-            for pointer, kept in ((record, layout.columns), (staged, layout.staged)):
-                if variable in kept.offsets:
-                    return self.load(pointer, variable, position, kept.offsets[variable])
+            if variable in known:
+                return known[variable]
+            if variable in layout.staged.offsets:
+                return self._load_staged(column, variable, position)
+            if variable in layout.columns.offsets:
+                return self.load(record, variable, position, layout.columns.offsets[variable])
             return self.entry.component(variable, number, position)
 
         sampled = self.entry.sampled(samples)
@@ -177,16 +207,17 @@ class Tile:
         vector = self.entry.vector(variable, code.integer("add", first, column))
         source = code.at(vector, LLVM_TYPES[variable.dtype], part.first, space=GLOBAL)
         if variable in self.layout.staged.offsets:
-            record, offset = self._staged(column), self.layout.staged.offsets[variable]
-        else:
-            record, offset = self.record(base, column), self.layout.columns.offsets[variable]
-        place = code.at(record, LLVM_TYPES[variable.dtype], offset + part.first, space=SHARED)
-        return source, place
+            return source, self._staged(column, variable, part.first)
+        offset = self.layout.columns.offsets[variable] + part.first
+        record = self.record(base, column)
+        return source, code.at(record, LLVM_TYPES[variable.dtype], offset, space=SHARED)
 
     def _copy_element(self, source: str, target: str, k: int | str, variable: Value) -> None:
         code, type_, size = self.code, LLVM_TYPES[variable.dtype], SIZES[variable.dtype]
         source = code.at(source, type_, k, space=GLOBAL)
-        target = code.at(target, type_, k, space=SHARED)
+        stride = self.layout.staged_stride if variable in self.layout.staged.offsets else 1
+        moved = k * stride if isinstance(k, int) else code.integer("mul", k, stride)
+        target = code.at(target, type_, moved, space=SHARED)
         if self.kernel.target.copies_asynchronously:
             self.kernel.spelling.copy(code, source, target, size)
         else:
@@ -221,11 +252,20 @@ class Tile:
         offset = code.integer("mul", column, self.layout.product_width)
         return code.at(vectors, self.kernel.scalar, offset, position, space=SHARED)
 
-    def _staged(self, column: str) -> str:
-        if not self.layout.staged.width:
-            return ""
-        offset = self.code.integer("mul", column, self.layout.staged_width)
-        return self.code.at(self.staging, self.kernel.scalar, offset, space=SHARED)
+    def _staged(self, column: str, variable: Value, position: int | str) -> str:
+        """The pointer to a component of a column's staged vector."""
+        code, layout = self.code, self.layout
+        place, fixed = position, layout.staged.offsets[variable] * layout.staged_stride
+        if isinstance(place, int):
+            place *= layout.staged_stride
+        else:
+            place = code.integer("mul", place, layout.staged_stride)
+        return code.at(self.staging, self.kernel.scalar, column, place, fixed, space=SHARED)
+
+    def _load_staged(self, column: str, variable: Value, position: int | str) -> str:
+        type_ = LLVM_TYPES[variable.dtype]
+        place = self._staged(column, variable, position)
+        return self.code.load(type_, place, self.layout.size, SHARED)
 
     def load(self, record: str, variable: Value, position: int | str, offset: int) -> str:
         """A component of a record."""
@@ -233,11 +273,43 @@ class Tile:
         place = self.code.at(record, type_, position, offset, space=SHARED)
         return self.code.load(type_, place, self.layout.size, SHARED)
 
-    def _store(self, record: str, variable: Value, operand: str) -> None:
+
+class _RecordWriter:
+    """Writes the components of a column's record one after the other, by vectors."""
+
+    def __init__(self, tile: Tile, record: str) -> None:
+        self.tile, self.record = tile, record
+        self.code, self.scalar = tile.code, tile.kernel.scalar
+        self._first = 0
+        self._waiting: list[str] = []
+
+    def add(self, operand: str, variable: Value) -> None:
+        """The next component, of a variable whose dtype may differ from the record's."""
         type_ = LLVM_TYPES[variable.dtype]
-        offset = self.layout.columns.offsets[variable]
-        place = self.code.at(record, type_, offset, space=SHARED)
-        self.code.store(type_, operand, place, self.layout.size, SHARED)
+        if type_ != self.scalar:
+            operand = self.code.value(f"bitcast {type_} {operand} to {self.scalar}")
+        self._waiting.append(operand)
+        if len(self._waiting) == self.tile.layout.store:
+            self._write()
+
+    def end(self) -> None:
+        """No more components: what lacks becomes zero."""
+        while self._first + len(self._waiting) < self.tile.layout.written:
+            self._waiting.append("0.0")
+            if len(self._waiting) == self.tile.layout.store:
+                self._write()
+
+    def _write(self) -> None:
+        code, count = self.code, len(self._waiting)
+        type_, vector = f"<{count} x {self.scalar}>", "poison"
+        for k, operand in enumerate(self._waiting):
+            inserted = f"insertelement {type_} {vector}, {self.scalar} {operand}, i64 {k}"
+            vector = code.value(inserted) if count > 1 else operand
+        place = code.at(self.record, self.scalar, self._first, space=SHARED)
+        written = type_ if count > 1 else self.scalar
+        code.store(written, vector, place, count * self.tile.layout.size, SHARED)
+        self._first += count
+        self._waiting = []
 
 
 @dataclass(frozen=True, slots=True)

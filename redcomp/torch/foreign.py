@@ -51,7 +51,9 @@ def _of_host(name: str, array: _Array) -> torch.Tensor:
     except ValueError:  # strides below 0, or bytes in the other order
         tensor = torch.from_numpy(np.array(bits, bits.dtype.newbyteorder("="), order="C"))
     except TypeError:
-        raise ArgumentError(f"{name} has dtype {array.dtype}, which PyTorch has not") from None
+        raise ArgumentError(
+            f"{name} has dtype {array.dtype}, which PyTorch does not have"
+        ) from None
     return tensor.view(torch.bfloat16) if is_bfloat16 else tensor
 
 

@@ -106,42 +106,43 @@ class Genred(GenredBase):
 
         i-variables have shape (M, D), j-variables (N, D), arrays of pairs (M, N, D), parameters
         (D,), with D as declared; all of one dtype: float32, float64, or float16 or bfloat16
-        (computed in float32).  Integers may have any integer dtype or be truth values, and without
-        other arguments the computation is in PyTorch's default dtype.  Any strides are accepted.
-        Variables of dimension 1 may lack the last axis, parameters may have shape (1, D) or (D, 1),
-        and a Pm may be a number or a list of numbers, which take the dtype of the others; gradients
-        have the argument's shape.
-        The result has shape (M, E) for axis=1 or (N, E) for axis=0, E being the formula's dimension
-        (`redcomp.reductions()` says what other reductions than sums give; there is a tuple where
-        there are several results).  `out`, a tensor of the result's shape and dtype, is filled and
-        returned, with the result's gradient.  Results are plain tensors, also those of subclasses,
-        which must have their values in memory.
+        (computed in float32).  The last axis of variables of dimension 1 may be missing, parameters
+        may have shape (1, D) or (D, 1), and a Pm may be a number or a list of numbers, which take
+        the dtype of the other arguments.  Integers may have any integer dtype or be booleans; if
+        all arguments are integers, the computation is in PyTorch's default dtype.  Any strides are
+        accepted.  Gradients have the shapes and the dtypes of the arguments.
 
-        A batch: any argument may have further dimensions before these, which broadcast as PyTorch's
-        do; the result has them all, and an index counts within its entry of the batch.
+        The result has shape (M, E) for axis=1 or (N, E) for axis=0, where E is the dimension of the
+        formula.  `redcomp.reductions()` says what other reductions than sums return; several
+        results are a tuple.  Results are plain tensors, for subclasses too, which must have their
+        values in memory.
 
-        ranges: six integer arrays that name the blocks of pairs to visit (see
-        `redcomp.frontend.reductions.ranges`), the same ones for each entry of a batch.  Rows
-        without any pair get the reduction's neutral element.
+        A batch: any argument may have further axes in front, which broadcast as in PyTorch; the
+        result has all of them, and indices count within an entry of the batch.
 
-        backend: "auto" computes on the device that the tensors are on, the CPU or an NVIDIA GPU,
-        there on PyTorch's current stream.  "GPU" (or "GPU_1D", "GPU_2D", and so on, as KeOps calls
-        its own) computes CPU tensors with copies on GPU number `device_id`, or else the first one.
-        Gradients are computed where the result was.  On a GPU a call waits for nothing, but for the
-        check that int64 values fit into the int32 of a float32 call.
+        backend    "auto" computes on the device of the tensors, the CPU or an NVIDIA GPU, there on
+                   PyTorch's current stream; "GPU" (or KeOps' names "GPU_1D", "GPU_2D" and so on)
+                   copies CPU tensors to a GPU and the result back.  Gradients are computed where
+                   the result was computed.  A call does not wait for the GPU, except to check that
+                   int64 values fit into int32 if the other arguments are float32
+        device_id  the number of the GPU; the first one by default
+        ranges     six integer arrays that name the blocks of pairs to visit, the same for each
+                   entry of a batch; `redcomp.torch.cluster.from_matrix` makes them.  Rows
+                   without pairs get the neutral element of the reduction
+        out        a tensor of the result's shape and dtype, which is filled and returned, with the
+                   gradient of the result
 
-        Under torch.autocast, arguments of float32, float16 and bfloat16 may come together: they are
-        cast to the dtype of autocast, computed with in float32, and the result has that dtype, as a
-        product of matrices has.  As for PyTorch's functions, float64 and calls with `out` are left
-        alone.  Gradients have the dtypes of the arguments.
+        Under torch.autocast, float32, float16 and bfloat16 arguments may be combined: they are cast
+        to the dtype of autocast and computed in float32, and the result has the dtype of autocast,
+        as that of torch.mm.  float64 and calls with `out` are not cast.
 
-        torch.vmap, jacrev, jacfwd and hessian of torch.func map over it, but not over `ranges`.
-        For torch.compile, torch.export and make_fx it is an operator of PyTorch, `redcomp::reduce`
-        (see `redcomp.torch.operators`), in full graphs, with sizes that may change.
+        torch.vmap, jacrev, jacfwd and hessian of torch.func work, but not over `ranges`.  In
+        torch.compile, torch.export and make_fx it is the operator `redcomp::reduce`, in full
+        graphs, with sizes that may change.
 
         Raises ArgumentError (a ValueError) that names the argument, such as a tensor that is sparse
-        or has no values in memory, and DeviceError (a RuntimeError) where there is no GPU, or where
-        it fails.
+        or has no values in memory, and DeviceError (a RuntimeError) if there is no GPU, or if it
+        fails.
         """
         if named:
             args = in_order(self, self.positions, args, named)
@@ -251,7 +252,9 @@ def _prepare(
     """
     check_described(reduction, described)
     if not described:
-        raise ArgumentError("a formula without variables has no dtype")
+        raise ArgumentError(
+            "the formula has no variables: a call needs an argument, which says its dtype"
+        )
     classes, given_shapes, dtypes, devices = zip(*described, strict=True)
     shapes = full_shapes(reduction, given_shapes)
     sizes(reduction, shapes)
@@ -333,7 +336,7 @@ def _as_stored(tensor: torch.Tensor, kind: str, dtype: torch.dtype) -> torch.Ten
 def filled(out: object, result: Any) -> torch.Tensor:
     """`out` with the result in it."""
     if isinstance(result, tuple):
-        raise ArgumentError("out is for one result, and this reduction has several")
+        raise ArgumentError("out is for one result, and this reduction has several: leave it out")
     if not isinstance(out, torch.Tensor):
         raise ArgumentError(f"out must be a tensor; it is of type {type(out).__name__}")
     check_plain("out", out)

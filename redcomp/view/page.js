@@ -390,7 +390,8 @@ function loopTable(loop) {
 
 for (const loop of data.loops) {
   $("loop").append(make("h2", {}, `The pair loop${data.loops.length > 1 ? " " + loop.title : ""}: ${loop.rows.length} instructions for ${loop.pairs} ${loop.unit}`),
-    make("p", { class: "why" }, loop.says), loopTable(loop));
+    make("p", { class: "why" }, loop.says + (loop.unknown && loop.unknown.length
+      ? ` Nothing is known of what these cost: ${loop.unknown.join(", ")}.` : "")), loopTable(loop));
   const byFamily = new Map();
   for (const row of loop.rows) byFamily.set(row.family, (byFamily.get(row.family) || 0) + (row.clocks || 0));
   const sum = total(loop);

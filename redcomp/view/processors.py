@@ -20,6 +20,7 @@ TABLE = Path(__file__).with_name("processors.json")
 
 _COMMENT = re.compile(r"\s#\s.*|//.*")
 _INSTRUCTION = re.compile(r"^\s*([a-z][\w.]*)\s*(.*?)\s*$")
+JUMP = re.compile(r"(?:j[a-z]+|b|b\.[a-z]+|cbn?z|tbn?z)$")
 _OPERANDS = re.compile(r",\s*(?![^()\[\]]*[)\]])")
 _VECTOR = re.compile(r"%([xyz])mm\d+")
 _ARM_VECTOR = re.compile(r"v\d+(?:\.(\d*[bhsd]))?(?:\[\d+\])?$")
@@ -55,8 +56,15 @@ class Processor:
     costs: Mapping[str, Cost]
 
     def cost(self, line: str) -> Cost | None:
-        """The cost of an instruction; None if the table lacks its form."""
-        return self.costs.get(form(line))
+        """The cost of an instruction; None if the table lacks its form.
+
+        All conditional jumps cost the same.
+        """
+        name = form(line)
+        found = self.costs.get(name)
+        if found is None and JUMP.match(name):
+            return next((cost for key, cost in self.costs.items() if JUMP.match(key)), None)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ def form(line: str) -> str:
     if match is None:
         return ""
     name, operands = match.groups()
-    if re.match(r"j[a-z]+$|b\.?[a-z]*$|cbn?z|tbn?z", name):
+    if JUMP.match(name):
         return name
     kinds = [_kind(operand) for operand in _OPERANDS.split(operands)] if operands else []
     return f"{name} {','.join(kinds)}".strip()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ptxsim.banks import Banks
 from ptxsim.errors import PtxError, Report
 from ptxsim.execute import execute
 from ptxsim.memory import DeviceMemory, Region, write_bytes
@@ -87,6 +88,7 @@ class StandIn:
         self._functions: dict[int, tuple[_Loaded, str]] = {}
         self._of_modules: set[int] = set()  # addresses of variables, which stay
         self.launches: list[Launch] = []
+        self.banks: Banks | None = None  # counts the conflicts of all launches, if there is one
 
     @property
     def version(self) -> str:
@@ -199,7 +201,14 @@ class StandIn:
         memory = self._memory[device.number]
         try:
             result = execute(
-                loaded.module, name, blocks, threads, list(words), memory, loaded.stored
+                loaded.module,
+                name,
+                blocks,
+                threads,
+                list(words),
+                memory,
+                loaded.stored,
+                banks=self.banks,
             )
         except PtxError as error:
             raise Findings(f"{launch}: {error}") from error

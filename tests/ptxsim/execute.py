@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ptxsim.banks import Banks
 from ptxsim.binder import Binder, Registers
 from ptxsim.errors import ExecutionError, PtxError, Report
 from ptxsim.instructions import CONTROL, PLAIN
@@ -41,11 +42,12 @@ def execute(
     stored: dict[str, int] | None = None,
     *,
     max_steps: int = 50_000_000,
+    banks: Banks | None = None,
 ) -> Result:
     """Run a kernel on a grid of one dimension.
 
     `stored` has the addresses of the module's variables in global memory.  Findings are in the
-    result; ExecutionError is raised where the kernel cannot go on.
+    result; ExecutionError is raised where the kernel cannot go on.  `banks` counts conflicts.
     """
     function = module.kernels[kernel]
     _check_launch(function, blocks, threads, parameters)
@@ -66,6 +68,7 @@ def execute(
                 list(memory.freed.values()),
                 reports,
                 counters,
+                banks,
             )
             _bind(machine, blocks)
             machine.run()

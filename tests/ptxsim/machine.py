@@ -18,6 +18,7 @@ import numpy as np
 
 from ptxsim import memory
 from ptxsim.async_copies import AsyncCopies
+from ptxsim.banks import Banks
 from ptxsim.barriers import Barriers
 from ptxsim.errors import ExecutionError, Report
 from ptxsim.findings import Findings
@@ -66,9 +67,10 @@ class Machine:
         freed: Sequence[Region],
         reports: dict[tuple[str, int], Report],
         counters: Counters,
+        banks: Banks | None = None,
     ) -> None:
         self.functions, self.layout, self.threads = functions, layout, threads
-        self.counters = counters
+        self.counters, self.banks = counters, banks
         self.found = Findings(threads, reports)
         self.order = Order(threads)
         self.races = Races(
@@ -240,5 +242,7 @@ class Machine:
             place = hit.region.place(hit.offsets[0])
             who = self.threads.who(threads[0])
             raise ExecutionError("read-only", f"{who} writes {place}", site.instruction)
+        if self.banks is not None and hit.region is self.shared:
+            self.banks.note(site, hit, self.threads, threads)
         memory.check_written(hit, access, site, threads, self.found)
         self.races.track(hit, access, site, threads)

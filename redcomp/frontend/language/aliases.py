@@ -61,7 +61,7 @@ def spell(kind: Kind, position: int, dim: int, is_integer: bool = False) -> str:
 
 def texts_of_aliases(aliases: object) -> tuple[str, ...]:
     """The aliases of a list, or the only one; raises ArgumentError."""
-    wanted = f'a list of texts such as ["{EXAMPLE}", "y = Vj(3)"]'
+    wanted = f'a list of strings such as ["{EXAMPLE}", "y = Vj(3)"]'
     listed = [aliases] if isinstance(aliases, str) else arguments.items("aliases", aliases, wanted)
     return tuple(arguments.text(f"aliases[{n}]", alias, EXAMPLE) for n, alias in enumerate(listed))
 

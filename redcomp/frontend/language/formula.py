@@ -381,5 +381,5 @@ def _hint(token: Token, is_within: bool) -> str:
         case ")" | "]":
             return f"; this {token.text!r} closes nothing"
         case ",":
-            return "; several formulas are a list of texts, and a decimal point is '.'"
+            return "; several formulas are a list of strings, and a decimal point is '.'"
     return "; a product is written with '*'" if token.kind in ("name", "number") else ""

@@ -161,10 +161,10 @@ _CHARACTERS: Mapping[str, str] = {
     "\N{DOUBLE VERTICAL LINE}": "a norm is Norm2(...)",
     **dict.fromkeys("'\"`\u2018\u2019\u201c\u201d", "write names without quotation marks"),
     "#": "there are no comments in a formula",
-    ";": "a text has one formula; several are a list of texts",
+    ";": "a string has one formula; several are a list of strings",
     "\\": "lines go on by themselves",
     **dict.fromkeys(
-        "{}", 'is an f missing before the text, which makes an f-string of it: f"{gamma} * x"?'
+        "{}", 'is an f missing before the string, which makes an f-string of it: f"{gamma} * x"?'
     ),
     "$": 'write the value, by an f-string: f"{gamma} * x"',
     ":": "there are no slices and no definitions; Extract(f, start, length) has components",
@@ -200,9 +200,9 @@ ALIASES: Sequence[Habit] = tuple(
     Habit(re.compile(pattern, re.VERBOSE), says)
     for pattern, says in (
         (r"\) [ ]* (?P<at>,)",
-         'each alias is a text of its own, in a list: ["x = Vi(3)", "y = Vj(3)"]'),
+         'each alias is a string of its own, in a list: ["x = Vi(3)", "y = Vj(3)"]'),
         (r"(?P<at>\{)",
-         'is an f missing before the text, which makes an f-string of it: f"x = Vi({D})"?'),
+         'is an f missing before the string, which makes an f-string of it: f"x = Vi({D})"?'),
         (rf"\( [ ]* (?P<at>{_WORD}) [ ]* ,",
          f"the name of a variable stands before its kind, as in {_EXAMPLE}"),
         (rf"\( [ ]* (?P<at>{_WORD}) [ ]* \)",

@@ -167,7 +167,8 @@ class LazyCore:
             return made
         if value.library is not self.library:
             raise ArgumentError(
-                f"a LazyTensor of {self.library.name} meets one of {value.library.name}"
+                f"a LazyTensor of {self.library.name} meets one of {value.library.name}: make both "
+                "from arrays of one library"
             )
         return value  # type: ignore[return-value]
 

@@ -78,7 +78,7 @@ class LazyTensorBase(Protocols):
         if self.ndim != 1:
             raise ArgumentError(
                 f"a LazyTensor of shape {self._shape} is no matrix: it has vectors of "
-                f"{self.ndim} components"
+                f"{self.ndim} components, which .sum(-1) adds up"
             )
         if not self.library.is_array(v):
             if is_factor(v, self):
@@ -171,7 +171,9 @@ class LazyTensorBase(Protocols):
     def _require_square(self, name: str) -> None:
         rows, columns = self._shape[-3:-1]
         if rows != columns:
-            raise ArgumentError(f"{name} needs as many i as j; there are {rows} and {columns}")
+            raise ArgumentError(
+                f"{name} needs as many rows i as columns j; there are {rows} and {columns}"
+            )
 
     def _of_other(self: Own, given: object) -> Own:
         """This variable, whose array was made of one of another library."""
@@ -192,7 +194,10 @@ class LazyTensorBase(Protocols):
     def _value_of_rows(self, arrange: Callable[[Any], Any]) -> Any:
         """The value for each i, where nothing depends on j, arranged by the function."""
         if self._bindings.has_symbols:
-            raise ArgumentError("there is no array of a LazyTensor with symbolic variables")
+            raise ArgumentError(
+                "a LazyTensor with symbolic variables has no values yet: call a reduction of it "
+                "with arrays"
+            )
         return self._summed(arrange)
 
     # -- systems -----------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ class Operators(LazyCore):
         position = arguments.integer("an index", item)
         dim = self.ndim
         if not -dim <= position < dim:
-            raise ArgumentError(f"index {position} is not below {dim}, the vectors' dimension")
+            raise ArgumentError(f"index {position} is out of range for vectors of dimension {dim}")
         return self._apply("Elem", self._number(position % dim))
 
     def _of_components(self, key: Any) -> Any:
@@ -150,7 +150,7 @@ class Operators(LazyCore):
         try:
             chosen = range(*item.indices(self.ndim))
         except (TypeError, ValueError) as error:
-            raise ArgumentError(f"a slice of a LazyTensor is of integers: {error}") from None
+            raise ArgumentError(f"slices of a LazyTensor take integers: {error}") from None
         if not chosen:
             raise ArgumentError(f"the slice {item} of {self.ndim} components is empty")
         if len(chosen) == self.ndim and chosen.step == 1:

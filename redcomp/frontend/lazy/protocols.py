@@ -135,7 +135,7 @@ def _normalize(x: Any, p: float = 2, axis: Any = 1, eps: float = 1e-12) -> Any:
 
 def _transpose(x: Any, axes: Any = None) -> Any:
     if axes is not None or x.ndim != 1:
-        raise ArgumentError("only a matrix is transposed, and without axes")
+        raise ArgumentError("only a matrix can be transposed, and without axes")
     return x.t()
 
 

@@ -122,8 +122,8 @@ class Reductions(Methods):
         for option, value in options.items():
             if option not in ("keepdim", "keepdims", "call"):
                 raise ArgumentError(
-                    f"{option}={arguments.shown(value)} means nothing for {name} of components, "
-                    "which computes nothing yet"
+                    f"{option}={arguments.shown(value)} has no effect on {name} of components, "
+                    "which computes nothing yet: leave it out"
                 )
         return True
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import itertools
+import keyword
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -18,7 +20,7 @@ from redcomp.errors import ArgumentError, AxisWarning, KeywordError
 from redcomp.explain import explain
 from redcomp.frontend.language.aliases import parse_aliases, texts_of_aliases
 from redcomp.frontend.reductions.calls import positions_of
-from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction
+from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction, Parameter
 from redcomp.frontend.reductions.requests import (
     FormulaSource,
     Request,
@@ -77,7 +79,7 @@ class Reducer:
         source = reduction.source
         if not isinstance(source, RequestSource):
             raise ArgumentError("a call computes a formula, and no derivative of one")
-        self.parts, self.spanned = source.parts(), source.spanned
+        self.parts = source.parts()
         self.positions = positions_of(reduction)
         kinds = [result.kind for result in self.reduction.results]
         # Whether a call returns the kernel's only result as it is.
@@ -85,6 +87,12 @@ class Reducer:
         self.lengths = tuple(self._lengths())
         self.dims = tuple([result.dim for result in reduction.results])
         self.text = text_of(reduction, dtype_acc, is_single)
+
+    @property
+    def spanned(self) -> str:
+        """The text that the spans of values point into; empty where there are several."""
+        source = self.reduction.source
+        return source.spanned if isinstance(source, RequestSource) else ""
 
     @classmethod
     def of(
@@ -190,10 +198,28 @@ def reducer_of(text: str) -> Reducer:
     return Reducer(reduction, dtype_acc=dtype_acc, is_single=is_single)
 
 
+class CallSignature:
+    """What editors show of a call: the arguments by their names, and the options of `__call__`.
+
+    A class has none of its own, so that its constructor is shown.
+    """
+
+    def __get__(self, made: Any, owner: type[Any]) -> inspect.Signature:
+        if made is None:
+            raise AttributeError("__signature__")
+        own = inspect.signature(type(made).__call__)
+        options = [p for p in own.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        names = [parameter.name for parameter in made.parameters]
+        if any(keyword.iskeyword(n) or n in own.parameters for n in names):
+            raise AttributeError("__signature__")  # so that of `__call__` is shown
+        named = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names]
+        return own.replace(parameters=[*named, *options])
+
+
 class GenredBase(Reducer):
     """A formula over pairs and its reduction, to be called on arrays.
 
-        from redcomp.numpy import Genred
+        from redcomp.numpy import Genred  # or from redcomp.torch, for tensors
 
         # out_i = sum_j exp(-|x_i - y_j|^2) b_j
         aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
@@ -203,31 +229,33 @@ class GenredBase(Reducer):
     `redcomp.operations()` lists what formulas can say, `redcomp.reductions()` the reductions.
 
     Arrays of other libraries (CuPy, JAX, TensorFlow, PyArrow, columns of pandas and polars) are
-    taken too, without a copy where their layout allows it.  Indices, such as those of ArgMin, have
-    no gradients; with Min_ArgMin come the values, which have.
+    taken too, without a copy if their layout allows it.  Indices, such as those of ArgMin, have no
+    gradients; the values of Min and Min_ArgMin have.
 
-    formula       text in the formula language; or a list of formulas, all reduced in one sweep
-    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)";
-                  one of them may come without a list
-    reduction_op  name of the reduction ("Sum"); with several formulas one for all, or a list
-    axis          1 reduces over j and gives a result for each i; 0 reduces over i, as it does
-                  where no axis is given, with an AxisWarning
-    opt_arg       K, for KMin and its kin; with several formulas one for all, or a list
-    formula2      the weights, for SumSoftMaxWeight, LogSumExp and their kin; likewise
-    dtype_acc, use_double_acc, sum_scheme   how sums are accumulated.  Blocks of up to 256 terms are
-                  summed in the data's dtype and blocks in float64, which is what "auto" and
-                  "block_sum" mean; "kahan_scheme", and "direct_sum" with a float64 accumulator,
-                  compensate the rounding of every term.  For float16 and bfloat16 data, which are
-                  computed in float32, `dtype_acc` is also the result's dtype.
-    use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs, where it
-                  is on unless it is declined; on the host it is off unless it is asked for
-    dtype, cuda_type                 the dtype that arguments must have, "float32" or "float64";
-                  theirs counts, and those of another one are refused
-    enable_chunks, rec_multVar_highdim   accepted and ignored; schedules choose themselves
+    formula       a text in the formula language, or a list of formulas, which are all reduced in
+                  one pass over the pairs
+    aliases       the variables, such as "x = Vi(3)", "y = Vj(3)", "p = Pm(1)", "l = Vi(1, int)"; a
+                  single one may be a text
+    reduction_op  the name of the reduction ("Sum"); for several formulas one name, or a list
+    axis          1 reduces over j and gives a result for each i; 0 reduces over i and gives one for
+                  each j.  If no axis is given, it is 0, with an AxisWarning
+    opt_arg       K, for KMin and similar reductions; for several formulas one number, or a list
+    formula2      the weights, for SumSoftMaxWeight, LogSumExp and similar reductions; for several
+                  formulas one text, or a list
+    dtype_acc, use_double_acc, sum_scheme   how sums are accumulated.  "auto" and "block_sum" add up
+                  to 256 terms in the dtype of the data, and these partial sums in float64.
+                  "kahan_scheme", and "direct_sum" with a float64 accumulator, compensate the
+                  rounding of every term.  float16 and bfloat16 are computed in float32; then
+                  `dtype_acc` is also the dtype of the result.
+    use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs; by
+                  default on for GPUs, and off for the host
+    dtype, cuda_type                 "float32" or "float64": arguments of another dtype are refused;
+                  not needed, because the dtype of the arguments counts
+    enable_chunks, rec_multVar_highdim   accepted, without effect
 
     Raises FormulaError (a ValueError) for a formula or an alias that cannot be understood,
-    KeywordError (a TypeError) for an option that there is not, and ArgumentError (a ValueError) for
-    any other argument.
+    KeywordError (a TypeError) for an unknown option, and ArgumentError (a ValueError) for any other
+    argument.
     """
 
     def __init__(
@@ -257,6 +285,13 @@ class GenredBase(Reducer):
         self.formula, self.aliases = made.formula, made.aliases
         self.reduction_op = reduction_op
         self.declared = dtypes[0] or dtypes[1]
+
+    __signature__ = CallSignature()
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What arguments are expected, in their order."""
+        return self.reduction.parameters
 
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))

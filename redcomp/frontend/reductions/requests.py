@@ -137,7 +137,7 @@ def formulas_of(formula: object) -> tuple[str, ...]:
     """The formula, or the formulas of a list; raises ArgumentError."""
     if isinstance(formula, str):
         return (arguments.text("formula", formula),)
-    wanted = f'a text such as "{EXAMPLE}", or a list of texts'
+    wanted = f'a string such as "{EXAMPLE}", or a list of strings'
     listed = arguments.items("formula", formula, wanted)
     if not listed:
         raise ArgumentError(f"there is no formula in the list: formula must be {wanted}")
@@ -184,12 +184,12 @@ def request(formula: F, reduction_op: object, opt_arg: object, weights: F | None
     named = f"reduction_op={spelling!r}"
     if weights is not None and row.takes != "weights":
         if not row.weighted:
-            raise ArgumentError(f"formula2 means nothing for {named}: leave it out")
+            raise ArgumentError(f"formula2 has no effect for {named}: leave it out")
         row = REDUCTIONS[row.weighted]
     if weights is None and row.takes == "weights":
         raise ArgumentError(f'{named} needs formula2, the weights, such as formula2="b"')
     if not row.keeps and opt_arg is not None:
-        raise ArgumentError(f"opt_arg means nothing for {named}: leave it out")
+        raise ArgumentError(f"opt_arg has no effect for {named}: leave it out")
     return Request(formula, row.name, weights, _count(spelling, opt_arg) if row.keeps else 0)
 
 
@@ -213,7 +213,9 @@ def sum_row(
     sum_scheme = arguments.one_of("sum_scheme", sum_scheme, SCHEMES)
     use_double_acc = arguments.switch("use_double_acc", use_double_acc)
     if use_double_acc and dtype_acc not in ("auto", "float64"):
-        raise ArgumentError(f"use_double_acc contradicts dtype_acc={dtype_acc!r}")
+        raise ArgumentError(
+            f"use_double_acc contradicts dtype_acc={dtype_acc!r}: leave one of them out"
+        )
     is_default = dtype_acc == sum_scheme == "auto" and not use_double_acc
     if not is_default and not any(REDUCTIONS[r.reduction].accumulates for r in requested):
         raise ArgumentError(

@@ -197,7 +197,8 @@ def _require_positive(violated: Array, iteration: int) -> None:
     if bool(violated.any()):
         raise SolverError(
             f"alpha*Id + K is not positive definite: iteration {iteration} of the conjugate "
-            "gradients met a direction p with <p, (alpha*Id + K) p> <= 0"
+            "gradients met a direction p with <p, (alpha*Id + K) p> <= 0; increase alpha, or check "
+            "that K is the matrix of a positive definite kernel"
         )
 
 

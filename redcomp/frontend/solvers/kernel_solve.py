@@ -13,7 +13,7 @@ from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
 from redcomp.frontend.language.aliases import Alias, parse_alias, parse_aliases, spell
 from redcomp.frontend.language.formula import EXAMPLE
 from redcomp.frontend.reductions.calls import AXES, broadcast
-from redcomp.frontend.reductions.genred import GenredBase
+from redcomp.frontend.reductions.genred import CallSignature, GenredBase
 from redcomp.frontend.reductions.pair_reduction import Parameter
 from redcomp.frontend.reductions.shapes import Shape, full_shapes
 from redcomp.frontend.solvers.conjugate_gradients import (
@@ -134,6 +134,13 @@ class KernelSolveBase:
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))
         return f"KernelSolve({self.formula!r}, [{aliases}], {self.varinvalias!r}, axis={self.axis})"
+
+    __signature__ = CallSignature()
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What arguments are expected, in their order; b is the unknown's."""
+        return self.genred.parameters
 
     @property
     def unknown(self) -> Parameter:
