@@ -33,12 +33,12 @@ def main() -> None:
     """Run the scripts and join their panels."""
     matplotlib.use("Agg")
     panels = [square(panel(script, axes)) for script, axes, _ in PANELS]
-    figure, axes = plt.subplots(1, len(panels), figsize=(2.2 * len(panels), 2.5), dpi=150)
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.2 * len(panels), 2.5), dpi=110)
     for ax, image, (_, _, title) in zip(axes, panels, PANELS, strict=True):
         ax.imshow(image)
         ax.set_title(title, fontsize=11)
         ax.axis("off")
-    figure.tight_layout(pad=0.4)
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.01, top=0.88, wspace=0.03)
     figure.savefig(ROOT / "docs" / "examples.png")
 
 

@@ -201,6 +201,7 @@ def test_sizes_of_all_remainders(name: str, rows: int, columns: int) -> None:
     check(case.reduction().lower("f32"), case, rows, columns)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["gaussian", "20 wide"])
 def test_splits_of_the_columns_are_joined(name: str) -> None:
     case = CASES[name]

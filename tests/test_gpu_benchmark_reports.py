@@ -223,6 +223,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         yield gpu
 
 
+@pytest.mark.thorough
 def test_the_command_measures_shows_and_stores(
     stand_in: StandIn,
     monkeypatch: pytest.MonkeyPatch,

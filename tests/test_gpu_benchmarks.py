@@ -129,8 +129,8 @@ def test_what_is_given_to_torch_compile_is_right(
     assert not results.failures
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
-@pytest.mark.sampled(6)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with g++ on the host")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["gaussian-1e4", "gradients"])
@@ -334,6 +334,7 @@ def test_records_have_times_errors_and_shares(monkeypatch: pytest.MonkeyPatch) -
     assert other["share"] == pytest.approx(own["share"] * 0.25e-9)
 
 
+@pytest.mark.thorough
 def test_what_one_raises_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     row = BY_NAME["gaussian-1e4"].at(*TINY)
 

@@ -37,6 +37,7 @@ def test_every_method_is_documented() -> None:
     assert set(without) <= {"backend", "ranges"}  # attributes
 
 
+@pytest.mark.thorough
 def test_a_program_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYPYPATH", str(ROOT))
     api = pytest.importorskip("mypy.api", reason="mypy is in the extra lint only")

@@ -218,6 +218,7 @@ def test_large_scratch_memory_is_given_back(
     assert scratch.size <= host.KEPT_BYTES
 
 
+@pytest.mark.thorough
 def test_lazy_tensors_leave_no_memory() -> None:
     x, b = np.ones((5, 2)), np.ones(5)
 

@@ -564,13 +564,12 @@ def test_names_and_lists_are_in_graphs() -> None:
 # -- the axis
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def not_as_pykeops(monkeypatch: pytest.MonkeyPatch) -> None:
     """No program of this process was written for KeOps."""
     monkeypatch.delitem(sys.modules, "redcomp.as_pykeops", raising=False)
 
 
-@pytest.mark.usefixtures("not_as_pykeops")
 @pytest.mark.parametrize("library", [rn, rt, redcomp])
 def test_a_forgotten_axis_is_said_once_for_each_place(library: Any) -> None:
     with pytest.warns(AxisWarning, match="axis=1 for a result for each i") as warned:
@@ -584,7 +583,6 @@ def test_a_forgotten_axis_is_said_once_for_each_place(library: Any) -> None:
     assert len(caught) == 1
 
 
-@pytest.mark.usefixtures("not_as_pykeops")
 @pytest.mark.parametrize("library", [rn, rt])
 def test_solvers_say_it_too(library: Any) -> None:
     with pytest.warns(AxisWarning) as warned:
