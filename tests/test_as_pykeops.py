@@ -220,7 +220,7 @@ def test_installed_files_are_enough_and_replace_none_of_keops(tmp_path):
     site.mkdir()
     fake_pykeops(site)
     shutil.rmtree(site / "pykeops")  # as pip does when it replaces it by the stub
-    unpacked(ROOT, ["redcomp", "pyproject.toml", "README.md", "LICENSE"], tmp_path)
+    unpacked(ROOT, ["redcomp", "pyproject.toml", "setup.py", "README.md", "LICENSE"], tmp_path)
     unpacked(STUB, ["src", "pyproject.toml", "README.md"], tmp_path)
     checked = """
         import importlib.metadata, pykeops, keopscore, pykeops.numpy

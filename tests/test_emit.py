@@ -560,8 +560,8 @@ def test_explanation_tells_the_story() -> None:
     assert story["result"] == "sum over j of vector<3xf32>"
     assert story["target"].startswith("avx512")
     assert story["schedule"] == str(lowering.schedule)
-    assert "a row" in story["hoisted"]
-    assert "a column" in story["hoisted"]
+    assert "per row" in story["hoisted"]
+    assert "per column" in story["hoisted"]
     assert f"{lowering.stats.instructions:.1f} vector instructions" in story["machine"]
     assert '"redcomp.block"' in lines[-len(lines) + lines.index("") + 2]
 

@@ -227,10 +227,13 @@ def test_a_rehearsal_goes_on_after_a_failure(capsys: pytest.CaptureFixture[str])
 # -- what is counted -------------------------------------------------------------------------------
 
 
-def operations(case: Case) -> Counter[str]:
-    """The operations a pair that redcomp compiles for a GPU, by pipe."""
+def lowering_of(case: Case) -> Any:
     text, aliases, reduction = formula_of(case)
-    lowering = Genred(text, aliases, axis=1, **reduction).lower(case.dtype, target="sm_90")
+    return Genred(text, aliases, axis=1, **reduction).lower(case.dtype, target="sm_90")
+
+
+def operations(lowering: Any) -> Counter[str]:
+    """The operations per pair that redcomp compiles for a GPU, by pipe."""
     values = lowering.nest.pair_values
     pipes = Counter(pipe_of(value) for value in values if value.op not in STRUCTURAL)
     return Counter({name: pipes[name] for name in ("fma", "alu", "xu")})
@@ -242,13 +245,18 @@ def operations(case: Case) -> Counter[str]:
     ids=lambda row: row.name,
 )
 def test_work_is_what_is_compiled_or_less(row: GpuCase) -> None:
-    compiled = operations(row.case)
+    lowering = lowering_of(row.case)
+    compiled = operations(lowering)
+    if lowering.nest.products:  # tensor cores do most of what is written as multiply-adds
+        assert row.name in ("gaussian-D16", "gaussian-D64")
+        assert compiled["fma"] < row.work["fma"]
+        return
     if row.name == "gaussian-D300":  # a loop over components, which is counted once
         assert row.work == {"fma": 2 * 300 + 1, "xu": 1}
         return
     assert row.work.keys() <= compiled.keys()
     assert all(count <= compiled[pipe] + 1e-9 for pipe, count in row.work.items())
-    if row.name in ("gaussian-1e6", "gaussian-D1", "gaussian-D16", "argmin", "wide-100"):
+    if row.name in ("gaussian-1e6", "gaussian-D1", "argmin", "wide-100"):
         assert sum(row.work.values()) == pytest.approx(sum(compiled.values()))
 
 

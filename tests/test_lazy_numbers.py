@@ -193,7 +193,7 @@ WRONG: list[tuple[str, Callable[[], Any]]] = [
     ("holds numbers", lambda: redcomp.numpy.LazyTensor([[1.0]])),
     ("dimension from 1", lambda: redcomp.numpy.LazyTensor([])),
     ("dtype", lambda: redcomp.torch.Vi(torch.ones(3, 2)) * torch.ones(2).double()),
-    ("no dtype", lambda: redcomp.numpy.LazyTensor(3).sum(axis=1)),
+    ("which says its dtype", lambda: redcomp.numpy.LazyTensor(3).sum(axis=1)),
     (
         "masked array",
         lambda: redcomp.numpy.Vi(np.ma.array(points()[0], mask=True)).sum(axis=0),

@@ -318,7 +318,7 @@ def test_cost_of_the_sample() -> None:
     assert told.startswith(f"{cost.instructions:.1f} instructions per pair (7.0 fma, ")
     assert told.endswith(f"(limit: issue), {share:.0%} of what the arithmetic allows")
     assert f"{cost.resources.registers} registers, no spills, " in told
-    assert "a component" in description([cost, cost], None)
+    assert "per component" in description([cost, cost], None)
     assert clocks([cost, cost]) == pytest.approx(2 / (16 * share))
     assert ptx_report.table([list(row.values())]).count("\n") == 2
 

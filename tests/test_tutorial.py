@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "tutorial" / "reading-the-compiler.md"
-PAGES = [PAGE, *(DOCS / name for name in ("guides/compiler-engineer.md", "performance.md"))]
+OTHERS = ("guides/compiler-engineer.md", "performance.md", "view.md")
+PAGES = [PAGE, *(DOCS / name for name in OTHERS)]
 PROGRAM = "python -m redcomp "
 
 
@@ -58,7 +59,9 @@ def test_page_shows_what_is_printed(
     shown: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert re.fullmatch(as_pattern(shown), printed(command, capsys, monkeypatch))
 
 
