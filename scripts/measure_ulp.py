@@ -116,6 +116,7 @@ def ulp_error(result: Array, high: Array, low: Array | float = 0.0) -> Array:
     """The errors of float results against exact values high + low, in units in the last place.
 
     An infinity or NaN where the exact value rounds to it has no error, elsewhere an infinite one.
+    Nor has a zero of a host where the exact value is below the normal numbers.
     """
     info = np.finfo(result.dtype)
     with np.errstate(all="ignore"):
@@ -127,6 +128,7 @@ def ulp_error(result: Array, high: Array, low: Array | float = 0.0) -> Array:
         finite = np.where(np.isfinite(error), error, np.inf)
     # At infinity and at overflow the difference says nothing.
     special = rounded & ~(np.isfinite(result) & np.isfinite(high))
+    special |= (result == 0) & (np.abs(high) < info.tiny)
     return np.asarray(np.where(special, 0.0, finite))
 
 
