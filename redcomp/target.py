@@ -64,6 +64,20 @@ class Native:
     arguments: tuple[int | str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """What sets a thread's rounding and flushing while machine code runs, as instructions of LLVM.
+
+    enter         save the caller's state, and set ours
+    leave         restore the caller's
+    declarations  those of the intrinsics, by name
+    """
+
+    enter: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+    declarations: Mapping[str, str] = field(default_factory=dict)
+
+
 # Loops over 8 components and more are as fast as what they replace, and compiled sooner.  Where
 # thousands of values would be written out, nearly all vectors and lists are in memory.
 _UNROLLING = dict.fromkeys(
@@ -89,6 +103,7 @@ class Target:
     carried        how many states may be in registers, by dtype
     hoists_vectors whether a long vector that depends on one index has memory to be kept in
     copies_asynchronously   whether shared memory is filled without passing through registers
+    arithmetic     the state of the processor's arithmetic that machine code runs in
     extremes       intrinsics that give the value, NaN left out, for which a comparison holds if it
                    holds for one of two; by (predicate, dtype), where they are one instruction
     llvm_passes    what LLVM's optimiser runs
@@ -114,6 +129,7 @@ class Target:
     carried: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     hoists_vectors: bool = True
     copies_asynchronously: bool = False
+    arithmetic: Arithmetic = Arithmetic()
     extremes: Mapping[tuple[str, str], str] = field(default_factory=dict)
     llvm_passes: tuple[str, ...] = LLVM_PASSES
     llvm_options: tuple[str, ...] = ()

@@ -196,11 +196,12 @@ def test_changing_an_argument_before_its_gradient_is_an_error(torch_op):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_denormal_numbers_are_kept(dtype):
+def test_denormal_arguments_are_kept(dtype):
     smallest = np.finfo(dtype).smallest_subnormal
-    x, y = (np.arange(1, 20) * smallest).astype(dtype)[:, None], np.ones((1, 1), dtype)
-    op = redcomp.numpy.Genred("IfElse(y,x,y)+x*y", ["x=Vi(1)", "y=Vj(1)"], axis=1)
-    np.testing.assert_array_equal(op(x, y), 2 * x)
+    x = (np.arange(1, 20) * smallest).astype(dtype)[:, None]
+    y = np.full((1, 1), 2.0**60, dtype)  # products with it are normal numbers
+    op = redcomp.numpy.Genred("IfElse(y,x,y)*y+x*y", ["x=Vi(1)", "y=Vj(1)"], axis=1)
+    np.testing.assert_array_equal(op(x, y), 2 * x * y)
 
 
 @pytest.mark.parametrize(

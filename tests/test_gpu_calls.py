@@ -11,7 +11,7 @@ from on_gpu import machines, sizes_at_most
 from test_arrays import (
     op,
     test_broadcast_arrays_and_aliasing,
-    test_denormal_numbers_are_kept,
+    test_denormal_arguments_are_kept,
     test_expanded_cotangent,
     test_gradients_of_empty_arrays,
     test_gradients_of_strided_tensors,
@@ -69,7 +69,7 @@ __all__ = [
     "op",
     "test_broadcast_arrays_and_aliasing",
     "test_compensated_sums_keep_what_plain_ones_lose",
-    "test_denormal_numbers_are_kept",
+    "test_denormal_arguments_are_kept",
     "test_different_reductions_share_a_sweep",
     "test_every_accumulation",
     "test_every_entry_of_a_batch_has_the_same_ranges",

@@ -56,13 +56,6 @@ def test_powers_have_the_precision_of_the_dtype(formula: str) -> None:
     close(value(formula, SPREAD, exponents), SPREAD**exponents)
 
 
-def test_results_below_the_normal_numbers_are_kept_by_default() -> None:
-    """KeOps allows fast arithmetic by default on GPUs, which flushes them to zero."""
-    x = column(-100.0, dtype=np.float32)
-    close(value("Exp(x)", x), np.exp(np.float64(-100.0)))
-    assert value("Exp(x)", x)[0, 0] > 0
-
-
 @pytest.mark.parametrize("name", ["Exp", "Log", "Sin", "Cos", "Sqrt", "Atan"])
 def test_float32_functions_are_within_two_units(name: str) -> None:
     """KeOps' host code calls functions of float64; vectors of float32 must not be much worse."""

@@ -252,8 +252,14 @@ class _Skeleton(HostCode):
     # -- tasks -------------------------------------------------------------------------------------
 
     def _tasks(self, name: str, task: Callable[[Code, _Task], None]) -> str:
-        """An exported function that takes tasks from the job's counter until there are none."""
-        code = Code()
+        """An exported function that takes tasks from the job's counter until there are none.
+
+        It has one exit, so the caller's state of arithmetic is always restored.
+        """
+        code, arithmetic = Code(), self.target.arithmetic
+        code.declarations.update(arithmetic.declarations)
+        for line in arithmetic.enter:
+            code.line(line)
         tasks, entry_tasks = self.word(code, "tasks"), self.word(code, "entry_tasks")
         code.line("br label %next")
         code.label("next")
@@ -264,6 +270,8 @@ class _Skeleton(HostCode):
         task(code, self._task(code, number, entry_tasks))
         code.line("br label %next")
         code.label("end")
+        for line in arithmetic.leave:
+            code.line(line)
         return self.function(name, "ptr noalias %job, ptr noalias %scratch", code, linkage="")
 
     def _task(self, code: Code, number: str, entry_tasks: str) -> _Task:

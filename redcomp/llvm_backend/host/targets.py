@@ -10,7 +10,7 @@ from typing import Any
 from redcomp.concurrency import importing
 from redcomp.errors import ArgumentError, CompilerError
 from redcomp.ops.table import primitives
-from redcomp.target import TABLE, Native, Target
+from redcomp.target import TABLE, Arithmetic, Native, Target
 
 # vscalef computes a * 2**floor(n) with all special cases; the operands that follow are the value of
 # masked lanes, the mask (all lanes) and the rounding mode (the current one).  vpermps and vpermpd
@@ -38,6 +38,32 @@ _AVX512_NATIVE = {
 # stack of a thread begins.
 _ALIGNED_STACK = '"stackrealign"'
 
+# Rounding to nearest, no traps, and results below the normal numbers are zeros (FTZ, 0x8000): each
+# vector with one would take more than a hundred cycles.  Operands are taken as they are.  See
+# docs/decisions/0051-results-below-the-normal-numbers.md.
+_MXCSR = 0x9F80
+_SAVE, _SET = "llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr"
+_X86_ARITHMETIC = Arithmetic(
+    (
+        "%arithmetic = alloca i32, align 4",
+        "%ours = alloca i32, align 4",
+        f"store i32 {_MXCSR}, ptr %ours, align 4",
+        f"call void @{_SAVE}(ptr %arithmetic)",
+        f"call void @{_SET}(ptr %ours)",
+    ),
+    (f"call void @{_SET}(ptr %arithmetic)",),
+    {name: f"declare void @{name}(ptr)" for name in (_SAVE, _SET)},
+)
+
+# Rounding to nearest, no traps, nothing flushed: FZ would take operands for zeros too.
+_FPCR = 0
+_READ, _WRITE = "llvm.aarch64.get.fpcr", "llvm.aarch64.set.fpcr"
+_AARCH64_ARITHMETIC = Arithmetic(
+    (f"%arithmetic = call i64 @{_READ}()", f"call void @{_WRITE}(i64 {_FPCR})"),
+    (f"call void @{_WRITE}(i64 %arithmetic)",),
+    {_READ: f"declare i64 @{_READ}()", _WRITE: f"declare void @{_WRITE}(i64)"},
+)
+
 # Widest first.  Triple and cpu are those of the machine that the target is made for.
 _X86 = {
     target.name: target
@@ -53,6 +79,7 @@ _X86 = {
             _AVX512_NATIVE,
             f'"prefer-vector-width"="512" "min-legal-vector-width"="512" {_ALIGNED_STACK}',
             embeds_broadcasts=True,
+            arithmetic=_X86_ARITHMETIC,
         ),
         Target(
             "avx2",
@@ -63,8 +90,18 @@ _X86 = {
             16,
             primitives("fma", "rounding"),
             attributes=_ALIGNED_STACK,
+            arithmetic=_X86_ARITHMETIC,
         ),
-        Target("sse2", "", "x86-64", "+sse2", 128, 16, primitives()),
+        Target(
+            "sse2",
+            "",
+            "x86-64",
+            "+sse2",
+            128,
+            16,
+            primitives(),
+            arithmetic=_X86_ARITHMETIC,
+        ),
     )
 }
 
@@ -109,7 +146,16 @@ def _native(triple: str) -> Target:
 
 
 def _neon(triple: str, cpu: str, features: str) -> Target:
-    return Target("neon", triple, cpu, features, 128, 32, primitives("fma", "rounding"))
+    return Target(
+        "neon",
+        triple,
+        cpu,
+        features,
+        128,
+        32,
+        primitives("fma", "rounding"),
+        arithmetic=_AARCH64_ARITHMETIC,
+    )
 
 
 def _triple_for(architecture: str, host_triple: str) -> str:

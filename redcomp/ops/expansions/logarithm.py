@@ -48,7 +48,7 @@ LOG_F64 = (
 )
 
 
-# Multiplied by this power of two (a multiple of three), every subnormal number is normal.
+# Multiplied by this power of two, every subnormal number is normal.
 NORMALISING: Mapping[str, int] = {"f32": 24, "f64": 54}
 
 

@@ -14,7 +14,7 @@ from math import inf, nan
 from redcomp.ir import Value, bitcast, compare, constant, convert, elementwise, fma, select
 from redcomp.ops.expansions import fast
 from redcomp.ops.expansions.exponential import EXP2
-from redcomp.ops.expansions.logarithm import NORMALISING, split
+from redcomp.ops.expansions.logarithm import split
 from redcomp.ops.expansions.shared import (
     Pair,
     at_least,
@@ -126,6 +126,11 @@ def powf(x: Value, y: Value) -> Value:
     return select(compare("oeq", x, 1.0), 1.0, power)
 
 
+# Multiplied by this power of two (a multiple of three), every number is so large that what its root
+# is corrected by is normal.
+_ENLARGING: Mapping[str, int] = {"f32": 54, "f64": 114}
+
+
 def _inverse_cbrt(a: Value) -> Value:
     """a**(-1/3) for a normal a > 0, without a division: relative error 2e-5 (float32) and 2e-16."""
     form = format_of(a)
@@ -140,9 +145,9 @@ def _inverse_cbrt(a: Value) -> Value:
 
 def cbrt(x: Value) -> Value:
     """The real cube root, of the sign of x."""
-    power = NORMALISING[x.dtype]
+    power, form = _ENLARGING[x.dtype], format_of(x)
     a = magnitude(x)
-    small = compare("olt", a, format_of(x).smallest_normal)
+    small = compare("olt", a, form.smallest_normal * 2.0 ** (power - form.mantissa))
     normal = select(small, a * 2.0**power, a)
     y = _inverse_cbrt(normal)
     root = normal * (y * y)
