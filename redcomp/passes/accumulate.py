@@ -138,8 +138,17 @@ def _results(slot: _Slot) -> tuple[Value, ...]:
     scale = slot.output.scale
     finished = slot.row.finish(slot.totals)
     if scale is not None:
-        finished = tuple(total * convert(scale, total.dtype) for total in finished)
+        finished = tuple(_scaled(total, scale) for total in finished)
     return tuple(
         convert(total, "i64" if result.kind == "index" else slot.output.value.dtype)
         for result, total in zip(slot.row.results, finished, strict=True)
     )
+
+
+def _scaled(total: Value, scale: Value) -> Value:
+    """A total times a scale; the inverse of a huge number may be too small for any number."""
+    if scale.op == "divide":
+        one, divisor = scale.args
+        if one.is_constant and one["value"] == 1:
+            return total / convert(divisor, total.dtype)
+    return total * convert(scale, total.dtype)
