@@ -23,6 +23,7 @@ def explain(lowering: HostLowering | GpuLowering, formula: str) -> str:
             (nest.uniform, "per call"),
             (nest.rows, "per row"),
             (nest.columns, "per column"),
+            (nest.products, "per pair by products of matrices"),
         )
         if group
     )

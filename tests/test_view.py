@@ -45,6 +45,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "long vectors": ("SqDist(x,y)", ["x=Vi(40)", "y=Vj(40)"], {}),
     "weights": ("(x|y)", ["x=Vi(3)", "y=Vj(3)", "b=Vj(2)"],
         {"reduction_op": "SumSoftMaxWeight", "formula2": "b"}),
+    "products of matrices": ("Exp(-SqDist(x,y))", ["x=Vi(64)", "y=Vj(64)"], {}),
     "several": (["x*y", "(x|y)"], ["x=Vi(3)", "y=Vj(3)"], {}),
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ from redcomp.text.printer import (
     print_program,
     same_kernel,
 )
-from redcomp.text.syntax import TextError
+from redcomp.text.tokens import TextError
 
 __all__ = [
     "print_kernel",

@@ -44,7 +44,8 @@ from redcomp.text.spelling import (
     operations_by_name,
     spell,
 )
-from redcomp.text.syntax import Reader, TextError, Written
+from redcomp.text.syntax import Reader, Written
+from redcomp.text.tokens import TextError
 
 _Item = TypeVar("_Item")
 

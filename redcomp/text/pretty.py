@@ -361,8 +361,8 @@ def _kernel(kernel: Kernel, lister: _Lister) -> Iterator[Line]:
 
 def _nest(nest: Nest, lister: _Lister) -> Iterator[Line]:
     variables = [v for s in nest.states for v in (s.variable, s.total, s.other)]
-    moved = [h for group in (nest.uniform, nest.rows, nest.columns) for h in group]
-    lister.share((*nest.params, *variables, *(h.variable for h in moved), *nest.roots))
+    moved = (h.variable for h in nest.hoisted)
+    lister.share((*nest.params, *variables, *moved, *nest.roots))
     yield lister.params("nest", nest.params)
     for state in nest.states:
         yield _state(state, lister)
@@ -370,6 +370,7 @@ def _nest(nest: Nest, lister: _Lister) -> Iterator[Line]:
         ("uniform", "once per call", nest.uniform),
         ("row", "once per row", nest.rows),
         ("column", "once per column", nest.columns),
+        ("product", "once per step", nest.products),
     ):
         if group:
             yield _title(title)

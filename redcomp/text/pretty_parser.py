@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from redcomp.ir import (
+    BINDERS,
+    BOUND,
     FLOATS,
     I_BIT,
     J_BIT,
     KIND_BITS,
     NUMPY_DTYPES,
+    STRUCTURAL,
     AnyProgram,
     Attribute,
     Block,
@@ -38,11 +41,22 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.ops.table import OPERATIONS
-from redcomp.text.pretty_syntax import Tokens
 from redcomp.text.spelling import number_value
-from redcomp.text.syntax import Reader, TextError, unescape
+from redcomp.text.syntax import Reader, unescape
+from redcomp.text.tokens import TextError, Tokens
 
-_WITHOUT_ROW = ("constant", "from_elements", "broadcast", "component")
+_TOKEN = re.compile(
+    r"""(?P<space>(?:\s|//[^\n]*)+)
+    | (?P<string>"(?:[^"\\\n]|\\.)*")
+    | (?P<name>[%@][\w$.-]+)
+    | (?P<type>vector<\d+x\w+>)
+    | (?P<number>(?:-?inf\b|nan\(0x[0-9A-Fa-f]+\)|-?\d[\d.]*(?:[eE][-+]?\d+)?|true\b|false\b)
+        (?::\w+)?)
+    | (?P<word>[A-Za-z_][\w.]*)
+    | (?P<mark>[](){}<>:,=[])""",
+    re.VERBOSE,
+)
+_WITHOUT_ROW = {*STRUCTURAL, "broadcast"} - {"variable", *BOUND, *BINDERS}
 # The dictionaries of attributes are in MLIR's syntax, whose reader takes them.
 _DICTIONARY = re.compile(r'\s*\{(?:[^{}"]|"(?:[^"\\\n]|\\.)*")*\}(?=\s*:)')
 
@@ -88,7 +102,7 @@ class _Parts:
 
     states: list[tuple[Value, Value, Value, float]] = field(default_factory=list)
     moved: dict[str, list[Hoisted]] = field(
-        default_factory=lambda: {"uniform": [], "row": [], "column": []}
+        default_factory=lambda: {"uniform": [], "row": [], "column": [], "product": []}
     )
     bound: dict[str, dict[Value, Value]] = field(
         default_factory=lambda: {k: {} for k in ("start", "adjust", "step", "merge", "join")}
@@ -100,6 +114,8 @@ class _Parts:
 
 class _Reader(Tokens):
     """Recursive descent over the tokens, and the values that have names."""
+
+    PATTERN = _TOKEN
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -115,6 +131,13 @@ class _Reader(Tokens):
             self.fail(f"{name} is defined twice")
         self.names[name] = self.intern(value)
         return self.names[name]
+
+    def integer(self) -> int:
+        token = self.take("number", "a number")
+        if not re.fullmatch(r"-?\d+", token):
+            self.next -= 1
+            self.lacks("an integer")
+        return int(token)
 
     def named(self) -> Value:
         name = self.take("name", "a value")
@@ -200,7 +223,7 @@ class _Reader(Tokens):
             if found:
                 self.expect(",")
             found.append(self.operand())
-        table = self.listed("]", self.entry) if self.skip("in") and self.skip("[") else []
+        table = self.listed("]", self.entry) if self.skip("in") and self.skip("[") else ()
         attributes = self.attributes()
         self.expect(":")
         type_ = self.type()
@@ -320,9 +343,9 @@ class _Reader(Tokens):
             return self.partition()
         if word not in ("block", "kernel", "nest"):
             self.next -= 1
-            self.fail("expected a program: block, kernel, nest or partition")
+            self.lacks("a program: block, kernel, nest or partition")
         self.expect("(")
-        params = tuple(self.listed(")", self.param))
+        params = self.listed(")", self.param)
         self.expect("{")
         parts = _Parts()
         while not self.skip("}"):
@@ -339,7 +362,7 @@ class _Reader(Tokens):
         while not self.skip("}"):
             self.expect("part")
             self.expect("(")
-            pieces = tuple(self.listed(")", self.piece))
+            pieces = self.listed(")", self.piece)
             self.expect("{")
             self.names, self.functions = {}, {}
             while self.peek() == "func":
@@ -425,13 +448,10 @@ class _Reader(Tokens):
                     parts.bound["join"].get(total),
                 )
             )
-        moved = {name: tuple(group) for name, group in parts.moved.items()}
         return Nest(
             params,
             tuple(made),
             tuple(parts.guards),
             tuple(parts.results),
-            moved["uniform"],
-            moved["row"],
-            moved["column"],
+            *(tuple(group) for group in parts.moved.values()),
         )

@@ -8,24 +8,13 @@ numbers, strings, truth values and lists of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
-from redcomp.errors import RedcompError
-from redcomp.ir import NUMPY_DTYPES, Type
+from redcomp.ir import Type
 from redcomp.text.spelling import number_value
-
-_Item = TypeVar("_Item")
-
-
-class TextError(RedcompError, ValueError):
-    """A text that is not a kernel or block; the message shows the line."""
-
-    def __init__(self, message: str, text: str, position: int) -> None:
-        self.line = text.count("\n", 0, position) + 1
-        shown = text.splitlines()[self.line - 1 : self.line] or [""]
-        super().__init__(f"line {self.line}: {message}\n  {shown[0].strip()}")
+from redcomp.text.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,44 +48,10 @@ _ESCAPED = {b'"': b'"', b"\\": b"\\", b"n": b"\n", b"t": b"\t"}
 _DEFAULT = object()  # the value of an attribute that MLIR adds and that says nothing
 
 
-class Reader:
+class Reader(Tokens):
     """Recursive descent over the tokens; the depth is that of the nested regions."""
 
-    def __init__(self, text: str) -> None:
-        self.text, self.next = text, 0
-        self.tokens: list[tuple[str, str, int]] = []
-        place = 0
-        while place < len(text):
-            match = _TOKEN.match(text, place)
-            if match is None:
-                raise TextError(f"unexpected {text[place]!r}", text, place)
-            kind = str(match.lastgroup)
-            if kind != "space":
-                self.tokens.append((kind, match.group(), place))
-            place = match.end()
-        self.tokens.append(("end", "", len(text)))
-
-    def fail(self, expected: str) -> NoReturn:
-        _, found, position = self.tokens[self.next]
-        shown = f"not {found}" if found else "but the text ends"
-        raise TextError(f"expected {expected}, {shown}", self.text, position)
-
-    def skip(self, mark: str) -> bool:
-        """Whether the next token is this one, which is then taken."""
-        found = self.tokens[self.next][1] == mark
-        self.next += found
-        return found
-
-    def expect(self, mark: str) -> None:
-        if not self.skip(mark):
-            self.fail(repr(mark) if mark else "the end")
-
-    def take(self, kind: str, described: str) -> str:
-        found, token, _ = self.tokens[self.next]
-        if found != kind:
-            self.fail(described)
-        self.next += 1
-        return token
+    PATTERN = _TOKEN
 
     def operations(self, end: str) -> tuple[Written, ...]:
         found = []
@@ -128,15 +83,6 @@ class Reader:
         outputs = self.listed(")", self.type) if self.skip("(") else (self.type(),)
         return Written(position, results, name, operands, params, body, attrs, inputs, outputs)
 
-    def listed(self, end: str, item: Callable[[], _Item]) -> tuple[_Item, ...]:
-        """Items with commas between them, up to the end mark, which is taken."""
-        found: list[_Item] = []
-        while not self.skip(end):
-            if found:
-                self.expect(",")
-            found.append(item())
-        return tuple(found)
-
     def region(self) -> tuple[tuple[tuple[str, Type], ...], tuple[Written, ...]]:
         self.expect("{")
         params: tuple[tuple[str, Type], ...] = ()
@@ -150,14 +96,6 @@ class Reader:
         name = self.take("name", "a block's argument")
         self.expect(":")
         return name, self.type()
-
-    def type(self) -> Type:
-        kind, token, _ = self.tokens[self.next]
-        dim, dtype = token[len("vector<") : -1].split("x") if kind == "type" else ("1", token)
-        if dtype not in NUMPY_DTYPES or int(dim) < 1:
-            self.fail(f"a type, {', '.join(NUMPY_DTYPES)} or a vector of one of them")
-        self.next += 1
-        return Type(dtype, int(dim))
 
     def dictionary(self, end: str) -> dict[str, Any]:
         return {n: v for n, v in self.listed(end, self.entry) if v is not _DEFAULT}
@@ -182,7 +120,7 @@ class Reader:
             return self.listed("]", self.attribute)
         if token != "array":
             self.next -= 1
-            self.fail("an attribute's value")
+            self.lacks("an attribute's value")
         return self.array()
 
     def array(self) -> tuple[float | int, ...]:
@@ -202,7 +140,7 @@ class Reader:
             return number_value(literal, dtype)
         except ValueError:
             self.next -= 1
-            self.fail(f"a number of type {dtype}")
+            self.lacks(f"a number of type {dtype}")
 
 
 def unescape(token: str) -> str:

@@ -143,6 +143,7 @@ def _replaced_nest(nest: Nest, known: Mapping[Value, Value]) -> Nest:
         uniform=moved(nest.uniform),
         rows=moved(nest.rows),
         columns=moved(nest.columns),
+        products=moved(nest.products),
     )
 
 
@@ -167,7 +168,7 @@ def _variables(program: Kernel | Nest) -> Iterator[Value]:
     if isinstance(program, Nest):
         for state in program.states:
             yield from (state.variable, state.total, state.other)
-        for hoisted in (*program.uniform, *program.rows, *program.columns):
+        for hoisted in program.hoisted:
             yield hoisted.variable
 
 
@@ -234,7 +235,7 @@ def _evaluated(stage: Stage) -> dict[Value, Array]:
     found: dict[Value, Array] = {}
     for nest in _nests(stage.program):
         if isinstance(nest, Nest):
-            for hoisted in (*nest.uniform, *nest.rows, *nest.columns):
+            for hoisted in nest.hoisted:
                 (made,) = _interpreted([stage.known[hoisted.definition]], samples)
                 samples[hoisted.variable["name"]] = made
     outside = [v for v, loops in free_indices(stage.order).items() if not loops]
