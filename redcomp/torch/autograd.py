@@ -355,7 +355,9 @@ def _at_every_pair(
         visited = _numbers_of_visited(ranges, rows, columns).to(device)
     parts = []
     # A size that is a symbol of a graph stays one.
-    for some in [visited] if isinstance(visited.shape[0], torch.SymInt) else visited.split(_PAIRS):
+    for some in (
+        [visited] if isinstance(visited.shape[0], torch.SymInt) else torch.split(visited, _PAIRS)
+    ):
         given = at_pairs(reduction, tensors, some // max(1, columns), some % max(1, columns))
         if is_there is not None:
             given = where_there(reduction, given, is_there[some])
