@@ -14,13 +14,14 @@ from torch.autograd import forward_ad
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.calls import sizes
-from redcomp.frontend.reductions.differentiation import Extremum, Sweep
+from redcomp.frontend.reductions.differentiation import Extremum, Slopes, Sweep
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.frontend.reductions.ranges import read_ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
 from redcomp.torch.computation import (
     Computation,
     Tensors,
+    WithSlopes,
     float_dtype,
     prepare_computation,
     run,
@@ -84,7 +85,12 @@ def differentiable(
     if computation.differentiation.tables:
         computation, tensors = _with_reads_given(computation, tensors, executor)
     kept = computation.for_derivatives
-    results: Tensors = _Reduce.apply(kept, executor, ranges, *tensors)
+    with_slopes = None
+    if not is_active() and forward_ad._current_level < 0:  # only gradients are asked for, and once
+        with_slopes = kept.with_slopes(tuple([t.requires_grad for t in tensors]))
+    results: Tensors = _Reduce.apply(kept, executor, ranges, with_slopes, *tensors)
+    if with_slopes is not None:
+        results = results[:1]  # all others are for the backward pass
     if kept.differentiation.extrema:
         results = _with_values_at_places(kept, results, tensors, executor)
     if kept.differentiation.limits:
@@ -185,12 +191,12 @@ class _Reduce(torch.autograd.Function):
         That binds arguments by their signature, which takes longer than all the rest of a call.
         """
         if not is_active():
-            return _record(*args[:3], *map(_unwrap_if_dead, args[3:]))
+            return _record(*args[:4], *map(_unwrap_if_dead, args[4:]))
         if is_within_transform():
             with enable_single_level_autograd_function():
-                return tuple(_record(*args[:3], *map(_unwrap_if_dead, args[3:])))
+                return tuple(_record(*args[:4], *map(_unwrap_if_dead, args[4:])))
         if is_functionalized():  # which knows operators only
-            computation, executor, ranges, *tensors = args
+            computation, executor, ranges, _, *tensors = args
             of_kept: Computation = computation
             return of_kept.as_operator(tensors, ranges, executor)
         check_transforms()
@@ -202,23 +208,28 @@ class _Reduce(torch.autograd.Function):
         computation: Computation,
         executor: Executor | Asked,
         ranges: Visited,
+        with_slopes: WithSlopes | None,
         *tensors: torch.Tensor,
     ) -> Tensors:
-        return run(computation, tensors, ranges, executor)
+        return run(with_slopes[1] if with_slopes else computation, tensors, ranges, executor)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         computation: Computation
-        computation, ctx.executor, ctx.ranges, *tensors = inputs
+        computation, ctx.executor, ctx.ranges, with_slopes, *tensors = inputs
         ctx.computation = computation
         ctx.set_materialize_grads(False)
         known = computation.differentiation
-        if False in known.differentiable:
+        ctx.slopes, slopes = None, ()
+        if with_slopes is not None:
+            ctx.slopes, slopes = with_slopes[0], output[1:]
+            ctx.mark_non_differentiable(*slopes)
+        elif False in known.differentiable:
             ctx.mark_non_differentiable(
                 *[t for t, is_one in zip(output, known.differentiable, strict=True) if not is_one]
             )
         kept = (*tensors, *[output[n] for n in known.saved])
-        ctx.save_for_backward(*kept)
+        ctx.save_for_backward(*kept, *slopes)
         if forward_ad._current_level >= 0 or is_active():
             ctx.save_for_forward(*kept)
 
@@ -229,21 +240,20 @@ class _Reduce(torch.autograd.Function):
         computation: Computation,
         executor: Executor | Asked,
         ranges: Visited,
+        _: None,
         *tensors: torch.Tensor,
     ) -> tuple[Tensors, int]:
         # A batch has any number of axes, so the mapped one is one more.
         given: Sequence[torch.Tensor]
-        given = with_mapped_first(computation.reduction.parameters, tensors, in_dims[3:])
+        given = with_mapped_first(computation.reduction.parameters, tensors, in_dims[4:])
         computation = computation.like(computation.reduction, given)
         if computation.differentiation.tables:
             computation, given = _with_reads_given(computation, given, executor)
-        return _Reduce.apply(computation, executor, ranges, *given), 0
+        return _Reduce.apply(computation, executor, ranges, None, *given), 0
 
     @staticmethod
-    def jvp(
-        ctx: Any, _: None, __: None, ___: None, *tangents: torch.Tensor | None
-    ) -> tuple[torch.Tensor | None, ...]:
-        return by_vmap(functools.partial(_Reduce._pushed_forward, ctx), tangents)
+    def jvp(ctx: Any, *tangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        return by_vmap(functools.partial(_Reduce._pushed_forward, ctx), tangents[4:])
 
     @staticmethod
     def _pushed_forward(
@@ -261,9 +271,7 @@ class _Reduce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         return (
-            None,
-            None,
-            None,
+            *(None,) * 4,
             *by_vmap(functools.partial(_Reduce._pulled_back, ctx), cotangents),
         )
 
@@ -276,23 +284,49 @@ class _Reduce(torch.autograd.Function):
         given = tuple([e is not None for e in of_values])
         if True not in given:
             return result
+        wanted: tuple[bool, ...] = ctx.needs_input_grad[4:]
+        slopes: Slopes | None = ctx.slopes
+        if slopes is not None:
+            count = len(saved) - len(slopes.positions)
+            saved, of_slopes = saved[:count], saved[count:]
+            # What is differentiated again has to be computed from arguments, not from slopes.
+            if not torch.is_grad_enabled():
+                parts = [_pulled_through(slope, of_values[0]) for slope in of_slopes]
+                _give(result, slopes, parts, saved)
+                wanted = tuple([w and p not in slopes.positions for p, w in enumerate(wanted)])
+                if True not in wanted:
+                    return result
         arguments = known.arguments(saved, [e for e in of_values if e is not None])
-        pullbacks = computation.pullback(ctx.needs_input_grad[3:], given, arguments)
-        for sweep, summed in pullbacks:
+        for sweep, summed in computation.pullback(wanted, given, arguments):
             if summed is None:
                 parts = _at_all_pairs(sweep, arguments, ctx.ranges, ctx.executor)
             else:
                 parts = apply(summed, arguments, ctx.ranges, ctx.executor)
-            for position, is_summed, part in zip(sweep.positions, sweep.sums, parts, strict=True):
-                of_entries = part.sum(-2) if is_summed else part
-                shape = saved[position].shape
-                is_whole = of_entries.shape == shape
-                result[position] = of_entries if is_whole else of_entries.sum_to_size(shape)
+            _give(result, sweep, parts, saved)
         return result
 
 
 # What `torch.autograd.Function.apply` does in the end where no transform is active.
 _record: Callable[..., Tensors] = super(torch.autograd.Function, _Reduce).apply
+
+
+def _pulled_through(slope: torch.Tensor, cotangent: torch.Tensor) -> torch.Tensor:
+    """Their product; 0 where the slope is, also for infinite cotangents: nothing depends there."""
+    return (slope * cotangent).masked_fill_(slope == 0, 0.0)
+
+
+def _give(
+    result: list[torch.Tensor | None],
+    of: Sweep | Slopes,
+    parts: Sequence[torch.Tensor],
+    arguments: Sequence[torch.Tensor],
+) -> None:
+    """Store the cotangents of some arguments, in these arguments' shapes."""
+    for position, is_summed, part in zip(of.positions, of.sums, parts, strict=True):
+        of_entries = part.sum(-2) if is_summed else part
+        shape = arguments[position].shape
+        is_whole = of_entries.shape == shape
+        result[position] = of_entries if is_whole else of_entries.sum_to_size(shape)
 
 
 def _saved(ctx: Any) -> Tensors:
