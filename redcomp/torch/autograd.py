@@ -220,7 +220,7 @@ class _Reduce(torch.autograd.Function):
         ctx.computation = computation
         ctx.set_materialize_grads(False)
         known = computation.differentiation
-        ctx.slopes, slopes = None, ()
+        ctx.slopes, slopes = None, output[:0]
         if with_slopes is not None:
             ctx.slopes, slopes = with_slopes[0], output[1:]
             ctx.mark_non_differentiable(*slopes)
@@ -291,11 +291,9 @@ class _Reduce(torch.autograd.Function):
             saved, of_slopes = saved[:count], saved[count:]
             # What is differentiated again has to be computed from arguments, not from slopes.
             if not torch.is_grad_enabled():
-                parts = [_pulled_through(slope, of_values[0]) for slope in of_slopes]
-                _give(result, slopes, parts, saved)
-                wanted = tuple([w and p not in slopes.positions for p, w in enumerate(wanted)])
-                if True not in wanted:
-                    return result
+                through = [_pulled_through(slope, cotangents[0]) for slope in of_slopes]
+                _give(result, slopes, through, saved)
+                wanted = slopes.others(wanted)
         arguments = known.arguments(saved, [e for e in of_values if e is not None])
         for sweep, summed in computation.pullback(wanted, given, arguments):
             if summed is None:
@@ -310,8 +308,9 @@ class _Reduce(torch.autograd.Function):
 _record: Callable[..., Tensors] = super(torch.autograd.Function, _Reduce).apply
 
 
-def _pulled_through(slope: torch.Tensor, cotangent: torch.Tensor) -> torch.Tensor:
+def _pulled_through(slope: torch.Tensor, cotangent: torch.Tensor | None) -> torch.Tensor:
     """Their product; 0 where the slope is, also for infinite cotangents: nothing depends there."""
+    assert cotangent is not None  # it is the only one
     return (slope * cotangent).masked_fill_(slope == 0, 0.0)
 
 

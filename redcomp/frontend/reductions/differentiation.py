@@ -59,6 +59,10 @@ class Slopes:
     positions: tuple[int, ...]
     sums: tuple[bool, ...]
 
+    def others(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Which of the wanted arguments have no slopes."""
+        return tuple([w and n not in self.positions for n, w in enumerate(wanted)])
+
 
 @dataclass(frozen=True, slots=True)
 class Extremum:
