@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -21,7 +22,6 @@ from redcomp.frontend.reductions.tables import Read, without_reads
 from redcomp.torch.computation import (
     Computation,
     Tensors,
-    WithSlopes,
     float_dtype,
     prepare_computation,
     run,
@@ -85,12 +85,11 @@ def differentiable(
     if computation.differentiation.tables:
         computation, tensors = _with_reads_given(computation, tensors, executor)
     kept = computation.for_derivatives
-    with_slopes = None
+    beside = None
     if not is_active() and forward_ad._current_level < 0:  # only gradients are asked for, and once
-        with_slopes = kept.with_slopes(tuple([t.requires_grad for t in tensors]))
-    results: Tensors = _Reduce.apply(kept, executor, ranges, with_slopes, *tensors)
-    if with_slopes is not None:
-        results = results[:1]  # all others are for the backward pass
+        known = kept.with_slopes(tuple([t.requires_grad for t in tensors]))
+        beside = None if known is None else _Beside(*known)
+    results: Tensors = _Reduce.apply(kept, executor, ranges, beside, *tensors)
     if kept.differentiation.extrema:
         results = _with_values_at_places(kept, results, tensors, executor)
     if kept.differentiation.limits:
@@ -180,6 +179,15 @@ def _read(
     return found[..., 0] if read.kind == "parameter" else found
 
 
+@dataclass(slots=True)
+class _Beside:
+    """What a recorded call computes beside its result: slopes, which are for the backward pass."""
+
+    slopes: Slopes
+    computation: Computation
+    values: list[torch.Tensor] = field(default_factory=list)
+
+
 @untraced
 class _Reduce(torch.autograd.Function):
     """All results of a reduction; those of extrema are constants here (see `_known`)."""
@@ -208,28 +216,33 @@ class _Reduce(torch.autograd.Function):
         computation: Computation,
         executor: Executor | Asked,
         ranges: Visited,
-        with_slopes: WithSlopes | None,
+        beside: _Beside | None,
         *tensors: torch.Tensor,
     ) -> Tensors:
-        return run(with_slopes[1] if with_slopes else computation, tensors, ranges, executor)
+        if beside is None:
+            return run(computation, tensors, ranges, executor)
+        value, *beside.values = run(beside.computation, tensors, ranges, executor)
+        return (value,)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         computation: Computation
-        computation, ctx.executor, ctx.ranges, with_slopes, *tensors = inputs
+        beside: _Beside | None
+        computation, ctx.executor, ctx.ranges, beside, *tensors = inputs
         ctx.computation = computation
         ctx.set_materialize_grads(False)
         known = computation.differentiation
-        ctx.slopes, slopes = None, output[:0]
-        if with_slopes is not None:
-            ctx.slopes, slopes = with_slopes[0], output[1:]
-            ctx.mark_non_differentiable(*slopes)
-        elif False in known.differentiable:
+        if False in known.differentiable:
             ctx.mark_non_differentiable(
                 *[t for t, is_one in zip(output, known.differentiable, strict=True) if not is_one]
             )
         kept = (*tensors, *[output[n] for n in known.saved])
-        ctx.save_for_backward(*kept, *slopes)
+        if beside is None:
+            ctx.slopes = None
+            ctx.save_for_backward(*kept)
+        else:
+            ctx.slopes = beside.slopes
+            ctx.save_for_backward(*kept, *beside.values)
         if forward_ad._current_level >= 0 or is_active():
             ctx.save_for_forward(*kept)
 
@@ -311,7 +324,7 @@ _record: Callable[..., Tensors] = super(torch.autograd.Function, _Reduce).apply
 def _pulled_through(slope: torch.Tensor, cotangent: torch.Tensor | None) -> torch.Tensor:
     """Their product; 0 where the slope is, also for infinite cotangents: nothing depends there."""
     assert cotangent is not None  # it is the only one
-    return (slope * cotangent).masked_fill_(slope == 0, 0.0)
+    return (slope * cotangent).masked_fill_(slope.logical_not(), 0.0)
 
 
 def _give(
