@@ -12,12 +12,11 @@ import torch
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
-from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.calls import sizes
 from redcomp.frontend.reductions.differentiation import Extremum, Slopes, Sweep
 from redcomp.frontend.reductions.pair_reduction import PairReduction
-from redcomp.frontend.reductions.ranges import read_ranges
+from redcomp.frontend.reductions.ranges import Ranges, read_ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
 from redcomp.torch.computation import (
     Computation,
@@ -48,7 +47,7 @@ from redcomp.torch.memory import (
     is_traced,
 )
 from redcomp.torch.orders import with_limits
-from redcomp.torch.pairs import at_pairs, at_places
+from redcomp.torch.pairs import are_visited, at_pairs, at_places, where_there
 
 # Transforms of torch.func leave wrappers around tensors when they are over.
 _unwrap_if_dead: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.unwrap_if_dead
@@ -394,29 +393,35 @@ def _at_every_pair(
     It is 0 at the pairs that `ranges` leave out.
     """
     counts = sizes(reduction, tuple(t.shape for t in tensors)).by_kind(reduction)
-    rows, columns = counts["i"], counts["j"]
-    device = tensors[0].device
-    if ranges is None:
-        visited = torch.arange(rows * columns, device=device)
-    else:
-        if isinstance(ranges, tuple):
-            if is_traced(ranges):
-                raise ArgumentError(
-                    "gradients of arrays of pairs cannot be traced where there are ranges"
-                )
-            ranges = read_ranges(on_host(ranges), rows, columns)
-        mask = torch.from_numpy(ranges.i.mask(rows, columns))
-        visited = mask.flatten().nonzero()[:, 0].to(device)
+    rows, columns, device = counts["i"], counts["j"], tensors[0].device
+    visited, is_there = torch.arange(rows * columns, device=device), None
+    if isinstance(ranges, tuple) and is_traced(ranges):
+        is_there = are_visited(ranges, rows, columns, device)  # when the graph runs
+    elif ranges is not None:
+        visited = _numbers_of_visited(ranges, rows, columns).to(device)
     parts = []
-    for first in range(0, max(1, len(visited)), _PAIRS):
-        some = visited[first : first + _PAIRS]
-        i, j = some // max(1, columns), some % max(1, columns)
-        parts.append(_pointwise(reduction, output, at_pairs(reduction, tensors, i, j), executor))
+    # A size that is a symbol of a graph stays one.
+    for some in (
+        [visited] if isinstance(visited.shape[0], torch.SymInt) else torch.split(visited, _PAIRS)
+    ):
+        given = at_pairs(reduction, tensors, some // max(1, columns), some % max(1, columns))
+        if is_there is not None:
+            given = where_there(reduction, given, is_there[some])
+        parts.append(_pointwise(reduction, output, given, executor, is_there is not None))
     values = torch.cat(parts, -2)
-    if ranges is not None:
+    if is_there is not None:
+        values = torch.where(is_there[:, None], values, 0.0)
+    elif ranges is not None:
         shape = (*values.shape[:-2], rows * columns, values.shape[-1])
         values = values.new_zeros(shape).index_copy(-2, visited, values)
     return values.reshape(*values.shape[:-2], rows, columns, values.shape[-1])
+
+
+def _numbers_of_visited(ranges: Ranges | Tensors, rows: int, columns: int) -> torch.Tensor:
+    """The numbers i * columns + j of the pairs of ranges with values."""
+    if isinstance(ranges, tuple):
+        ranges = read_ranges(on_host(ranges), rows, columns)
+    return torch.from_numpy(ranges.i.mask(rows, columns)).flatten().nonzero()[:, 0]
 
 
 def _pointwise(
