@@ -41,6 +41,7 @@ COLUMNS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [1, 2, 16, 17, 20])
 @pytest.mark.parametrize("name", COLUMNS)
@@ -70,7 +71,7 @@ VALUES = {
 }
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("dim", [16, 17, 40])
 @pytest.mark.parametrize("count", [16, 17, 100])
 @pytest.mark.parametrize("formula", VALUES)
