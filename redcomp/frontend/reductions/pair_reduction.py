@@ -19,6 +19,7 @@ from redcomp.limits import MAX_OPERATIONS
 from redcomp.ops.reductions import REDUCTIONS, Reduction
 from redcomp.passes.cse import with_shared_values
 from redcomp.passes.derivatives import arguments_of, numbers_of, results_of
+from redcomp.passes.reroll import rerolled
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.ptx.targets import height_for
@@ -138,7 +139,8 @@ class PairReduction:
         """The kernel with the formula's own i and j."""
         if dtype not in self._kernels:
             # Equal values are one before they are differentiated: it gets one cotangent.
-            kernel = with_shared_values(self.source.kernel(dtype))
+            # So are long sums of like terms, which become loops.
+            kernel = rerolled(with_shared_values(self.source.kernel(dtype)))
             if self.rows != "ij" and written_out(kernel.values) > MAX_OPERATIONS:
                 raise self._too_large(f"becomes more than {MAX_OPERATIONS:,} operations")
             self._kernels[dtype] = kernel
