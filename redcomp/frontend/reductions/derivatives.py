@@ -86,6 +86,8 @@ def positions_in_kept(reduction: PairReduction) -> tuple[int, ...]:
 class GradientSource(DerivedSource):
     """The gradient of a reduction with respect to some arguments, from some cotangents."""
 
+    stage = "gradient"
+
     positions: tuple[int, ...]
     given: tuple[bool, ...]
 
@@ -104,6 +106,8 @@ class GradientSource(DerivedSource):
 class DifferentialSource(DerivedSource):
     """The derivative of a reduction along tangents of some arguments."""
 
+    stage = "differential"
+
     positions: tuple[int, ...]
 
     def kernel(self, dtype: str) -> Kernel:
@@ -115,6 +119,8 @@ class DifferentialSource(DerivedSource):
 class KeptSource(DerivedSource):
     """A reduction that also gives what its derivatives need."""
 
+    stage = "for_derivatives"
+
     def kernel(self, dtype: str) -> Kernel:
         return with_kept_results(self.parent.untransposed(dtype))
 
@@ -123,6 +129,7 @@ class KeptSource(DerivedSource):
 class PointwiseSource(DerivedSource):
     """What an output reduces, for pairs that are given as rows."""
 
+    stage = "pointwise"
     output: int
     spreads_parameters: bool
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from redcomp import config
 from redcomp.concurrency import cached_property, importing, once
@@ -178,7 +178,21 @@ class PairReduction:
 
         made = lower(self.kernel(dtype), target, self.options, rows)
         made.dumper.about("formula", lambda: self.source.formula)
+        if isinstance(self.source, DerivedSource) and made.dumper.is_wanted:
+            for stage, kernel in self.history(dtype).items():
+                made.dumper.made_from(stage, kernel)
         return made
+
+    def history(self, dtype: str) -> dict[str, Kernel]:
+        """The kernels from the formula's to its own, by what has been done to the one before."""
+        source = self.source
+        if not isinstance(source, DerivedSource):
+            return {"formula": self.untransposed(dtype)}
+        before = source.parent.history(dtype)
+        name = source.stage
+        if name in before:
+            name = f"{name}-after-{[*before][-1]}"
+        return {**before, name: self.untransposed(dtype)}
 
     def compiled(self, dtype: str, rows: int, target: str = HOST) -> LoadedKernel:
         """The loaded kernel for a dtype and a number of rows, compiled at the first call.
@@ -198,8 +212,9 @@ class PairReduction:
 
 @dataclass(frozen=True, slots=True)
 class DerivedSource(Source):
-    """A source of kernels that are made from those of another reduction."""
+    """A source of kernels that are made from those of another reduction; `stage` is how."""
 
+    stage: ClassVar[str]
     parent: PairReduction
 
     @property
@@ -220,6 +235,7 @@ class DerivedSource(Source):
 class PartSource(DerivedSource):
     """The outputs that have a result for each i, or each j."""
 
+    stage = "one-axis"
     rows: Kind
 
     def kernel(self, dtype: str) -> Kernel:
