@@ -84,13 +84,35 @@ def derivatives_of(function: Dense, given: list[torch.Tensor], order: int) -> li
     return found
 
 
+def times_differences(
+    x: torch.Tensor, y: torch.Tensor, b: torch.Tensor, p: torch.Tensor
+) -> torch.Tensor:
+    """A dense sum of Gaussians times x - y."""
+    differences = x[:, None] - y[None]
+    distance = (differences**2).sum(-1)[..., None]
+    w, c = (torch.tensor(numbers, dtype=x.dtype) for numbers in (weights(), widths()))
+    values = (w * (-c * distance).exp()).sum(-1, keepdim=True) * differences
+    return (values * b * p).sum(1)
+
+
 def check(
     name: str, dtype: torch.dtype, tolerance: float, *, rows: int, columns: int, order: int
 ) -> None:
     term, dense = MIXTURES[name]
-    given = arguments(dtype, rows, columns)
+    check_formula(f"b*p*({mixture(term)})", dense, dtype, tolerance, (rows, columns), order)
+
+
+def check_formula(
+    formula: str,
+    dense: Dense,
+    dtype: torch.dtype,
+    tolerance: float,
+    shape: tuple[int, int],
+    order: int,
+) -> None:
+    given = arguments(dtype, *shape)
     exact = [tensor.detach().double().requires_grad_() for tensor in given]
-    reduction = Genred(f"b*p*({mixture(term)})", ALIASES, axis=1)
+    reduction = Genred(formula, ALIASES, axis=1)
     found = derivatives_of(lambda *tensors: reduction(*tensors), given, order)
     for ours, expected in zip(found, derivatives_of(dense, exact, order), strict=True):
         error = (ours.double() - expected).abs().max() / expected.abs().max()
@@ -104,6 +126,11 @@ def check(
 @pytest.mark.parametrize("name", MIXTURES)
 def test_values_and_two_derivatives(name: str, dtype: torch.dtype, tolerance: float) -> None:
     check(name, dtype, tolerance, rows=9, columns=20, order=2)
+
+
+def test_terms_times_a_vector() -> None:
+    formula = f"b*p*({mixture('{w}*Exp(-{c}*SqDist(x,y))*(x-y)')})"
+    check_formula(formula, times_differences, torch.float64, 1e-12, (9, 20), 2)
 
 
 @pytest.mark.interpreted(1, 1)

@@ -4,11 +4,14 @@
 Targets compute it in a loop, so that compiling takes the same time however many terms there are.
 Derivatives are made from the vectors, and are such sums again.
 
-Terms are added in the order of the formula, so this changes no bit if all terms are alike.
+Terms are added in the order of the formula, so this changes no bit if all terms are alike.  A
+vector that all terms are multiplied by is a factor of their sum, which is another rounding.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -32,7 +35,7 @@ def reroll(kernel: Kernel, context: Context) -> Kernel:
 
 def rerolled(kernel: Kernel) -> Kernel:
     """The kernel with long sums of like terms as sums over vectors; equal values are one object."""
-    sums = {v for v in kernel.values if v.op in _SUMS and v.dim == 1 and v.type.is_float}
+    sums = {v for v in kernel.values if v.op in _SUMS and v.type.is_float}
     if len(sums) < LEAST_TERMS - 1:
         return kernel
     before = _partial_sums(kernel, sums)
@@ -42,11 +45,35 @@ def rerolled(kernel: Kernel) -> Kernel:
     for value in kernel.values:
         made = value.with_args(tuple([done[arg] for arg in value.args]))
         if value in sums and value not in inner:
-            terms = [_signed(done[t], is_minus) for t, is_minus in _terms(value, before)]
+            terms = [(done[term], is_minus) for term, is_minus in _terms(value, before)]
             if len(terms) >= LEAST_TERMS:
-                made = _added(terms, shapes, made)
+                made = _total(terms, shapes) or made
         done[value] = made
     return with_roots(kernel, done)
+
+
+def _total(terms: Sequence[tuple[Value, bool]], shapes: _Shapes) -> Value | None:
+    """The sum of terms, some of which are subtracted; None if none of it is one over vectors."""
+    vector = _common_vector([term for term, _ in terms])
+    if vector is not None:
+        terms = [(_other(term, vector), is_minus) for term, is_minus in terms]
+    total = _added([_signed(term, is_minus) for term, is_minus in terms], shapes)
+    return total if total is None or vector is None else apply("multiply", total, vector)
+
+
+def _common_vector(terms: Sequence[Value]) -> Value | None:
+    """The vector that all terms are scalars times."""
+    if terms[0].dim == 1 or any(term.op != "multiply" for term in terms):
+        return None
+    for vector in terms[0].args:
+        if all(vector in term.args and _other(term, vector).dim == 1 for term in terms):
+            return vector
+    return None
+
+
+def _other(product: Value, factor: Value) -> Value:
+    a, b = product.args
+    return a if b is factor else b
 
 
 def _partial_sums(kernel: Kernel, sums: set[Value]) -> dict[Value, Value]:
@@ -86,15 +113,14 @@ def _signed(term: Value, is_minus: bool) -> Value:
     return -term
 
 
-def _added(terms: Sequence[Value], shapes: _Shapes, otherwise: Value) -> Value:
-    """The sum of the terms, each long run of like ones as a sum over vectors."""
-    total, has_run = None, False
+def _added(terms: Sequence[Value], shapes: _Shapes) -> Value | None:
+    """The sum of the terms, each long run of like ones as a sum over vectors, if there is any."""
+    parts, has_run = [], False
     for run in _runs(terms, shapes):
         vector = _vector(run) if len(run) >= LEAST_TERMS else None
         has_run |= vector is not None
-        for part in run if vector is None else [apply("sum", vector)]:
-            total = part if total is None else total + part
-    return total if total is not None and has_run else otherwise
+        parts += run if vector is None else [apply("sum", vector)]
+    return functools.reduce(operator.add, parts) if has_run else None
 
 
 def _runs(terms: Sequence[Value], shapes: _Shapes) -> Iterator[list[Value]]:
@@ -133,7 +159,9 @@ def _is_scalar_operation(value: Value) -> bool:
 
 
 def _vector(terms: Sequence[Value]) -> Value | None:
-    """The vector of like terms; None where they do not share the same values within them."""
+    """The vector of like terms; None where they are one value, constants, or share other values."""
+    if terms[0].is_constant or _is_same(terms):
+        return None
     order = list(topological(terms[:1]))
     alike = {terms[0]: tuple(terms)}  # what stands in all terms at the place of each in the first
     for value in reversed(order):

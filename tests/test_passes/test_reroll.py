@@ -86,14 +86,21 @@ CASES = {
     "within itself": (f"Exp(-({summed('Exp(-{k}*p)')}))+{summed('Cos({k}*(x|y))')}", 2),
     "within each term": (summed("Sin({k}*(" + summed("Exp(-{k}*p)") + "))"), 2),
     "beside a vector": (f"({summed('Exp(-{k}*SqDist(x,y))')})*b", 1),
+    "times a vector": (summed("Exp(-{k}*SqDist(x,y))*b"), 1),
+    "differences times a vector": (summed("b*({c}*Exp(-{k}*p))", between="-"), 1),
     "a factor of each": (summed("Sum(b)*Exp(-{k}*p)*Norm2(b)"), 1),
 }
 AS_THEY_ARE = {
     "too few": summed("Exp(-{k}*SqDist(x,y))", N - 1),
-    "vectors": summed("{k}*b"),
+    "vectors": summed("Exp({k}*b)"),
+    "times vectors": "+".join(f"Exp(-{k}*p)*{('b', 'Sin(b)')[k % 2]}" for k in range(N)),
+    "one value": "+".join(N * ["Sin(p)"]),
+    "one vector": "+".join(N * ["b"]),
+    "numbers": "p*(" + summed("{c}") + ")",
+    "numbers and others": summed("{c}+p"),
     "in turn": summed("Exp(-{k}*p)+p*{k}"),
     "a balanced sum": "+".join(f"({summed('Exp(-{k}*p)', 8)})" for _ in range(8)),
-    "no constants": "+".join(f"Exp({'-' * k}p)" for k in range(N)),
+    "no constants": "+".join(f"Exp({k * 'Sin('}p{k * ')'})" for k in range(N)),
     "parameters of operations": summed("Pow(p,{k})"),
     "products": summed("Exp(-{k}*p)", between="*"),
 }
