@@ -27,16 +27,23 @@ def share_inverses(program: P, context: Context) -> P:
     if "fma" not in context.target.primitives:
         return program
     values = program.values
+    shared = {value for value in values if _divides_by_shared(value)}
+    if not shared:
+        return program
     loops = free_indices(values)
     inverses: dict[Value, Inverse] = {}
     done: dict[Value, Value] = {}
     for value in values:
         args = tuple([done[arg] for arg in value.args])
-        divisor = value.args[1] if value.op == "divide" and value.dependence == _PAIR else None
-        if divisor is None or divisor.dependence == _PAIR or loops[divisor]:
+        if value not in shared or loops[value.args[1]]:
             done[value] = value.with_args(args)
             continue
-        if divisor not in inverses:
-            inverses[divisor] = inverse(args[1])
-        done[value] = quotient(args[0], inverses[divisor])
+        x, c = args
+        if c not in inverses:
+            inverses[c] = inverse(c)
+        done[value] = quotient(x, inverses[c])
     return with_roots(program, done)
+
+
+def _divides_by_shared(value: Value) -> bool:
+    return value.op == "divide" and value.dependence == _PAIR and value.args[1].dependence != _PAIR
