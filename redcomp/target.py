@@ -58,10 +58,10 @@ TABLE = "table"
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """An intrinsic and its arguments: numbers of operands, TABLE, or constants with their type."""
+    """An intrinsic and its arguments: numbers of operands, TABLE, or constants, types first."""
 
     intrinsic: str
-    arguments: tuple[int | str, ...]
+    arguments: tuple[int | str | tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

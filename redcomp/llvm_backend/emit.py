@@ -293,8 +293,8 @@ class Emitter:
                     table_text(value["table"], value.args[0].dtype, value.dtype, lanes)
                 )
             else:
-                types.append(argument.rsplit(" ", 1)[0])
-                arguments.append(argument.rsplit(" ", 1)[1])
+                types.append(argument[0])
+                arguments.append(argument[1])
         result = vector_type(lanes, value.dtype)
         return self.code.call(result, native.intrinsic, types, arguments)
 
