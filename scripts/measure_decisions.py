@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from statistics import median
+from unittest.mock import patch
 
 import numpy as np
 
 from redcomp.backends.host import HostLowering
 from redcomp.compile import PIPELINE, lower
-from redcomp.frontend.reductions import derivatives
+from redcomp.frontend.reductions import derivatives, differentiation
 from redcomp.ir import Kernel, Output, Type, Value, topological, variable
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.host.targets import host_target
@@ -176,6 +178,53 @@ def together() -> None:
             print(f"{formula}, {name}: {listed} = {sum(found):.2f}")
 
 
+def carried() -> None:
+    """0056: instructions per pair of a sum, of its gradients and of both; times of both."""
+    aliases = [*ALIASES, "p = Pm(1)"]
+    for formula in ("Exp(-p * SqDist(x, y)) * b", "Exp(-p * Norm2(x - y)) * b"):
+        reduction = Genred(formula, aliases, axis=1).reduction
+        kernels = {
+            "value": reduction,
+            "gradient of x": derivatives.gradient(reduction, (0,), (True,)),
+            "gradient of p": derivatives.gradient(reduction, (3,), (True,)),
+            "gradient of y and b": derivatives.gradient(reduction, (1, 2), (True,)),
+            "value and slopes in x": derivatives.slopes(reduction, (0,)),
+            "value and slopes in x and p": derivatives.slopes(reduction, (0, 3)),
+        }
+        for target in ("host", "sm_90"):
+            for name, kernel in kernels.items():
+                found = kernel.lower("f32", target).stats.instructions
+                print(f"{formula}, {target}, {name}: {found:.2f}")
+    for names in ("x", "p", "xp", "xyb", "xybp"):
+        with patch.object(differentiation, "MOST_SLOPES", 0):
+            swept = training_step(names)
+        print(f"gradients of {', '.join(names)}: {swept / training_step(names):.2f} times as fast")
+
+
+def training_step(names: str) -> float:
+    """Seconds of one thread for a sum over 4000 x 4000 pairs and its gradients."""
+    import torch
+
+    from redcomp.torch import Genred
+
+    os.environ["REDCOMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    made = torch.Generator().manual_seed(0)
+    shapes = {"x": (4000, 3), "y": (4000, 3), "b": (4000, 1), "p": (1,)}
+    given = {
+        name: torch.rand(shape, generator=made).requires_grad_(name in names)
+        for name, shape in shapes.items()
+    }
+    wanted = [given[name] for name in names]
+    reduce = Genred("Exp(-p * SqDist(x, y)) * b", [*ALIASES, "p = Pm(1)"], axis=1)
+    times = []
+    for _ in range(15):
+        start = time.thread_time()
+        torch.autograd.grad(reduce(*given.values()).sum(), wanted)
+        times.append(time.thread_time() - start)
+    return median(times)
+
+
 def interruptible() -> None:
     """0020: how long a call may take that an interrupt does not end, in one thread."""
     os.environ["REDCOMP_NUM_THREADS"] = "1"
@@ -289,6 +338,7 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0027": lists,
     "0028": architectures,
     "0049": together,
+    "0056": carried,
 }
 
 
