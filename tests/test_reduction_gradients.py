@@ -88,7 +88,7 @@ def test_gradients_of_no_pairs_are_zero(case: Case) -> None:
         assert all((g == 0).all() for g in grads)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("case", [c for c in DIFFERENTIABLE if not c.is_vector], ids=str)
 def test_gradient_for_some_arguments_only(case: Case) -> None:
     """The others are constants; a parameter alone, and an i-variable alone."""

@@ -241,6 +241,7 @@ ONE_SIDED = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ONE_SIDED)
 def test_alignments_that_do_not_depend_on_both(name: str) -> None:
     aliases = ONE_SIDED[name].split()

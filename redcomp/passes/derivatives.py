@@ -1,8 +1,8 @@
-"""derivatives: kernels of the derivatives of kernels, which are reductions again.
+"""derivatives: from a kernel to the kernels of its derivatives, which are reductions again.
 
-gradient         cotangents of results to cotangents of arguments
-differential     tangents of arguments to tangents of results
-for_derivatives  the same results, and what the other two need to know
+gradient         from cotangents of the results to cotangents of the arguments
+differential     from tangents of the arguments to tangents of the results
+for_derivatives  the same results, and additional ones that the other two need as arguments
 slopes           the same results, and their derivatives with respect to what each row depends on
 """
 

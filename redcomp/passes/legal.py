@@ -1,4 +1,4 @@
-"""legal: refuse what LLVM could not lower; it would end the process instead of raising an error."""
+"""legal: raise an error for operations that LLVM cannot lower, which would abort the process."""
 
 from __future__ import annotations
 

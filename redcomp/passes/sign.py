@@ -1,4 +1,4 @@
-"""The sign of a value, as far as its definition tells; NaN counts as of either sign."""
+"""The sign of a value, as far as it follows from its definition; NaN counts as either sign."""
 
 from __future__ import annotations
 

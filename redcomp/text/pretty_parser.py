@@ -1,4 +1,4 @@
-"""The form for people read back: see `redcomp.text.pretty`, which writes it.
+"""The parser of the readable form, which `redcomp.text.pretty` writes.
 
 What is from the formula, after `//`, says nothing about the program and is skipped.
 """
