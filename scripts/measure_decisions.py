@@ -16,14 +16,14 @@ import numpy as np
 from redcomp.backends.host import HostLowering
 from redcomp.compile import PIPELINE, lower
 from redcomp.frontend.reductions import derivatives, differentiation
-from redcomp.ir import Kernel, Output, Type, Value, topological, variable
+from redcomp.ir import NUMPY_DTYPES, Kernel, Output, Type, Value, topological, variable
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Operation, apply
 from redcomp.passes.pipeline import parse_pipeline, run_pipeline
 from redcomp.runtime.tasks import LONG, whole
-from redcomp.target import Context, Options, Unrolling
+from redcomp.target import Arithmetic, Context, Options, Target, Unrolling
 from redcomp.text import print_program
 
 GAUSSIAN = "Exp(-SqDist(x, y)) * b"
@@ -245,7 +245,8 @@ def interruptible() -> None:
 def limits() -> None:
     """0022: how long LLVM takes, by the operations that a formula becomes."""
     for count in (200, 400, 800):
-        formula = "+".join(f"Sin({n}*x*y)" for n in range(count))
+        # Terms that are alike would be a loop.
+        formula = "+".join(f"{'Sin' if n % 2 else 'Cos'}({n}*x*y)" for n in range(count))
         lowering = Genred(formula, ["x = Vi(1)", "y = Vj(1)"], axis=1).lower()
         operations = sum(lowering.operations.values())
         text = lowering.module.text
@@ -325,6 +326,52 @@ def architectures() -> None:
             )
 
 
+def underflow() -> None:
+    """0051: CPU time of a pair where exponentials underflow, by the state of x86's arithmetic."""
+    os.environ["REDCOMP_NUM_THREADS"] = "1"
+    states = {"the caller's": None, "FTZ and DAZ": 0x9FC0, "FTZ": 0x9F80, "DAZ": 0x1FC0}
+    reductions: Mapping[str, tuple[str, dict[str, str]]] = {
+        "Gaussian": ("Exp(-p * SqDist(x, y)) * b", {}),
+        "LogSumExp": ("-p * SqDist(x, y)", {"reduction_op": "LogSumExp"}),
+        "SumSoftMaxWeight": (
+            "-p * SqDist(x, y)",
+            {"reduction_op": "SumSoftMaxWeight", "formula2": "b"},
+        ),
+    }
+    aliases = ["p = Pm(1)", "x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+    rng = np.random.default_rng(0)
+    points = [rng.normal(size=(4000, dim)) for dim in (2, 2, 1)]
+    for name, (formula, options) in reductions.items():
+        reduction = Genred(formula, aliases, axis=1, **options).reduction
+        for state, word in states.items():
+            found = []
+            for dtype in ("f32", "f64"):
+                context = Context(_in_state(host_target(), word), Options())
+                kernel = HostLowering(reduction.kernel(dtype), context, PIPELINE).load()
+                for width in (1, 0.1, 0.01):
+                    given = [np.array([0.5 / width**2]), *points]
+                    arrays = [array.astype(NUMPY_DTYPES[dtype]) for array in given]
+                    result = np.empty((4000, 1), NUMPY_DTYPES[dtype])
+                    addresses = [array.ctypes.data for array in arrays]
+                    times = []
+                    for _ in range(7):
+                        start = time.thread_time()
+                        kernel(whole(4000, 4000), [result.ctypes.data], addresses)
+                        times.append(time.thread_time() - start)
+                    found.append(f"{sorted(times)[3] / 4000**2 * 1e9:.2f}")
+            print(f"{name}, {state}: {', '.join(found[:3])} | {', '.join(found[3:])} ns per pair")
+
+
+def _in_state(target: Target, word: int | None) -> Target:
+    """An x86 target whose code sets MXCSR to a word, or leaves it to the caller."""
+    if word is None:
+        return replace(target, arithmetic=Arithmetic())
+    *before, store, save, load = target.arithmetic.enter
+    assert store.startswith("store i32 ")
+    made = (*before, f"store i32 {word}, ptr %ours, align 4", save, load)
+    return replace(target, arithmetic=replace(target.arithmetic, enter=made))
+
+
 MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0001": accumulators,
     "0002": loops,
@@ -338,6 +385,7 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0027": lists,
     "0028": architectures,
     "0049": together,
+    "0051": underflow,
     "0056": carried,
 }
 

@@ -223,6 +223,11 @@ class Nest:
         return listing(self.roots)
 
     @cached_property
+    def partitions(self) -> dict[int, Partition]:
+        """What has been made of it, by the most states of a part (`passes.partition`)."""
+        return {}
+
+    @cached_property
     def pair_values(self) -> Listing:
         """All values that `pairs` reach."""
         return listing(self.pairs)

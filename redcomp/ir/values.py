@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -72,7 +72,16 @@ BINDERS = ("fold", "map", "scan")
 BOUND = ("index", "earlier", "so_far")
 # Operations without arithmetic, which every target has, and those that skeletons compute per tile.
 STRUCTURAL = frozenset(
-    {"variable", "constant", "component", "from_elements", "contraction", *BOUND, *BINDERS}
+    {
+        "variable",
+        "constant",
+        "constants",
+        "component",
+        "from_elements",
+        "contraction",
+        *BOUND,
+        *BINDERS,
+    }
 )
 
 
@@ -234,6 +243,22 @@ def constant(value: float | int | bool, dtype: str, span: Span | None = None) ->
         rounded = NUMPY_DTYPES[dtype](value)
     number = float(rounded) if dtype in FLOATS else int(rounded)
     return Value("constant", (), Type(dtype), (("value", number),), span)
+
+
+def constants(
+    numbers: Sequence[float] | np.ndarray[Any, Any], dtype: str, span: Span | None = None
+) -> Value:
+    """A vector of constant floats, which is in memory; they are kept as bits."""
+    integer = NUMPY_DTYPES[INTEGER_OF_WIDTH[dtype]]
+    bits = np.array(numbers, NUMPY_DTYPES[dtype]).view(integer)
+    attrs = (("table", tuple(bits.tolist())),)
+    return Value("constants", (), Type(dtype, len(numbers)), attrs, span)
+
+
+def entries_of(value: Value) -> Any:
+    """The numbers of `constants`, as an array."""
+    integer = NUMPY_DTYPES[INTEGER_OF_WIDTH[value.dtype]]
+    return np.array(value["table"], integer).view(value.type.numpy)
 
 
 def zero(type_: Type) -> Value:

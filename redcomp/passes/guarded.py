@@ -160,7 +160,7 @@ class Supports:
         """Whether a value is a number wherever arguments are."""
         for part in topological([value], known=self._polynomials):
             row = OPERATIONS.get(part.op)
-            is_one = part.op in ("variable", "constant", "broadcast") or (
+            is_one = part.op in ("variable", "constant", "constants", "broadcast") or (
                 row is not None and (row.is_polynomial or bool(row.moves))
             )
             of_those = all(self._polynomials[arg] for arg in part.args)

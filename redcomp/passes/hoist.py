@@ -142,5 +142,6 @@ def _is_raw(value: Value) -> bool:
     if value.op == "component":
         vector = value.args[0]
         # A position that changes more often than its table takes a computation and a load a lane.
-        return vector.op == "variable" and vector.dependence == value.dependence
+        is_in_memory = vector.op in ("variable", "constants")
+        return is_in_memory and vector.dependence == value.dependence
     return value.op in _RAW

@@ -60,8 +60,15 @@ class _Unit:
 def partitioned(nest: Nest, most: int) -> Partition:
     """Parts with at most `most` scalar states each, as far as results allow to divide them.
 
-    There are as few as possible, of about the same size.
+    There are as few as possible, of about the same size.  A nest keeps what has been made of it:
+    several are compared before one is taken.
     """
+    if most not in nest.partitions:
+        nest.partitions[most] = _partitioned(nest, most)
+    return nest.partitions[most]
+
+
+def _partitioned(nest: Nest, most: int) -> Partition:
     units = _units(nest)
     groups = _grouped(nest, units, most)
     if len(groups) == 1:

@@ -352,6 +352,10 @@ class _Scalarizer:
             return self._read(self._carried.get(value, (value,)), place)
         if value.op in ("constant", "index"):
             return value
+        if value.op == "constants":
+            if isinstance(place, int):
+                return ir.constant(ir.entries_of(value)[place], value.dtype)
+            return component(value, place)
         if value.op == "broadcast":
             return self.element(value.args[0], 0)
         if value.op == "contraction":

@@ -301,15 +301,15 @@ def _spelling(value: Value) -> tuple[str, str, str]:
         return f"compare.{attributes['predicate']}", "", ""
     if value.op in ("convert", "bitcast") and attributes == {"dtype": value.dtype}:
         return value.op, "", ""
-    if value.op == "lookup" and attributes.get("dtype") == value.dtype:
-        entries = _table(attributes["table"], value.dtype)
-        return value.op, f" in [{', '.join(decimal(e, value.dtype) for e in entries)}]", ""
+    if value.op in ("lookup", "constants") and attributes.get("dtype", value.dtype) == value.dtype:
+        return value.op, f" in {_table(attributes['table'], value.dtype)}", ""
     return value.op, "", attributes_text(value.attrs)
 
 
-def _table(bits: Any, dtype: str) -> list[float]:
+def _table(bits: Any, dtype: str) -> str:
     formats = {"f32": ("<i", "<f"), "f64": ("<q", "<d")}[dtype]
-    return [struct.unpack(formats[1], struct.pack(formats[0], b))[0] for b in bits]
+    entries = (struct.unpack(formats[1], struct.pack(formats[0], b))[0] for b in bits)
+    return f"[{', '.join(decimal(entry, dtype) for entry in entries)}]"
 
 
 def _dependence(bits: int) -> str:

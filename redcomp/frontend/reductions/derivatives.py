@@ -102,6 +102,8 @@ def positions_in_kept(reduction: PairReduction) -> tuple[int, ...]:
 class GradientSource(DerivedSource):
     """The gradient of a reduction with respect to some arguments, from some cotangents."""
 
+    stage = "gradient"
+
     positions: tuple[int, ...]
     given: tuple[bool, ...]
 
@@ -120,6 +122,8 @@ class GradientSource(DerivedSource):
 class DifferentialSource(DerivedSource):
     """The derivative of a reduction along tangents of some arguments."""
 
+    stage = "differential"
+
     positions: tuple[int, ...]
 
     def kernel(self, dtype: str) -> Kernel:
@@ -130,6 +134,8 @@ class DifferentialSource(DerivedSource):
 @dataclass(frozen=True, slots=True)
 class KeptSource(DerivedSource):
     """A reduction that also gives what its derivatives need."""
+
+    stage = "for_derivatives"
 
     def kernel(self, dtype: str) -> Kernel:
         return with_kept_results(self.parent.untransposed(dtype))
@@ -149,6 +155,7 @@ class SlopesSource(DerivedSource):
 class PointwiseSource(DerivedSource):
     """What an output reduces, for pairs that are given as rows."""
 
+    stage = "pointwise"
     output: int
     spreads_parameters: bool
 
