@@ -191,3 +191,21 @@ def test_gradients(dtype: type, target: str) -> None:
         found = Genred(f"Grad({term},{name},e)", aliases, axis=axis)(*arrays)
         total = found.sum() if name == "s" else found[:, 0]
         np.testing.assert_allclose(total, expected, rtol=64 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("divisor", ["0.98", "s", "w", "Norm2(x)", "(2*Square(s))"])
+@pytest.mark.parametrize("target", ["avx512", "avx2", "neon"])
+def test_pairs_leave_the_divider_alone(divisor: str, target: str) -> None:
+    aliases = ["x=Vi(3)", "y=Vj(3)", "b=Vj(1)", "s=Pm(1)", "w=Vj(1)"]
+    lowered: Any = Genred(f"Exp(-SqDist(x,y)/{divisor})*b", aliases, axis=1).lower("f32", target)
+    assert lowered.stats.operations.get("divide", 0) == 0
+    counts = lowered.pair_loop.counts
+    assert not [name for name in counts if name.startswith(("vdiv", "fdiv"))]
+    # A number's quotient has one product less than that of a divisor of unknown size.
+    products = {"0.98": 1}.get(divisor, 2)
+    without: Any = Genred("Exp(-SqDist(x,y))*b", aliases, axis=1).lower("f32", target)
+    more = {
+        op: lowered.stats.operations[op] - without.stats.operations[op]
+        for op in ("multiply", "fma")
+    }
+    assert more == {"multiply": products, "fma": 1}
