@@ -1,11 +1,12 @@
-"""The memory of vectors that a step of the pair loop changes."""
+"""Memory that steps of the pair loop use: of vectors that they change, and of constants."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from redcomp.ir import Value
+from redcomp.ir import SIZES, Value
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.spelling import LLVM_TYPES, array_text
 
 
 class Memory(Protocol):
@@ -18,3 +19,10 @@ class Memory(Protocol):
         self, code: Code, operand: str, variable: Value, position: int | str, row: int = 0
     ) -> None:
         """Keep an operand as a component of a row."""
+
+
+def load_entry(code: Code, constants: Value, position: int | str, space: int) -> str:
+    """An entry of constants that the module has in an address space."""
+    scalar, size = LLVM_TYPES[constants.dtype], SIZES[constants.dtype]
+    first = code.table(array_text(constants), size, space)
+    return code.load(scalar, code.at(first, scalar, position, space=space), size, space)
