@@ -35,6 +35,7 @@ def power(x: Array, n: int) -> Array:
     return np.asarray(term(x[:, None], np.ones((1, 1), x.dtype))[:, 0])
 
 
+@pytest.mark.sampled(8)
 @every_power
 @every_dtype
 def test_special_values(dtype: type, n: int, target: str) -> None:
@@ -53,6 +54,7 @@ def test_special_values(dtype: type, n: int, target: str) -> None:
     assert np.all((found[is_small] >= 0) & (found[is_small] <= info.tiny))
 
 
+@pytest.mark.sampled(6)
 @every_power
 @every_dtype
 def test_errors(dtype: type, n: int, target: str) -> None:
@@ -93,6 +95,7 @@ def test_gradients(dtype: type, n: int) -> None:
         np.testing.assert_allclose(found, expected, rtol=100 * np.finfo(dtype).eps)
 
 
+@pytest.mark.sampled(3)
 @every_power
 def test_ways_to_write_it(n: int) -> None:
     """Powf, ** and LazyTensors compute the same; but -1/2 is Rsqrt, and 1/2 Sqrt, of **."""
