@@ -98,6 +98,8 @@ class Target:
     native         operations that LLVM spells otherwise than on other targets, by (op, dtype)
     attributes     LLVM function attributes
     embeds_broadcasts   whether instructions can repeat a scalar operand from memory over all lanes
+    hidden_by      by so many other operations of a pair a square root is hidden, by dtype; empty
+                   where roots are not made of estimates
     unrolling      which vectors are written out, by dtype: the first one is taken with which loops
                    repeat little, bodies are short and states few enough, else the last
     carried        how many states may be in registers, by dtype
@@ -126,6 +128,7 @@ class Target:
     native: Mapping[tuple[str, str], Native] = field(default_factory=dict)
     attributes: str = ""
     embeds_broadcasts: bool = False
+    hidden_by: Mapping[str, int] = field(default_factory=dict)
     unrolling: Mapping[str, tuple[Unrolling, ...]] = field(default_factory=lambda: dict(_UNROLLING))
     carried: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     hoists_vectors: bool = True

@@ -228,10 +228,10 @@ are larger: see [fast math](fast-math.md).
 
 
 AFTER = """
-## Quotients and square roots
+## Quotients, square roots and half powers
 
-They are not in the table, because they are the floats nearest to the exact results, as IEEE 754
-asks, but for these:
+Quotients and square roots are not in the table, because they are the floats nearest to the exact
+results, as IEEE 754 asks, but for these:
 
 - **A quotient by what is not of the pair** (a number, a parameter, a value of the row or of the
   column) is computed from the inverse of the divisor, except on sse2. It is the nearest float too,
@@ -239,9 +239,13 @@ asks, but for these:
   middle between two floats, where it may be the other one of them. A quotient that is a float is
   exact. Below 2^-102 (2^-969) the error is up to 2.5 units; on x86, quotients below 2^-125
   (2^-1021) can be 0.
-- **A square root on AVX-512** is refined from an estimate and is the nearest float; of numbers
-  below 2^-102 (2^-969) it errs by up to 1.1 (2.5) units. In float64 this is proved for all
-  significands but 10, which were tried with many estimates (`scripts/prove_roots.py`).
+- **A square root on AVX-512** is refined from an estimate, in short loops, and is the nearest
+  float; of numbers below 2^-102 (2^-969) it errs by up to 1.1 (2.5) units. In float64 this is
+  proved for all significands but 10, which were tried with many estimates
+  (`scripts/prove_roots.py`).
+- **`Powf` and `**` with exponents n / 2 that are numbers**, n = 1, 3, 5, 7, -1, ...: they are made
+  of roots and products and err by up to 1.5, 2.4, 3.3 and 3.7 units for |n| = 1, 3, 5 and 7 (on
+  avx512 by up to 1.1, 1.3, 1.9 and 2.6), where other powers err by up to 1.9.
 
 ## Below the normal numbers
 

@@ -87,6 +87,7 @@ def check(found: Array, x: Array, c: Array) -> None:
     assert np.all(np.abs(small - right) <= allowed)
 
 
+@pytest.mark.sampled(3)
 @every_dtype
 @every_target
 @pytest.mark.parametrize("divided", [by_parameter, by_column, by_row])
@@ -100,10 +101,11 @@ def test_special_values(divided: Any, dtype: type, target: str) -> None:
 @every_target
 def test_special_values_by_numbers(dtype: type, target: str) -> None:
     x, info = special(dtype), np.finfo(dtype)
-    c = np.array([0.98, -3.0, info.max, info.tiny, info.smallest_subnormal], dtype)
+    c = np.array([-0.98, info.max, info.smallest_subnormal], dtype)
     check(by_number(x, c), x, c)
 
 
+@pytest.mark.sampled(4)
 @every_dtype
 @every_target
 @pytest.mark.parametrize("divided", [by_parameter, by_column, by_row, by_number])
@@ -169,7 +171,7 @@ def test_random_quotients_are_the_nearest_floats(dtype: type, target: str) -> No
 
 
 @every_dtype
-@every_target
+@pytest.mark.parametrize("target", RUNNING[:1])
 def test_gradients(dtype: type, target: str) -> None:
     """By x, by the parameter and by the weights of columns, against dense float64."""
     random = np.random.default_rng(2)
@@ -191,3 +193,22 @@ def test_gradients(dtype: type, target: str) -> None:
         found = Genred(f"Grad({term},{name},e)", aliases, axis=axis)(*arrays)
         total = found.sum() if name == "s" else found[:, 0]
         np.testing.assert_allclose(total, expected, rtol=64 * np.finfo(dtype).eps)
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("divisor", ["0.98", "s", "w", "Norm2(x)", "(2*Square(s))"])
+@pytest.mark.parametrize("target", ["avx512", "avx2", "neon"])
+def test_pairs_leave_the_divider_alone(divisor: str, target: str) -> None:
+    aliases = ["x=Vi(3)", "y=Vj(3)", "b=Vj(1)", "s=Pm(1)", "w=Vj(1)"]
+    lowered: Any = Genred(f"Exp(-SqDist(x,y)/{divisor})*b", aliases, axis=1).lower("f32", target)
+    assert lowered.stats.operations.get("divide", 0) == 0
+    counts = lowered.pair_loop.counts
+    assert not [name for name in counts if name.startswith(("vdiv", "fdiv"))]
+    # A number's quotient has one product less than that of a divisor of unknown size.
+    products = {"0.98": 1}.get(divisor, 2)
+    without: Any = Genred("Exp(-SqDist(x,y))*b", aliases, axis=1).lower("f32", target)
+    more = {
+        op: lowered.stats.operations[op] - without.stats.operations[op]
+        for op in ("multiply", "fma")
+    }
+    assert more == {"multiply": products, "fma": 1}

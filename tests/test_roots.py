@@ -20,7 +20,8 @@ from redcomp.interpret import interpret
 from redcomp.ir import Type, variable
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
-from redcomp.ops.table import OPERATIONS, apply
+from redcomp.ops.expansions.roots import sqrt_by_estimate
+from redcomp.ops.table import OPERATIONS
 from redcomp.passes.expand import expand_value
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -117,7 +118,7 @@ def test_proof_is_about_the_expansion(dtype: type, monkeypatch: pytest.MonkeyPat
     given = dataclasses.replace(row, evaluate=lambda _: estimate[:, None])
     monkeypatch.setitem(OPERATIONS, row.name, given)
     operand = variable("x", "i", 0, Type("f32" if dtype is np.float32 else "f64"))
-    value = expand_value(apply("sqrt", operand), host_target("avx512").primitives)
+    value = expand_value(sqrt_by_estimate(operand), host_target("avx512").primitives)
     (found,) = interpret([value], {"x": x[:, None]})
     computed = [
         float(prove_roots.by_estimate(Fraction(float(a)), Fraction(float(b)), form))
@@ -163,3 +164,9 @@ def test_root_and_inverse_root_share_the_estimate() -> None:
     lowered: Any = Genred(formula, ["x=Vi(3)", "y=Vj(3)", "b=Vj(1)"], axis=1).lower("f32", "avx512")
     block = lowered.schedule.rows * lowered.schedule.cols
     assert lowered.pair_loop.counts["vrsqrt14ps"] == block
+
+
+def test_roots_in_long_loops_are_left_to_the_divider() -> None:
+    formula = "Exp(-Sqrt(SqDist(x,y)))*Cos(x|y)*b"
+    lowered: Any = Genred(formula, ["x=Vi(3)", "y=Vj(3)", "b=Vj(1)"], axis=1).lower("f32", "avx512")
+    assert any(name.startswith("vsqrt") for name in lowered.pair_loop.counts)

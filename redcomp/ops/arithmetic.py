@@ -10,14 +10,13 @@ import numpy as np
 from redcomp.ir import (
     Value,
     compare,
-    constant,
     elementwise,
     indicator,
     select,
 )
 from redcomp.ops import signs
-from redcomp.ops.expansions import fast
-from redcomp.ops.expansions.roots import rsqrt_by_estimate, sqrt_by_estimate
+from redcomp.ops.expansions import fast, powers
+from redcomp.ops.expansions.roots import rsqrt_by_estimate
 from redcomp.ops.primitives import PREDICATES
 from redcomp.ops.table import NORMAL, Array, Domain, Operation, Range, apply, register
 
@@ -26,21 +25,6 @@ PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0,))
 
 def _chosen(condition: Array, a: Array, b: Array) -> Array:
     return np.asarray(np.where(condition, a, b))
-
-
-def integer_power(base: Value, exponent: int) -> Value:
-    """base ** exponent by repeated squaring; a negative exponent divides once, at the end."""
-    result: Value | None = None
-    square, remaining = base, abs(exponent)
-    while remaining:
-        if remaining & 1:
-            result = square if result is None else result * square
-        remaining >>= 1
-        if remaining:
-            square = square * square
-    if result is None:
-        return constant(1.0, base.dtype)
-    return 1.0 / result if exponent < 0 else result
 
 
 def _power_rule(f: Value, out: Value, *, m: int) -> Value | float:
@@ -199,7 +183,7 @@ register(
         "Arithmetic",
         parameters=("m",),
         partials=(_power_rule,),
-        expand=lambda f, *, m: integer_power(f, m),
+        expand=lambda f, *, m: powers.integer_power(f, m),
         domain=Domain(((0.2, 3.0),), parameters=((3,), (-2,), (0,), (1,))),
         ulp=4.0,
         gradient="0 where m = 0",
@@ -215,7 +199,6 @@ register(
         partials=(lambda f, out: 0.5 * apply("rsqrt", f),),
         fast={"sqrt_approx": fast.sqrt},
         fast_range=Range((NORMAL,)),
-        variants={"rsqrt_estimate": sqrt_by_estimate},
         mlir=("math.sqrt", ""),
         llvm=("llvm.sqrt", ""),
         unit="special",

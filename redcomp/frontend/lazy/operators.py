@@ -78,13 +78,14 @@ class Operators(LazyCore):
         return self._of_this("Abs")
 
     def __pow__(self: O, exponent: Any) -> O:
-        """A small integer or 0.5, which are roots and products, or anything else."""
+        """Small halves and integers, which are roots and products, or anything else."""
         if type(exponent) is int and exponent == 2:
             return self._of_this("Square")
         if isinstance(exponent, float) and abs(exponent) == 0.5:
             return self._of_this("Sqrt" if exponent > 0 else "Rsqrt")
-        if isinstance(exponent, float) and exponent.is_integer() and abs(exponent) <= 16:
-            exponent = int(exponent)
+        if isinstance(exponent, float) and (2 * exponent).is_integer() and abs(exponent) <= 16:
+            is_whole = exponent.is_integer()
+            exponent = int(exponent) if is_whole else self._number(int(2 * exponent)) / 2
         return self._with("**", exponent)
 
     def __mod__(self: O, modulus: Any) -> O:

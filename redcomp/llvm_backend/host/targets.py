@@ -100,10 +100,11 @@ _X86 = {
             "+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx2,+fma",
             512,
             32,
-            (primitives("fma", "rounding") - {"sqrt"}) | {op for op, _ in _AVX512_NATIVE},
+            primitives("fma", "rounding") | {op for op, _ in _AVX512_NATIVE},
             _AVX512_NATIVE,
             f'"prefer-vector-width"="512" "min-legal-vector-width"="512" {_ALIGNED_STACK}',
             embeds_broadcasts=True,
+            hidden_by={"f32": 36, "f64": 44},
             arithmetic=_X86_ARITHMETIC,
         ),
         Target(

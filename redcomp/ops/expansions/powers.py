@@ -1,4 +1,4 @@
-"""Expansions of the power and of the cube root.
+"""Expansions of powers and of the cube root.
 
 x**y is 2**(y log2(x)).  The exponent goes up to 128 in float32 and 1024 in float64, and its
 absolute error becomes the relative error of the result; so the logarithm is computed to about twice
@@ -15,6 +15,7 @@ from redcomp.ir import Value, bitcast, compare, constant, convert, elementwise, 
 from redcomp.ops.expansions import fast
 from redcomp.ops.expansions.exponential import EXP2
 from redcomp.ops.expansions.logarithm import split
+from redcomp.ops.expansions.roots import refined
 from redcomp.ops.expansions.shared import (
     Pair,
     at_least,
@@ -156,6 +157,65 @@ def cbrt(x: Value) -> Value:
     root = root * select(small, constant(2.0 ** -(power // 3), x.dtype), 1.0)
     regular = select(compare("oeq", a, 0.0), a, root)
     return copy_sign(select(compare("olt", a, inf), regular, a), x)
+
+
+def integer_power(base: Value, exponent: int) -> Value:
+    """base ** exponent by repeated squaring; a negative exponent divides once, at the end."""
+    result: Value | None = None
+    square, remaining = base, abs(exponent)
+    while remaining:
+        if remaining & 1:
+            result = square if result is None else result * square
+        remaining >>= 1
+        if remaining:
+            square = square * square
+    if result is None:
+        return constant(1.0, base.dtype)
+    return 1.0 / result if exponent < 0 else result
+
+
+# Digits after the point of estimates that are squared without rounding, and how many terms the
+# series of their errors needs.
+_SHORTENED: Mapping[str, int] = {"f32": 11, "f64": 25}
+_TERMS: Mapping[str, int] = {"f32": 3, "f64": 2}
+
+
+def half_power(x: Value, m: int) -> Value:
+    """x**(m / 2) for an odd m, with the special values of C's pow, from the square root."""
+    a = _without_sign_at_limits(x)
+    if m == -1:
+        return select(compare("oeq", a, 0.0), inf, elementwise("rsqrt", a))
+    root, whole = elementwise("sqrt", a), (abs(m) - 1) // 2
+    if m < 0:
+        # What is divided by is out of range only if the result is.
+        return 4.0 / ((4.0 * root) * integer_power(a, whole))
+    return root * integer_power(a, whole) if whole else root
+
+
+def half_power_by_estimate(x: Value, m: int) -> Value:
+    """The same from `rsqrt_estimate`, without a quotient: a power of it, and what that lacks."""
+    if m >= -1:
+        return half_power(x, m)
+    a = _without_sign_at_limits(x)
+    estimate = elementwise("rsqrt_estimate", a)
+    if x.dtype == "f64":
+        better = refined(a, estimate)
+        estimate = select(compare("oeq", better, better), better, estimate)
+    dropped = format_of(x).mantissa - _SHORTENED[x.dtype]
+    y = bitcast(bits(estimate) & -(1 << dropped), x.dtype)
+    power = integer_power(y, -m)
+    # With e = 1 - a y**2, the result is y**-m (1 - e)**(m / 2).
+    e = fma(-a, y * y, 1.0)
+    first = -m / 2
+    second = first * (first + 1) / 2
+    series = (first, second, second * (first + 2) / 3)[: _TERMS[x.dtype]]
+    result = fma(power, e * polynomial(e, series), power)
+    return select(compare("oeq", result, result), result, power)
+
+
+def _without_sign_at_limits(x: Value) -> Value:
+    """0 and infinity for -0 and -infinity."""
+    return select(compare("oeq", x + x, x), magnitude(x), x)
 
 
 def fast_powf(x: Value, y: Value) -> Value:

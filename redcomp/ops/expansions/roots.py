@@ -16,7 +16,7 @@ def rsqrt_by_estimate(x: Value) -> Value:
     """1 / sqrt(x), and 0 where x is 0; the last step is rounded as 1 / sqrt(x) is."""
     r = elementwise("rsqrt_estimate", x)
     for _ in range(_STEPS[x.dtype]):
-        r = fma(r, _excess(x * r, 0.5 * r), r)
+        r = refined(x, r)
     return elementwise("inverse_root_or_limit", r, x)
 
 
@@ -32,6 +32,11 @@ def sqrt_by_estimate(x: Value) -> Value:
         root, half = fma(root, excess, root), fma(half, excess, half)
     root = fma(fma(-root, root, x), half, root)
     return elementwise("root_or_limit", root, x)
+
+
+def refined(x: Value, r: Value) -> Value:
+    """1 / sqrt(x) to twice the digits of r."""
+    return fma(r, _excess(x * r, 0.5 * r), r)
 
 
 def _excess(root: Value, half: Value) -> Value:
