@@ -7,7 +7,7 @@ nearest floats (`ops.expansions.roots`).  It runs after `expand`, which tells th
 
 from __future__ import annotations
 
-from redcomp.ir import I_BIT, J_BIT, STRUCTURAL, P, free_indices, with_roots
+from redcomp.ir import I_BIT, J_BIT, STRUCTURAL, P, Value, free_indices, with_roots
 from redcomp.ops.expansions.roots import sqrt_by_estimate
 from redcomp.passes.expand import times
 from redcomp.passes.pipeline import compiler_pass
@@ -32,7 +32,8 @@ def estimate_roots(program: P, context: Context) -> P:
     )
     if others >= number * context.target.hidden_by[roots[0].dtype]:
         return program
-    estimated, done = set(roots), {}
+    estimated = set(roots)
+    done: dict[Value, Value] = {}
     for value in values:
         made = value.with_args(tuple([done[arg] for arg in value.args]))
         done[value] = sqrt_by_estimate(*made.args) if value in estimated else made
