@@ -113,6 +113,8 @@ class Target:
     product_dims        how many components vectors have at least and at most whose contractions are
                         computed for whole tiles, by what they are for (see `passes.products`) and
                         dtype; empty if none are
+    update_dims         how many components wide states have at least, and at most all together, to
+                        which steps add products of matrices (see `passes.updates`), by dtype
     """
 
     name: str
@@ -136,6 +138,7 @@ class Target:
 
     negates_operands: bool = False
     product_dims: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    update_dims: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def lanes(self, dtype: str) -> int:
         """Lanes of a vector of the kernel's dtype."""

@@ -160,6 +160,8 @@ class Nest:
     once a column j `columns`
     once a tile     `products`, contractions of vectors of rows with vectors of columns: a skeleton
                     computes those of a block of pairs together.  Only targets that do so have any
+                    `updates`, vectors of columns by which pairs update states: what pairs add to
+                    such a state is computed together too
     once a pair     `guards`, truth values of the states and the pair: adjusting the states changes
                     nothing in a row where none of them holds.  Without guards, no state is adjusted
     once a row      `results`, from the totals of the states
@@ -175,6 +177,7 @@ class Nest:
     rows: tuple[Hoisted, ...] = ()
     columns: tuple[Hoisted, ...] = ()
     products: tuple[Hoisted, ...] = ()
+    updates: tuple[Hoisted, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -215,7 +218,7 @@ class Nest:
     @property
     def hoisted(self) -> tuple[Hoisted, ...]:
         """All that is computed outside the pair loop."""
-        return self.uniform + self.rows + self.columns + self.products
+        return self.uniform + self.rows + self.columns + self.products + self.updates
 
     @cached_property
     def values(self) -> Listing:
@@ -251,6 +254,7 @@ class Nest:
             rows=moved(self.rows),
             columns=moved(self.columns),
             products=moved(self.products),
+            updates=moved(self.updates),
         )
 
 

@@ -16,6 +16,7 @@ Kind = Literal[
     "parameter",
     "j_sample",
     "product",
+    "update",
     "i_index",
     "j_index",
     "column",
@@ -29,7 +30,7 @@ I_BIT, J_BIT = 1, 2
 # `ij` and `ji` have a vector for each pair, in an array with the rows or the columns on its first
 # axis.  A `j_sample` is what the `j` of its position is in one column, the same for all rows and
 # columns of an entry of the batch.  A `product` is what a nest says of it (`Nest.products`), a
-# number for each pair.  `i_index` and `j_index` are the numbers of the row and of the
+# number for each pair, and an `update` a vector of the column (`Nest.updates`).  `i_index` and `j_index` are the numbers of the row and of the
 # column, integers; `column` is the number of a column within its tile, a float, and `tile` that of
 # the tile's first column.  A reduction's state changes with every pair; its total is one a row.
 KIND_BITS: Mapping[Kind, int] = {
@@ -40,6 +41,7 @@ KIND_BITS: Mapping[Kind, int] = {
     "parameter": 0,
     "j_sample": 0,
     "product": I_BIT | J_BIT,
+    "update": J_BIT,
     "i_index": I_BIT,
     "j_index": J_BIT,
     "column": J_BIT,
@@ -72,7 +74,10 @@ BINDERS = ("fold", "map", "scan")
 BOUND = ("index", "earlier", "so_far")
 # Operations without arithmetic, which every target has; and what skeletons compute for whole tiles.
 STRUCTURAL = frozenset(
-    {"variable", "constant", "component", "from_elements", "contraction", *BOUND, *BINDERS}
+    {
+        *("variable", "constant", "component", "from_elements", "contraction", "update"),
+        *(*BOUND, *BINDERS),
+    }
 )
 
 
@@ -340,6 +345,15 @@ def contraction(a: Value, b: Value) -> Value:
     vector of the row and one of the column, and there is a matrix of them at once.
     """
     return Value("contraction", (a, b), Type(a.dtype))
+
+
+def update(state: Value, factor: Value, vector: Value) -> Value:
+    """state + factor * vector, the step of a state whose components several threads share.
+
+    The factor is a number of the pair, the vector a variable of the column (`Nest.updates`): so all
+    pairs of a step together multiply the matrix of factors with that of the columns.
+    """
+    return Value("update", (state, factor, vector), state.type)
 
 
 def so_far(counter: Value, dtype: str, dependence: int) -> Value:

@@ -39,8 +39,10 @@ from redcomp.ir import (
     variable,
     with_roots,
 )
+from redcomp.passes.cse import cse
 from redcomp.passes.origin import moved
 from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.updates import Limits, with_updates
 from redcomp.target import Context
 
 _PAIR = I_BIT | J_BIT
@@ -60,9 +62,26 @@ def products(nest: Nest, context: Context) -> Nest:
     Nests in which pairs need anything else of long vectors stay as they are, and so do those whose
     columns cannot be reduced in parts, or whose steps ask for the number of a column.
     """
-    if not context.use_fast_math or context.height == "few" or not _is_simple(nest):
+    target = context.target
+    wanted = {**target.product_dims}
+    if not context.use_fast_math or context.height == "few" or not wanted:
         return nest
-    wanted = context.target.product_dims
+    limits = target.update_dims.get(nest.dtype)
+    if limits is not None:
+        made = with_updates(cse(nest, context), Limits(_SHORT, *limits))
+        if made.updates and _is_simple(made):
+            # Who multiplies matrices anyway saves by each product.
+            shorter = {key: (_SHORT + 1, most) for key, (_, most) in wanted.items()}
+            found = _with_product(made, shorter)
+            if not _reads_vectors(found):
+                return found
+    return _with_product(nest, wanted)
+
+
+def _with_product(nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]]) -> Nest:
+    """The nest with the product that its pairs need; itself if there is none."""
+    if not _is_simple(nest):
+        return nest
     found = list(_candidates(nest, wanted))
     if len(found) != 1:
         return nest
@@ -79,7 +98,7 @@ def _is_simple(nest: Nest) -> bool:
     """Whether its states are few numbers that several threads can share the columns of."""
     kinds = {v["kind"] for v in nest.pair_variables}
     are_floats = all(s.variable.type.is_float for s in nest.states)
-    are_few = sum(s.variable.dim for s in nest.states) <= _SHORT
+    are_few = sum(s.variable.dim for s in nest.states if s.step.op != "update") <= _SHORT
     has_numbers = not kinds.isdisjoint(("column", "j_index", "tile"))
     return nest.can_split and are_floats and are_few and not has_numbers
 
@@ -261,7 +280,7 @@ def _replaced(nest: Nest, place: Value, product: Hoisted, made: Value) -> Nest:
         args = tuple([done[arg] for arg in value.args])
         done[value] = made if value is place else value.with_args(args)
     found = replace(with_roots(nest, done), products=(product,))
-    if any(_reads_vectors(value) for value in found.pair_values) or _needs_many(product):
+    if _reads_vectors(found) or _needs_many(product):
         return nest
     samples = [v for v in _variables(found) if v["kind"] == "j_sample"]
     return found.with_params((*found.params, *samples))
@@ -274,9 +293,14 @@ def _needs_many(product: Hoisted) -> bool:
     return sum(read) > 2 * vector.dim + _SHORT
 
 
-def _reads_vectors(value: Value) -> bool:
-    """Whether a value of the pair is a long vector, or made from one."""
-    return value.dependence == _PAIR and any(v.dim > _SHORT for v in (value, *value.args))
+def _reads_vectors(nest: Nest) -> bool:
+    """Whether values of the pair are long vectors, or made from some, but for wide states."""
+    wide = {v for s in nest.states if s.step.op == "update" for v in (s.variable, s.adjust, s.step)}
+    return any(
+        value.dependence == _PAIR and any(v.dim > _SHORT for v in (value, *value.args))
+        for value in nest.pair_values
+        if value not in wide
+    )
 
 
 def _variables(nest: Nest) -> Iterable[Value]:
