@@ -25,33 +25,42 @@ class PairStep:
 
     def advance(self, current: list[list[str]]) -> list[list[str]]:
         """Adjust and step all states; the scalar ones are operands, one list a state."""
-        if self.nest.guards:
-            current = self.adjusted(current)
+        return self.stepped(self.adjusted(current) if self.nest.guards else current)
+
+    def stepped(self, current: list[list[str]]) -> list[list[str]]:
+        """Step all states, which need no adjustment."""
         steps = [state.step for state in self.scalars]
-        elements = [s.step.args[0] for s in self.nest.states if s.step.op == "map"]
-        reading = read_by(elements, self.variables)
-        following = self.emitter.advance(steps, self.variables, current, reading)
-        for counter, together in by_counter(self.nest.states, lambda s: s.step).items():
-            self._advance_vectors(counter, together)
+        following = self.emitter.advance(steps, self.variables, current, self.read_by_vectors())
+        self.advance_vectors()
         return following
 
-    def _advance_vectors(self, counter: Value, together: Sequence[Carried]) -> None:
+    def read_by_vectors(self) -> list[Value]:
+        """What states that are vectors need of the scalar ones."""
+        elements = [s.step.args[0] for s in self.nest.states if s.step.op == "map"]
+        return read_by(elements, self.variables)
+
+    def advance_vectors(self) -> None:
+        """Step the states that are vectors."""
+        for counter, together in by_counter(self.nest.states, lambda s: s.step).items():
+            self._advance_together(counter, together)
+
+    def _advance_together(self, counter: Value, together: Sequence[Carried]) -> None:
         """Step states that are vectors of one length, in memory, in one loop over components."""
         variables, emitter = [state.variable for state in together], self.emitter
         elements = [state.step.args[0] for state in together]
         leaves = [component_of(variable, counter, elements) for variable in variables]
         rows = range(self.emitter.rows)
         emitter.emit(elements)
-        with self.code.loop(0, counter["extent"], 1) as loop:
-            emitter.enter_loop(counter, loop.counter)
+        for place in self.states.positions(self.code, counter["extent"]):
+            emitter.enter_loop(counter, place)
             current = [
-                [self.states.load(self.code, variable, loop.counter, row) for row in rows]
+                [self.states.load(self.code, variable, place, row) for row in rows]
                 for variable in variables
             ]
             following = emitter.advance(elements, leaves, current)
             for variable, operands in zip(variables, following, strict=True):
                 for row in rows:
-                    self.states.store(self.code, operands[row], variable, loop.counter, row)
+                    self.states.store(self.code, operands[row], variable, place, row)
             emitter.leave_loop(counter)
 
     # -- rare adjustments --------------------------------------------------------------------------
@@ -63,7 +72,7 @@ class PairStep:
         then each pair.
         """
         nest, emitter = self.nest, self.emitter
-        guarding, types = emitter.prepare(nest.guards, self.variables), self._types()
+        guarding, types = emitter.prepare(nest.guards, self.variables), self.types()
         rows = range(emitter.rows)
         of_rows = [[s[row] for s in current] for row in rows]
         truths = [self._any_truth(guarding, states, row) for row, states in enumerate(of_rows)]
@@ -78,7 +87,8 @@ class PairStep:
             after[:] = [operand for state in zip(*made, strict=True) for operand in state]
         return [after[n * len(rows) : (n + 1) * len(rows)] for n in range(len(current))]
 
-    def _types(self) -> list[str]:
+    def types(self) -> list[str]:
+        """LLVM's types of the scalar states."""
         return scalar_types(self.nest, self.emitter)
 
     def _truths(
@@ -100,18 +110,18 @@ class PairStep:
         emitter = self.emitter
         found: list[str] = []
         for guard in self.nest.guards:
-            spelling = self._extreme(guard, guarding)
+            spelling = self.extreme(guard, guarding)
             if not spelling:
                 return emitter.either(self._truths(guarding, states, row))
             value = guard.args[0]
             emitter.enter()
-            emitter.bind(value, [self._over_columns(spelling, value, row)])
+            emitter.bind(value, [self.over_columns(spelling, value, row)])
             with emitter.at_pair(self.variables, states, guarding, row, 0):
                 found.append(emitter.operand(guard, row, 0, True))
             emitter.leave()
         return emitter.either(found)
 
-    def _extreme(self, guard: Value, guarding: Sequence[Value]) -> str:
+    def extreme(self, guard: Value, guarding: Sequence[Value]) -> str:
         """The intrinsic that makes one comparison of many, if they all are with the same state."""
         if guard.op != "compare" or guard.args[1] not in self.variables:
             return ""
@@ -119,7 +129,7 @@ class PairStep:
         key = guard["predicate"], value.dtype
         return "" if value in guarding else self.emitter.target.extremes.get(key, "")
 
-    def _over_columns(self, spelling: str, value: Value, row: int) -> str:
+    def over_columns(self, spelling: str, value: Value, row: int) -> str:
         """What an intrinsic of two operands makes of a row's values in the step."""
         emitter, type_ = self.emitter, self.emitter.type_of(value.dtype, True)
         values = [emitter.operand(value, row, col, True) for col in range(emitter.cols)]
@@ -138,22 +148,22 @@ class PairStep:
 
         Unless one of the truth values holds, no pair asks for it.
         """
-        emitter, types = self.emitter, self._types()
+        emitter, types = self.emitter, self.types()
         is_any = emitter.any_lane(truths)
         carried = list(zip(types, before, strict=True))
         with self.code.when(is_any, carried, is_rare=True) as after:
             if emitter.cols == 1:  # of which this has been asked
-                after[:] = self._adjust_pair(before, row, 0)
+                after[:] = self.adjust_pair(before, row, 0)
                 return after
             for col in range(emitter.cols):
                 carried = list(zip(types, after, strict=True))
                 is_here = emitter.any_lane(self._truths(guarding, after, row, [col]))
                 with self.code.when(is_here, carried, is_rare=True) as adjusted:
-                    adjusted[:] = self._adjust_pair(adjusted, row, col)
+                    adjusted[:] = self.adjust_pair(adjusted, row, col)
                 after[:] = adjusted
         return after
 
-    def _adjust_pair(self, operands: list[str], row: int, col: int) -> list[str]:
+    def adjust_pair(self, operands: list[str], row: int, col: int) -> list[str]:
         """Adjust all states for one pair; the next scalar ones."""
         states, variables, emitter = self.nest.states, self.variables, self.emitter
         adjusts = [state.adjust for state in self.scalars]
@@ -181,14 +191,14 @@ def adjust_vectors(
     elements = [state.adjust.args[0] for state in together]
     leaves = [component_of(variable, counter, elements) for variable in variables]
     emitter.emit(elements)
-    with code.loop(0, counter["extent"], 1) as loop:
-        emitter.enter_loop(counter, loop.counter)
+    for place in memory.positions(code, counter["extent"]):
+        emitter.enter_loop(counter, place)
         order = emitter.prepare(elements, leaves)
-        loaded = [memory.load(code, v, loop.counter, row) for v in variables]
+        loaded = [memory.load(code, v, place, row) for v in variables]
         with emitter.at_pair(leaves, loaded, order, row, col):
             for variable, element in zip(variables, elements, strict=True):
                 operand = emitter.operand(element, row, col, True)
-                memory.store(code, operand, variable, loop.counter, row)
+                memory.store(code, operand, variable, place, row)
         emitter.leave_loop(counter)
 
 
