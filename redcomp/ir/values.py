@@ -30,9 +30,10 @@ I_BIT, J_BIT = 1, 2
 # `ij` and `ji` have a vector for each pair, in an array with the rows or the columns on its first
 # axis.  A `j_sample` is what the `j` of its position is in one column, the same for all rows and
 # columns of an entry of the batch.  A `product` is what a nest says of it (`Nest.products`), a
-# number for each pair, and an `update` a vector of the column (`Nest.updates`).  `i_index` and `j_index` are the numbers of the row and of the
-# column, integers; `column` is the number of a column within its tile, a float, and `tile` that of
-# the tile's first column.  A reduction's state changes with every pair; its total is one a row.
+# number for each pair, and an `update` a vector of the column (`Nest.updates`).  `i_index` and
+# `j_index` are the numbers of the row and of the column, integers; `column` is the number of a
+# column within its tile, a float, and `tile` that of the tile's first column.  A reduction's state
+# changes with every pair; its total is one a row.
 KIND_BITS: Mapping[Kind, int] = {
     "i": I_BIT,
     "j": J_BIT,

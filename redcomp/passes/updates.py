@@ -53,7 +53,8 @@ def with_updates(nest: Nest, limits: Limits) -> Nest:
         return nest
     if nest.guards and not all(_is_scaled(nest, state) for state in nest.states):
         return nest
-    states, moved = [], []
+    states: list[Carried] = []
+    moved: list[Hoisted] = []
     for state in nest.states:
         term = found.get(state.variable)
         if term is not None:

@@ -31,7 +31,7 @@ from redcomp.ptx.multiprocessor import (
     WARP,
     multiprocessor,
 )
-from redcomp.ptx.slices import prepared, product_width, slices
+from redcomp.ptx.slices import matrices, prepared, slices
 from redcomp.ptx.work import pipe_of
 from redcomp.target import Context
 
@@ -48,6 +48,8 @@ class PtxSchedule:
     resident blocks that a multiprocessor is to hold at least: it limits a thread's registers
     sharing  neighbouring threads that have the same rows, each of them other columns: 1, or as many
              as hold a row of a product of matrices (`redcomp.ptx.mma`)
+    span     tiles after which partial sums are merged, where that costs much: their columns are as
+             many as those of a large tile
     """
 
     threads: int
@@ -56,6 +58,7 @@ class PtxSchedule:
     tile: int
     resident: int = 2
     sharing: int = 1
+    span: int = 1
 
     @property
     def block_rows(self) -> int:
@@ -105,6 +108,8 @@ _LEAST_COLUMNS = 32
 # Two buffers of a tile and what is staged for it: several blocks are to fit beside each other, and
 # more than 48 KiB would have to be asked for at run time.
 SHARED_BYTES = 32 * 1024
+# Of blocks whose registers leave room for few of them anyway.
+_WIDE_SHARED_BYTES = 48 * 1024
 # Components of a record at most that keep vectors aligned, and threads out of each other's banks.
 _PADDING = 8
 _OF_COLUMNS = ("j", "j_index", "column")
@@ -138,6 +143,8 @@ _LEAST_RESIDENT, _MOST_RESIDENT = 2, 4
 # products of matrices that a warp computes at a time for each block of rows: sums that do not wait
 # for each other.
 _MOST_FRAGMENTS = 64
+# Of fragments and of sums together, in kernels that have few blocks anyway.
+_MOST_SUMS = 112
 _TILES_OF_PRODUCT = 2
 
 _LOOP_END = 4
@@ -195,8 +202,8 @@ def _planned(part: Part, context: Context, given: PtxSchedule | None) -> Planned
 
 def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     """The cheapest schedule of a nest that fits."""
-    if nest.products:
-        return _of_product(nest)
+    if nest.products or nest.updates:
+        return _of_matrices(nest)
     costs = _Costs(nest, context)
     rows, cols = min(costs.blocks(), key=lambda block: costs.of(*block))
     registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
@@ -207,20 +214,22 @@ def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     return PtxSchedule(threads, rows, cols, _tile(nest, threads), resident)
 
 
-def _of_product(nest: Nest) -> PtxSchedule:
-    """The schedule of a nest with a product of matrices: a warp has one or two blocks of rows.
+def _of_matrices(nest: Nest) -> PtxSchedule:
+    """The schedule of a nest with products of matrices: a warp has one or two blocks of rows.
 
-    The elements of its rows are in registers.
+    The elements of its rows are in registers, and so are the sums of wide states.
     """
     product = PRODUCTS[nest.dtype]
-    dim = max(h.definition.args[0].dim for h in nest.products)
-    registers = product.registers(dim)
-    blocks = 2 if 2 * registers <= _MOST_FRAGMENTS else 1
+    registers = sum(product.registers(h.definition.args[0].dim) for h in nest.products)
+    registers += sum(product.sum_registers(h.variable.dim) for h in nest.updates)
+    most = _MOST_SUMS if nest.updates else _MOST_FRAGMENTS
+    blocks = 2 if 2 * registers <= most else 1
     resident = _LEAST_RESIDENT + (blocks * registers < _MOST_FRAGMENTS)
     rows, cols = blocks * product.rows, 2 * _TILES_OF_PRODUCT
     step = cols * MEMBERS
     tile = max(step, _tile(nest, THREADS) // step * step)
-    return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS)
+    span = max(1, MOST_COLUMNS // tile) if nest.updates else 1
+    return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS, span)
 
 
 def pair_clocks(nest: Nest, context: Context) -> Callable[[PtxSchedule, Figures], float]:
@@ -376,10 +385,11 @@ def _tile(nest: Nest, threads: int) -> int:
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
     made = {h.variable for h in nest.columns}
     staged = sum(p.count for p in read if p.variable not in made)
-    of_products = sum(product_width(h, nest.dtype) for h in nest.products)
-    kept = _PADDING + of_products + sum(p.count for p in read if p.variable in for_pairs)
+    kept = _PADDING + sum(matrix.width for matrix in matrices(nest))
+    kept += sum(p.count for p in read if p.variable in for_pairs)
     words = 2 * kept + staged
     size = words * SIZES[nest.dtype]
-    least = min(_LEAST_COLUMNS, SHARED_BYTES // size)
-    columns = min(MOST_COLUMNS, max(least, SHARED_BYTES * threads // THREADS // size))
+    most = _WIDE_SHARED_BYTES if nest.updates else SHARED_BYTES
+    least = min(_LEAST_COLUMNS, most // size)
+    columns = min(MOST_COLUMNS, max(least, most * threads // THREADS // size))
     return columns - columns % 8 or max(1, columns)
