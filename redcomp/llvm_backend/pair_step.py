@@ -16,9 +16,15 @@ from redcomp.llvm_backend.memory import Memory
 
 
 class PairStep:
-    """One step: the states of a nest go through the pairs of the emitter's rows and columns."""
+    """One step: the states of a nest go through the pairs of the emitter's rows and columns.
 
-    def __init__(self, nest: Nest, emitter: Emitter, states: Memory) -> None:
+    present   which of the columns there are, by truth values; all of them if it is empty
+    """
+
+    def __init__(
+        self, nest: Nest, emitter: Emitter, states: Memory, present: Sequence[str] = ()
+    ) -> None:
+        self.present = present
         self.nest, self.emitter, self.code, self.states = nest, emitter, emitter.code, states
         self.scalars = scalar_states(nest)
         self.variables = [state.variable for state in self.scalars]
@@ -30,7 +36,9 @@ class PairStep:
     def stepped(self, current: list[list[str]]) -> list[list[str]]:
         """Step all states, which need no adjustment."""
         steps = [state.step for state in self.scalars]
-        following = self.emitter.advance(steps, self.variables, current, self.read_by_vectors())
+        following = self.emitter.advance(
+            steps, self.variables, current, self.read_by_vectors(), self.present
+        )
         self.advance_vectors()
         return following
 
@@ -98,7 +106,10 @@ class PairStep:
         emitter, found = self.emitter, []
         for col in cols or range(emitter.cols):
             with emitter.at_pair(self.variables, states, guarding, row, col):
-                found += [emitter.operand(guard, row, col, True) for guard in self.nest.guards]
+                truths = [emitter.operand(guard, row, col, True) for guard in self.nest.guards]
+            if self.present:
+                truths = [self.code.value(f"and i1 {self.present[col]}, {t}") for t in truths]
+            found += truths
         return found
 
     def _any_truth(self, guarding: Sequence[Value], states: list[str], row: int) -> str:
@@ -110,18 +121,18 @@ class PairStep:
         emitter = self.emitter
         found: list[str] = []
         for guard in self.nest.guards:
-            spelling = self.extreme(guard, guarding)
+            spelling = self._extreme(guard, guarding)
             if not spelling:
                 return emitter.either(self._truths(guarding, states, row))
             value = guard.args[0]
             emitter.enter()
-            emitter.bind(value, [self.over_columns(spelling, value, row)])
+            emitter.bind(value, [self._over_columns(spelling, value, row)])
             with emitter.at_pair(self.variables, states, guarding, row, 0):
                 found.append(emitter.operand(guard, row, 0, True))
             emitter.leave()
         return emitter.either(found)
 
-    def extreme(self, guard: Value, guarding: Sequence[Value]) -> str:
+    def _extreme(self, guard: Value, guarding: Sequence[Value]) -> str:
         """The intrinsic that makes one comparison of many, if they all are with the same state."""
         if guard.op != "compare" or guard.args[1] not in self.variables:
             return ""
@@ -129,7 +140,7 @@ class PairStep:
         key = guard["predicate"], value.dtype
         return "" if value in guarding else self.emitter.target.extremes.get(key, "")
 
-    def over_columns(self, spelling: str, value: Value, row: int) -> str:
+    def _over_columns(self, spelling: str, value: Value, row: int) -> str:
         """What an intrinsic of two operands makes of a row's values in the step."""
         emitter, type_ = self.emitter, self.emitter.type_of(value.dtype, True)
         values = [emitter.operand(value, row, col, True) for col in range(emitter.cols)]

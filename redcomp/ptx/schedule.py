@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ from redcomp.ptx.multiprocessor import (
     multiprocessor,
 )
 from redcomp.ptx.slices import matrices, prepared, slices
-from redcomp.ptx.work import pipe_of
+from redcomp.ptx.work import of_matrices, pipe_of
 from redcomp.target import Context
 
 
@@ -143,8 +143,8 @@ _LEAST_RESIDENT, _MOST_RESIDENT = 2, 4
 # products of matrices that a warp computes at a time for each block of rows: sums that do not wait
 # for each other.
 _MOST_FRAGMENTS = 64
-# Of fragments and of sums together, in kernels that have few blocks anyway.
-_MOST_SUMS = 112
+# Of fragments and of sums together, with two blocks of rows, and with a third block of threads.
+_MOST_SUMS, _FEW_SUMS = 80, 48
 _TILES_OF_PRODUCT = 2
 
 _LOOP_END = 4
@@ -222,9 +222,9 @@ def _of_matrices(nest: Nest) -> PtxSchedule:
     product = PRODUCTS[nest.dtype]
     registers = sum(product.registers(h.definition.args[0].dim) for h in nest.products)
     registers += sum(product.sum_registers(h.variable.dim) for h in nest.updates)
-    most = _MOST_SUMS if nest.updates else _MOST_FRAGMENTS
+    most, few = (_MOST_SUMS, _FEW_SUMS) if nest.updates else (_MOST_FRAGMENTS, _MOST_FRAGMENTS)
     blocks = 2 if 2 * registers <= most else 1
-    resident = _LEAST_RESIDENT + (blocks * registers < _MOST_FRAGMENTS)
+    resident = _LEAST_RESIDENT + (blocks * registers < few)
     rows, cols = blocks * product.rows, 2 * _TILES_OF_PRODUCT
     step = cols * MEMBERS
     tile = max(step, _tile(nest, THREADS) // step * step)
@@ -257,10 +257,12 @@ class _Costs:
         self.body = len(operations)
         # Operations by what they depend on and by pipe.  Those of rows or columns alone are here
         # because they are not worth a register.
-        self.work: Counter[tuple[int, str]] = Counter()
+        self.work: defaultdict[tuple[int, str], float] = defaultdict(float)
         for value in values:
             if value.op not in STRUCTURAL and value.dependence:
                 self.work[value.dependence, pipe_of(value)] += times(value)
+        for pipe, count in of_matrices(nest).items():
+            self.work[I_BIT | J_BIT, pipe] += count
         long = {p.variable for p in slices(nest.pairs, "i", "j") if not p.is_short}
         read = [v for v in values if v.op == "component" and v.args[0] in long]
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words

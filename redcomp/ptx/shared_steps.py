@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from redcomp.errors import CompilerError
 from redcomp.ir import Value
-from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.tile_reduction import Advancing
 from redcomp.ptx.products import Fragments
@@ -41,7 +40,6 @@ class SharedSteps:
     fragments  of the product of a pair, if it needs one
     updates    of wide states, if there are any
     count      columns of the tile (i32)
-    types      of the scalar states
     """
 
     def __init__(
@@ -52,10 +50,9 @@ class SharedSteps:
         fragments: Fragments | None,
         updates: MatrixUpdates | None,
         count: str,
-        types: Sequence[str],
     ) -> None:
         self.tile, self.step, self.fragments, self.updates = tile, step, fragments, updates
-        self.count, self.types = count, types
+        self.count = count
         self.code, self.rest = tile.memory.code, rows.product.n
         # The thread's first column of a product, and that whose elements it reads.
         self.own, self.read = (
@@ -71,41 +68,37 @@ class SharedSteps:
         product = self._products(read)
         columns = SpreadColumns([self.tile.step(place, 2) for place in own], 2)
         neighbours = [OwnColumn(self._wide(place), k) for place in own for k in range(2)]
-        return self.step(columns, 2 * len(own), self._made(neighbours), product=product())
+        return self.step(columns, 2 * len(own), self._made(neighbours), product=product)
 
-    def _masked(self, column: str) -> InTurn:
+    def _masked(self, column: str) -> Advancing:
         """The last columns, of which some may not be there: the last one stands for these."""
         code = self.code
         last = code.value(f"sub i32 {self.count}, 1")
 
         def inside(place: str) -> tuple[str, str]:
             is_there = code.value(f"icmp slt i32 {place}, {self.count}")
-            return is_there, code.value(f"select i1 {is_there}, i32 {place}, i32 {last}")
+            return is_there, code.select(is_there, "i32", place, last)
 
         _, read = inside(self._moved(column, self.read, 0))
         product = self._products([read])
-        steps: list[Advancing] = []
-        for k in range(2):
-            is_there, own = inside(self._moved(column, self.own, k))
-            neighbours: list[OwnColumn | None] = [None, None]
-            neighbours[k] = OwnColumn(self._wide(own), is_there=is_there)
-            made, columns = self._made(neighbours), self.tile.step(own, 1)
-            step = self.step(columns, 1, made, product=product(k))
-            steps.append(step if self.updates else Masked(code, self.types, is_there, step))
-        return InTurn(steps)
+        neighbours = [inside(self._moved(column, self.own, k)) for k in range(2)]
+        present, own = ([pair[n] for pair in neighbours] for n in range(2))
+        columns = SpreadColumns([self.tile.step(place, 1) for place in own], 1)
+        made = self._made([OwnColumn(self._wide(place)) for place in own])
+        return self.step(columns, 2, made, present, product=product)
 
-    def _made(self, columns: Sequence[OwnColumn | None]) -> Made | None:
+    def _made(self, columns: Sequence[OwnColumn]) -> Made | None:
         """How a step of some columns of the thread is made."""
         if self.updates is None:
             return None
         return functools.partial(UpdateStep, updates=self.updates, tile=self.tile, columns=columns)
 
-    def _products(self, columns: Sequence[str]) -> Callable[..., Loader]:
-        """Load the products of a row and a column, from the step's k-th column on."""
+    def _products(self, columns: Sequence[str]) -> Loader:
+        """Loads the product of a row and a column of a step."""
         if self.fragments is None:
-            return lambda first=0: _no_product
+            return _no_product
         grid = self.fragments.of_columns(self.tile, [self._wide(column) for column in columns])
-        return functools.partial(_from, grid)
+        return lambda variable, position, row, col: grid[row][col]
 
     def _wide(self, column: str) -> str:
         return self.code.value(f"sext i32 {column} to i64")
@@ -117,42 +110,3 @@ class SharedSteps:
 
 def _no_product(variable: Value, position: int | str, row: int, col: int) -> str:
     raise CompilerError("a step has no product")
-
-
-def _from(grid: Sequence[Sequence[str]], first: int = 0) -> Loader:
-    """Loads the product of a row and a column."""
-    return lambda variable, position, row, col: grid[row][first + col]
-
-
-class InTurn:
-    """Steps of one column after the other: the columns that remain of a tile."""
-
-    def __init__(self, steps: Sequence[Advancing]) -> None:
-        self.steps = steps
-
-    def advance(self, current: list[list[str]]) -> list[list[str]]:
-        """See `PairStep.advance`."""
-        for step in self.steps:
-            current = step.advance(current)
-        return current
-
-
-class Masked:
-    """A step of a column that some lanes have not: what it makes there is dropped.
-
-    No thread goes another way, because all of them take part in the products.
-    """
-
-    def __init__(self, code: Code, types: Sequence[str], is_there: str, step: Advancing) -> None:
-        self.code, self.types, self.is_there, self.step = code, types, is_there, step
-
-    def advance(self, current: list[list[str]]) -> list[list[str]]:
-        """See `PairStep.advance`."""
-        following = self.step.advance(current)
-        return [
-            [
-                self.code.value(f"select i1 {self.is_there}, {type_} {new}, {type_} {old}")
-                for new, old in zip(made, before, strict=True)
-            ]
-            for type_, made, before in zip(self.types, following, current, strict=True)
-        ]

@@ -19,7 +19,7 @@ from redcomp.limits import MAX_WORKSPACE
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.memory import Memory, all_positions
-from redcomp.llvm_backend.pair_step import PairStep, scalar_types
+from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.records import Record
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.llvm_backend.tile_reduction import Advancing, TileReduction, read_rows, store_totals
@@ -432,18 +432,23 @@ class _RunTask:
         reduction = TileReduction(self.nest, emitter, memory, self.kernel.totals)
 
         def step(
-            columns: Columns, cols: int, made: Made | None = None, **more: Loader
+            columns: Columns,
+            cols: int,
+            made: Made | None = None,
+            present: Sequence[str] = (),
+            **more: Loader,
         ) -> Advancing:
             pair = functools.partial(self._pair, columns)
             inside = emitter.within(by_kind(**loaders, j=columns.load, ij=pair, **more), cols)
-            return made(self.nest, inside) if made else PairStep(self.nest, inside, memory)
+            if made is not None:
+                return made(self.nest, inside, present)
+            return PairStep(self.nest, inside, memory, present)
 
         steps: Steps = PlainSteps(tile, step)
         if self.schedule.sharing > 1:
             rows = self.kernel.shared or SharedRows(self.kernel)
-            types = scalar_types(self.nest, emitter)
             updates = None if span is None else MatrixUpdates(self.kernel, self.kernel.sums)
-            steps = SharedSteps(tile, step, rows, self.fragments, updates, count, types)
+            steps = SharedSteps(tile, step, rows, self.fragments, updates, count)
         states = reduction.start() if span is None else span.start(reduction)
         for start, stop, cols in [("0", whole, width), (whole, count, steps.rest)]:
             if cols < width or start == "0":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from redcomp.ir import Nest, Value
@@ -21,8 +21,8 @@ class Columns(Protocol):
         """The number of a column."""
 
 
-# Makes a step of a nest from the emitter of its columns.
-Made = Callable[[Nest, Emitter], Advancing]
+# Makes a step of a nest from the emitter of its columns, and of which there are.
+Made = Callable[[Nest, Emitter, Sequence[str]], Advancing]
 
 
 class Step(Protocol):
@@ -32,7 +32,12 @@ class Step(Protocol):
     """
 
     def __call__(
-        self, columns: Columns, cols: int, made: Made | None = None, **more: Loader
+        self,
+        columns: Columns,
+        cols: int,
+        made: Made | None = None,
+        present: Sequence[str] = (),
+        **more: Loader,
     ) -> Advancing: ...
 
 

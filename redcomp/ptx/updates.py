@@ -12,6 +12,7 @@ first.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,14 +34,12 @@ _ZERO = "0.0"
 class OwnColumn:
     """A column of a step that the thread has.
 
-    place     its number in the tile (i64) is this one
-    beyond    and so many more
-    is_there  whether there is such a column (i1)
+    place    its number in the tile (i64) is this one
+    beyond   and so many more
     """
 
     place: str
     beyond: int = 0
-    is_there: str = "true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +71,26 @@ class MatrixUpdates:
                     self._add(state, operand, place, block + row // stride)
 
     def adding(
-        self, tile: FilledTile, matrix: Value, column: OwnColumn | None, numbers: Sequence[str]
+        self,
+        tile: FilledTile,
+        matrix: Value,
+        column: OwnColumn,
+        numbers: Sequence[str],
+        is_there: str,
     ) -> _Adding:
-        """What a column adds by its vector in a matrix; nothing where there is none."""
-        if column is None:
-            return _Adding([_ZERO] * self.kernel.schedule.rows, lambda first: _ZERO)
+        """What a column adds by its vector in a matrix; nothing where it is not there."""
         pointer = tile.memory.vector_place(matrix, tile.base, column.place, self.rows.group)
-        kernel, type_, is_there = self.kernel, self.kernel.scalar, column.is_there
+        kernel, type_ = self.kernel, self.kernel.scalar
         offset = column.beyond * kernel.layout.matrices[matrix][0].width
 
         def component(first: int) -> str:
             place = self.code.at(pointer, type_, offset + first, space=SHARED)
-            return self.where(is_there, self.code.load(type_, place, kernel.size, SHARED))
+            return there(self.code.load(type_, place, kernel.size, SHARED))
 
-        return _Adding([self.where(is_there, number) for number in numbers], component)
+        def there(operand: str) -> str:
+            return self.code.select(is_there, type_, operand, _ZERO) if is_there else operand
 
-    def where(self, is_there: str, operand: str, otherwise: str = _ZERO) -> str:
-        """An operand if a column is there."""
-        type_ = self.kernel.scalar
-        if is_there == "true":
-            return operand
-        return self.code.value(f"select i1 {is_there}, {type_} {operand}, {type_} {otherwise}")
+        return _Adding([there(number) for number in numbers], component)
 
     def _parts(self, operand: str) -> Factor:
         return parts_of(self.code, self.product, operand)
@@ -127,29 +125,22 @@ class UpdateStep(PairStep):
 
     Lanes that share rows adjust their states together: for the largest of all exponents of a row.
 
-    columns   those of the thread, two of each eight; None where another step has it
+    columns   those of the thread, two of each eight
     """
 
     def __init__(
         self,
         nest: Nest,
         emitter: Emitter,
+        present: Sequence[str],
+        *,
         updates: MatrixUpdates,
         tile: FilledTile,
-        columns: Sequence[OwnColumn | None],
+        columns: Sequence[OwnColumn],
     ) -> None:
-        super().__init__(nest, emitter, updates.sums)
+        super().__init__(nest, emitter, updates.sums, present)
         self.updates, self.tile, self.columns = updates, tile, columns
         self.updated = [s.step for s in nest.states if s.step.op == "update"]
-
-    def stepped(self, current: list[list[str]]) -> list[list[str]]:
-        """All states; those of a column that is not there stay as they are."""
-        following = super().stepped(current)
-        is_there = next(column.is_there for column in self.columns if column)
-        return [
-            [self.updates.where(is_there, new, old) for new, old in zip(made, before, strict=True)]
-            for made, before in zip(following, current, strict=True)
-        ]
 
     def read_by_vectors(self) -> list[Value]:
         numbers = dict.fromkeys(value.args[1] for value in self.updated)
@@ -160,23 +151,24 @@ class UpdateStep(PairStep):
         emitter.emit(value.args[1] for value in self.updated)
         for value in self.updated:
             _, number, matrix = value.args
-            adding, col = [], 0
-            for column in self.columns:
+            adding = []
+            for col, column in enumerate(self.columns):
                 numbers = [emitter.operand(number, row, col, True) for row in rows]
-                adding.append(self.updates.adding(self.tile, matrix, column, numbers))
-                col += column is not None
+                is_there = self.present[col] if self.present else ""
+                adding.append(self.updates.adding(self.tile, matrix, column, numbers, is_there))
             self.updates.add(value, adding)
 
     def adjusted(self, current: list[list[str]]) -> list[list[str]]:
         """The scalar states after adjusting all for the largest exponent, where that is too large.
 
-        Guards and adjustments depend on the pair by the exponent only (`passes.updates`).
+        A column that is not there is another one again, which does no harm here.  Guards and
+        adjustments depend on the pair by the exponent only (`passes.updates`).
         """
         emitter, nest = self.emitter, self.nest
         (guard,) = nest.guards
         exponent, rows = guard.args[0], range(emitter.rows)
         guarding = emitter.prepare(nest.guards, self.variables)
-        largest = [self._largest(guard, guarding, row) for row in rows]
+        largest = [self._largest(exponent, row) for row in rows]
         emitter.enter()
         emitter.bind(exponent, largest)
         self._check_adjustments(exponent)
@@ -196,17 +188,26 @@ class UpdateStep(PairStep):
         emitter.leave()
         return [after[n * len(rows) : (n + 1) * len(rows)] for n in range(len(current))]
 
-    def _largest(self, guard: Value, guarding: Sequence[Value], row: int) -> str:
+    def _largest(self, exponent: Value, row: int) -> str:
         """The largest exponent of a row in the step, which all threads that share the row know."""
-        spelling, type_ = self.extreme(guard, guarding), self.updates.kernel.scalar
-        found = self.over_columns(spelling, guard.args[0], row)
+        emitter, spelling = self.emitter, self.updates.kernel.spelling
+        type_ = emitter.type_of(exponent.dtype, True)
+        own = [emitter.operand(exponent, row, col, True) for col in range(emitter.cols)]
+        found = functools.reduce(self._larger, own)
         distance = 1
         while distance < MEMBERS:
-            spelled = self.updates.kernel.spelling
-            other = spelled.exchanged(self.code, type_, found, distance)
-            found = self.code.call(type_, spelling, [type_, type_], [found, other])
+            found = self._larger(found, spelling.exchanged(self.code, type_, found, distance))
             distance *= 2
         return found
+
+    def _larger(self, a: str, b: str) -> str:
+        """The larger of two numbers."""
+        code, type_ = self.code, self.updates.kernel.scalar
+        name = self.emitter.target.extremes.get(("ogt", self.nest.dtype))
+        if name is not None:
+            return code.call(type_, name, [type_, type_], [a, b])
+        is_larger = code.value(f"fcmp ogt {type_} {b}, {a}")
+        return code.value(f"select i1 {is_larger}, {type_} {b}, {type_} {a}")
 
     def _check_adjustments(self, exponent: Value) -> None:
         adjusts = [*self.nest.guards, *(state.adjust for state in self.nest.states)]
