@@ -398,17 +398,17 @@ class _RunTask:
             is_more = code.value(f"icmp slt i64 {following}, {stop}")
             with code.when(is_more):
                 tile.copy(following, self._count(following, stop), other)
-            span = self._span(code.integer("sub", first, start), is_more)
+            span = self._span(start, first, is_more)
             self._pairs(tile.filled(first, buffer), count, span)
             loop.following = [other]
 
-    def _span(self, column: str, is_more: str) -> _Span | None:
-        """Which of the tiles between two merges the one at a column of the interval is."""
+    def _span(self, start: str, first: str, is_more: str) -> _Span | None:
+        """Which of the tiles between two merges the one at a column of an interval is."""
         code, schedule = self.code, self.schedule
         if not self.nest.updates:
             return None
         columns = schedule.tile * schedule.span
-        place = code.integer("urem", column, columns)
+        place = code.integer("urem", code.integer("sub", first, start), columns)
         is_end = code.value(f"icmp eq i64 {place}, {columns - schedule.tile}")
         is_last = code.value(f"or i1 {is_end}, {code.value(f'xor i1 {is_more}, true')}")
         is_first = code.value(f"icmp eq i64 {place}, 0")
