@@ -58,10 +58,7 @@ class BlockLayout:
         self.columns = beside(written, whole, self.written)
         self.staged = record_of(self.staging)
         self.staged_stride = schedule.tile | 1  # odd: threads along a vector meet in no bank either
-        self.totals = Record.of(state.total for state in nest.states)
-        self.others = Record.of(state.other for state in nest.states)
-        self.states = Record.of(states_in_memory(nest))
-        self.total_size = SIZES[nest.accumulator]
+        self.staged_bytes = self.staged_stride * self.staged.width * self.size
         self.tile_bytes = schedule.tile * self.width * self.size
         # Matrices come after the records of a tile, where these offsets say.
         self.matrices: dict[Value, tuple[Matrix, int]] = {}
@@ -70,7 +67,14 @@ class BlockLayout:
             self.matrices[matrix.name] = matrix, offset
             end = offset + schedule.tile * matrix.width * self.size
             self.tile_bytes = _rounded(end, VECTOR_BYTES)
-        self.staged_bytes = self.staged_stride * self.staged.width * self.size
+        self._place_rows(nest, schedule)
+
+    def _place_rows(self, nest: Nest, schedule: PtxSchedule) -> None:
+        """States and totals of rows, and the workspace of a block."""
+        self.totals = Record.of(state.total for state in nest.states)
+        self.others = Record.of(state.other for state in nest.states)
+        self.states = Record.of(states_in_memory(nest))
+        self.total_size = SIZES[nest.accumulator]
         self.partial_bytes = schedule.block_rows * self.totals.width * self.total_size
         records = schedule.threads * schedule.rows  # of all threads, some of which share rows
         # Each of the threads that share a row has some components of its wide states.
