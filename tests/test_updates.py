@@ -63,7 +63,13 @@ def test_no_bank_is_asked_twice(name, dim, wide, dtype):
     assert found == []
 
 
-WORTH = [("Gaussian", 3, 16), ("Gaussian", 3, 100), ("Gaussian", 64, 64), ("attention", 64, 64)]
+WORTH = [
+    ("Gaussian", 3, 16),
+    ("Gaussian", 3, 100),
+    ("Gaussian", 3, 256),
+    ("Gaussian", 64, 64),
+    ("attention", 64, 64),
+]
 
 
 @pytest.mark.ptxas
@@ -74,8 +80,8 @@ WORTH = [("Gaussian", 3, 16), ("Gaussian", 3, 100), ("Gaussian", 64, 64), ("atte
 @pytest.mark.parametrize(("name", "dim", "wide"), WORTH)
 def test_one_kernel_without_spills_whose_limit_is_arithmetic(name, dim, wide, target, dtype):
     made = reduction(name, dim, wide).lower(dtype, target=target)
-    if dtype == "float64" and not made.nest.updates:
-        assert wide > 64 or target == "sm_100"
+    if dtype == "float64" and not made.nest.updates:  # too wide for registers
+        assert wide > 128
         return
     (cost,) = made.costs
     assert cost.spills == 0, cost.resources

@@ -42,7 +42,7 @@ from redcomp.ir import (
 from redcomp.passes.cse import cse
 from redcomp.passes.origin import moved
 from redcomp.passes.pipeline import compiler_pass
-from redcomp.passes.updates import Limits, with_updates
+from redcomp.passes.updates import fits, with_updates
 from redcomp.target import Context
 
 _PAIR = I_BIT | J_BIT
@@ -66,14 +66,14 @@ def products(nest: Nest, context: Context) -> Nest:
     wanted = {**target.product_dims}
     if not context.use_fast_math or context.height == "few" or not wanted:
         return nest
-    limits = target.update_dims.get(nest.dtype)
+    limits = target.update_limits.get(nest.dtype)
     if limits is not None:
-        made = with_updates(cse(nest, context), Limits(_SHORT, *limits))
+        made = with_updates(cse(nest, context), limits, _SHORT)
         if made.updates and _is_simple(made):
             # Who multiplies matrices anyway saves by each product.
             shorter = {key: (_SHORT + 1, most) for key, (_, most) in wanted.items()}
             found = _with_product(made, shorter)
-            if not _reads_vectors(found):
+            if not _reads_vectors(found) and fits(found, limits):
                 return found
     return _with_product(nest, wanted)
 

@@ -27,23 +27,17 @@ from redcomp.ir import (
     update,
     variable,
 )
+from redcomp.target import UpdateLimits
 
 _PAIR = I_BIT | J_BIT
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of wide states: how many components one has at least, more than which are `short`, and how
-    many all of them have together at most."""
+def with_updates(nest: Nest, limits: UpdateLimits, short: int) -> Nest:
+    """The nest with its wide states updated by products of matrices; itself if some cannot be.
 
-    short: int
-    least: int
-    most: int
-
-
-def with_updates(nest: Nest, limits: Limits) -> Nest:
-    """The nest with its wide states updated by products of matrices; itself if some cannot be."""
-    wide = [state for state in nest.states if state.variable.dim > limits.short]
+    States of at most `short` components are not wide.
+    """
+    wide = [state for state in nest.states if state.variable.dim > short]
     dims = [state.variable.dim for state in wide]
     if not wide or min(dims) < limits.least or sum(dims) > limits.most:
         return nest
@@ -64,6 +58,16 @@ def with_updates(nest: Nest, limits: Limits) -> Nest:
             state = replace(state, step=update(state.variable, term.factor, vector))
         states.append(state)
     return replace(nest, states=tuple(states), updates=tuple(moved))
+
+
+def fits(nest: Nest, limits: UpdateLimits) -> bool:
+    """Whether the vectors of the columns of a tile do."""
+    vectors = [h.definition.args[1] for h in nest.products]
+    vectors += [h.definition for h in nest.updates]
+    kept = sum(vector.dim for vector in vectors)
+    computed = [vector for vector in vectors if vector.op != "variable"]
+    read = sum(v.dim for v in topological(computed) if v.op == "variable" and v["kind"] == "j")
+    return 2 * kept + read <= limits.memory
 
 
 # -- what is added ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from redcomp.ir import SIZES
 from redcomp.ptx.multiprocessor import FMA, FP64, TENSOR, TENSOR64, WARP, multiprocessor
+from redcomp.target import UpdateLimits
 
 # Lanes that have the same rows of a sum, each of them two of its columns.
 MEMBERS = 4
@@ -109,10 +110,14 @@ _SUMS, _PREPARATION = 2, 2.0
 # and what the load of a column that serves four rows keeps other pipes from; and what a pair takes
 # where it is not: its number is divided into two parts.
 _LOADED, _DIVIDED = 0.05, 1.25
+# Components of wide states whose sums fit into registers, and numbers of a column of which 16 fit
+# into shared memory, beside what else there is.
+_MOST_UPDATED = {"f32": 256, "f64": 128}
+_MEMORY = {"f32": 600, "f64": 320}
 
 
-def update_dims(target: str) -> Mapping[str, tuple[int, int]]:
-    """For how many components updates by products of matrices pay, see `Target.update_dims`."""
+def update_limits(target: str) -> Mapping[str, UpdateLimits]:
+    """Which updates by products of matrices pay, and fit into registers and shared memory."""
     limits = multiprocessor(target)
     arithmetic = {"f32": limits.clocks(FMA), "f64": limits.clocks(FP64)}
     found = {}
@@ -122,12 +127,12 @@ def update_dims(target: str) -> Mapping[str, tuple[int, int]]:
         divided = _DIVIDED if len(product.terms) > 1 else 0.0
         dims = [
             dim
-            for dim in range(_LEAST, _MOST[dtype] + 1)
+            for dim in range(_LEAST, _MOST_UPDATED[dtype] + 1)
             if product.instructions(dim) * limits.clocks(product.pipe) + divided
             < dim * (arithmetic[dtype] + _LOADED)
         ]
         if dims:
-            found[dtype] = dims[0], dims[-1]
+            found[dtype] = UpdateLimits(dims[0], dims[-1], _MEMORY[dtype])
     return found
 
 

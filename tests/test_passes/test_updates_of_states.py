@@ -13,7 +13,7 @@ from redcomp.ir import Nest, Value
 from redcomp.numpy import Genred
 from redcomp.passes.pipeline import parse_pipeline, run_pipeline
 from redcomp.passes.products import products
-from redcomp.target import Context
+from redcomp.target import Context, UpdateLimits
 from redcomp.text import parse_program, print_nest
 from redcomp.text.pretty import pretty
 from redcomp.text.pretty_parser import parse_pretty
@@ -25,8 +25,8 @@ EVERY = {(use, dtype): (4, 64) for use in ("product", "distance") for dtype in (
 def context() -> Context:
     """Of a target that multiplies matrices."""
     made = context_with(PRIMITIVES | {"exp2", "log2"}, use_fast_math=True)
-    wide = dict.fromkeys(("f32", "f64"), (9, 32))
-    return replace(made, target=replace(made.target, product_dims=EVERY, update_dims=wide))
+    wide = dict.fromkeys(("f32", "f64"), UpdateLimits(least=9, most=32, memory=100))
+    return replace(made, target=replace(made.target, product_dims=EVERY, update_limits=wide))
 
 
 def nest_of(formula: str, aliases: tuple[str, ...], options: dict[str, object]) -> Nest:
@@ -55,6 +55,11 @@ FOUND = {
 NOT_FOUND = {
     "few components": ("Exp(-SqDist(x, y)) * b", (*POINTS[:2], "b = Vj(8)"), {}),
     "many components": ("Exp(-SqDist(x, y)) * b", (*POINTS[:2], "b = Vj(33)"), {}),
+    "many that others are computed from": (
+        "Exp(-SqDist(x, y)) * (b + c * (d + e * f))",
+        (*POINTS[:2], *(f"{name} = Vj(20)" for name in "bcdef")),
+        {},
+    ),
     "no number of the pair": ("Elem(x, 0) * Exp(b)", (POINTS[0], POINTS[2]), {}),
     "vectors of the pair": ("Exp(b * Elem(x, 0))", (POINTS[0], POINTS[2]), {}),
     "long vectors besides": ("Exp(-Sqrt(SqDist(x, y))) * b", LONG, {}),
