@@ -58,7 +58,7 @@ demo: $(VENV)/stamp-examples ## run five examples in about a minute, and say whe
 	@ls -1 $(CURDIR)/$(PICTURES)/*.png
 
 test: $(VENV)/stamp-test ## run the tests (PYTEST_ARGS=--all: every variant of them)
-	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 test-clients: $(VENV)/stamp-clients ## run the tests of packages that call KeOps
 	$(BIN)/python -m pytest tests/clients $(PYTEST_ARGS)

@@ -9,6 +9,7 @@ Usage: python examples/sum_reduction_torch.py [PICTURE.png]
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import torch
 from redcomp.torch import Genred
 from report import check, median_seconds, plot, print_times, seconds
 
-M, N, D = 3000, 5000, 3
+small = "REDCOMP_EXAMPLES_SMALL" in os.environ
+M, N, D = (300, 500, 3) if small else (3000, 5000, 3)
 dtype = "float32"
 library = Genred.__module__.partition(".")[0]
 

@@ -240,7 +240,7 @@ def _add_opt(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_pretty(parser: argparse.ArgumentParser) -> None:
-    about = "the form for people, which opt reads too, instead of MLIR's generic one"
+    about = "the readable form, which opt parses too, instead of MLIR's generic one"
     parser.add_argument("--pretty", action="store_true", help=about)
 
 

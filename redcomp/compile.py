@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from redcomp.backends.gpu import GpuLowering
     from redcomp.backends.host import HostLowering
 
-# From a formula's kernel to what a backend takes.
+# From a formula's kernel to the nest that a backend takes.
 PIPELINE = parse_pipeline(
-    "simplify,factor,accumulate,products,scalarize,simplify,cse,prescale,contract,expand,simplify,"
-    "hoist,legal"
+    "simplify,factor,accumulate,products,scalarize,simplify,cse,prescale,contract,expand,"
+    "share_inverses,simplify,hoist,legal"
 )
 
 
@@ -34,13 +34,13 @@ def lower(
     options: Options | None = None,
     rows: int | None = None,
 ) -> HostLowering | GpuLowering:
-    """Prepare the compilation of a kernel: for "host", or the name of a host target or a GPU.
+    """Prepare the compilation of a kernel for "host", the name of a host target, or a GPU's.
 
-    `rows` is how many rows the calls have that it is for; without it, it is for many.  Raises
-    ArgumentError for another name.
+    `rows` is the number of rows of the calls that will use it; None means many.  Raises
+    ArgumentError for an unknown name.
     """
     context = context_of(target, options or Options(), rows)
-    # A process often needs one of the two only.
+    # Most processes need only one of the two.
     if is_gpu(context.target.name):
         with importing:
             from redcomp.backends.gpu import GpuLowering
@@ -51,7 +51,7 @@ def lower(
 
 
 def context_of(target: str, options: Options, rows: int | None = None) -> Context:
-    """The target of a name and the number of rows, see `lower`; options with what they imply."""
+    """The target for a name and a number of rows, see `lower`, and the completed options."""
     name = config.target() if target == "host" else target
     fast = is_gpu(name) if options.use_fast_math is None else options.use_fast_math
     try:

@@ -50,6 +50,11 @@ class Dumper:
         made.about("results", lambda: ", ".join(map(_result, kernel.outputs)))
         return made
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether any setting asks for stages."""
+        return bool(self.name)
+
     def about(self, fact: str, text: Callable[[], str]) -> None:
         """Add to the index what a compilation is about."""
         if self.dump:
@@ -69,6 +74,14 @@ class Dumper:
         self.last = text
         return program
 
+    def made_from(self, stage: str, program: AnyProgram) -> None:
+        """Dump what the first stage has been made from, which is not read back."""
+        text = print_program(program)
+        if self.dump:
+            self._write(f"{stage}.mlir", text)
+        if self.level >= 2:
+            _show(f"{self.name} {stage}", text)
+
     def text(self, stage: str, text: str) -> str:
         """Dump a text, or replace it by the edited one of the same name."""
         if not self.name:
@@ -76,11 +89,15 @@ class Dumper:
         edited = self.edited(stage)
         text = text if edited is None else edited
         if self.dump:
-            _write(self.dump, self.name, stage, text)
-            self.written = [name for name in self.written if name != stage] + [stage]
-            facts = [f"{fact:<10} {text}" for fact, text in self.facts.items()]
-            _write(self.dump, self.name, INDEX, "\n".join([*facts, "", *self.written]) + "\n")
+            self._write(stage, text)
         return text
+
+    def _write(self, stage: str, text: str) -> None:
+        assert self.dump is not None
+        _write(self.dump, self.name, stage, text)
+        self.written = [name for name in self.written if name != stage] + [stage]
+        facts = [f"{fact:<10} {text}" for fact, text in self.facts.items()]
+        _write(self.dump, self.name, INDEX, "\n".join([*facts, "", *self.written]) + "\n")
 
     def edited(self, stage: str) -> str | None:
         """The edited text of a stage, if there is one."""

@@ -1,4 +1,4 @@
-"""The story of one compilation in one screen."""
+"""A summary of one compilation, on one screen."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from redcomp.ir import Value, free_indices, loop_of, topological
+from redcomp.ir import Value, entries_of, free_indices, loop_of, topological
 from redcomp.ops.table import OPERATIONS, Array
 
 Loops = frozenset[tuple[int, int]]
@@ -48,6 +48,8 @@ class _Interpreter:
                 return array
             case "constant":
                 return np.array([value["value"]], dtype=value.type.numpy)
+            case "constants":
+                return np.asarray(entries_of(value))
             case "broadcast":
                 array = done[value.args[0]]
                 return np.broadcast_to(array, (*array.shape[:-1], value.dim))

@@ -1,4 +1,4 @@
-"""One compilation, stage by stage: what all backends share.
+"""One compilation, stage by stage: the code that all backends share.
 
 kernel -> passes -> nest of loops -> schedule -> LLVM -> object code -> loaded kernel
 """

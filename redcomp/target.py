@@ -58,10 +58,10 @@ TABLE = "table"
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """An intrinsic and its arguments: numbers of operands, TABLE, or constants with their type."""
+    """An intrinsic and its arguments: numbers of operands, TABLE, or constants, types first."""
 
     intrinsic: str
-    arguments: tuple[int | str, ...]
+    arguments: tuple[int | str | tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,7 @@ class Target:
     carried        how many states may be in registers, by dtype
     hoists_vectors whether a long vector that depends on one index has memory to be kept in
     copies_asynchronously   whether shared memory is filled without passing through registers
+    constants_space   LLVM's number of the address space that tables of constants are in
     arithmetic     the state of the processor's arithmetic that machine code runs in
     extremes       intrinsics that give the value, NaN left out, for which a comparison holds if it
                    holds for one of two; by (predicate, dtype), where they are one instruction
@@ -145,6 +146,7 @@ class Target:
     carried: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     hoists_vectors: bool = True
     copies_asynchronously: bool = False
+    constants_space: int = 0
     arithmetic: Arithmetic = Arithmetic()
     extremes: Mapping[tuple[str, str], str] = field(default_factory=dict)
     llvm_passes: tuple[str, ...] = LLVM_PASSES

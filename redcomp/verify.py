@@ -169,6 +169,14 @@ def _check_constant(value: Value) -> None:
     _require(low <= number <= high, f"{number} does not fit into {value.dtype}")
 
 
+def _check_constants(value: Value) -> None:
+    _check_form(value, 0, table=tuple)
+    _require(value.type.is_float, f"holds floats, not {value.dtype}")
+    _check_type(value, Type(value.dtype, max(1, len(value["table"]))))
+    half = 2 ** (WIDTHS[value.dtype] - 1)
+    _require(all(-half <= bits < half for bits in value["table"]), "has entries of other widths")
+
+
 def _check_index(value: Value) -> None:
     _check_form(value, 0, extent=int, level=int)
     _check_type(value, _INDEX)
@@ -269,6 +277,7 @@ def _check_fold(value: Value) -> None:
 _STRUCTURAL: Mapping[str, Callable[[Value], None]] = {
     "variable": _check_variable,
     "constant": _check_constant,
+    "constants": _check_constants,
     "index": _check_index,
     "broadcast": _check_broadcast,
     "component": _check_component,

@@ -8,20 +8,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from statistics import median
+from unittest.mock import patch
 
 import numpy as np
 
 from redcomp.backends.host import HostLowering
 from redcomp.compile import PIPELINE, lower
-from redcomp.frontend.reductions import derivatives
-from redcomp.ir import Kernel, Output, Type, Value, topological, variable
+from redcomp.frontend.reductions import derivatives, differentiation
+from redcomp.ir import NUMPY_DTYPES, Kernel, Output, Type, Value, topological, variable
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Operation, apply
 from redcomp.passes.pipeline import parse_pipeline, run_pipeline
 from redcomp.runtime.tasks import LONG, whole
-from redcomp.target import Context, Options, Unrolling
+from redcomp.target import Arithmetic, Context, Options, Target, Unrolling
 from redcomp.text import print_program
 
 GAUSSIAN = "Exp(-SqDist(x, y)) * b"
@@ -176,6 +178,53 @@ def together() -> None:
             print(f"{formula}, {name}: {listed} = {sum(found):.2f}")
 
 
+def carried() -> None:
+    """0056: instructions per pair of a sum, of its gradients and of both; times of both."""
+    aliases = [*ALIASES, "p = Pm(1)"]
+    for formula in ("Exp(-p * SqDist(x, y)) * b", "Exp(-p * Norm2(x - y)) * b"):
+        reduction = Genred(formula, aliases, axis=1).reduction
+        kernels = {
+            "value": reduction,
+            "gradient of x": derivatives.gradient(reduction, (0,), (True,)),
+            "gradient of p": derivatives.gradient(reduction, (3,), (True,)),
+            "gradient of y and b": derivatives.gradient(reduction, (1, 2), (True,)),
+            "value and slopes in x": derivatives.slopes(reduction, (0,)),
+            "value and slopes in x and p": derivatives.slopes(reduction, (0, 3)),
+        }
+        for target in ("host", "sm_90"):
+            for name, kernel in kernels.items():
+                found = kernel.lower("f32", target).stats.instructions
+                print(f"{formula}, {target}, {name}: {found:.2f}")
+    for names in ("x", "p", "xp", "xyb", "xybp"):
+        with patch.object(differentiation, "MOST_SLOPES", 0):
+            swept = training_step(names)
+        print(f"gradients of {', '.join(names)}: {swept / training_step(names):.2f} times as fast")
+
+
+def training_step(names: str) -> float:
+    """Seconds of one thread for a sum over 4000 x 4000 pairs and its gradients."""
+    import torch
+
+    from redcomp.torch import Genred
+
+    os.environ["REDCOMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    made = torch.Generator().manual_seed(0)
+    shapes = {"x": (4000, 3), "y": (4000, 3), "b": (4000, 1), "p": (1,)}
+    given = {
+        name: torch.rand(shape, generator=made).requires_grad_(name in names)
+        for name, shape in shapes.items()
+    }
+    wanted = [given[name] for name in names]
+    reduce = Genred("Exp(-p * SqDist(x, y)) * b", [*ALIASES, "p = Pm(1)"], axis=1)
+    times = []
+    for _ in range(15):
+        start = time.thread_time()
+        torch.autograd.grad(reduce(*given.values()).sum(), wanted)
+        times.append(time.thread_time() - start)
+    return median(times)
+
+
 def interruptible() -> None:
     """0020: how long a call may take that an interrupt does not end, in one thread."""
     os.environ["REDCOMP_NUM_THREADS"] = "1"
@@ -196,7 +245,8 @@ def interruptible() -> None:
 def limits() -> None:
     """0022: how long LLVM takes, by the operations that a formula becomes."""
     for count in (200, 400, 800):
-        formula = "+".join(f"Sin({n}*x*y)" for n in range(count))
+        # Terms that are alike would be a loop.
+        formula = "+".join(f"{'Sin' if n % 2 else 'Cos'}({n}*x*y)" for n in range(count))
         lowering = Genred(formula, ["x = Vi(1)", "y = Vj(1)"], axis=1).lower()
         operations = sum(lowering.operations.values())
         text = lowering.module.text
@@ -276,6 +326,52 @@ def architectures() -> None:
             )
 
 
+def underflow() -> None:
+    """0051: CPU time of a pair where exponentials underflow, by the state of x86's arithmetic."""
+    os.environ["REDCOMP_NUM_THREADS"] = "1"
+    states = {"the caller's": None, "FTZ and DAZ": 0x9FC0, "FTZ": 0x9F80, "DAZ": 0x1FC0}
+    reductions: Mapping[str, tuple[str, dict[str, str]]] = {
+        "Gaussian": ("Exp(-p * SqDist(x, y)) * b", {}),
+        "LogSumExp": ("-p * SqDist(x, y)", {"reduction_op": "LogSumExp"}),
+        "SumSoftMaxWeight": (
+            "-p * SqDist(x, y)",
+            {"reduction_op": "SumSoftMaxWeight", "formula2": "b"},
+        ),
+    }
+    aliases = ["p = Pm(1)", "x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]
+    rng = np.random.default_rng(0)
+    points = [rng.normal(size=(4000, dim)) for dim in (2, 2, 1)]
+    for name, (formula, options) in reductions.items():
+        reduction = Genred(formula, aliases, axis=1, **options).reduction
+        for state, word in states.items():
+            found = []
+            for dtype in ("f32", "f64"):
+                context = Context(_in_state(host_target(), word), Options())
+                kernel = HostLowering(reduction.kernel(dtype), context, PIPELINE).load()
+                for width in (1, 0.1, 0.01):
+                    given = [np.array([0.5 / width**2]), *points]
+                    arrays = [array.astype(NUMPY_DTYPES[dtype]) for array in given]
+                    result = np.empty((4000, 1), NUMPY_DTYPES[dtype])
+                    addresses = [array.ctypes.data for array in arrays]
+                    times = []
+                    for _ in range(7):
+                        start = time.thread_time()
+                        kernel(whole(4000, 4000), [result.ctypes.data], addresses)
+                        times.append(time.thread_time() - start)
+                    found.append(f"{sorted(times)[3] / 4000**2 * 1e9:.2f}")
+            print(f"{name}, {state}: {', '.join(found[:3])} | {', '.join(found[3:])} ns per pair")
+
+
+def _in_state(target: Target, word: int | None) -> Target:
+    """An x86 target whose code sets MXCSR to a word, or leaves it to the caller."""
+    if word is None:
+        return replace(target, arithmetic=Arithmetic())
+    *before, store, save, load = target.arithmetic.enter
+    assert store.startswith("store i32 ")
+    made = (*before, f"store i32 {word}, ptr %ours, align 4", save, load)
+    return replace(target, arithmetic=replace(target.arithmetic, enter=made))
+
+
 MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0001": accumulators,
     "0002": loops,
@@ -289,6 +385,8 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0027": lists,
     "0028": architectures,
     "0049": together,
+    "0051": underflow,
+    "0056": carried,
 }
 
 

@@ -228,6 +228,21 @@ are larger: see [fast math](fast-math.md).
 
 
 AFTER = """
+## Quotients and square roots
+
+They are not in the table, because they are the floats nearest to the exact results, as IEEE 754
+asks, but for these:
+
+- **A quotient by what is not of the pair** (a number, a parameter, a value of the row or of the
+  column) is computed from the inverse of the divisor, except on sse2. It is the nearest float too,
+  unless the exact quotient is within 2^-21 of a unit in the last place (float64: 2^-50) from the
+  middle between two floats, where it may be the other one of them. A quotient that is a float is
+  exact. Below 2^-102 (2^-969) the error is up to 2.5 units; on x86, quotients below 2^-125
+  (2^-1021) can be 0.
+- **A square root on AVX-512** is refined from an estimate and is the nearest float; of numbers
+  below 2^-102 (2^-969) it errs by up to 1.1 (2.5) units. In float64 this is proved for all
+  significands but 10, which were tried with many estimates (`scripts/prove_roots.py`).
+
 ## Below the normal numbers
 
 Numbers below the smallest normal one (1.2e-38 in float32, 2.2e-308 in float64) are called

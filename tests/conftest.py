@@ -7,6 +7,7 @@ with a key of its own.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -50,6 +51,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     remaining = set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in remaining])
     items[:] = kept
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from what has been imported and collected.
+
+    These are millions of objects, which would take it about a second each time that it is called.
+    """
+    gc.freeze()
 
 
 def _number(item: pytest.Item) -> int:

@@ -21,6 +21,7 @@ from redcomp.ir import (
     compare,
     component,
     constant,
+    constants,
     convert,
     earlier,
     elementwise,
@@ -181,18 +182,16 @@ def conversions() -> list[Value]:
 def everything() -> Kernel:
     """One kernel with each operation, each conversion, the constants' dtypes and the structure."""
     values = [value for row in rows() for value in samples(row)]
-    constants = [
-        constant(number, dtype)
-        for dtype in FLOATS
-        for number in (0.0, -0.0, 1.0, 0.1, -1e-30, 1e30, float("inf"), -float("inf"), float("nan"))
-    ]
+    numbers = (0.0, -0.0, 1.0, 0.1, -1e-30, 1e30, float("inf"), -float("inf"), float("nan"))
+    scalars = [constant(number, dtype) for dtype in FLOATS for number in numbers]
+    tables = [constants(numbers, dtype) for dtype in FLOATS]
     integers = [constant(-3, dtype) for dtype in ("i32", "i64", "index")]
     truths = [constant(True, "i1"), constant(False, "i1")]
     structure = [broadcast(P, 3), from_elements((P, P + 1.0)), component(X, 2)]
     structure += [W, number_variable("i_index", "f32"), number_variable("j_index", "f64")]
     structure.append(component(TABLE, convert(number_variable("i_index", "f32"), "index")))
     looping = loops()
-    straight = kernel_of(*values, *conversions(), *constants, *integers, *truths, *structure)
+    straight = kernel_of(*values, *conversions(), *scalars, *tables, *integers, *truths, *structure)
     params = dict.fromkeys((*looping.params, *straight.params))
     return Kernel(tuple(params), looping.outputs + straight.outputs)
 

@@ -359,7 +359,7 @@ def test_closed_output_is_no_error() -> None:
     assert (result.returncode, result.stderr) == (141, "")
 
 
-# -- the form for people, differences, the pair loop ----------------------------------------------
+# -- the readable form, differences, the pair loop ----------------------------------------------
 
 
 def test_show_prints_the_form_for_people(capsys: Captured) -> None:

@@ -22,6 +22,9 @@ Formula = Callable[[int], str]
 # A formula of n terms, factors or levels.
 GROWING: dict[str, Formula] = {
     "sum of Gaussians": lambda n: "+".join(f"Exp(-IntCst({k + 1})*SqDist(x,y))" for k in range(n)),
+    "sum of unlike terms": lambda n: "+".join(
+        f"Exp(-IntCst({k + 1})*SqDist(x,y))+SqDist(x,y)*IntCst({k + 1})" for k in range(n // 2)
+    ),
     "nested sines": lambda n: n * "Sin(" + "(x|y)" + n * ")",
     "product": lambda n: "*".join(n * ["(x|y)"]),
     "alternating": lambda n: n * "(Sqrt(Abs(" + "(x|y)" + n * "))+1)",

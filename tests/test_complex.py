@@ -90,7 +90,7 @@ def test_of_two_reals(dims: tuple[int, int], axis: int, dtype: Any) -> None:
     check("Complex(x, y) * w", [f"x=Vi({f})", f"y=Vj({g})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", DIMS)

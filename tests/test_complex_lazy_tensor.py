@@ -118,7 +118,7 @@ def test_values(text: str, axis: int, dtype: str) -> None:
     check((made * a_i * b_j).sum(axis=axis), (value * a * b).sum(axis))
 
 
-@pytest.mark.sampled(33)
+@pytest.mark.sampled(66)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_gradients(text: str, axis: int) -> None:

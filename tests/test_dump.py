@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from cache_files import posix
 
 import redcomp.numpy
 from redcomp import config
+from redcomp.frontend.reductions import derivatives
+from redcomp.text import parse_kernel, print_kernel
 
 
 def reduced() -> float:
@@ -73,3 +76,43 @@ def test_an_edited_stage_that_others_can_write_is_an_error(tmp_path, monkeypatch
     monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
     with pytest.raises(config.ConfigError, match=r"REDCOMP_OVERRIDE: .*kernel.mlir can be"):
         reduced()
+
+
+def test_a_derivative_is_dumped_from_the_formula_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
+    aliases = ["x = Vi(2)", "y = Vj(2)"]
+    value = redcomp.numpy.Genred("Exp(-SqDist(x, y))", aliases, axis=1).reduction
+    first = derivatives.gradient(value, (0, 1), (True,)).parts[1]
+    second = derivatives.differential(derivatives.gradient(first, (0,), (True,)), (1,))
+    stages = {}
+    for reduction in (value, first, second):
+        lowering = reduction.lower("f64", "avx2")
+        assert lowering.nest
+        folder = tmp_path / lowering.dumper.name
+        names = (folder / "index.txt").read_text().split("\n\n")[1].split()
+        stages[reduction] = {
+            name.removesuffix(".mlir"): (folder / name).read_text() for name in names
+        }
+    ways = [list(found)[: list(found).index("simplify")] for found in stages.values()]
+    assert ways == [
+        ["kernel"],
+        ["formula", "gradient", "one-axis", "kernel"],
+        ["formula", "gradient", "one-axis", "gradient-after-one-axis", "differential", "kernel"],
+    ]
+    for reduction, kernels in ((first, stages[first]), (second, stages[second])):
+        assert kernels["formula"] == stages[value]["kernel"]
+        assert kernels["one-axis"] == print_kernel(first.untransposed("f64"))
+        parsed = parse_kernel(list(kernels.values())[len(reduction.history("f64")) - 1])
+        assert print_kernel(parsed) == print_kernel(reduction.untransposed("f64"))
+
+
+@posix
+def test_what_a_derivative_is_made_from_is_not_read_back(tmp_path, monkeypatch, capsys):
+    value = redcomp.numpy.Genred("x - y", ["x = Vi(1)", "y = Vj(1)"], axis=1).reduction
+    reduction = derivatives.gradient(value, (0,), (True,))
+    monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
+    reduction.lower("f64").load()
+    monkeypatch.delenv("REDCOMP_DUMP")
+    monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
+    reduction.lower("f64").load()
+    assert re.search(r"not used of .*: formula.mlir, gradient.mlir$", capsys.readouterr().err, re.M)

@@ -201,13 +201,14 @@ def test_sizes_of_all_remainders(name: str, rows: int, columns: int) -> None:
     check(case.reduction().lower("f32"), case, rows, columns)
 
 
-@pytest.mark.sampled(2)
-@pytest.mark.parametrize("name", ["gaussian", "20 wide"])
-def test_splits_of_the_columns_are_joined(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "rows", "columns"), [("gaussian", 20, 90000), ("20 wide", 40, 20000)]
+)
+def test_splits_of_the_columns_are_joined(name: str, rows: int, columns: int) -> None:
     case = CASES[name]
     lowering = case.reduction().lower("f32")
-    assert whole(100, 90000).plan(1, lowering.load().grain).partials > 1
-    check(lowering, case, rows=100, columns=90000)
+    assert whole(rows, columns).plan(1, lowering.load().grain).partials > 1
+    check(lowering, case, rows, columns)
 
 
 # -- schedules --
@@ -268,11 +269,12 @@ class Budget(NamedTuple):
 # The target avx512 is the same on every machine.  `python tests/test_emit.py` prints what is now.
 BUDGETS = {
     "gaussian": Budget(22.50, 27.75, 1, 4),
-    "laplacian": Budget(23.75, 28.75, 1, 4),
+    # More instructions than with vsqrt, whose 12 and 24 clocks they take the place of.
+    "laplacian": Budget(34.75, 44.25, 4, 5),
     "seed": Budget(57.50, 66.00, 3, 1),
     "loop of 64": Budget(2.25, 2.25, 0, 0),
     "gradient": Budget(23.00, 27.00),
-    "gradient of distances": Budget(19.00, 23.00),
+    "gradient of distances": Budget(16.00, 20.00),
     "mean": Budget(7.38, 7.38, 0, 0),
     "compensated sum": Budget(13.88, 14.13, 0, 0),
     "argmin": Budget(11.00, 11.00, 0, 0),

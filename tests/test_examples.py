@@ -40,7 +40,7 @@ def test_example_agrees_with_dense_and_draws(program: str, tmp_path: Path) -> No
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "REDCOMP_EXAMPLES_SMALL": "1"},
         check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -131,6 +131,7 @@ def test_no_conflicts(name: str, dtype: torch.dtype, capability: tuple[int, int]
     assert conflicts(CASES[name], dtype, capability) == []
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dim", [2, 5, 7, 8, 9, 11, 23, 24])
 def test_any_width_of_records_is_right(dim: int) -> None:
     """Records with gaps between columns, and between what threads write and what is copied."""

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 # Arguments lie in read-only pages, flush to an end that nobody may touch, or to a start; results
 # and scratch memory end where nobody may touch either.  A wrong access ends the process.
 GUARDED = """
-    import ctypes, itertools, mmap, threading
+    import ctypes, itertools, mmap, sys, threading
     import numpy as np
     from redcomp.numpy import Genred
 
@@ -86,8 +86,8 @@ GUARDED = """
     SIZES = [(1, 1), (5, 3), (16, 32), (17, 33), (64, 256), (65, 257), (130, 31), (2, 4200)]
     random = np.random.default_rng(0)
     count = 0
-    DTYPES = (np.float32, np.float64)
-    for (formula, dims, options), dtype, axis in itertools.product(FORMULAS, DTYPES, (0, 1)):
+    DTYPES, AXES = (np.float32, np.float64), [int(sys.argv[1])]
+    for (formula, dims, options), dtype, axis in itertools.product(FORMULAS, DTYPES, AXES):
         aliases = [f"{n} = {k}({d})" for n, k, d in zip("xybg", KINDS, dims)]
         op = Genred(formula, aliases, axis=axis, **options)
         for m, n in SIZES:
@@ -106,9 +106,11 @@ GUARDED = """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="page protection as POSIX has it")
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_nothing_outside_the_arrays_is_touched(tmp_path, threads):
+def test_nothing_outside_the_arrays_is_touched(tmp_path, threads, axis):
     script = tmp_path / "guarded.py"
     script.write_text(textwrap.dedent(GUARDED))
-    assert int(run_script(str(script), REDCOMP_NUM_THREADS=str(threads))) == 10 * 2 * 2 * 8 * 2
+    count = run_script(str(script), str(axis), REDCOMP_NUM_THREADS=str(threads))
+    assert int(count) == 10 * 2 * 8 * 2

@@ -7,9 +7,10 @@ floor; a new room has to be given its place here.
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,12 @@ def imported(source: str, module: str, *, is_package: bool = False) -> Iterator[
     `from redcomp.ops import table` yields "redcomp.ops.table": the imported name counts, because in
     `from redcomp import text` it is all that tells the layer.
     """
-    for node in ast.walk(ast.parse(source)):
+    return imported_by(ast.walk(parsed(source)), module, is_package=is_package)
+
+
+def imported_by(nodes: Iterable[ast.AST], module: str, *, is_package: bool) -> Iterator[str]:
+    """What of that some nodes of the module import."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -91,6 +97,12 @@ def violations(source: str, module: str, *, is_package: bool = False) -> list[st
     return [
         name for name in names if room_of(name) != own and FLOOR_OF[room_of(name)] >= FLOOR_OF[own]
     ]
+
+
+@functools.cache
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a file, of which several tests ask."""
+    return ast.parse(source)
 
 
 def package_files() -> list[Path]:
@@ -144,9 +156,9 @@ def test_checker_sees_each_form_of_import(module: str, source: str, expected: li
 
 def modules_imported(path: Path) -> set[str]:
     """The modules that a module imports, be it when one of its functions is called."""
-    source = without_types_only(path.read_text(encoding="utf-8"))
+    nodes = used_at_run_time(parsed(path.read_text(encoding="utf-8")))
     found = set()
-    for name in imported(source, module_name(path), is_package=path.name == "__init__.py"):
+    for name in imported_by(nodes, module_name(path), is_package=path.name == "__init__.py"):
         while not ((PACKAGE.parent / name.replace(".", "/")).with_suffix(".py").exists()):
             if (PACKAGE.parent / name.replace(".", "/")).is_dir() or "." not in name:
                 break
@@ -155,13 +167,12 @@ def modules_imported(path: Path) -> set[str]:
     return found - {module_name(path)}
 
 
-def without_types_only(source: str) -> str:
-    """The source without what is imported for types only."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            node.body = [ast.Pass()]
-    return ast.unparse(tree)
+def used_at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes without what is imported for types only."""
+    yield node
+    is_for_types = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+    for child in node.orelse if is_for_types else ast.iter_child_nodes(node):
+        yield from used_at_run_time(child)
 
 
 def test_no_circle_of_imports() -> None:
@@ -182,7 +193,7 @@ def test_no_circle_of_imports() -> None:
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("path", package_files(), ids=module_name)
 def test_functions_are_short(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path.read_text(encoding="utf-8"))
     long = [
         node.name
         for node in ast.walk(tree)
@@ -251,7 +262,7 @@ def uses_of_id(source: str) -> list[str]:
         for child in ast.iter_child_nodes(node):
             visit(child, function)
 
-    visit(ast.parse(source), "")
+    visit(parsed(source), "")
     return found
 
 

@@ -54,6 +54,30 @@ def test_products_of_lazy_matrices_with_one_row_or_column(
             np.testing.assert_allclose((product @ right), (dense @ right), rtol=1e-12, atol=1e-14)
 
 
+def test_products_from_the_left_and_by_functions() -> None:
+    x, y, v = points(1, 3, D), points(2, 4, D), points(3, 2, 3)
+    K, dense = (Vi(x) - Vj(y)).sqnorm2(), ((x[:, None] - y) ** 2).sum(-1)
+    square, dense_square = K @ K.t(), dense @ dense.T
+    blocks = LazyTensor.block([[square]])
+    for matrix in (square, blocks):
+        for product, expected in (
+            (v @ matrix, v @ dense_square),
+            (v[0] @ matrix, v[0] @ dense_square),
+            (torch.matmul(v, matrix), v @ dense_square),  # type: ignore[call-overload]
+            (torch.mv(matrix, v[0]), dense_square @ v[0]),  # type: ignore[call-overload]
+            (torch.mm(matrix, v.T), dense_square @ v.T),  # type: ignore[call-overload]
+            (v.numpy() @ matrix, v @ dense_square),
+            (matrix @ v[0].numpy(), dense_square @ v[0]),
+        ):
+            np.testing.assert_allclose(product, expected, rtol=1e-12)
+
+
+def test_functions_that_are_no_products_are_refused() -> None:
+    K = (Vi(points(1, 3, D)) | Vj(points(1, 3, D))).exp()
+    with pytest.raises(TypeError, match=r"torch\.exp is not supported for a LazyProduct"):
+        torch.exp(K @ K)  # type: ignore[call-overload]
+
+
 def test_a_lazy_tensor_of_j_alone_is_an_array() -> None:
     x, y, v = points(1, 3, D), points(2, 4, D), points(3, 4, 1)
     K, dense = (Vi(x) - Vj(y)).sqnorm2(), ((x[:, None] - y) ** 2).sum(-1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from redcomp.torch import ComplexLazyTensor, LazyTensor, Pm, Vi, Vj
 
@@ -30,6 +31,8 @@ def weights(y: Tensor) -> Tensor:
 
 SCALES = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
 made_outside = LazyTensor(torch.linspace(0, 1, 15, dtype=torch.float64).reshape(5, 1, 3))
+matrix_outside = (made_outside | made_outside.t()).exp()
+product_outside = matrix_outside @ matrix_outside.sin()
 PROGRAMS: dict[str, Program] = {
     "times a tensor": lambda x, y, b: (distances(x, y) * weights(y)).sum(1),
     "a tensor times": lambda x, y, b: (weights(y) * distances(x, y)).sum(1),
@@ -42,6 +45,22 @@ PROGRAMS: dict[str, Program] = {
     "product of the transpose": lambda x, y, b: distances(y, x).t() @ b,
     "a tensor's product": lambda x, y, b: b.T[:, :5] @ distances(x[:5], y),
     "two products": lambda x, y, b: distances(x, y) @ (distances(y, x) @ b[: len(x)]),
+    "a product of matrices": lambda x, y, b: (distances(x, y) @ distances(y, x).t().t()) @ b[:5],
+    "a vector times a product": lambda x, y, b: x[:, 0] @ (distances(x, y) @ distances(y, x)),
+    "the transpose of a product": lambda x, y, b: (
+        (distances(x, y) @ distances(y, y)).t() @ x + (distances(y, y) @ distances(y, x)).T.t() @ x
+    ),
+    "a product of three": lambda x, y, b: distances(x, y) @ distances(y, y) @ distances(y, x) @ x,
+    "a product with a product": lambda x, y, b: (
+        distances(x, y) @ (distances(y, x) @ distances(x, y)) @ b
+    ),
+    "a matrix of blocks": lambda x, y, b: (
+        LazyTensor.block([[distances(x, y), None], [None, distances(y, x)]]) @ torch.cat([b, b[:5]])
+    ),
+    "a matrix from outside": lambda x, y, b: matrix_outside @ distances(x, y) @ b,
+    "transposed and back": lambda x, y, b: matrix_outside.t().t() @ x,
+    "a product from outside": lambda x, y, b: product_outside @ x + (x.T @ product_outside.t()).T,
+    "a product by its function": lambda x, y, b: torch.matmul(product_outside, x),
     "a function of PyTorch": lambda x, y, b: torch.exp(-distances(x, y)).sum(1),
     "torch.where": lambda x, y, b: torch.where(distances(x, y) < 0.5, distances(x, y), 0.0).sum(1),
     "over i": lambda x, y, b: (-distances(x, y)).exp().sum(0),
@@ -134,6 +153,56 @@ def test_gradients_of_a_softmin() -> None:
             torch.autograd.grad(total, given), torch.autograd.grad(expected, given), strict=True
         ):
             torch.testing.assert_close(ours, theirs)
+
+
+def smoothed_twice(x: Tensor, y: Tensor, b: Tensor) -> Any:
+    to, back = (-distances(x, y)).exp(), (-distances(y, x)).exp()
+    return (to @ back) @ (to @ b)
+
+
+def dense_smoothed_twice(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
+    kernel = torch.exp(-((x[:, None] - y) ** 2).sum(-1))
+    return kernel @ (kernel.T @ (kernel @ b))
+
+
+def in_strict_export(program: Program, given: list[Tensor]) -> Program:
+    class Module(torch.nn.Module):
+        def forward(self, x: Tensor, y: Tensor, b: Tensor) -> Any:
+            return program(x, y, b)
+
+    return torch.export.export(Module(), tuple(given), strict=True).module()
+
+
+WAYS: dict[str, Callable[[Program, list[Tensor]], Program]] = {
+    "compile": lambda f, given: torch.compile(f, backend="aot_eager", fullgraph=True),
+    "dynamic": lambda f, given: torch.compile(f, backend="aot_eager", fullgraph=True, dynamic=True),
+    "make_fx": lambda f, given: make_fx(f)(*given),
+    "export": in_strict_export,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_of_products_of_matrices(way: str) -> None:
+    given = [t.requires_grad_() for t in points(5)]
+    traced = WAYS[way](smoothed_twice, given)
+    results = []
+    for program in (traced, dense_smoothed_twice):
+        result = program(*given)
+        results.append((result, *torch.autograd.grad(result.sin().sum(), given)))
+    torch.testing.assert_close(*results)
+
+
+def test_a_product_of_what_was_refused_before() -> None:
+    """The tracer keeps what it refuses, until it meets a LazyTensor that the program makes."""
+    left, right = (
+        LazyTensor(t[:, None]) | LazyTensor(u[None]) for t, u in [points(5)[:2], points(5)[1::-1]]
+    )
+    x, y, b = points(5)
+    for program in (lambda x, y, b: (left @ right) @ x, PROGRAMS["a product of matrices"]):
+        compiled = torch.compile(program, backend="eager")
+        torch.testing.assert_close(compiled(x, y, b), program(x, y, b))
+    compiled = torch.compile(lambda x: (left @ right) @ x, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), (x @ y.T) @ (y @ x.T) @ x)
 
 
 def test_all_sizes_are_symbols() -> None:

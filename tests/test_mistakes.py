@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from redcomp.errors import ArgumentError, AxisWarning, FormulaError, KeywordErro
 FORMULA = "Exp(-SqDist(x, y)) * b"
 ALIASES = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"]
 PAIR = ALIASES[:2]
+
+FAQ = Path(__file__).parents[1] / "docs" / "faq.md"
 
 random = np.random.default_rng(0)
 x, y, b = (random.random(shape, dtype=np.float32) for shape in ((4, 3), (5, 3), (5, 1)))
@@ -516,6 +519,33 @@ def test_gradients_pass_through_numbers_of_other_dtypes() -> None:
     assert found.dtype == torch.float64
     assert found.shape == ()
     close(found, -(squares * np.exp(-0.5 * squares) @ b.astype(np.float64)).sum())
+
+
+WITHOUT_DERIVATIVES = ("ArgMin", "ArgMax", "ArgKMin", "ArgKMax", "Any", "All")
+OF_PYTORCH = "element 0 of tensors does not require grad"
+
+
+@pytest.mark.parametrize("name", WITHOUT_DERIVATIVES)
+def test_the_faq_has_what_pytorch_says_of_indices(name: str) -> None:
+    """Integers and booleans can have no gradients, so the error is PyTorch's own."""
+    options = {"opt_arg": 2} if "K" in name else {}
+    op = rt.Genred("SqDist(x, y)", PAIR, name, axis=1, **options)
+    with pytest.raises(RuntimeError, match=OF_PYTORCH):
+        op(tx.clone().requires_grad_(), ty).sum().backward()
+    assert f"RuntimeError: {OF_PYTORCH}`" in FAQ.read_text("utf-8")
+
+
+def test_all_reductions_without_derivatives_are_known() -> None:
+    found = []
+    for row in redcomp.reductions():
+        weights = {"formula2": "y"} if "Weight" in row.name else {}
+        options = {**weights, **({"opt_arg": 2} if row.name.startswith(("K", "ArgK")) else {})}
+        op = rt.Genred("SqDist(x, y)", PAIR, row.name, axis=1, **options)
+        results = op(tx.clone().requires_grad_(), ty)
+        results = results if isinstance(results, tuple) else (results,)
+        if not any(result.requires_grad for result in results):
+            found.append(row.name)
+    assert sorted(found) == sorted(WITHOUT_DERIVATIVES)
 
 
 @pytest.mark.parametrize("given", [{}, {"b": 2}, {"y": 1, "b": 2}, {"b": 2, "y": 1, "x": 0}])

@@ -10,7 +10,13 @@ from redcomp.frontend.reductions import derivatives
 from redcomp.ir import Value, topological
 from redcomp.llvm_backend.order import longest_sum, term_by_term
 from redcomp.numpy import Genred
+from redcomp.passes import reroll
 from redcomp.target import Options
+
+
+@pytest.fixture(autouse=True)
+def sums_of_like_terms_are_no_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reroll, "LEAST_TERMS", 1000)
 
 
 def lowered(count: int, order: int, dtype: str = "f32") -> HostLowering:

@@ -24,6 +24,7 @@ from redcomp.ir import (
     compare,
     component,
     constant,
+    constants,
     elementwise,
     lookup,
     topological,
@@ -63,6 +64,7 @@ def test_samples_are_read_back(make: Callable[[], AnyProgram]) -> None:
     assert_reads_back(make())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("target", ["avx512", "sse2", "sm_90"])
 @pytest.mark.parametrize(
     ("formula", "aliases", "options"),
@@ -134,6 +136,8 @@ def test_decimals(number: float, dtype: str, text: str) -> None:
         component(X, constant(1, "index")),
         elementwise("shift_left", variable("n", "i", 0, Type("i32")), 3),
         lookup((1.0, math.inf, -0.0, 0.1), variable("n", "i", 0, Type("i32")), "f32"),
+        constants((1.0, math.inf, -0.0, 0.1), "f32"),
+        constants((1.0, math.inf, -0.0, 0.1), "f64"),
     ],
 )
 def test_constants_have_their_dtype_where_it_is_not_the_results(value: Value) -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from redcomp.backends.gpu import GpuLowering
+from redcomp.ir import Nest, Partition
 from redcomp.numpy import Genred
 from redcomp.ops import OPERATIONS
 from redcomp.ops.table import Operation, register
+from redcomp.passes import partition
 from redcomp.ptx.targets import CAPABILITIES
 from redcomp.ptx.work import pipe_of
 
@@ -34,6 +36,23 @@ def test_results_are_divided_less_where_float64_is_slow(target: str) -> None:
         assert len(made.planned) == 1
     else:
         assert len(made.planned) == (2 if target in SLOW else 3)
+
+
+def test_the_partition_that_is_chosen_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def counted(nest: Nest, most: int) -> Partition:
+        made.append((nest, most))
+        return divided(nest, most)
+
+    divided = partition._partitioned
+    monkeypatch.setattr(partition, "_partitioned", counted)
+    operation = Genred("Exp(-SqDist(x, y)) * b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(90)"], axis=1)
+    lowered = lowering(operation, "float32", "sm_90")
+    assert len(lowered.planned) > 1
+    assert len({most for nest, most in made if nest is lowered.nest}) > 1
+    assert len(set(made)) == len(made)
+    assert lowered.planned is lowered.plan.parts
 
 
 @pytest.mark.sampled(2)

@@ -88,7 +88,7 @@ def test_gradients_of_no_pairs_are_zero(case: Case) -> None:
         assert all((g == 0).all() for g in grads)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("case", [c for c in DIFFERENTIABLE if not c.is_vector], ids=str)
 def test_gradient_for_some_arguments_only(case: Case) -> None:
     """The others are constants; a parameter alone, and an i-variable alone."""
@@ -236,7 +236,7 @@ def test_logsumexp_of_nothing_but_minus_infinity_has_gradient_zero(weights: str 
 def test_gradients_of_extrema_look_at_the_winning_pairs_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Backward runs kernels over as many pairs as there are rows, not over all pairs."""
+    """All kernels but the first one are over as many pairs as there are winners, not all pairs."""
     from redcomp.runtime.host import HostKernel
     from redcomp.runtime.tasks import Blocks
 
@@ -251,8 +251,8 @@ def test_gradients_of_extrema_look_at_the_winning_pairs_only(
     given = generic(50, 4000)
     operation = Case(REDUCTIONS["kmin"], count=3).genred(1)
     result = operation(*given)
-    assert seen[0] == 50 * 4000
-    seen.clear()
     torch.autograd.grad(result, given, torch.ones_like(result))
-    assert seen
-    assert max(seen) <= 50 * 3
+    first, *others = seen
+    assert first == 50 * 4000
+    assert others
+    assert max(others) <= 50 * 3

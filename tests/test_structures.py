@@ -23,7 +23,7 @@ PROGRAMS_A_TEST = 5
 CASES_A_PROGRAM = 4
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("part", range(12))
 def test_cases_on_the_host(part: int) -> None:
     first = part * PROGRAMS_A_TEST

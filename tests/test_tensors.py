@@ -241,6 +241,7 @@ ONE_SIDED = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ONE_SIDED)
 def test_alignments_that_do_not_depend_on_both(name: str) -> None:
     aliases = ONE_SIDED[name].split()
@@ -280,6 +281,7 @@ def guarded_alignments(guard: str, bad: float) -> Guarded:
     return Guarded(lambda *t: op(*t, c, d), given, reference, [x, y, gamma.clone()])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("guard", "bad"), [(GUARDS[0], np.inf), (GUARDS[1], np.nan)])
 def test_alignments_behind_guards(guard: str, bad: float) -> None:
     """The value and its first and second derivatives are those of the pairs that are kept."""

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 
 import redcomp
 import redcomp.torch
@@ -290,6 +292,27 @@ class Model(torch.nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, b: Tensor) -> Any:
         return torch.relu(self.call(x * self.scales, y * self.scales, b))
+
+
+def test_gradients_of_rows_need_no_sweep_of_their_own() -> None:
+    """The operator that computes the value gives what the backward pass multiplies."""
+    found: dict[str, int] = {}
+
+    def counting(name: str) -> Any:
+        def compiler(graph: torch.fx.GraphModule, _: object) -> Any:
+            found[name] = sum("redcomp" in str(node.target) for node in graph.graph.nodes)
+            return make_boxed_func(graph.forward)
+
+        return compiler
+
+    backend = aot_autograd(fw_compiler=counting("forward"), bw_compiler=counting("backward"))
+    x, y, b = arguments(5)
+    x.requires_grad_()
+    function = redcomp.torch.Genred("Exp(-SqDist(x, y)) * Sum(b)", ALIASES, axis=1)
+    compiled = torch.compile(function, backend=backend, fullgraph=True)
+    results = [torch.autograd.grad(f(x, y, b).sum(), x)[0] for f in (function, compiled)]
+    torch.testing.assert_close(*results)
+    assert found == {"forward": 1, "backward": 0}
 
 
 def test_a_training_loop() -> None:

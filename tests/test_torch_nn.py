@@ -52,6 +52,7 @@ def test_values_and_gradients(name: str, batch: tuple[int, ...]) -> None:
     )
 
 
+@pytest.mark.sampled(2)
 @every_case
 def test_gradcheck(name: str) -> None:
     """In all arguments and parameters, where points do not coincide."""

@@ -137,6 +137,37 @@ def test_errors_name_the_argument(named: str, call: Callable[[], Any]) -> None:
         call()
 
 
+WITH_PARAMETERS: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
+    "KernelSum": (nn.KernelSum, (X, Y, V)),
+    "MMD": (nn.MMD, (X, Y)),
+    "SoftNearestNeighbour": (nn.SoftNearestNeighbour, (X, Y)),
+    "SoftNearestNeighbourLoss": (nn.SoftNearestNeighbourLoss, (X, LABELS)),
+}
+CONVERSIONS = {F64: "double", torch.float32: "float", torch.float16: "half"}
+
+
+@pytest.mark.parametrize("name", WITH_PARAMETERS)
+@pytest.mark.parametrize("dtype", CONVERSIONS)
+def test_errors_say_how_to_convert_a_module(name: str, dtype: torch.dtype) -> None:
+    make, args = WITH_PARAMETERS[name]
+    module = make(dtype=torch.float32 if dtype == F64 else F64)
+    given = [a.to(dtype) if a.is_floating_point() else a for a in args]
+    own = next(module.parameters()).dtype
+    says = rf"'x' has dtype {dtype}.*of this {name} has {own}.*\.{CONVERSIONS[dtype]}\(\)"
+    with pytest.raises(ArgumentError, match=says):
+        module(*given)
+    converted = getattr(module, CONVERSIONS[dtype])()
+    assert torch.as_tensor(converted(*given)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", WITH_PARAMETERS)
+def test_modules_have_another_dtype_under_autocast(name: str) -> None:
+    make, args = WITH_PARAMETERS[name]
+    given = [a.bfloat16() if a.is_floating_point() else a for a in args]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert make()(*given).isfinite().all()
+
+
 # -- the page --
 
 PAGE = Path(__file__).parents[1] / "docs" / "torch-nn.md"

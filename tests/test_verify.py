@@ -49,6 +49,7 @@ M = earlier(K, "f32")
 S = so_far(K, "f32", 0)
 N = variable("n", "i", 3, Type("i32"))
 D = variable("d", "i", 4, Type("f64"))
+TABLE = (("table", (1, 2)),)
 
 
 @pytest.mark.parametrize("row", ir_samples.rows(), ids=lambda row: row.name)
@@ -114,6 +115,11 @@ def composite() -> Value:
         (Value("constant", (), Type("i1"), (("value", 2),)), "does not fit into i1"),
         (Value("constant", (), Type("f32", 3), (("value", 1.0),)), "vector<3xf32>, not f32"),
         (Value("constant", (), Type("f32")), "has the attributes"),
+        (Value("constants", (), Type("f32", 2)), r"has the attributes \[\]"),
+        (Value("constants", (), Type("f32", 3), TABLE), "vector<3xf32>, not vector<2xf32>"),
+        (Value("constants", (), Type("i32", 2), TABLE), "holds floats, not i32"),
+        (Value("constants", (), Type("f32", 2), (("table", (1, 2**31)),)), "of other widths"),
+        (Value("constants", (), Type("f32", 2), (("table", (1, 2.0)),)), "than integers"),
         (Value("broadcast", (X,), Type("f32", 6)), "repeats a scalar"),
         (typed(broadcast(P, 3), "f64", 3), "type vector<3xf64>, not vector<3xf32>"),
         (component(X, 3), "outside of the vector"),

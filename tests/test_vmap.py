@@ -172,6 +172,7 @@ def test_nested(name: str) -> None:
         x, y[:, 0], b[0], p, w))  # fmt: skip
 
 
+@pytest.mark.sampled(2)
 @every_program
 def test_vmap_with_gradients(name: str) -> None:
     given = arguments(B)

@@ -126,7 +126,7 @@ of_dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=["f32", "f64"])
 of_math = pytest.mark.parametrize("is_fast", [False, True], ids=["exact", "fast"])
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @of_requests
 @of_dtypes
 @of_math
@@ -180,6 +180,7 @@ def total_weights(formula: str, dtype: torch.dtype, is_fast: bool) -> Tensor:
     return torch.stack(sums)
 
 
+@pytest.mark.sampled(2)
 @of_dtypes
 @pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)
 def test_weights_sum_to_one(formula: str, dtype: torch.dtype) -> None:
@@ -198,6 +199,7 @@ INF = float("inf")
 TIES = [(-INF, -INF), (INF, INF), (1.0, INF, INF, 2.0), (-INF, 0.5, 0.5), (INF,), (INF, -INF)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("values", TIES, ids=str)
 @pytest.mark.parametrize("name", ["largest", "weighted largest"])
 @pytest.mark.parametrize("is_backward", [True, False], ids=["backward", "forward"])
@@ -241,6 +243,7 @@ def test_softmax_of_nothing_but_minus_infinity_is_that_of_pytorch() -> None:
     torch.testing.assert_close(of_found[..., 0], of_right, equal_nan=True)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["logarithm", "softmax"])
 @of_math
 def test_derivatives_on_gpus(name: str, is_fast: bool) -> None:

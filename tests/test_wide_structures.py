@@ -41,6 +41,7 @@ COLUMNS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [1, 2, 16, 17, 20])
 @pytest.mark.parametrize("name", COLUMNS)
@@ -70,7 +71,7 @@ VALUES = {
 }
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("dim", [16, 17, 40])
 @pytest.mark.parametrize("count", [16, 17, 100])
 @pytest.mark.parametrize("formula", VALUES)
@@ -104,6 +105,7 @@ CHAINS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", CHAINS)
 def test_formulas_may_be_long(name: str) -> None:
     formula, meaning = CHAINS[name]
@@ -123,6 +125,7 @@ def smallest_places(terms: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(terms, axis=1, kind="stable")[:, :count]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("dim", "count"), [(98, 17), (100, 10), (100, 2), (30, 16), (12, 40)])
 def test_lists_of_many_components(dim: int, count: int) -> None:
     rng = np.random.default_rng(0)
@@ -132,6 +135,7 @@ def test_lists_of_many_components(dim: int, count: int) -> None:
     np.testing.assert_array_equal(result, smallest_places(x[:, None] - y, count))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("reduction", ["Sum", "Max_ArgMax", "LogSumExp"])
 @pytest.mark.parametrize("dim", [1, 20])
 def test_lists_of_many_formulas(dim: int, reduction: str) -> None:
@@ -212,6 +216,7 @@ UNCHANGING: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dim", [1, 8, 40])
 @pytest.mark.parametrize("reduction", UNCHANGING)
 def test_constants_are_reduced(reduction: str, dim: int) -> None:

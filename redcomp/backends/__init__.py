@@ -1,1 +1,1 @@
-"""What is done with a nest of loops on each kind of machine, up to a kernel that can be called."""
+"""The backends: from a nest of loops to a loaded kernel, for hosts and for GPUs."""

@@ -13,7 +13,7 @@ from redcomp.ptx.assemble import Assembled, ToolError, assemble, disassemble
 from redcomp.ptx.ceiling import Ceiling, ideal
 from redcomp.ptx.costs import Cost, costs, description
 from redcomp.ptx.sass import MachineLoop
-from redcomp.ptx.schedule import PlannedPart, PtxSchedule, most_states, planned
+from redcomp.ptx.schedule import Plan, PlannedPart, PtxSchedule, choose_plan, planned
 from redcomp.ptx.skeleton import PtxModule, ptx_module
 from redcomp.runtime.gpu import GpuKernel
 
@@ -28,8 +28,12 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
         return self.planned[0].schedule
 
     def own_steps(self) -> tuple[Step, ...]:
-        most = most_states(self.nest, self.context, self.given_schedule)
-        return (Step("partition", (("most", most),)),)
+        return (Step("partition", (("most", self.plan.most),)),)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The partition that suits the nest, unless its stage is edited."""
+        return choose_plan(self.nest, self.context, self.given_schedule)
 
     @cached_property
     def planned(self) -> tuple[PlannedPart, ...]:
@@ -37,6 +41,8 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
         _, partition = self.programs[-1]
         if not isinstance(partition, Partition):
             raise CompilerError("kernels of GPUs are made of the parts of a nest")
+        if partition is self.plan.partition:
+            return self.plan.parts
         return planned(partition, self.context, self.given_schedule)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The backend for hosts: SIMD code for a processor."""
+"""The backend for hosts: SIMD code for the CPU."""
 
 from __future__ import annotations
 

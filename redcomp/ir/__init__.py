@@ -1,16 +1,16 @@
 """The intermediate representation: immutable values in SSA form over small vectors.
 
-A formula is pure, so the graph of its values *is* the program; the listing that `redcomp.text`
-prints is the graph's topological order, and code that nothing reaches does not exist.
+A formula has no side effects, so the graph of its values *is* the program.  `redcomp.text` prints
+it in topological order; dead code is never reached.
 
 Besides its type, a value has a *dependence set*: whether it changes with the row index i, the
-column index j, both, or neither (a parameter or a constant).  It says what is a vector of lanes and
-what is uniform, and what can be moved out of which loop.
+column index j, both, or neither (a parameter or a constant).  It decides which values are vectors
+of lanes and which are scalars, and out of which loops a value can be moved.
 
 Loops over the components of long vectors are values too.  An `index` value is the loop counter; the
-operations in `BINDERS` (`fold`, `map`, `scan`) bind it: whatever depends on it is the body of the
-loop.  A `fold` binds a second value, `so_far`, for what it has come to before this component, and a
-`scan` has `earlier`, by which its body reads the components that the loop has made before.
+operations in `BINDERS` (`fold`, `map`, `scan`) bind it: all values that depend on the counter are
+the body of the loop.  A `fold` also binds `so_far`, the accumulated value before this iteration,
+and a `scan` binds `earlier`, by which its body accesses components of earlier iterations.
 """
 
 from redcomp.ir.graphs import (
@@ -67,10 +67,12 @@ from redcomp.ir.values import (
     compare,
     component,
     constant,
+    constants,
     contraction,
     convert,
     earlier,
     elementwise,
+    entries_of,
     fma,
     fold,
     from_elements,
@@ -125,11 +127,13 @@ __all__ = [
     "compare",
     "component",
     "constant",
+    "constants",
     "contraction",
     "convert",
     "depending_on",
     "earlier",
     "elementwise",
+    "entries_of",
     "fma",
     "fold",
     "free_indices",

@@ -1,4 +1,4 @@
-"""Graphs of values: their order, the loops in them, equal parts shared, parts replaced."""
+"""Graphs of values: topological order, loops, sharing of equal values, rewriting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs made of values: blocks, kernels, the nests that kernels become, and parts of nests."""
+"""Programs made of values: blocks, kernels, nests of loops, and parts of nests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redcomp.ir.values import Value
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A straight-line program: what it reads and what it yields."""
+    """A straight-line program: its inputs and its results."""
 
     params: tuple[Value, ...]
     outs: tuple[Value, ...]
@@ -22,9 +22,9 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One reduced value of a kernel: `scale(i) * reduce_j value(i, j)`, the scale free of j.
+    """One output of a kernel: `scale(i) * reduce_j value(i, j)`; the scale does not depend on j.
 
-    `count` is how many columns a reduction keeps that keeps several, such as `kmin`.
+    `count` is the number of columns that reductions such as `kmin` keep.
     """
 
     value: Value
@@ -35,7 +35,7 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A reduction over j of a block's outputs, for each i: all that a formula asks for."""
+    """The reduction over j of one or several outputs, for each i: the meaning of a formula."""
 
     params: tuple[Value, ...]
     outputs: tuple[Output, ...]
@@ -70,7 +70,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Hoisted:
-    """A value computed outside the pair loop, and the variable by which the loop knows it."""
+    """A value computed outside the pair loop, and the variable that stands for it in the loop."""
 
     variable: Value
     definition: Value
@@ -83,19 +83,19 @@ class Carried:
     Three variables stand for it, and `initial` is the number that its total starts from:
 
     variable  the state, while the columns of a tile are reduced
-    total     what the tiles so far have come to, in the accumulator's dtype
-    other     what the next part of the columns has come to, where they are split
+    total     the accumulator over the tiles so far, in the accumulator's dtype
+    other     the total of the next split of the columns
 
-    Each of the others is a value, made from the variables of all states:
+    The other fields are values, computed from the variables of all states:
 
-    start     once a tile: the state before its first pair, from the totals
-    adjust    once a pair, before the step: the state after a rare adjustment, from the states and
+    start     once per tile: the state before its first pair, from the totals
+    adjust    once per pair, before the step: the state after a rare adjustment, from the states and
               the pair; the variable itself if it is never adjusted (see `Nest.guards`)
-    step      once a pair: the next state, from the states and the pair; the variable itself if
+    step      once per pair: the next state, from the states and the pair; the variable itself if
               only adjustments change it
-    merge     once a tile: the next total, from the totals and the states
-    join      once a split: the next total, from the totals and the others; None, for all states of
-              a nest, if its columns cannot be split
+    merge     once per tile: the next total, from the totals and the states
+    join      once per split: the next total, from the totals and the others; None, for all states
+              of a nest, if its columns cannot be split
     """
 
     variable: Value
@@ -153,20 +153,20 @@ class Carried:
 
 @dataclass(frozen=True, eq=False)
 class Nest:
-    """A kernel as the loops that compute it; every part is a straight-line program.
+    """A kernel as the loops that compute it; each of its parts is a straight-line program.
 
-    once a call     `uniform`, the values that depend on parameters only
-    once a row i    `rows`
-    once a column j `columns`
-    once a tile     `products`, contractions of vectors of rows with vectors of columns: a skeleton
-                    computes those of a block of pairs together.  Only targets that do so have any
-                    `updates`, vectors of columns by which pairs update states: what pairs add to
-                    such a state is computed together too
-    once a pair     `guards`, truth values of the states and the pair: adjusting the states changes
-                    nothing in a row where none of them holds.  Without guards, no state is adjusted
-    once a row      `results`, from the totals of the states
+    once per call      `uniform`, the values that depend on parameters only
+    once per row i     `rows`
+    once per column j  `columns`
+    once per tile      `products`, scalar products of vectors of rows with vectors of columns, which
+                       a skeleton computes for a block of pairs at a time, on targets that can;
+                       and `updates`, vectors of columns, multiples of which are added to wide
+                       states for a block of pairs at a time
+    once per pair      `guards`, booleans of the states and the pair: adjusting the states changes
+                       nothing in a row where none is true.  Without guards, no state is adjusted
+    once per row       `results`, from the totals of the states
 
-    When the values of a state are computed is said at `Carried`.
+    `Carried` says when the values of a state are computed.
     """
 
     params: tuple[Value, ...]
@@ -183,8 +183,8 @@ class Nest:
     def dtype(self) -> str:
         """The dtype of the reduced values.
 
-        Some state is of it, also in a part of the states (`verify`): numbers of columns are only
-        kept beside the values that they belong to.
+        At least one state has it, also in each part of a partition (`verify`): column indices are
+        only kept together with the values that they belong to.
         """
         return next(s.variable.dtype for s in self.states if s.variable.type.is_float)
 
@@ -226,6 +226,11 @@ class Nest:
         return listing(self.roots)
 
     @cached_property
+    def partitions(self) -> dict[int, Partition]:
+        """What has been made of it, by the most states of a part (`passes.partition`)."""
+        return {}
+
+    @cached_property
     def pair_values(self) -> Listing:
         """All values that `pairs` reach."""
         return listing(self.pairs)
@@ -260,7 +265,7 @@ class Nest:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Where the result of a part belongs: the components from `first` on of a result of the whole.
+    """Which components of a result a part computes: those from `first` on.
 
     dim  the number of components of that result
     """
@@ -272,7 +277,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A nest that computes pieces of the results; one place for each of its own results."""
+    """A nest that computes pieces of the results; one piece for each of its own results."""
 
     nest: Nest
     pieces: tuple[Piece, ...]
@@ -299,7 +304,7 @@ class Partition:
         return Partition(tuple(Part(function(part.nest), part.pieces) for part in self.parts))
 
 
-# What passes take and give.
+# The types of programs that passes take and return.
 AnyProgram = Kernel | Nest | Partition
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -27,13 +27,13 @@ Kind = Literal[
 Attribute = int | float | str | tuple[int, ...]
 
 I_BIT, J_BIT = 1, 2
-# `ij` and `ji` have a vector for each pair, in an array with the rows or the columns on its first
-# axis.  A `j_sample` is what the `j` of its position is in one column, the same for all rows and
-# columns of an entry of the batch.  A `product` is what a nest says of it (`Nest.products`), a
-# number for each pair, and an `update` a vector of the column (`Nest.updates`).  `i_index` and
-# `j_index` are the numbers of the row and of the column, integers; `column` is the number of a
-# column within its tile, a float, and `tile` that of the tile's first column.  A reduction's state
-# changes with every pair; its total is one a row.
+# `ij` and `ji` have a vector for each pair, in an array whose first axis is that of the rows or of
+# the columns.  A `j_sample` is the `j` variable of the same position at one fixed column, the same
+# for all rows and columns of a batch entry.  A `product` is one of `Nest.products`, a number for
+# each pair, and an `update` one of `Nest.updates`, a vector of the column.  `i_index` and `j_index`
+# are the indices of the row and of the column, integers; `column` is the index of a column within
+# its tile, a float, and `tile` that of the tile's first column.  A reduction's state changes with
+# every pair; its total changes with the row only.
 KIND_BITS: Mapping[Kind, int] = {
     "i": I_BIT,
     "j": J_BIT,
@@ -51,7 +51,7 @@ KIND_BITS: Mapping[Kind, int] = {
     "total": I_BIT,
 }
 
-# What calls pass arrays for.
+# The kinds of variables for which calls pass arrays.
 ARGUMENT_KINDS: tuple[Kind, ...] = ("i", "j", "ij", "ji", "parameter")
 
 FLOATS = ("f32", "f64")
@@ -64,20 +64,27 @@ NUMPY_DTYPES: Mapping[str, type[np.generic]] = {
     "index": np.int64,
 }
 INTEGER_OF_WIDTH: Mapping[str, str] = {"f32": "i32", "f64": "i64"}
-# Bits of what stands for a number.
+# Bits of a number.
 WIDTHS: Mapping[str, int] = {"i1": 1, "i32": 32, "f32": 32, "i64": 64, "f64": 64}
 # Bytes in memory.
 SIZES: Mapping[str, int] = {"f32": 4, "f64": 8, "i32": 4, "i64": 8}
 
 # Operations whose last argument is an `index` value that they bind.
 BINDERS = ("fold", "map", "scan")
-# What is known in the body of such a loop only: its counter, and what it has made so far.
+# Values that exist only in the body of such a loop: its counter, and its earlier results.
 BOUND = ("index", "earlier", "so_far")
-# Operations without arithmetic, which every target has; and what skeletons compute for whole tiles.
+# Operations without arithmetic, which every target has, and those that skeletons compute per tile.
 STRUCTURAL = frozenset(
     {
-        *("variable", "constant", "component", "from_elements", "contraction", "update"),
-        *(*BOUND, *BINDERS),
+        "variable",
+        "constant",
+        "constants",
+        "component",
+        "from_elements",
+        "contraction",
+        "update",
+        *BOUND,
+        *BINDERS,
     }
 )
 
@@ -117,7 +124,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class Value:
-    """One operation and its result; compared by identity, so `Interner` shares equal ones."""
+    """An operation and its result; compared by identity (`Interner` shares equal values)."""
 
     op: str
     args: tuple[Value, ...]
@@ -242,6 +249,22 @@ def constant(value: float | int | bool, dtype: str, span: Span | None = None) ->
     return Value("constant", (), Type(dtype), (("value", number),), span)
 
 
+def constants(
+    numbers: Sequence[float] | np.ndarray[Any, Any], dtype: str, span: Span | None = None
+) -> Value:
+    """A vector of constant floats, which is in memory; they are kept as bits."""
+    integer = NUMPY_DTYPES[INTEGER_OF_WIDTH[dtype]]
+    bits = np.array(numbers, NUMPY_DTYPES[dtype]).view(integer)
+    attrs = (("table", tuple(bits.tolist())),)
+    return Value("constants", (), Type(dtype, len(numbers)), attrs, span)
+
+
+def entries_of(value: Value) -> Any:
+    """The numbers of `constants`, as an array."""
+    integer = NUMPY_DTYPES[INTEGER_OF_WIDTH[value.dtype]]
+    return np.array(value["table"], integer).view(value.type.numpy)
+
+
 def zero(type_: Type) -> Value:
     """A vector of zeros."""
     return broadcast(constant(0, type_.dtype), type_.dim)
@@ -255,7 +278,7 @@ def broadcast(scalar: Value, dim: int) -> Value:
 
 
 def variable(name: str, kind: Kind, position: int, type_: Type, span: Span | None = None) -> Value:
-    """An argument of the kernel: one vector a row, a column, a pair, or a call."""
+    """An argument of the kernel: one vector per row, column, pair, or call."""
     attrs = (("kind", kind), ("name", name), ("position", position))
     return Value("variable", (), type_, attrs, span)
 
@@ -291,7 +314,7 @@ def fma(a: Value, b: Value | float, c: Value | float) -> Value:
 
 
 def compare(predicate: str, a: Value, b: Value | float) -> Value:
-    """A truth value (i1); predicates are LLVM's: olt, ole, ogt, oge, oeq, une, uno, slt, eq, ..."""
+    """A boolean (i1); predicates are LLVM's: olt, ole, ogt, oge, oeq, une, uno, slt, eq, ..."""
     made = elementwise("compare", a, b, predicate=predicate)
     return replace(made, type=Type("i1", made.dim))
 
@@ -340,10 +363,10 @@ def component(vector: Value, position: Value | int) -> Value:
 
 
 def contraction(a: Value, b: Value) -> Value:
-    """The sum over k of a[k] * b[k], which several threads compute together.
+    """The sum over k of a[k] * b[k], which several threads compute cooperatively.
 
-    Both vectors are of the row, or both of the column; or it defines a product of a nest, of a
-    vector of the row and one of the column, and there is a matrix of them at once.
+    Both vectors depend on the row only, or both on the column only; or it defines a product of a
+    nest, of an i-vector and a j-vector, which is computed for a block of pairs at a time.
     """
     return Value("contraction", (a, b), Type(a.dtype))
 
@@ -358,9 +381,9 @@ def update(state: Value, factor: Value, vector: Value) -> Value:
 
 
 def so_far(counter: Value, dtype: str, dependence: int) -> Value:
-    """What the counter's fold has come to before this component.
+    """The accumulated value of the counter's fold before this iteration.
 
-    It depends on what the fold does, which its body cannot tell.
+    Its dependence is that of the fold, which cannot be derived from the body.
     """
     attrs = (("dependence", dependence), *counter.attrs)
     return Value("so_far", (), Type(dtype), attrs)

@@ -1,1 +1,1 @@
-"""What every target shares: the emitter, a step of the pair loop, and how LLVM spells things."""
+"""Code generation shared by all targets: the emitter, a step of the pair loop, LLVM's syntax."""

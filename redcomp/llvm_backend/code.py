@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -73,6 +74,14 @@ class Code:
             self.declarations[name] = f"declare {result} @{name}({', '.join(types)})"
         arguments = ", ".join([f"{t} {o}" for t, o in zip(types, operands, strict=True)])
         return self.value(f"call {result} @{name}({arguments}) {attributes}".rstrip())
+
+    def table(self, text: str, align: int, space: int = 0) -> str:
+        """The address of constants that the module has once, given as LLVM spells their array."""
+        name = f"@table.{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        if name not in self.declarations:
+            place = f"addrspace({space}) " if space else ""
+            self.declarations[name] = f"{name} = internal {place}constant {text}, align {align}"
+        return name
 
     def end_scheduling(self) -> None:
         """Keep LLVM's scheduler from moving instructions past here: it moves none past a label."""

@@ -27,7 +27,7 @@ from redcomp.ir import (
     topological,
 )
 from redcomp.llvm_backend.code import Code
-from redcomp.llvm_backend.memory import Memory
+from redcomp.llvm_backend.memory import Memory, load_entry
 from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term
 from redcomp.llvm_backend.scopes import Scopes
 from redcomp.llvm_backend.spelling import (
@@ -200,7 +200,7 @@ class Emitter:
 
     def point(self, value: Value, row: int, col: int) -> str:
         """Write one operation for one pair of the block."""
-        if value.op == "earlier":
+        if value.op in ("earlier", "constants"):
             return ""
         if value.op == "variable":
             return "" if value.dim > 1 else self.load(value, 0, row, col)
@@ -215,6 +215,8 @@ class Emitter:
         return self._instruction(value, operands, lane)
 
     def _component(self, vector: Value, position: int | str, row: int, col: int) -> str:
+        if vector.op == "constants":
+            return load_entry(self.code, vector, position, self.target.constants_space)
         made = self.open_scans.get(vector, vector)
         if made.op != "scan":
             return self.load(vector, position, row, col)
@@ -291,8 +293,8 @@ class Emitter:
                     table_text(value["table"], value.args[0].dtype, value.dtype, lanes)
                 )
             else:
-                types.append(argument.rsplit(" ", 1)[0])
-                arguments.append(argument.rsplit(" ", 1)[1])
+                types.append(argument[0])
+                arguments.append(argument[1])
         result = vector_type(lanes, value.dtype)
         return self.code.call(result, native.intrinsic, types, arguments)
 

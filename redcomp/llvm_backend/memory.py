@@ -1,12 +1,13 @@
-"""The memory of vectors that a step of the pair loop changes."""
+"""Memory that steps of the pair loop use: of vectors that they change, and of constants."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Protocol
 
-from redcomp.ir import Value
+from redcomp.ir import SIZES, Value
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.spelling import LLVM_TYPES, array_text
 
 
 class Memory(Protocol):
@@ -28,3 +29,10 @@ def all_positions(code: Code, extent: int) -> Iterator[str]:
     """All components, in a loop."""
     with code.loop(0, extent, 1) as loop:
         yield loop.counter
+
+
+def load_entry(code: Code, constants: Value, position: int | str, space: int) -> str:
+    """An entry of constants that the module has in an address space."""
+    scalar, size = LLVM_TYPES[constants.dtype], SIZES[constants.dtype]
+    first = code.table(array_text(constants), size, space)
+    return code.load(scalar, code.at(first, scalar, position, space=space), size, space)

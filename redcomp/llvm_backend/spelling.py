@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from redcomp.ir import FLOATS, INTEGER_OF_WIDTH, NUMPY_DTYPES, Value
+from redcomp.ir import FLOATS, INTEGER_OF_WIDTH, NUMPY_DTYPES, Value, entries_of
 
 LLVM_TYPES: Mapping[str, str] = {
     "f32": "float",
@@ -27,6 +27,13 @@ def table_text(bits: tuple[int, ...], integer: str, dtype: str, lanes: int) -> s
     entries = np.array(bits, NUMPY_DTYPES[integer]).view(NUMPY_DTYPES[dtype])
     texts = [f"{scalar} {float_literal(float(entry))}" for entry in entries]
     return f"<{', '.join(texts * (lanes // len(texts)))}>"
+
+
+def array_text(value: Value) -> str:
+    """The numbers of `constants`, as an array with its type."""
+    scalar = LLVM_TYPES[value.dtype]
+    texts = [f"{scalar} {float_literal(entry)}" for entry in entries_of(value).tolist()]
+    return f"[{value.dim} x {scalar}] [{', '.join(texts)}]"
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from redcomp.ir import (
 )
 from redcomp.ops import signs
 from redcomp.ops.expansions import fast
-from redcomp.ops.expansions.roots import rsqrt_by_estimate
+from redcomp.ops.expansions.roots import rsqrt_by_estimate, sqrt_by_estimate
 from redcomp.ops.primitives import PREDICATES
 from redcomp.ops.table import NORMAL, Array, Domain, Operation, Range, apply, register
 
@@ -215,6 +215,7 @@ register(
         partials=(lambda f, out: 0.5 * apply("rsqrt", f),),
         fast={"sqrt_approx": fast.sqrt},
         fast_range=Range((NORMAL,)),
+        variants={"rsqrt_estimate": sqrt_by_estimate},
         mlir=("math.sqrt", ""),
         llvm=("llvm.sqrt", ""),
         unit="special",

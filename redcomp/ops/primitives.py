@@ -5,6 +5,7 @@ Integer operations wrap around.  `compare` gives a truth value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -168,6 +169,10 @@ def _round_even_by_addition(a: Value) -> Value:
     shift = copy_sign(constant(limit, a.dtype), a)
     rounded = copy_sign(magnitude((a + shift) - shift), a)
     return select(compare("olt", magnitude(a), limit), rounded, a)
+
+
+def _is_limit(x: Value) -> Value:
+    return compare("oeq", x, 0.0) | compare("oeq", x, math.inf)
 
 
 def floor_by_rounding(a: Value) -> Value:
@@ -383,6 +388,28 @@ register(
         _lookup_by_selection,
         needs="native",
         typing=Typing(_bitcast_dtype, {"dtype": str, "table": tuple}),
+    ),
+    _primitive(
+        "root_or_limit",
+        2,
+        "selection",
+        lambda a, x: np.where((x == 0) | (x == np.inf), x, a),
+        ("", ""),
+        "a, which is a root of x, but x itself where that is 0 or infinite",
+        lambda a, x: select(_is_limit(x), x, a),
+        needs="native",
+        sign=signs.nonnegative,
+    ),
+    _primitive(
+        "inverse_root_or_limit",
+        2,
+        "selection",
+        lambda a, x: np.where((x == 0) | (x == np.inf), a.dtype.type(0), a),
+        ("", ""),
+        "a, which is 1 over a root of x, but 0 where x is 0 or infinite",
+        lambda a, x: select(_is_limit(x), 0.0, a),
+        needs="native",
+        sign=signs.nonnegative,
     ),
     _primitive(
         "scale",

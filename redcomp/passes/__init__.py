@@ -1,6 +1,6 @@
 """The passes: functions from program to program, one module each.  `redcomp.compile` orders them.
 
-A module in this folder is all that a new pass needs to be known by its name.
+Every module of this folder is imported here, which registers its pass by name.
 """
 
 import importlib

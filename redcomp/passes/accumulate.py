@@ -1,8 +1,9 @@
-"""accumulate: from "reduce this value over j" to the states, steps and merges that do it.
+"""accumulate: from a kernel to a nest: instantiate each reduction's states, steps and merges.
 
 States live for one tile of columns and have the kernel's dtype; after each tile they are merged
-into totals of the accumulator's dtype.  So rounding errors grow with the tile, not with the
-columns.  A reduction that keeps several columns continues from tile to tile instead.
+into totals of the accumulator's dtype.  So rounding errors grow with the size of a tile, not with
+the number of columns.  The states of a reduction that keeps several columns, such as `kmin`,
+persist from tile to tile instead.
 """
 
 from __future__ import annotations

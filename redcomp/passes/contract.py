@@ -1,8 +1,8 @@
-"""contract: fuse a product that is used once with the sum it feeds, a * b + c -> fma(a, b, c).
+"""contract: fuse a product that is used once with the sum that uses it: a * b + c -> fma(a, b, c).
 
-The fused operation rounds once instead of twice, as C compilers do by default.  It runs before
-`expand`, so that the arithmetic inside the elementary functions stays as written.  A product that
-`hoist` will compute less often than the sum stays: to add it costs no more than to fuse it.
+The fused operation rounds once instead of twice, as C compilers do by default.  The pass runs
+before `expand`, so that the arithmetic inside elementary functions stays as written.  A product
+that `hoist` will compute less often than the sum is not fused: adding it costs no more than an fma.
 """
 
 from __future__ import annotations

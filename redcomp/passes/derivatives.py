@@ -1,8 +1,9 @@
-"""derivatives: kernels of the derivatives of kernels, which are reductions again.
+"""derivatives: from a kernel to the kernels of its derivatives, which are reductions again.
 
-gradient         cotangents of results to cotangents of arguments
-differential     tangents of arguments to tangents of results
-for_derivatives  the same results, and what the other two need to know
+gradient         from cotangents of the results to cotangents of the arguments
+differential     from tangents of the arguments to tangents of the results
+for_derivatives  the same results, and additional ones that the other two need as arguments
+slopes           the same results, and their derivatives with respect to what each row depends on
 """
 
 from __future__ import annotations
@@ -67,6 +68,18 @@ def for_derivatives(kernel: Kernel, context: Context) -> Kernel:
     return with_kept_results(kernel)
 
 
+@compiler_pass
+def slopes(kernel: Kernel, context: Context, *, wrt: tuple[int, ...]) -> Kernel:
+    """The kernel of a sum that also gives its derivatives with respect to arguments, by position.
+
+    These must be i-variables or parameters, and the sum must have one component.
+    """
+    _check(wrt, len(arguments_of(kernel)), "arguments")
+    if not has_slopes(kernel):
+        raise ArgumentError("only a single sum of dimension 1 has slopes")
+    return with_slopes(kernel, wrt)
+
+
 def _all_of_rows(kernel: Kernel) -> list[Kind]:
     return ["i" for _ in kernel.outputs]
 
@@ -119,6 +132,27 @@ def with_kept_results(kernel: Kernel) -> Kernel:
         for output in kernel.outputs
     )
     return Kernel(kernel.params, tuple(outputs))
+
+
+def has_slopes(kernel: Kernel) -> bool:
+    """Whether all that a kernel gives is one number for each row, in which its terms are added."""
+    reductions = [REDUCTIONS[output.reduction] for output in kernel.outputs]
+    dims = [output.value.dim for output in kernel.outputs]
+    return dims == [1] and reductions[0].is_linear
+
+
+def with_slopes(kernel: Kernel, positions: Sequence[int]) -> Kernel:
+    """The kernel of a sum that also gives its derivatives with respect to some arguments.
+
+    The sum has one component, and the arguments are what a row of the result depends on: variables
+    of rows, and parameters.  A derivative of the sum is the sum of the derivatives of its terms, so
+    they come from the same sweep, and share what they have in common with the terms.
+    """
+    (output,) = kernel.outputs
+    one = constant(1.0, output.value.dtype)
+    wrt = tuple(arguments_of(kernel)[position] for position in positions)
+    of_terms = reverse(((output.value, one),), wrt)
+    return Kernel(kernel.params, (output, *(replace(output, value=v) for v in of_terms)))
 
 
 # -- results ---------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""expand: rewrite what a target cannot emit, until only its primitives are left.
+"""expand: rewrite operations that the target cannot emit, until only its primitives are left.
 
-An operation's expansion depends on its types and attributes, never on what its operands are.  So it
-is worked out once, on variables, and copied for each value.
+An operation's expansion depends on its types and attributes, never on its operands.  So it is built
+once, on variables, and copied for each value.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""factor: sum_j f(i) g(i, j) = f(i) sum_j g(i, j), so that f is applied once a row.
+"""factor: sum_j f(i) g(i, j) = f(i) sum_j g(i, j), so that f is applied once per row.
 
-Gradients are full of such factors, and where f is a vector and g a scalar, one number is reduced
-instead of many.  Rounding differs from the unfactored sum, and so does overflow: f g may fit where
-g does not.
+Such factors are frequent in gradients, and if f is a vector and g a scalar, one number is reduced
+instead of many.  Rounding differs from the unfactored sum, and so does overflow: f g may be finite
+where g is not.
 """
 
 from __future__ import annotations

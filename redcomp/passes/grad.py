@@ -1,11 +1,11 @@
 """grad: reverse-mode differentiation, IR to IR, of any order.
 
-Each operation contributes its row's rule: partial derivatives for elementwise operations, a
-pullback for the others, the choice for those that select.  The rules are those of the
-mathematical functions, never of their approximations.
+Each operation is differentiated by its row's rule: partial derivatives for elementwise operations,
+the selection for those that select among their operands, a pullback for the others.  The rules are
+those of the mathematical functions, never of their approximations.
 
-Selections select derivatives: a branch that is not taken gets a cotangent of nothing, which is zero
-whatever it is multiplied by (see `redcomp.passes.guarded`).
+The derivative of a selection is a selection of derivatives: a branch that is not taken gets no
+cotangent, which stays zero whatever it is multiplied by (see `redcomp.passes.guarded`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""guarded: derivatives that mean something only where a guard holds, and are zero elsewhere.
+"""guarded: derivatives with a condition, the guard, outside of which they are zero.
 
-A selection hands its cotangent to one branch and zero to the other.  Were the zero a number, a
-partial derivative of the branch that is infinite or NaN there would make it NaN.  So a derivative
-carries a guard, a truth value, instead; its value is arbitrary where the guard does not hold, and
-the selection is made where the derivative is used.  Derivative rules are linear, so that they may
-be applied to the value while the guard stays.
+A selection passes its cotangent to one branch and zero to the other.  If this zero were a number,
+an infinite or NaN partial derivative of that branch would turn it into NaN.  So the derivative of
+each branch has a guard, a boolean, instead.  Its value is arbitrary where the guard is false, and
+the selection is made where the derivative is used.  Derivative rules are linear, so they can be
+applied to the value while the guard is carried along.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Supports:
         """Whether a value is a number wherever arguments are."""
         for part in topological([value], known=self._polynomials):
             row = OPERATIONS.get(part.op)
-            is_one = part.op in ("variable", "constant", "broadcast") or (
+            is_one = part.op in ("variable", "constant", "constants", "broadcast") or (
                 row is not None and (row.is_polynomial or bool(row.moves))
             )
             of_those = all(self._polynomials[arg] for arg in part.args)

@@ -1,8 +1,8 @@
-"""hoist: move out of the pair loop what does not change with every pair.
+"""hoist: move values that do not change with every pair out of the pair loop.
 
-Values that depend on parameters only are computed once a call, on i only once a row, on j only once
-a column.  Inside a loop over the components of long vectors such a value becomes a vector of its
-own.
+Values that depend on parameters only are computed once per call, those of i only once per row, and
+those of j only once per column.  Inside a loop over the components of long vectors, such a value
+becomes a vector of its own.
 """
 
 from __future__ import annotations
@@ -143,5 +143,6 @@ def _is_raw(value: Value) -> bool:
     if value.op == "component":
         vector = value.args[0]
         # A position that changes more often than its table takes a computation and a load a lane.
-        return vector.op == "variable" and vector.dependence == value.dependence
+        is_in_memory = vector.op in ("variable", "constants")
+        return is_in_memory and vector.dependence == value.dependence
     return value.op in _RAW

@@ -1,8 +1,9 @@
 """jvp: forward-mode differentiation, IR to IR, of any order.
 
-There are no rules of its own.  A row's derivative rule takes a cotangent back through the operation
-and is linear in it; its transpose takes a tangent forward.  Transposing a linear function is
-differentiating it in reverse mode, so `push_forward` is a reverse sweep over the rule's result.
+Operations have no rules for it.  A row's derivative rule maps a cotangent back through the
+operation and is linear in it; its transpose maps a tangent forward.  A linear function is
+transposed by differentiating it in reverse mode, so `push_forward` is a reverse sweep over the
+rule's result.
 """
 
 from __future__ import annotations

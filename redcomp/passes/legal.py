@@ -1,4 +1,4 @@
-"""legal: refuse what LLVM could not lower; it would end the process instead of raising an error."""
+"""legal: raise an error for operations that LLVM cannot lower, which would abort the process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from redcomp.ir import STRUCTURAL, P
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.target import Context
 
-_VECTORS = ("variable", "map", "scan", "earlier", "from_elements", "update")
+_VECTORS = ("variable", "map", "scan", "earlier", "from_elements", "constants", "update")
 
 
 @compiler_pass

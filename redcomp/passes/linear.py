@@ -1,17 +1,17 @@
-"""linear: whether a value is a linear function of a variable; whoever says so is right.
+"""linear: whether a value is a linear function of a variable; there are no false positives.
 
 A value is linear in a variable if it is the variable, or an operation that is linear in those of
-its arguments that depend on the variable, which are linear themselves.  An argument that is the
-constant zero may count as one that depends on the variable: IfElse(f, v, 0) is linear in v.  So
-sums, products with what does not depend on the variable, extraction and assembly, products with
-matrices and selection are accepted, nested as one likes; what becomes linear only because
-something cancels, such as (v + 1) - 1, is not.
+its arguments that depend on the variable, and these are linear.  An argument that is the constant
+zero may count as one that depends on the variable: IfElse(f, v, 0) is linear in v.  So any nesting
+of sums, products with factors that do not depend on the variable, extraction, concatenation,
+products with matrices and selection is accepted.  Expressions that are linear only because terms
+cancel, such as (v + 1) - 1, are not.
 
-No table says which operations are linear in which arguments: the rows do.  An operation is linear
-if its derivative does not depend on the arguments and, taken along the arguments themselves, is
-its value (Euler's relation).  The second part, which tells the linear from the piecewise constant
-(Floor) and from the discontinuous (Mod), is evaluated at random points of the row's test domain;
-of vectors of two components, if the operation treats all components alike.
+Which operations are linear in which arguments is derived from their rows.  An operation is linear
+if its derivative does not depend on the arguments and, along the arguments themselves, equals its
+value (Euler's relation).  The second condition, which excludes piecewise constant (Floor) and
+discontinuous (Mod) operations, is evaluated at random points of the row's test domain, on vectors
+of two components if the operation treats all components alike.
 """
 
 from __future__ import annotations

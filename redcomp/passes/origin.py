@@ -1,13 +1,13 @@
-"""origin: move what depends on rows and what depends on columns to a common origin.
+"""origin: move the row's and the column's operand of a sum to a common origin.
 
     x_i - y_j = (x_i - o) - (y_j - o)        x_i + y_j = (x_i + o) + (y_j - o)
 
-A difference of neighbours far from 0 is exact; that of their multiples is not, because each of them
-has been rounded.  Where o is a point of the data, x_i - o and y_j - o are exact too, and no larger
-than the data are wide: so are the errors of their multiples.
+The difference of two close numbers far from 0 is exact; that of their multiples is not, because
+each multiple has been rounded.  If o is a point of the data, x_i - o and y_j - o are exact too, and
+no larger than the diameter of the data; so the errors of their multiples are small.
 
-The origin is what the side of columns is in one column.  Where this is no number or its square is
-out of range, it is 0: then nothing is moved.
+The origin is the value of the column's operand in one column.  If this is NaN, or its square
+overflows, the origin is 0 and nothing is moved.
 """
 
 from __future__ import annotations

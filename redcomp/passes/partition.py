@@ -1,10 +1,11 @@
-"""partition: divide a nest whose states are too many for a loop's registers into several nests.
+"""partition: divide a nest with more states than a loop can keep in registers into several nests.
 
-Each part has some components of the results, and the states that these depend on; what parts have
-in common, such as the shift of a LogSumExp or the value of a kernel, each computes for itself.
+Each part computes some components of the results, with the states that these depend on.  Common
+values, such as the shift of a LogSumExp or the value of a kernel function, are computed in each
+part that needs them.
 
-Where the parts' totals share a memory, and results are computed from all of it, `independent` gives
-parts of which no two have a state in common.
+If results are computed from the totals of all parts together, in one memory, `independent` divides
+a nest into parts that have no state in common.
 """
 
 from __future__ import annotations
@@ -59,8 +60,15 @@ class _Unit:
 def partitioned(nest: Nest, most: int) -> Partition:
     """Parts with at most `most` scalar states each, as far as results allow to divide them.
 
-    There are as few as possible, of about the same size.
+    There are as few as possible, of about the same size.  A nest keeps what has been made of it:
+    several are compared before one is taken.
     """
+    if most not in nest.partitions:
+        nest.partitions[most] = _partitioned(nest, most)
+    return nest.partitions[most]
+
+
+def _partitioned(nest: Nest, most: int) -> Partition:
     units = _units(nest)
     groups = _grouped(nest, units, most)
     if len(groups) == 1:

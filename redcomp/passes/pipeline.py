@@ -1,8 +1,8 @@
 """Passes by name, and pipelines of them as text: `"simplify,scalarize{states=4},cse"`.
 
-A pass is a function of a program and a context, and of options by keyword.  `@compiler_pass` makes
-it known by its name where it is defined; which passes run, and in which order, says
-`redcomp.compile`.
+A pass is a function of a program, a context, and options by keyword.  The decorator
+`@compiler_pass` registers it by its name.  `redcomp.compile` has the list of passes that run, in
+their order.
 """
 
 from __future__ import annotations

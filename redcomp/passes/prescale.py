@@ -1,21 +1,22 @@
-"""prescale: multiply inputs once a row or a column instead of values once a pair.
+"""prescale: multiply inputs once per row or column instead of values once per pair.
 
     exp2(-c * sum_k (x_k - y_k)**2) = exp2(-sum_k (sqrt(c) x_k - sqrt(c) y_k)**2)
 
-A product is sorted into factors that change with the pair and coefficients, which are constant or
-depend on parameters only, on i only, or on j only; coefficients of one kind become one, which is
-hoisted.  A coefficient is then pushed through sums and products down to where it costs nothing:
-values that do not change with the pair.  A square takes the root of a positive constant, and so
-does a constant enter a square root as its square.  Where some value on the way has another user, or
-where a leaf changes with the pair, the multiplication stays.
+The factors of a product are divided into those that change with the pair and coefficients, which
+are constant or depend on parameters, on i or on j only.  Coefficients of one kind are multiplied
+with each other, which is hoisted.  A coefficient is then pushed through sums and products to values
+that do not change with the pair, where it costs nothing.  A positive constant enters a square as
+its square root, and a square root as its square.  If a value on the way has another user, or a leaf
+changes with the pair, the multiplication stays.
 
-The rounding of products must not show where their sum cancels.  What a sum of two values of pairs
-adds up has been rounded before, so to round it once more costs no more than a small factor.  But a
-difference of data is nearly exact: both of its sides first move to a common origin (`origin`).
+Rounding the products must not matter where their sum cancels.  The operands of a sum of two values
+per pair have been rounded before, so another rounding increases the error by a small factor only.
+But a difference of data is nearly exact, so both operands are first moved to a common origin
+(`origin`).
 
-For fast math only: rounding differs, and so does overflow.  It runs before `contract`, which would
-hide the products, and before `hoist`, which it works for.  Loops over components are left alone:
-there a coefficient costs one multiplication a loop, and a scaled vector would cost memory.
+For fast math only: rounding differs, and so does overflow.  The pass runs before `contract`, which
+would hide the products, and before `hoist`, which moves the scaled inputs.  Loops over components
+are left alone: there a coefficient costs one multiplication per loop, a scaled vector memory.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """scalarize: from operations on vectors to operations on scalars, and loops over long vectors.
 
-Components are pulled: each root asks for its components, which ask for those of their operands.
-Vectors of at most `unrolled` components are written out.  For longer ones the position is the
-counter of a loop, and whatever depends on it is the loop's body; an element that two loops need is
-computed in both.
+Components are computed on demand: each root requests its components, which request those of their
+operands.  Vectors of at most `unrolled` components are unrolled.  For longer ones the position is
+the counter of a loop, and all values that depend on it are the loop's body; an element that two
+loops need is computed in both.
 """
 
 from __future__ import annotations
@@ -360,6 +360,10 @@ class _Scalarizer:
             return self._read(self._carried.get(value, (value,)), place)
         if value.op in ("constant", "index"):
             return value
+        if value.op == "constants":
+            if isinstance(place, int):
+                return ir.constant(ir.entries_of(value)[place], value.dtype)
+            return component(value, place)
         if value.op == "broadcast":
             return self.element(value.args[0], 0)
         if value.op == "contraction":

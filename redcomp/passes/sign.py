@@ -1,10 +1,10 @@
-"""The sign of a value, as far as its definition tells; NaN counts as of either sign."""
+"""The sign of a value, as far as it follows from its definition; NaN counts as either sign."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from redcomp.ir import Value
+from redcomp.ir import Value, entries_of
 from redcomp.ops.signs import ANY, NEGATIVE, POSITIVE, Sign
 from redcomp.ops.table import OPERATIONS
 
@@ -31,6 +31,9 @@ def _sign(value: Value, assumed: Mapping[Value, Sign], depth: int = _DEPTH) -> S
     if value.is_constant:
         number = value["value"]
         return (not number >= 0) * NEGATIVE | (not number <= 0) * POSITIVE
+    if value.op == "component" and value.args[0].op == "constants":
+        numbers = entries_of(value.args[0])
+        return (not (numbers >= 0).all()) * NEGATIVE | (not (numbers <= 0).all()) * POSITIVE
     if value.op == "fold":
         return _of_fold(value, assumed, depth - 1)
     row = OPERATIONS.get(value.op)

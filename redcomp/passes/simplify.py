@@ -18,8 +18,11 @@ from redcomp.ir import (
     Value,
     broadcast,
     compare,
+    component,
     constant,
+    constants,
     elementwise,
+    entries_of,
     fma,
     rewrite_program,
     select,
@@ -72,7 +75,7 @@ def _fold_constants(value: Value) -> Value | None:
     """Primitives of constants; other operations follow once they are expanded to primitives."""
     for arg in value.args:
         if arg.op != "constant":
-            return None
+            return _fold_tables(value) if arg.op == "component" else None
     row = OPERATIONS.get(value.op)
     if row is None or not row.is_primitive or value.dim != 1 or not value.args:
         return None
@@ -80,6 +83,29 @@ def _fold_constants(value: Value) -> Value | None:
     with np.errstate(all="ignore"):
         folded = row.value(*operands, **dict(value.attrs)).astype(value.type.numpy)
     return constant(folded[0].item(), value.dtype, value.span)
+
+
+def _fold_tables(value: Value) -> Value | None:
+    """The same of constants in tables, all at one position of a loop: one table of the results."""
+    row, position = OPERATIONS.get(value.op), None
+    if row is None or not row.is_primitive or not value.type.is_float:
+        return None
+    operands = []
+    for arg in value.args:
+        if arg.op == "component" and arg.args[0].op == "constants" and arg.args[1:]:
+            if position not in (None, arg.args[1]):
+                return None
+            position = arg.args[1]
+            operands.append(entries_of(arg.args[0]))
+        elif arg.op == "constant":
+            operands.append(np.array([arg["value"]], dtype=arg.type.numpy))
+        else:
+            return None
+    if position is None:
+        return None
+    with np.errstate(all="ignore"):
+        folded = row.value(*operands, **dict(value.attrs))
+    return component(constants(folded, value.dtype, value.span), position)
 
 
 def _is(value: Value, number: float) -> bool:

@@ -1,9 +1,9 @@
-"""size: how much code a program becomes and how long a pair takes, counted without making it.
+"""size: the size of a program's code and the work per pair, computed without generating the code.
 
-What is beyond a limit is refused before LLVM would take minutes over it.  The limits count what
-formulas have become, not what is written: a vector of 300 components of which the 200 nearest
-columns are wanted is within them, one of 1,000 is not.  Nothing here walks the tree of a value,
-which can be exponentially larger than its graph.
+Programs beyond a limit are refused before LLVM would take minutes to compile them.  The limits
+apply to the code and not to the formula's text: keeping the 200 smallest values of each of 300
+components is within them, and of each of 1,000 components is not.  Nothing here walks the tree of a
+value, which can be exponentially larger than its graph.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """trace: the weighted sum of the diagonal of a Jacobian, without the Jacobian.
 
-The derivatives of a value along all d components of a variable are a matrix.  It goes through the
-graph as `diag(diagonal) + sum of outer(direction, weights)`, so that elementwise operations and
-sums over components, of which formulas mostly consist, cost as much as one derivative.  Only an
-operation that mixes components otherwise (Concat, a product with a matrix) costs one a component.
+The derivatives of a value along all d components of a variable are a matrix.  It is propagated
+through the graph as `diag(diagonal) + sum of outer(direction, weights)`, so elementwise operations
+and sums over components, of which most formulas consist, cost as much as one derivative.  Other
+operations that mix components (Concat, a product with a matrix) cost one derivative per component.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Code for NVIDIA GPUs: the target, the schedule, the tiled skeleton, the assembler."""
+"""Code generation for NVIDIA GPUs: targets, schedules, the tiled loops, the assembler."""

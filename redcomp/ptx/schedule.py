@@ -169,22 +169,30 @@ class Figures:
 FIGURES = Figures()
 
 
-def most_states(nest: Nest, context: Context, given: PtxSchedule | None) -> int:
-    """How many states a part is to have at most: from counts of values, nothing measured.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A partition into parts of at most so many states, and the parts with their schedules."""
+
+    most: int
+    partition: Partition
+    parts: tuple[PlannedPart, ...]
+
+
+def choose_plan(nest: Nest, context: Context, given: PtxSchedule | None) -> Plan:
+    """The cheapest plan for a nest: from counts of values, nothing measured.
 
     More states in a part repeat less of what parts have in common, fewer leave registers for more
     rows.
     """
 
-    def cost(choice: tuple[int, Partition]) -> float:
-        parts = planned(choice[1], context, given)
-        return sum(_Costs(p.part.nest, context).of(p.schedule.rows, p.schedule.cols) for p in parts)
+    def cost(plan: Plan) -> float:
+        costs = ((_Costs(p.part.nest, context), p.schedule) for p in plan.parts)
+        return sum(own.of(schedule.rows, schedule.cols) for own, schedule in costs)
 
     choices = [(most, partitioned(nest, most)) for most in context.target.carried[nest.dtype]]
     by_count = {len(partition.parts): (most, partition) for most, partition in choices}
-    *others, last = by_count.values()
-    most, _ = min((*others, last), key=cost) if others else last
-    return most
+    plans = [Plan(most, made, planned(made, context, given)) for most, made in by_count.values()]
+    return min(plans, key=cost) if len(plans) > 1 else plans[0]
 
 
 def planned(

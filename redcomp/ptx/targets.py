@@ -123,6 +123,7 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         unrolling=UNROLLING,
         carried=CARRIED,
         hoists_vectors=False,
+        constants_space=1,  # global memory
         copies_asynchronously=spelt[-1].number >= 80,
         llvm_passes=("sroa", *LLVM_PASSES),
         llvm_options=("--nvptx-short-ptr",),

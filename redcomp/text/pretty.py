@@ -1,4 +1,4 @@
-"""The form for people: short names of operations, decimals, components where they are used.
+"""The readable form: short names of operations, decimals, components where they are used.
 
     kernel (%x: i[0] vector<3xf32>, %y: j[1] vector<3xf32>) {
       %0 = subtract %x, %y : vector<3xf32>  // x - y
@@ -73,14 +73,14 @@ class Line:
 
 
 def pretty(program: AnyProgram | Block, source: str = "") -> str:
-    """The program in the form for people; `source` is the formula whose pieces stand beside it."""
+    """The program in the readable form; `source` is the formula that comments quote."""
     return "".join(f"{line}\n" for line in _with_functions(program, source))
 
 
 def listing_of(
     program: AnyProgram | Block, source: str = "", names: Mapping[Value, str] | None = None
 ) -> list[Line]:
-    """The lines of the form for people.
+    """The lines of the readable form.
 
     names   of values, as `redcomp.ir.shared` gives them; what has none is numbered
     """
@@ -301,15 +301,15 @@ def _spelling(value: Value) -> tuple[str, str, str]:
         return f"compare.{attributes['predicate']}", "", ""
     if value.op in ("convert", "bitcast") and attributes == {"dtype": value.dtype}:
         return value.op, "", ""
-    if value.op == "lookup" and attributes.get("dtype") == value.dtype:
-        entries = _table(attributes["table"], value.dtype)
-        return value.op, f" in [{', '.join(decimal(e, value.dtype) for e in entries)}]", ""
+    if value.op in ("lookup", "constants") and attributes.get("dtype", value.dtype) == value.dtype:
+        return value.op, f" in {_table(attributes['table'], value.dtype)}", ""
     return value.op, "", attributes_text(value.attrs)
 
 
-def _table(bits: Any, dtype: str) -> list[float]:
+def _table(bits: Any, dtype: str) -> str:
     formats = {"f32": ("<i", "<f"), "f64": ("<q", "<d")}[dtype]
-    return [struct.unpack(formats[1], struct.pack(formats[0], b))[0] for b in bits]
+    entries = (struct.unpack(formats[1], struct.pack(formats[0], b))[0] for b in bits)
+    return f"[{', '.join(decimal(entry, dtype) for entry in entries)}]"
 
 
 def _dependence(bits: int) -> str:

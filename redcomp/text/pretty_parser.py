@@ -1,4 +1,4 @@
-"""The form for people read back: see `redcomp.text.pretty`, which writes it.
+"""The parser of the readable form, which `redcomp.text.pretty` writes.
 
 What is from the formula, after `//`, says nothing about the program and is skipped.
 """
@@ -35,6 +35,7 @@ from redcomp.ir import (
     Value,
     component,
     constant,
+    constants,
     index,
     lookup,
     topological,
@@ -237,8 +238,10 @@ class _Reader(Tokens):
         if op in ("convert", "bitcast"):
             attributes["dtype"] = type_.dtype
         if table:
-            entries = [self.resolved(t, type_.dtype)["value"] for t in table]
-            return lookup(tuple(entries), args[0], type_.dtype)
+            entries = tuple(self.resolved(t, type_.dtype)["value"] for t in table)
+            if op == "constants":
+                return constants(entries, type_.dtype)
+            return lookup(entries, args[0], type_.dtype)
         row = OPERATIONS.get(op)
         if row is not None and row.arity is not None and row.arity != len(args):
             self.fail(f"wrong number of operands for {op}")

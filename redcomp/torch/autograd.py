@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -11,12 +12,11 @@ import torch
 from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
-from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.calls import sizes
-from redcomp.frontend.reductions.differentiation import Extremum, Sweep
+from redcomp.frontend.reductions.differentiation import Extremum, Slopes, Sweep
 from redcomp.frontend.reductions.pair_reduction import PairReduction
-from redcomp.frontend.reductions.ranges import read_ranges
+from redcomp.frontend.reductions.ranges import Ranges, read_ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
 from redcomp.torch.computation import (
     Computation,
@@ -47,7 +47,7 @@ from redcomp.torch.memory import (
     is_traced,
 )
 from redcomp.torch.orders import with_limits
-from redcomp.torch.pairs import at_pairs, at_places
+from redcomp.torch.pairs import are_visited, at_pairs, at_places, where_there
 
 # Transforms of torch.func leave wrappers around tensors when they are over.
 _unwrap_if_dead: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.unwrap_if_dead
@@ -84,7 +84,11 @@ def differentiable(
     if computation.differentiation.tables:
         computation, tensors = _with_reads_given(computation, tensors, executor)
     kept = computation.for_derivatives
-    results: Tensors = _Reduce.apply(kept, executor, ranges, *tensors)
+    beside = None
+    if not is_active() and forward_ad._current_level < 0:  # only gradients are asked for, and once
+        known = kept.with_slopes(tuple([t.requires_grad for t in tensors]))
+        beside = None if known is None else _Beside(*known)
+    results: Tensors = _Reduce.apply(kept, executor, ranges, beside, *tensors)
     if kept.differentiation.extrema:
         results = _with_values_at_places(kept, results, tensors, executor)
     if kept.differentiation.limits:
@@ -174,6 +178,15 @@ def _read(
     return found[..., 0] if read.kind == "parameter" else found
 
 
+@dataclass(slots=True)
+class _Beside:
+    """What a recorded call computes beside its result: slopes, which are for the backward pass."""
+
+    slopes: Slopes
+    computation: Computation
+    values: list[torch.Tensor] = field(default_factory=list)
+
+
 @untraced
 class _Reduce(torch.autograd.Function):
     """All results of a reduction; those of extrema are constants here (see `_known`)."""
@@ -185,12 +198,12 @@ class _Reduce(torch.autograd.Function):
         That binds arguments by their signature, which takes longer than all the rest of a call.
         """
         if not is_active():
-            return _record(*args[:3], *map(_unwrap_if_dead, args[3:]))
+            return _record(*args[:4], *map(_unwrap_if_dead, args[4:]))
         if is_within_transform():
             with enable_single_level_autograd_function():
-                return tuple(_record(*args[:3], *map(_unwrap_if_dead, args[3:])))
+                return tuple(_record(*args[:4], *map(_unwrap_if_dead, args[4:])))
         if is_functionalized():  # which knows operators only
-            computation, executor, ranges, *tensors = args
+            computation, executor, ranges, _, *tensors = args
             of_kept: Computation = computation
             return of_kept.as_operator(tensors, ranges, executor)
         check_transforms()
@@ -202,14 +215,19 @@ class _Reduce(torch.autograd.Function):
         computation: Computation,
         executor: Executor | Asked,
         ranges: Visited,
+        beside: _Beside | None,
         *tensors: torch.Tensor,
     ) -> Tensors:
-        return run(computation, tensors, ranges, executor)
+        if beside is None:
+            return run(computation, tensors, ranges, executor)
+        value, *beside.values = run(beside.computation, tensors, ranges, executor)
+        return (value,)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
         computation: Computation
-        computation, ctx.executor, ctx.ranges, *tensors = inputs
+        beside: _Beside | None
+        computation, ctx.executor, ctx.ranges, beside, *tensors = inputs
         ctx.computation = computation
         ctx.set_materialize_grads(False)
         known = computation.differentiation
@@ -218,7 +236,12 @@ class _Reduce(torch.autograd.Function):
                 *[t for t, is_one in zip(output, known.differentiable, strict=True) if not is_one]
             )
         kept = (*tensors, *[output[n] for n in known.saved])
-        ctx.save_for_backward(*kept)
+        if beside is None:
+            ctx.slopes = None
+            ctx.save_for_backward(*kept)
+        else:
+            ctx.slopes = beside.slopes
+            ctx.save_for_backward(*kept, *beside.values)
         if forward_ad._current_level >= 0 or is_active():
             ctx.save_for_forward(*kept)
 
@@ -229,21 +252,20 @@ class _Reduce(torch.autograd.Function):
         computation: Computation,
         executor: Executor | Asked,
         ranges: Visited,
+        _: None,
         *tensors: torch.Tensor,
     ) -> tuple[Tensors, int]:
         # A batch has any number of axes, so the mapped one is one more.
         given: Sequence[torch.Tensor]
-        given = with_mapped_first(computation.reduction.parameters, tensors, in_dims[3:])
+        given = with_mapped_first(computation.reduction.parameters, tensors, in_dims[4:])
         computation = computation.like(computation.reduction, given)
         if computation.differentiation.tables:
             computation, given = _with_reads_given(computation, given, executor)
-        return _Reduce.apply(computation, executor, ranges, *given), 0
+        return _Reduce.apply(computation, executor, ranges, None, *given), 0
 
     @staticmethod
-    def jvp(
-        ctx: Any, _: None, __: None, ___: None, *tangents: torch.Tensor | None
-    ) -> tuple[torch.Tensor | None, ...]:
-        return by_vmap(functools.partial(_Reduce._pushed_forward, ctx), tangents)
+    def jvp(ctx: Any, *tangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        return by_vmap(functools.partial(_Reduce._pushed_forward, ctx), tangents[4:])
 
     @staticmethod
     def _pushed_forward(
@@ -261,9 +283,7 @@ class _Reduce(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         return (
-            None,
-            None,
-            None,
+            *(None,) * 4,
             *by_vmap(functools.partial(_Reduce._pulled_back, ctx), cotangents),
         )
 
@@ -276,23 +296,48 @@ class _Reduce(torch.autograd.Function):
         given = tuple([e is not None for e in of_values])
         if True not in given:
             return result
+        wanted: tuple[bool, ...] = ctx.needs_input_grad[4:]
+        slopes: Slopes | None = ctx.slopes
+        if slopes is not None:
+            count = len(saved) - len(slopes.positions)
+            saved, of_slopes = saved[:count], saved[count:]
+            # What is differentiated again has to be computed from arguments, not from slopes.
+            if not torch.is_grad_enabled():
+                through = [_pulled_through(slope, cotangents[0]) for slope in of_slopes]
+                _give(result, slopes, through, saved)
+                wanted = slopes.others(wanted)
         arguments = known.arguments(saved, [e for e in of_values if e is not None])
-        pullbacks = computation.pullback(ctx.needs_input_grad[3:], given, arguments)
-        for sweep, summed in pullbacks:
+        for sweep, summed in computation.pullback(wanted, given, arguments):
             if summed is None:
                 parts = _at_all_pairs(sweep, arguments, ctx.ranges, ctx.executor)
             else:
                 parts = apply(summed, arguments, ctx.ranges, ctx.executor)
-            for position, is_summed, part in zip(sweep.positions, sweep.sums, parts, strict=True):
-                of_entries = part.sum(-2) if is_summed else part
-                shape = saved[position].shape
-                is_whole = of_entries.shape == shape
-                result[position] = of_entries if is_whole else of_entries.sum_to_size(shape)
+            _give(result, sweep, parts, saved)
         return result
 
 
 # What `torch.autograd.Function.apply` does in the end where no transform is active.
 _record: Callable[..., Tensors] = super(torch.autograd.Function, _Reduce).apply
+
+
+def _pulled_through(slope: torch.Tensor, cotangent: torch.Tensor | None) -> torch.Tensor:
+    """Their product; 0 where the slope is, also for infinite cotangents: nothing depends there."""
+    assert cotangent is not None  # it is the only one
+    return (slope * cotangent).masked_fill_(slope.logical_not(), 0.0)
+
+
+def _give(
+    result: list[torch.Tensor | None],
+    of: Sweep | Slopes,
+    parts: Sequence[torch.Tensor],
+    arguments: Sequence[torch.Tensor],
+) -> None:
+    """Store the cotangents of some arguments, in these arguments' shapes."""
+    for position, is_summed, part in zip(of.positions, of.sums, parts, strict=True):
+        of_entries = part.sum(-2) if is_summed else part
+        shape = arguments[position].shape
+        is_whole = of_entries.shape == shape
+        result[position] = of_entries if is_whole else of_entries.sum_to_size(shape)
 
 
 def _saved(ctx: Any) -> Tensors:
@@ -348,29 +393,35 @@ def _at_every_pair(
     It is 0 at the pairs that `ranges` leave out.
     """
     counts = sizes(reduction, tuple(t.shape for t in tensors)).by_kind(reduction)
-    rows, columns = counts["i"], counts["j"]
-    device = tensors[0].device
-    if ranges is None:
-        visited = torch.arange(rows * columns, device=device)
-    else:
-        if isinstance(ranges, tuple):
-            if is_traced(ranges):
-                raise ArgumentError(
-                    "gradients of arrays of pairs cannot be traced where there are ranges"
-                )
-            ranges = read_ranges(on_host(ranges), rows, columns)
-        mask = torch.from_numpy(ranges.i.mask(rows, columns))
-        visited = mask.flatten().nonzero()[:, 0].to(device)
+    rows, columns, device = counts["i"], counts["j"], tensors[0].device
+    visited, is_there = torch.arange(rows * columns, device=device), None
+    if isinstance(ranges, tuple) and is_traced(ranges):
+        is_there = are_visited(ranges, rows, columns, device)  # when the graph runs
+    elif ranges is not None:
+        visited = _numbers_of_visited(ranges, rows, columns).to(device)
     parts = []
-    for first in range(0, max(1, len(visited)), _PAIRS):
-        some = visited[first : first + _PAIRS]
-        i, j = some // max(1, columns), some % max(1, columns)
-        parts.append(_pointwise(reduction, output, at_pairs(reduction, tensors, i, j), executor))
+    # A size that is a symbol of a graph stays one.
+    for some in (
+        [visited] if isinstance(visited.shape[0], torch.SymInt) else torch.split(visited, _PAIRS)
+    ):
+        given = at_pairs(reduction, tensors, some // max(1, columns), some % max(1, columns))
+        if is_there is not None:
+            given = where_there(reduction, given, is_there[some])
+        parts.append(_pointwise(reduction, output, given, executor, is_there is not None))
     values = torch.cat(parts, -2)
-    if ranges is not None:
+    if is_there is not None:
+        values = torch.where(is_there[:, None], values, 0.0)
+    elif ranges is not None:
         shape = (*values.shape[:-2], rows * columns, values.shape[-1])
         values = values.new_zeros(shape).index_copy(-2, visited, values)
     return values.reshape(*values.shape[:-2], rows, columns, values.shape[-1])
+
+
+def _numbers_of_visited(ranges: Ranges | Tensors, rows: int, columns: int) -> torch.Tensor:
+    """The numbers i * columns + j of the pairs of ranges with values."""
+    if isinstance(ranges, tuple):
+        ranges = read_ranges(on_host(ranges), rows, columns)
+    return torch.from_numpy(ranges.i.mask(rows, columns)).flatten().nonzero()[:, 0]
 
 
 def _pointwise(

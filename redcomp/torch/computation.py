@@ -17,6 +17,7 @@ from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.calls import Call, prepare
 from redcomp.frontend.reductions.differentiation import (
     Differentiation,
+    Slopes,
     Sweep,
     differentiation,
 )
@@ -71,6 +72,7 @@ class Computation:
     dtype: torch.dtype
     device: torch.device
     _pullbacks: dict[Any, Pullbacks] = field(default_factory=dict, repr=False)
+    _with_slopes: dict[Any, WithSlopes | None] = field(default_factory=dict, repr=False)
 
     @property
     def reduction(self) -> PairReduction:
@@ -163,6 +165,21 @@ class Computation:
             )
         return known
 
+    def with_slopes(self, wanted: tuple[bool, ...]) -> WithSlopes | None:
+        """The computation that also gives slopes in some of the wanted arguments, if that pays."""
+        try:
+            return self._with_slopes[wanted]
+        except KeyError:
+            slopes = self.differentiation.slopes(wanted)
+            made = None
+            if slopes is not None:
+                shapes = self.call.shapes
+                made = (
+                    slopes,
+                    prepare_computation(slopes.reduction, shapes, self.dtype, self.device),
+                )
+            return self._with_slopes.setdefault(wanted, made)
+
     @cached_property
     def for_derivatives(self) -> Computation:
         """The computation that also gives what derivatives need."""
@@ -172,6 +189,7 @@ class Computation:
 
 # Sweeps, and the computations of those that are not at all pairs.
 Pullbacks = tuple[tuple[Sweep, Computation | None], ...]
+WithSlopes = tuple[Slopes, Computation]
 
 
 @remembered

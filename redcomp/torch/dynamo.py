@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch._C._dynamo import eval_frame
 
+from redcomp.frontend.lazy.matrix import Matrix
 from redcomp.frontend.reductions.genred import Reducer, nested
 
 T = TypeVar("T")
@@ -75,14 +76,15 @@ def _tensors(ranges: Any) -> list[torch.Tensor]:
 
 
 @functools.cache
-def with_reflected_products() -> bool:
-    """Have the tracer take `K @ b` for `torch.Tensor.__rmatmul__(b, K)`; whether it does.
+def with_products() -> bool:
+    """Have the tracer take `K @ b` and `K @ L` of lazy matrices; whether it does.
 
-    It hands operators on what is no tensor to `__torch_function__` as methods of the tensor among
-    the operands, by a table that lacks this one, so that it would be `torch.matmul(b, K)`
-    (PyTorch 2.13, torch/_dynamo/variables/builtin.py).
+    It hands operators on a tensor and something else to `__torch_function__` as methods of the
+    tensor, by a table that lacks this one, so that `K @ b` would be `torch.matmul(b, K)`.  Of two
+    objects that are no tensors it knows no `@` at all (PyTorch 2.13,
+    torch/_dynamo/variables/builtin.py).
     """
-    from torch._dynamo.variables import builtin
+    from torch._dynamo.variables import BuiltinVariable, UserDefinedObjectVariable, builtin
 
     table = getattr(builtin, "BUILTIN_TO_TENSOR_RFN_MAP", None)
     populate = getattr(builtin, "populate_builtin_to_tensor_fn_map", None)
@@ -90,7 +92,17 @@ def with_reflected_products() -> bool:
         return False
     populate()
     table.setdefault(operator.matmul, torch.Tensor.__rmatmul__)
+    handlers = BuiltinVariable._binop_handlers().setdefault(operator.matmul, [])
+    handlers.append(((UserDefinedObjectVariable, UserDefinedObjectVariable), _product_of_objects))
+    BuiltinVariable.call_function_handler_cache.clear()  # it keeps what it has refused
     return True
+
+
+def _product_of_objects(tracer: Any, a: Any, b: Any) -> Any:
+    """`a @ b` as Python has it where `a` is one of ours; None leaves it to the tracer."""
+    if isinstance(a.value, Matrix):
+        return a.call_method(tracer, "__matmul__", [b], {})
+    return None
 
 
 def untraced(target: T) -> T:

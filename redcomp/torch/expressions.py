@@ -18,6 +18,7 @@ from redcomp.frontend.lazy import reduction, solve
 from redcomp.frontend.lazy.reduction import Reduced
 from redcomp.frontend.lazy.solve import System
 from redcomp.frontend.reductions.genred import Reducer
+from redcomp.torch.dynamo import with_products
 from redcomp.torch.solve import KernelSolve
 from redcomp.tracing import constant_in_graphs
 
@@ -65,21 +66,33 @@ class _Traced:
     """
 
     def __init__(self, found: _Found) -> None:
-        self.expression, self.key, self.callee = found.expression, found.key, found.callee
+        self.held, self.key, self.callee = found.held, found.key, found.callee
         self.dim, self.operands, self.everywhere = found.dim, found.operands, found.everywhere
         self.slots = tuple([Slot(kind, dim, integer) for kind, dim, integer in found.slots])
 
     @property
     def in_place(self) -> Placed:
-        stands: Any = self if is_dynamo_compiling() else self.expression
+        stands: Any = self if is_dynamo_compiling() else self.held.expression
         return Placed(stands, self.everywhere)
+
+
+class _Held:
+    """An expression that the tracer does not see.
+
+    It would guard that it is the one of a LazyTensor from outside, if it is, and fail to: what
+    a constant function returns has no name in guards (PyTorch 2.13).
+    """
+
+    def __init__(self, expression: Expression) -> None:
+        self.expression = expression
 
 
 class _Found:
     """An expression, with plain data."""
 
     def __init__(self, expression: Expression) -> None:
-        self.expression, self.key, self.callee = expression, expression.key, expression.callee
+        with_products()  # before what is traced can be multiplied
+        self.held, self.key, self.callee = _Held(expression), expression.key, expression.callee
         self.dim, self.operands = expression.dim, len(expression.operands) * (None,)
         self.everywhere = expression.everywhere
         self.slots = [(slot.kind, slot.dim, slot.is_integer) for slot in expression.slots]

@@ -14,9 +14,10 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
 from redcomp.frontend.lazy.library import ArrayType
+from redcomp.frontend.lazy.linear import LazyOperator
 from redcomp.frontend.reductions.genred import Reducer
 from redcomp.torch import autocast, expressions
-from redcomp.torch.dynamo import with_reflected_products
+from redcomp.torch.dynamo import with_products
 from redcomp.torch.foreign import tensor_of
 from redcomp.torch.genred import call, filled
 from redcomp.torch.memory import check_plain
@@ -160,9 +161,9 @@ def _tensor(value: Any, dtype: torch.dtype, device: torch.device | None) -> Any:
 class _TorchFunction:
     """`__torch_function__`, which the tracer of `torch.compile` asks for before it uses it."""
 
-    def __get__(self, instance: object, owner: type[LazyTensorBase]) -> Callable[..., Any]:
+    def __get__(self, instance: object, owner: type[Any]) -> Any:
         is_asked_for = not is_dynamo_compiling() and TracingContext.try_get() is not None
-        if is_asked_for and not with_reflected_products():
+        if is_asked_for and not with_products():
             return torch._C._disabled_torch_function_impl
         return owner._called_by_torch
 
@@ -179,5 +180,6 @@ class ComplexLazyTensor(ComplexLazyTensorBase, LazyTensor):
     __slots__ = ()
 
 
+LazyOperator.__torch_function__ = _TorchFunction()
 LazyTensor.real_class, LazyTensor.complex_class = LazyTensor, ComplexLazyTensor
 Vi, Vj, Pm = (variable_maker(LazyTensor, axis) for axis in range(3))

@@ -31,13 +31,18 @@ from redcomp.ir import (
     Value,
     broadcast,
     compare,
+    component,
     constant,
+    constants,
     elementwise,
     fma,
+    fold,
+    index,
     indicator,
     select,
     topological,
     variable,
+    vector_map,
 )
 from redcomp.ops.table import apply
 from redcomp.passes.simplify import RULES, Rule, simplify
@@ -324,6 +329,31 @@ def test_constants_fold_in_their_dtype_by_ieee_rules() -> None:
     assert first.value["value"] == 16777216.0  # as in float32: 2**24 + 1 is no float32
     assert second.value["value"] == float("inf")
     assert np.isnan(third.value["value"])
+
+
+def test_entries_of_tables_fold_where_they_are_at_one_place() -> None:
+    counter = index(3)
+    table = component(constants((1.0, 0.0, -3.0), "f32"), counter)
+    other = component(constants((0.125, 0.25, 0.5), "f32"), counter)
+    folded = component(constants((-16.0, -0.0, 12.0), "f32"), counter)
+    before, after = (
+        Kernel((), (Output(vector_map(value, counter)),))
+        for value in (-(table * 2.0) / other, folded)
+    )
+    assert print_kernel(simplify(before, EXACT)) == print_kernel(after)
+
+
+def test_entries_of_tables_at_other_places_stay() -> None:
+    counter, inner = index(3), index(3, 1)
+    table = constants((1.0, 2.0, 3.0), "f32")
+    first = component(table, counter)
+    products = (first * component(table, 1), first * apply("exp", first))
+    nested = vector_map(
+        fold(first, lambda s: fma(first, component(table, inner), s), inner), counter
+    )
+    outputs = (*(vector_map(value, counter) for value in products), nested)
+    kernel = Kernel((), tuple(map(Output, outputs)))
+    assert print_kernel(simplify(kernel, EXACT)) == print_kernel(kernel)
 
 
 def test_negations_move_to_where_they_cost_nothing() -> None:

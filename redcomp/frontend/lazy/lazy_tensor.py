@@ -19,6 +19,7 @@ from redcomp.frontend.lazy.bindings import (
     exchanged_argument,
 )
 from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_factor
+from redcomp.frontend.lazy.matrix import Matrix
 from redcomp.frontend.lazy.protocols import Protocols
 from redcomp.frontend.lazy.solve import System
 from redcomp.limits import MAX_DENSE
@@ -26,7 +27,7 @@ from redcomp.limits import MAX_DENSE
 Own = TypeVar("Own", bound="LazyTensorBase")
 
 
-class LazyTensorBase(Protocols):
+class LazyTensorBase(Protocols, Matrix):
     """An array of vectors for all pairs (i, j), which is computed when it is reduced.
 
         x_i = LazyTensor(x[:, None, :])                   # (M, 1, D)
@@ -62,12 +63,6 @@ class LazyTensorBase(Protocols):
         """The transpose."""
         return self.t()
 
-    def __rmatmul__(self, v: Any) -> Any:
-        """The product of a vector (M,) or a matrix (..., E, M) with this."""
-        if len(getattr(v, "shape", ())) < 2:
-            return self.t() @ v
-        return (self.t() @ v.swapaxes(-1, -2)).swapaxes(-1, -2)
-
     def __matmul__(self, v: Any, **options: Any) -> Any:
         """The product with a vector (N,), a matrix (..., N, E), or another lazy matrix (N, P).
 
@@ -101,14 +96,6 @@ class LazyTensorBase(Protocols):
         )
 
     matmul = __matmul__
-
-    def matvec(self, v: Any) -> Any:
-        """`self @ v`, the name that SciPy asks for."""
-        return self @ v
-
-    def rmatvec(self, v: Any) -> Any:
-        """`self.conj().t() @ v`, the name that SciPy asks for."""
-        return self.conj().t() @ v
 
     @staticmethod
     def block(blocks: Sequence[Sequence[Any]]) -> LazyBlocks:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.core import LazyCore
+from redcomp.frontend.lazy.matrix import Matrix
+from redcomp.frontend.lazy.protocols import product_in_torch
 
 
-class LazyOperator(ABC):
+class LazyOperator(Matrix, ABC):
     """A matrix that is only multiplied with vectors, as those of SciPy's `aslinearoperator`.
 
     shape   (M, N)
@@ -46,13 +48,17 @@ class LazyOperator(ABC):
             return LazyProduct([self, other])
         return self._times(other)
 
-    def matvec(self, v: Any) -> Any:
-        """`self @ v`, the name that SciPy asks for."""
-        return self @ v
+    # An array of NumPy's times this is `__rmatmul__`.
+    __array_ufunc__ = None
 
-    def rmatvec(self, v: Any) -> Any:
-        """`self.conj().t() @ v`, the name that SciPy asks for."""
-        return self.conj().t() @ v
+    @classmethod
+    def _called_by_torch(
+        cls, function: Any, types: Any, inputs: Sequence[Any] = (), named: Any = None
+    ) -> Any:
+        """A product by one of PyTorch's functions; raises TypeError for any other function."""
+        return product_in_torch(function, inputs, named or {}, cls.__name__)
+
+    __torch_function__: ClassVar[Any] = _called_by_torch
 
     def __repr__(self) -> str:
         rows, columns = self.shape

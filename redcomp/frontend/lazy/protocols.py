@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.core import LazyCore
+from redcomp.frontend.lazy.matrix import Matrix
 from redcomp.frontend.lazy.reductions import Reductions
 from redcomp.tracing import constant_in_graphs
 
@@ -50,7 +51,7 @@ def _same(names: str, parameters: str) -> dict[str, Function]:
 def _matmul(a: Any, b: Any) -> Any:
     # By its name: a tracer of `K @ b` calls this, and would meet itself.
     left: Any = a
-    return left.__matmul__(b) if isinstance(a, LazyCore) else b.__rmatmul__(a)
+    return left.__matmul__(b) if isinstance(a, Matrix) else b.__rmatmul__(a)
 
 
 def _rmatmul(b: Any, a: Any) -> Any:
@@ -294,6 +295,18 @@ def _name_in_torch(function: Any) -> str:
     if name not in TORCH:
         _refused(f"torch.{name}")
     return name
+
+
+def product_in_torch(
+    function: Any, inputs: Sequence[Any], named: Mapping[str, Any], what: str
+) -> Any:
+    """A product that a function of PyTorch's is; raises TypeError, about `what`, for others."""
+    name = _name_in_torch(function)
+    row = TORCH[name]
+    if row.method not in (_matmul, _rmatmul):
+        raise TypeError(f"torch.{name} is not supported for a {what}, which is only multiplied")
+    first, others = _bound(f"torch.{name}", row, inputs, named)
+    return row.method(first, **others)
 
 
 class Protocols(Reductions):

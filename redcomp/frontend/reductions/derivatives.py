@@ -3,6 +3,7 @@
 gradient         cotangents of results to cotangents of arguments
 differential     tangents of arguments to tangents of results
 for_derivatives  the same results, and what the other two need to know
+slopes           the same results, and the derivatives of a sum with respect to what a row has
 pointwise        what is reduced, at pairs that are given one by one
 """
 
@@ -21,7 +22,13 @@ from redcomp.ir import (
     replace_variables,
     variable,
 )
-from redcomp.passes.derivatives import NUMBERS, differential_of, gradient_of, with_kept_results
+from redcomp.passes.derivatives import (
+    NUMBERS,
+    differential_of,
+    gradient_of,
+    with_kept_results,
+    with_slopes,
+)
 
 
 def gradient(
@@ -60,6 +67,15 @@ def for_derivatives(reduction: PairReduction) -> PairReduction:
     return reduction.derive(KeptSource(reduction), reduction.rows)
 
 
+def slopes(reduction: PairReduction, positions: tuple[int, ...]) -> PairReduction:
+    """The same reduction, which must have slopes, with those in the arguments at `positions`.
+
+    There is a vector for each row, those of parameters too: times the row's cotangent it is the
+    cotangent of the argument, or for a parameter what is still to be summed over rows.
+    """
+    return reduction.derive(SlopesSource(reduction, positions), reduction.rows)
+
+
 def pointwise(
     reduction: PairReduction, output: int, spreads_parameters: bool = False
 ) -> PairReduction:
@@ -86,6 +102,8 @@ def positions_in_kept(reduction: PairReduction) -> tuple[int, ...]:
 class GradientSource(DerivedSource):
     """The gradient of a reduction with respect to some arguments, from some cotangents."""
 
+    stage = "gradient"
+
     positions: tuple[int, ...]
     given: tuple[bool, ...]
 
@@ -104,6 +122,8 @@ class GradientSource(DerivedSource):
 class DifferentialSource(DerivedSource):
     """The derivative of a reduction along tangents of some arguments."""
 
+    stage = "differential"
+
     positions: tuple[int, ...]
 
     def kernel(self, dtype: str) -> Kernel:
@@ -115,14 +135,27 @@ class DifferentialSource(DerivedSource):
 class KeptSource(DerivedSource):
     """A reduction that also gives what its derivatives need."""
 
+    stage = "for_derivatives"
+
     def kernel(self, dtype: str) -> Kernel:
         return with_kept_results(self.parent.untransposed(dtype))
+
+
+@dataclass(frozen=True, slots=True)
+class SlopesSource(DerivedSource):
+    """A sum that also gives its derivatives with respect to some arguments."""
+
+    positions: tuple[int, ...]
+
+    def kernel(self, dtype: str) -> Kernel:
+        return with_slopes(self.parent.untransposed(dtype), self.positions)
 
 
 @dataclass(frozen=True, slots=True)
 class PointwiseSource(DerivedSource):
     """What an output reduces, for pairs that are given as rows."""
 
+    stage = "pointwise"
     output: int
     spreads_parameters: bool
 
@@ -132,7 +165,14 @@ class PointwiseSource(DerivedSource):
         return pointwise_kernel(kernel, value, kernel.params, self.spreads_parameters)
 
 
-SOURCES = (GradientSource, DifferentialSource, KeptSource, PartSource, PointwiseSource)
+SOURCES = (
+    GradientSource,
+    DifferentialSource,
+    KeptSource,
+    PartSource,
+    PointwiseSource,
+    SlopesSource,
+)
 
 
 def pointwise_kernel(

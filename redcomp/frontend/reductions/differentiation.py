@@ -5,6 +5,9 @@ somebody may ask for one, and saves the arguments and then the results that are 
 those, backward `sweeps` take cotangents of the `values`, and a `differential` takes tangents of
 arguments; both take their arrays in the order that `arguments` makes.  Extrema are constants for
 all of that: their derivatives are those of what is reduced at the pairs that they are at.
+
+Where a sum gives one number for each row, the sweep that computes it can give its `slopes` too, and
+the cotangents of what these are for need no sweep of their own.
 """
 
 from __future__ import annotations
@@ -17,10 +20,13 @@ from redcomp.concurrency import cached_property
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
 from redcomp.ops.reductions.row import Limited
-from redcomp.passes.derivatives import saved_by, values_of
+from redcomp.passes.derivatives import has_slopes, saved_by, values_of
 
 A = TypeVar("A")
 T = TypeVar("T")
+
+# Slopes of more components than these would be loops of their own, and are left to backward sweeps.
+MOST_SLOPES = 16
 
 # The order of the arguments that share a sweep: results of rows come before those of columns.
 _ORDER = ("i", "j", "parameter")
@@ -39,6 +45,23 @@ class Sweep:
     positions: tuple[int, ...]
     sums: tuple[bool, ...]
     at_pairs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Slopes:
+    """The reduction whose further results are its value's derivatives with respect to arguments.
+
+    positions  of the arguments
+    sums       for each, whether what a row's cotangent makes of it is still to be summed over rows
+    """
+
+    reduction: PairReduction
+    positions: tuple[int, ...]
+    sums: tuple[bool, ...]
+
+    def others(self, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Which of the wanted arguments have no slopes."""
+        return tuple([w and n not in self.positions for n, w in enumerate(wanted)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +121,10 @@ class Differentiation:
     def sweeps(self, wanted: tuple[bool, ...], given: tuple[bool, ...]) -> tuple[Sweep, ...]:
         """What gives the cotangents of the wanted arguments from those of the given values."""
         return _sweeps(self.reduction, wanted, given)
+
+    def slopes(self, wanted: tuple[bool, ...]) -> Slopes | None:
+        """What gives the value and its slopes in those of the wanted arguments where that pays."""
+        return _slopes(self.reduction, wanted)
 
     def differential(self, moving: tuple[int, ...]) -> PairReduction | None:
         """What gives the tangents of the differentiable results from those of some arguments.
@@ -176,3 +203,23 @@ def _sweeps(
         for group in (summed, at_pairs)
         if group
     )
+
+
+@remembered
+def _slopes(reduction: PairReduction, wanted: tuple[bool, ...]) -> Slopes | None:
+    """Those in the wanted variables of rows.
+
+    Parameters join them if no sweep over rows is needed anyway, which has their cotangents too.
+    """
+    kinds = [parameter.kind for parameter in reduction.parameters]
+    asked = [position for position, is_one in enumerate(wanted) if is_one]
+    if not has_slopes(reduction.description):
+        return None
+    (rows,) = reduction.rows_of_outputs
+    own = {rows} if any(kinds[n] not in (rows, "parameter") for n in asked) else {rows, "parameter"}
+    positions = tuple([n for n in asked if kinds[n] in own])
+    components = sum(reduction.parameters[n].dim for n in positions)
+    if not 0 < components <= MOST_SLOPES:
+        return None
+    sums = tuple([kinds[n] == "parameter" for n in positions])
+    return Slopes(derivatives.slopes(reduction, positions), positions, sums)

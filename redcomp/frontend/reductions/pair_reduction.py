@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from redcomp import config
 from redcomp.concurrency import cached_property, importing, once
@@ -19,6 +19,7 @@ from redcomp.limits import MAX_OPERATIONS
 from redcomp.ops.reductions import REDUCTIONS, Reduction
 from redcomp.passes.cse import with_shared_values
 from redcomp.passes.derivatives import arguments_of, numbers_of, results_of
+from redcomp.passes.reroll import rerolled
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.ptx.targets import height_for
@@ -138,7 +139,8 @@ class PairReduction:
         """The kernel with the formula's own i and j."""
         if dtype not in self._kernels:
             # Equal values are one before they are differentiated: it gets one cotangent.
-            kernel = with_shared_values(self.source.kernel(dtype))
+            # So are long sums of like terms, which become loops.
+            kernel = rerolled(with_shared_values(self.source.kernel(dtype)))
             if self.rows != "ij" and written_out(kernel.values) > MAX_OPERATIONS:
                 raise self._too_large(f"becomes more than {MAX_OPERATIONS:,} operations")
             self._kernels[dtype] = kernel
@@ -176,7 +178,21 @@ class PairReduction:
 
         made = lower(self.kernel(dtype), target, self.options, rows)
         made.dumper.about("formula", lambda: self.source.formula)
+        if isinstance(self.source, DerivedSource) and made.dumper.is_wanted:
+            for stage, kernel in self.history(dtype).items():
+                made.dumper.made_from(stage, kernel)
         return made
+
+    def history(self, dtype: str) -> dict[str, Kernel]:
+        """The kernels from the formula's to its own, by what has been done to the one before."""
+        source = self.source
+        if not isinstance(source, DerivedSource):
+            return {"formula": self.untransposed(dtype)}
+        before = source.parent.history(dtype)
+        name = source.stage
+        if name in before:
+            name = f"{name}-after-{[*before][-1]}"
+        return {**before, name: self.untransposed(dtype)}
 
     def compiled(self, dtype: str, rows: int, target: str = HOST) -> LoadedKernel:
         """The loaded kernel for a dtype and a number of rows, compiled at the first call.
@@ -196,8 +212,9 @@ class PairReduction:
 
 @dataclass(frozen=True, slots=True)
 class DerivedSource(Source):
-    """A source of kernels that are made from those of another reduction."""
+    """A source of kernels that are made from those of another reduction; `stage` is how."""
 
+    stage: ClassVar[str]
     parent: PairReduction
 
     @property
@@ -218,6 +235,7 @@ class DerivedSource(Source):
 class PartSource(DerivedSource):
     """The outputs that have a result for each i, or each j."""
 
+    stage = "one-axis"
     rows: Kind
 
     def kernel(self, dtype: str) -> Kernel:

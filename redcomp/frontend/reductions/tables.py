@@ -110,6 +110,7 @@ def _variables(kernel: Kernel, value: Value) -> list[Value]:
 class WithoutReadsSource(DerivedSource):
     """A reduction whose reads of some tables are variables."""
 
+    stage = "without-reads"
     tables: frozenset[int]
 
     def kernel(self, dtype: str) -> Kernel:
@@ -134,6 +135,7 @@ class WithoutReadsSource(DerivedSource):
 class IndexSource(DerivedSource):
     """The index of one of a reduction's reads, for each row."""
 
+    stage = "index"
     tables: frozenset[int]
     number: int
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from redcomp.ir import I_BIT, J_BIT, KIND_BITS, SIZES, STRUCTURAL, Kind, Nest, Value, read_in_loops
+from redcomp.ir import (
+    I_BIT,
+    J_BIT,
+    KIND_BITS,
+    SIZES,
+    STRUCTURAL,
+    Kind,
+    Nest,
+    Value,
+    read_in_loops,
+    topological,
+)
 from redcomp.passes.partition import independent
 from redcomp.target import Context
 
@@ -127,7 +138,8 @@ def considered(nest: Nest, context: Context) -> list[Considered]:
     """The blocks for a pair loop, best first: the first one that fits is taken, or the last one."""
     values = nest.pair_values
     operations = sum(value.op not in STRUCTURAL for value in values)
-    folds = sum(v.op == "fold" and v.dependence == I_BIT | J_BIT for v in values)
+    folds = [v for v in values if v.op == "fold" and v.dependence == I_BIT | J_BIT]
+    held, shared = _kept_for(folds)
     scans = any(value.op == "scan" for value in values)
     stepped = [state for state in nest.states if state.step is not state.variable]
     registers = context.target.registers
@@ -139,13 +151,27 @@ def considered(nest: Nest, context: Context) -> list[Considered]:
         if rows * cols * operations > _LONGEST_BODY:
             return Considered(rows, cols, "operations", rows * cols * operations, _LONGEST_BODY)
         if folds:
-            needs = rows * cols * folds + rows + 3
+            needs = rows * cols * (len(folds) + held) + rows + 3 + shared
             return Considered(rows, cols, "registers", needs, registers - 1)
         # Constants and temporaries take about two thirds; inputs can stay in memory.
         most = registers * 3 // 8 - 1
         return Considered(rows, cols, "registers for states", rows * len(stepped), most)
 
-    return [of(block) for block in _blocks(nest, context, folds > 0, scans, bool(stepped))]
+    return [of(block) for block in _blocks(nest, context, bool(folds), scans, bool(stepped))]
+
+
+def _kept_for(folds: Sequence[Value]) -> tuple[int, int]:
+    """Registers that loops over components need besides their sums: for each pair, and for all.
+
+    Where they load components of rows or columns, that is what takes the time, and the arithmetic
+    finds what it needs.
+    """
+    bodies = [fold.args[1] for fold in folds]
+    if any(v.op == "component" and v.args[1:] and v.dependence for v in topological(bodies)):
+        return 0, 0
+    outside = read_in_loops(bodies)
+    of_pairs = sum(v.dependence == I_BIT | J_BIT for v in outside)
+    return of_pairs + 1, sum(v.is_constant for v in outside)  # a pair has a temporary value too
 
 
 def _blocks(

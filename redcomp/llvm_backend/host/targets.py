@@ -4,34 +4,59 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from redcomp.concurrency import importing
 from redcomp.errors import ArgumentError, CompilerError
+from redcomp.ir import FLOATS
 from redcomp.ops.table import primitives
 from redcomp.target import TABLE, Arithmetic, Native, Target
 
-# vscalef computes a * 2**floor(n) with all special cases; the operands that follow are the value of
-# masked lanes, the mask (all lanes) and the rounding mode (the current one).  vpermps and vpermpd
-# look up a table that fills a vector.
+# Operands of masked instructions: the value of masked lanes, the mask (all lanes), and the rounding
+# mode (the current one).
+_VECTORS = {"f32": ("<16 x float>", "<16 x i32>"), "f64": ("<8 x double>", "<8 x i64>")}
+_ZEROS = {dtype: (floats, "zeroinitializer") for dtype, (floats, _) in _VECTORS.items()}
+_ALL = {"f32": ("i16", "-1"), "f64": ("i8", "-1")}
+_ROUNDING = ("i32", "4")
+_SUFFIXES = {"f32": "ps", "f64": "pd"}
+
+
+def _native_avx512(dtype: str) -> dict[str, Native]:
+    """Instructions that LLVM has no names of its own for.
+
+    vscalef computes a * 2**floor(n) with all special cases; vpermps and vpermpd look up a table
+    that fills a vector; vfixupimm gives a, or what a table says of x if it is 0, infinite, ...
+    """
+    suffix, zeros, mask = _SUFFIXES[dtype], _ZEROS[dtype], _ALL[dtype]
+
+    def fixed_up(responses: Mapping[int, int]) -> Native:
+        """`responses` to classes of x, which have numbers; see Intel's manual, VFIXUPIMMPS."""
+        name, table = f"llvm.x86.avx512.mask.fixupimm.{suffix}.512", 0
+        for class_, response in responses.items():
+            table |= response << (4 * class_)
+        integers = _VECTORS[dtype][1]
+        entries = (integers, f"splat ({integers.split()[-1][:-1]} {table})")
+        return Native(name, (0, 1, entries, ("i32", "0"), mask, _ROUNDING))
+
+    return {
+        "scale": Native(
+            f"llvm.x86.avx512.mask.scalef.{suffix}.512", (0, 1, zeros, mask, _ROUNDING)
+        ),
+        "lookup": Native(f"llvm.x86.avx512.permvar.{suffix[1]}f.512", (TABLE, 0)),
+        "rsqrt_estimate": Native(f"llvm.x86.avx512.rsqrt14.{suffix}.512", (0, zeros, mask)),
+        "root_or_limit": fixed_up({_ZERO: _ITSELF, _INFINITE: _ITSELF}),
+        "inverse_root_or_limit": fixed_up({_ZERO: _NOTHING, _INFINITE: _NOTHING}),
+    }
+
+
+# Classes of operands of vfixupimm, and responses to them.
+_ZERO, _INFINITE = 2, 5
+_ITSELF, _NOTHING = 1, 8
+
 _AVX512_NATIVE = {
-    ("scale", "f32"): Native(
-        "llvm.x86.avx512.mask.scalef.ps.512",
-        (0, 1, "<16 x float> zeroinitializer", "i16 -1", "i32 4"),
-    ),
-    ("scale", "f64"): Native(
-        "llvm.x86.avx512.mask.scalef.pd.512",
-        (0, 1, "<8 x double> zeroinitializer", "i8 -1", "i32 4"),
-    ),
-    ("lookup", "f32"): Native("llvm.x86.avx512.permvar.sf.512", (TABLE, 0)),
-    ("lookup", "f64"): Native("llvm.x86.avx512.permvar.df.512", (TABLE, 0)),
-    ("rsqrt_estimate", "f32"): Native(
-        "llvm.x86.avx512.rsqrt14.ps.512", (0, "<16 x float> zeroinitializer", "i16 -1")
-    ),
-    ("rsqrt_estimate", "f64"): Native(
-        "llvm.x86.avx512.rsqrt14.pd.512", (0, "<8 x double> zeroinitializer", "i8 -1")
-    ),
+    (op, dtype): native for dtype in FLOATS for op, native in _native_avx512(dtype).items()
 }
 
 # Vectors that registers have no room for are then not split over two cache lines, wherever the
@@ -75,7 +100,7 @@ _X86 = {
             "+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx2,+fma",
             512,
             32,
-            primitives("fma", "rounding") | {op for op, _ in _AVX512_NATIVE},
+            (primitives("fma", "rounding") - {"sqrt"}) | {op for op, _ in _AVX512_NATIVE},
             _AVX512_NATIVE,
             f'"prefer-vector-width"="512" "min-legal-vector-width"="512" {_ALIGNED_STACK}',
             embeds_broadcasts=True,

@@ -15,6 +15,7 @@ from redcomp.torch.nn.shared import (
     Numbers,
     Positive,
     add_positive,
+    check_dtype,
     check_points,
     features,
     over_columns,
@@ -156,6 +157,7 @@ class KernelSum(nn.Module):
         """K(x, y) @ b."""
         check_points("x", x)
         check_points("y", y)
+        check_dtype(self, x)
         if isinstance(b, Tensor) and b.dim() == 1:
             return self(x, y, b[:, None])[..., 0]  # type: ignore[no-any-return]
         check_points("b", b)

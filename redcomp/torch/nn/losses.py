@@ -14,6 +14,7 @@ from redcomp.torch.nn.shared import (
     Positive,
     add_positive,
     check_clouds,
+    check_dtype,
     check_each,
     features,
     over_columns,
@@ -67,6 +68,7 @@ class _Discrepancy(nn.Module):
     ) -> Tensor:
         """The discrepancy, reduced over the batch."""
         check_clouds(x, y)
+        check_dtype(self, x)
         a = _shares("x_weights", x_weights, x)
         b = _shares("y_weights", y_weights, y)
         across = (a * self.rows(x, y, b)).sum((-2, -1))

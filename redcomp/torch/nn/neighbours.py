@@ -14,6 +14,7 @@ from redcomp.torch.nn.shared import (
     Positive,
     add_positive,
     check_clouds,
+    check_dtype,
     check_each,
     check_points,
     features,
@@ -81,6 +82,7 @@ class SoftNearestNeighbour(nn.Module):
     def forward(self, x: Tensor, y: Tensor, values: Tensor | None = None) -> Tensor:
         """The weighted values."""
         check_clouds(x, y)
+        check_dtype(self, x)
         values = y if values is None else values
         check_points("values", values)
         reduction = _soft_nearest(features(x), features(values))
@@ -131,6 +133,7 @@ class SoftNearestNeighbourLoss(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """The loss."""
         check_clouds(x, x)
+        check_dtype(self, x)
         check_each("labels", labels, x)
         if labels.is_floating_point() or labels.is_complex():
             raise ArgumentError(f"argument 'labels' has dtype {labels.dtype}; expected integers")

@@ -91,6 +91,27 @@ def check_each(name: str, value: object, points: Tensor) -> None:
         raise ArgumentError(f"argument {name!r} must have shape (..., {count}), not {came}")
 
 
+_CONVERSIONS = {
+    torch.float64: "double()",
+    torch.float32: "float()",
+    torch.float16: "half()",
+    torch.bfloat16: "bfloat16()",
+}
+
+
+def check_dtype(module: nn.Module, x: Tensor) -> None:
+    """Raise ArgumentError if the points have another dtype than a parameter of the module's own."""
+    if x.dtype not in _CONVERSIONS or torch.is_autocast_enabled(x.device.type):
+        return
+    for name, parameter in module.named_parameters(recurse=False):
+        if parameter.dtype != x.dtype:
+            raise ArgumentError(
+                f"argument 'x' has dtype {x.dtype}, but the parameter {name} of this "
+                f"{type(module).__name__} has {parameter.dtype}: convert the module with "
+                f".{_CONVERSIONS[x.dtype]}, or the arguments with .to({parameter.dtype})"
+            )
+
+
 def positive(name: str, value: object, *, is_single: bool = False) -> list[float]:
     """One or more positive numbers: a number, a list, or a tensor with at most one axis."""
     plain = value.tolist() if hasattr(value, "tolist") else value
