@@ -62,20 +62,29 @@ def products(nest: Nest, context: Context) -> Nest:
     Nests in which pairs need anything else of long vectors stay as they are, and so do those whose
     columns cannot be reduced in parts, or whose steps ask for the number of a column.
     """
-    target = context.target
-    wanted = {**target.product_dims}
+    wanted = context.target.product_dims
     if not context.use_fast_math or context.height == "few" or not wanted:
         return nest
-    limits = target.update_limits.get(nest.dtype)
-    if limits is not None:
-        made = with_updates(cse(nest, context), limits, _SHORT)
-        if made.updates and _is_simple(made):
-            # Who multiplies matrices anyway saves by each product.
-            shorter = {key: (_SHORT + 1, most) for key, (_, most) in wanted.items()}
-            found = _with_product(made, shorter)
-            if not _reads_vectors(found) and fits(found, limits):
-                return found
-    return _with_product(nest, wanted)
+    return _with_all(nest, context) or _with_product(nest, wanted)
+
+
+def _with_all(nest: Nest, context: Context) -> Nest | None:
+    """The nest with updates of all its wide states, and the product that its pairs need.
+
+    None where it has no wide states, or where they cannot be updated so.
+    """
+    limits = context.target.update_limits.get(nest.dtype)
+    if limits is None:
+        return None
+    made = with_updates(cse(nest, context), limits, _SHORT)
+    if not made.updates or not _is_simple(made):
+        return None
+    # A product costs less than vectors of pairs once matrices are multiplied anyway.
+    dims = context.target.product_dims.items()
+    longest = max((most for (_, dtype), (_, most) in dims if dtype == nest.dtype), default=0)
+    wanted = {(use, nest.dtype): (_SHORT + 1, longest) for use in ("product", "distance")}
+    found = _with_product(made, wanted)
+    return None if _reads_vectors(found) or not fits(found, limits) else found
 
 
 def _with_product(nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]]) -> Nest:
