@@ -24,6 +24,7 @@ def explain(lowering: HostLowering | GpuLowering, formula: str) -> str:
             (nest.rows, "per row"),
             (nest.columns, "per column"),
             (nest.products, "per pair by products of matrices"),
+            (nest.updates, "per column for products of matrices"),
         )
         if group
     )

@@ -63,6 +63,9 @@ class _Interpreter:
             case "contraction":
                 a, b = (done[arg] for arg in value.args)
                 return np.asarray(np.sum(a * b, axis=-1, keepdims=True))
+            case "update":
+                state, factor, vector = (done[arg] for arg in value.args)
+                return np.asarray(state + factor * vector)
             case "fold":
                 return self.fold(value, done, inside)
             case "map":

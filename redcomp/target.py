@@ -87,6 +87,21 @@ _UNROLLING = dict.fromkeys(
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateLimits:
+    """Which wide states are updated by products of matrices (`passes.updates`).
+
+    least   components that each has at least
+    most    that all have together at most
+    memory  numbers at most for each column of a tile: twice the components of the vectors that
+            products of matrices take, and those that these are computed from
+    """
+
+    least: int
+    most: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A machine to compile for.
 
@@ -116,6 +131,7 @@ class Target:
     product_dims        how many components vectors have at least and at most whose contractions are
                         computed for whole tiles, by what they are for (see `passes.products`) and
                         dtype; empty if none are
+    update_limits       to which wide states steps add products of matrices, by dtype
     """
 
     name: str
@@ -141,6 +157,7 @@ class Target:
 
     negates_operands: bool = False
     product_dims: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    update_limits: Mapping[str, UpdateLimits] = field(default_factory=dict)
 
     def lanes(self, dtype: str) -> int:
         """Lanes of a vector of the kernel's dtype."""

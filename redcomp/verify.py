@@ -223,6 +223,16 @@ def _check_contraction(value: Value) -> None:
     _check_type(value, Type(a.dtype))
 
 
+def _check_update(value: Value) -> None:
+    _check_form(value, 3)
+    state, factor, vector = value.args
+    _require(state.op == "variable" and state["kind"] == "state", "updates what is no state")
+    _require(factor.type == Type(state.dtype), f"multiplies by {factor.type}")
+    _require(vector.op == "variable" and vector["kind"] == "update", "adds what is no update")
+    _require(vector.type == state.type, f"adds {vector.type} to {state.type}")
+    _check_type(value, state.type)
+
+
 def _check_map(value: Value) -> None:
     _check_form(value, 2)
     element, counter = value.args
@@ -273,6 +283,7 @@ _STRUCTURAL: Mapping[str, Callable[[Value], None]] = {
     "component": _check_component,
     "from_elements": _check_from_elements,
     "contraction": _check_contraction,
+    "update": _check_update,
     "map": _check_map,
     "earlier": _check_earlier,
     "so_far": _check_so_far,

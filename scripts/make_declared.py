@@ -1,10 +1,10 @@
-"""Write redcomp/frontend/lazy/declared.py: the methods that tables make, for type checkers.
+"""Write redcomp/frontend/lazy/declared*.py: the methods that tables make, for type checkers.
 
-    python scripts/make_declared.py            write the module
-    python scripts/make_declared.py --check    only say, by the exit status, whether it is current
+    python scripts/make_declared.py            write the modules
+    python scripts/make_declared.py --check    only say, by the exit status, whether they are new
 
 Rows of operations and of reductions are made methods of LazyTensors when redcomp is imported, which
-no type checker sees.  The module declares them, with their parameters and their documentation.
+no type checker sees.  The modules declare them, with their parameters and their documentation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,22 @@ from redcomp.frontend.lazy.methods import OTHER_NAMES, TABLE_METHODS, parameters
 from redcomp.frontend.lazy.reductions import OTHER_REDUCTIONS, REDUCTION_METHODS, Reductions
 from redcomp.ops import Operation
 
-MODULE = Path(__file__).parents[1] / "redcomp" / "frontend" / "lazy" / "declared.py"
+ROOM = Path(__file__).parents[1] / "redcomp" / "frontend" / "lazy"
 WIDTH = 100
-HEAD = '''"""Declarations of the methods that tables make, written by scripts/make_declared.py.
+HEAD = '''"""Declarations of the methods that {table} make, written by scripts/make_declared.py.
 
 Type checkers and editors read them; when redcomp runs, the class is empty.
 """
 
-# ruff: noqa: N802, N815 (KeOps' names)
+{noqa}from __future__ import annotations
 
-from __future__ import annotations
+from typing import TYPE_CHECKING, Any{imports}
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from redcomp.frontend.lazy.{room} import {base}
+{variable}
 
-from redcomp.frontend.lazy.operators import Operators
-
-D = TypeVar("D", bound="Declared")
-
-
-class Declared(Operators):
-    """What tables add to LazyTensors."""
+class {name}({base}):
+    """What {table} add to LazyTensors."""
 
     __slots__ = ()
 
@@ -49,12 +45,45 @@ class Declared(Operators):
 '''
 
 
-def module() -> str:
-    """The whole module."""
-    return HEAD + "\n" + "\n\n".join(textwrap.indent(d, " " * 8) for d in _declarations()) + "\n"
+def operations() -> str:
+    """The module with the operations."""
+    head = HEAD.format(
+        table="operations",
+        noqa="",
+        imports=", TypeVar",
+        room="declared_reductions",
+        base="DeclaredReductions",
+        variable='\nD = TypeVar("D", bound="Declared")\n',
+        name="Declared",
+    )
+    return head + _indented(_operations())
 
 
-def _declarations() -> Iterator[str]:
+def reductions() -> str:
+    """The module with the reductions."""
+    head = HEAD.format(
+        table="reductions",
+        noqa="# ruff: noqa: N802, N815 (KeOps' names)\n\n",
+        imports="",
+        room="operators",
+        base="Operators",
+        variable="",
+        name="DeclaredReductions",
+    )
+    return head + _indented(_reductions())
+
+
+MODULES: Mapping[Path, Callable[[], str]] = {
+    ROOM / "declared.py": operations,
+    ROOM / "declared_reductions.py": reductions,
+}
+
+
+def _indented(declarations: Iterator[str]) -> str:
+    return "\n" + "\n\n".join(textwrap.indent(d, " " * 8) for d in declarations) + "\n"
+
+
+def _operations() -> Iterator[str]:
     first_names: dict[str, str] = {}
     others: dict[str, str] = {}
     for name, row in TABLE_METHODS.items():
@@ -64,9 +93,7 @@ def _declarations() -> Iterator[str]:
             continue
         parameters = parameters_of(row)
         yield _declaration(name, _typed(row, parameters), "D")
-    yield from _reductions()
     yield _aliases({**others, **OTHER_NAMES})
-    yield _aliases({a: b for a, b in OTHER_REDUCTIONS.items() if b in REDUCTION_METHODS})
 
 
 def _typed(row: Operation, parameters: Sequence[str]) -> str:
@@ -80,6 +107,7 @@ def _reductions() -> Iterator[str]:
     for name, method in REDUCTION_METHODS.items():
         signature = inspect.signature(method)
         yield _declaration(name, ", ".join(map(str, signature.parameters.values())), "Any")
+    yield _aliases({a: b for a, b in OTHER_REDUCTIONS.items() if b in REDUCTION_METHODS})
 
 
 def _declaration(name: str, parameters: str, result: str) -> str:
@@ -102,4 +130,4 @@ def _aliases(names: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check(MODULE, module, __doc__))
+    sys.exit(max(write_or_check(path, made, __doc__) for path, made in MODULES.items()))

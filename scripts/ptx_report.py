@@ -71,6 +71,10 @@ CASES = (
         _points(64, "b = Vj(1)", "e = Vi(1)"),
     ),
     *(
+        Case(f"Gaussian of {wide} columns, D = {dim}", GAUSSIAN, _points(dim, f"b = Vj({wide})"))
+        for dim, wide in ((3, 16), (3, 100), (64, 64))
+    ),
+    *(
         Case(
             f"Softmax weights, D = {dim}",
             "x | y",
@@ -139,7 +143,8 @@ give other registers, and now and then an instruction more or less; so does the 
   bytes a block; blocks, warps: that a multiprocessor holds at a time.
 - instructions: of the loop a pair, on the way on which nothing is adjusted, then by pipe: fma
   (multiply-adds), alu (comparisons, selections, integers, logic), xu (exponentials and other
-  approximations, conversions), fp64, lsu (loads and stores); the rest are branches and what is
+  approximations, conversions), fp64, tensor and tensor64 (products of matrices of TF32 and of
+  float64), lsu (loads and stores); the rest are branches and what is
   computed once a warp. Where the loop is one over components of long vectors, all figures are for
   one component.
 - limit: the pipe that is busy all the time, or issue: four instructions a clock; pairs: that a
@@ -148,7 +153,9 @@ give other registers, and now and then an instruction more or less; so does the 
 - share: of a bound, what the arithmetic of the formula and of its reduction would allow alone. Of
   that only what differs from pair to pair counts, and what the assembler can merge counts as one
   instruction: a comparison and a selection are a minimum, rows share the number of columns that a
-  mean divides by. Where the loop is one over components, there is none.
+  mean divides by. Products of matrices count where a kernel computes by them, with as many
+  instructions as a product of float32 takes there. Where the loop is one over components, there is
+  none.
 """
 
 

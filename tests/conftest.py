@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # so that pytest orders only what is left
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of tests marked `sampled` or `interpreted` only some are run, always the same ones."""
     kept = items if config.getoption("--all") else _sample(items)

@@ -236,11 +236,11 @@ def test_a_formula_is_a_string() -> None:
     ids=lambda text: text[:10],
 )
 def test_hostile_formula(formula: str, message: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     error = error_of(formula)
     assert message in str(error)
     assert len(str(error)) < 1_000
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 10  # minutes, if it took the square of the length
 
 
 @pytest.mark.parametrize("op", ["+", "-", "*", "/", "|"])

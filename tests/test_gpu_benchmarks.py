@@ -247,8 +247,9 @@ def operations(lowering: Any) -> Counter[str]:
 def test_work_is_what_is_compiled_or_less(row: GpuCase) -> None:
     lowering = lowering_of(row.case)
     compiled = operations(lowering)
-    if lowering.nest.products:  # tensor cores do most of what is written as multiply-adds
-        assert row.name in ("gaussian-D16", "gaussian-D64")
+    # Tensor cores do most of what is written as multiply-adds.
+    if lowering.nest.products or lowering.nest.updates:
+        assert row.name in ("gaussian-D16", "gaussian-D64", "wide-100", "attention-64")
         assert compiled["fma"] < row.work["fma"]
         return
     if row.name == "gaussian-D300":  # a loop over components, which is counted once
@@ -256,7 +257,7 @@ def test_work_is_what_is_compiled_or_less(row: GpuCase) -> None:
         return
     assert row.work.keys() <= compiled.keys()
     assert all(count <= compiled[pipe] + 1e-9 for pipe, count in row.work.items())
-    if row.name in ("gaussian-1e6", "gaussian-D1", "argmin", "wide-100"):
+    if row.name in ("gaussian-1e6", "gaussian-D1", "argmin"):
         assert sum(row.work.values()) == pytest.approx(sum(compiled.values()))
 
 

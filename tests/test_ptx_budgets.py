@@ -49,7 +49,7 @@ BUDGETS = {
     "Gaussian, D = 3": Budget(8.44, 7.00, 0.03, 1.00, 0.00, 1.00),
     "Gaussian, D = 8": Budget(18.94, 17.00, 0.06, 1.00, 0.00, 2.25),
     "Gaussian, D = 16": Budget(36.25, 33.00, 0.25, 1.00, 0.00, 4.25),
-    "Gaussian, D = 64": Budget(141.25, 130.00, 0.25, 1.00, 0.00, 32.50),
+    "Gaussian, D = 64": Budget(141.25, 130.00, 0.25, 1.00, 0.00, 33.00),
     "Gaussian of a width, D = 3": Budget(9.44, 8.00, 0.03, 1.00, 0.00, 1.00),
     "Laplacian, D = 3": Budget(9.44, 7.00, 0.03, 2.00, 0.00, 1.00),
     "LogSumExp, D = 3": Budget(10.47, 8.00, 1.06, 1.00, 0.00, 0.75),
@@ -58,10 +58,24 @@ BUDGETS = {
     "KMin, K = 10, D = 3": Budget(8.50, 6.00, 1.25, 0.00, 0.00, 2.00),
     "Gradient of the Gaussian, D = 3": Budget(12.50, 11.00, 0.12, 1.00, 0.00, 1.00),
     "Gradient of the Gaussian, D = 64": Budget(216.00, 194.00, 2.00, 1.00, 0.00, 65.00),
+    "Gaussian of 16 columns, D = 3": Budget(25.25, 22.00, 0.50, 1.00, 0.00, 5.00),
+    "Gaussian of 100 columns, D = 3": Budget(147.50, 130.00, 2.50, 5.00, 0.00, 30.00),
+    "Gaussian of 64 columns, D = 64": Budget(231.00, 193.00, 1.00, 1.00, 0.00, 128.00),
     "Softmax weights, D = 16": Budget(41.00, 34.00, 2.00, 1.00, 0.00, 8.00),
     "Softmax weights, D = 64": Budget(172.00, 130.00, 3.00, 1.00, 0.00, 128.00),
     "Gaussian, D = 3, float64": Budget(44.62, 2.25, 13.25, 1.00, 26.00, 2.00),
     "Gaussian of 60 columns, D = 3, float64": Budget(235.50, 9.00, 42.00, 3.00, 135.00, 138.00),
+}
+# Where kernels multiply matrices: sm_80, 90 and 100.
+BUDGETS_OF_MATRICES = {
+    "Gaussian, D = 16": Budget(9.06, 3.50, 2.19, 1.00, 0.00, 1.00),
+    "Gaussian, D = 64": Budget(28.25, 7.00, 9.38, 1.00, 0.00, 5.00),
+    "Gaussian of 16 columns, D = 3": Budget(15.06, 8.50, 3.19, 1.00, 0.00, 1.50),
+    "Gaussian of 100 columns, D = 3": Budget(53.50, 20.00, 15.38, 1.00, 0.00, 8.50),
+    "Gaussian of 64 columns, D = 64": Budget(56.88, 15.00, 19.50, 1.00, 0.00, 8.50),
+    "Softmax weights, D = 16": Budget(16.62, 5.00, 5.69, 1.00, 0.00, 1.50),
+    "Softmax weights, D = 64": Budget(58.25, 15.00, 19.88, 1.00, 0.00, 8.50),
+    "Gaussian of 60 columns, D = 3, float64": Budget(59.00, 2.12, 11.50, 1.00, 29.00, 11.00),
 }
 TOLERANCE = 0.1
 
@@ -72,6 +86,12 @@ def lowering(name: str, target: str) -> GpuLowering:
     made = operation.lower(case.dtype, target=target)
     assert isinstance(made, GpuLowering)
     return made
+
+
+def budgets(name: str, target: str) -> dict[str, Budget]:
+    """Those of a case's kernels on a target, and of others alike."""
+    nest = lowering(name, target).nest
+    return BUDGETS_OF_MATRICES if nest.products or nest.updates else BUDGETS
 
 
 def measured(name: str, target: str) -> Budget:
@@ -91,7 +111,7 @@ def measured(name: str, target: str) -> Budget:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", BUDGETS)
 def test_pair_costs_no_more_than_its_budget(name: str, target: str) -> None:
-    found, budget = measured(name, target), BUDGETS[name]
+    found, budget = measured(name, target), budgets(name, target)[name]
     exceeded = {
         field: (value, limit)
         for field, value, limit in zip(Budget._fields, found, budget, strict=True)
@@ -120,7 +140,7 @@ def test_page_says_what_is_so(name: str, target: str) -> None:
 
 
 def test_budgets_are_for_the_cases_of_the_report() -> None:
-    assert set(BUDGETS) == set(CASES)
+    assert set(BUDGETS_OF_MATRICES) <= set(BUDGETS) == set(CASES)
 
 
 @pytest.mark.sampled(2)
@@ -177,7 +197,7 @@ def test_pair_that_changes_nothing_costs_one_comparison(name: str) -> None:
 def test_statistics_are_of_all_kernels() -> None:
     """60 results a row are computed by several kernels, each of which has its own exponentials."""
     aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(60)"]
-    made = Genred("Exp(-SqDist(x, y)) * b", aliases, axis=1).lower(target="sm_90")
+    made = Genred("Exp(-SqDist(x, y)) * b", aliases, axis=1).lower(target="sm_89")
     assert isinstance(made, GpuLowering)
     kernels = len(made.planned)
     assert kernels > 1
@@ -189,8 +209,11 @@ def test_statistics_are_of_all_kernels() -> None:
 
 
 if __name__ == "__main__":
-    for case_name in CASES:
-        most = [
-            max(values) for values in zip(*(measured(case_name, t) for t in TARGETS), strict=True)
-        ]
-        print(f'    "{case_name}": Budget({", ".join(f"{value:.2f}" for value in most)}),')
+    for table in (BUDGETS, BUDGETS_OF_MATRICES):
+        print()
+        for case_name in CASES:
+            chosen = [t for t in TARGETS if budgets(case_name, t) is table]
+            taken = zip(*(measured(case_name, t) for t in chosen), strict=True)
+            most = ", ".join(f"{max(values):.2f}" for values in taken)
+            if most:
+                print(f'    "{case_name}": Budget({most}),')

@@ -30,8 +30,12 @@ def lowering(operation: Genred, dtype: str, target: str) -> GpuLowering:
 @pytest.mark.parametrize("target", TARGETS)
 def test_results_are_divided_less_where_float64_is_slow(target: str) -> None:
     """Each of their kernels computes the exponential anew."""
-    kernels = len(lowering(WIDE, "float64", target).planned)
-    assert kernels == (2 if target in SLOW else 3)
+    made = lowering(WIDE, "float64", target)
+    if made.nest.updates:  # by products of matrices one kernel has all sums
+        assert target in ("sm_80", "sm_90", "sm_100")
+        assert len(made.planned) == 1
+    else:
+        assert len(made.planned) == (2 if target in SLOW else 3)
 
 
 def test_the_partition_that_is_chosen_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +48,7 @@ def test_the_partition_that_is_chosen_is_made_once(monkeypatch: pytest.MonkeyPat
     divided = partition._partitioned
     monkeypatch.setattr(partition, "_partitioned", counted)
     operation = Genred("Exp(-SqDist(x, y)) * b", ["x = Vi(3)", "y = Vj(3)", "b = Vj(90)"], axis=1)
-    lowered = lowering(operation, "float32", "sm_90")
+    lowered = lowering(operation, "float32", "sm_89")
     assert len(lowered.planned) > 1
     assert len({most for nest, most in made if nest is lowered.nest}) > 1
     assert len(set(made)) == len(made)
@@ -58,7 +62,7 @@ def test_schedules_of_float32_are_the_same_everywhere(operation: Genred) -> None
     planned = {
         tuple(p.schedule for p in made.planned)
         for made in (lowering(operation, "float32", target) for target in TARGETS)
-        if not made.nest.products
+        if not (made.nest.products or made.nest.updates)
     }
     assert len(planned) == 1
 

@@ -159,7 +159,9 @@ class Nest:
     once per row i     `rows`
     once per column j  `columns`
     once per tile      `products`, scalar products of vectors of rows with vectors of columns, which
-                       a skeleton computes for a block of pairs at a time, on targets that can
+                       a skeleton computes for a block of pairs at a time, on targets that can;
+                       and `updates`, vectors of columns, multiples of which are added to wide
+                       states for a block of pairs at a time
     once per pair      `guards`, booleans of the states and the pair: adjusting the states changes
                        nothing in a row where none is true.  Without guards, no state is adjusted
     once per row       `results`, from the totals of the states
@@ -175,6 +177,7 @@ class Nest:
     rows: tuple[Hoisted, ...] = ()
     columns: tuple[Hoisted, ...] = ()
     products: tuple[Hoisted, ...] = ()
+    updates: tuple[Hoisted, ...] = ()
 
     @property
     def dtype(self) -> str:
@@ -215,7 +218,7 @@ class Nest:
     @property
     def hoisted(self) -> tuple[Hoisted, ...]:
         """All that is computed outside the pair loop."""
-        return self.uniform + self.rows + self.columns + self.products
+        return self.uniform + self.rows + self.columns + self.products + self.updates
 
     @cached_property
     def values(self) -> Listing:
@@ -256,6 +259,7 @@ class Nest:
             rows=moved(self.rows),
             columns=moved(self.columns),
             products=moved(self.products),
+            updates=moved(self.updates),
         )
 
 

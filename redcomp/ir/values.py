@@ -16,6 +16,7 @@ Kind = Literal[
     "parameter",
     "j_sample",
     "product",
+    "update",
     "i_index",
     "j_index",
     "column",
@@ -29,9 +30,10 @@ I_BIT, J_BIT = 1, 2
 # `ij` and `ji` have a vector for each pair, in an array whose first axis is that of the rows or of
 # the columns.  A `j_sample` is the `j` variable of the same position at one fixed column, the same
 # for all rows and columns of a batch entry.  A `product` is one of `Nest.products`, a number for
-# each pair.  `i_index` and `j_index` are the indices of the row and of the column, integers;
-# `column` is the index of a column within its tile, a float, and `tile` that of the tile's first
-# column.  A reduction's state changes with every pair; its total changes with the row only.
+# each pair, and an `update` one of `Nest.updates`, a vector of the column.  `i_index` and `j_index`
+# are the indices of the row and of the column, integers; `column` is the index of a column within
+# its tile, a float, and `tile` that of the tile's first column.  A reduction's state changes with
+# every pair; its total changes with the row only.
 KIND_BITS: Mapping[Kind, int] = {
     "i": I_BIT,
     "j": J_BIT,
@@ -40,6 +42,7 @@ KIND_BITS: Mapping[Kind, int] = {
     "parameter": 0,
     "j_sample": 0,
     "product": I_BIT | J_BIT,
+    "update": J_BIT,
     "i_index": I_BIT,
     "j_index": J_BIT,
     "column": J_BIT,
@@ -79,6 +82,7 @@ STRUCTURAL = frozenset(
         "component",
         "from_elements",
         "contraction",
+        "update",
         *BOUND,
         *BINDERS,
     }
@@ -365,6 +369,15 @@ def contraction(a: Value, b: Value) -> Value:
     nest, of an i-vector and a j-vector, which is computed for a block of pairs at a time.
     """
     return Value("contraction", (a, b), Type(a.dtype))
+
+
+def update(state: Value, factor: Value, vector: Value) -> Value:
+    """state + factor * vector, the step of a state whose components several threads share.
+
+    The factor is a number of the pair, the vector a variable of the column (`Nest.updates`): so all
+    pairs of a step together multiply the matrix of factors with that of the columns.
+    """
+    return Value("update", (state, factor, vector), state.type)
 
 
 def so_far(counter: Value, dtype: str, dependence: int) -> Value:

@@ -23,7 +23,7 @@ class Loop:
 _RARE = "!1000000"
 
 # Instructions whose results depend on more than their text.
-_IMPURE = ("load", "phi", "call", "atomicrmw")
+_IMPURE = ("load", "phi", "call", "atomicrmw", "alloca")
 
 
 @dataclass(slots=True)
@@ -124,6 +124,10 @@ class Code:
         """The smaller of two 64-bit integers."""
         is_less = self.value(f"icmp slt i64 {a}, {b}")
         return self.value(f"select i1 {is_less}, i64 {a}, i64 {b}")
+
+    def select(self, condition: str, type_: str, value: str, otherwise: str) -> str:
+        """One of two values of a type."""
+        return self.value(f"select i1 {condition}, {type_} {value}, {type_} {otherwise}")
 
     @contextmanager
     def loop(

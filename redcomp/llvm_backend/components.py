@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from redcomp.ir import Value, component, read_in_loops, topological
+from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
+from redcomp.llvm_backend.memory import all_positions
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 
 State = TypeVar("State")  # a state, or what stands for one
@@ -42,16 +44,20 @@ def store_all(
     emitter: Emitter,
     values: Sequence[Value],
     store: Callable[[int, int | str, str], None],
+    positions: Callable[[Code, int], Iterator[str]] = all_positions,
 ) -> None:
-    """Compute values and give each component to `store(number, position, operand)`."""
+    """Compute values and give each component to `store(number, position, operand)`.
+
+    Of those that loops make, the ones at some positions.
+    """
     for n, value in enumerate(values):
         if value.op == "map":
             element, counter = value.args
             emitter.emit([element])  # what does not change in the loop, before it
-            with emitter.code.loop(0, counter["extent"], 1) as loop:
-                emitter.enter_loop(counter, loop.counter)
+            for place in positions(emitter.code, counter["extent"]):
+                emitter.enter_loop(counter, place)
                 emitter.emit([element])
-                store(n, loop.counter, emitter.operand(element, 0, 0, True))
+                store(n, place, emitter.operand(element, 0, 0, True))
                 emitter.leave_loop(counter)
             continue
         elements = value.args if value.op == "from_elements" else (value,)

@@ -460,12 +460,14 @@ class Emitter:
         states: Sequence[Value],
         operands: list[list[str]],
         kept: Sequence[Value] = (),
+        present: Sequence[str] = (),
     ) -> list[list[str]]:
         """Apply the steps of a reduction, column after column.
 
         `states` are the leaves that stand for the states in the steps, `operands` their values, one
         list a state with one operand a row; the result is the same for the next values.  Values in
-        `kept` depend on the states and stay known, for each pair.
+        `kept` depend on the states and stay known, for each pair.  Where `present` says which
+        columns there are, by truth values, the others change no state.
         """
         order = self.prepare((*steps, *kept), states)
         current = [list(rows) for rows in operands]
@@ -477,8 +479,13 @@ class Emitter:
                     for grid, value in zip(grids, kept, strict=True):
                         place = row * self.cols + col
                         grid[place] = self.operand(value, row, col, self.is_lane(value))
-                for rows, operand in zip(current, following, strict=True):
-                    rows[row] = operand
+                for step, rows, operand in zip(steps, current, following, strict=True):
+                    type_, before = self.type_of(step.dtype, True), rows[row]
+                    rows[row] = (
+                        self.code.select(present[col], type_, operand, before)
+                        if present
+                        else operand
+                    )
         for grid, value in zip(grids, kept, strict=True):
             self.bound.add(value, Operands(self.rows, self.cols, grid))
         return current

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from redcomp.ir import SIZES, Value
@@ -19,6 +20,15 @@ class Memory(Protocol):
         self, code: Code, operand: str, variable: Value, position: int | str, row: int = 0
     ) -> None:
         """Keep an operand as a component of a row."""
+
+    def positions(self, code: Code, extent: int) -> Iterator[str]:
+        """The components of a vector that are there, one after the other; maybe in a loop."""
+
+
+def all_positions(code: Code, extent: int) -> Iterator[str]:
+    """All components, in a loop."""
+    with code.loop(0, extent, 1) as loop:
+        yield loop.counter
 
 
 def load_entry(code: Code, constants: Value, position: int | str, space: int) -> str:

@@ -16,42 +16,59 @@ from redcomp.llvm_backend.memory import Memory
 
 
 class PairStep:
-    """One step: the states of a nest go through the pairs of the emitter's rows and columns."""
+    """One step: the states of a nest go through the pairs of the emitter's rows and columns.
 
-    def __init__(self, nest: Nest, emitter: Emitter, states: Memory) -> None:
+    present   which of the columns there are, by truth values; all of them if it is empty
+    """
+
+    def __init__(
+        self, nest: Nest, emitter: Emitter, states: Memory, present: Sequence[str] = ()
+    ) -> None:
+        self.present = present
         self.nest, self.emitter, self.code, self.states = nest, emitter, emitter.code, states
         self.scalars = scalar_states(nest)
         self.variables = [state.variable for state in self.scalars]
 
     def advance(self, current: list[list[str]]) -> list[list[str]]:
         """Adjust and step all states; the scalar ones are operands, one list a state."""
-        if self.nest.guards:
-            current = self.adjusted(current)
+        return self.stepped(self.adjusted(current) if self.nest.guards else current)
+
+    def stepped(self, current: list[list[str]]) -> list[list[str]]:
+        """Step all states, which need no adjustment."""
         steps = [state.step for state in self.scalars]
-        elements = [s.step.args[0] for s in self.nest.states if s.step.op == "map"]
-        reading = read_by(elements, self.variables)
-        following = self.emitter.advance(steps, self.variables, current, reading)
-        for counter, together in by_counter(self.nest.states, lambda s: s.step).items():
-            self._advance_vectors(counter, together)
+        following = self.emitter.advance(
+            steps, self.variables, current, self.read_by_vectors(), self.present
+        )
+        self.advance_vectors()
         return following
 
-    def _advance_vectors(self, counter: Value, together: Sequence[Carried]) -> None:
+    def read_by_vectors(self) -> list[Value]:
+        """What states that are vectors need of the scalar ones."""
+        elements = [s.step.args[0] for s in self.nest.states if s.step.op == "map"]
+        return read_by(elements, self.variables)
+
+    def advance_vectors(self) -> None:
+        """Step the states that are vectors."""
+        for counter, together in by_counter(self.nest.states, lambda s: s.step).items():
+            self._advance_together(counter, together)
+
+    def _advance_together(self, counter: Value, together: Sequence[Carried]) -> None:
         """Step states that are vectors of one length, in memory, in one loop over components."""
         variables, emitter = [state.variable for state in together], self.emitter
         elements = [state.step.args[0] for state in together]
         leaves = [component_of(variable, counter, elements) for variable in variables]
         rows = range(self.emitter.rows)
         emitter.emit(elements)
-        with self.code.loop(0, counter["extent"], 1) as loop:
-            emitter.enter_loop(counter, loop.counter)
+        for place in self.states.positions(self.code, counter["extent"]):
+            emitter.enter_loop(counter, place)
             current = [
-                [self.states.load(self.code, variable, loop.counter, row) for row in rows]
+                [self.states.load(self.code, variable, place, row) for row in rows]
                 for variable in variables
             ]
             following = emitter.advance(elements, leaves, current)
             for variable, operands in zip(variables, following, strict=True):
                 for row in rows:
-                    self.states.store(self.code, operands[row], variable, loop.counter, row)
+                    self.states.store(self.code, operands[row], variable, place, row)
             emitter.leave_loop(counter)
 
     # -- rare adjustments --------------------------------------------------------------------------
@@ -63,7 +80,7 @@ class PairStep:
         then each pair.
         """
         nest, emitter = self.nest, self.emitter
-        guarding, types = emitter.prepare(nest.guards, self.variables), self._types()
+        guarding, types = emitter.prepare(nest.guards, self.variables), self.types()
         rows = range(emitter.rows)
         of_rows = [[s[row] for s in current] for row in rows]
         truths = [self._any_truth(guarding, states, row) for row, states in enumerate(of_rows)]
@@ -78,7 +95,8 @@ class PairStep:
             after[:] = [operand for state in zip(*made, strict=True) for operand in state]
         return [after[n * len(rows) : (n + 1) * len(rows)] for n in range(len(current))]
 
-    def _types(self) -> list[str]:
+    def types(self) -> list[str]:
+        """LLVM's types of the scalar states."""
         return scalar_types(self.nest, self.emitter)
 
     def _truths(
@@ -88,7 +106,10 @@ class PairStep:
         emitter, found = self.emitter, []
         for col in cols or range(emitter.cols):
             with emitter.at_pair(self.variables, states, guarding, row, col):
-                found += [emitter.operand(guard, row, col, True) for guard in self.nest.guards]
+                truths = [emitter.operand(guard, row, col, True) for guard in self.nest.guards]
+            if self.present:
+                truths = [self.code.value(f"and i1 {self.present[col]}, {t}") for t in truths]
+            found += truths
         return found
 
     def _any_truth(self, guarding: Sequence[Value], states: list[str], row: int) -> str:
@@ -138,22 +159,22 @@ class PairStep:
 
         Unless one of the truth values holds, no pair asks for it.
         """
-        emitter, types = self.emitter, self._types()
+        emitter, types = self.emitter, self.types()
         is_any = emitter.any_lane(truths)
         carried = list(zip(types, before, strict=True))
         with self.code.when(is_any, carried, is_rare=True) as after:
             if emitter.cols == 1:  # of which this has been asked
-                after[:] = self._adjust_pair(before, row, 0)
+                after[:] = self.adjust_pair(before, row, 0)
                 return after
             for col in range(emitter.cols):
                 carried = list(zip(types, after, strict=True))
                 is_here = emitter.any_lane(self._truths(guarding, after, row, [col]))
                 with self.code.when(is_here, carried, is_rare=True) as adjusted:
-                    adjusted[:] = self._adjust_pair(adjusted, row, col)
+                    adjusted[:] = self.adjust_pair(adjusted, row, col)
                 after[:] = adjusted
         return after
 
-    def _adjust_pair(self, operands: list[str], row: int, col: int) -> list[str]:
+    def adjust_pair(self, operands: list[str], row: int, col: int) -> list[str]:
         """Adjust all states for one pair; the next scalar ones."""
         states, variables, emitter = self.nest.states, self.variables, self.emitter
         adjusts = [state.adjust for state in self.scalars]
@@ -181,14 +202,14 @@ def adjust_vectors(
     elements = [state.adjust.args[0] for state in together]
     leaves = [component_of(variable, counter, elements) for variable in variables]
     emitter.emit(elements)
-    with code.loop(0, counter["extent"], 1) as loop:
-        emitter.enter_loop(counter, loop.counter)
+    for place in memory.positions(code, counter["extent"]):
+        emitter.enter_loop(counter, place)
         order = emitter.prepare(elements, leaves)
-        loaded = [memory.load(code, v, loop.counter, row) for v in variables]
+        loaded = [memory.load(code, v, place, row) for v in variables]
         with emitter.at_pair(leaves, loaded, order, row, col):
             for variable, element in zip(variables, elements, strict=True):
                 operand = emitter.operand(element, row, col, True)
-                memory.store(code, operand, variable, loop.counter, row)
+                memory.store(code, operand, variable, place, row)
         emitter.leave_loop(counter)
 
 

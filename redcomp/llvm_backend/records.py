@@ -45,7 +45,8 @@ def scans_of(roots: Iterable[Value]) -> list[Value]:
 
 
 def in_memory(nest: Nest) -> Iterator[Value]:
-    """What each row has memory for: states that are vectors, and scans."""
-    yield from (s.variable for s in nest.states if s.variable.dim > 1)
+    """What each row has memory for: states that are vectors and not updated, and scans."""
+    are_vectors = (s for s in nest.states if s.variable.dim > 1 and s.step.op != "update")
+    yield from (state.variable for state in are_vectors)
     others = topological(nest.results, known=set(nest.pair_values))
     yield from (value for value in (*nest.pair_values, *others) if value.op == "scan")

@@ -40,13 +40,13 @@ class TileReduction:
         scalars = [state.start for state in self.scalars]
         emitter.emit(scalars)
         for counter, together in by_counter(self.nest.states, lambda s: s.start).items():
-            with self.code.loop(0, counter["extent"], 1) as loop:
-                emitter.enter_loop(counter, loop.counter)
+            for place in self.states.positions(self.code, counter["extent"]):
+                emitter.enter_loop(counter, place)
                 emitter.emit(state.start.args[0] for state in together)
                 for state in together:
                     for row in range(emitter.rows):
                         operand = emitter.operand(state.start.args[0], row, 0, True)
-                        self.states.store(self.code, operand, state.variable, loop.counter, row)
+                        self.states.store(self.code, operand, state.variable, place, row)
                 emitter.leave_loop(counter)
         rows = range(self.emitter.rows)
         return [[emitter.operand(start, row, 0, True) for row in rows] for start in scalars]
@@ -113,11 +113,11 @@ def store_totals(
         store(total, value, 0)
     for counter, together in by_counter(following, lambda pair: pair[1]).items():
         emitter.emit(value.args[0] for _, value in together)
-        with emitter.code.loop(0, counter["extent"], 1) as loop:
-            emitter.enter_loop(counter, loop.counter)
+        for place in totals.positions(emitter.code, counter["extent"]):
+            emitter.enter_loop(counter, place)
             emitter.emit(value.args[0] for _, value in together)
             for total, value in together:
-                store(total, value.args[0], loop.counter)
+                store(total, value.args[0], place)
             emitter.leave_loop(counter)
 
 

@@ -75,6 +75,7 @@ def without_unused(nest: Nest) -> Nest:
         rows=tuple(h for h in nest.rows if h.variable in read),
         columns=tuple(h for h in nest.columns if h.variable in read),
         products=tuple(h for h in nest.products if h.variable in read),
+        updates=tuple(h for h in nest.updates if h.variable in read),
     )
 
 

@@ -7,7 +7,7 @@ from redcomp.ir import STRUCTURAL, P
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.target import Context
 
-_VECTORS = ("variable", "map", "scan", "earlier", "from_elements", "constants")
+_VECTORS = ("variable", "map", "scan", "earlier", "from_elements", "constants", "update")
 
 
 @compiler_pass

@@ -140,6 +140,15 @@ def acts_componentwise(value: Value, wrt: Value) -> bool:
 
     The answer may be False where it is so in a way that the operations do not show.
     """
+    return _acts_componentwise(value, wrt, is_alike=False)
+
+
+def acts_alike(value: Value, wrt: Value) -> bool:
+    """Whether it does so in the same way for all components: all else there is are numbers."""
+    return _acts_componentwise(value, wrt, is_alike=True)
+
+
+def _acts_componentwise(value: Value, wrt: Value, is_alike: bool) -> bool:
     if value.dim != wrt.dim:
         return False
     known = {wrt: True}
@@ -148,5 +157,10 @@ def acts_componentwise(value: Value, wrt: Value) -> bool:
         if active:
             row = OPERATIONS.get(v.op)
             is_elementwise = row is not None and row.elementwise
-            known[v] = is_elementwise and all(known[arg] and arg.dim == wrt.dim for arg in active)
-    return known.get(value, True)
+            known[v] = is_elementwise and all(
+                known[arg] and arg.dim == wrt.dim
+                if arg in known
+                else not is_alike or arg.dim == 1 or arg.op == "broadcast"
+                for arg in v.args
+            )
+    return known.get(value, not is_alike)

@@ -39,8 +39,10 @@ from redcomp.ir import (
     variable,
     with_roots,
 )
+from redcomp.passes.cse import cse
 from redcomp.passes.origin import moved
 from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.updates import fits, with_updates
 from redcomp.target import Context
 
 _PAIR = I_BIT | J_BIT
@@ -60,9 +62,35 @@ def products(nest: Nest, context: Context) -> Nest:
     Nests in which pairs need anything else of long vectors stay as they are, and so do those whose
     columns cannot be reduced in parts, or whose steps ask for the number of a column.
     """
-    if not context.use_fast_math or context.height == "few" or not _is_simple(nest):
-        return nest
     wanted = context.target.product_dims
+    if not context.use_fast_math or context.height == "few" or not wanted:
+        return nest
+    return _with_all(nest, context) or _with_product(nest, wanted)
+
+
+def _with_all(nest: Nest, context: Context) -> Nest | None:
+    """The nest with updates of all its wide states, and the product that its pairs need.
+
+    None where it has no wide states, or where they cannot be updated so.
+    """
+    limits = context.target.update_limits.get(nest.dtype)
+    if limits is None:
+        return None
+    made = with_updates(cse(nest, context), limits, _SHORT)
+    if not made.updates or not _is_simple(made):
+        return None
+    # A product costs less than vectors of pairs once matrices are multiplied anyway.
+    dims = context.target.product_dims.items()
+    longest = max((most for (_, dtype), (_, most) in dims if dtype == nest.dtype), default=0)
+    wanted = {(use, nest.dtype): (_SHORT + 1, longest) for use in ("product", "distance")}
+    found = _with_product(made, wanted)
+    return None if _reads_vectors(found) or not fits(found, limits) else found
+
+
+def _with_product(nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]]) -> Nest:
+    """The nest with the product that its pairs need; itself if there is none."""
+    if not _is_simple(nest):
+        return nest
     found = list(_candidates(nest, wanted))
     if len(found) != 1:
         return nest
@@ -79,7 +107,7 @@ def _is_simple(nest: Nest) -> bool:
     """Whether its states are few numbers that several threads can share the columns of."""
     kinds = {v["kind"] for v in nest.pair_variables}
     are_floats = all(s.variable.type.is_float for s in nest.states)
-    are_few = sum(s.variable.dim for s in nest.states) <= _SHORT
+    are_few = sum(s.variable.dim for s in nest.states if s.step.op != "update") <= _SHORT
     has_numbers = not kinds.isdisjoint(("column", "j_index", "tile"))
     return nest.can_split and are_floats and are_few and not has_numbers
 
@@ -261,7 +289,7 @@ def _replaced(nest: Nest, place: Value, product: Hoisted, made: Value) -> Nest:
         args = tuple([done[arg] for arg in value.args])
         done[value] = made if value is place else value.with_args(args)
     found = replace(with_roots(nest, done), products=(product,))
-    if any(_reads_vectors(value) for value in found.pair_values) or _needs_many(product):
+    if _reads_vectors(found) or _needs_many(product):
         return nest
     samples = [v for v in _variables(found) if v["kind"] == "j_sample"]
     return found.with_params((*found.params, *samples))
@@ -274,9 +302,14 @@ def _needs_many(product: Hoisted) -> bool:
     return sum(read) > 2 * vector.dim + _SHORT
 
 
-def _reads_vectors(value: Value) -> bool:
-    """Whether a value of the pair is a long vector, or made from one."""
-    return value.dependence == _PAIR and any(v.dim > _SHORT for v in (value, *value.args))
+def _reads_vectors(nest: Nest) -> bool:
+    """Whether values of the pair are long vectors, or made from some, but for wide states."""
+    wide = {v for s in nest.states if s.step.op == "update" for v in (s.variable, s.adjust, s.step)}
+    return any(
+        value.dependence == _PAIR and any(v.dim > _SHORT for v in (value, *value.args))
+        for value in nest.pair_values
+        if value not in wide
+    )
 
 
 def _variables(nest: Nest) -> Iterable[Value]:

@@ -97,13 +97,17 @@ def written_out_by(nest: Nest, unrolling: Unrolling) -> Nest:
     carried = {old: made for state in divided for old, made in state.variables.items()}
     scalarizer = _Scalarizer(carried, unrolling.operands, unrolling.scans)
     guards = (scalarizer.components(guard, unrolling.states) for guard in nest.guards)
-    longest = max(unrolling.states, unrolling.lists)
+    # Threads that share a wide state have each some of its components, found at computed places.
+    longest = 1 if nest.updates else max(unrolling.states, unrolling.lists)
     return replace(
         nest,
         states=tuple(chain.from_iterable(state.scalarized(scalarizer) for state in divided)),
         guards=tuple(chain.from_iterable(guards)),
         results=tuple(scalarizer.vector(result, longest) for result in nest.results),
         products=tuple(scalarizer.product(product) for product in nest.products),
+        updates=tuple(
+            replace(h, definition=scalarizer.vector(h.definition, 1)) for h in nest.updates
+        ),
     )
 
 
@@ -132,6 +136,9 @@ class _Divided:
 
         def following(value: Value) -> tuple[Value, ...]:
             """A state that stays as it is remains itself."""
+            if value.op == "update":
+                _, factor, vector = value.args
+                return (ir.update(variables[0], scalarizer.element(factor, 0), vector),)
             return variables if value is whole.variable else components(value)
 
         return Carried.several(
@@ -152,7 +159,8 @@ def _divided(states: Iterable[Carried], unrolling: Unrolling) -> Iterator[_Divid
     first = 0
     for state in states:
         most = unrolling.lists if state.step is state.variable else unrolling.states
-        count = state.variable.dim if state.variable.dim <= most else 1
+        is_whole = state.variable.dim > most or state.step.op == "update"
+        count = 1 if is_whole else state.variable.dim
         olds = (state.variable, state.total, state.other)
         yield _Divided(state, {old: tuple(_parts(old, first, count)) for old in olds})
         first += count

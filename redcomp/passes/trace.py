@@ -81,6 +81,7 @@ class _Sweep:
 
     def mix(self, value: Value, diagonals: Tangents, result: _Jacobian) -> None:
         """Add the derivatives along diagonals that the operation takes apart, as outer products."""
+        self.check(min(value.dim, self.wrt.dim))
         if value.dim <= self.wrt.dim:
             for row in range(value.dim):
                 place = _unit(self.one, value.dim, row)
@@ -113,8 +114,12 @@ class _Sweep:
         return row
 
     def count(self) -> None:
+        self.check(1)
         self.steps += 1
-        if self.steps > MAX_OPERATIONS:
+
+    def check(self, steps: int) -> None:
+        """Refuse so many further steps before any is taken, if they are too many."""
+        if self.steps + steps > MAX_OPERATIONS:
             raise ShapeError(f"the derivative takes more than {MAX_OPERATIONS:,} operations")
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from redcomp.ir import BINDERS, Nest
+from redcomp.ir import BINDERS, Nest, topological
 from redcomp.ptx.multiprocessor import (
     ISSUE,
     PARTITIONS,
@@ -54,9 +54,10 @@ def ideal(nest: Nest, target: str) -> Ceiling | None:
     """A bound of what any loop for a nest's pairs can reach, see `redcomp.ptx.work.least_work`.
 
     None where the loops are over components of pairs: their machine code is counted for one
-    component.
+    component.  Adjustments, which are rare, are not counted.
     """
-    if any(value.op in BINDERS for value in nest.pair_values):
+    steps = [state.step for state in nest.states]
+    if any(value.op in BINDERS for value in topological((*nest.guards, *steps))):
         return None
     work = least_work(nest, multiprocessor(target))
     return ceiling(work, work[ISSUE], 1, target)

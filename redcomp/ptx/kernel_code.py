@@ -11,7 +11,7 @@ from redcomp.abi import GPU_JOB
 from redcomp.ir import ARGUMENT_KINDS, I_BIT, SIZES, Value, free_indices
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
-from redcomp.llvm_backend.memory import Memory
+from redcomp.llvm_backend.memory import Memory, all_positions
 from redcomp.llvm_backend.records import Record
 from redcomp.llvm_backend.samples import is_last_nearer
 from redcomp.llvm_backend.spelling import LLVM_TYPES
@@ -57,6 +57,9 @@ class ThreadMemory:
         place = self._place(code, variable, position, row)
         type_ = LLVM_TYPES[variable.dtype]
         code.store(type_, operand, place, SIZES[variable.dtype], self.space)
+
+    def positions(self, code: Code, extent: int) -> Iterator[str]:
+        return all_positions(code, extent)
 
 
 class KernelCode:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 from redcomp.abi import ALIGNMENT
-from redcomp.ir import SIZES, Nest
-from redcomp.llvm_backend.records import Record, in_memory
+from redcomp.ir import SIZES, Nest, Value
+from redcomp.llvm_backend.records import Record
+from redcomp.llvm_backend.records import in_memory as states_in_memory
+from redcomp.ptx.mma import PRODUCTS
 from redcomp.ptx.schedule import PtxSchedule
-from redcomp.ptx.slices import Slice, beside, prepared, product_width, record_of, slices
+from redcomp.ptx.slices import Matrix, Slice, beside, matrices, prepared, record_of, slices
 
 # Vectors of at most so many components are copied by one thread each: they share lines of memory.
 OWN_COPY = 8
@@ -55,26 +58,38 @@ class BlockLayout:
         self.columns = beside(written, whole, self.written)
         self.staged = record_of(self.staging)
         self.staged_stride = schedule.tile | 1  # odd: threads along a vector meet in no bank either
+        self.staged_bytes = self.staged_stride * self.staged.width * self.size
+        self.tile_bytes = schedule.tile * self.width * self.size
+        # Matrices come after the records of a tile, where these offsets say.
+        self.matrices: dict[Value, tuple[Matrix, int]] = {}
+        for matrix in matrices(nest):
+            offset = _rounded(self.tile_bytes, VECTOR_BYTES)
+            self.matrices[matrix.name] = matrix, offset
+            end = offset + schedule.tile * matrix.width * self.size
+            self.tile_bytes = _rounded(end, VECTOR_BYTES)
+        self._place_rows(nest, schedule)
+
+    def _place_rows(self, nest: Nest, schedule: PtxSchedule) -> None:
+        """States and totals of rows, and the workspace of a block."""
         self.totals = Record.of(state.total for state in nest.states)
         self.others = Record.of(state.other for state in nest.states)
-        self.states = Record.of(in_memory(nest))
+        self.states = Record.of(states_in_memory(nest))
         self.total_size = SIZES[nest.accumulator]
-        # The vectors of products come after the records of a tile.
-        self.product_width = sum(product_width(h, nest.dtype) for h in nest.products)
-        self.products_offset = _rounded(schedule.tile * self.width * self.size, VECTOR_BYTES)
-        self.tile_bytes = schedule.tile * self.width * self.size
-        if nest.products:
-            of_products = schedule.tile * self.product_width * self.size
-            self.tile_bytes = _rounded(self.products_offset + of_products, VECTOR_BYTES)
-        self.staged_bytes = self.staged_stride * self.staged.width * self.size
         self.partial_bytes = schedule.block_rows * self.totals.width * self.total_size
         records = schedule.threads * schedule.rows  # of all threads, some of which share rows
+        # Each of the threads that share a row has some components of its wide states.
+        shared = [state for state in nest.states if state.step.op == "update"]
+        self.shared_states = _shared(nest, (state.variable for state in shared))
+        self.shared_totals = _shared(nest, (state.total for state in shared))
+        self.scalar_states = Record.of(s.variable for s in nest.states if s.variable.dim == 1)
+        self.scalar_totals = Record.of(v for v in self.totals.variables if v.dim == 1)
         words = self.totals.width * self.total_size // 4
         is_scalar = all(state.total.dim == 1 for state in nest.states)
         self.joins_in_registers = is_scalar and words <= _TOTAL_REGISTERS
         is_few = is_scalar and schedule.rows * words <= _TOTAL_REGISTERS
         self.keeps_totals = is_few
-        totals_bytes = records * self.totals.width * self.total_size
+        in_memory = self.shared_totals if shared else self.totals
+        totals_bytes = records * in_memory.width * self.total_size
         self.states_offset = 0 if is_few else _aligned(totals_bytes)
         states_bytes = records * self.states.width * self.size
         self.rows_offset = self.states_offset + _aligned(states_bytes)
@@ -82,6 +97,15 @@ class BlockLayout:
         self.long_rows = Record.of(part.variable for part in long_rows)
         rows_bytes = records * self.long_rows.width * self.size
         self.workspace_bytes = self.rows_offset + _aligned(rows_bytes)
+
+
+def _shared(nest: Nest, variables: Iterable[Value]) -> Record:
+    """The record of what a thread has of variables whose components it shares with others."""
+    listed, offsets, width = tuple(variables), {}, 0
+    for variable in listed:
+        offsets[variable] = width
+        width += PRODUCTS[nest.dtype].shared(variable.dim)
+    return Record(listed, offsets, width)
 
 
 def _record_shape(written: int, whole: int, cols: int, size: int) -> tuple[int, int, int]:

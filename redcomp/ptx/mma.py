@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from redcomp.ir import SIZES
 from redcomp.ptx.multiprocessor import FMA, FP64, TENSOR, TENSOR64, WARP, multiprocessor
+from redcomp.target import UpdateLimits
 
 # Lanes that have the same rows of a sum, each of them two of its columns.
 MEMBERS = 4
@@ -61,6 +62,14 @@ class MatrixProduct:
         pairs = self.m * self.n // WARP
         return len(self.terms) * self.depth(dim) / self.k / pairs
 
+    def shared(self, dim: int) -> int:
+        """Components of a lane, of vectors of rows that are sums: neighbours, as it has sums."""
+        return self.depth(dim) // MEMBERS
+
+    def sum_registers(self, dim: int) -> int:
+        """Of a thread, for its components of such vectors of m rows."""
+        return self.shared(dim) * self.rows * SIZES[self.dtype] // 4
+
     def registers(self, dim: int) -> int:
         """Of a thread, for its elements of the vectors of m rows."""
         parts = 1 + max(part for part, _ in self.terms)
@@ -95,6 +104,36 @@ _MOST = {"f32": 128, "f64": 64}
 _WRITTEN_OUT = {"product": 1, "distance": 2}
 # What a pair takes besides, in clocks of a warp: two sums, and its share of preparing a tile.
 _SUMS, _PREPARATION = 2, 2.0
+
+
+# What a component of an update takes where it is written out, in clocks of a warp: a multiply-add,
+# and what the load of a column that serves four rows keeps other pipes from; and what a pair takes
+# where it is not: its number is divided into two parts.
+_LOADED, _DIVIDED = 0.05, 1.25
+# Components of wide states whose sums fit into registers, and numbers of a column of which 16 fit
+# into shared memory, beside what else there is.
+_MOST_UPDATED = {"f32": 256, "f64": 128}
+_MEMORY = {"f32": 600, "f64": 320}
+
+
+def update_limits(target: str) -> Mapping[str, UpdateLimits]:
+    """Which updates by products of matrices pay, and fit into registers and shared memory."""
+    limits = multiprocessor(target)
+    arithmetic = {"f32": limits.clocks(FMA), "f64": limits.clocks(FP64)}
+    found = {}
+    for dtype, product in PRODUCTS.items():
+        if product.pipe not in limits.results:
+            continue
+        divided = _DIVIDED if len(product.terms) > 1 else 0.0
+        dims = [
+            dim
+            for dim in range(_LEAST, _MOST_UPDATED[dtype] + 1)
+            if product.instructions(dim) * limits.clocks(product.pipe) + divided
+            < dim * (arithmetic[dtype] + _LOADED)
+        ]
+        if dims:
+            found[dtype] = UpdateLimits(dims[0], dims[-1], _MEMORY[dtype])
+    return found
 
 
 def product_dims(target: str) -> Mapping[tuple[str, str], tuple[int, int]]:

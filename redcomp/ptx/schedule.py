@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -31,8 +31,8 @@ from redcomp.ptx.multiprocessor import (
     WARP,
     multiprocessor,
 )
-from redcomp.ptx.slices import prepared, product_width, slices
-from redcomp.ptx.work import pipe_of
+from redcomp.ptx.slices import matrices, prepared, slices
+from redcomp.ptx.work import of_matrices, pipe_of
 from redcomp.target import Context
 
 
@@ -48,6 +48,8 @@ class PtxSchedule:
     resident blocks that a multiprocessor is to hold at least: it limits a thread's registers
     sharing  neighbouring threads that have the same rows, each of them other columns: 1, or as many
              as hold a row of a product of matrices (`redcomp.ptx.mma`)
+    span     tiles after which partial sums are merged, where that costs much: their columns are as
+             many as those of a large tile
     """
 
     threads: int
@@ -56,6 +58,7 @@ class PtxSchedule:
     tile: int
     resident: int = 2
     sharing: int = 1
+    span: int = 1
 
     @property
     def block_rows(self) -> int:
@@ -105,6 +108,8 @@ _LEAST_COLUMNS = 32
 # Two buffers of a tile and what is staged for it: several blocks are to fit beside each other, and
 # more than 48 KiB would have to be asked for at run time.
 SHARED_BYTES = 32 * 1024
+# Of blocks whose registers leave room for few of them anyway.
+_WIDE_SHARED_BYTES = 48 * 1024
 # Components of a record at most that keep vectors aligned, and threads out of each other's banks.
 _PADDING = 8
 _OF_COLUMNS = ("j", "j_index", "column")
@@ -138,6 +143,8 @@ _LEAST_RESIDENT, _MOST_RESIDENT = 2, 4
 # products of matrices that a warp computes at a time for each block of rows: sums that do not wait
 # for each other.
 _MOST_FRAGMENTS = 64
+# Of fragments and of sums together, with two blocks of rows, and with a third block of threads.
+_MOST_SUMS, _FEW_SUMS = 80, 48
 _TILES_OF_PRODUCT = 2
 
 _LOOP_END = 4
@@ -203,8 +210,8 @@ def _planned(part: Part, context: Context, given: PtxSchedule | None) -> Planned
 
 def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     """The cheapest schedule of a nest that fits."""
-    if nest.products:
-        return _of_product(nest)
+    if nest.products or nest.updates:
+        return _of_matrices(nest)
     costs = _Costs(nest, context)
     rows, cols = min(costs.blocks(), key=lambda block: costs.of(*block))
     registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
@@ -215,20 +222,22 @@ def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     return PtxSchedule(threads, rows, cols, _tile(nest, threads), resident)
 
 
-def _of_product(nest: Nest) -> PtxSchedule:
-    """The schedule of a nest with a product of matrices: a warp has one or two blocks of rows.
+def _of_matrices(nest: Nest) -> PtxSchedule:
+    """The schedule of a nest with products of matrices: a warp has one or two blocks of rows.
 
-    The elements of its rows are in registers.
+    The elements of its rows are in registers, and so are the sums of wide states.
     """
     product = PRODUCTS[nest.dtype]
-    dim = max(h.definition.args[0].dim for h in nest.products)
-    registers = product.registers(dim)
-    blocks = 2 if 2 * registers <= _MOST_FRAGMENTS else 1
-    resident = _LEAST_RESIDENT + (blocks * registers < _MOST_FRAGMENTS)
+    registers = sum(product.registers(h.definition.args[0].dim) for h in nest.products)
+    registers += sum(product.sum_registers(h.variable.dim) for h in nest.updates)
+    most, few = (_MOST_SUMS, _FEW_SUMS) if nest.updates else (_MOST_FRAGMENTS, _MOST_FRAGMENTS)
+    blocks = 2 if 2 * registers <= most else 1
+    resident = _LEAST_RESIDENT + (blocks * registers < few)
     rows, cols = blocks * product.rows, 2 * _TILES_OF_PRODUCT
     step = cols * MEMBERS
     tile = max(step, _tile(nest, THREADS) // step * step)
-    return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS)
+    span = max(1, MOST_COLUMNS // tile) if nest.updates else 1
+    return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS, span)
 
 
 def pair_clocks(nest: Nest, context: Context) -> Callable[[PtxSchedule, Figures], float]:
@@ -256,10 +265,12 @@ class _Costs:
         self.body = len(operations)
         # Operations by what they depend on and by pipe.  Those of rows or columns alone are here
         # because they are not worth a register.
-        self.work: Counter[tuple[int, str]] = Counter()
+        self.work: defaultdict[tuple[int, str], float] = defaultdict(float)
         for value in values:
             if value.op not in STRUCTURAL and value.dependence:
                 self.work[value.dependence, pipe_of(value)] += times(value)
+        for pipe, count in of_matrices(nest).items():
+            self.work[I_BIT | J_BIT, pipe] += count
         long = {p.variable for p in slices(nest.pairs, "i", "j") if not p.is_short}
         read = [v for v in values if v.op == "component" and v.args[0] in long]
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words
@@ -384,10 +395,11 @@ def _tile(nest: Nest, threads: int) -> int:
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
     made = {h.variable for h in nest.columns}
     staged = sum(p.count for p in read if p.variable not in made)
-    of_products = sum(product_width(h, nest.dtype) for h in nest.products)
-    kept = _PADDING + of_products + sum(p.count for p in read if p.variable in for_pairs)
+    kept = _PADDING + sum(matrix.width for matrix in matrices(nest))
+    kept += sum(p.count for p in read if p.variable in for_pairs)
     words = 2 * kept + staged
     size = words * SIZES[nest.dtype]
-    least = min(_LEAST_COLUMNS, SHARED_BYTES // size)
-    columns = min(MOST_COLUMNS, max(least, SHARED_BYTES * threads // THREADS // size))
+    most = _WIDE_SHARED_BYTES if nest.updates else SHARED_BYTES
+    least = min(_LEAST_COLUMNS, most // size)
+    columns = min(MOST_COLUMNS, max(least, most * threads // THREADS // size))
     return columns - columns % 8 or max(1, columns)

@@ -18,18 +18,23 @@ from redcomp.ir import Value, constant
 from redcomp.limits import MAX_WORKSPACE
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.emit import Loader
-from redcomp.llvm_backend.pair_step import PairStep, scalar_types
+from redcomp.llvm_backend.memory import Memory, all_positions
+from redcomp.llvm_backend.pair_step import PairStep
+from redcomp.llvm_backend.records import Record
 from redcomp.llvm_backend.spelling import LLVM_TYPES
-from redcomp.llvm_backend.tile_reduction import TileReduction, joins_of, read_rows, store_totals
+from redcomp.llvm_backend.tile_reduction import Advancing, TileReduction, read_rows, store_totals
 from redcomp.ptx.join import JoinKernel
 from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
-from redcomp.ptx.products import Fragments, ProductSteps
+from redcomp.ptx.products import Fragments
 from redcomp.ptx.schedule import PlannedPart
+from redcomp.ptx.shared_rows import ByLength, SharedMemory, SharedRows
+from redcomp.ptx.shared_steps import SharedSteps
 from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
-from redcomp.ptx.steps import Columns, PlainSteps, Steps
+from redcomp.ptx.steps import Columns, Made, PlainSteps, Steps
 from redcomp.ptx.task_kernel import Task, TaskKernel
 from redcomp.ptx.tile import FilledTile, Tile, shared_memory
 from redcomp.ptx.together import contracted, contractions
+from redcomp.ptx.updates import MatrixUpdates
 from redcomp.target import Target
 
 # Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
@@ -129,20 +134,38 @@ class _RunKernel(TaskKernel):
     ) -> None:
         super().__init__(planned, outputs, target, spelling, number)
         layout, code = self.layout, self.code
+        if self.nest.updates:
+            self.shared = SharedRows(self)
         workspace = self.workspace()
         self.totals = self._total_memory(workspace)
         long_rows = code.at(workspace, "i8", layout.rows_offset, space=GLOBAL)
         self.long_rows = self.thread_memory(layout.long_rows, long_rows, self.size, self.thread)
         self.states = self.states_memory(workspace, self.thread)
+        if self.shared is not None:
+            self.sums = SharedMemory(self.shared, self._registers(layout.shared_states, self.size))
+            self.between = self._registers(layout.scalar_states, self.size)
 
-    def _total_memory(self, workspace: str) -> ThreadMemory:
-        """Memory that LLVM turns into registers if the totals are few, else the workspace."""
-        layout, rows = self.layout, self.schedule.rows
-        if not layout.keeps_totals:
-            return self.thread_memory(layout.totals, workspace, layout.total_size, self.thread)
-        type_ = f"i{8 * layout.total_size}"
-        pointer = self.code.value(f"alloca [{rows * layout.totals.width} x {type_}]")
-        return ThreadMemory(layout.totals, pointer, 0, rows, 1)
+    @property
+    def step_states(self) -> Memory:
+        """Where steps have states that are vectors."""
+        return self.states if self.shared is None else self.sums
+
+    def _total_memory(self, workspace: str) -> ThreadMemory | ByLength:
+        """Registers if the totals are few, else the workspace."""
+        layout, size = self.layout, self.layout.total_size
+        if layout.keeps_totals:
+            return self._registers(layout.totals, size)
+        if self.shared is None:
+            return self.thread_memory(layout.totals, workspace, size, self.thread)
+        wide = self.thread_memory(layout.shared_totals, workspace, size, self.thread)
+        scalars = self._registers(layout.scalar_totals, size)
+        return ByLength(scalars, SharedMemory(self.shared, wide))
+
+    def _registers(self, record: Record, size: int) -> ThreadMemory:
+        """Memory that LLVM turns into registers."""
+        rows = self.schedule.rows
+        pointer = self.code.value(f"alloca [{rows * record.width} x i{8 * size}]")
+        return ThreadMemory(record, pointer, 0, rows, 1)
 
     def shared_memory(self) -> str:
         return shared_memory(self.layout, self.part_number)
@@ -177,10 +200,17 @@ class _RunKernel(TaskKernel):
         if not self.nest.can_split:
             return
         is_partial = code.value(f"xor i1 {is_whole}, true")
+        wide = self.layout.shared_totals.variables
         with code.when(self.first_of_row(is_partial)):
             target = entry.partial(self.layout.totals, task.partial, self.own_row)
             for state in self.nest.states:
-                self._copy_total(state.total, target)
+                if state.total not in wide:
+                    self._copy_total(state.total, target)
+        if self.shared is not None:
+            with code.when(is_partial):
+                target = entry.partial(self.layout.totals, task.partial, self.own_row)
+                for total in wide:
+                    self._copy_total(total, target)
 
     def _join_sharing(self) -> None:
         """Join the totals of the threads that share rows: neighbours first, then pairs of them."""
@@ -195,6 +225,7 @@ class _RunKernel(TaskKernel):
         others = {
             state.other: [self._exchanged(state.total, row, distance) for row in rows]
             for state in self.nest.states
+            if state.step.op != "update"  # of which no thread has what another one has
         }
 
         def load(variable: Value, position: int | str, row: int, col: int) -> str:
@@ -203,7 +234,8 @@ class _RunKernel(TaskKernel):
             return self.totals.load(self.code, variable, position, row)
 
         emitter = self.emitter(by_kind(total=load), rows=len(rows))
-        store_totals(emitter, joins_of(self.nest), self.totals)
+        joins = [(s.total, s.join) for s in self.nest.states if s.other in others and s.join]
+        store_totals(emitter, joins, self.totals)
 
     def _exchanged(self, total: Value, row: int, distance: int) -> str:
         """A total as the thread at a distance has it."""
@@ -218,9 +250,47 @@ class _RunKernel(TaskKernel):
 
         if total.dim == 1:
             copy(0)
-        else:
-            with self.code.loop(0, total.dim, 1) as loop:
-                copy(loop.counter)
+            return
+        positions = self.shared.inside if self.shared else all_positions
+        for position in positions(self.code, total.dim):
+            copy(position)
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Tiles between two merges: the scalar states are kept from one to the next.
+
+    memory    for them
+    is_first  whether the tile is the first of them (i1)
+    is_last   or the last
+    """
+
+    memory: ThreadMemory
+    is_first: str
+    is_last: str
+
+    def start(self, reduction: TileReduction) -> list[list[str]]:
+        """The states before the tile."""
+        code, emitter = reduction.code, reduction.emitter
+        with code.when(self.is_first):
+            emitter.enter()
+            self._keep(reduction, reduction.start())
+            emitter.leave()
+        rows = range(emitter.rows)
+        return [[self.memory.load(code, v, 0, row) for row in rows] for v in reduction.variables]
+
+    def merge(self, reduction: TileReduction, states: list[list[str]]) -> None:
+        """Keep the states after the tile, or merge them into the totals."""
+        self._keep(reduction, states)
+        with reduction.code.when(self.is_last):
+            reduction.emitter.enter()
+            reduction.merge(states)
+            reduction.emitter.leave()
+
+    def _keep(self, reduction: TileReduction, states: list[list[str]]) -> None:
+        for variable, operands in zip(reduction.variables, states, strict=True):
+            for row, operand in enumerate(operands):
+                self.memory.store(reduction.code, operand, variable, 0, row)
 
 
 class _RunTask:
@@ -238,7 +308,7 @@ class _RunTask:
             "parameter": entry.parameter,
             "j_sample": entry.sampled(samples),
             "total": lambda v, k, row, col: kernel.totals.load(kernel.code, v, k, row),
-            "state": lambda v, k, row, col: kernel.states.load(kernel.code, v, k, row),
+            "state": lambda v, k, row, col: kernel.step_states.load(kernel.code, v, k, row),
         }
         self.emitter = kernel.emitter(
             by_kind(**self.loaders), rows=self.schedule.rows, scans=kernel.states
@@ -294,9 +364,9 @@ class _RunTask:
             for row in rows:
                 self.kernel.totals.store(self.code, operand, total, 0, row)
             return
-        with self.code.loop(0, total.dim, 1) as loop:
+        for position in self.kernel.totals.positions(self.code, total.dim):
             for row in rows:
-                self.kernel.totals.store(self.code, operand, total, loop.counter, row)
+                self.kernel.totals.store(self.code, operand, total, position, row)
 
     def reduce(self, task: Task) -> None:
         """Reduce over all intervals of columns of the task."""
@@ -328,14 +398,27 @@ class _RunTask:
             is_more = code.value(f"icmp slt i64 {following}, {stop}")
             with code.when(is_more):
                 tile.copy(following, self._count(following, stop), other)
-            self._pairs(tile.filled(first, buffer), count)
+            span = self._span(start, first, is_more)
+            self._pairs(tile.filled(first, buffer), count, span)
             loop.following = [other]
+
+    def _span(self, start: str, first: str, is_more: str) -> _Span | None:
+        """Which of the tiles between two merges the one at a column of an interval is."""
+        code, schedule = self.code, self.schedule
+        if not self.nest.updates:
+            return None
+        columns = schedule.tile * schedule.span
+        place = code.integer("urem", code.integer("sub", first, start), columns)
+        is_end = code.value(f"icmp eq i64 {place}, {columns - schedule.tile}")
+        is_last = code.value(f"or i1 {is_end}, {code.value(f'xor i1 {is_more}, true')}")
+        is_first = code.value(f"icmp eq i64 {place}, 0")
+        return _Span(self.kernel.between, is_first, is_last)
 
     def _count(self, first: str, stop: str) -> str:
         """Columns of the tile that begins there."""
         return self.code.smaller(self.schedule.tile, self.code.integer("sub", stop, first))
 
-    def _pairs(self, tile: FilledTile, count: str) -> None:
+    def _pairs(self, tile: FilledTile, count: str, span: _Span | None) -> None:
         """Reduce the tile: by whole steps, and then what is left of it."""
         code, width = self.code, self.schedule.step_columns
         count = code.value(f"trunc i64 {count} to i32")
@@ -345,22 +428,35 @@ class _RunTask:
             "tile": lambda v, k, row, col: self.kernel.number(tile.first, v),
         }
         emitter = self.emitter.within(by_kind(**loaders))
-        reduction = TileReduction(self.nest, emitter, self.kernel.states, self.kernel.totals)
+        memory = self.kernel.step_states
+        reduction = TileReduction(self.nest, emitter, memory, self.kernel.totals)
 
-        def step(columns: Columns, cols: int, **more: Loader) -> PairStep:
+        def step(
+            columns: Columns,
+            cols: int,
+            made: Made | None = None,
+            present: Sequence[str] = (),
+            **more: Loader,
+        ) -> Advancing:
             pair = functools.partial(self._pair, columns)
-            load = by_kind(**loaders, j=columns.load, ij=pair, **more)
-            return PairStep(self.nest, emitter.within(load, cols), self.kernel.states)
+            inside = emitter.within(by_kind(**loaders, j=columns.load, ij=pair, **more), cols)
+            if made is not None:
+                return made(self.nest, inside, present)
+            return PairStep(self.nest, inside, memory, present)
 
         steps: Steps = PlainSteps(tile, step)
-        if self.fragments is not None:
-            types = scalar_types(self.nest, emitter)
-            steps = ProductSteps(tile, step, self.fragments, count, types)
-        states = reduction.start()
+        if self.schedule.sharing > 1:
+            rows = self.kernel.shared or SharedRows(self.kernel)
+            updates = None if span is None else MatrixUpdates(self.kernel, self.kernel.sums)
+            steps = SharedSteps(tile, step, rows, self.fragments, updates, count)
+        states = reduction.start() if span is None else span.start(reduction)
         for start, stop, cols in [("0", whole, width), (whole, count, steps.rest)]:
             if cols < width or start == "0":
                 states = reduction.columns(start, stop, cols, states, steps.at, "i32")
-        reduction.merge(states)
+        if span is None:
+            reduction.merge(states)
+        else:
+            span.merge(reduction, states)
 
     def _pair(
         self, columns: Columns, variable: Value, position: int | str, row: int, col: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from redcomp.ir import SIZES, Hoisted, Nest, Value, topological
+from redcomp.ir import SIZES, Nest, Value, topological
 from redcomp.llvm_backend.records import Record
 from redcomp.ptx.mma import PRODUCTS
 
@@ -64,20 +64,50 @@ def record_of(parts: Iterable[Slice]) -> Record:
     return Record(tuple(part.variable for part in listed), offsets, width)
 
 
-def prepared(nest: Nest) -> list[Value]:
-    """What is computed once a column: hoisted values, and the vectors of products."""
-    vectors = [h.definition.args[1] for h in nest.products]
-    return [*(h.definition for h in nest.columns), *vectors]
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The vectors of all columns of a tile, one after the other, as factors of products.
 
-
-def product_width(product: Hoisted, dtype: str) -> int:
-    """Components of the vector of a column in shared memory, zeros up to whole products included.
-
-    A warp reads some neighbouring components of eight columns, and with this width from as many
-    banks.
+    name    the variable of the nest that it is the matrix of
+    vector  what a column has: a map
+    depth   components of a column, what is lacking to whole products included
+    width   how far the vectors of columns are from each other
     """
-    depth = PRODUCTS[dtype].depth(product.definition.args[1].dim)
-    return depth + (4 - depth) % 8
+
+    name: Value
+    vector: Value
+    depth: int
+    width: int
+
+    @property
+    def raw(self) -> Value | None:
+        """The argument that the vector is a copy of; None if it has to be computed."""
+        element, counter = self.vector.args
+        is_copy = element.op == "component" and element.args[-1] is counter
+        source = element.args[0] if is_copy else None
+        return source if source is not None and source.op == "variable" else None
+
+
+def matrices(nest: Nest) -> list[Matrix]:
+    """Those of a nest.
+
+    Of a product a warp reads some neighbouring components of eight columns.  Of an update it reads
+    eight neighbouring components of every other column, or the half of it that is served at a time
+    reads four of doubles.  With these widths they are in different banks.
+    """
+    depth = PRODUCTS[nest.dtype].depth
+    found = [(h.variable, h.definition.args[1], 4) for h in nest.products]
+    found += [(h.variable, h.definition, 4 if nest.dtype == "f32" else 2) for h in nest.updates]
+    return [
+        Matrix(name, vector, depth(vector.dim), depth(vector.dim) + beyond)
+        for name, vector, beyond in found
+    ]
+
+
+def prepared(nest: Nest) -> list[Value]:
+    """What is computed once a column: hoisted values, and vectors that are no mere copies."""
+    vectors = [matrix.vector for matrix in matrices(nest) if matrix.raw is None]
+    return [*(h.definition for h in nest.columns), *vectors]
 
 
 def beside(first: Record, second: Record, start: int) -> Record:

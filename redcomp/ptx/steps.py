@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from redcomp.ir import Value
+from redcomp.ir import Nest, Value
+from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.tile_reduction import Advancing
 from redcomp.ptx.tile import FilledTile
 
@@ -20,8 +21,24 @@ class Columns(Protocol):
         """The number of a column."""
 
 
-# The step of so many columns.
-Step = Callable[..., Advancing]
+# Makes a step of a nest from the emitter of its columns, and of which there are.
+Made = Callable[[Nest, Emitter, Sequence[str]], Advancing]
+
+
+class Step(Protocol):
+    """Makes the step of so many columns, in the usual way or in another one.
+
+    It is given loaders of what is not in the tile.
+    """
+
+    def __call__(
+        self,
+        columns: Columns,
+        cols: int,
+        made: Made | None = None,
+        present: Sequence[str] = (),
+        **more: Loader,
+    ) -> Advancing: ...
 
 
 class Steps(Protocol):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from redcomp.errors import ArgumentError
 from redcomp.ops.table import primitives
-from redcomp.ptx.mma import product_dims
+from redcomp.ptx.mma import product_dims, update_limits
 from redcomp.target import LLVM_PASSES, Height, Native, Target, Unrolling, height_of
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -128,4 +128,5 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         llvm_passes=("sroa", *LLVM_PASSES),
         llvm_options=("--nvptx-short-ptr",),
         product_dims=product_dims(f"sm_{known[-1].number}"),
+        update_limits=update_limits(f"sm_{known[-1].number}"),
     )

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from redcomp.abi import TASK
 from redcomp.ir import SIZES
+from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
-from redcomp.llvm_backend.memory import Memory
+from redcomp.llvm_backend.memory import Memory, all_positions
 from redcomp.llvm_backend.records import scans_of
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
+from redcomp.ptx.shared_rows import SharedRows
 from redcomp.ptx.spelling import GLOBAL, Spelling
 from redcomp.target import Target
 
@@ -47,6 +49,8 @@ class TaskKernel(KernelCode):
     ) -> None:
         super().__init__(planned, outputs, target, spelling)
         self.part_number = number
+        # Where threads that share rows have some components each of wide totals.
+        self.shared: SharedRows | None = None
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -90,13 +94,23 @@ class TaskKernel(KernelCode):
             own = code.integer("add", task.first, self.own_row)
             number = code.integer("add", own, row * self.schedule.row_stride)
             is_row = code.value(f"icmp slt i64 {number}, {task.last}")
+            alone = self._results(are_shared=False)
             with code.when(self.first_of_row(is_row)):
-                self._store_results(entry, load, number, self.thread)
+                self._store_results(entry, load, number, self.thread, alone)
+            if self.shared is not None:
+                together, positions = self._results(are_shared=True), self.shared.inside
+                with code.when(is_row):
+                    self._store_results(entry, load, number, self.thread, together, positions)
+
+    def _results(self, *, are_shared: bool) -> list[int]:
+        """The numbers of those that threads of one row compute together, or of the others."""
+        is_shared = [self.shared is not None and value.dim > 1 for value in self.nest.results]
+        return [n for n, own in enumerate(is_shared) if own == are_shared]
 
     def finish_row(self, entry: Entry, number: str, totals: Memory, place: str) -> None:
         """Compute and store the results of the row with a number, which has a place in a block."""
         load = self._result_loader(entry, number, totals, 0)
-        self._store_results(entry, load, number, place)
+        self._store_results(entry, load, number, place, range(len(self.nest.results)))
 
     def _result_loader(self, entry: Entry, number: str, totals: Memory, row: int) -> Loader:
         return by_kind(
@@ -105,8 +119,19 @@ class TaskKernel(KernelCode):
             parameter=entry.parameter,
         )
 
-    def _store_results(self, entry: Entry, load: Loader, row: str, place: str) -> None:
-        code, results, pieces = self.code, self.nest.results, self.pieces
+    def _store_results(
+        self,
+        entry: Entry,
+        load: Loader,
+        row: str,
+        place: str,
+        numbers: Sequence[int],
+        positions: Callable[[Code, int], Iterator[str]] = all_positions,
+    ) -> None:
+        """Store the results of some numbers: all components, or those at some positions."""
+        code = self.code
+        results = [self.nest.results[n] for n in numbers]
+        pieces = [self.pieces[n] for n in numbers]
         starts = [code.integer("mul", row, piece.dim) for piece in pieces]
 
         def store(n: int, position: int | str, operand: str) -> None:
@@ -115,7 +140,7 @@ class TaskKernel(KernelCode):
             code.store(type_, operand, place, SIZES[results[n].dtype], GLOBAL)
 
         scans = self.states_memory(self.workspace(), place) if scans_of(results) else None
-        store_all(self.emitter(load, scans=scans), results, store)
+        store_all(self.emitter(load, scans=scans), results, store, positions)
 
     def workspace(self) -> str:
         """The pointer to what the block keeps in memory."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd
 
-from redcomp.ir import J_BIT, SIZES, Hoisted, Value
+from redcomp.ir import J_BIT, SIZES, Value
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.spelling import LLVM_TYPES
@@ -69,6 +69,7 @@ class Tile:
                     source, target = self._ends(part, first, column, base)
                     for k in range(part.count):
                         self._copy_element(source, target, k, part.variable)
+        self._copy_matrices(first, count, base)
         code, long = self.code, [part for part in self._copied() if part.count > OWN_COPY]
         if long:
             warp, lane = (code.integer(op, self.kernel.thread, _WARP) for op in ("udiv", "urem"))
@@ -82,15 +83,13 @@ class Tile:
         """Wait for copies, and compute what depends on columns only."""
         if self.kernel.target.copies_asynchronously:
             self.kernel.spelling.await_copies(self.code)
-        products = self.kernel.nest.products
-        if not (self.layout.written or products):
+        if not (self.layout.written or self._is_together):
             return
         if any(self._is_prepared_by_others(part) for part in self._copied()):
             self.kernel.spelling.barrier(self.code)
         base = self.buffer(buffer)
-        if products:
-            (product,) = products
-            self._prepare_together(product, first, count, base)
+        if self._is_together:
+            self._prepare_together(first, count, base)
             return
         with self._own_columns(count) as column:
             record, number = self.record(base, column), self.code.integer("add", first, column)
@@ -99,13 +98,40 @@ class Tile:
             self._compute(writer, self._of_column(record, known, column, number), known)
             writer.end()
 
+    @property
+    def _is_together(self) -> bool:
+        """Whether several threads prepare a column."""
+        is_made = any(matrix.raw is None for matrix, _ in self.layout.matrices.values())
+        return is_made or bool(contractions(h.definition for h in self.kernel.nest.columns))
+
+    def _copy_matrices(self, first: str, count: str, base: str) -> None:
+        """Copy the vectors of matrices that are arguments: a warp along each.
+
+        What is beyond the last component, which must be a number, is that one again.
+        """
+        code, copied = self.code, [m for m, _ in self.layout.matrices.values() if m.raw]
+        if not copied:
+            return
+        warp, lane = (code.integer(op, self.kernel.thread, _WARP) for op in ("udiv", "urem"))
+        with code.loop(warp, count, self.kernel.schedule.threads // _WARP) as columns:
+            for matrix in copied:
+                assert matrix.raw is not None
+                number = code.integer("add", first, columns.counter)
+                vector, dim = self.entry.vector(matrix.raw, number), matrix.raw.dim
+                with code.loop(lane, matrix.depth, _WARP) as loop:
+                    place = loop.counter
+                    inside = place if dim == matrix.depth else code.smaller(place, dim - 1)
+                    source = code.at(vector, self.kernel.scalar, inside, space=GLOBAL)
+                    target = self.vector_place(matrix.name, base, columns.counter, place)
+                    self._copy_number(source, target, self.kernel.scalar, self.layout.size)
+
     def _copied(self) -> list[Slice]:
         return [*self.layout.copied, *self.layout.staging]
 
     def _is_prepared_by_others(self, part: Slice) -> bool:
         """Whether a thread prepares what another one has copied."""
         is_long = part.count > OWN_COPY and part.variable in self.layout.prepared
-        return is_long or bool(self.kernel.nest.products)
+        return is_long or self._is_together
 
     def _numbers(self, column: str, number: str) -> dict[Value, str]:
         """What stands for the number of a column, in the tile and in the call."""
@@ -134,8 +160,9 @@ class Tile:
             known[h.variable] = emitter.operand(h.definition, 0, 0, True)
             writer.add(known[h.variable], h.variable)
 
-    def _prepare_together(self, product: Hoisted, first: str, count: str, base: str) -> None:
-        """Compute what columns have for a product: some lanes a column, which share its sums.
+    def _prepare_together(self, first: str, count: str, base: str) -> None:
+        """Compute what columns have for products of matrices: some lanes a column, which share its
+        sums.
 
         All lanes of a warp take part until their sums are there; those without a column compute the
         last one again, and store nothing.
@@ -148,7 +175,8 @@ class Tile:
         start = code.integer("add", warp, code.integer("mul", own, warps))
         last = code.integer("sub", count, 1)
         definitions = [h.definition for h in kernel.nest.columns]
-        vector = product.definition.args[1]
+        made_here = [m for m, _ in self.layout.matrices.values() if m.raw is None]
+        of_product = {h.variable for h in kernel.nest.products}
         with code.loop(0, count, kernel.schedule.threads // TOGETHER) as columns:
             wanted = code.integer("add", columns.counter, start)
             is_there = code.value(f"icmp slt i64 {wanted}, {count}")
@@ -157,14 +185,21 @@ class Tile:
             known = self._numbers(column, number)
             emitter = self._of_column(record, known, column, number)
             values = contractions(definitions)
-            made = contracted(kernel, emitter, values, (0,), member, TOGETHER, [vector])
-            for value, operands in made.sums.items():
-                emitter.bind(value, operands)
+            with_norms = [m for m in made_here if m.name in of_product]
+            others = [[m] for m in made_here if m.name not in of_product]
+            visited = []
+            for group, sums in [(with_norms, values), *((group, []) for group in others)]:
+                vectors = [matrix.vector for matrix in group]
+                made = contracted(kernel, emitter, sums, (0,), member, TOGETHER, vectors)
+                for value, operands in made.sums.items():
+                    emitter.bind(value, operands)
+                visited += [(group, place, found) for place, found in made.visits]
             emitter.emit(definitions)
             with code.when(is_there):
-                for place, ((operand,),) in made.visits:
-                    target = self.vector_place(base, column, place)
-                    code.store(type_, operand, target, self.layout.size, SHARED)
+                for group, place, found in visited:
+                    for matrix, (operand,) in zip(group, found, strict=True):
+                        target = self.vector_place(matrix.name, base, column, place)
+                        code.store(type_, operand, target, self.layout.size, SHARED)
             is_first = code.value(f"icmp eq i64 {member}, 0")
             with code.when(code.value(f"and i1 {is_there}, {is_first}")):
                 writer = self._begin(record, column, known)
@@ -218,6 +253,10 @@ class Tile:
         stride = self.layout.staged_stride if variable in self.layout.staged.offsets else 1
         moved = k * stride if isinstance(k, int) else code.integer("mul", k, stride)
         target = code.at(target, type_, moved, space=SHARED)
+        self._copy_number(source, target, type_, size)
+
+    def _copy_number(self, source: str, target: str, type_: str, size: int) -> None:
+        code = self.code
         if self.kernel.target.copies_asynchronously:
             self.kernel.spelling.copy(code, source, target, size)
         else:
@@ -245,11 +284,12 @@ class Tile:
         offset = self.code.integer("mul", column, self.layout.width)
         return self.code.at(base, self.kernel.scalar, offset, space=SHARED)
 
-    def vector_place(self, base: str, column: str, position: str) -> str:
-        """The pointer to a component of the product's vector of a column in a buffer."""
+    def vector_place(self, matrix: Value, base: str, column: str, position: str) -> str:
+        """The pointer to a component of a column's vector of a matrix in a buffer."""
         code = self.code
-        vectors = code.at(base, "i8", self.layout.products_offset, space=SHARED)
-        offset = code.integer("mul", column, self.layout.product_width)
+        found, start = self.layout.matrices[matrix]
+        vectors = code.at(base, "i8", start, space=SHARED)
+        offset = code.integer("mul", column, found.width)
         return code.at(vectors, self.kernel.scalar, offset, position, space=SHARED)
 
     def _staged(self, column: str, variable: Value, position: int | str) -> str:

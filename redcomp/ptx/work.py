@@ -54,12 +54,18 @@ def least_work(nest: Nest, limits: Multiprocessor) -> Mapping[str, float]:
             pipe = pair.certain_pipe(value)
             if pipe:
                 work[pipe] += count
-    for product in nest.products:
-        vector, _ = product.definition.args
-        matrices = PRODUCTS[vector.dtype]
-        count = matrices.instructions(vector.dim)
+    for pipe, count in of_matrices(nest).items():
         work[ISSUE] += count
-        work[matrices.pipe] += count
+        work[pipe] += count
+    return work
+
+
+def of_matrices(nest: Nest) -> Mapping[str, float]:
+    """The instructions of a pair that multiply matrices, by pipe."""
+    vectors = [h.definition.args[0] for h in nest.products] + [h.variable for h in nest.updates]
+    work: defaultdict[str, float] = defaultdict(float)
+    for vector in vectors:
+        work[PRODUCTS[vector.dtype].pipe] += PRODUCTS[vector.dtype].instructions(vector.dim)
     return work
 
 

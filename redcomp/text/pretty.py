@@ -371,6 +371,7 @@ def _nest(nest: Nest, lister: _Lister) -> Iterator[Line]:
         ("row", "once per row", nest.rows),
         ("column", "once per column", nest.columns),
         ("product", "once per step", nest.products),
+        ("update", "once per column as a matrix", nest.updates),
     ):
         if group:
             yield _title(title)

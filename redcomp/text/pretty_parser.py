@@ -103,7 +103,9 @@ class _Parts:
 
     states: list[tuple[Value, Value, Value, float]] = field(default_factory=list)
     moved: dict[str, list[Hoisted]] = field(
-        default_factory=lambda: {"uniform": [], "row": [], "column": [], "product": []}
+        default_factory=lambda: {
+            word: [] for word in ("uniform", "row", "column", "product", "update")
+        }
     )
     bound: dict[str, dict[Value, Value]] = field(
         default_factory=lambda: {k: {} for k in ("start", "adjust", "step", "merge", "join")}

@@ -85,7 +85,7 @@ def print_nest(nest: Nest) -> str:
         nest.joins,
         nest.results,
     ]
-    moved = [nest.uniform, nest.rows, nest.columns, nest.products]
+    moved = [nest.uniform, nest.rows, nest.columns, nest.products, nest.updates]
     hoisted = [h for group in moved for h in group]
     params = (*nest.params, *chain(*carried), *(h.variable for h in hoisted))
     roots = (*chain(*computed), *(h.definition for h in hoisted))

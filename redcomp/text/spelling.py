@@ -26,7 +26,7 @@ PIECES = ("results", "firsts", "dims")
 # The parts of a nest in the order in which they print.
 NEST_CARRIED = ("states", "totals", "others")
 NEST_COMPUTED = ("starts", "guards", "adjusts", "steps", "merges", "joins", "results")
-NEST_HOISTED = ("uniform", "rows", "columns", "products")
+NEST_HOISTED = ("uniform", "rows", "columns", "products", "updates")
 
 # Operations that are part of the IR itself and have no row in the table.
 _WITHOUT_ROW = (*STRUCTURAL, "broadcast")

@@ -32,10 +32,11 @@ from redcomp.torch.computation import (
     run,
     run_in_memory,
 )
+from redcomp.torch.differentiable_solve import differentiable_solve
 from redcomp.torch.executors import Asked
 from redcomp.torch.genred import call
 from redcomp.torch.mapped import with_mapped_first
-from redcomp.torch.solve import differentiable_solve, solver_of
+from redcomp.torch.solve import solver_of
 
 Tensors = Sequence[torch.Tensor]
 

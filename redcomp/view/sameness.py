@@ -144,6 +144,7 @@ def _replaced_nest(nest: Nest, known: Mapping[Value, Value]) -> Nest:
         rows=moved(nest.rows),
         columns=moved(nest.columns),
         products=moved(nest.products),
+        updates=moved(nest.updates),
     )
 
 

@@ -164,7 +164,9 @@ def run_nest(nest: Nest, arrays: Mapping[str, Array], columns: int, tile: int) -
     known = with_samples(nest.params, arrays)
     for hoisted in nest.hoisted:
         (known[hoisted.variable["name"]],) = interpret([hoisted.definition], known)
-    by_column = {v["name"] for v in variables_of(nest.roots) if v["kind"] in ("j", "product")}
+    by_column = {
+        v["name"] for v in variables_of(nest.roots) if v["kind"] in ("j", "product", "update")
+    }
     totals = {s.total["name"]: _filled(s.total, s.initial) for s in nest.states}
 
     def interpreted(name: str, part: str, given: Mapping[str, Array]) -> dict[str, Array]:

@@ -17,6 +17,7 @@ error message, never Python's recursion limit.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -174,6 +175,7 @@ def _describe(character: str) -> str:
     return f"{character!r} (U+{ord(character):04X})"
 
 
+@functools.lru_cache(maxsize=8)  # it is lowered again in the dtype of the first call
 def parse(formula: str) -> Node:
     """The syntax tree of a formula; raises FormulaError, which points at the place."""
     return _Parser(formula).parse()

@@ -9,8 +9,9 @@ Source: Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd ed., algorithm
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,9 +90,9 @@ class _Progress:
 
 
 def conjugate_gradients(
-    system: System, b: Array, stopping: Stopping, callback: Callback | None = None
-) -> tuple[Array, SolveInfo]:
-    """The solution of A x = b in float64, from x = 0.
+    problems: Sequence[tuple[System, Array]], stopping: Stopping, callback: Callback | None = None
+) -> tuple[list[Array], SolveInfo]:
+    """The solutions of A x = b in float64, from x = 0, for each A and b, an iteration at a time.
 
     After the recurrence has converged the residual is computed afresh.  If it is too large, by the
     rounding of the operator's dtype, the descent starts again from there for as long as that helps.
@@ -101,7 +102,7 @@ def conjugate_gradients(
     Raises SolverError if A is not positive definite, or not finite.
     """
     if not long_work.is_shown():
-        return _solve(system, b, stopping, callback)
+        return _solve_all(problems, stopping, callback)
     with long_work.Work("iterations", None) as work:
 
         def show(iteration: int, residual: float) -> None:
@@ -109,13 +110,51 @@ def conjugate_gradients(
             if callback is not None:
                 callback(iteration, residual)
 
-        return _solve(system, b, stopping, show)
+        return _solve_all(problems, stopping, show)
 
 
-def _solve(
-    system: System, b: Array, stopping: Stopping, callback: Callback | None
-) -> tuple[Array, SolveInfo]:
+# After each iteration, the residual of each system; and in the end, what a `_solve` has found.
+_Solved = tuple[Array, SolveInfo]
+_Solve = Generator[Array, None, _Solved]
+
+
+def _solve_all(
+    problems: Sequence[tuple[System, Array]], stopping: Stopping, callback: Callback | None
+) -> tuple[list[Array], SolveInfo]:
     """The same, the callback being all that is told of iterations."""
+    running: dict[int, _Solve] = {
+        n: _solve(system, b, stopping) for n, (system, b) in enumerate(problems)
+    }
+    found: dict[int, _Solved] = {}
+    residuals = [0.0] * len(problems)
+    for iteration in itertools.count(1):
+        for n, solve in list(running.items()):
+            try:
+                residual = next(solve)
+            except StopIteration as end:
+                found[n] = end.value
+                del running[n]
+            else:
+                residuals[n] = 0.0 if callback is None else _largest(residual)
+        if not running:
+            break
+        if callback is not None:
+            callback(iteration, max(residuals))
+    solutions, infos = zip(*[found[n] for n in range(len(problems))], strict=True)
+    return list(solutions), _worst(infos)
+
+
+def _worst(infos: Sequence[SolveInfo]) -> SolveInfo:
+    return SolveInfo(
+        max(info.iterations for info in infos),
+        max(info.residual for info in infos),
+        max(info.relative_residual for info in infos),
+        all(info.converged for info in infos),
+    )
+
+
+def _solve(system: System, b: Array, stopping: Stopping) -> _Solve:
+    """The solution of A x = b, and how it went."""
     size = math.prod(b.shape[axis] for axis in system.axes)
     scale = _finite(system.norm(b))
     scale = scale + (scale == 0)
@@ -126,15 +165,9 @@ def _solve(
     residual_vector, residual = b, system.norm(b)
     is_open = residual >= 0
     unit = scale / math.sqrt(max(size, 1))
-
-    def told(iteration: int, norm: Array) -> None:
-        if callback is not None:
-            callback(iteration, _largest(norm * unit))
-
     while True:
-        progress = _descend(
-            system, progress, residual_vector * is_open, tolerance, stopping.maxiter, told
-        )
+        r = residual_vector * is_open
+        progress = yield from _descend(system, progress, r, tolerance, stopping.maxiter, unit)
         previous, residual_vector = residual, b - system.apply(progress.x)
         residual = _finite(system.norm(residual_vector))
         solved = residual <= tolerance
@@ -155,18 +188,12 @@ def _solve(
 
 
 def _descend(
-    system: System,
-    start: _Progress,
-    r: Array,
-    tolerance: Array,
-    maxiter: int,
-    told: Callable[[int, Array], None],
-) -> _Progress:
+    system: System, start: _Progress, r: Array, tolerance: Array, maxiter: int, unit: Array
+) -> Generator[Array, None, _Progress]:
     """Conjugate gradients from `start`, where the residual is r, until all systems have stopped.
 
-    `told` gets the number of each iteration and the norms of the residuals after it.
-
-    A system that has stopped has a direction of 0, so nothing of it changes any more.
+    Gives the norms of the residuals, in a unit, after each iteration.  A system that has stopped
+    has a direction of 0, so nothing of it changes any more.
     """
     x, growth = start.x, start.growth
     is_active = system.norm(r) > tolerance
@@ -189,7 +216,7 @@ def _descend(
         p = z + is_active * rz / (before + (before == 0)) * p
         norm = system.norm(r)
         is_active = is_active & (norm > tolerance)
-        told(iteration + 1, norm)
+        yield norm * unit
     return _Progress(x, growth, maxiter)
 
 

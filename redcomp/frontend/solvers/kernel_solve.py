@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError, ConvergenceWarning, FormulaError
-from redcomp.frontend.language.aliases import Alias, parse_alias, parse_aliases, spell
+from redcomp.frontend.language.aliases import Alias, parse_alias, parse_aliases
 from redcomp.frontend.language.formula import EXAMPLE
+from redcomp.frontend.reductions.backends import wants_gpu
 from redcomp.frontend.reductions.calls import AXES, broadcast
 from redcomp.frontend.reductions.genred import CallSignature, GenredBase
 from redcomp.frontend.reductions.pair_reduction import Parameter
@@ -25,7 +26,7 @@ from redcomp.frontend.solvers.conjugate_gradients import (
     conjugate_gradients,
 )
 from redcomp.ir import Kind
-from redcomp.passes.linear import acts_componentwise, is_linear
+from redcomp.passes.linear import acts_alike, acts_componentwise, is_linear
 
 if TYPE_CHECKING:
     from redcomp.typing import Axis
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 # nobody wants to wait for more than some thousands of sweeps over all pairs.
 STEPS_PER_UNKNOWN = 10
 MOST_STEPS = 10_000
+# Right-hand sides that are solved for together.
+MOST_COLUMNS = 256
 # The root mean square of a residual that counts as none, as in KeOps.
 EPS = 1e-6
 # A residual of so much of b, but for rounding, is that of zero.
@@ -130,6 +133,7 @@ class KernelSolveBase:
         self.position = self._find(varinvalias)
         self.is_componentwise = self._check_formula()
         self.diagonal = self._diagonal_genred(options)
+        self._options, self._narrow = options, dict[int, GenredBase | None]()
 
     def __repr__(self) -> str:
         aliases = ", ".join(map(repr, self.aliases))
@@ -200,7 +204,7 @@ class KernelSolveBase:
             return None
         if any(alias.kind == "ij" for alias in aliases):
             return None
-        moved = [_spelled(alias, reduction.rows) for alias in aliases]
+        moved = [_spelled(_indexed(alias, reduction.rows)) for alias in aliases]
         try:
             return self.genred_class(self.formula, moved, "Sum", self.axis, **options)
         except FormulaError:
@@ -246,30 +250,75 @@ class KernelSolveBase:
         self, xp: Any, args: Sequence[Array], alpha: Array, settings: Settings
     ) -> tuple[Array, SolveInfo]:
         """The solution in b's dtype; no gradients.  `xp` is numpy or torch; alpha has b's shape."""
-        b = args[self.position]
-        apply = _Operator(self, xp, args, xp.asarray(alpha, dtype=xp.float64), settings.options)
+        b, wide = args[self.position], xp.asarray(args[self.position], dtype=xp.float64)
+        alpha = xp.asarray(alpha, dtype=xp.float64)
+        whole = _Operator(self.genred, self.position, xp, args, alpha, settings.options)
+        diagonal = self._preconditioner(whole) if settings.precondition else None
         axes = (-2,) if self.is_componentwise else (-2, -1)
-        diagonal = self._preconditioner(apply) if settings.precondition else 1.0
-        system = System(apply, diagonal, axes, float(xp.finfo(b.dtype).eps) / 2)
+        unit = float(xp.finfo(b.dtype).eps) / 2
+        problems = []
+        for part, genred in self._parts(b, settings.options):
+            own = 1.0 if diagonal is None else diagonal[..., part]
+            problems.append((System(whole.of(part, genred), own, axes, unit), wide[..., part]))
         stopping = settings.stopping(math.prod(b.shape[axis] for axis in axes))
-        wide = xp.asarray(b, dtype=xp.float64)
-        solution, info = conjugate_gradients(system, wide, stopping, settings.callback)
+        solutions, info = conjugate_gradients(problems, stopping, settings.callback)
         if not info.converged or info.relative_residual >= ALL_OF_B:
             _warn(info, stopping)
+        solution = solutions[0] if len(solutions) == 1 else xp.concatenate(solutions, -1)
         return xp.asarray(solution, dtype=b.dtype), info
 
-    def _preconditioner(self, operator: _Operator) -> Array | float:
-        """The diagonal of alpha*Id + K, or 1 where that is unknown or not positive."""
+    def _parts(self, b: Array, options: Mapping[str, Any]) -> list[tuple[slice, GenredBase]]:
+        """Components that are solved for together, and K for vectors of so many.
+
+        A kernel is slow where a result has thousands of numbers, and so is arithmetic on arrays
+        that leave the processor's caches (docs/decisions/0055); GPUs are not measured.
+        """
+        dim, whole = self.unknown.dim, [(slice(None), self.genred)]
+        if dim <= MOST_COLUMNS or wants_gpu(options["backend"]) or getattr(b, "is_cuda", False):
+            return whole
+        width = -(-dim // -(-dim // MOST_COLUMNS))
+        starts = range(0, dim, width)
+        narrowed = [self._narrowed(min(width, dim - start)) for start in starts]
+        found = [
+            (slice(start, start + width), genred)
+            for start, genred in zip(starts, narrowed, strict=True)
+            if genred is not None
+        ]
+        return found if len(found) == len(starts) else whole
+
+    def _narrowed(self, width: int) -> GenredBase | None:
+        """K for vectors of so many components, if each component is treated as all others are."""
+        if width not in self._narrow:
+            self._narrow[width] = self._made_narrow(width)
+        return self._narrow[width]
+
+    def _made_narrow(self, width: int) -> GenredBase | None:
+        kernel = self.genred.reduction.kernel("f64")
+        if not acts_alike(kernel.outputs[0].value, kernel.params[self.position]):
+            return None
+        aliases = [
+            _spelled(replace(a, dim=width) if a.position == self.position else a)
+            for a in parse_aliases(self.aliases)
+        ]
+        try:
+            made = self.genred_class(self.formula, aliases, "Sum", self.axis, **self._options)
+        except FormulaError:  # other vectors of this length, for instance
+            return None
+        is_narrow = made.reduction.parameters[self.position].dim == width
+        return made if is_narrow else None  # the formula may have introduced the unknown itself
+
+    def _preconditioner(self, operator: _Operator) -> Array | None:
+        """The diagonal of alpha*Id + K, or None where that is unknown or not positive."""
         if self.diagonal is None:
-            return 1.0
+            return None
         xp, b = operator.xp, operator.args[self.position]
         diagonal = xp.zeros_like(operator.alpha)
         for unit, chosen in self._unit_vectors(xp, b):
-            entries = operator.evaluate(self.diagonal, unit, ranges=None)
+            entries = replace(operator, genred=self.diagonal).evaluate(unit, ranges=None)
             diagonal[..., chosen] = entries[..., chosen]
         diagonal = diagonal + operator.alpha
         is_usable = xp.isfinite(diagonal) & (diagonal > 0)
-        return diagonal if bool(is_usable.all()) else 1.0
+        return diagonal if bool(is_usable.all()) else None
 
     def _unit_vectors(self, xp: Any, b: Array) -> list[tuple[Array, slice]]:
         """Vectors for each row, and the components of the diagonal that each one gives."""
@@ -287,29 +336,38 @@ class KernelSolveBase:
 class _Operator:
     """alpha*Id + K from float64 to float64, K computing in the arguments' dtype."""
 
-    solver: KernelSolveBase
+    genred: GenredBase
+    position: int
     xp: Any
     args: Sequence[Array]
     alpha: Array
     options: Mapping[str, Any]
 
     def __call__(self, p: Array) -> Array:
-        narrow = self.xp.asarray(p, dtype=self.args[self.solver.position].dtype)
-        return self.evaluate(self.solver.genred, narrow) + self.alpha * p
+        narrow = self.xp.asarray(p, dtype=self.args[self.position].dtype)
+        return self.evaluate(narrow) + self.alpha * p
 
-    def evaluate(self, genred: Any, vector: Array, **options: Any) -> Array:
-        """A Genred with the vector in the place of the unknown."""
+    def evaluate(self, vector: Array, **options: Any) -> Array:
+        """K with the vector in the place of the unknown."""
         args = list(self.args)
-        args[self.solver.position] = vector
+        args[self.position] = vector
+        genred: Any = self.genred
         result = genred(*args, **{**self.options, **options})
         return self.xp.asarray(result, dtype=self.xp.float64)
 
+    def of(self, part: slice, genred: GenredBase) -> _Operator:
+        """The operator for some components, K for vectors of so many being given."""
+        return replace(self, genred=genred, alpha=self.alpha[..., part])
 
-def _spelled(alias: Alias, rows: Kind) -> str:
+
+def _spelled(alias: Alias) -> str:
+    """The text of an alias."""
+    return alias.what if alias.name is None else f"{alias.name} = {alias.what}"
+
+
+def _indexed(alias: Alias, rows: Kind) -> Alias:
     """An alias that is indexed like the rows, unless it is a parameter."""
-    kind = alias.kind if alias.kind == "parameter" else rows
-    what = spell(kind, alias.position, alias.dim, alias.is_integer)
-    return what if alias.name is None else f"{alias.name} = {what}"
+    return alias if alias.kind == "parameter" else replace(alias, kind=rows)
 
 
 def _steps(maxiter: object) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from redcomp.abi import ALIGNMENT, HOST_JOB
@@ -12,7 +12,7 @@ from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.host.layout import WorkerLayout
 from redcomp.llvm_backend.host.schedule import Schedule
-from redcomp.llvm_backend.memory import Memory
+from redcomp.llvm_backend.memory import Memory, all_positions
 from redcomp.llvm_backend.records import Record, variables_of
 from redcomp.llvm_backend.samples import is_last_nearer
 from redcomp.llvm_backend.spelling import LLVM_TYPES
@@ -55,6 +55,9 @@ class Lanes:
     ) -> None:
         place = self.place(code, variable, position, row)
         code.store(self.vector(variable), operand, place, self.align)
+
+    def positions(self, code: Code, extent: int) -> Iterator[str]:
+        return all_positions(code, extent)
 
 
 class HostCode:

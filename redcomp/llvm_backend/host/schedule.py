@@ -139,7 +139,7 @@ def considered(nest: Nest, context: Context) -> list[Considered]:
     values = nest.pair_values
     operations = sum(value.op not in STRUCTURAL for value in values)
     folds = [v for v in values if v.op == "fold" and v.dependence == I_BIT | J_BIT]
-    held, shared = _kept_for(folds)
+    held, shared = _kept_for(folds, context.target.registers)
     scans = any(value.op == "scan" for value in values)
     stepped = [state for state in nest.states if state.step is not state.variable]
     registers = context.target.registers
@@ -160,18 +160,21 @@ def considered(nest: Nest, context: Context) -> list[Considered]:
     return [of(block) for block in _blocks(nest, context, bool(folds), scans, bool(stepped))]
 
 
-def _kept_for(folds: Sequence[Value]) -> tuple[int, int]:
+def _kept_for(folds: Sequence[Value], registers: int) -> tuple[int, int]:
     """Registers that loops over components need besides their sums: for each pair, and for all.
 
     Where they load components of rows or columns, that is what takes the time, and the arithmetic
-    finds what it needs.
+    finds what it needs.  Constants that are more than there are registers are in memory, and
+    several pairs share their loads.
     """
     bodies = [fold.args[1] for fold in folds]
     if any(v.op == "component" and v.args[1:] and v.dependence for v in topological(bodies)):
         return 0, 0
     outside = read_in_loops(bodies)
     of_pairs = sum(v.dependence == I_BIT | J_BIT for v in outside)
-    return of_pairs + 1, sum(v.is_constant for v in outside)  # a pair has a temporary value too
+    constants = sum(v.is_constant for v in outside)
+    # A pair has a temporary value too.
+    return of_pairs + 1, constants if constants < registers else 0
 
 
 def _blocks(

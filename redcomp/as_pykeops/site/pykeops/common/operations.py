@@ -32,7 +32,7 @@ def ConjugateGradientSolver(  # noqa: N802 (KeOps' name)
     wide = xp.asarray(b, dtype=xp.float64)
     system = System(apply, 1.0, tuple(range(b.ndim)), float(xp.finfo(b.dtype).eps) / 2)
     steps = min(STEPS_PER_UNKNOWN * max(get_tools(binding).size(b), 1), MOST_STEPS)
-    solution, _ = conjugate_gradients(system, wide, Stopping(eps, 0.0, steps))
+    (solution,), _ = conjugate_gradients([(system, wide)], Stopping(eps, 0.0, steps))
     return xp.asarray(solution, dtype=b.dtype)
 
 

@@ -1,0 +1,112 @@
+"""Steps of threads that share rows: each has pairs of columns, as products need them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from redcomp.errors import CompilerError
+from redcomp.ir import Value
+from redcomp.llvm_backend.emit import Loader
+from redcomp.llvm_backend.tile_reduction import Advancing
+from redcomp.ptx.products import Fragments
+from redcomp.ptx.shared_rows import SharedRows
+from redcomp.ptx.steps import Made, Step
+from redcomp.ptx.tile import FilledTile, StepColumns
+from redcomp.ptx.updates import MatrixUpdates, OwnColumn, UpdateStep
+
+
+class SpreadColumns:
+    """The columns of a step that a thread has: runs of neighbours, each read at once."""
+
+    def __init__(self, runs: Sequence[StepColumns], width: int) -> None:
+        self.runs, self.width = runs, width
+
+    def load(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """A component of what belongs to a column."""
+        run, own = divmod(col, self.width)
+        return self.runs[run].load(variable, position, row, own)
+
+    def number(self, col: int) -> str:
+        """The number of a column."""
+        run, own = divmod(col, self.width)
+        return self.runs[run].number(own)
+
+
+class SharedSteps:
+    """Steps whose products are computed together, see `redcomp.ptx.steps`.
+
+    rows       how threads share rows
+    fragments  of the product of a pair, if it needs one
+    updates    of wide states, if there are any
+    count      columns of the tile (i32)
+    """
+
+    def __init__(
+        self,
+        tile: FilledTile,
+        step: Step,
+        rows: SharedRows,
+        fragments: Fragments | None,
+        updates: MatrixUpdates | None,
+        count: str,
+    ) -> None:
+        self.tile, self.step, self.fragments, self.updates = tile, step, fragments, updates
+        self.count = count
+        self.code, self.rest = tile.memory.code, rows.product.n
+        # The thread's first column of a product, and that whose elements it reads.
+        self.own, self.read = (
+            self.code.value(f"trunc i64 {n} to i32") for n in (rows.first, rows.group)
+        )
+
+    def at(self, column: str, width: int) -> Advancing:
+        """See `Steps`."""
+        if width == self.rest:
+            return self._masked(column)
+        starts = range(0, width, self.rest)
+        own, read = ([self._moved(column, n, k) for k in starts] for n in (self.own, self.read))
+        product = self._products(read)
+        columns = SpreadColumns([self.tile.step(place, 2) for place in own], 2)
+        neighbours = [OwnColumn(self._wide(place), k) for place in own for k in range(2)]
+        return self.step(columns, 2 * len(own), self._made(neighbours), product=product)
+
+    def _masked(self, column: str) -> Advancing:
+        """The last columns, of which some may not be there: the last one stands for these."""
+        code = self.code
+        last = code.value(f"sub i32 {self.count}, 1")
+
+        def inside(place: str) -> tuple[str, str]:
+            is_there = code.value(f"icmp slt i32 {place}, {self.count}")
+            return is_there, code.select(is_there, "i32", place, last)
+
+        _, read = inside(self._moved(column, self.read, 0))
+        product = self._products([read])
+        neighbours = [inside(self._moved(column, self.own, k)) for k in range(2)]
+        present, own = ([pair[n] for pair in neighbours] for n in range(2))
+        columns = SpreadColumns([self.tile.step(place, 1) for place in own], 1)
+        made = self._made([OwnColumn(self._wide(place)) for place in own])
+        return self.step(columns, 2, made, present, product=product)
+
+    def _made(self, columns: Sequence[OwnColumn]) -> Made | None:
+        """How a step of some columns of the thread is made."""
+        if self.updates is None:
+            return None
+        return functools.partial(UpdateStep, updates=self.updates, tile=self.tile, columns=columns)
+
+    def _products(self, columns: Sequence[str]) -> Loader:
+        """Loads the product of a row and a column of a step."""
+        if self.fragments is None:
+            return _no_product
+        grid = self.fragments.of_columns(self.tile, [self._wide(column) for column in columns])
+        return lambda variable, position, row, col: grid[row][col]
+
+    def _wide(self, column: str) -> str:
+        return self.code.value(f"sext i32 {column} to i64")
+
+    def _moved(self, column: str, own: str, offset: int) -> str:
+        moved = self.code.value(f"add i32 {column}, {own}")
+        return self.code.value(f"add i32 {moved}, {offset}") if offset else moved
+
+
+def _no_product(variable: Value, position: int | str, row: int, col: int) -> str:
+    raise CompilerError("a step has no product")
