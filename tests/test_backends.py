@@ -319,7 +319,7 @@ def test_the_stream_is_asked_for_at_each_call(
 def test_gradients_run_on_the_device_too(on_device: ModelDriver) -> None:
     call = redcomp.torch.Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
     x, y = torch.ones(20, 1, dtype=torch.float64), torch.ones(30, 1, dtype=torch.float64)
-    call(x.requires_grad_(), y)
+    call(x, y.requires_grad_())
     assert on_device.launches[0][0] == "redcomp_run"
     before = on_device.calls["launch"]
     # The model knows no kernel of three arguments, and says so.

@@ -478,7 +478,7 @@ def test_an_edited_partition_is_read_back(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
     aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(40)"]
     operation = Genred("Exp(-SqDist(x, y)) * b", aliases, axis=1)
-    before = operation.lower(target="sm_90")
+    before = operation.lower(target="sm_86")
     assert isinstance(before, GpuLowering)
     assert "partition" in before.stages
     monkeypatch.delenv("REDCOMP_DUMP")
@@ -489,13 +489,13 @@ def test_an_edited_partition_is_read_back(tmp_path: Path, monkeypatch: pytest.Mo
     first, second = parse_partition(file.read_text()).parts
     file.write_text(print_partition(Partition((second, first))))
     monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
-    after = operation.lower(target="sm_90")
+    after = operation.lower(target="sm_86")
     assert isinstance(after, GpuLowering)
     assert [p.part.pieces for p in after.planned] == [second.pieces, first.pieces]
     assert after.module_text != before.module_text
     file.write_text(print_partition(Partition((first,))))
     with pytest.raises(CompilerError, match="the pieces do not make up whole results"):
-        assert operation.lower(target="sm_90").module_text
+        assert operation.lower(target="sm_86").module_text
 
 
 def test_folders_that_cannot_be_used_are_named(

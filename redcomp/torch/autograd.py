@@ -44,6 +44,7 @@ from redcomp.torch.mapped import (
 )
 from redcomp.torch.memory import (
     check_dense,
+    check_readable,
     is_traced,
 )
 from redcomp.torch.orders import with_limits
@@ -303,7 +304,9 @@ class _Reduce(torch.autograd.Function):
             saved, of_slopes = saved[:count], saved[count:]
             # What is differentiated again has to be computed from arguments, not from slopes.
             if not torch.is_grad_enabled():
-                through = [_pulled_through(slope, cotangents[0]) for slope in of_slopes]
+                (cotangent,) = [e for e in of_values if e is not None]
+                check_readable("argument 'cotangent0'", cotangent)
+                through = [_pulled_through(slope, cotangent) for slope in of_slopes]
                 _give(result, slopes, through, saved)
                 wanted = slopes.others(wanted)
         arguments = known.arguments(saved, [e for e in of_values if e is not None])
@@ -320,9 +323,8 @@ class _Reduce(torch.autograd.Function):
 _record: Callable[..., Tensors] = super(torch.autograd.Function, _Reduce).apply
 
 
-def _pulled_through(slope: torch.Tensor, cotangent: torch.Tensor | None) -> torch.Tensor:
+def _pulled_through(slope: torch.Tensor, cotangent: torch.Tensor) -> torch.Tensor:
     """Their product; 0 where the slope is, also for infinite cotangents: nothing depends there."""
-    assert cotangent is not None  # it is the only one
     return (slope * cotangent).masked_fill_(slope.logical_not(), 0.0)
 
 

@@ -60,6 +60,17 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
         raise ArgumentError(f"{name} is on {tensor.device}, where it has no values")
 
 
+def check_readable(name: str, tensor: torch.Tensor) -> None:
+    """Raise ArgumentError unless PyTorch can compute with a tensor's values; soon done for most."""
+    try:
+        if not is_cut_off(tensor):
+            return
+    except RuntimeError:  # it has no storage, and may have values all the same
+        pass
+    check = check_dense if is_traced((tensor,)) else check_plain
+    check(name, tensor)
+
+
 def check_dense(name: str, tensor: torch.Tensor) -> None:
     """Raise ArgumentError unless a tensor has a shape, and all of its values."""
     _check_shape(name, tensor)

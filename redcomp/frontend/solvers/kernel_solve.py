@@ -271,7 +271,7 @@ class KernelSolveBase:
         """Components that are solved for together, and K for vectors of so many.
 
         A kernel is slow where a result has thousands of numbers, and so is arithmetic on arrays
-        that leave the processor's caches (docs/decisions/0055); GPUs are not measured.
+        that leave the processor's caches; GPUs are not measured.
         """
         dim, whole = self.unknown.dim, [(slice(None), self.genred)]
         if dim <= MOST_COLUMNS or wants_gpu(options["backend"]) or getattr(b, "is_cuda", False):
