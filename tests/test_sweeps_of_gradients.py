@@ -16,12 +16,18 @@ import torch
 from redcomp.frontend.reductions.calls import Call
 from redcomp.frontend.reductions.differentiation import differentiation
 from redcomp.torch import Genred, LazyTensor
+from redcomp.torch.computation import LEAST_PAIRS
 
 pytestmark = pytest.mark.slow
 
 Tensor = torch.Tensor
 ROWS, COLUMNS = 37, 29
 NAMES = ("x", "y", "b", "p")
+
+
+@pytest.fixture(autouse=True)
+def no_call_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LEAST_PAIRS, "cpu", 0)
 
 
 class Program(NamedTuple):
@@ -170,6 +176,19 @@ def test_long_vectors_have_no_slopes() -> None:
     for dim, pays in ((16, True), (17, False)):
         made = Genred("SqDist(x, y)", [f"x = Vi({dim})", f"y = Vj({dim})"], axis=1).reduction
         assert (differentiation(made).slopes((True, True)) is not None) == pays
+
+
+@pytest.mark.parametrize(("count", "backward"), [(255, 1), (257, 0)])
+def test_short_calls_have_no_slopes(
+    count: int, backward: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There PyTorch's operators on slopes take longer than a sweep."""
+    monkeypatch.setitem(LEAST_PAIRS, "cpu", 2**17)
+    x, y = torch.rand(2, count, 1, requires_grad=True), torch.rand(2, count, 1)
+    result = Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)(x, y)
+    with counted_launches(monkeypatch) as launched:
+        result.sum().backward()
+    assert len(launched) == backward
 
 
 def test_calls_without_gradients_have_no_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
