@@ -61,14 +61,16 @@ def check_plain(name: str, tensor: torch.Tensor) -> None:
 
 
 def check_readable(name: str, tensor: torch.Tensor) -> None:
-    """Raise ArgumentError unless PyTorch can compute with a tensor's values; soon done for most."""
+    """Raise ArgumentError unless PyTorch can compute with a tensor's values."""
+    if is_traced((tensor,)):  # its sizes may be symbols, which comparing would make numbers
+        check_dense(name, tensor)
+        return
     try:
-        if not is_cut_off(tensor):
-            return
-    except RuntimeError:  # it has no storage, and may have values all the same
-        pass
-    check = check_dense if is_traced((tensor,)) else check_plain
-    check(name, tensor)
+        is_whole = not is_cut_off(tensor)
+    except RuntimeError:
+        is_whole = False
+    if not is_whole:
+        check_plain(name, tensor)
 
 
 def check_dense(name: str, tensor: torch.Tensor) -> None:
