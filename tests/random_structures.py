@@ -48,10 +48,11 @@ SCALARS = (
 )
 VECTORS = ("b", "c-b", "c*b", "b*({s})", "SumT({s},{e})", "c-b*p", "Maximum(c,b)", "c")
 ROUNDED = ("Exp(-SqDist(x,y)*IntInv({d}))", "Sin(x|y)", "Sqrt(1+SqDist(x,y))", "Exp(p-2)")
-# What other schedules are for: a recurrence, and so long a body that a step has one pair.
+# What other schedules are for: a recurrence, and so long a body that a step has one pair.  If its
+# terms were alike it would be a loop; terms of both signs would cancel.
 RARE = (
     ("SoftDTW_SqDist(x,y,1.5+Cos(p))*IntInv({d})", 33),
-    ("+".join(f"Sin(IntCst({k})*(x|y))" for k in range(1, 90)), 17),
+    ("+".join(f"Square({'Sin' if k % 2 else 'Cos'}({k}*(x|y)))" for k in range(1, 90)), 17),
 )
 # What one rounding is at most, relative to the number.
 ROUNDING = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
