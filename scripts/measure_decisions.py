@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import median
@@ -16,10 +17,11 @@ import numpy as np
 from redcomp.backends.host import HostLowering
 from redcomp.compile import PIPELINE, lower
 from redcomp.frontend.reductions import derivatives, differentiation
+from redcomp.frontend.solvers import kernel_solve
 from redcomp.ir import NUMPY_DTYPES, Kernel, Output, Type, Value, topological, variable
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.host.targets import host_target
-from redcomp.numpy import Genred
+from redcomp.numpy import Genred, KernelSolve
 from redcomp.ops.table import OPERATIONS, Operation, apply
 from redcomp.passes.pipeline import parse_pipeline, run_pipeline
 from redcomp.runtime.tasks import LONG, whole
@@ -178,6 +180,59 @@ def together() -> None:
             print(f"{formula}, {name}: {listed} = {sum(found):.2f}")
 
 
+def divider() -> None:
+    """0052: ns of processor time per pair of formulas that divide or take roots."""
+    rng = np.random.default_rng(0)
+    aliases = [*ALIASES, "w = Vj(1)", "s = Pm(1)"]
+    formulas = (
+        *(f"Exp(-SqDist(x,y)/{divisor})*b" for divisor in ("0.98", "s", "w")),
+        *("Sum((x-y)/s)*b", "Norm2(x-y)*b", "Exp(-Norm2(x-y))*b", "Matern52(SqDist(x,y))*b"),
+        *("Rsqrt(SqDist(x,y)+s)*b", "Powf(SqDist(x,y)+1,-1.5)*b", "Powf(SqDist(x,y)+1,1.5)*b"),
+    )
+    for formula in formulas:
+        found = []
+        for dtype in ("float32", "float64"):
+            shapes = {"x": (6000, 3), "y": (6000, 3), "b": (6000, 1), "w": (6000, 1), "s": (1,)}
+            used = [a for a in aliases if re.search(rf"\b{a[0]}\b", formula)]
+            given = [rng.random(shapes[a[0]]).astype(dtype) + 0.5 for a in used]
+            found.append(1e9 * least_time(Genred(formula, used, axis=1), given) / 6000**2)
+        print(f"{formula}: {found[0]:.3f} in float32, {found[1]:.3f} in float64")
+
+
+def least_time(function: Callable[..., object], given: Sequence[np.ndarray]) -> float:
+    """The least processor time of some calls, behind a first one."""
+    times = []
+    for _ in range(10):
+        start = time.process_time()
+        function(*given)
+        times.append(time.process_time() - start)
+    return min(times[1:])
+
+
+def columns() -> None:
+    """0055: sums of many columns, ns per pair and column; seconds of solves in parts."""
+    rng = np.random.default_rng(0)
+    for dtype in ("float32", "float64"):
+        x = rng.random((3000, 3)).astype(dtype)
+        for count in (128, 256, 512, 1024, 2048):
+            b = rng.random((3000, count)).astype(dtype)
+            operation = Genred(GAUSSIAN, [*ALIASES[:2], f"b = Vj({count})"], axis=1)
+            each = 1e9 * least_time(operation, [x, x, b]) / (3000**2 * count)
+            print(f"{count} columns, {dtype}: {each:.3f} ns")
+    for number, dim in ((2000, 3), (1000, 64)):
+        x = rng.random((number, dim)).astype("float32")
+        b = rng.random((number, 2048)).astype("float32")
+        aliases = [f"x = Vi({dim})", f"y = Vj({dim})", "b = Vj(2048)"]
+        for most in (2048, 512, 256, 128):
+            with patch.object(kernel_solve, "MOST_COLUMNS", most):
+                solve = KernelSolve("Exp(-10*SqDist(x,y))*b", aliases, "b", axis=1)
+                solve(x, x, b, alpha=30.0, eps=1e-4)
+                start = time.perf_counter()
+                solve(x, x, b, alpha=30.0, eps=1e-4)
+                seconds = time.perf_counter() - start
+            print(f"{number} points in {dim} dimensions, parts of {most}: {seconds:.2f} s")
+
+
 def carried() -> None:
     """0056: instructions per pair of a sum, of its gradients and of both; times of both."""
     aliases = [*ALIASES, "p = Pm(1)"]
@@ -199,10 +254,15 @@ def carried() -> None:
         with patch.object(differentiation, "MOST_SLOPES", 0):
             swept = training_step(names)
         print(f"gradients of {', '.join(names)}: {swept / training_step(names):.2f} times as fast")
+    for dim in (3, 16):
+        with patch.object(differentiation, "MOST_SLOPES", 0):
+            alone = training_step("x", dim, is_differentiated=False)
+        recorded = training_step("x", dim, is_differentiated=False)
+        print(f"recorded, never differentiated, D = {dim}: {recorded / alone:.2f} times as long")
 
 
-def training_step(names: str) -> float:
-    """Seconds of one thread for a sum over 4000 x 4000 pairs and its gradients."""
+def training_step(names: str, dim: int = 3, is_differentiated: bool = True) -> float:
+    """Seconds of one thread for a sum over 4000 x 4000 pairs, and its gradients."""
     import torch
 
     from redcomp.torch import Genred
@@ -210,17 +270,20 @@ def training_step(names: str) -> float:
     os.environ["REDCOMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     made = torch.Generator().manual_seed(0)
-    shapes = {"x": (4000, 3), "y": (4000, 3), "b": (4000, 1), "p": (1,)}
+    shapes = {"x": (4000, dim), "y": (4000, dim), "b": (4000, 1), "p": (1,)}
     given = {
         name: torch.rand(shape, generator=made).requires_grad_(name in names)
         for name, shape in shapes.items()
     }
     wanted = [given[name] for name in names]
-    reduce = Genred("Exp(-p * SqDist(x, y)) * b", [*ALIASES, "p = Pm(1)"], axis=1)
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})", "b = Vj(1)", "p = Pm(1)"]
+    reduce = Genred("Exp(-p * SqDist(x, y)) * b", aliases, axis=1)
     times = []
     for _ in range(15):
         start = time.thread_time()
-        torch.autograd.grad(reduce(*given.values()).sum(), wanted)
+        result = reduce(*given.values())
+        if is_differentiated:
+            torch.autograd.grad(result.sum(), wanted)
         times.append(time.thread_time() - start)
     return median(times)
 
@@ -386,6 +449,8 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0028": architectures,
     "0049": together,
     "0051": underflow,
+    "0052": divider,
+    "0055": columns,
     "0056": carried,
 }
 

@@ -52,8 +52,8 @@ TORCH_DTYPES = {name: dtype for dtype, name in KERNEL_DTYPES.items()}
 INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 Tensors = tuple[torch.Tensor, ...]
-# A sweep over so many pairs takes as long as PyTorch's operators on slopes: some 10 us on hosts, as
-# measured, and 15 us on GPUs, by the instructions of a sweep over pairs (not measured).
+# A sweep over so many pairs takes as long as PyTorch's operators on slopes, some 10 us on hosts and
+# 15 us on GPUs.  Both are estimates, from instructions per pair.
 LEAST_PAIRS = {"cpu": 2**17, "cuda": 2**25}
 
 
