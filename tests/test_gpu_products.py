@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dense_pairs import distance, product, softmax
 from on_gpu import machines
 
 from redcomp.numpy import Genred
@@ -38,19 +39,6 @@ def wide(arrays: dict[str, Any]) -> dict[str, Any]:
         name: array[:, None] if name in "xs" else array if name == "w" else array[None]
         for name, array in made.items()
     }
-
-
-def distance(a: dict[str, Any], weights: Any = 1.0) -> Any:
-    return ((a["x"] - a["y"]) ** 2 * weights).sum(-1, keepdims=True)
-
-
-def product(a: dict[str, Any]) -> Any:
-    return (a["x"] * a["y"]).sum(-1, keepdims=True)
-
-
-def softmax(scores: Any, values: Any) -> Any:
-    weights = np.exp(scores - scores.max(1, keepdims=True))
-    return (weights * values).sum(1) / weights.sum(1)
 
 
 # Formula, options, and the dense result; aliases are all that a formula may read.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dense_pairs import distance, product, softmax
 from on_gpu import machines
 
 from redcomp.numpy import Genred
@@ -32,19 +33,6 @@ def on_axes(arrays: Arrays) -> Arrays:
     """In float64, rows and columns on axes of their own."""
     slots = {"i": np.s_[:, None], "j": np.s_[None], "": np.s_[:]}
     return {name: array.astype(np.float64)[slots[AXES[name]]] for name, array in arrays.items()}
-
-
-def distance(a: Arrays) -> Any:
-    return ((a["x"] - a["y"]) ** 2).sum(-1, keepdims=True)
-
-
-def product(a: Arrays) -> Any:
-    return (a["x"] * a["y"]).sum(-1, keepdims=True)
-
-
-def softmax(scores: Any, values: Any) -> Any:
-    weights = np.exp(scores - scores.max(1, keepdims=True))
-    return (weights * values).sum(1) / weights.sum(1)
 
 
 # Formula, options, and the dense result.
