@@ -83,6 +83,7 @@ GPU_JOB = Words(
 GPU_JOIN = GPU_JOB.renamed(
     columns="groups",  # of a block: each has as many rows as lanes leave of `JOIN_THREADS`
     split_columns="lane_bits",  # threads that share the parts of a row, as a power of two
+    intervals="columns",  # of an entry
 )
 JOIN_THREADS = 256  # of a block, a power of two
 

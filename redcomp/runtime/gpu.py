@@ -287,7 +287,7 @@ class _Loaded:
         if splits == 1:
             return self._grid(entries, run)
         groups, bits = self._waves.groups(row_blocks * entries, min(rows, launch.rows), splits)
-        join = row_blocks * groups, (rows, groups, splits, bits, 0, 0)
+        join = row_blocks * groups, (rows, groups, splits, bits, 0, columns)
         return self._grid(entries, run, join, row_blocks * splits)
 
     def table(self, blocks: Blocks, entries: int) -> LaunchPlan:
@@ -315,7 +315,7 @@ class _Loaded:
         )
         heights, parts = last - first, stop - start
         groups, bits = self._waves.groups(count * entries, int(heights.max()), int(parts.max()))
-        join = count * groups, (rows, groups, 1, bits, joins.address, intervals.address)
+        join = count * groups, (rows, groups, 1, bits, joins.address, columns)
         return self._grid(entries, run, join, plan.partials, tables)
 
     def _grid(
