@@ -63,6 +63,62 @@ def test_no_bank_is_asked_twice(name, dim, wide, dtype):
     assert found == []
 
 
+@pytest.mark.parametrize("dim", [16, 64])
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e4])
+@pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
+def test_error_of_a_gradient(dim, width, offset):
+    """Relative to the sum of the lengths of its terms: the bound of the Gaussian's own error, at
+    most 2^-20 times the square of the radius, wherever the points are.  The kernel's length is 1.
+    """
+    rng = np.random.default_rng(0)
+    y = rng.uniform(-width / 2, width / 2, (33, dim))
+    x = y[rng.integers(0, 33, ROWS)] + rng.uniform(-1, 1, (ROWS, dim)) * (3 / dim) ** 0.5
+    x, y = ((points + offset).astype(np.float32) for points in (x, y))
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})"]
+    genred = Genred("Grad(Exp(-SqDist(x, y)), x, 1)", aliases, axis=1, use_fast_math=True)
+    assert is_updated(genred)
+    with on_gpu("stand-in"):
+        found = genred(x, y, backend="GPU")
+    a, b = x.astype(np.float64), y.astype(np.float64)
+    differences = a[:, None] - b
+    terms = -2 * np.exp(-(differences**2).sum(-1, keepdims=True)) * differences
+    radius = max(((p - b[0]) ** 2).sum(-1).max() for p in (a, b))
+    error = np.linalg.norm(found - terms.sum(1), axis=-1)
+    assert np.all(error <= 2.0**-20 * (radius + 1) * np.linalg.norm(terms, axis=-1).sum(1))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("width", [1.0, 1e3])
+def test_error_of_a_sum_of_differences(width, offset):
+    """At most 2^-21 times the radius, relative to the sum of the numbers that multiply them."""
+    rng = np.random.default_rng(0)
+    x, y = (rng.uniform(-width / 2, width / 2, (n, 20)) + offset for n in (ROWS, 300))
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    w = rng.uniform(0, 1, (300, 1)).astype(np.float32)
+    s = rng.uniform(1, 2, (ROWS, 1)).astype(np.float32)
+    aliases = ["x = Vi(20)", "y = Vj(20)", "w = Vj(1)", "s = Vi(1)"]
+    genred = Genred("Exp(-w * s) * (x - y)", aliases, axis=1, use_fast_math=True)
+    assert is_updated(genred)
+    with on_gpu("stand-in"):
+        found = genred(x, y, w, s, backend="GPU")
+    a, b = x.astype(np.float64), y.astype(np.float64)
+    f = np.exp(-(w.astype(np.float64).T) * s.astype(np.float64))
+    error = np.abs(found - (f[..., None] * (a[:, None] - b)).sum(1)).max(1)
+    radius = max(np.abs(points - b[0]).max() for points in (a, b))
+    assert np.all(error <= 2.0**-21 * radius * f.sum(1))
+
+
+@pytest.mark.ptxas
+@pytest.mark.parametrize("dim", [16, 64])
+def test_gradients_take_about_one_instruction_a_component(dim):
+    """Differences take three and more, and loads besides."""
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})", "b = Vj(1)", "e = Vi(1)"]
+    made = Genred("Grad(Exp(-SqDist(x, y)) * b, x, e)", aliases, axis=1).lower(target="sm_90")
+    (cost,) = made.costs
+    assert cost.spills == 0, cost.resources
+    assert cost.instructions <= 1.1 * dim
+
+
 WORTH = [
     ("Gaussian", 3, 16),
     ("Gaussian", 3, 100),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from redcomp.ir import (
     J_BIT,
+    P,
     Value,
     compare,
     constant,
@@ -43,6 +44,18 @@ def moved(total: Value) -> tuple[Value, Value] | None:
     if total.op == "subtract":
         return a - origin, b - origin
     return (a + origin, b - origin) if of_columns is b else (a - origin, b + origin)
+
+
+def with_samples(program: P) -> P:
+    """The program with a parameter for each value of one column that it reads."""
+    known = {(param.attrs, param.type) for param in program.params}
+    read = {
+        (value.attrs, value.type): value
+        for value in program.values
+        if value.op == "variable" and value["kind"] == "j_sample"
+    }
+    new = [variable for key, variable in read.items() if key not in known]
+    return program.with_params((*program.params, *new)) if new else program
 
 
 def _in_one_column(value: Value) -> Value | None:

@@ -40,7 +40,7 @@ from redcomp.ir import (
 )
 from redcomp.ops.table import OPERATIONS
 from redcomp.passes.expand import emits
-from redcomp.passes.origin import moved
+from redcomp.passes.origin import moved, with_samples
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.target import Context
 
@@ -66,15 +66,7 @@ def prescale(program: P, context: Context) -> P:
         return program
     target = context.target
     prescaler = _Prescaler(program, target.primitives, 0 if target.negates_operands else 1)
-    made = with_roots(program, prescaler.done)
-    samples = {
-        (value.attrs, value.type): value
-        for value in made.values
-        if value.op == "variable" and value["kind"] == "j_sample"
-    }
-    known = {(param.attrs, param.type) for param in made.params}
-    new = [variable for key, variable in samples.items() if key not in known]
-    return made.with_params((*made.params, *new)) if new else made
+    return with_samples(with_roots(program, prescaler.done))
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ pays (`Target.product_dims`); where it does not, the nest stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from redcomp.ir import (
@@ -40,7 +40,7 @@ from redcomp.ir import (
     with_roots,
 )
 from redcomp.passes.cse import cse
-from redcomp.passes.origin import moved
+from redcomp.passes.origin import moved, with_samples
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.passes.updates import fits, with_updates
 from redcomp.target import Context
@@ -65,7 +65,7 @@ def products(nest: Nest, context: Context) -> Nest:
     wanted = context.target.product_dims
     if not context.use_fast_math or context.height == "few" or not wanted:
         return nest
-    return _with_all(nest, context) or _with_product(nest, wanted)
+    return with_samples(_with_all(nest, context) or _with_product(nest, wanted))
 
 
 def _with_all(nest: Nest, context: Context) -> Nest | None:
@@ -291,8 +291,7 @@ def _replaced(nest: Nest, place: Value, product: Hoisted, made: Value) -> Nest:
     found = replace(with_roots(nest, done), products=(product,))
     if _reads_vectors(found) or _needs_many(product):
         return nest
-    samples = [v for v in _variables(found) if v["kind"] == "j_sample"]
-    return found.with_params((*found.params, *samples))
+    return found
 
 
 def _needs_many(product: Hoisted) -> bool:
@@ -310,8 +309,3 @@ def _reads_vectors(nest: Nest) -> bool:
         for value in nest.pair_values
         if value not in wide
     )
-
-
-def _variables(nest: Nest) -> Iterable[Value]:
-    seen = {(v.attrs, v.type): v for v in topological(nest.roots) if v.op == "variable"}
-    return seen.values()

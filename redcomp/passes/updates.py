@@ -5,6 +5,12 @@
 All pairs of a step together multiply the matrix of the numbers f with that of the vectors g, so f
 is computed once for all components.  The vectors become definitions of the nest (`Nest.updates`).
 
+    sum_j f(i, j) * (x_i - y_j) = (x_i - o) * sum_j f(i, j) - sum_j f(i, j) * (y_j - o)
+
+So are differences of rows and columns, of which gradients of distances are multiples, from a common
+origin o (`origin`): the sum of the numbers f becomes one more state.  Where the sum cancels, its
+error is that of f (x_i - o), not that of f (x_i - y_j); see docs/fast-math.md.
+
 Several threads share such a state, so what happens to it besides must be the same for all of them.
 A nest may have one guard, which asks for a larger shift; then states are multiplied by what follows
 from the old shift and the new one, as sums of exponentials are.
@@ -21,12 +27,15 @@ from redcomp.ir import (
     Carried,
     Hoisted,
     Nest,
+    Type,
     Value,
     constant,
+    convert,
     topological,
     update,
     variable,
 )
+from redcomp.passes.origin import moved
 from redcomp.target import UpdateLimits
 
 _PAIR = I_BIT | J_BIT
@@ -47,17 +56,74 @@ def with_updates(nest: Nest, limits: UpdateLimits, short: int) -> Nest:
         return nest
     if nest.guards and not all(_is_scaled(nest, state) for state in nest.states):
         return nest
-    states: list[Carried] = []
-    moved: list[Hoisted] = []
+    made = _Updated(nest)
     for state in nest.states:
-        term = found.get(state.variable)
-        if term is not None:
-            number = len(moved)
-            vector = variable(f"update{number}", "update", number, state.variable.type)
-            moved.append(Hoisted(vector, term.vector))
-            state = replace(state, step=update(state.variable, term.factor, vector))
-        states.append(state)
-    return replace(nest, states=tuple(states), updates=tuple(moved))
+        made.add(state, found.get(state.variable))
+    return made.nest
+
+
+class _Updated:
+    """The states of a nest with their updates, and what results are made of then."""
+
+    def __init__(self, nest: Nest) -> None:
+        self._whole = nest
+        self._states: list[Carried] = []
+        self._vectors: list[Hoisted] = []
+        self._sums: dict[Value, Carried] = {}  # of the numbers by which differences are multiplied
+        self._totals: dict[Value, Value] = {}
+
+    def add(self, state: Carried, term: _Term | None) -> None:
+        """The next state, and what each pair adds to it if that is a product."""
+        if term is None:
+            self._states.append(state)
+            return
+        number = len(self._vectors)
+        vector = variable(f"update{number}", "update", number, state.variable.type)
+        self._vectors.append(Hoisted(vector, term.vector))
+        self._states.append(replace(state, step=update(state.variable, term.factor, vector)))
+        if term.of_row is not None:
+            total = self._sum(term.factor).total
+            self._totals[state.total] = convert(term.of_row, total.dtype) * total + state.total
+
+    def _sum(self, number: Value) -> Carried:
+        """The state that is the sum of a number of the pairs."""
+        if number not in self._sums:
+            position = len(self._whole.states) + len(self._sums)
+            own, total = Type(number.dtype), Type(self._whole.accumulator)
+            self._sums[number] = _sum_of(number, position, own, total)
+        return self._sums[number]
+
+    @property
+    def nest(self) -> Nest:
+        """The nest, whose results are made of its own totals."""
+        done: dict[Value, Value] = dict(self._totals)
+        for value in topological(self._whole.results, known=self._totals):
+            done[value] = value.with_args(tuple([done[arg] for arg in value.args]))
+        return replace(
+            self._whole,
+            states=(*self._states, *self._sums.values()),
+            results=tuple([done[result] for result in self._whole.results]),
+            updates=tuple(self._vectors),
+        )
+
+
+def _sum_of(number: Value, position: int, own: Type, wide: Type) -> Carried:
+    """The sum of a number of the pairs."""
+    state = variable(f"state{position}", "state", position, own)
+    total, other = (
+        variable(f"{name}{position}", "total", position, wide) for name in ("total", "other")
+    )
+    return Carried(
+        variable=state,
+        initial=0.0,
+        total=total,
+        other=other,
+        start=constant(0.0, own.dtype),
+        adjust=state,
+        step=state + number,
+        merge=total + convert(state, wide.dtype),
+        join=total + other,
+    )
 
 
 def fits(nest: Nest, limits: UpdateLimits) -> bool:
@@ -75,10 +141,14 @@ def fits(nest: Nest, limits: UpdateLimits) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """The product of a number of the pair and a vector of the column."""
+    """The product of a number of the pair and the sum of a vector of the column and one of the row.
+
+    Without the latter there is none.
+    """
 
     factor: Value
     vector: Value
+    of_row: Value | None = None
 
 
 def _term_of(state: Carried) -> _Term | None:
@@ -91,6 +161,10 @@ def _term_of(state: Carried) -> _Term | None:
         factors = [factor for arg in step.args[:2] for factor in _factors(arg)]
     else:
         return None
+    sums = [f for f in factors if f.dim > 1 and f.dependence == _PAIR]
+    if len(sums) == 1:
+        factors.remove(sums[0])
+        return _term_of_sum(state, sums[0], factors)
     vectors = [f for f in factors if f.dim > 1 or f.dependence == J_BIT]
     numbers = [f for f in factors if f not in vectors]
     if any(v.dependence & ~J_BIT for v in vectors) or not any(v.dim > 1 for v in vectors):
@@ -99,6 +173,47 @@ def _term_of(state: Carried) -> _Term | None:
         return None
     term = _Term(_product(numbers), _product(vectors))
     return term if term.vector.type == own.type else None
+
+
+def _term_of_sum(state: Carried, vector: Value, numbers: list[Value]) -> _Term | None:
+    """The product of numbers with a sum or difference of a row and a column, from their origin."""
+    is_number = all(n.dim == 1 for n in numbers) and any(n.dependence == _PAIR for n in numbers)
+    if not is_number or vector.op not in ("add", "subtract") or not _is_sum(state):
+        return None
+    if [arg.dim for arg in vector.args] != [state.variable.dim] * 2:
+        return None
+    if {arg.dependence for arg in vector.args} != {I_BIT, J_BIT}:
+        return None
+    sides = moved(vector)
+    if sides is None:
+        return None
+    a, b = sides
+    b = -b if vector.op == "subtract" else b
+    of_row, of_column = (a, b) if a.dependence == I_BIT else (b, a)
+    return _Term(_product(numbers), of_column, of_row)
+
+
+def _is_sum(state: Carried) -> bool:
+    """Whether a state is the sum of what pairs add, and nothing else changes it."""
+    own, total = state.variable, state.total
+    is_zero = state.start.op == "broadcast" and state.start.args[0].is_constant
+    return (
+        state.initial == 0.0
+        and state.adjust is own
+        and is_zero
+        and state.start.args[0]["value"] == 0.0
+        and _adds(state.merge, total, own)
+        and state.join is not None
+        and _adds(state.join, total, state.other)
+    )
+
+
+def _adds(value: Value, a: Value, b: Value) -> bool:
+    """Whether a value is the sum of two variables, of which one may be converted."""
+    if value.op != "add":
+        return False
+    args = [arg.args[0] if arg.op == "convert" else arg for arg in value.args]
+    return {*args} == {a, b}
 
 
 def _factors(value: Value) -> Iterable[Value]:

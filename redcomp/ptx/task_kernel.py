@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from redcomp.abi import TASK
-from redcomp.ir import SIZES
+from redcomp.ir import SIZES, topological
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
@@ -88,9 +88,9 @@ class TaskKernel(KernelCode):
 
     def finish(self, entry: Entry, task: Task, rows: Sequence[str], totals: Memory) -> None:
         """Compute and store the results of the thread's rows."""
-        code = self.code
+        code, samples = self.code, self._samples(entry)
         for row in range(self.schedule.rows):
-            load = self._result_loader(entry, rows[row], totals, row)
+            load = self._result_loader(entry, rows[row], totals, row, samples)
             own = code.integer("add", task.first, self.own_row)
             number = code.integer("add", own, row * self.schedule.row_stride)
             is_row = code.value(f"icmp slt i64 {number}, {task.last}")
@@ -109,11 +109,20 @@ class TaskKernel(KernelCode):
 
     def finish_row(self, entry: Entry, number: str, totals: Memory, place: str) -> None:
         """Compute and store the results of the row with a number, which has a place in a block."""
-        load = self._result_loader(entry, number, totals, 0)
+        load = self._result_loader(entry, number, totals, 0, self._samples(entry))
         self._store_results(entry, load, number, place, range(len(self.nest.results)))
 
-    def _result_loader(self, entry: Entry, number: str, totals: Memory, row: int) -> Loader:
+    def _samples(self, entry: Entry) -> Mapping[int, str]:
+        """The columns that stand for all, see `Entry.samples`; none if results need none."""
+        values = topological(self.nest.results)
+        needs_some = any(v.op == "variable" and v["kind"] == "j_sample" for v in values)
+        return entry.samples() if needs_some else {}
+
+    def _result_loader(
+        self, entry: Entry, number: str, totals: Memory, row: int, samples: Mapping[int, str]
+    ) -> Loader:
         return by_kind(
+            j_sample=entry.sampled(samples),
             i=lambda v, k, _, col: entry.row(v, k, number),
             total=lambda v, k, _, col: totals.load(self.code, v, k, row),
             parameter=entry.parameter,

@@ -39,6 +39,7 @@ def nest_of(formula: str, aliases: tuple[str, ...], options: dict[str, object]) 
 
 POINTS = ("x = Vi(3)", "y = Vj(3)", "b = Vj(10)")
 LONG = ("x = Vi(12)", "y = Vj(12)", "b = Vj(10)")
+NUMBERS = ("v = Vi(1)", "w = Vj(1)")
 SOFTMAX = {"reduction_op": "SumSoftMaxWeight", "formula2": "b"}
 # Formulas, what their kernels read, the options of the reduction, and how many products they have.
 FOUND = {
@@ -51,6 +52,14 @@ FOUND = {
     "softmax": ("(x | y)", POINTS, SOFTMAX, 0),
     "attention": ("(x | y)", LONG, SOFTMAX, 1),
     "weighted": ("(x | y)", LONG, {"reduction_op": "LogSumExpWeight", "formula2": "b"}, 1),
+    "gradient": ("Grad(Exp(-SqDist(x, y)), x, 1)", LONG[:2], {}, 1),
+    "sum of a row and a column": ("Exp(-Square(w - v)) * (y + x)", (*LONG[:2], *NUMBERS), {}, 0),
+    "mean of differences": (
+        "Exp(w * v) * (y - x) * w",
+        (*LONG[:2], *NUMBERS),
+        {"reduction_op": "Mean"},
+        0,
+    ),
 }
 NOT_FOUND = {
     "few components": ("Exp(-SqDist(x, y)) * b", (*POINTS[:2], "b = Vj(8)"), {}),
@@ -66,6 +75,16 @@ NOT_FOUND = {
     "another sum": ("Exp(x | y) * b", POINTS, {"sum_scheme": "kahan_scheme"}),
     "extrema": ("Exp(x | y) * b", POINTS, {"reduction_op": "Max"}),
     "numbers of columns": ("Exp(x | y) * b", POINTS, {"reduction_op": "ArgMax"}),
+    "differences with a shift": (
+        "w * v",
+        (*LONG[:2], *NUMBERS),
+        {"reduction_op": "SumSoftMaxWeight", "formula2": "x - y"},
+    ),
+    "differences times vectors": (
+        "Exp(w * v) * (x - y) * b",
+        (*LONG[:2], *NUMBERS, "b = Vj(12)"),
+        {},
+    ),
     "another shift": (
         "(x | y)",
         POINTS,

@@ -1,0 +1,128 @@
+"""Gradients of long vectors by products of matrices, interpreted: needs PyTorch, no GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from dense_pairs import distance, product
+from on_gpu import machines
+from test_gpu_updates import ROWS, Arrays, call, is_updated, on_axes, points
+
+from redcomp.numpy import Genred
+
+machine = machines(variants=3)
+
+
+def gaussian(a: Arrays) -> Any:
+    return np.exp(-distance(a)) * a["w"] * a["s"]
+
+
+# Formula, the axis that is reduced, options, and the dense result.
+CASES = {
+    "rows": (
+        "Grad(Exp(-SqDist(x, y)) * w, x, s)",
+        1,
+        {},
+        lambda a: (-2 * gaussian(a) * (a["x"] - a["y"])).sum(1),
+    ),
+    "columns": (
+        "Grad(Exp(-SqDist(x, y)) * w, y, s)",
+        0,
+        {},
+        lambda a: (2 * gaussian(a) * (a["x"] - a["y"])).sum(0),
+    ),
+    "of a product": (
+        "Grad(Exp(x | y) * w, x, s)",
+        1,
+        {},
+        lambda a: (np.exp(product(a)) * a["w"] * a["s"] * a["y"]).sum(1),
+    ),
+    "sum of vectors": (
+        "-Square(w - s) * (y + x) * p",
+        1,
+        {},
+        lambda a: (-((a["w"] - a["s"]) ** 2) * a["p"] * (a["x"] + a["y"])).sum(1),
+    ),
+    "mean of differences": (
+        "w * s * Exp(-Square(w - s)) * (y - x)",
+        1,
+        {"reduction_op": "Mean"},
+        lambda a: (
+            a["w"] * a["s"] * np.exp(-((a["w"] - a["s"]) ** 2)) * (a["y"] - a["x"])
+        ).mean(1),
+    ),
+}  # fmt: skip
+
+
+def reduction(name: str, dim: int) -> Genred:
+    formula, axis, options, _ = CASES[name]
+    declared = {"x": f"Vi({dim})", "y": f"Vj({dim})", "s": "Vi(1)", "w": "Vj(1)", "p": "Pm(1)"}
+    names = "".join(c if c.isalpha() else " " for c in formula).split()
+    aliases = [f"{n} = {kind}" for n, kind in declared.items() if n in names]
+    return Genred(formula, aliases, axis=axis, use_fast_math=True, **options)
+
+
+def check(name: str, arrays: Arrays, error: float) -> None:
+    genred = reduction(name, arrays["x"].shape[-1])
+    assert is_updated(genred, dtype=str(arrays["x"].dtype))
+    expected = CASES[name][3](on_axes(arrays))
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(call(genred, arrays), expected, rtol=error, atol=error * scale)
+
+
+# Components; rows and columns, beside whole blocks, tiles, and products of 16 rows and 8 columns.
+SIZES = [(64, 64, 53), (16, 70, 65), (20, 53, ROWS), (50, 65, 61)]
+
+
+@pytest.mark.sampled(5)
+@pytest.mark.parametrize(("dim", "rows", "columns"), SIZES)
+@pytest.mark.parametrize("name", CASES)
+def test_results(name, dim, rows, columns):
+    check(name, points(dim, 1, rows, columns), 3e-6)
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize(("dim", "rows", "columns"), [(16, 70, 65), (36, ROWS, 53)])
+@pytest.mark.parametrize("name", CASES)
+def test_float64(name, dim, rows, columns):
+    check(name, points(dim, 1, rows, columns, "float64"), 1e-13)
+
+
+def test_ranges():
+    """Blocks of rows and of columns that are no multiples of anything."""
+    rows, columns = 60, 53
+    genred, arrays = reduction("rows", 20), points(20, 1, rows, columns)
+    ranges_i = np.array([[0, 19], [19, 24], [24, 60]])
+    kept = [[(3, 9), (20, 41)], [(0, 50)], [(49, 50), (1, 2), (10, 30)]]
+    slices = np.cumsum([len(one) for one in kept])
+    ranges_j = np.array([interval for one in kept for interval in one])
+    other = (np.array([[0, columns]]), np.array([1]), np.array([[0, rows]]))
+    found = call(genred, arrays, ranges=(ranges_i, slices, ranges_j, *other))
+    a = on_axes(arrays)
+    for (start, stop), intervals in zip(ranges_i, kept, strict=True):
+        chosen = np.concatenate([np.arange(*interval) for interval in intervals])
+        part = {k: a[k][start:stop] if k in "xs" else a[k][:, chosen] for k in "xysw"}
+        np.testing.assert_allclose(found[start:stop], CASES["rows"][3](part), rtol=5e-6, atol=5e-6)
+
+
+def test_batches():
+    """Each entry has an origin of its own."""
+    entries = [points(20, 1, 53, 50 + n) for n in range(3)]
+    entries = [{k: v[:50] if k in "yw" else v for k, v in e.items()} for e in entries]
+    together = {
+        k: np.stack([e[k] + n * (k in "xy") for n, e in enumerate(entries)]) for k in "xysw"
+    }
+    found = call(reduction("rows", 20), together)
+    for n, result in enumerate(found):
+        a = on_axes({k: together[k][n] for k in "xysw"})
+        np.testing.assert_allclose(result, CASES["rows"][3](a), rtol=5e-6, atol=5e-6)
+
+
+def test_one_column_and_no_columns():
+    arrays, genred = points(20, 1, ROWS, 1), reduction("rows", 20)
+    expected = CASES["rows"][3](on_axes(arrays))
+    np.testing.assert_allclose(call(genred, arrays), expected, rtol=1e-5, atol=1e-6)
+    empty = {k: v[:0] if k in "yw" else v for k, v in arrays.items()}
+    np.testing.assert_array_equal(call(genred, empty), 0.0)
