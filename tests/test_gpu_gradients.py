@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from dense_pairs import distance, product
 from on_gpu import machines
 from test_gpu_updates import ROWS, Arrays, call, is_updated, on_axes, points
 
+import redcomp.torch as faces
 from redcomp.numpy import Genred
 
 machine = machines(variants=3)
@@ -126,3 +128,45 @@ def test_one_column_and_no_columns():
     np.testing.assert_allclose(call(genred, arrays), expected, rtol=1e-5, atol=1e-6)
     empty = {k: v[:0] if k in "yw" else v for k, v in arrays.items()}
     np.testing.assert_array_equal(call(genred, empty), 0.0)
+
+
+# Formulas whose gradients need two products of a pair, options, and the dense values.
+WIDE = {
+    "attention": (
+        "3 * (x | y)",
+        {"reduction_op": "SumSoftMaxWeight", "formula2": "b"},
+        lambda x, y, b: torch.softmax(3 * x @ y.T, dim=1) @ b,
+    ),
+    "Gaussian": ("Exp(-SqDist(x, y)) * b", {}, lambda x, y, b: torch.exp(-squares(x, y)) @ b),
+    "LogSumExpWeight": (
+        "-SqDist(x, y)",
+        {"reduction_op": "LogSumExpWeight", "formula2": "Exp(b)"},
+        lambda x, y, b: torch.log(torch.exp(-squares(x, y)) @ torch.exp(b)),
+    ),
+}
+
+
+def squares(x: Any, y: Any) -> Any:
+    return ((x[:, None] - y) ** 2).sum(-1)
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize(("dim", "wide"), [(64, 64), (20, 36), (36, 17)])
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradients_of_wide_results(name, dim, wide, dtype):
+    formula, options, dense = WIDE[name]
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})", f"b = Vj({wide})"]
+    genred = faces.Genred(formula, aliases, axis=1, use_fast_math=True, **options)
+    arrays = points(dim, wide, 61, 55, dtype)
+    found, expected = (
+        [torch.tensor(arrays[k], dtype=t, requires_grad=True) for k in "xyb"]
+        for t in (getattr(torch, dtype), torch.float64)
+    )
+    e = torch.linspace(-1, 1, 61 * wide, dtype=torch.float64).reshape(61, wide)
+    genred(*found, backend="GPU").backward(e.to(found[0].dtype))
+    dense(*expected).backward(e)
+    error = 3e-6 if dtype == "float32" else 1e-13
+    for own, other in zip(found, expected, strict=True):
+        scale = float(other.grad.abs().max())
+        np.testing.assert_allclose(own.grad, other.grad, rtol=error, atol=error * scale)

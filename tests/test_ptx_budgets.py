@@ -178,11 +178,15 @@ def test_a_guard_is_a_predicate_of_instructions(formula: str, dim: int, most: fl
 
 
 def test_gradient_of_a_softmax_meets_its_mean_once_a_row() -> None:
-    """Three products with vectors a pair: for the exponent, for the slope, for the gradient."""
+    """Three products with vectors a pair: for the exponent, for the slope, for the gradient.
+
+    Where these are products of matrices, few operations of each pair are left.
+    """
     dim = 16
     in_rows = next(gradients(FORMULAS["attention"].reduction(dim)))
-    operations = in_rows.lower("f32", "sm_90").stats.operations
-    assert 3 * dim <= sum(operations.values()) <= 3 * dim + 6
+    for target, products in (("sm_120", 3 * dim), ("sm_90", 0)):
+        operations = in_rows.lower("f32", target).stats.operations
+        assert products <= sum(operations.values()) <= products + 6
 
 
 @pytest.mark.parametrize("name", ["LogSumExp, D = 3", "KMin, K = 10, D = 3"])

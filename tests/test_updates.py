@@ -13,6 +13,7 @@ from ptxsim.driver import StandIn
 from test_gpu_products import UNIT
 from test_gpu_updates import ROWS, call, is_updated, points, reduction
 from test_products import hard_factors
+from test_ptx_resources import gradients
 
 from redcomp.numpy import Genred
 from redcomp.runtime import driver as drivers
@@ -117,6 +118,32 @@ def test_gradients_take_about_one_instruction_a_component(dim):
     (cost,) = made.costs
     assert cost.spills == 0, cost.resources
     assert cost.instructions <= 1.1 * dim
+
+
+# Sweeps over pairs that a backward pass makes, the products and updates of each, and instructions a
+# pair that it takes at most, with 64 components.
+SWEEPS = {
+    "attention": (
+        ("(x | y)", {"reduction_op": "SumSoftMaxWeight", "formula2": "b"}),
+        ((2, 1, 85), (2, 2, 120)),
+    ),
+    "Gaussian": (("Exp(-SqDist(x, y)) * b", {}), ((2, 1, 90), (2, 2, 125))),
+}
+
+
+@pytest.mark.ptxas
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWEEPS)
+def test_backward_passes_make_two_sweeps(name):
+    """One for the rows, and one for both arguments of the columns, which share the exponential."""
+    (formula, options), sweeps = SWEEPS[name]
+    aliases = ["x = Vi(64)", "y = Vj(64)", "b = Vj(64)"]
+    own = gradients(Genred(formula, aliases, axis=1, **options).reduction)
+    for sweep, (products, updates, most) in zip(own, sweeps, strict=True):
+        made = sweep.lower("f32", "sm_90")
+        (cost,) = made.costs
+        assert (len(made.nest.products), len(made.nest.updates)) == (products, updates)
+        assert cost.instructions <= most
 
 
 WORTH = [

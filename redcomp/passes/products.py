@@ -1,4 +1,4 @@
-"""products: find the product of a vector of rows with a vector of columns that a pair needs.
+"""products: find the products of vectors of rows with vectors of columns that a pair needs.
 
     (x | y)                      p = (x | y)
     |x - y|^2                    p + |u|^2 + |v|^2,   p = (-2 u | v),  u = x - o,  v = y - o
@@ -6,7 +6,8 @@
 
 A target that multiplies matrices computes p for a whole tile of pairs at once, so p becomes one of
 the nest's products: a contraction, which the steps know by a variable.  A factor of the product
-that does not change with every pair is multiplied into one of the vectors.
+that does not change with every pair is multiplied into one of the vectors.  Gradients may need two:
+those of f(x, y) * b with many columns b are multiples of (b | e), where e is a row's cotangent.
 
 The sum of a distance cancels where points are near each other and far from the common origin o
 (`origin`): its error is that of |u|^2, not that of the distance.  So it is for fast math only, and
@@ -57,7 +58,7 @@ _EXPONENTIALS = frozenset({"exp", "exp2"})
 
 @compiler_pass
 def products(nest: Nest, context: Context) -> Nest:
-    """Let the nest have the product that its pairs need, if there is one and the target wants it.
+    """Let the nest have the products that its pairs need, if the target wants them.
 
     Nests in which pairs need anything else of long vectors stay as they are, and so do those whose
     columns cannot be reduced in parts, or whose steps ask for the number of a column.
@@ -65,11 +66,11 @@ def products(nest: Nest, context: Context) -> Nest:
     wanted = context.target.product_dims
     if not context.use_fast_math or context.height == "few" or not wanted:
         return nest
-    return with_samples(_with_all(nest, context) or _with_product(nest, wanted))
+    return with_samples(_with_all(nest, context) or _with_products(nest, wanted))
 
 
 def _with_all(nest: Nest, context: Context) -> Nest | None:
-    """The nest with updates of all its wide states, and the product that its pairs need.
+    """The nest with updates of all its wide states, and the products that its pairs need.
 
     None where it has no wide states, or where they cannot be updated so.
     """
@@ -83,24 +84,24 @@ def _with_all(nest: Nest, context: Context) -> Nest | None:
     dims = context.target.product_dims.items()
     longest = max((most for (_, dtype), (_, most) in dims if dtype == nest.dtype), default=0)
     wanted = {(use, nest.dtype): (_SHORT + 1, longest) for use in ("product", "distance")}
-    found = _with_product(made, wanted)
+    found = _with_products(made, wanted)
     return None if _reads_vectors(found) or not fits(found, limits) else found
 
 
-def _with_product(nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]]) -> Nest:
-    """The nest with the product that its pairs need; itself if there is none."""
+def _with_products(nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]]) -> Nest:
+    """The nest with the products that its pairs need; itself if it still reads long vectors."""
     if not _is_simple(nest):
         return nest
-    found = list(_candidates(nest, wanted))
-    if len(found) != 1:
+    found: Nest | None = nest
+    while found is not None and (candidate := next(_candidates(found, wanted), None)):
+        found = _with_product(found, candidate)
+    if found is None or found is nest or _reads_vectors(found):
         return nest
-    users = _users(nest)
-    (candidate,) = found
-    if candidate.is_distance and not _is_exponent(nest, candidate.value, users):
+    longest = max(most for (_, dtype), (_, most) in wanted.items() if dtype == nest.dtype)
+    rows = [h.definition.args[0].dim for h in found.products]
+    if sum(rows) > longest or any(map(_needs_many, found.products)):
         return nest
-    place, factor = _with_factors(candidate, users)
-    made = candidate.rewritten(factor)
-    return nest if made is None else _replaced(nest, place, *made)
+    return _with_contractions(found)
 
 
 def _is_simple(nest: Nest) -> bool:
@@ -122,21 +123,21 @@ class _Candidate:
     is_distance: bool = False
     weight: Value | None = None
 
-    def rewritten(self, factor: Value | None) -> tuple[Hoisted, Value] | None:
-        """The product, and what stands for factor * value; None if there is no common origin."""
+    def rewritten(self, factor: Value | None, number: int) -> tuple[Hoisted, Value] | None:
+        """The product of a number, and what stands for factor * value; None without an origin."""
         if not self.is_distance:
             rows, columns = (self.a, self.b) if self.a.dependence == I_BIT else (self.b, self.a)
             if factor is not None and factor.dependence == J_BIT:
                 columns = columns * factor
             elif factor is not None:
                 rows = rows * factor
-            product = _product(rows, columns)
+            product = _product(rows, columns, number)
             return product, product.variable
         sides = moved(self.a - self.b)
         if sides is None:
             return None
         u, v = sides if self.a.dependence == I_BIT else sides[::-1]
-        product = _product(self._scaled(_bounded(u), factor) * -2.0, _bounded(v))
+        product = _product(self._scaled(_bounded(u), factor) * -2.0, _bounded(v), number)
         norms = [contraction(self._scaled(w, factor), w) for w in (u, v)]
         distance = product.variable + norms[0] + norms[1]
         # Weights may be negative, and the distance then too.
@@ -148,8 +149,8 @@ class _Candidate:
         return vector
 
 
-def _product(rows: Value, columns: Value) -> Hoisted:
-    made = variable("product0", "product", 0, Type(rows.dtype))
+def _product(rows: Value, columns: Value, number: int) -> Hoisted:
+    made = variable(f"product{number}", "product", number, Type(rows.dtype))
     return Hoisted(made, contraction(rows, columns))
 
 
@@ -190,6 +191,8 @@ def _candidate(value: Value) -> _Candidate | None:
         return _Candidate(value, a, b) if _are_sides(a, b) else None
     if value.op != "sum" or value.args[0].op != "multiply":
         return None
+    if _are_sides(*value.args[0].args):
+        return _Candidate(value, *value.args[0].args)
     for weight, square in (value.args[0].args, value.args[0].args[::-1]):
         if square.op == "square" and not weight.dependence:
             return _of_difference(value, square.args[0], weight)
@@ -282,16 +285,41 @@ def _factor_of(user: Value, value: Value) -> Value | None:
 # -- replacing -------------------------------------------------------------------------------------
 
 
-def _replaced(nest: Nest, place: Value, product: Hoisted, made: Value) -> Nest:
-    """The nest with `made` at a place; itself if pairs need other long vectors too."""
+def _with_product(nest: Nest, candidate: _Candidate) -> Nest | None:
+    """The nest with one more product; None where it cannot be."""
+    users = _users(nest)
+    if candidate.is_distance and not _is_exponent(nest, candidate.value, users):
+        return None
+    place, factor = _with_factors(candidate, users)
+    made = candidate.rewritten(factor, len(nest.products))
+    if made is None:
+        return None
+    product, value = made
+    found = _replaced(nest, {place: value})
+    return replace(found, products=(*found.products, product))
+
+
+def _replaced(nest: Nest, made: Mapping[Value, Value]) -> Nest:
+    """The nest with some of its values replaced."""
     done: dict[Value, Value] = {}
     for value in nest.values:
         args = tuple([done[arg] for arg in value.args])
-        done[value] = made if value is place else value.with_args(args)
-    found = replace(with_roots(nest, done), products=(product,))
-    if _reads_vectors(found) or _needs_many(product):
-        return nest
-    return found
+        done[value] = made[value] if value in made else value.with_args(args)
+    return with_roots(nest, done)
+
+
+def _with_contractions(nest: Nest) -> Nest:
+    """The nest whose products of long vectors of one index are computed by several threads too."""
+    return _replaced(
+        nest,
+        {
+            value: contraction(*value.args)
+            for value in nest.pair_values
+            if value.op == "scalprod"
+            and value.dependence in (I_BIT, J_BIT)
+            and value.args[0].dim == value.args[1].dim > _SHORT
+        },
+    )
 
 
 def _needs_many(product: Hoisted) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from redcomp.errors import CompilerError
 from redcomp.ir import Value
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.tile_reduction import Advancing
@@ -37,7 +36,7 @@ class SharedSteps:
     """Steps whose products are computed together, see `redcomp.ptx.steps`.
 
     rows       how threads share rows
-    fragments  of the product of a pair, if it needs one
+    fragments  of the products of a pair
     updates    of wide states, if there are any
     count      columns of the tile (i32)
     """
@@ -47,7 +46,7 @@ class SharedSteps:
         tile: FilledTile,
         step: Step,
         rows: SharedRows,
-        fragments: Fragments | None,
+        fragments: Sequence[Fragments],
         updates: MatrixUpdates | None,
         count: str,
     ) -> None:
@@ -94,11 +93,10 @@ class SharedSteps:
         return functools.partial(UpdateStep, updates=self.updates, tile=self.tile, columns=columns)
 
     def _products(self, columns: Sequence[str]) -> Loader:
-        """Loads the product of a row and a column of a step."""
-        if self.fragments is None:
-            return _no_product
-        grid = self.fragments.of_columns(self.tile, [self._wide(column) for column in columns])
-        return lambda variable, position, row, col: grid[row][col]
+        """Loads the products of a row and a column of a step."""
+        places = [self._wide(column) for column in columns] if self.fragments else []
+        grids = {f.name: f.of_columns(self.tile, places) for f in self.fragments}
+        return lambda variable, position, row, col: grids[variable][row][col]
 
     def _wide(self, column: str) -> str:
         return self.code.value(f"sext i32 {column} to i64")
@@ -106,7 +104,3 @@ class SharedSteps:
     def _moved(self, column: str, own: str, offset: int) -> str:
         moved = self.code.value(f"add i32 {column}, {own}")
         return self.code.value(f"add i32 {moved}, {offset}") if offset else moved
-
-
-def _no_product(variable: Value, position: int | str, row: int, col: int) -> str:
-    raise CompilerError("a step has no product")

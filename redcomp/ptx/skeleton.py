@@ -33,7 +33,7 @@ from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
 from redcomp.ptx.steps import Columns, Made, PlainSteps, Steps
 from redcomp.ptx.task_kernel import Task, TaskKernel
 from redcomp.ptx.tile import FilledTile, Tile, shared_memory
-from redcomp.ptx.together import contracted, contractions
+from redcomp.ptx.together import by_length, contracted, contractions
 from redcomp.ptx.updates import MatrixUpdates
 from redcomp.target import Target
 
@@ -300,7 +300,7 @@ class _RunTask:
         self.kernel, self.entry, self.rows = kernel, entry, rows
         self.code, self.nest, self.schedule = kernel.code, kernel.nest, kernel.schedule
         self._copy_long_rows()
-        self.fragments: Fragments | None = None
+        self.fragments: list[Fragments] = []
         samples = entry.samples()
         self.tile = Tile(kernel, entry, samples, kernel.part_number)
         self.loaders: Mapping[str, Loader] = {
@@ -325,8 +325,7 @@ class _RunTask:
                 operands = [emitter.operand(h.definition, row, 0, True) for row in rows]
                 emitter.bind(h.variable, operands)
         read_rows(nest, emitter)
-        for product in nest.products:
-            self.fragments = Fragments(self.kernel, emitter, product)
+        self.fragments = [Fragments(self.kernel, emitter, product) for product in nest.products]
         for state in nest.states:
             initial = constant(state.initial, nest.accumulator)
             self._fill(state.total, emitter.operand(initial, 0, 0, True))
@@ -338,9 +337,10 @@ class _RunTask:
             return
         sharing, code = self.schedule.sharing, self.code
         member = code.integer("urem", self.kernel.thread, sharing)
-        made = contracted(self.kernel, self.emitter, values, rows, member, sharing)
-        for value, operands in made.sums.items():
-            self.emitter.bind(value, operands)
+        for group in by_length(values):
+            made = contracted(self.kernel, self.emitter, group, rows, member, sharing)
+            for value, operands in made.sums.items():
+                self.emitter.bind(value, operands)
 
     def _copy_long_rows(self) -> None:
         """Copy long vectors of rows to where neighbouring threads find theirs side by side."""

@@ -9,7 +9,7 @@ access of a warp that fills a tile meets another one in a bank of shared memory 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd
@@ -21,9 +21,9 @@ from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.kernel_code import Entry, KernelCode
 from redcomp.ptx.layout import OWN_COPY, VECTOR_BYTES, BlockLayout
 from redcomp.ptx.mma import TOGETHER
-from redcomp.ptx.slices import Slice
+from redcomp.ptx.slices import Matrix, Slice
 from redcomp.ptx.spelling import GLOBAL, SHARED
-from redcomp.ptx.together import contracted, contractions
+from redcomp.ptx.together import by_length, contracted, contractions
 
 _WARP = 32
 
@@ -175,8 +175,6 @@ class Tile:
         start = code.integer("add", warp, code.integer("mul", own, warps))
         last = code.integer("sub", count, 1)
         definitions = [h.definition for h in kernel.nest.columns]
-        made_here = [m for m, _ in self.layout.matrices.values() if m.raw is None]
-        of_product = {h.variable for h in kernel.nest.products}
         with code.loop(0, count, kernel.schedule.threads // TOGETHER) as columns:
             wanted = code.integer("add", columns.counter, start)
             is_there = code.value(f"icmp slt i64 {wanted}, {count}")
@@ -185,10 +183,8 @@ class Tile:
             known = self._numbers(column, number)
             emitter = self._of_column(record, known, column, number)
             values = contractions(definitions)
-            with_norms = [m for m in made_here if m.name in of_product]
-            others = [[m] for m in made_here if m.name not in of_product]
             visited = []
-            for group, sums in [(with_norms, values), *((group, []) for group in others)]:
+            for group, sums in self._computed_together(values):
                 vectors = [matrix.vector for matrix in group]
                 made = contracted(kernel, emitter, sums, (0,), member, TOGETHER, vectors)
                 for value, operands in made.sums.items():
@@ -206,6 +202,18 @@ class Tile:
                 for h in kernel.nest.columns:
                     writer.add(emitter.operand(h.definition, 0, 0, True), h.variable)
                 writer.end()
+
+    def _computed_together(self, sums: Sequence[Value]) -> list[tuple[list[Matrix], list[Value]]]:
+        """The vectors of matrices that are computed, with contractions of vectors as long."""
+        made = [m for m, _ in self.layout.matrices.values() if m.raw is None]
+        of_products = {h.variable for h in self.kernel.nest.products}
+        alone = {m.name: m for m in made}
+        groups = []
+        for own in by_length(sums):
+            dim = own[0].args[0].dim
+            fitting = [m for m in made if m.name in of_products and m.vector.dim == dim]
+            groups.append(([alone.pop(m.name) for m in fitting], own))
+        return [*groups, *(([m], []) for m in alone.values())]
 
     def _of_column(
         self, record: str, known: Mapping[Value, str], column: str, number: str

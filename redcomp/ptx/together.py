@@ -25,8 +25,16 @@ class Contracted(NamedTuple):
 
 
 def contractions(roots: Iterable[Value]) -> list[Value]:
-    """Those that some values need; all of vectors of one length."""
+    """Those that some values need."""
     return [value for value in topological(roots) if value.op == "contraction"]
+
+
+def by_length(values: Iterable[Value]) -> list[list[Value]]:
+    """Contractions, those of vectors of one length together."""
+    found: dict[int, list[Value]] = {}
+    for value in values:
+        found.setdefault(value.args[0].dim, []).append(value)
+    return list(found.values())
 
 
 def contracted(
@@ -40,7 +48,8 @@ def contracted(
 ) -> Contracted:
     """Compute contractions of some rows, by so many neighbouring lanes; `member` counts them.
 
-    Each takes every so many-th component, and of other `vectors` too; all lanes take part.
+    They are of vectors of one length, that of the other `vectors` too.  Each lane takes every so
+    many-th component; all lanes take part.
     """
     code, type_ = kernel.code, kernel.scalar
     factors = [vector for value in values for vector in value.args]

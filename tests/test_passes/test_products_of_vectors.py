@@ -53,6 +53,13 @@ FOUND = {
     "LogSumExp": ("-SqDist(x, y) + b", POINTS, {"reduction_op": "LogSumExp"}),
     "softmax": ("(x | y)", POINTS, {"reduction_op": "SumSoftMaxWeight", "formula2": "b"}),
     "largest": ("(x | y) + b", POINTS, {"reduction_op": "Max"}),
+    "two products": ("Exp(-SqDist(x, y)) * (x | y)", POINTS[:2], {}),
+    "two products and others of one index": (
+        "Exp(-SqDist(x, y)) * (v | w) * (x | x) * (w | Sin(w))",
+        (*POINTS[:2], "v = Vi(12)", "w = Vj(12)"),
+        {},
+    ),
+    "a product as a sum": ("Exp(Sum(x * Sin(y)))", POINTS[:2], {}),
 }
 NOT_FOUND = {
     "too short": ("Exp(-SqDist(x, y))", ("x = Vi(3)", "y = Vj(3)"), {}),
@@ -63,7 +70,12 @@ NOT_FOUND = {
     "the distance besides": ("SqDist(x, y) * Exp(-SqDist(x, y))", POINTS[:2], {}),
     "the difference besides": ("Exp(-SqDist(x, y)) * Elem(x - y, 1)", POINTS[:2], {}),
     "vectors as results": ("Exp(-SqDist(x, y)) * y", POINTS[:2], {}),
-    "two products": ("Exp(-SqDist(x, y)) * (x | y)", POINTS[:2], {}),
+    "more components than fit": (
+        "Exp(-SqDist(x, y)) * (v | w)",
+        (*POINTS[:2], "v = Vi(60)", "w = Vj(60)"),
+        {},
+    ),
+    "one of two products": ("Exp(-SqDist(x, y)) * Max(v * y)", (*POINTS[:2], "v = Vi(10)"), {}),
     "numbers of columns": ("(x | y)", POINTS[:2], {"reduction_op": "ArgMax"}),
     "of many vectors": (
         "(x | y + z * Sin(w))",
@@ -81,7 +93,7 @@ def test_same_results(name):
     nest = nest_of(kernel(formula, *aliases, **options), made)
     found = products(nest, made)
     verify(found)
-    assert len(found.products) == 1
+    assert len(found.products) == 1 + name.startswith("two products")
     assert print_nest(parse_program(print_nest(found))) == print_nest(found)
     arrays = random_variables(nest.params, rng, rows=4, columns=9)
     for a, b in zip(run_nest(nest, arrays, 9, 4), run_nest(found, arrays, 9, 4), strict=True):
@@ -98,7 +110,7 @@ def test_pairs_read_numbers_only_and_the_rest_of_the_pipeline_takes_them(name):
     assert isinstance(found, Nest)
     verify(found)
     assert all(v.dim == 1 for v in found.pair_variables)
-    assert {v.op for v in found.products[0].definition.args} == {"map"}
+    assert {v.op for h in found.products for v in h.definition.args} == {"map"}
     arrays = random_variables(nest.params, rng, rows=4, columns=9)
     for a, b in zip(run_nest(nest, arrays, 9, 4), run_nest(found, arrays, 9, 4), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9)
