@@ -122,6 +122,14 @@ def test_results(name, dim, wide, rows, columns):
     check(name, points(dim, wide, rows, columns), 3e-6)
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("name", ["Gaussian", "with a scalar", "attention", "LogSumExpWeight"])
+@pytest.mark.parametrize(("dim", "wide", "rows", "columns"), [(3, 300, 51, 9), (20, 263, 65, 17)])
+def test_more_columns_than_registers(name, dim, wide, rows, columns):
+    """Groups of components, each of them a kernel."""
+    check(name, points(dim, wide, rows, columns), 3e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "dim", "wide", "rows", "columns"),
     [

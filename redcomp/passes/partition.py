@@ -2,7 +2,8 @@
 
 Each part computes some components of the results, with the states that these depend on.  Common
 values, such as the shift of a LogSumExp or the value of a kernel function, are computed in each
-part that needs them.
+part that needs them.  Wide states that steps update are divided into groups of components first
+(`divide`).
 
 If results are computed from the totals of all parts together, in one memory, `independent` divides
 a nest into parts that have no state in common.
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from redcomp.errors import ArgumentError
 from redcomp.ir import (
+    Carried,
     Nest,
     Part,
     Partition,
@@ -26,6 +28,7 @@ from redcomp.ir import (
     leaves_of,
     topological,
 )
+from redcomp.passes.divide import divided
 from redcomp.passes.hoist import without_unused
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.target import Context
@@ -60,8 +63,9 @@ class _Unit:
 def partitioned(nest: Nest, most: int) -> Partition:
     """Parts with at most `most` scalar states each, as far as results allow to divide them.
 
-    There are as few as possible, of about the same size.  A nest keeps what has been made of it:
-    several are compared before one is taken.
+    Where steps update wide states, components of these are counted instead.  There are as few parts
+    as possible, of about the same size.  A nest keeps what has been made of it: several are
+    compared before one is taken.
     """
     if most not in nest.partitions:
         nest.partitions[most] = _partitioned(nest, most)
@@ -69,18 +73,19 @@ def partitioned(nest: Nest, most: int) -> Partition:
 
 
 def _partitioned(nest: Nest, most: int) -> Partition:
-    units = _units(nest)
-    groups = _grouped(nest, units, most)
+    whole = tuple(Piece(n, 0, result.dim) for n, result in enumerate(nest.results))
+    made, pieces = divided(nest, most) if nest.updates else (nest, whole)
+    units = _units(made)
+    groups = _grouped(made, units, most)
     if len(groups) == 1:
-        pieces = (Piece(n, 0, result.dim) for n, result in enumerate(nest.results))
-        return Partition((Part(nest, tuple(pieces)),))
+        return Partition((Part(nest, whole),))
     count = len(groups)
     for fewer in range(most - 1, 0, -1):
-        smaller = _grouped(nest, units, fewer)
+        smaller = _grouped(made, units, fewer)
         if len(smaller) > count:
             break
         groups = smaller
-    return Partition(tuple(_part(nest, group) for group in groups))
+    return Partition(tuple(_part(made, pieces, group) for group in groups))
 
 
 def independent(nest: Nest, most: int, weight: Callable[[int], int]) -> tuple[Nest, ...]:
@@ -110,17 +115,24 @@ def _units(nest: Nest) -> list[_Unit]:
 
 
 def _grouped(nest: Nest, units: list[_Unit], most: int) -> list[_Unit]:
-    """Neighbouring units that together need at most `most` scalar states."""
+    """Neighbouring units that together need states of a weight of at most `most`."""
     groups: list[_Unit] = []
-    scalar = {n for n, state in enumerate(nest.states) if state.variable.dim == 1}
+    weights = list(map(_weight_in(nest), nest.states))
     for unit in units:
         last = groups[-1] if groups else None
         together = last.states | unit.states if last else unit.states
-        if last and len(scalar & together) <= most:
+        if last and sum(weights[n] for n in together) <= most:
             groups[-1] = _Unit(together, last.elements + unit.elements)
         else:
             groups.append(unit)
     return groups
+
+
+def _weight_in(nest: Nest) -> Callable[[Carried], int]:
+    """What a state counts: a scalar one, or the components of one that is updated."""
+    if nest.updates:
+        return lambda state: state.variable.dim if state.step.op == "update" else 0
+    return lambda state: int(state.variable.dim == 1)
 
 
 def _elements(nest: Nest) -> Iterator[_Element]:
@@ -187,15 +199,16 @@ def _numbers(mask: int) -> Iterator[int]:
         mask &= mask - 1
 
 
-def _part(nest: Nest, group: _Unit) -> Part:
-    """The nest of some elements."""
+def _part(nest: Nest, pieces: Sequence[Piece], group: _Unit) -> Part:
+    """The nest of some elements of its results, which are such pieces of the whole nest's."""
     runs = list(_runs(group.elements))
     results = tuple(from_elements(tuple(element.value for element in run)) for run in runs)
-    pieces = (
-        Piece(run[0].result, run[0].position, nest.results[run[0].result].dim) for run in runs
-    )
+    own = []
+    for first, *_ in runs:
+        piece = pieces[first.result]
+        own.append(replace(piece, first=piece.first + first.position))
     part = replace(_with_states(nest, sorted(group.states)), results=results)
-    return Part(without_unused(part), tuple(pieces))
+    return Part(without_unused(part), tuple(own))
 
 
 def _with_states(nest: Nest, kept: list[int]) -> Nest:

@@ -35,6 +35,7 @@ from redcomp.ir import (
     update,
     variable,
 )
+from redcomp.passes.divide import is_divisible, most_updated
 from redcomp.passes.origin import moved
 from redcomp.target import UpdateLimits
 
@@ -48,7 +49,7 @@ def with_updates(nest: Nest, limits: UpdateLimits, short: int) -> Nest:
     """
     wide = [state for state in nest.states if state.variable.dim > short]
     dims = [state.variable.dim for state in wide]
-    if not wide or min(dims) < limits.least or sum(dims) > limits.most:
+    if not wide or min(dims) < limits.least:
         return nest
     found = {state.variable: _term_of(state) for state in wide}
     shift = _shift(nest)
@@ -127,13 +128,10 @@ def _sum_of(number: Value, position: int, own: Type, wide: Type) -> Carried:
 
 
 def fits(nest: Nest, limits: UpdateLimits) -> bool:
-    """Whether the vectors of the columns of a tile do."""
-    vectors = [h.definition.args[1] for h in nest.products]
-    vectors += [h.definition for h in nest.updates]
-    kept = sum(vector.dim for vector in vectors)
-    computed = [vector for vector in vectors if vector.op != "variable"]
-    read = sum(v.dim for v in topological(computed) if v.op == "variable" and v["kind"] == "j")
-    return 2 * kept + read <= limits.memory
+    """Whether registers and memory have room for the states, or for groups of their components."""
+    most = most_updated(nest, limits)
+    wide = sum(h.variable.dim for h in nest.updates)
+    return wide <= most or (most >= limits.least and is_divisible(nest))
 
 
 # -- what is added ---------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from redcomp.ir import (
     topological,
 )
 from redcomp.llvm_backend.records import scans_of
+from redcomp.passes.divide import most_updated
 from redcomp.passes.partition import partitioned
 from redcomp.ptx.mma import MEMBERS, PRODUCTS
 from redcomp.ptx.multiprocessor import (
@@ -189,7 +190,10 @@ def choose_plan(nest: Nest, context: Context, given: PtxSchedule | None) -> Plan
         costs = ((_Costs(p.part.nest, context), p.schedule) for p in plan.parts)
         return sum(own.of(schedule.rows, schedule.cols) for own, schedule in costs)
 
-    choices = [(most, partitioned(nest, most)) for most in context.target.carried[nest.dtype]]
+    counts = context.target.carried[nest.dtype]
+    if nest.updates:
+        counts = (most_updated(nest, context.target.update_limits[nest.dtype]),)
+    choices = [(most, partitioned(nest, most)) for most in counts]
     by_count = {len(partition.parts): (most, partition) for most, partition in choices}
     plans = [Plan(most, made, planned(made, context, given)) for most, made in by_count.values()]
     return min(plans, key=cost) if len(plans) > 1 else plans[0]

@@ -80,12 +80,16 @@ class Matrix:
     width: int
 
     @property
-    def raw(self) -> Value | None:
-        """The argument that the vector is a copy of; None if it has to be computed."""
+    def raw(self) -> Slice | None:
+        """The components of an argument that the vector is a copy of; None if it is computed."""
         element, counter = self.vector.args
-        is_copy = element.op == "component" and element.args[-1] is counter
-        source = element.args[0] if is_copy else None
-        return source if source is not None and source.op == "variable" else None
+        if element.op != "component" or element.args[0].op != "variable":
+            return None
+        source, *computed = element.args
+        place, first = computed[0] if computed else None, 0
+        if place is not None and place.op == "add" and place.args[1].is_constant:
+            place, first = place.args[0], place.args[1]["value"]
+        return Slice(source, first, self.vector.dim) if place is counter else None
 
 
 def matrices(nest: Nest) -> list[Matrix]:

@@ -115,13 +115,14 @@ class Tile:
         warp, lane = (code.integer(op, self.kernel.thread, _WARP) for op in ("udiv", "urem"))
         with code.loop(warp, count, self.kernel.schedule.threads // _WARP) as columns:
             for matrix in copied:
-                assert matrix.raw is not None
-                number = code.integer("add", first, columns.counter)
-                vector, dim = self.entry.vector(matrix.raw, number), matrix.raw.dim
+                part = matrix.raw
+                assert part is not None
+                number, dim = code.integer("add", first, columns.counter), part.count
+                vector = self.entry.vector(part.variable, number)
                 with code.loop(lane, matrix.depth, _WARP) as loop:
                     place = loop.counter
                     inside = place if dim == matrix.depth else code.smaller(place, dim - 1)
-                    source = code.at(vector, self.kernel.scalar, inside, space=GLOBAL)
+                    source = code.at(vector, self.kernel.scalar, inside, part.first, space=GLOBAL)
                     target = self.vector_place(matrix.name, base, columns.counter, place)
                     self._copy_number(source, target, self.kernel.scalar, self.layout.size)
 

@@ -11,6 +11,8 @@ from pass_tools import PRIMITIVES, context_with, random_variables, run_nest
 from redcomp.errors import CompilerError
 from redcomp.ir import Nest, Value
 from redcomp.numpy import Genred
+from redcomp.passes.divide import most_updated
+from redcomp.passes.partition import partitioned
 from redcomp.passes.pipeline import parse_pipeline, run_pipeline
 from redcomp.passes.products import products
 from redcomp.target import Context, UpdateLimits
@@ -63,7 +65,6 @@ FOUND = {
 }
 NOT_FOUND = {
     "few components": ("Exp(-SqDist(x, y)) * b", (*POINTS[:2], "b = Vj(8)"), {}),
-    "many components": ("Exp(-SqDist(x, y)) * b", (*POINTS[:2], "b = Vj(33)"), {}),
     "many that others are computed from": (
         "Exp(-SqDist(x, y)) * (b + c * (d + e * f))",
         (*POINTS[:2], *(f"{name} = Vj(20)" for name in "bcdef")),
@@ -114,6 +115,54 @@ def test_same_results(name):
     for made, error in ((found, 1e-12), (lowered, 1e-7)):
         for a, b in zip(expected, run_nest(made, arrays, 9, 4), strict=True):
             np.testing.assert_allclose(a, b, rtol=error, atol=error)
+
+
+# Formulas whose wide states have more components than the 32 of a part, and those of each part.
+DIVIDED = {
+    "one sum": ("Exp(-SqDist(x, y)) * b", (*POINTS[:2], "b = Vj(75)"), {}, [32, 32, 11]),
+    "scaled": ("Exp(x | y) * b * c", (*LONG[:2], "b = Vj(40)", "c = Vi(40)"), {}, [24, 16]),
+    "computed vectors": ("Exp(x | y) * (Square(b) + 1)", (*POINTS[:2], "b = Vj(34)"), {}, [24, 10]),
+    "parts of vectors": (
+        "Exp(x | y) * Concat(b, Sin(b))",
+        (*POINTS[:2], "b = Vj(18)"),
+        {},
+        [24, 12],
+    ),
+    "softmax": ("(x | y)", (*POINTS[:2], "b = Vj(33)"), SOFTMAX, [24, 9]),
+    "several sums": (
+        ["Exp(x | y) * b", "Exp(x | y)", "Sin(x | y) * c", "Sin(x | y) * d"],
+        (*POINTS[:2], "b = Vj(36)", "c = Vj(12)", "d = Vj(20)"),
+        {},
+        [24, 12, 12, 20],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_wide_states_are_divided(name):
+    """Each part gives components of the results, which together are all of them."""
+    formula, aliases, options, dims = DIVIDED[name]
+    nest = nest_of(formula, aliases, options)
+    rest = "products,scalarize,simplify,cse,prescale,contract,expand,simplify,hoist,legal"
+    lowered = run_pipeline(parse_pipeline(rest), nest, context())
+    assert isinstance(lowered, Nest)
+    most = most_updated(lowered, context().target.update_limits["f64"])
+    partition = partitioned(lowered, most)
+    assert len(partition.parts) > 1
+    arrays = random_variables(nest.params, np.random.default_rng(0), rows=4, columns=9)
+    expected = run_nest(nest, arrays, 9, 4)
+    found = [np.full_like(array, np.nan) for array in expected]
+    wide = []
+    for part in partition.parts:
+        verify(part.nest)
+        own = [h.variable.dim for h in part.nest.updates]
+        assert sum(own) <= most
+        wide += own
+        for piece, made in zip(part.pieces, run_nest(part.nest, arrays, 9, 4), strict=True):
+            found[piece.result][..., piece.first : piece.first + made.shape[-1]] = made
+    assert sorted(wide) == sorted(dims)
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", NOT_FOUND)
