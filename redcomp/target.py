@@ -51,6 +51,9 @@ _SHORT_ROWS = 1024
 # passes are worth their time; see docs/decisions/0007-llvm-passes.md.  LLVM may assert, which ends
 # the process: see docs/decisions/0015-no-value-numbering-in-llvm.md.
 LLVM_PASSES = ("loop_rotate", "instruction_combine")
+# Blocks of thousands of instructions take LLVM's schedulers and its selection of instructions
+# quadratic time, unless they keep so few memory accesses in view.
+LLVM_OPTIONS = ("-dag-maps-huge-region=200", "-combiner-tokenfactor-inline-limit=64")
 
 # Stands for a lookup's table in the arguments of a native instruction.
 TABLE = "table"
@@ -153,7 +156,7 @@ class Target:
     arithmetic: Arithmetic = Arithmetic()
     extremes: Mapping[tuple[str, str], str] = field(default_factory=dict)
     llvm_passes: tuple[str, ...] = LLVM_PASSES
-    llvm_options: tuple[str, ...] = ()
+    llvm_options: tuple[str, ...] = LLVM_OPTIONS
 
     negates_operands: bool = False
     product_dims: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
