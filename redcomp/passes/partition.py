@@ -102,8 +102,8 @@ def independent(nest: Nest, most: int, weight: Callable[[int], int]) -> tuple[Ne
 def _units(needs: _Needs) -> list[_Unit]:
     """All elements: with those that need most, those that need nothing else."""
     elements = list(_elements(needs))
-    needs = dict.fromkeys(element.states for element in elements)
-    units = [_Unit(states, []) for states in needs if not any(states < more for more in needs)]
+    found = dict.fromkeys(element.states for element in elements)
+    units = [_Unit(states, []) for states in found if not any(states < more for more in found)]
     for element in elements:
         next(unit for unit in units if element.states <= unit.states).elements.append(element)
     return units
