@@ -92,14 +92,19 @@ class PtxSchedule:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """A part of a nest, the layout of its loops, and what a column costs a block, in clocks.
+    """A part of a nest, the layout of its loops, and what a pair of each thread of a warp costs.
 
-    That is an estimate, of a multiprocessor that is full.
+    That is an estimate, in clocks of a multiprocessor that is full.
     """
 
     part: Part
     schedule: PtxSchedule
-    clocks: float
+    of_pair: float
+
+    @property
+    def clocks(self) -> float:
+        """What a column costs a block."""
+        return self.of_pair * self.schedule.block_rows / WARP
 
 
 THREADS = 128  # of a block, if rows do not have to fit closely
@@ -185,14 +190,10 @@ def choose_plan(nest: Nest, context: Context, given: PtxSchedule | None) -> Plan
     rows.
     """
 
-    def cost(plan: Plan) -> float:
-        costs = ((_Costs(p.part.nest, context), p.schedule) for p in plan.parts)
-        return sum(own.of(schedule.rows, schedule.cols) for own, schedule in costs)
-
     choices = [(most, partitioned(nest, most)) for most in context.target.carried[nest.dtype]]
     by_count = {len(partition.parts): (most, partition) for most, partition in choices}
     plans = [Plan(most, made, planned(made, context, given)) for most, made in by_count.values()]
-    return min(plans, key=cost) if len(plans) > 1 else plans[0]
+    return min(plans, key=lambda plan: sum(planned.of_pair for planned in plan.parts))
 
 
 def planned(
@@ -203,21 +204,21 @@ def planned(
 
 
 def _planned(part: Part, context: Context, given: PtxSchedule | None) -> PlannedPart:
-    schedule = given or choose_schedule(part.nest, context)
-    of_pair = pair_clocks(part.nest, context)(schedule, FIGURES)
-    return PlannedPart(part, schedule, of_pair * schedule.block_rows / WARP)
+    costs = _Costs(part.nest, context)
+    schedule = given or choose_schedule(costs)
+    return PlannedPart(part, schedule, costs.of(schedule.rows, schedule.cols))
 
 
-def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
+def choose_schedule(costs: _Costs) -> PtxSchedule:
     """The cheapest schedule of a nest that fits."""
+    nest = costs.nest
     if nest.products or nest.updates:
         return _of_matrices(nest)
-    costs = _Costs(nest, context)
     rows, cols = min(costs.blocks(), key=lambda block: costs.of(*block))
     registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
     most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
     fitting = int(REGISTERS // (THREADS * registers))
-    threads = THREADS if context.height == "many" else WARP
+    threads = WARP if costs.few_rows else THREADS
     resident = max(_LEAST_RESIDENT, min(most, fitting)) * THREADS // threads
     return PtxSchedule(threads, rows, cols, _tile(nest, threads), resident)
 
@@ -271,7 +272,7 @@ class _Costs:
                 self.work[value.dependence, pipe_of(value)] += times(value)
         for pipe, count in of_matrices(nest).items():
             self.work[I_BIT | J_BIT, pipe] += count
-        long = {p.variable for p in slices(nest.pairs, "i", "j") if not p.is_short}
+        long = {p.variable for p in slices(nest.pair_values, "i", "j") if not p.is_short}
         read = [v for v in values if v.op == "component" and v.args[0] in long]
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words
         self.long_columns = sum(times(v) for v in read if v.dependence == J_BIT) * self.words
@@ -382,7 +383,7 @@ def _operands_of_pairs(values: list[Value]) -> list[Value]:
 
 def _components(nest: Nest, *kinds: str) -> int:
     """Scalars of these kinds that a step reads from shared memory."""
-    return sum(part.count for part in slices(nest.pairs, *kinds) if part.is_short)
+    return sum(part.count for part in slices(nest.pair_values, *kinds) if part.is_short)
 
 
 def _tile(nest: Nest, threads: int) -> int:
@@ -391,7 +392,7 @@ def _tile(nest: Nest, threads: int) -> int:
     Smaller blocks have smaller tiles, so that as many threads fit.
     """
     definitions = prepared(nest)
-    for_pairs = {part.variable for part in slices(nest.pairs, *_OF_COLUMNS)}
+    for_pairs = {part.variable for part in slices(nest.pair_values, *_OF_COLUMNS)}
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
     made = {h.variable for h in nest.columns}
     staged = sum(p.count for p in read if p.variable not in made)
