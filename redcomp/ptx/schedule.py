@@ -17,6 +17,7 @@ from redcomp.ir import (
     Part,
     Partition,
     Value,
+    factors_of,
     free_indices,
     leaves_of,
     topological,
@@ -227,8 +228,11 @@ def _of_matrices(nest: Nest) -> PtxSchedule:
 
     The elements of its rows are in registers, and so are the sums of wide states.
     """
-    product = PRODUCTS[nest.dtype]
-    registers = sum(product.registers(h.definition.args[0].dim) for h in nest.products)
+    product = PRODUCTS[nest.dtype]  # of which the others of float32 have the rows and columns
+    registers = sum(
+        PRODUCTS[factors_of(h.definition)].registers(h.definition.args[0].dim)
+        for h in nest.products
+    )
     registers += sum(product.sum_registers(h.variable.dim) for h in nest.updates)
     most, few = (_MOST_SUMS, _FEW_SUMS) if nest.updates else (_MOST_FRAGMENTS, _MOST_FRAGMENTS)
     blocks = 2 if 2 * registers <= most else 1
