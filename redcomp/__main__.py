@@ -29,7 +29,7 @@ from redcomp.backends.host import HostLowering
 from redcomp.compile import context_of, lower
 from redcomp.errors import ArgumentError, RedcompError
 from redcomp.explain import explain
-from redcomp.frontend.reductions.genred import DTYPES, checked_target
+from redcomp.frontend.reductions.genred import ARRAY_DTYPES, checked_target
 from redcomp.ir import AnyProgram, Block, Kernel
 from redcomp.numpy import Genred
 from redcomp.ops.reductions import usual_spellings
@@ -140,7 +140,8 @@ def lowering_of(
 ) -> HostLowering | GpuLowering:
     """The compilation of what some passes make of an operation's kernel, such as its gradient."""
     given, target = operation.reduction.options, checked_target(target)
-    kernel = operation.reduction.kernel(DTYPES[dtype])
+    stored = operation.reduction.stored_as(ARRAY_DTYPES[dtype])
+    kernel = stored.kernel("f64" if ARRAY_DTYPES[dtype] == "f64" else "f32")
     made = run_pipeline(parse_pipeline(passes), kernel, context_of(target, given))
     if not isinstance(made, Kernel):
         raise ArgumentError("the passes that come first must give a kernel, not a nest of loops")
@@ -222,7 +223,7 @@ def _add_formula(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formula2", help="the weights, for SumSoftMaxWeight and similar reductions"
     )
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    parser.add_argument("--dtype", choices=tuple(ARRAY_DTYPES), default="float32")
     first = "passes of opt that come first, such as gradient{wrt=0},cse for a gradient"
     parser.add_argument("-p", "--passes", default="", help=first)
     _add_common(parser)

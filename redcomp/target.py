@@ -130,8 +130,9 @@ class Target:
     negates_operands    whether instructions can negate their operands
     product_dims        how many components vectors have at least and at most whose contractions are
                         computed for whole tiles, by what they are for (see `passes.products`) and
-                        dtype; empty if none are
-    update_limits       to which wide states steps add products of matrices, by dtype
+                        the format of their numbers, a dtype or a shorter one; empty if none are
+    update_limits       to which wide states steps add products of matrices, by the format of the
+                        vectors of columns
     """
 
     name: str

@@ -18,6 +18,7 @@ from redcomp.ir import (
     FLOATS,
     I_BIT,
     J_BIT,
+    SHORT_FORMATS,
     WIDTHS,
     AnyProgram,
     Block,
@@ -27,8 +28,10 @@ from redcomp.ir import (
     Partition,
     Type,
     Value,
+    factors_of,
     free_indices,
     loop_of,
+    stored_of,
     topological,
 )
 from redcomp.ops.reductions import REDUCTIONS
@@ -151,8 +154,10 @@ def _check_type(value: Value, expected: Type) -> None:
 
 
 def _check_variable(value: Value) -> None:
-    _check_form(value, 0, kind=str, name=str, position=int)
+    stored = {"stored": str} if stored_of(value) else {}
+    _check_form(value, 0, kind=str, name=str, position=int, **stored)
     _require(value["position"] >= 0, "has a negative position")
+    _check_short(value, stored_of(value) or value.dtype)
 
 
 def _check_constant(value: Value) -> None:
@@ -214,8 +219,20 @@ def _check_from_elements(value: Value) -> None:
     _check_type(value, Type(value.dtype, len(value.args)))
 
 
+def _check_short(value: Value, format: str) -> None:
+    """The format of numbers is the dtype, or a shorter one."""
+    is_short = value.dtype == "f32" and format in SHORT_FORMATS
+    _require(format == value.dtype or is_short, f"has numbers of the format {format!r}")
+
+
+def _check_product(value: Value, arity: int) -> None:
+    has_own = factors_of(value) != value.dtype
+    _check_form(value, arity, **({"factors": str} if has_own else {}))
+    _check_short(value, factors_of(value))
+
+
 def _check_contraction(value: Value) -> None:
-    _check_form(value, 2)
+    _check_product(value, 2)
     a, b = value.args
     _require(a.type == b.type, f"contracts {a.type} with {b.type}")
     for vector in value.args:
@@ -224,7 +241,7 @@ def _check_contraction(value: Value) -> None:
 
 
 def _check_update(value: Value) -> None:
-    _check_form(value, 3)
+    _check_product(value, 3)
     state, factor, vector = value.args
     _require(state.op == "variable" and state["kind"] == "state", "updates what is no state")
     _require(factor.type == Type(state.dtype), f"multiplies by {factor.type}")

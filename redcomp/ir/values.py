@@ -55,6 +55,8 @@ KIND_BITS: Mapping[Kind, int] = {
 ARGUMENT_KINDS: tuple[Kind, ...] = ("i", "j", "ij", "ji", "parameter")
 
 FLOATS = ("f32", "f64")
+# Of numbers of float32: IEEE's half precision and bfloat16.
+SHORT_FORMATS = ("f16", "bf16")
 NUMPY_DTYPES: Mapping[str, type[np.generic]] = {
     "f32": np.float32,
     "f64": np.float64,

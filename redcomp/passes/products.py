@@ -15,11 +15,13 @@ exponent.  It is made 0 where rounding gives it the other sign.  Components beyo
 the norms only, so that points infinitely far away stay so; see docs/fast-math.md.
 
 It runs before `scalarize`, which would hide the vectors.  Targets say for how many components this
-pays (`Target.product_dims`); where it does not, the nest stays as it is.
+pays (`Target.product_dims`); where it does not, the nest stays as it is.  Vectors that are stored
+in half precision are factors as they are, of products that cost less.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -35,6 +37,7 @@ from redcomp.ir import (
     contraction,
     elementwise,
     select,
+    stored_of,
     topological,
     variable,
     with_roots,
@@ -73,17 +76,22 @@ def _with_all(nest: Nest, context: Context) -> Nest | None:
 
     None where it has no wide states, or where they cannot be updated so.
     """
-    limits = context.target.update_limits.get(nest.dtype)
-    if limits is None:
-        return None
+    limits = context.target.update_limits
     made = with_updates(cse(nest, context), limits, _SHORT)
     if not made.updates or not _is_simple(made):
         return None
     # A product costs less than vectors of pairs once matrices are multiplied anyway.
-    dims = context.target.product_dims.items()
-    longest = max((most for (_, dtype), (_, most) in dims if dtype == nest.dtype), default=0)
-    wanted = {(use, nest.dtype): (_SHORT + 1, longest) for use in ("product", "distance")}
-    found = _with_product(made, wanted)
+    longest: defaultdict[str, int] = defaultdict(int)
+    for (_, factors), (_, most) in context.target.product_dims.items():
+        longest[factors] = max(longest[factors], most)
+    found = _with_product(
+        made,
+        {
+            (use, factors): (_SHORT + 1, most)
+            for use in ("product", "distance")
+            for factors, most in longest.items()
+        },
+    )
     return None if _reads_vectors(found) or not fits(found, limits) else found
 
 
@@ -98,7 +106,9 @@ def _with_product(nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]])
     (candidate,) = found
     if candidate.is_distance and not _is_exponent(nest, candidate.value, users):
         return nest
-    place, factor = _with_factors(candidate, users)
+    # A multiple of what is stored in few bits needs more of them.
+    is_stored = candidate.factors != candidate.value.dtype
+    place, factor = (candidate.value, None) if is_stored else _with_factors(candidate, users)
     made = candidate.rewritten(factor)
     return nest if made is None else _replaced(nest, place, *made)
 
@@ -122,6 +132,16 @@ class _Candidate:
     is_distance: bool = False
     weight: Value | None = None
 
+    @property
+    def factors(self) -> str:
+        """The format of the product's vectors: that in which both are stored, or the dtype.
+
+        Points have more bits from a common origin than they are stored in.
+        """
+        stored, other = stored_of(self.a), stored_of(self.b)
+        is_short = stored and stored == other and not self.is_distance
+        return stored if is_short else self.value.dtype
+
     def rewritten(self, factor: Value | None) -> tuple[Hoisted, Value] | None:
         """The product, and what stands for factor * value; None if there is no common origin."""
         if not self.is_distance:
@@ -130,7 +150,7 @@ class _Candidate:
                 columns = columns * factor
             elif factor is not None:
                 rows = rows * factor
-            product = _product(rows, columns)
+            product = _product(rows, columns, "" if self.factors == rows.dtype else self.factors)
             return product, product.variable
         sides = moved(self.a - self.b)
         if sides is None:
@@ -148,9 +168,9 @@ class _Candidate:
         return vector
 
 
-def _product(rows: Value, columns: Value) -> Hoisted:
+def _product(rows: Value, columns: Value, factors: str = "") -> Hoisted:
     made = variable("product0", "product", 0, Type(rows.dtype))
-    return Hoisted(made, contraction(rows, columns))
+    return Hoisted(made, contraction(rows, columns, factors))
 
 
 def _with_sign(distance: Value, factor: Value | None) -> Value:
@@ -177,7 +197,7 @@ def _candidates(
         if candidate is None:
             continue
         use = "distance" if candidate.is_distance else "product"
-        least, most = wanted.get((use, value.dtype), (1, 0))
+        least, most = wanted.get((use, candidate.factors), (1, 0))
         if candidate.a.dim == candidate.b.dim and least <= candidate.a.dim <= most:
             yield candidate
 

@@ -12,8 +12,9 @@ from the old shift and the new one, as sums of exponentials are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from redcomp.ir import (
     I_BIT,
@@ -23,6 +24,8 @@ from redcomp.ir import (
     Nest,
     Value,
     constant,
+    factors_of,
+    stored_of,
     topological,
     update,
     variable,
@@ -32,18 +35,16 @@ from redcomp.target import UpdateLimits
 _PAIR = I_BIT | J_BIT
 
 
-def with_updates(nest: Nest, limits: UpdateLimits, short: int) -> Nest:
+def with_updates(nest: Nest, limits: Mapping[str, UpdateLimits], short: int) -> Nest:
     """The nest with its wide states updated by products of matrices; itself if some cannot be.
 
-    States of at most `short` components are not wide.
+    limits  by the format of the vectors
+    short   states of at most so many components are not wide
     """
     wide = [state for state in nest.states if state.variable.dim > short]
-    dims = [state.variable.dim for state in wide]
-    if not wide or min(dims) < limits.least or sum(dims) > limits.most:
-        return nest
     found = {state.variable: _term_of(state) for state in wide}
     shift = _shift(nest)
-    if not all(found.values()) or not all(_is_shared(s, shift) for s in (*shift, *wide)):
+    if not _are_possible(found, limits) or not all(_is_shared(s, shift) for s in (*shift, *wide)):
         return nest
     if nest.guards and not all(_is_scaled(nest, state) for state in nest.states):
         return nest
@@ -55,19 +56,33 @@ def with_updates(nest: Nest, limits: UpdateLimits, short: int) -> Nest:
             number = len(moved)
             vector = variable(f"update{number}", "update", number, state.variable.type)
             moved.append(Hoisted(vector, term.vector))
-            state = replace(state, step=update(state.variable, term.factor, vector))
+            factors = stored_of(term.vector)
+            state = replace(state, step=update(state.variable, term.factor, vector, factors))
         states.append(state)
     return replace(nest, states=tuple(states), updates=tuple(moved))
 
 
-def fits(nest: Nest, limits: UpdateLimits) -> bool:
+def _are_possible(
+    terms: Mapping[Value, _Term | None], limits: Mapping[str, UpdateLimits]
+) -> TypeGuard[Mapping[Value, _Term]]:
+    """Whether there are wide states, all of them have terms, and these are not too many."""
+    own = [None if term is None else limits.get(term.format) for term in terms.values()]
+    dims = [variable.dim for variable in terms]
+    return bool(terms) and all(
+        limit is not None and limit.least <= dim and sum(dims) <= limit.most
+        for limit, dim in zip(own, dims, strict=True)
+    )
+
+
+def fits(nest: Nest, limits: Mapping[str, UpdateLimits]) -> bool:
     """Whether the vectors of the columns of a tile do."""
+    steps = [state.step for state in nest.states if state.step.op == "update"]
     vectors = [h.definition.args[1] for h in nest.products]
     vectors += [h.definition for h in nest.updates]
     kept = sum(vector.dim for vector in vectors)
     computed = [vector for vector in vectors if vector.op != "variable"]
     read = sum(v.dim for v in topological(computed) if v.op == "variable" and v["kind"] == "j")
-    return 2 * kept + read <= limits.memory
+    return 2 * kept + read <= min(limits[factors_of(step)].memory for step in steps)
 
 
 # -- what is added ---------------------------------------------------------------------------------
@@ -79,6 +94,11 @@ class _Term:
 
     factor: Value
     vector: Value
+
+    @property
+    def format(self) -> str:
+        """That of the vector's numbers: the one in which they are stored, or the dtype."""
+        return stored_of(self.vector) or self.vector.dtype
 
 
 def _term_of(state: Carried) -> _Term | None:
