@@ -124,6 +124,7 @@ def _operation(options: argparse.Namespace) -> Genred:
         opt_arg=options.opt_arg,
         formula2=options.formula2,
         use_fast_math=options.fast_math,
+        allow_tf32=options.allow_tf32,
     )
 
 
@@ -165,7 +166,8 @@ def short_name(stage: str) -> str:
 def opt(options: argparse.Namespace) -> str:
     """A program after some passes."""
     text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8")
-    context = context_of(options.target, Options(use_fast_math=options.fast_math))
+    asked = Options(use_fast_math=options.fast_math, allow_tf32=options.allow_tf32)
+    context = context_of(options.target, asked)
     steps = parse_pipeline(options.passes)
     read = parse_program if text.lstrip().startswith('"') else parse_pretty
     made = run_pipeline(steps, _program(read(text)), context)
@@ -255,6 +257,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="allow changes of rounding; without it, only on GPUs",
     )
+    about = "let tensor cores round factors of products of float32 to TF32"
+    parser.add_argument("--allow-tf32", action="store_true", help=about)
 
 
 if __name__ == "__main__":

@@ -175,11 +175,13 @@ class Options:
                    None: on GPUs only
     accumulator    dtype of the totals that tiles are merged into
     sum            the reduction that sums: "sum", or "compensated_sum"
+    allow_tf32     let products of float32 on tensor cores round their factors to TF32
     """
 
     use_fast_math: bool | None = None
     accumulator: str = "f64"
     sum: str = "sum"
+    allow_tf32: bool = False
 
 
 # How many rows lie together in calls that get code of their own.
@@ -205,6 +207,11 @@ class Context:
     target: Target
     options: Options
     height: Height = "many"
+
+    @property
+    def allow_tf32(self) -> bool:
+        """Whether products of matrices may round factors of float32 to TF32."""
+        return self.options.allow_tf32
 
     @property
     def use_fast_math(self) -> bool:

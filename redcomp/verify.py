@@ -15,6 +15,7 @@ from redcomp.errors import CompilerError
 from redcomp.ir import (
     BINDERS,
     BOUND,
+    FACTOR_FORMATS,
     FLOATS,
     I_BIT,
     J_BIT,
@@ -157,7 +158,7 @@ def _check_variable(value: Value) -> None:
     stored = {"stored": str} if stored_of(value) else {}
     _check_form(value, 0, kind=str, name=str, position=int, **stored)
     _require(value["position"] >= 0, "has a negative position")
-    _check_short(value, stored_of(value) or value.dtype)
+    _check_format(value, stored_of(value) or value.dtype, SHORT_FORMATS)
 
 
 def _check_constant(value: Value) -> None:
@@ -219,16 +220,16 @@ def _check_from_elements(value: Value) -> None:
     _check_type(value, Type(value.dtype, len(value.args)))
 
 
-def _check_short(value: Value, format: str) -> None:
-    """The format of numbers is the dtype, or a shorter one."""
-    is_short = value.dtype == "f32" and format in SHORT_FORMATS
+def _check_format(value: Value, format: str, short: Sequence[str]) -> None:
+    """The format of numbers is the dtype, or one of some shorter ones."""
+    is_short = value.dtype == "f32" and format in short
     _require(format == value.dtype or is_short, f"has numbers of the format {format!r}")
 
 
 def _check_product(value: Value, arity: int) -> None:
     has_own = factors_of(value) != value.dtype
     _check_form(value, arity, **({"factors": str} if has_own else {}))
-    _check_short(value, factors_of(value))
+    _check_format(value, factors_of(value), FACTOR_FORMATS)
 
 
 def _check_contraction(value: Value) -> None:

@@ -57,6 +57,8 @@ ARGUMENT_KINDS: tuple[Kind, ...] = ("i", "j", "ij", "ji", "parameter")
 FLOATS = ("f32", "f64")
 # Of numbers of float32: IEEE's half precision and bfloat16.
 SHORT_FORMATS = ("f16", "bf16")
+# And of factors of products: TF32 has the exponents of float32 and 11 bits.
+FACTOR_FORMATS = (*SHORT_FORMATS, "tf32")
 NUMPY_DTYPES: Mapping[str, type[np.generic]] = {
     "f32": np.float32,
     "f64": np.float64,

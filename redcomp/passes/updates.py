@@ -30,19 +30,20 @@ from redcomp.ir import (
     update,
     variable,
 )
-from redcomp.target import UpdateLimits
+from redcomp.passes.tf32 import rounded
+from redcomp.target import Context, UpdateLimits
 
 _PAIR = I_BIT | J_BIT
 
 
-def with_updates(nest: Nest, limits: Mapping[str, UpdateLimits], short: int) -> Nest:
+def with_updates(nest: Nest, context: Context, short: int) -> Nest:
     """The nest with its wide states updated by products of matrices; itself if some cannot be.
 
-    limits  by the format of the vectors
-    short   states of at most so many components are not wide
+    States of at most `short` components are not wide.
     """
+    limits = context.target.update_limits
     wide = [state for state in nest.states if state.variable.dim > short]
-    found = {state.variable: _term_of(state) for state in wide}
+    found = {state.variable: _term_of(state, context) for state in wide}
     shift = _shift(nest)
     if not _are_possible(found, limits) or not all(_is_shared(s, shift) for s in (*shift, *wide)):
         return nest
@@ -56,7 +57,7 @@ def with_updates(nest: Nest, limits: Mapping[str, UpdateLimits], short: int) -> 
             number = len(moved)
             vector = variable(f"update{number}", "update", number, state.variable.type)
             moved.append(Hoisted(vector, term.vector))
-            factors = stored_of(term.vector)
+            factors = term.format if term.format != vector.dtype else ""
             state = replace(state, step=update(state.variable, term.factor, vector, factors))
         states.append(state)
     return replace(nest, states=tuple(states), updates=tuple(moved))
@@ -90,18 +91,16 @@ def fits(nest: Nest, limits: Mapping[str, UpdateLimits]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """The product of a number of the pair and a vector of the column."""
+    """The product of a number of the pair and a vector of the column, whose numbers have a format:
+    that in which they are stored, TF32 if they are rounded, or the dtype.
+    """
 
     factor: Value
     vector: Value
-
-    @property
-    def format(self) -> str:
-        """That of the vector's numbers: the one in which they are stored, or the dtype."""
-        return stored_of(self.vector) or self.vector.dtype
+    format: str
 
 
-def _term_of(state: Carried) -> _Term | None:
+def _term_of(state: Carried, context: Context) -> _Term | None:
     """What each pair adds to a state, if that is such a product."""
     own, step = state.variable, state.step
     if step.op == "add" and own in step.args:
@@ -117,8 +116,12 @@ def _term_of(state: Carried) -> _Term | None:
         return None
     if not any(n.dependence == _PAIR for n in numbers):
         return None
-    term = _Term(_product(numbers), _product(vectors))
-    return term if term.vector.type == own.type else None
+    factor, vector = _product(numbers), _product(vectors)
+    if vector.type != own.type:
+        return None
+    if context.allow_tf32 and vector.dtype == "f32" and not stored_of(vector):
+        return _Term(rounded(factor), rounded(vector), "tf32")
+    return _Term(factor, vector, stored_of(vector) or vector.dtype)
 
 
 def _factors(value: Value) -> Iterable[Value]:

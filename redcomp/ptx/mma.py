@@ -132,6 +132,7 @@ PRODUCTS: Mapping[str, MatrixProduct] = {
         b=((0,),),
         sums=((0, 0), (0, 1)),
     ),
+    "tf32": _TF32,
     "f16": replace(
         _BF16,
         intrinsic="llvm.nvvm.mma.m16n8k16.row.col.f32.f32",
@@ -151,7 +152,7 @@ UPDATES: Mapping[str, MatrixProduct] = {
 # Components of vectors: fewer are not copied by whole warps, and more would not fit into registers
 # and shared memory.
 _LEAST = 16
-_MOST = {"f32": 128, "f64": 64, "f16": 128, "bf16": 128}
+_MOST = {"f32": 128, "f64": 64, "tf32": 128, "f16": 128, "bf16": 128}
 # Instructions of a pair for a component, where products are written out (see `passes.products`).
 # Points as they are stored have no distance from a common origin in so few bits.
 _WRITTEN_OUT = {"product": 1, "distance": 2}
