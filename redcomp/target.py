@@ -133,8 +133,9 @@ class Target:
     negates_operands    whether instructions can negate their operands
     product_dims        how many components vectors have at least and at most whose contractions are
                         computed for whole tiles, by what they are for (see `passes.products`) and
-                        dtype; empty if none are
-    update_limits       to which wide states steps add products of matrices, by dtype
+                        the format of their numbers, a dtype or a shorter one; empty if none are
+    update_limits       to which wide states steps add products of matrices, by the format of the
+                        vectors of columns
     """
 
     name: str
@@ -177,11 +178,13 @@ class Options:
                    None: on GPUs only
     accumulator    dtype of the totals that tiles are merged into
     sum            the reduction that sums: "sum", or "compensated_sum"
+    allow_tf32     let products of float32 on tensor cores round their factors to TF32
     """
 
     use_fast_math: bool | None = None
     accumulator: str = "f64"
     sum: str = "sum"
+    allow_tf32: bool = False
 
 
 # How many rows lie together in calls that get code of their own.
@@ -207,6 +210,11 @@ class Context:
     target: Target
     options: Options
     height: Height = "many"
+
+    @property
+    def allow_tf32(self) -> bool:
+        """Whether products of matrices may round factors of float32 to TF32."""
+        return self.options.allow_tf32
 
     @property
     def use_fast_math(self) -> bool:

@@ -12,8 +12,9 @@ from the old shift and the new one, as sums of exponentials are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from redcomp.ir import (
     I_BIT,
@@ -23,27 +24,28 @@ from redcomp.ir import (
     Nest,
     Value,
     constant,
+    factors_of,
+    stored_of,
     topological,
     update,
     variable,
 )
-from redcomp.target import UpdateLimits
+from redcomp.passes.tf32 import rounded
+from redcomp.target import Context, UpdateLimits
 
 _PAIR = I_BIT | J_BIT
 
 
-def with_updates(nest: Nest, limits: UpdateLimits, short: int) -> Nest:
+def with_updates(nest: Nest, context: Context, short: int) -> Nest:
     """The nest with its wide states updated by products of matrices; itself if some cannot be.
 
     States of at most `short` components are not wide.
     """
+    limits = context.target.update_limits
     wide = [state for state in nest.states if state.variable.dim > short]
-    dims = [state.variable.dim for state in wide]
-    if not wide or min(dims) < limits.least or sum(dims) > limits.most:
-        return nest
-    found = {state.variable: _term_of(state) for state in wide}
+    found = {state.variable: _term_of(state, context) for state in wide}
     shift = _shift(nest)
-    if not all(found.values()) or not all(_is_shared(s, shift) for s in (*shift, *wide)):
+    if not _are_possible(found, limits) or not all(_is_shared(s, shift) for s in (*shift, *wide)):
         return nest
     if nest.guards and not all(_is_scaled(nest, state) for state in nest.states):
         return nest
@@ -55,19 +57,33 @@ def with_updates(nest: Nest, limits: UpdateLimits, short: int) -> Nest:
             number = len(moved)
             vector = variable(f"update{number}", "update", number, state.variable.type)
             moved.append(Hoisted(vector, term.vector))
-            state = replace(state, step=update(state.variable, term.factor, vector))
+            factors = term.format if term.format != vector.dtype else ""
+            state = replace(state, step=update(state.variable, term.factor, vector, factors))
         states.append(state)
     return replace(nest, states=tuple(states), updates=tuple(moved))
 
 
-def fits(nest: Nest, limits: UpdateLimits) -> bool:
+def _are_possible(
+    terms: Mapping[Value, _Term | None], limits: Mapping[str, UpdateLimits]
+) -> TypeGuard[Mapping[Value, _Term]]:
+    """Whether there are wide states, all of them have terms, and these are not too many."""
+    own = [None if term is None else limits.get(term.format) for term in terms.values()]
+    dims = [variable.dim for variable in terms]
+    return bool(terms) and all(
+        limit is not None and limit.least <= dim and sum(dims) <= limit.most
+        for limit, dim in zip(own, dims, strict=True)
+    )
+
+
+def fits(nest: Nest, limits: Mapping[str, UpdateLimits]) -> bool:
     """Whether the vectors of the columns of a tile do."""
+    steps = [state.step for state in nest.states if state.step.op == "update"]
     vectors = [h.definition.args[1] for h in nest.products]
     vectors += [h.definition for h in nest.updates]
     kept = sum(vector.dim for vector in vectors)
     computed = [vector for vector in vectors if vector.op != "variable"]
     read = sum(v.dim for v in topological(computed) if v.op == "variable" and v["kind"] == "j")
-    return 2 * kept + read <= limits.memory
+    return 2 * kept + read <= min(limits[factors_of(step)].memory for step in steps)
 
 
 # -- what is added ---------------------------------------------------------------------------------
@@ -75,13 +91,16 @@ def fits(nest: Nest, limits: UpdateLimits) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Term:
-    """The product of a number of the pair and a vector of the column."""
+    """The product of a number of the pair and a vector of the column, whose numbers have a format:
+    that in which they are stored, TF32 if they are rounded, or the dtype.
+    """
 
     factor: Value
     vector: Value
+    format: str
 
 
-def _term_of(state: Carried) -> _Term | None:
+def _term_of(state: Carried, context: Context) -> _Term | None:
     """What each pair adds to a state, if that is such a product."""
     own, step = state.variable, state.step
     if step.op == "add" and own in step.args:
@@ -97,8 +116,12 @@ def _term_of(state: Carried) -> _Term | None:
         return None
     if not any(n.dependence == _PAIR for n in numbers):
         return None
-    term = _Term(_product(numbers), _product(vectors))
-    return term if term.vector.type == own.type else None
+    factor, vector = _product(numbers), _product(vectors)
+    if vector.type != own.type:
+        return None
+    if context.allow_tf32 and vector.dtype == "f32" and not stored_of(vector):
+        return _Term(rounded(factor), rounded(vector), "tf32")
+    return _Term(factor, vector, stored_of(vector) or vector.dtype)
 
 
 def _factors(value: Value) -> Iterable[Value]:

@@ -17,6 +17,7 @@ from redcomp.ir import (
     Part,
     Partition,
     Value,
+    factors_of,
     free_indices,
     leaves_of,
     topological,
@@ -149,7 +150,8 @@ _LEAST_RESIDENT, _MOST_RESIDENT = 2, 4
 # for each other.
 _MOST_FRAGMENTS = 64
 # Of fragments and of sums together, with two blocks of rows, and with a third block of threads.
-_MOST_SUMS, _FEW_SUMS = 80, 48
+# Factors of columns that are not divided leave room for more.
+_MOST_SUMS, _MOST_SUMS_OF_SHORT, _FEW_SUMS = 80, 96, 48
 _TILES_OF_PRODUCT = 2
 
 _LOOP_END = 4
@@ -228,10 +230,16 @@ def _of_matrices(nest: Nest) -> PtxSchedule:
 
     The elements of its rows are in registers, and so are the sums of wide states.
     """
-    product = PRODUCTS[nest.dtype]
-    registers = sum(product.registers(h.definition.args[0].dim) for h in nest.products)
+    product = PRODUCTS[nest.dtype]  # of which the others of float32 have the rows and columns
+    registers = sum(
+        PRODUCTS[factors_of(h.definition)].registers(h.definition.args[0].dim)
+        for h in nest.products
+    )
     registers += sum(product.sum_registers(h.variable.dim) for h in nest.updates)
-    most, few = (_MOST_SUMS, _FEW_SUMS) if nest.updates else (_MOST_FRAGMENTS, _MOST_FRAGMENTS)
+    if not nest.updates:
+        most = few = _MOST_FRAGMENTS
+    else:
+        most, few = _MOST_SUMS_OF_SHORT if _is_short(nest) else _MOST_SUMS, _FEW_SUMS
     blocks = 2 if 2 * registers <= most else 1
     resident = _LEAST_RESIDENT + (blocks * registers < few)
     rows, cols = blocks * product.rows, 2 * _TILES_OF_PRODUCT
@@ -239,6 +247,13 @@ def _of_matrices(nest: Nest) -> PtxSchedule:
     tile = max(step, _tile(nest, THREADS) // step * step)
     span = max(1, MOST_COLUMNS // tile) if nest.updates else 1
     return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS, span)
+
+
+def _is_short(nest: Nest) -> bool:
+    """Whether all vectors that matrices are made of have a shorter format than their dtype."""
+    made = [h.definition for h in nest.products]
+    made += [state.step for state in nest.states if state.step.op == "update"]
+    return all(factors_of(value) != nest.dtype for value in made)
 
 
 def pair_clocks(nest: Nest, context: Context) -> Callable[[PtxSchedule, Figures], float]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from redcomp.ir import SIZES, Nest, Value, topological
+from redcomp.ir import SIZES, Nest, Value, factors_of, topological
 from redcomp.llvm_backend.records import Record
-from redcomp.ptx.mma import PRODUCTS
+from redcomp.ptx.mma import PRODUCTS, padded
 
 # More 32-bit words of a vector are not kept close to the arithmetic: in registers, shared memory.
 MOST_WORDS = 64
@@ -90,13 +90,13 @@ def matrices(nest: Nest) -> list[Matrix]:
     eight neighbouring components of every other column, or the half of it that is served at a time
     reads four of doubles.  With these widths they are in different banks.
     """
-    depth = PRODUCTS[nest.dtype].depth
-    found = [(h.variable, h.definition.args[1], 4) for h in nest.products]
-    found += [(h.variable, h.definition, 4 if nest.dtype == "f32" else 2) for h in nest.updates]
-    return [
-        Matrix(name, vector, depth(vector.dim), depth(vector.dim) + beyond)
-        for name, vector, beyond in found
-    ]
+    found = []
+    for h in nest.products:
+        vector = h.definition.args[1]
+        found.append((h.variable, vector, PRODUCTS[factors_of(h.definition)].depth(vector.dim), 4))
+    beyond = 4 if nest.dtype == "f32" else 2
+    found += [(h.variable, h.definition, padded(h.definition.dim), beyond) for h in nest.updates]
+    return [Matrix(name, vector, depth, depth + beyond) for name, vector, depth, beyond in found]
 
 
 def prepared(nest: Nest) -> list[Value]:
