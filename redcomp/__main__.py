@@ -29,7 +29,7 @@ from redcomp.backends.host import HostLowering
 from redcomp.compile import context_of, lower
 from redcomp.errors import ArgumentError, RedcompError
 from redcomp.explain import explain
-from redcomp.frontend.reductions.genred import DTYPES, checked_target
+from redcomp.frontend.reductions.genred import ARRAY_DTYPES, checked_target
 from redcomp.ir import AnyProgram, Block, Kernel
 from redcomp.numpy import Genred
 from redcomp.ops.reductions import usual_spellings
@@ -124,6 +124,7 @@ def _operation(options: argparse.Namespace) -> Genred:
         opt_arg=options.opt_arg,
         formula2=options.formula2,
         use_fast_math=options.fast_math,
+        allow_tf32=options.allow_tf32,
     )
 
 
@@ -140,7 +141,8 @@ def lowering_of(
 ) -> HostLowering | GpuLowering:
     """The compilation of what some passes make of an operation's kernel, such as its gradient."""
     given, target = operation.reduction.options, checked_target(target)
-    kernel = operation.reduction.kernel(DTYPES[dtype])
+    stored = operation.reduction.stored_as(ARRAY_DTYPES[dtype])
+    kernel = stored.kernel("f64" if ARRAY_DTYPES[dtype] == "f64" else "f32")
     made = run_pipeline(parse_pipeline(passes), kernel, context_of(target, given))
     if not isinstance(made, Kernel):
         raise ArgumentError("the passes that come first must give a kernel, not a nest of loops")
@@ -164,7 +166,8 @@ def short_name(stage: str) -> str:
 def opt(options: argparse.Namespace) -> str:
     """A program after some passes."""
     text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8")
-    context = context_of(options.target, Options(use_fast_math=options.fast_math))
+    asked = Options(use_fast_math=options.fast_math, allow_tf32=options.allow_tf32)
+    context = context_of(options.target, asked)
     steps = parse_pipeline(options.passes)
     read = parse_program if text.lstrip().startswith('"') else parse_pretty
     made = run_pipeline(steps, _program(read(text)), context)
@@ -222,7 +225,7 @@ def _add_formula(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formula2", help="the weights, for SumSoftMaxWeight and similar reductions"
     )
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    parser.add_argument("--dtype", choices=tuple(ARRAY_DTYPES), default="float32")
     first = "passes of opt that come first, such as gradient{wrt=0},cse for a gradient"
     parser.add_argument("-p", "--passes", default="", help=first)
     _add_common(parser)
@@ -254,6 +257,8 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="allow changes of rounding; without it, only on GPUs",
     )
+    about = "let tensor cores round factors of products of float32 to TF32"
+    parser.add_argument("--allow-tf32", action="store_true", help=about)
 
 
 if __name__ == "__main__":

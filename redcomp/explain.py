@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
-from redcomp.ir import Block, Nest, Value, topological
+from redcomp.ir import Block, Nest, Value, stored_of, topological
 from redcomp.text import print_block
 
 
@@ -29,10 +29,12 @@ def explain(lowering: HostLowering | GpuLowering, formula: str) -> str:
         if group
     )
     target, changes = lowering.target, _changes(nest)
+    stored = {stored_of(param) for param in nest.params} - {""}
+    dtype = f"{nest.dtype}, from arrays of {', '.join(stored)}" if stored else nest.dtype
     lines = [
         f"formula    {formula}",
         f"result     {results}",
-        f"target     {target.name} ({target.cpu}), {lowering.nest.dtype}",
+        f"target     {target.name} ({target.cpu}), {dtype}",
         f"schedule   {lowering.schedule}",
         f"hoisted    {hoisted or 'nothing'}",
         f"per pair   {sum(counts.values())} operations: {operations}",

@@ -51,6 +51,9 @@ _SHORT_ROWS = 1024
 # passes are worth their time; see docs/decisions/0007-llvm-passes.md.  LLVM may assert, which ends
 # the process: see docs/decisions/0015-no-value-numbering-in-llvm.md.
 LLVM_PASSES = ("loop_rotate", "instruction_combine")
+# Blocks of thousands of instructions take LLVM's schedulers and its selection of instructions
+# quadratic time, unless they keep so few memory accesses in view.
+LLVM_OPTIONS = ("-dag-maps-huge-region=200", "-combiner-tokenfactor-inline-limit=64")
 
 # Stands for a lookup's table in the arguments of a native instruction.
 TABLE = "table"
@@ -130,8 +133,9 @@ class Target:
     negates_operands    whether instructions can negate their operands
     product_dims        how many components vectors have at least and at most whose contractions are
                         computed for whole tiles, by what they are for (see `passes.products`) and
-                        dtype; empty if none are
-    update_limits       to which wide states steps add products of matrices, by dtype
+                        the format of their numbers, a dtype or a shorter one; empty if none are
+    update_limits       to which wide states steps add products of matrices, by the format of the
+                        vectors of columns
     """
 
     name: str
@@ -153,7 +157,7 @@ class Target:
     arithmetic: Arithmetic = Arithmetic()
     extremes: Mapping[tuple[str, str], str] = field(default_factory=dict)
     llvm_passes: tuple[str, ...] = LLVM_PASSES
-    llvm_options: tuple[str, ...] = ()
+    llvm_options: tuple[str, ...] = LLVM_OPTIONS
 
     negates_operands: bool = False
     product_dims: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
@@ -174,11 +178,13 @@ class Options:
                    None: on GPUs only
     accumulator    dtype of the totals that tiles are merged into
     sum            the reduction that sums: "sum", or "compensated_sum"
+    allow_tf32     let products of float32 on tensor cores round their factors to TF32
     """
 
     use_fast_math: bool | None = None
     accumulator: str = "f64"
     sum: str = "sum"
+    allow_tf32: bool = False
 
 
 # How many rows lie together in calls that get code of their own.
@@ -204,6 +210,11 @@ class Context:
     target: Target
     options: Options
     height: Height = "many"
+
+    @property
+    def allow_tf32(self) -> bool:
+        """Whether products of matrices may round factors of float32 to TF32."""
+        return self.options.allow_tf32
 
     @property
     def use_fast_math(self) -> bool:

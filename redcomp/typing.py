@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["Accumulator", "Axis", "Backend", "Dtype", "Reduction", "SumScheme", "Target"]
+__all__ = [
+    "Accumulator",
+    "ArrayDtype",
+    "Axis",
+    "Backend",
+    "Dtype",
+    "Reduction",
+    "SumScheme",
+    "Target",
+]
 
 # 0 reduces over i and gives a result for each j; 1 reduces over j and gives one for each i.
 Axis = Literal[0, 1]
@@ -30,6 +39,8 @@ SumScheme = Literal["auto", "block_sum", "direct_sum", "kahan_scheme"]
 # The dtype of sums, and of results for arrays of half precision.
 Accumulator = Literal["auto", "float16", "float32", "float64"]
 Dtype = Literal["float32", "float64"]
+# The dtypes of arrays, which `lower` and `explain` take.
+ArrayDtype = Literal["float16", "bfloat16", "float32", "float64"]
 # What `lower` and `explain` compile for.
 Target = Literal[
     "host",

@@ -15,9 +15,11 @@ from redcomp.errors import CompilerError
 from redcomp.ir import (
     BINDERS,
     BOUND,
+    FACTOR_FORMATS,
     FLOATS,
     I_BIT,
     J_BIT,
+    SHORT_FORMATS,
     WIDTHS,
     AnyProgram,
     Block,
@@ -27,8 +29,10 @@ from redcomp.ir import (
     Partition,
     Type,
     Value,
+    factors_of,
     free_indices,
     loop_of,
+    stored_of,
     topological,
 )
 from redcomp.ops.reductions import REDUCTIONS
@@ -151,8 +155,10 @@ def _check_type(value: Value, expected: Type) -> None:
 
 
 def _check_variable(value: Value) -> None:
-    _check_form(value, 0, kind=str, name=str, position=int)
+    stored = {"stored": str} if stored_of(value) else {}
+    _check_form(value, 0, kind=str, name=str, position=int, **stored)
     _require(value["position"] >= 0, "has a negative position")
+    _check_format(value, stored_of(value) or value.dtype, SHORT_FORMATS)
 
 
 def _check_constant(value: Value) -> None:
@@ -214,8 +220,20 @@ def _check_from_elements(value: Value) -> None:
     _check_type(value, Type(value.dtype, len(value.args)))
 
 
+def _check_format(value: Value, format: str, short: Sequence[str]) -> None:
+    """The format of numbers is the dtype, or one of some shorter ones."""
+    is_short = value.dtype == "f32" and format in short
+    _require(format == value.dtype or is_short, f"has numbers of the format {format!r}")
+
+
+def _check_product(value: Value, arity: int) -> None:
+    has_own = factors_of(value) != value.dtype
+    _check_form(value, arity, **({"factors": str} if has_own else {}))
+    _check_format(value, factors_of(value), FACTOR_FORMATS)
+
+
 def _check_contraction(value: Value) -> None:
-    _check_form(value, 2)
+    _check_product(value, 2)
     a, b = value.args
     _require(a.type == b.type, f"contracts {a.type} with {b.type}")
     for vector in value.args:
@@ -224,7 +242,7 @@ def _check_contraction(value: Value) -> None:
 
 
 def _check_update(value: Value) -> None:
-    _check_form(value, 3)
+    _check_product(value, 3)
     state, factor, vector = value.args
     _require(state.op == "variable" and state["kind"] == "state", "updates what is no state")
     _require(factor.type == Type(state.dtype), f"multiplies by {factor.type}")

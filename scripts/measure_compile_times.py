@@ -2,21 +2,36 @@
 
 Prints a row of the table in docs/internals/compile-times.md for each formula: process time in
 milliseconds of `Genred` and of the first call, of the first gradient and of the second one, on
-tensors in float32.  Each formula is compiled in a process of its own, without the disk cache.
-`--all` differentiates with respect to all arguments instead of the first one.  `--order` measures
-kernels of 50 and 500 Gaussians instead: as they are, a loop; written out; and in LLVM's own order.
+tensors in float32.  Each formula is compiled in a process of its own that has compiled another one,
+with an empty disk cache.  `--all` differentiates with respect to all arguments instead of the first
+one.  `--order` measures kernels of 50 and 500 Gaussians instead: as they are, a loop; written out;
+and in LLVM's own order.
+
+`--against CHECKOUT` compares with another version of redcomp.  Processes of the two take turns,
+and each time is the least of so many `--rounds`.  Two lists of formulas are for that: `--usual`,
+whose first calls are added up, one process for all of them, and `--kernels`, those of
+`kernel_texts.py`, from the formula to machine code or PTX.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import kernel_texts
+
+ROOT = Path(__file__).parents[1]
 
 
 def gaussians(count: int) -> str:
@@ -48,16 +63,38 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
 }
 
 
+# Formulas as users write them, and the dimensions of x, y and b that each is compiled for.
+USUAL = (
+    *("Exp(-SqDist(x,y))*b", "Exp(-SqDist(x,y)*g)*b", "Exp(-Norm2(x-y))*b", "b/(1+SqDist(x,y))"),
+    *("Sqrt(1+SqDist(x,y))*b", "(1+Norm2(x-y))*Exp(-Norm2(x-y))*b", "(x|y)*b", "Exp((x|y))*b"),
+    *("Square(1+(x|y))*b", "Log(1+SqDist(x,y))*b", "Tanh((x|y))*b", "Sum(Abs(x-y))*b"),
+    *("SymSqNorm(A,x-y)*b", "Exp(-WeightedSqDist(s,x,y))*b", "Norm2(x-y)*b"),
+)
+DIMS = ((3, 1), (16, 3))
+
+
+def usual() -> list[tuple[str, list[str]]]:
+    """Formulas with their variables."""
+    found = []
+    for formula, (d, e) in itertools.product(USUAL, DIMS):
+        sizes = {"x": f"Vi({d})", "y": f"Vj({d})", "b": f"Vj({e})"}
+        sizes |= {"g": "Pm(1)", "A": f"Pm({d * d})", "s": f"Pm({d})"}
+        read = [name for name in sizes if re.search(rf"\b{name}\b", formula)]
+        found.append((formula, [f"{name}={sizes[name]}" for name in read]))
+    return found
+
+
+def start_compiler() -> None:
+    """Import what the first compilation of a process imports, and start LLVM."""
+    times("Sum(x-y)", ["x=Vi(2)", "y=Vj(2)"], True)
+
+
 def times(formula: str, aliases: Sequence[str], wants_all: bool) -> list[float]:
     """Seconds of the first call, its gradient and that one's gradient, in this process."""
     import torch
 
-    from redcomp.llvm_backend import code_generation
-    from redcomp.llvm_backend.host.targets import host_target
     from redcomp.torch import Genred
 
-    target = host_target()
-    code_generation.compile_object("", target)  # starts LLVM
     arguments = []
     for alias in aliases:
         kind, dim = re.findall(r"V[ij]|Pm|[0-9]+", alias)[-2:]
@@ -70,9 +107,108 @@ def times(formula: str, aliases: Sequence[str], wants_all: bool) -> list[float]:
         found.append(time.process_time() - start)
         total = result.sum()
         start = time.process_time()
-        gradients = torch.autograd.grad(total, wanted, create_graph=True)
-        result = torch.cat([gradient.flatten() ** 2 for gradient in gradients])
+        gradients = torch.autograd.grad(total, wanted, create_graph=True, allow_unused=True)
+        result = torch.cat([g.flatten() ** 2 for g in gradients if g is not None])
     return [*found, time.process_time() - start]
+
+
+def kernels() -> list[dict[str, Any]]:
+    """Options of Genred: formulas and reductions, gradients of sums; and targets and dtypes."""
+    listed = list(kernel_texts.fixed())
+    dims = itertools.cycle([(3, 1), (1, 2), (5, 3), (16, 1), (64, 64), (8, 8), (20, 1)])
+    for formula, variable in itertools.product(kernel_texts.FORMULAS, "xyb"):
+        d, e = next(dims)
+        aliases = [alias.format(d=d, e=e) for alias in kernel_texts.POINTS]
+        gradient, axis = f"Grad(Sum({formula}),{variable},g)", 1 if variable == "x" else 0
+        listed.append({"formula": gradient, "aliases": [*aliases, "g=Vi(1)"], "axis": axis})
+    dtypes = itertools.cycle(["float32", "float64", "float32"])
+    chosen = itertools.product(listed, ("host", "sm_90"))
+    return [{"options": o, "target": target, "dtype": next(dtypes)} for o, target in chosen]
+
+
+def compile_kernel(kernel: Mapping[str, Any]) -> list[float] | None:
+    """Seconds of redcomp, from the formula to an LLVM module, and of LLVM; None if it refuses."""
+    from redcomp.errors import RedcompError
+    from redcomp.numpy import Genred
+
+    start = time.process_time()
+    try:
+        lowering = Genred(**kernel["options"]).lower(kernel["dtype"], kernel["target"])
+        assert lowering.module_text
+        made = time.process_time()
+        lowering.generate()
+    except RedcompError:
+        return None
+    return [made - start, time.process_time() - made]
+
+
+def here(arguments: argparse.Namespace) -> list[list[float] | None]:
+    """What a process measures: a formula, or one of the lists."""
+    if arguments.kernels:
+        listed = kernels()
+        for kernel in listed[:2]:
+            compile_kernel(kernel)
+        return list(map(compile_kernel, listed))
+    start_compiler()
+    if arguments.usual:
+        return [times(formula, aliases, True) for formula, aliases in usual()]
+    formula, aliases = FORMULAS[arguments.names[0]]
+    return [times(formula, aliases.split(), arguments.all)]
+
+
+def measured(
+    options: Sequence[str], checkouts: Sequence[Path], rounds: int
+) -> list[list[list[float] | None]]:
+    """For each checkout what its processes measured, the least of all rounds."""
+    found: list[list[list[list[float] | None]]] = [[] for _ in checkouts]
+    for _, (number, checkout) in itertools.product(range(rounds), enumerate(checkouts)):
+        with tempfile.TemporaryDirectory() as folder:
+            variables = {"PYTHONPATH": str(checkout), "REDCOMP_NUM_THREADS": "1"}
+            variables |= {"REDCOMP_CACHE_DIR": folder, "REDCOMP_DATA_DIR": folder}
+            command = [sys.executable, __file__, "--here", *options]
+            environment = {**os.environ, **variables}
+            made = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+        found[number].append(json.loads(made.stdout))
+    return [[least(of_rounds) for of_rounds in zip(*runs, strict=True)] for runs in found]
+
+
+def least(rows: Sequence[list[float] | None]) -> list[float] | None:
+    """The least of each column; None if there are none."""
+    known = [row for row in rows if row is not None]
+    return [min(column) for column in zip(*known, strict=True)] if known else None
+
+
+def row_of(name: str, versions: Sequence[Sequence[float]]) -> str:
+    """A row of a table: the columns in milliseconds, from the oldest version on."""
+    columns = [" -> ".join(f"{1000 * s:.0f}" for s in cell) for cell in zip(*versions, strict=True)]
+    return f"| {name} | {' | '.join(columns)} |"
+
+
+def print_usual(versions: Sequence[Sequence[Sequence[float]]]) -> None:
+    """A row for each formula, and their sums."""
+    print("| | first call | all gradients | second |\n|---|---|---|---|")
+    for (formula, aliases), *rows in zip(usual(), *versions, strict=True):
+        print(row_of(f"`{formula}`, D={re.sub('[^0-9]', '', aliases[0])}", rows))
+    print(row_of("all", [[sum(column) for column in zip(*rows, strict=True)] for rows in versions]))
+
+
+def print_kernels(versions: Sequence[Sequence[list[float] | None]]) -> None:
+    """For each target: kernels that all versions compile, and the sums, medians and ratios."""
+    listed = kernels()
+    for target in dict.fromkeys(kernel["target"] for kernel in listed):
+        of_target = [
+            rows for k, *rows in zip(listed, *versions, strict=True) if k["target"] == target
+        ]
+        both = [rows for rows in of_target if None not in rows]
+        print(f"{target}: {len(both)} of {len(of_target)} kernels")
+        ways = {"redcomp": lambda row: row[0], "LLVM": lambda row: row[1], "both": sum}
+        for part, seconds in ways.items():
+            columns = [[seconds(row) for row in version] for version in zip(*both, strict=True)]
+            totals = " -> ".join(f"{sum(column):.2f}" for column in columns)
+            medians = " -> ".join(f"{1000 * statistics.median(c):.1f}" for c in columns)
+            ratios = [now / before for before, now in zip(columns[0], columns[-1], strict=True)]
+            spread = ", ".join(f"{r:.2f}" for r in statistics.quantiles(ratios, n=10)[::4])
+            print(f"  {part}: {totals} s in all, median {medians} ms; ratios {spread}")
 
 
 def order() -> None:
@@ -121,24 +257,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of names of formulas")
     parser.add_argument("--all", action="store_true", help="gradients of all arguments")
-    parser.add_argument("--here", action="store_true", help="one formula, in this process")
+    parser.add_argument("--usual", action="store_true", help="first calls of usual formulas")
+    parser.add_argument("--kernels", action="store_true", help="the formulas of kernel_texts.py")
+    parser.add_argument("--against", type=Path, help="another version, which is compared")
+    parser.add_argument("--rounds", type=int, default=1, help="processes of each version")
+    parser.add_argument("--here", action="store_true", help="one list, in this process")
     parser.add_argument("--order", action="store_true", help="the order of sums")
     arguments = parser.parse_args()
     if arguments.order:
         order()
         return
-    chosen = [n for n in FORMULAS if any(part in n for part in arguments.names or [""])]
     if arguments.here:
-        formula, aliases = FORMULAS[arguments.names[0]]
-        print(json.dumps(times(formula, aliases.split(), arguments.all)))
+        print(json.dumps(here(arguments)))
+        return
+    checkouts = [path.resolve() for path in (arguments.against, ROOT) if path]
+    if arguments.usual:
+        print_usual(measured(["--usual"], checkouts, arguments.rounds))
+        return
+    if arguments.kernels:
+        print_kernels(measured(["--kernels"], checkouts, arguments.rounds))
         return
     print("| | first call | gradient | second |\n|---|---|---|---|")
-    for name in chosen:
-        command = [sys.executable, __file__, "--here", name, *(["--all"] if arguments.all else [])]
-        environment = {**os.environ, "REDCOMP_CACHE_DIR": "off"}
-        made = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        columns = " | ".join(f"{1000 * seconds:.0f}" for seconds in json.loads(made.stdout))
-        print(f"| {name} | {columns} |", flush=True)
+    options = ["--all"] if arguments.all else []
+    for name in (n for n in FORMULAS if any(part in n for part in arguments.names or [""])):
+        versions = measured([name, *options], checkouts, arguments.rounds)
+        print(row_of(name, [rows[0] for rows in versions]), flush=True)
 
 
 if __name__ == "__main__":

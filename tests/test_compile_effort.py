@@ -15,6 +15,8 @@ from redcomp import compile as compiler
 from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.llvm_backend import code_generation
+from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 
 Formula = Callable[[int], str]
@@ -174,6 +176,19 @@ def test_llvm_does_not_combine_many_conditions(height: int, combines: bool, targ
     _, target_of_module = lowering.given_llvm
     assert ("instruction_combine" in target_of_module.llvm_passes) is combines
     assert "loop_rotate" in target_of_module.llvm_passes
+
+
+@pytest.mark.parametrize(("loops", "rotates"), [(100, True), (101, False)])
+def test_llvm_does_not_rotate_many_loops(loops: int, rotates: bool) -> None:
+    """Each rotation costs what all loops beside it do: 1,672 of them took 14 s."""
+    target = host_target("avx2")
+    code = Code()
+    for _ in range(loops):
+        with code.loop(0, 5, 1):
+            pass
+    passes = code_generation.for_module(target, "\n".join(code.lines)).llvm_passes
+    assert ("loop_rotate" in passes) is rotates
+    assert "instruction_combine" in passes
 
 
 @pytest.mark.parametrize("target", ["avx512", "sm_90"])

@@ -37,6 +37,7 @@ REDUCTIONS: dict[str, Callable[[], PairReduction]] = {
         "x", "x = Vi(2)", axis=0, use_fast_math=True, sum_scheme="kahan_scheme"
     ).reduction,
     "reads": lambda: TABLE,
+    "half precision": lambda: TABLE.stored_as("f16"),
     "without reads": without_tables,
     "an expression": lambda: lazy(((Vi(0, 3) - Vj(1, 3)) ** 2).sum(-1).exp()),
     "a shared part": lambda: lazy((d := Vi(0, 3) * Vj(1, 3)) * d + d.exp()),

@@ -55,6 +55,10 @@ KIND_BITS: Mapping[Kind, int] = {
 ARGUMENT_KINDS: tuple[Kind, ...] = ("i", "j", "ij", "ji", "parameter")
 
 FLOATS = ("f32", "f64")
+# Of numbers of float32: IEEE's half precision and bfloat16.
+SHORT_FORMATS = ("f16", "bf16")
+# And of factors of products: TF32 has the exponents of float32 and 11 bits.
+FACTOR_FORMATS = (*SHORT_FORMATS, "tf32")
 NUMPY_DTYPES: Mapping[str, type[np.generic]] = {
     "f32": np.float32,
     "f64": np.float64,
@@ -277,10 +281,25 @@ def broadcast(scalar: Value, dim: int) -> Value:
     return Value("broadcast", (scalar,), Type(scalar.dtype, dim))
 
 
-def variable(name: str, kind: Kind, position: int, type_: Type, span: Span | None = None) -> Value:
-    """An argument of the kernel: one vector per row, column, pair, or call."""
+def variable(
+    name: str,
+    kind: Kind,
+    position: int,
+    type_: Type,
+    span: Span | None = None,
+    stored: str = "",
+) -> Value:
+    """An argument of the kernel: one vector per row, column, pair, or call.
+
+    stored  "f16" or "bf16" if its numbers are of this shorter format (`stored_of`)
+    """
     attrs = (("kind", kind), ("name", name), ("position", position))
-    return Value("variable", (), type_, attrs, span)
+    return Value("variable", (), type_, (*attrs, ("stored", stored)) if stored else attrs, span)
+
+
+def stored_of(value: Value) -> str:
+    """The format that all numbers of a variable have, if it is shorter than its dtype, or ""."""
+    return dict(value.attrs).get("stored", "")  # type: ignore[return-value]
 
 
 def number_variable(kind: Kind, dtype: str) -> Value:
@@ -362,22 +381,33 @@ def component(vector: Value, position: Value | int) -> Value:
     return Value("component", (vector, position), Type(vector.dtype))
 
 
-def contraction(a: Value, b: Value) -> Value:
+def contraction(a: Value, b: Value, factors: str = "") -> Value:
     """The sum over k of a[k] * b[k], which several threads compute cooperatively.
 
     Both vectors depend on the row only, or both on the column only; or it defines a product of a
     nest, of an i-vector and a j-vector, which is computed for a block of pairs at a time.
+
+    factors  the format that the numbers of both have, if it is shorter than their dtype
     """
-    return Value("contraction", (a, b), Type(a.dtype))
+    attrs = (("factors", factors),) if factors else ()
+    return Value("contraction", (a, b), Type(a.dtype), attrs)
 
 
-def update(state: Value, factor: Value, vector: Value) -> Value:
+def update(state: Value, factor: Value, vector: Value, factors: str = "") -> Value:
     """state + factor * vector, the step of a state whose components several threads share.
 
     The factor is a number of the pair, the vector a variable of the column (`Nest.updates`): so all
     pairs of a step together multiply the matrix of factors with that of the columns.
+
+    factors  the format that the vector's numbers have, if it is shorter than their dtype
     """
-    return Value("update", (state, factor, vector), state.type)
+    attrs = (("factors", factors),) if factors else ()
+    return Value("update", (state, factor, vector), state.type, attrs)
+
+
+def factors_of(product: Value) -> str:
+    """The format that the vectors of a contraction or an update have: their dtype, or a shorter."""
+    return dict(product.attrs).get("factors", product.dtype)  # type: ignore[return-value]
 
 
 def so_far(counter: Value, dtype: str, dependence: int) -> Value:

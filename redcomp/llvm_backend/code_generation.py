@@ -28,6 +28,10 @@ T = TypeVar("T")
 _MOST_CONDITIONS = 500
 _CONDITION = re.compile(r" = (?:and|or|xor) (?:<\d+ x i1>|i1) ")
 
+# With each loop that rotation changes, LLVM forgets what it knows of all loops beside it.
+_MOST_LOOPS = 100
+_LOOP = re.compile(r"^head\.", re.MULTILINE)
+
 
 @functools.cache
 def initialize() -> None:
@@ -114,11 +118,15 @@ def conditions(text: str) -> int:
 
 
 def for_module(target: Target, text: str) -> Target:
-    """The target with the LLVM passes that suit a module: many conditions are not combined."""
-    if conditions(text) <= _MOST_CONDITIONS:
+    """The target with the LLVM passes that suit a module: many conditions or loops are left."""
+    left = set()
+    if conditions(text) > _MOST_CONDITIONS:
+        left.add("instruction_combine")
+    if len(_LOOP.findall(text)) > _MOST_LOOPS:
+        left.add("loop_rotate")
+    if not left:
         return target
-    passes = tuple(name for name in target.llvm_passes if name != "instruction_combine")
-    return replace(target, llvm_passes=passes)
+    return replace(target, llvm_passes=tuple(p for p in target.llvm_passes if p not in left))
 
 
 def compile_object(text: str, target: Target) -> bytes:

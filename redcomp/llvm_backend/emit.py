@@ -1,5 +1,7 @@
 """The emitter: from scalar IR to LLVM instructions, the same for every target.
 
+What an instruction looks like is in `instructions`; here is which are written, where and once.
+
 A step of the pair loop holds a block of `rows` x `cols` pairs of lane vectors and columns.  A
 value's dependence set says how many copies of it the block needs, its *grid*: one for each row if
 it depends on i, one for each column if it depends on j.  What depends on the lane axis is a vector
@@ -27,20 +29,16 @@ from redcomp.ir import (
     topological,
 )
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.instructions import Instructions
 from redcomp.llvm_backend.memory import Memory, load_entry
 from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term
 from redcomp.llvm_backend.scopes import Scopes
-from redcomp.llvm_backend.spelling import (
-    LLVM_TYPES,
-    float_of_width,
-    literal,
-    table_text,
-    vector_type,
-)
-from redcomp.ops.table import OPERATIONS
-from redcomp.target import TABLE, Native, Target
+from redcomp.llvm_backend.spelling import LLVM_TYPES, literal
+from redcomp.target import Target
 
 Loops = frozenset[tuple[int, int]]
+# (row, column) to the operand of a value
+Point = Callable[[int, int], str]
 # (variable, position, row, column) to the operand that holds the component
 Loader = Callable[[Value, int | str, int, int], str]
 
@@ -68,7 +66,7 @@ BINDINGS: ContextVar[Callable[[Code], Scopes[Value, Operands]]] = ContextVar(
 )
 
 
-class Emitter:
+class Emitter(Instructions):
     """Writes values into `code`, each once in a scope; `load` reads variables."""
 
     def __init__(
@@ -83,7 +81,8 @@ class Emitter:
         rows: int = 1,
         scans: Memory | None = None,
     ) -> None:
-        self.code, self.target, self.lanes, self.free, self.load = code, target, lanes, free, load
+        super().__init__(code, target, lanes)
+        self.free, self.load = free, load
         self.lane_bit, self.rows, self.cols = lane_bit, rows, 1
         self.bound = BINDINGS.get()(code)
         self.splats: Scopes[str, str] = Scopes()
@@ -96,10 +95,6 @@ class Emitter:
     def is_lane(self, value: Value) -> bool:
         """Whether the value differs between lanes."""
         return bool(value.dependence & self.lane_bit)
-
-    def type_of(self, dtype: str, lane: bool) -> str:
-        """LLVM's name of a scalar or of a vector of lanes."""
-        return vector_type(self.lanes if lane else 1, dtype)
 
     def operand(self, value: Value, row: int, col: int, lane: bool) -> str:
         """The operand for one pair of the block, as a vector of lanes where `lane` says so."""
@@ -117,14 +112,6 @@ class Emitter:
             known = self.splat(operand, value.dtype)
             self.splats.add(operand, known)
         return known
-
-    def splat(self, operand: str, dtype: str) -> str:
-        """A vector of lanes that all hold the scalar operand."""
-        scalar, vector = LLVM_TYPES[dtype], self.type_of(dtype, True)
-        one = self.code.value(f"insertelement {vector} poison, {scalar} {operand}, i64 0")
-        return self.code.value(
-            f"shufflevector {vector} {one}, {vector} poison, <{self.lanes} x i32> zeroinitializer"
-        )
 
     # -- scopes ------------------------------------------------------------------------------------
 
@@ -177,11 +164,11 @@ class Emitter:
             pending = self._emit_loops(waiting, needs) if waiting else []
 
     def _emit_value(self, value: Value) -> None:
-        rows, cols = self._shape(value)
+        (rows, cols), point = self._shape(value), self._point(value)
         if rows == cols == 1:
-            operands = [self.point(value, 0, 0)]
+            operands = [point(0, 0)]
         else:
-            operands = [self.point(value, row, col) for row in range(rows) for col in range(cols)]
+            operands = [point(row, col) for row in range(rows) for col in range(cols)]
         self.bound.add(value, Operands(rows, cols, operands))
 
     def _shape(self, value: Value) -> tuple[int, int]:
@@ -198,21 +185,25 @@ class Emitter:
         is_read = value.op in ("component", "variable")
         return self.target.embeds_broadcasts and is_read and value.dependence == J_BIT
 
-    def point(self, value: Value, row: int, col: int) -> str:
-        """Write one operation for one pair of the block."""
+    def _point(self, value: Value) -> Point:
+        """What writes the value's operation for one pair of the block."""
         if value.op in ("earlier", "constants"):
-            return ""
+            return lambda row, col: ""
         if value.op == "variable":
-            return "" if value.dim > 1 else self.load(value, 0, row, col)
+            return lambda row, col: "" if value.dim > 1 else self.load(value, 0, row, col)
         if value.op == "component":
-            vector, *position = value.args
-            if position and self.is_lane(position[0]) and self.lanes > 1:
-                return self._gathered(value, row, col)
-            at = self.operand(position[0], row, col, False) if position else value["position"]
-            return self._component(vector, at, row, col)
-        lane = self.is_lane(value)
-        operands = [self.operand(arg, row, col, lane) for arg in value.args]
-        return self._instruction(value, operands, lane)
+            return lambda row, col: self._read(value, row, col)
+        lane, args, operand = self.is_lane(value), value.args, self.operand
+        write = self.writer(value, lane)
+        return lambda row, col: write([operand(arg, row, col, lane) for arg in args])
+
+    def _read(self, value: Value, row: int, col: int) -> str:
+        """A component for one pair of the block."""
+        vector, *position = value.args
+        if position and self.is_lane(position[0]) and self.lanes > 1:
+            return self._gathered(value, row, col)
+        at = self.operand(position[0], row, col, False) if position else value["position"]
+        return self._component(vector, at, row, col)
 
     def _component(self, vector: Value, position: int | str, row: int, col: int) -> str:
         if vector.op == "constants":
@@ -238,102 +229,6 @@ class Emitter:
             one = f"{LLVM_TYPES[value.dtype]} {self.load(vector, at, row, col)}"
             gathered = self.code.value(f"insertelement {types[1]} {gathered}, {one}, i64 {lane}")
         return gathered
-
-    def _instruction(self, value: Value, operands: list[str], lane: bool) -> str:
-        op, code = value.op, self.code
-        result = self.type_of(value.dtype, lane)
-        if (op, value.dtype) in self.target.native:
-            return self._native(value, operands, lane)
-        source, row = value.args[0].type, OPERATIONS[op]
-        name = row.llvm[0 if source.is_float else 1]
-        if name.startswith("llvm."):
-            name = self.overloaded(name, value.dtype, lane)
-            return code.call(result, name, [result] * len(operands), operands)
-        given = self.type_of(source.dtype, lane)
-        if op == "compare":
-            return code.value(f"{name} {value['predicate']} {given} {', '.join(operands)}")
-        if op == "select":
-            types = [given, result, result]
-            listed = ", ".join(f"{t} {o}" for t, o in zip(types, operands, strict=True))
-            return code.value(f"{name} {listed}")
-        if op == "convert":
-            _, name = row.casts[source.dtype, value.dtype]
-        if op in ("convert", "bitcast"):
-            return code.value(f"{name} {given} {operands[0]} to {result}")
-        return code.value(f"{name} {result} {', '.join(operands)}")
-
-    def _native(self, value: Value, operands: list[str], lane: bool) -> str:
-        """A target's own instruction, which exists for full vectors only (or, on GPUs, scalars)."""
-        native = self.target.native[value.op, value.dtype]
-        dtypes = [arg.dtype for arg in value.args]
-        lane = lane or self.lanes == 1
-        if not lane:
-            operands = [self.splat(o, dtype) for o, dtype in zip(operands, dtypes, strict=True)]
-        made = [
-            self._native_part(native, value, part)
-            for part in self._parts(list(zip(operands, dtypes, strict=True)))
-        ]
-        vector = self._joined(made, value.dtype)
-        if lane:
-            return vector
-        wide = self.type_of(value.dtype, True)
-        return self.code.value(f"extractelement {wide} {vector}, i64 0")
-
-    def _native_part(self, native: Native, value: Value, operands: list[str]) -> str:
-        """One native instruction on one full vector register."""
-        lanes = self.target.lanes(value.dtype)
-        types, arguments = [], []
-        for argument in native.arguments:
-            if isinstance(argument, int):
-                types.append(vector_type(lanes, value.args[argument].dtype))
-                arguments.append(operands[argument])
-            elif argument == TABLE:
-                types.append(vector_type(lanes, value.dtype))
-                arguments.append(
-                    table_text(value["table"], value.args[0].dtype, value.dtype, lanes)
-                )
-            else:
-                types.append(argument[0])
-                arguments.append(argument[1])
-        result = vector_type(lanes, value.dtype)
-        return self.code.call(result, native.intrinsic, types, arguments)
-
-    def _parts(self, operands: list[tuple[str, str]]) -> list[list[str]]:
-        """The operands of each vector register: values of a wider dtype take several."""
-        width = self.target.lanes(float_of_width(operands[0][1]))
-        if width == self.lanes:
-            return [[operand for operand, _ in operands]]
-        return [
-            [self._slice(operand, dtype, first, width) for operand, dtype in operands]
-            for first in range(0, self.lanes, width)
-        ]
-
-    def _slice(self, operand: str, dtype: str, first: int, width: int) -> str:
-        vector = self.type_of(dtype, True)
-        mask = ", ".join(f"i32 {first + n}" for n in range(width))
-        return self.code.value(
-            f"shufflevector {vector} {operand}, {vector} poison, <{width} x i32> <{mask}>"
-        )
-
-    def _joined(self, parts: list[str], dtype: str) -> str:
-        """Vectors one after the other; their number is a power of two."""
-        width = self.target.lanes(dtype)
-        while len(parts) > 1:
-            type_ = f"<{width} x {LLVM_TYPES[dtype]}>"
-            mask = ", ".join(f"i32 {n}" for n in range(2 * width))
-            parts = [
-                self.code.value(
-                    f"shufflevector {type_} {a}, {type_} {b}, <{2 * width} x i32> <{mask}>"
-                )
-                for a, b in zip(parts[::2], parts[1::2], strict=True)
-            ]
-            width *= 2
-        return parts[0]
-
-    def overloaded(self, intrinsic: str, dtype: str, lane: bool) -> str:
-        """The name of an intrinsic for operands of a type."""
-        suffix = dtype if not lane or self.lanes == 1 else f"v{self.lanes}{dtype}"
-        return f"{intrinsic}.{suffix}"
 
     # -- loops over components ---------------------------------------------------------------------
 
@@ -450,7 +345,7 @@ class Emitter:
         for leaf, operand in zip(leaves, operands, strict=True):
             self.bind(leaf, [operand])
         for value in order:
-            self.bind(value, [self.point(value, row, col)])
+            self.bind(value, [self._point(value)(row, col)])
         yield
         self.leave()
 
@@ -489,21 +384,6 @@ class Emitter:
         for grid, value in zip(grids, kept, strict=True):
             self.bound.add(value, Operands(self.rows, self.cols, grid))
         return current
-
-    def any_lane(self, truths: Sequence[str]) -> str:
-        """Whether one of the truth values holds in any lane."""
-        held, type_ = self.either(truths), self.type_of("i1", True)
-        if self.lanes == 1:
-            return held
-        name = f"llvm.vector.reduce.or.v{self.lanes}i1"
-        return self.code.call("i1", name, [type_], [held])
-
-    def either(self, truths: Sequence[str]) -> str:
-        """Whether one of the truth values holds, lane by lane."""
-        held, type_ = truths[0], self.type_of("i1", True)
-        for truth in truths[1:]:
-            held = self.code.value(f"or {type_} {held}, {truth}")
-        return held
 
 
 def _read_by(loop: Value, known: set[Value]) -> frozenset[Value]:

@@ -147,7 +147,8 @@ def call(
             options: Any = {"device_id": device_id, "ranges": ranges, "out": out}
             found = call(genred, *given, backend=backend, **options)
             return library.made(found) if out is None else found
-    prepared = _prepare(reduction, tuple([(a.dtype, a.shape) for a in given]), genred.declared)
+    described = tuple([(a.dtype, a.shape) for a in given])
+    prepared = _prepare(reduction, described, genred.declared, is_on_gpu)
     launch = prepared.call
     blocks = launch.blocks(None if ranges is None else launch.ranges(ranges))
     arrays = _as_read(reduction, prepared, given)
@@ -190,13 +191,18 @@ def _prepare(
     reduction: PairReduction,
     described: tuple[tuple[np.dtype[Any], Shape], ...],
     declared: str | None,
+    is_on_gpu: bool,
 ) -> _Prepared:
-    """The call with arguments of these dtypes and shapes; checks them, but for integers' dtypes."""
+    """The call with arguments of these dtypes and shapes; checks them, but for integers' dtypes.
+
+    Only GPUs have products that know how arrays are stored.
+    """
     dtypes = [dtype for dtype, _ in described]
     dtype = _dtype(reduction, described)
     check_declared(declared, _STORED[dtype], reduction, ".astype(np.{})")
     computed, width, is_whole = _COMPUTED[dtype]
-    call = prepare(reduction, width, full_shapes(reduction, tuple([s for _, s in described])))
+    stored = reduction.stored_as(dtype) if is_on_gpu else reduction
+    call = prepare(stored, width, full_shapes(reduction, tuple([s for _, s in described])))
     native, integers = np.dtype(computed), np.dtype(_INTEGERS[width])
     return _Prepared(
         call,

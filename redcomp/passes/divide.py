@@ -19,9 +19,9 @@ from redcomp.ir import (
     Type,
     Value,
     component,
+    factors_of,
     index,
     topological,
-    update,
     variable,
     vector_map,
 )
@@ -33,17 +33,20 @@ from redcomp.target import UpdateLimits
 _UNIT = 8
 
 
-def most_updated(nest: Nest, limits: UpdateLimits) -> int:
+def most_updated(nest: Nest, limits: Mapping[str, UpdateLimits]) -> int:
     """The components that wide states may have together, beside the vectors of products.
 
-    Those of the columns of a tile have to fit into memory, and what they are computed from.
+    Those of the columns of a tile have to fit into memory, and what they are computed from.  There
+    are limits for each format of the vectors.
     """
+    own = [limits[factors_of(state.step)] for state in _updated(nest)]
     of_products = [h.definition.args[1] for h in nest.products]
     vectors = [*of_products, *(h.definition for h in nest.updates)]
     made = [vector for vector in vectors if not _is_copy(vector)]
     read = sum(v.dim for v in topological(made) if v.op == "variable" and v["kind"] == "j")
-    left = (limits.memory - read) // 2 - sum(vector.dim for vector in of_products)
-    return min(limits.most, left)
+    memory = min(limit.memory for limit in own)
+    left = (memory - read) // 2 - sum(vector.dim for vector in of_products)
+    return min(left, *(limit.most for limit in own))
 
 
 def _is_copy(vector: Value) -> bool:
@@ -160,7 +163,7 @@ class _Group:
             other=self.renamed[state.other],
             start=self.of(state.start),
             adjust=self.of(state.adjust),
-            step=update(own, state.step.args[1], name),
+            step=replace(state.step, args=(own, state.step.args[1], name), type=own.type),
             merge=self.of(state.merge),
             join=None if state.join is None else self.of(state.join),
         )

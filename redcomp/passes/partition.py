@@ -26,7 +26,6 @@ from redcomp.ir import (
     Value,
     from_elements,
     leaves_of,
-    topological,
 )
 from redcomp.passes.divide import divided
 from redcomp.passes.hoist import without_unused
@@ -75,7 +74,8 @@ def partitioned(nest: Nest, most: int) -> Partition:
 def _partitioned(nest: Nest, most: int) -> Partition:
     whole = tuple(Piece(n, 0, result.dim) for n, result in enumerate(nest.results))
     made, pieces = divided(nest, most) if nest.updates else (nest, whole)
-    units = _units(made)
+    needs = _Needs(made)
+    units = _units(needs)
     groups = _grouped(made, units, most)
     if len(groups) == 1:
         return Partition((Part(nest, whole),))
@@ -85,7 +85,7 @@ def _partitioned(nest: Nest, most: int) -> Partition:
         if len(smaller) > count:
             break
         groups = smaller
-    return Partition(tuple(_part(made, pieces, group) for group in groups))
+    return Partition(tuple(_part(needs, pieces, group) for group in groups))
 
 
 def independent(nest: Nest, most: int, weight: Callable[[int], int]) -> tuple[Nest, ...]:
@@ -93,22 +93,22 @@ def independent(nest: Nest, most: int, weight: Callable[[int], int]) -> tuple[Ne
 
     `weight` takes the number of a state.  All parts have the results of the whole.
     """
-    groups: list[list[int]] = []
-    for states in _Needs(nest).connected():
+    needs, groups = _Needs(nest), list[list[int]]()
+    for states in needs.connected():
         heavy = sum(map(weight, (*groups[-1], *states))) if groups else most + 1
         if heavy > most:
             groups.append([])
         groups[-1] += states
     if len(groups) == 1:
         return (nest,)
-    return tuple(without_unused(_with_states(nest, sorted(group))) for group in groups)
+    return tuple(without_unused(needs.with_states(group)) for group in groups)
 
 
-def _units(nest: Nest) -> list[_Unit]:
+def _units(needs: _Needs) -> list[_Unit]:
     """All elements: with those that need most, those that need nothing else."""
-    elements = list(_elements(nest))
-    needs = dict.fromkeys(element.states for element in elements)
-    units = [_Unit(states, []) for states in needs if not any(states < more for more in needs)]
+    elements = list(_elements(needs))
+    found = dict.fromkeys(element.states for element in elements)
+    units = [_Unit(states, []) for states in found if not any(states < more for more in found)]
     for element in elements:
         next(unit for unit in units if element.states <= unit.states).elements.append(element)
     return units
@@ -135,9 +135,8 @@ def _weight_in(nest: Nest) -> Callable[[Carried], int]:
     return lambda state: int(state.variable.dim == 1)
 
 
-def _elements(nest: Nest) -> Iterator[_Element]:
-    needs = _Needs(nest)
-    for number, result in enumerate(nest.results):
+def _elements(needs: _Needs) -> Iterator[_Element]:
+    for number, result in enumerate(needs.nest.results):
         values = result.args if result.op == "from_elements" else (result,)
         for position, value in enumerate(values):
             yield _Element(number, position, value, needs.of(value))
@@ -147,7 +146,7 @@ class _Needs:
     """Which states a value needs, and the states that these need in turn; sets are bit masks."""
 
     def __init__(self, nest: Nest) -> None:
-        states = enumerate(nest.states)
+        self.nest, states = nest, enumerate(nest.states)
         numbers = {v: n for n, s in states for v in (s.variable, s.total, s.other)}
         self.made_from = leaves_of(nest.values, numbers)
         self.guards = [self.made_from[guard] for guard in nest.guards]
@@ -191,6 +190,17 @@ class _Needs:
             groups.setdefault(find(n), []).append(n)
         return list(groups.values())
 
+    def with_states(self, numbers: Iterable[int]) -> Nest:
+        """The nest of some of the states."""
+        kept = sorted(numbers)
+        own = sum(1 << n for n in kept)
+        guards = zip(self.nest.guards, self.guards, strict=True)
+        return replace(
+            self.nest,
+            states=tuple(self.nest.states[n] for n in kept),
+            guards=tuple(guard for guard, needed in guards if needed & own),
+        )
+
 
 def _numbers(mask: int) -> Iterator[int]:
     """The numbers of the bits of a mask."""
@@ -199,7 +209,7 @@ def _numbers(mask: int) -> Iterator[int]:
         mask &= mask - 1
 
 
-def _part(nest: Nest, pieces: Sequence[Piece], group: _Unit) -> Part:
+def _part(needs: _Needs, pieces: Sequence[Piece], group: _Unit) -> Part:
     """The nest of some elements of its results, which are such pieces of the whole nest's."""
     runs = list(_runs(group.elements))
     results = tuple(from_elements(tuple(element.value for element in run)) for run in runs)
@@ -207,16 +217,8 @@ def _part(nest: Nest, pieces: Sequence[Piece], group: _Unit) -> Part:
     for first, *_ in runs:
         piece = pieces[first.result]
         own.append(replace(piece, first=piece.first + first.position))
-    part = replace(_with_states(nest, sorted(group.states)), results=results)
+    part = replace(needs.with_states(group.states), results=results)
     return Part(without_unused(part), tuple(own))
-
-
-def _with_states(nest: Nest, kept: list[int]) -> Nest:
-    """The nest of some of the states."""
-    states = tuple(nest.states[n] for n in kept)
-    own = {state.variable for state in states}
-    guards = tuple(g for g in nest.guards if any(v in own for v in topological([g])))
-    return replace(nest, states=states, guards=guards)
 
 
 def _runs(elements: list[_Element]) -> Iterator[list[_Element]]:

@@ -16,11 +16,14 @@ exponent.  It is made 0 where rounding gives it the other sign.  Components beyo
 the norms only, so that points infinitely far away stay so; see docs/fast-math.md.
 
 It runs before `scalarize`, which would hide the vectors.  Targets say for how many components this
-pays (`Target.product_dims`); where it does not, the nest stays as it is.
+pays (`Target.product_dims`); where it does not, the nest stays as it is.  Vectors that are stored
+in half precision are factors as they are, of products that cost less; and where a caller allows
+TF32, vectors are rounded to it.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -36,6 +39,7 @@ from redcomp.ir import (
     contraction,
     elementwise,
     select,
+    stored_of,
     topological,
     variable,
     with_roots,
@@ -43,6 +47,7 @@ from redcomp.ir import (
 from redcomp.passes.cse import cse
 from redcomp.passes.origin import moved, with_samples
 from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.tf32 import rounded
 from redcomp.passes.updates import fits, with_updates
 from redcomp.target import Context
 
@@ -66,7 +71,7 @@ def products(nest: Nest, context: Context) -> Nest:
     wanted = context.target.product_dims
     if not context.use_fast_math or context.height == "few" or not wanted:
         return nest
-    return with_samples(_with_all(nest, context) or _with_products(nest, wanted))
+    return with_samples(_with_all(nest, context) or _with_products(nest, wanted, context))
 
 
 def _with_all(nest: Nest, context: Context) -> Nest | None:
@@ -74,30 +79,41 @@ def _with_all(nest: Nest, context: Context) -> Nest | None:
 
     None where it has no wide states, or where they cannot be updated so.
     """
-    limits = context.target.update_limits.get(nest.dtype)
-    if limits is None:
-        return None
-    made = with_updates(cse(nest, context), limits, _SHORT)
+    made = with_updates(cse(nest, context), context, _SHORT)
     if not made.updates or not _is_simple(made):
         return None
     # A product costs less than vectors of pairs once matrices are multiplied anyway.
-    dims = context.target.product_dims.items()
-    longest = max((most for (_, dtype), (_, most) in dims if dtype == nest.dtype), default=0)
-    wanted = {(use, nest.dtype): (_SHORT + 1, longest) for use in ("product", "distance")}
-    found = _with_products(made, wanted)
-    return None if _reads_vectors(found) or not fits(found, limits) else found
+    longest: defaultdict[str, int] = defaultdict(int)
+    for (_, factors), (_, most) in context.target.product_dims.items():
+        longest[factors] = max(longest[factors], most)
+    found = _with_products(
+        made,
+        {
+            (use, factors): (_SHORT + 1, most)
+            for use in ("product", "distance")
+            for factors, most in longest.items()
+        },
+        context,
+    )
+    return None if _reads_vectors(found) or not fits(found, context.target.update_limits) else found
 
 
-def _with_products(nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]]) -> Nest:
+def _with_products(
+    nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]], context: Context
+) -> Nest:
     """The nest with the products that its pairs need; itself if it still reads long vectors."""
     if not _is_simple(nest):
         return nest
+
+    def candidate_of(nest: Nest) -> _Candidate | None:
+        return next(_candidates(nest, wanted, allow_tf32=context.allow_tf32), None)
+
     found: Nest | None = nest
-    while found is not None and (candidate := next(_candidates(found, wanted), None)):
+    while found is not None and (candidate := candidate_of(found)):
         found = _with_product(found, candidate)
     if found is None or found is nest or _reads_vectors(found):
         return nest
-    longest = max(most for (_, dtype), (_, most) in wanted.items() if dtype == nest.dtype)
+    longest = max(most for _, most in wanted.values())
     rows = [h.definition.args[0].dim for h in found.products]
     if sum(rows) > longest or any(map(_needs_many, found.products)):
         return nest
@@ -122,6 +138,32 @@ class _Candidate:
     b: Value
     is_distance: bool = False
     weight: Value | None = None
+    allow_tf32: bool = False
+
+    @property
+    def stored(self) -> str:
+        """The format in which both vectors are stored, if that is the product's.
+
+        Points have more bits from a common origin than they are stored in.
+        """
+        stored = stored_of(self.a)
+        return stored if stored == stored_of(self.b) and not self.is_distance else ""
+
+    @property
+    def factors(self) -> str:
+        """The format of the product's vectors.
+
+        Points are rounded before norms are taken, so that near ones stay near: which weights, that
+        only one side has, would make impossible.
+        """
+        rounds = self.allow_tf32 and self.value.dtype == "f32" and self.weight is None
+        return self.stored or ("tf32" if rounds else self.value.dtype)
+
+    @property
+    def takes_factors(self) -> bool:
+        """Whether a vector may be a multiple: of what has few bits, that has more."""
+        is_rounded_point = self.is_distance and self.factors == "tf32"
+        return not self.stored and not is_rounded_point
 
     def rewritten(self, factor: Value | None, number: int) -> tuple[Hoisted, Value] | None:
         """The product of a number, and what stands for factor * value; None without an origin."""
@@ -131,13 +173,14 @@ class _Candidate:
                 columns = columns * factor
             elif factor is not None:
                 rows = rows * factor
-            product = _product(rows, columns, number)
+            product = self._product(self._rounded(rows), self._rounded(columns), number)
             return product, product.variable
         sides = moved(self.a - self.b)
         if sides is None:
             return None
-        u, v = sides if self.a.dependence == I_BIT else sides[::-1]
-        product = _product(self._scaled(_bounded(u), factor) * -2.0, _bounded(v), number)
+        u, v = map(self._rounded, sides if self.a.dependence == I_BIT else sides[::-1])
+        scaled = self._scaled(_bounded(u), factor) * -2.0
+        product = self._product(scaled, _bounded(v), number)
         norms = [contraction(self._scaled(w, factor), w) for w in (u, v)]
         distance = product.variable + norms[0] + norms[1]
         # Weights may be negative, and the distance then too.
@@ -148,10 +191,13 @@ class _Candidate:
             vector = vector if scale is None else vector * scale
         return vector
 
+    def _rounded(self, vector: Value) -> Value:
+        return rounded(vector) if self.factors == "tf32" else vector
 
-def _product(rows: Value, columns: Value, number: int) -> Hoisted:
-    made = variable(f"product{number}", "product", number, Type(rows.dtype))
-    return Hoisted(made, contraction(rows, columns))
+    def _product(self, rows: Value, columns: Value, number: int) -> Hoisted:
+        made = variable(f"product{number}", "product", number, Type(rows.dtype))
+        factors = self.factors if self.factors != rows.dtype else ""
+        return Hoisted(made, contraction(rows, columns, factors))
 
 
 def _with_sign(distance: Value, factor: Value | None) -> Value:
@@ -170,15 +216,16 @@ def _bounded(vector: Value) -> Value:
 
 
 def _candidates(
-    nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]]
+    nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]], *, allow_tf32: bool
 ) -> Iterator[_Candidate]:
     """What could be the product, with as many components as the target wants."""
     for value in nest.pair_values:
-        candidate = _candidate(value) if value.dependence == _PAIR else None
-        if candidate is None:
+        found = _candidate(value) if value.dependence == _PAIR else None
+        if found is None:
             continue
+        candidate = replace(found, allow_tf32=allow_tf32)
         use = "distance" if candidate.is_distance else "product"
-        least, most = wanted.get((use, value.dtype), (1, 0))
+        least, most = wanted.get((use, candidate.factors), (1, 0))
         if candidate.a.dim == candidate.b.dim and least <= candidate.a.dim <= most:
             yield candidate
 
@@ -191,9 +238,10 @@ def _candidate(value: Value) -> _Candidate | None:
         return _Candidate(value, a, b) if _are_sides(a, b) else None
     if value.op != "sum" or value.args[0].op != "multiply":
         return None
-    if _are_sides(*value.args[0].args):
-        return _Candidate(value, *value.args[0].args)
-    for weight, square in (value.args[0].args, value.args[0].args[::-1]):
+    a, b = value.args[0].args
+    if _are_sides(a, b):
+        return _Candidate(value, a, b)
+    for weight, square in ((a, b), (b, a)):
         if square.op == "square" and not weight.dependence:
             return _of_difference(value, square.args[0], weight)
     return None
@@ -290,7 +338,9 @@ def _with_product(nest: Nest, candidate: _Candidate) -> Nest | None:
     users = _users(nest)
     if candidate.is_distance and not _is_exponent(nest, candidate.value, users):
         return None
-    place, factor = _with_factors(candidate, users)
+    place, factor = candidate.value, None
+    if candidate.takes_factors:
+        place, factor = _with_factors(candidate, users)
     made = candidate.rewritten(factor, len(nest.products))
     if made is None:
         return None
@@ -313,7 +363,7 @@ def _with_contractions(nest: Nest) -> Nest:
     return _replaced(
         nest,
         {
-            value: contraction(*value.args)
+            value: contraction(value.args[0], value.args[1])
             for value in nest.pair_values
             if value.op == "scalprod"
             and value.dependence in (I_BIT, J_BIT)

@@ -138,7 +138,7 @@ class _Divided:
             """A state that stays as it is remains itself."""
             if value.op == "update":
                 _, factor, vector = value.args
-                return (ir.update(variables[0], scalarizer.element(factor, 0), vector),)
+                return (value.with_args((variables[0], scalarizer.element(factor, 0), vector)),)
             return variables if value is whole.variable else components(value)
 
         return Carried.several(
@@ -367,8 +367,7 @@ class _Scalarizer:
         if value.op == "broadcast":
             return self.element(value.args[0], 0)
         if value.op == "contraction":
-            a, b = (self.vector(vector, 1) for vector in value.args)
-            return ir.contraction(a, b)
+            return value.with_args(tuple([self.vector(vector, 1) for vector in value.args]))
         rule = OPERATIONS[value.op].element if value.op in OPERATIONS else None
         if rule is None:
             raise CompilerError(f"scalarize takes operations on vectors, not {value.op!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redcomp.ir import Kernel, Kind, replace_variables, variable
+from redcomp.ir import Kernel, Kind, replace_variables, stored_of, variable
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.target import Context
 
@@ -26,7 +26,7 @@ def transpose(kernel: Kernel, context: Context) -> Kernel:
 def with_indices_exchanged(kernel: Kernel) -> Kernel:
     """The same kernel with i-variables and j-variables exchanged; arrays stay as they are."""
     exchanged = {
-        v: variable(v["name"], _OTHER[v["kind"]], v["position"], v.type, v.span)
+        v: variable(v["name"], _OTHER[v["kind"]], v["position"], v.type, v.span, stored_of(v))
         for v in kernel.params
     }
     return replace_variables(kernel, exchanged)

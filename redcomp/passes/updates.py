@@ -18,8 +18,9 @@ from the old shift and the new one, as sums of exponentials are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 from redcomp.ir import (
     I_BIT,
@@ -31,29 +32,30 @@ from redcomp.ir import (
     Value,
     constant,
     convert,
+    factors_of,
+    stored_of,
     topological,
     update,
     variable,
 )
 from redcomp.passes.divide import is_divisible, most_updated
 from redcomp.passes.origin import moved
-from redcomp.target import UpdateLimits
+from redcomp.passes.tf32 import rounded
+from redcomp.target import Context, UpdateLimits
 
 _PAIR = I_BIT | J_BIT
 
 
-def with_updates(nest: Nest, limits: UpdateLimits, short: int) -> Nest:
+def with_updates(nest: Nest, context: Context, short: int) -> Nest:
     """The nest with its wide states updated by products of matrices; itself if some cannot be.
 
     States of at most `short` components are not wide.
     """
+    limits = context.target.update_limits
     wide = [state for state in nest.states if state.variable.dim > short]
-    dims = [state.variable.dim for state in wide]
-    if not wide or min(dims) < limits.least:
-        return nest
-    found = {state.variable: _term_of(state) for state in wide}
+    found = {state.variable: _term_of(state, context) for state in wide}
     shift = _shift(nest)
-    if not all(found.values()) or not all(_is_shared(s, shift) for s in (*shift, *wide)):
+    if not _are_possible(found, limits) or not all(_is_shared(s, shift) for s in (*shift, *wide)):
         return nest
     if nest.guards and not all(_is_scaled(nest, state) for state in nest.states):
         return nest
@@ -81,7 +83,9 @@ class _Updated:
         number = len(self._vectors)
         vector = variable(f"update{number}", "update", number, state.variable.type)
         self._vectors.append(Hoisted(vector, term.vector))
-        self._states.append(replace(state, step=update(state.variable, term.factor, vector)))
+        factors = term.format if term.format != vector.dtype else ""
+        step = update(state.variable, term.factor, vector, factors)
+        self._states.append(replace(state, step=step))
         if term.of_row is not None:
             total = self._sum(term.factor).total
             self._totals[state.total] = convert(term.of_row, total.dtype) * total + state.total
@@ -127,11 +131,23 @@ def _sum_of(number: Value, position: int, own: Type, wide: Type) -> Carried:
     )
 
 
-def fits(nest: Nest, limits: UpdateLimits) -> bool:
+def _are_possible(
+    terms: Mapping[Value, _Term | None], limits: Mapping[str, UpdateLimits]
+) -> TypeGuard[Mapping[Value, _Term]]:
+    """Whether there are wide states, and all of them have terms of enough components."""
+    own = [None if term is None else limits.get(term.format) for term in terms.values()]
+    dims = [variable.dim for variable in terms]
+    return bool(terms) and all(
+        limit is not None and limit.least <= dim for limit, dim in zip(own, dims, strict=True)
+    )
+
+
+def fits(nest: Nest, limits: Mapping[str, UpdateLimits]) -> bool:
     """Whether registers and memory have room for the states, or for groups of their components."""
     most = most_updated(nest, limits)
+    least = max(limits[factors_of(s.step)].least for s in nest.states if s.step.op == "update")
     wide = sum(h.variable.dim for h in nest.updates)
-    return wide <= most or (most >= limits.least and is_divisible(nest))
+    return wide <= most or (most >= least and is_divisible(nest))
 
 
 # -- what is added ---------------------------------------------------------------------------------
@@ -141,15 +157,17 @@ def fits(nest: Nest, limits: UpdateLimits) -> bool:
 class _Term:
     """The product of a number of the pair and the sum of a vector of the column and one of the row.
 
-    Without the latter there is none.
+    Without the latter there is none.  The vectors' numbers have a format: that in which they are
+    stored, TF32 if they are rounded, or the dtype.
     """
 
     factor: Value
     vector: Value
+    format: str
     of_row: Value | None = None
 
 
-def _term_of(state: Carried) -> _Term | None:
+def _term_of(state: Carried, context: Context) -> _Term | None:
     """What each pair adds to a state, if that is such a product."""
     own, step = state.variable, state.step
     if step.op == "add" and own in step.args:
@@ -162,19 +180,28 @@ def _term_of(state: Carried) -> _Term | None:
     sums = [f for f in factors if f.dim > 1 and f.dependence == _PAIR]
     if len(sums) == 1:
         factors.remove(sums[0])
-        return _term_of_sum(state, sums[0], factors)
+        return _term_of_sum(state, sums[0], factors, context)
     vectors = [f for f in factors if f.dim > 1 or f.dependence == J_BIT]
     numbers = [f for f in factors if f not in vectors]
     if any(v.dependence & ~J_BIT for v in vectors) or not any(v.dim > 1 for v in vectors):
         return None
     if not any(n.dependence == _PAIR for n in numbers):
         return None
-    term = _Term(_product(numbers), _product(vectors))
-    return term if term.vector.type == own.type else None
+    factor, vector = _product(numbers), _product(vectors)
+    if vector.type != own.type:
+        return None
+    if context.allow_tf32 and vector.dtype == "f32" and not stored_of(vector):
+        return _Term(rounded(factor), rounded(vector), "tf32")
+    return _Term(factor, vector, stored_of(vector) or vector.dtype)
 
 
-def _term_of_sum(state: Carried, vector: Value, numbers: list[Value]) -> _Term | None:
-    """The product of numbers with a sum or difference of a row and a column, from their origin."""
+def _term_of_sum(
+    state: Carried, vector: Value, numbers: list[Value], context: Context
+) -> _Term | None:
+    """The product of numbers with a sum or difference of a row and a column, from their origin.
+
+    Where columns are rounded to TF32 rows are, too, so that near ones stay near.
+    """
     is_number = all(n.dim == 1 for n in numbers) and any(n.dependence == _PAIR for n in numbers)
     if not is_number or vector.op not in ("add", "subtract") or not _is_sum(state):
         return None
@@ -188,7 +215,10 @@ def _term_of_sum(state: Carried, vector: Value, numbers: list[Value]) -> _Term |
     a, b = sides
     b = -b if vector.op == "subtract" else b
     of_row, of_column = (a, b) if a.dependence == I_BIT else (b, a)
-    return _Term(_product(numbers), of_column, of_row)
+    factor = _product(numbers)
+    if context.allow_tf32 and vector.dtype == "f32":
+        return _Term(rounded(factor), rounded(of_column), "tf32", rounded(of_row))
+    return _Term(factor, of_column, vector.dtype, of_row)
 
 
 def _is_sum(state: Carried) -> bool:

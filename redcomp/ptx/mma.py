@@ -7,7 +7,7 @@ PTX ISA, section "Warp Level Matrix Multiply-Accumulate Instructions", and the f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redcomp.ir import SIZES
 from redcomp.ptx.multiprocessor import FMA, FP64, TENSOR, TENSOR64, WARP, multiprocessor
@@ -24,27 +24,31 @@ TOGETHER = 8
 class MatrixProduct:
     """An instruction: an m x k matrix times one of k x n, added to one of m x n.
 
-    The elements of a lane are at these offsets:
+    Which components of vectors are which k does not matter for a sum, if both factors agree.  So
+    the elements of a lane are at these offsets:
 
-    a        (row, k) from (group, member)
-    b        k from the member; the column is that of the group
+    a        (row, components) of each operand, from (group, member)
+    b        components of each operand, from the member; the column is that of the group
     sums     (row, column) from (group, 2 * member)
 
-    operand  LLVM's type of the elements of a and b
+    dtype    of the sums
+    format   of the elements of a and b: "f64", "tf32", "f16" or "bf16"
+    operand  LLVM's type of what holds an element, or two of 16 bits
     pipe     what computes it (`redcomp.ptx.multiprocessor`)
-    terms    the instructions for a product as exact as its dtype: which part of each factor they
-             take, where a factor is the sum of parts
+    terms    the instructions for a product: which part of each factor they take, where a factor is
+             the sum of parts.  A factor in one part is a number of the format
     """
 
     intrinsic: str
     dtype: str
+    format: str
     operand: str
     pipe: str
     m: int
     n: int
     k: int
-    a: tuple[tuple[int, int], ...]
-    b: tuple[int, ...]
+    a: tuple[tuple[int, tuple[int, ...]], ...]
+    b: tuple[tuple[int, ...], ...]
     sums: tuple[tuple[int, int], ...]
     terms: tuple[tuple[int, int], ...] = ((0, 0),)
 
@@ -53,18 +57,35 @@ class MatrixProduct:
         """Rows of a lane, which are as far from each other as there are groups."""
         return self.m * MEMBERS // WARP
 
+    @property
+    def packed(self) -> int:
+        """Elements in an operand."""
+        return len(self.b[0])
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Of how many parts each factor is the sum."""
+        first, second = zip(*self.terms, strict=True)
+        return 1 + max(first), 1 + max(second)
+
     def depth(self, dim: int) -> int:
         """The number of components with which vectors of so many are multiplied."""
-        return -(-dim // TOGETHER) * TOGETHER
+        unit = max(self.k, TOGETHER)
+        return -(-dim // unit) * unit
 
     def instructions(self, dim: int) -> float:
-        """Of a warp, for a pair of each of its threads."""
+        """Of a warp, for the product of vectors of a pair of each of its threads."""
         pairs = self.m * self.n // WARP
         return len(self.terms) * self.depth(dim) / self.k / pairs
 
+    def update_instructions(self, dim: int) -> float:
+        """Of a warp, for what a pair of each of its threads adds to vectors of so many."""
+        pairs = self.m * self.k // WARP
+        return len(self.terms) * padded(dim) / self.n / pairs
+
     def shared(self, dim: int) -> int:
         """Components of a lane, of vectors of rows that are sums: neighbours, as it has sums."""
-        return self.depth(dim) // MEMBERS
+        return padded(dim) // MEMBERS
 
     def sum_registers(self, dim: int) -> int:
         """Of a thread, for its components of such vectors of m rows."""
@@ -72,36 +93,70 @@ class MatrixProduct:
 
     def registers(self, dim: int) -> int:
         """Of a thread, for its elements of the vectors of m rows."""
-        parts = 1 + max(part for part, _ in self.terms)
-        return self.depth(dim) * self.m // WARP * parts * SIZES[self.dtype] // 4
+        operands = self.depth(dim) // self.k * len(self.a) * self.parts[0]
+        return operands * SIZES[self.dtype] // 4
 
 
+def padded(dim: int) -> int:
+    """The components that there are of vectors of so many, those that fill them up included."""
+    return -(-dim // TOGETHER) * TOGETHER
+
+
+_SUMS_OF_16 = ((0, 0), (0, 1), (8, 0), (8, 1))
+_TF32 = MatrixProduct(
+    "llvm.nvvm.mma.m16n8k8.row.col.tf32",
+    *("f32", "tf32", "i32", TENSOR),
+    *(16, 8, 8),
+    a=((0, (0,)), (8, (0,)), (0, (4,)), (8, (4,))),
+    b=((0,), (4,)),
+    sums=_SUMS_OF_16,
+)
+_BF16 = MatrixProduct(
+    "llvm.nvvm.mma.m16n8k16.row.col.bf16",
+    *("f32", "bf16", "i32", TENSOR),
+    *(16, 8, 16),
+    a=((0, (0, 4)), (8, (0, 4)), (0, (8, 12)), (8, (8, 12))),
+    b=((0, 4), (8, 12)),
+    sums=_SUMS_OF_16,
+)
+
+# By the numbers that vectors have: those of their dtype, or of a shorter format (`Factors`).
 PRODUCTS: Mapping[str, MatrixProduct] = {
-    "f32": MatrixProduct(
-        "llvm.nvvm.mma.m16n8k8.row.col.tf32",
-        *("f32", "i32", TENSOR),
-        *(16, 8, 8),
-        a=((0, 0), (8, 0), (0, 4), (8, 4)),
-        b=(0, 4),
-        sums=((0, 0), (0, 1), (8, 0), (8, 1)),
-        terms=((0, 0), (0, 1), (1, 0)),  # rounded factors, and each with the other's rest
-    ),
+    # Rounded factors, and each with the other's rest.
+    "f32": replace(_TF32, terms=((0, 0), (0, 1), (1, 0))),
     "f64": MatrixProduct(
         "llvm.nvvm.mma.m8n8k4.row.col.f64",
-        *("f64", "double", TENSOR64),
+        *("f64", "f64", "double", TENSOR64),
         *(8, 8, 4),
-        a=((0, 0),),
-        b=(0,),
+        a=((0, (0,)),),
+        b=((0,),),
         sums=((0, 0), (0, 1)),
     ),
+    "tf32": _TF32,
+    "f16": replace(
+        _BF16,
+        intrinsic="llvm.nvvm.mma.m16n8k16.row.col.f32.f32",
+        format="f16",
+        operand="<2 x half>",
+    ),
+    "bf16": _BF16,
+}
+# The same for updates, whose first factor is a number of the pair: only the vector is shorter than
+# its dtype.  Numbers beyond the range of float16 are possible, so that its vectors are TF32's.
+UPDATES: Mapping[str, MatrixProduct] = {
+    **PRODUCTS,
+    "f16": replace(_TF32, terms=((0, 0), (1, 0))),
+    "bf16": replace(_BF16, terms=((0, 0), (1, 0))),
 }
 
 # Components of vectors: fewer are not copied by whole warps, and more would not fit into registers
 # and shared memory.
 _LEAST = 16
-_MOST = {"f32": 128, "f64": 64}
+_MOST = {"f32": 128, "f64": 64, "tf32": 128, "f16": 128, "bf16": 128}
 # Instructions of a pair for a component, where products are written out (see `passes.products`).
+# Points as they are stored have no distance from a common origin in so few bits.
 _WRITTEN_OUT = {"product": 1, "distance": 2}
+_STORED = frozenset({"f16", "bf16"})
 # What a pair takes besides, in clocks of a warp: two sums, and its share of preparing a tile.
 _SUMS, _PREPARATION = 2, 2.0
 
@@ -121,18 +176,18 @@ def update_limits(target: str) -> Mapping[str, UpdateLimits]:
     limits = multiprocessor(target)
     arithmetic = {"f32": limits.clocks(FMA), "f64": limits.clocks(FP64)}
     found = {}
-    for dtype, product in PRODUCTS.items():
+    for factors, product in UPDATES.items():
         if product.pipe not in limits.results:
             continue
-        divided = _DIVIDED if len(product.terms) > 1 else 0.0
+        divided = _DIVIDED if product.parts[0] > 1 else 0.0
         dims = [
             dim
-            for dim in range(_LEAST, _MOST_UPDATED[dtype] + 1)
-            if product.instructions(dim) * limits.clocks(product.pipe) + divided
-            < dim * (arithmetic[dtype] + _LOADED)
+            for dim in range(_LEAST, _MOST_UPDATED[product.dtype] + 1)
+            if product.update_instructions(dim) * limits.clocks(product.pipe) + divided
+            < dim * (arithmetic[product.dtype] + _LOADED)
         ]
         if dims:
-            found[dtype] = UpdateLimits(dims[0], dims[-1], _MEMORY[dtype])
+            found[factors] = UpdateLimits(dims[0], dims[-1], _MEMORY[product.dtype])
     return found
 
 
@@ -141,18 +196,18 @@ def product_dims(target: str) -> Mapping[tuple[str, str], tuple[int, int]]:
     limits = multiprocessor(target)
     arithmetic = {"f32": limits.clocks(FMA), "f64": limits.clocks(FP64)}
     found = {}
-    for (use, operations), (dtype, product) in (
-        (use, of_dtype) for use in _WRITTEN_OUT.items() for of_dtype in PRODUCTS.items()
+    for (use, operations), (factors, product) in (
+        (use, row) for use in _WRITTEN_OUT.items() for row in PRODUCTS.items()
     ):
-        if product.pipe not in limits.results:
+        if product.pipe not in limits.results or (use == "distance" and factors in _STORED):
             continue
-        around = _SUMS * arithmetic[dtype] + _PREPARATION
+        around = _SUMS * arithmetic[product.dtype] + _PREPARATION
         dims = [
             dim
-            for dim in range(_LEAST, _MOST[dtype] + 1)
+            for dim in range(_LEAST, _MOST[factors] + 1)
             if product.instructions(dim) * limits.clocks(product.pipe) + around
-            < operations * dim * arithmetic[dtype]
+            < operations * dim * arithmetic[product.dtype]
         ]
         if dims:
-            found[use, dtype] = dims[0], dims[-1]
+            found[use, factors] = dims[0], dims[-1]
     return found

@@ -7,14 +7,14 @@ product of matrices; all else that happens to a pair happens as everywhere.
 A factor of float32 is the sum of what is left of it when it is rounded to the 11 bits of TF32 and
 of the rest, of which instructions read 11 bits again.  The product of both rests is left out: so
 three products of matrices err by at most 4 units of float32 of the sum of |x_k y_k|, besides
-their sums.
+their sums.  Numbers that were stored in 16 bits are one part: their products are exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from redcomp.ir import Hoisted, Value
+from redcomp.ir import Hoisted, Value, factors_of
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import components_at
 from redcomp.llvm_backend.emit import Emitter
@@ -36,7 +36,7 @@ class Fragments:
 
     def __init__(self, kernel: KernelCode, emitter: Emitter, product: Hoisted) -> None:
         self.kernel, self.code, self.emitter = kernel, kernel.code, emitter
-        self.name, self.product = product.variable, PRODUCTS[product.variable.dtype]
+        self.name, self.product = product.variable, PRODUCTS[factors_of(product.definition)]
         rows, _ = product.definition.args
         self.depth = self.product.depth(rows.dim)
         lane = self.code.integer("urem", kernel.thread, WARP)
@@ -45,24 +45,24 @@ class Fragments:
 
     def _factors(self, vector: Value, first: int) -> list[list[Factor]]:
         """What each block of rows needs for the components from `first` on."""
-        places = dict.fromkeys(k for _, k in self.product.a)
-        known = {k: self._elements(vector, first + k) for k in places}
-        own, stride = self.product.rows, self.kernel.schedule.row_stride
+        product, stride = self.product, self.kernel.schedule.row_stride
+        known = {}
+        for offsets in dict.fromkeys(k for _, k in product.a):
+            numbers = [self._numbers(vector, first + k) for k in offsets]
+            of_rows = zip(*numbers, strict=True)
+            known[offsets] = [factor(self.code, product, 0, own) for own in of_rows]
         return [
-            [known[k][block + row // stride] for row, k in self.product.a]
-            for block in range(0, self.kernel.schedule.rows, own)
+            [known[k][block + row // stride] for row, k in product.a]
+            for block in range(0, self.kernel.schedule.rows, product.rows)
         ]
 
-    def _elements(self, vector: Value, offset: int) -> list[Factor]:
+    def _numbers(self, vector: Value, offset: int) -> list[str]:
         """A component of all rows of the thread, at an offset from its member."""
         code = self.code
         place = code.integer("add", self.member, offset)
         rows = range(self.kernel.schedule.rows)
         (operands,) = components_at(self.emitter, [vector], place, rows, self.depth)
-        return [self._parts(operand) for operand in operands]
-
-    def _parts(self, operand: str) -> Factor:
-        return parts_of(self.code, self.product, operand)
+        return operands
 
     def of_columns(self, tile: FilledTile, columns: Sequence[str]) -> list[list[str]]:
         """The products of the thread's rows with its columns, by row and column.
@@ -92,25 +92,74 @@ class Fragments:
 
     def _columns(self, place: str, first: int) -> list[Factor]:
         """The elements of a column from a component on."""
+        return [
+            factor(self.code, self.product, 1, [self._loaded(place, first + k) for k in components])
+            for components in self.product.b
+        ]
+
+    def _loaded(self, place: str, component: int) -> str:
         code, type_ = self.code, self.kernel.scalar
-        loaded = (
-            code.load(
-                type_, code.at(place, type_, first + k, space=SHARED), self.kernel.size, SHARED
-            )
-            for k in self.product.b
-        )
-        return [self._parts(operand) for operand in loaded]
+        source = code.at(place, type_, component, space=SHARED)
+        return code.load(type_, source, self.kernel.size, SHARED)
 
 
-def parts_of(code: Code, product: MatrixProduct, operand: str) -> Factor:
-    """A factor as the instructions of a product take it."""
-    return _split(code, operand) if len(product.terms) > 1 else (operand,)
+def factor(code: Code, product: MatrixProduct, side: int, numbers: Sequence[str]) -> Factor:
+    """Neighbouring numbers of the first or the second factor, as the instructions take them."""
+    return _PARTS[product.format](code, numbers, product.parts[side])
 
 
-def _split(code: Code, operand: str) -> Factor:
-    """A number of float32, rounded to TF32 (halves away from zero), and the rest."""
+def _as_it_is(code: Code, numbers: Sequence[str], parts: int) -> Factor:
+    return tuple(numbers)
+
+
+def _tf32(code: Code, numbers: Sequence[str], parts: int) -> Factor:
+    """A number of float32, rounded to TF32 (halves away from zero), and the rest; or one of TF32.
+
+    Instructions read no further bits.
+    """
+    (operand,) = numbers
     bits = code.value(f"bitcast float {operand} to i32")
+    if parts == 1:
+        return (bits,)
     rounded = code.value(f"and i32 {code.value(f'add i32 {bits}, {_HALF}')}, {_KEPT}")
     as_float = code.value(f"bitcast i32 {rounded} to float")
     rest = code.value(f"fsub float {operand}, {as_float}")
     return rounded, code.value(f"bitcast float {rest} to i32")
+
+
+def _f16(code: Code, numbers: Sequence[str], parts: int) -> Factor:
+    """Two numbers of float16."""
+    return (_joined(code, numbers, "half"),)
+
+
+def _bf16(code: Code, numbers: Sequence[str], parts: int) -> Factor:
+    """Two numbers rounded to bfloat16, and what rounding cuts off, rounded again."""
+    found = []
+    for part in range(parts):
+        joined = _joined(code, numbers, "bfloat")
+        found.append(code.value(f"bitcast <2 x bfloat> {joined} to i32"))
+        if part + 1 < parts:
+            halves = (f"shl i32 {found[-1]}, 16", f"and i32 {found[-1]}, {-0x10000}")
+            widened = [code.value(f"bitcast i32 {code.value(half)} to float") for half in halves]
+            numbers = [
+                code.value(f"fsub float {number}, {rounded}")
+                for number, rounded in zip(numbers, widened, strict=True)
+            ]
+    return tuple(found)
+
+
+def _joined(code: Code, numbers: Sequence[str], type_: str) -> str:
+    """Two numbers of float32, rounded to 16 bits, in one register."""
+    pair = "poison"
+    for n, number in enumerate(numbers):
+        pair = code.value(f"insertelement <2 x float> {pair}, float {number}, i64 {n}")
+    return code.value(f"fptrunc <2 x float> {pair} to <2 x {type_}>")
+
+
+# How numbers become operands, by the format of these.
+_PARTS: Mapping[str, Callable[[Code, Sequence[str], int], Factor]] = {
+    "f64": _as_it_is,
+    "tf32": _tf32,
+    "f16": _f16,
+    "bf16": _bf16,
+}

@@ -17,6 +17,7 @@ from redcomp.ir import (
     Part,
     Partition,
     Value,
+    factors_of,
     free_indices,
     leaves_of,
     topological,
@@ -93,14 +94,19 @@ class PtxSchedule:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """A part of a nest, the layout of its loops, and what a column costs a block, in clocks.
+    """A part of a nest, the layout of its loops, and what a pair of each thread of a warp costs.
 
-    That is an estimate, of a multiprocessor that is full.
+    That is an estimate, in clocks of a multiprocessor that is full.
     """
 
     part: Part
     schedule: PtxSchedule
-    clocks: float
+    of_pair: float
+
+    @property
+    def clocks(self) -> float:
+        """What a column costs a block."""
+        return self.of_pair * self.schedule.block_rows / WARP
 
 
 THREADS = 128  # of a block, if rows do not have to fit closely
@@ -145,7 +151,8 @@ _LEAST_RESIDENT, _MOST_RESIDENT = 2, 4
 # for each other.
 _MOST_FRAGMENTS = 64
 # Of fragments and of sums together, with two blocks of rows, and with a third block of threads.
-_MOST_SUMS, _FEW_SUMS = 80, 48
+# Factors of columns that are not divided leave room for more.
+_MOST_SUMS, _MOST_SUMS_OF_SHORT, _FEW_SUMS = 80, 96, 48
 _TILES_OF_PRODUCT = 2
 
 _LOOP_END = 4
@@ -186,17 +193,13 @@ def choose_plan(nest: Nest, context: Context, given: PtxSchedule | None) -> Plan
     rows.
     """
 
-    def cost(plan: Plan) -> float:
-        costs = ((_Costs(p.part.nest, context), p.schedule) for p in plan.parts)
-        return sum(own.of(schedule.rows, schedule.cols) for own, schedule in costs)
-
     counts = context.target.carried[nest.dtype]
     if nest.updates:
-        counts = (most_updated(nest, context.target.update_limits[nest.dtype]),)
+        counts = (most_updated(nest, context.target.update_limits),)
     choices = [(most, partitioned(nest, most)) for most in counts]
     by_count = {len(partition.parts): (most, partition) for most, partition in choices}
     plans = [Plan(most, made, planned(made, context, given)) for most, made in by_count.values()]
-    return min(plans, key=cost) if len(plans) > 1 else plans[0]
+    return min(plans, key=lambda plan: sum(planned.of_pair for planned in plan.parts))
 
 
 def planned(
@@ -207,21 +210,21 @@ def planned(
 
 
 def _planned(part: Part, context: Context, given: PtxSchedule | None) -> PlannedPart:
-    schedule = given or choose_schedule(part.nest, context)
-    of_pair = pair_clocks(part.nest, context)(schedule, FIGURES)
-    return PlannedPart(part, schedule, of_pair * schedule.block_rows / WARP)
+    costs = _Costs(part.nest, context)
+    schedule = given or choose_schedule(costs)
+    return PlannedPart(part, schedule, costs.of(schedule.rows, schedule.cols))
 
 
-def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
+def choose_schedule(costs: _Costs) -> PtxSchedule:
     """The cheapest schedule of a nest that fits."""
+    nest = costs.nest
     if nest.products or nest.updates:
         return _of_matrices(nest)
-    costs = _Costs(nest, context)
     rows, cols = min(costs.blocks(), key=lambda block: costs.of(*block))
     registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
     most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
     fitting = int(REGISTERS // (THREADS * registers))
-    threads = THREADS if context.height == "many" else WARP
+    threads = WARP if costs.few_rows else THREADS
     resident = max(_LEAST_RESIDENT, min(most, fitting)) * THREADS // threads
     return PtxSchedule(threads, rows, cols, _tile(nest, threads), resident)
 
@@ -231,10 +234,16 @@ def _of_matrices(nest: Nest) -> PtxSchedule:
 
     The elements of its rows are in registers, and so are the sums of wide states.
     """
-    product = PRODUCTS[nest.dtype]
-    registers = sum(product.registers(h.definition.args[0].dim) for h in nest.products)
+    product = PRODUCTS[nest.dtype]  # of which the others of float32 have the rows and columns
+    registers = sum(
+        PRODUCTS[factors_of(h.definition)].registers(h.definition.args[0].dim)
+        for h in nest.products
+    )
     registers += sum(product.sum_registers(h.variable.dim) for h in nest.updates)
-    most, few = (_MOST_SUMS, _FEW_SUMS) if nest.updates else (_MOST_FRAGMENTS, _MOST_FRAGMENTS)
+    if not nest.updates:
+        most = few = _MOST_FRAGMENTS
+    else:
+        most, few = _MOST_SUMS_OF_SHORT if _is_short(nest) else _MOST_SUMS, _FEW_SUMS
     blocks = 2 if 2 * registers <= most else 1
     resident = _LEAST_RESIDENT + (blocks * registers < few)
     rows, cols = blocks * product.rows, 2 * _TILES_OF_PRODUCT
@@ -242,6 +251,13 @@ def _of_matrices(nest: Nest) -> PtxSchedule:
     tile = max(step, _tile(nest, THREADS) // step * step)
     span = max(1, MOST_COLUMNS // tile) if nest.updates else 1
     return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS, span)
+
+
+def _is_short(nest: Nest) -> bool:
+    """Whether all vectors that matrices are made of have a shorter format than their dtype."""
+    made = [h.definition for h in nest.products]
+    made += [state.step for state in nest.states if state.step.op == "update"]
+    return all(factors_of(value) != nest.dtype for value in made)
 
 
 def pair_clocks(nest: Nest, context: Context) -> Callable[[PtxSchedule, Figures], float]:
@@ -275,7 +291,7 @@ class _Costs:
                 self.work[value.dependence, pipe_of(value)] += times(value)
         for pipe, count in of_matrices(nest).items():
             self.work[I_BIT | J_BIT, pipe] += count
-        long = {p.variable for p in slices(nest.pairs, "i", "j") if not p.is_short}
+        long = {p.variable for p in slices(nest.pair_values, "i", "j") if not p.is_short}
         read = [v for v in values if v.op == "component" and v.args[0] in long]
         self.long_rows = sum(times(v) for v in read if v.dependence == I_BIT) * self.words
         self.long_columns = sum(times(v) for v in read if v.dependence == J_BIT) * self.words
@@ -386,7 +402,7 @@ def _operands_of_pairs(values: list[Value]) -> list[Value]:
 
 def _components(nest: Nest, *kinds: str) -> int:
     """Scalars of these kinds that a step reads from shared memory."""
-    return sum(part.count for part in slices(nest.pairs, *kinds) if part.is_short)
+    return sum(part.count for part in slices(nest.pair_values, *kinds) if part.is_short)
 
 
 def _tile(nest: Nest, threads: int) -> int:
@@ -395,7 +411,7 @@ def _tile(nest: Nest, threads: int) -> int:
     Smaller blocks have smaller tiles, so that as many threads fit.
     """
     definitions = prepared(nest)
-    for_pairs = {part.variable for part in slices(nest.pairs, *_OF_COLUMNS)}
+    for_pairs = {part.variable for part in slices(nest.pair_values, *_OF_COLUMNS)}
     read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
     made = {h.variable for h in nest.columns}
     staged = sum(p.count for p in read if p.variable not in made)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from redcomp.ir import Value
 from redcomp.llvm_backend.code import Code
 from redcomp.ptx.kernel_code import KernelCode, ThreadMemory
-from redcomp.ptx.mma import MEMBERS, PRODUCTS
+from redcomp.ptx.mma import MEMBERS, PRODUCTS, padded
 from redcomp.ptx.multiprocessor import WARP
 
 _NEIGHBOURS = 2
@@ -38,7 +38,7 @@ class SharedRows:
 
     def inside(self, code: Code, extent: int) -> Iterator[str]:
         """Those of them that there are."""
-        is_whole = extent == self.product.depth(extent)
+        is_whole = extent == padded(extent)
         for position in self.positions(code, extent):
             if is_whole:
                 yield position

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from redcomp.ir import SIZES, Nest, Value, topological
+from redcomp.ir import SIZES, Nest, Value, factors_of, topological
 from redcomp.llvm_backend.records import Record
-from redcomp.ptx.mma import PRODUCTS
+from redcomp.ptx.mma import PRODUCTS, padded
 
 # More 32-bit words of a vector are not kept close to the arithmetic: in registers, shared memory.
 MOST_WORDS = 64
@@ -26,31 +26,26 @@ class Slice:
         """Whether they are kept close to the arithmetic, and not read from global memory."""
         return self.count * SIZES[self.variable.dtype] <= MOST_WORDS * 4
 
-    def joined(self, other: Slice) -> Slice:
-        """The least slice of the same variable that has both."""
-        first = min(self.first, other.first)
-        stop = max(self.first + self.count, other.first + other.count)
-        return Slice(self.variable, first, stop - first)
-
 
 def slices(roots: Iterable[Value], *kinds: str) -> list[Slice]:
     """What the roots read of variables of some kinds: of each, the least slice that has it all.
 
     A vector that is read at computed positions is needed as a whole.
     """
-    found: dict[Value, Slice] = {}
+    found: dict[Value, tuple[int, int]] = {}
     for value in topological(roots):
         if value.op == "component":
-            vector, *computed = value.args
-            read = Slice(vector, 0, vector.dim) if computed else Slice(vector, value["position"], 1)
+            variable, is_whole = value.args[0], len(value.args) > 1
         elif value.op == "variable" and value.dim == 1:
-            read = Slice(value, 0, 1)
+            variable, is_whole = value, True
         else:
             continue
-        variable = read.variable
         if variable.op == "variable" and variable["kind"] in kinds:
-            found[variable] = found.get(variable, read).joined(read)
-    return list(found.values())
+            first = 0 if is_whole else value["position"]
+            stop = variable.dim if is_whole else first + 1
+            known = found.get(variable, (first, stop))
+            found[variable] = min(first, known[0]), max(stop, known[1])
+    return [Slice(variable, first, stop - first) for variable, (first, stop) in found.items()]
 
 
 def record_of(parts: Iterable[Slice]) -> Record:
@@ -99,13 +94,13 @@ def matrices(nest: Nest) -> list[Matrix]:
     eight neighbouring components of every other column, or the half of it that is served at a time
     reads four of doubles.  With these widths they are in different banks.
     """
-    depth = PRODUCTS[nest.dtype].depth
-    found = [(h.variable, h.definition.args[1], 4) for h in nest.products]
-    found += [(h.variable, h.definition, 4 if nest.dtype == "f32" else 2) for h in nest.updates]
-    return [
-        Matrix(name, vector, depth(vector.dim), depth(vector.dim) + beyond)
-        for name, vector, beyond in found
-    ]
+    found = []
+    for h in nest.products:
+        vector = h.definition.args[1]
+        found.append((h.variable, vector, PRODUCTS[factors_of(h.definition)].depth(vector.dim), 4))
+    beyond = 4 if nest.dtype == "f32" else 2
+    found += [(h.variable, h.definition, padded(h.definition.dim), beyond) for h in nest.updates]
+    return [Matrix(name, vector, depth, depth + beyond) for name, vector, depth, beyond in found]
 
 
 def prepared(nest: Nest) -> list[Value]:

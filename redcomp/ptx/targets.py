@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from redcomp.errors import ArgumentError
 from redcomp.ops.table import primitives
 from redcomp.ptx.mma import product_dims, update_limits
-from redcomp.target import LLVM_PASSES, Height, Native, Target, Unrolling, height_of
+from redcomp.target import LLVM_OPTIONS, LLVM_PASSES, Height, Native, Target, Unrolling, height_of
 
 TRIPLE = "nvptx64-nvidia-cuda"
 # Of 32 bits, of one thread.
@@ -126,7 +126,7 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         constants_space=1,  # global memory
         copies_asynchronously=spelt[-1].number >= 80,
         llvm_passes=("sroa", *LLVM_PASSES),
-        llvm_options=("--nvptx-short-ptr",),
+        llvm_options=("--nvptx-short-ptr", *LLVM_OPTIONS),
         product_dims=product_dims(f"sm_{known[-1].number}"),
         update_limits=update_limits(f"sm_{known[-1].number}"),
     )

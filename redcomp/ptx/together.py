@@ -9,7 +9,7 @@ from redcomp.ir import Value, topological
 from redcomp.llvm_backend.components import components_at
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.ptx.kernel_code import KernelCode
-from redcomp.ptx.mma import PRODUCTS
+from redcomp.ptx.mma import padded
 
 
 class Contracted(NamedTuple):
@@ -56,7 +56,7 @@ def contracted(
     wanted = [*factors, *vectors]
     if not wanted:
         return Contracted({}, [])
-    depth = PRODUCTS[kernel.nest.dtype].depth(wanted[0].dim)
+    depth = padded(wanted[0].dim)
     fma = emitter.overloaded("llvm.fma", kernel.nest.dtype, True)
     sums = {value: ["0.0" for _ in rows] for value in values}
     visits = []

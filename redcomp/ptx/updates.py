@@ -13,16 +13,16 @@ first.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from redcomp.errors import CompilerError
-from redcomp.ir import Nest, Value, depending_on, topological
+from redcomp.ir import Nest, Value, depending_on, factors_of, topological
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.ptx.kernel_code import KernelCode
-from redcomp.ptx.mma import MEMBERS
-from redcomp.ptx.products import Factor, parts_of
+from redcomp.ptx.mma import MEMBERS, UPDATES, MatrixProduct, padded
+from redcomp.ptx.products import Factor, factor
 from redcomp.ptx.shared_rows import SharedMemory
 from redcomp.ptx.spelling import SHARED
 from redcomp.ptx.tile import FilledTile
@@ -55,17 +55,17 @@ class MatrixUpdates:
 
     def __init__(self, kernel: KernelCode, sums: SharedMemory) -> None:
         self.kernel, self.code, self.sums = kernel, kernel.code, sums
-        self.rows, self.product = sums.rows, sums.rows.product
+        self.rows = sums.rows
 
     def add(self, updated: Value, adding: Sequence[_Adding]) -> None:
         """Update a state by the thread's columns: the two neighbours of each eight in turn."""
-        state, product = updated.args[0], self.product
+        state, product = updated.args[0], UPDATES[factors_of(updated)]
         rows, stride = self.kernel.schedule.rows, self.kernel.schedule.row_stride
-        left = [[self._parts(number) for number in column.numbers] for column in adding]
-        for first in range(0, product.depth(state.dim), product.n):
-            right = [self._parts(column.component(first)) for column in adding]
+        left = self._operands(product, 0, (column.numbers for column in adding))
+        for first in range(0, padded(state.dim), product.n):
+            right = self._operands(product, 1, ([c.component(first)] for c in adding))
             for block in range(0, rows, product.rows):
-                found = self._multiplied(left, right, block)
+                found = self._multiplied(product, left, right, block)
                 for (row, column), operand in zip(product.sums, found, strict=True):
                     place = first // MEMBERS + column
                     self._add(state, operand, place, block + row // stride)
@@ -92,22 +92,41 @@ class MatrixUpdates:
 
         return _Adding([there(number) for number in numbers], component)
 
-    def _parts(self, operand: str) -> Factor:
-        return parts_of(self.code, self.product, operand)
+    def _operands(
+        self, product: MatrixProduct, side: int, columns: Iterable[Sequence[str]]
+    ) -> list[list[Factor]]:
+        """What instructions take of one side, for each row, from the numbers of columns.
+
+        The thread's columns are every fourth k; what whole instructions lack is zero.
+        """
+        found: list[list[Factor]] = []
+        own: list[Sequence[str]] = []
+        for column in columns:
+            own.append(column)
+            if len(own) == product.packed:
+                found.append([factor(self.code, product, side, n) for n in zip(*own, strict=True)])
+                own = []
+        lacking = -len(found) % len(product.b)
+        nothing = [("zeroinitializer",) * product.parts[side]] * len(found[0])
+        return [*found, *[nothing] * lacking]
 
     def _multiplied(
-        self, left: Sequence[Sequence[Factor]], right: Sequence[Factor], block: int
+        self,
+        product: MatrixProduct,
+        left: Sequence[Sequence[Factor]],
+        right: Sequence[Sequence[Factor]],
+        block: int,
     ) -> list[str]:
         """The sums over the columns of the step, for a block of rows."""
-        product, stride = self.product, self.kernel.schedule.row_stride
-        sums = [_ZERO] * len(product.sums)
-        own = product.k // MEMBERS  # of the thread's columns, in an instruction
-        for first in range(0, len(right), own):
+        stride, sums = self.kernel.schedule.row_stride, [_ZERO] * len(product.sums)
+
+        def place(offsets: Sequence[int]) -> int:
+            return offsets[0] // MEMBERS // product.packed
+
+        for first in range(0, len(right), len(product.b)):
             for a, b in reversed(product.terms):
-                of_rows = [
-                    left[first + k // MEMBERS][block + row // stride][a] for row, k in product.a
-                ]
-                of_columns = [right[first + k // MEMBERS][b] for k in product.b]
+                of_rows = [left[first + place(k)][block + row // stride][a] for row, k in product.a]
+                of_columns = [right[first + place(k)][0][b] for k in product.b]
                 sums = self.kernel.spelling.multiplied(
                     self.code, product, of_rows, of_columns, sums
                 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from redcomp.ir import I_BIT, J_BIT, STRUCTURAL, Nest, Value, topological
+from redcomp.ir import I_BIT, J_BIT, STRUCTURAL, Nest, Value, factors_of, topological
 from redcomp.ops.table import OPERATIONS, Unit
-from redcomp.ptx.mma import PRODUCTS
+from redcomp.ptx.mma import PRODUCTS, UPDATES
 from redcomp.ptx.multiprocessor import ALU, FMA, FP64, ISSUE, XU, Multiprocessor
 
 # The pipe of each unit, for float32, float64, and all other dtypes; none for what is no instruction
@@ -62,10 +62,13 @@ def least_work(nest: Nest, limits: Multiprocessor) -> Mapping[str, float]:
 
 def of_matrices(nest: Nest) -> Mapping[str, float]:
     """The instructions of a pair that multiply matrices, by pipe."""
-    vectors = [h.definition.args[0] for h in nest.products] + [h.variable for h in nest.updates]
     work: defaultdict[str, float] = defaultdict(float)
-    for vector in vectors:
-        work[PRODUCTS[vector.dtype].pipe] += PRODUCTS[vector.dtype].instructions(vector.dim)
+    for h in nest.products:
+        product = PRODUCTS[factors_of(h.definition)]
+        work[product.pipe] += product.instructions(h.definition.args[0].dim)
+    for step in [state.step for state in nest.states if state.step.op == "update"]:
+        product = UPDATES[factors_of(step)]
+        work[product.pipe] += product.update_instructions(step.dim)
     return work
 
 

@@ -197,15 +197,18 @@ class _Builder:
         """The parameters and the yielded values of a whole program."""
         names, kinds = self.items(op, "names", str), self.items(op, "kinds", str)
         positions = self.items(op, "positions", int)
-        if not len(names) == len(kinds) == len(positions) == len(op.params):
+        formats = self.items(op, "stored", str) if "stored" in op.attrs else ("",) * len(names)
+        if {len(names), len(kinds), len(positions), len(formats)} != {len(op.params)}:
             self.fail(op, "`names`, `kinds` and `positions` need one item for each argument")
         params = []
-        for (local, type_), name, kind, position in zip(
-            op.params, names, kinds, positions, strict=True
+        for (local, type_), name, kind, position, stored in zip(
+            op.params, names, kinds, positions, formats, strict=True
         ):
             if kind not in KIND_BITS:
                 self.fail(op, f"unknown kind {kind!r}")
-            params.append(self.intern(variable(name, cast(Kind, kind), position, type_)))
+            params.append(
+                self.intern(variable(name, cast(Kind, kind), position, type_, None, stored))
+            )
             self.define(op, local, params[-1])
         return tuple(params), self.region(op)
 

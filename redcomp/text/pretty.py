@@ -36,6 +36,7 @@ from redcomp.ir import (
     free_indices,
     loop_of,
     shared,
+    stored_of,
     topological,
 )
 from redcomp.text.functions import CALL, Function, with_calls
@@ -209,6 +210,7 @@ class _Lister:
             _mark(": "),
             _word(place),
             _type(param),
+            *([_word(f" stored {stored_of(param)}")] if stored_of(param) else []),
         ]
 
     def define(

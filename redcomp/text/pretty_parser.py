@@ -202,7 +202,9 @@ class _Reader(Tokens):
         self.expect("[")
         position = self.integer()
         self.expect("]")
-        return self.define(name, variable(own, cast(Kind, kind), position, self.type()))
+        type_ = self.type()
+        stored = self.take("word", "a format") if self.skip("stored") else ""
+        return self.define(name, variable(own, cast(Kind, kind), position, type_, None, stored))
 
     def definition(self) -> None:
         """One line `%name = operation operands : type`, or a loop."""

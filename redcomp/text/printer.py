@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from itertools import chain
 from typing import Any
@@ -22,6 +22,7 @@ from redcomp.ir import (
     free_indices,
     loop_of,
     shared,
+    stored_of,
     topological,
 )
 from redcomp.text.spelling import (
@@ -188,6 +189,7 @@ class _Printer:
             ("kinds", _array([string_text(p["kind"]) for p in params])),
             ("names", _array([string_text(p["name"]) for p in params])),
             ("positions", attribute_text(tuple(p["position"] for p in params))),
+            *self._stored(),
         )
         header = ", ".join(f"%{self.names[p]}: {type_text(p.type)}" for p in params)
         self.lines = [f'"{name}"() ({{', f"^bb0({header}):"]
@@ -195,6 +197,12 @@ class _Printer:
         attributes = ", ".join(f"{key} = {text}" for key, text in sorted((*described, *lists)))
         self.lines.append(f"}}) {{{attributes}}} : () -> ()\n")
         return "\n".join(self.lines)
+
+    def _stored(self) -> Iterator[tuple[str, str]]:
+        """The formats of parameters' numbers, if some are shorter than their dtypes."""
+        formats = [stored_of(p) for p in self.params]
+        if any(formats):
+            yield "stored", _array([string_text(each) for each in formats])
 
     def region(
         self, values: Iterable[Value], roots: Sequence[Value], opened: _Loops, indent: str

@@ -273,9 +273,12 @@ def _prepare(
     )
     computed = dtype if dtype in KERNEL_DTYPES else torch.float32  # half precision is for storage
     stored = _STORED[genred.stored_dtype(_FLOATS[dtype])]
+    # Only GPUs have products that know how arrays are stored.
+    is_on_gpu = devices[0].type == "cuda" or wants_gpu(backend)
+    kept = reduction.stored_as(_FLOATS[dtype]) if is_on_gpu else reduction
     return _Prepared(
         genred,
-        prepare_computation(reduction, shapes, computed, devices[0]),
+        prepare_computation(kept, shapes, computed, devices[0]),
         executor,
         shapes,
         is_given=shapes == given_shapes

@@ -146,7 +146,7 @@ def test_wide_states_are_divided(name):
     rest = "products,scalarize,simplify,cse,prescale,contract,expand,simplify,hoist,legal"
     lowered = run_pipeline(parse_pipeline(rest), nest, context())
     assert isinstance(lowered, Nest)
-    most = most_updated(lowered, context().target.update_limits["f64"])
+    most = most_updated(lowered, context().target.update_limits)
     partition = partitioned(lowered, most)
     assert len(partition.parts) > 1
     arrays = random_variables(nest.params, np.random.default_rng(0), rows=4, columns=9)

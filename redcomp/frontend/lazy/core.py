@@ -344,7 +344,7 @@ class LazyCore:
         options       call=False returns a `LazyReduction`, to be called later; keepdim=True, or
                       keepdims=True, keeps the axis that is reduced, with length 1; the others are
                       those of `Genred` and of its call: dtype_acc, use_double_acc, sum_scheme,
-                      use_fast_math, backend, device_id, ranges, out
+                      use_fast_math, allow_tf32, backend, device_id, ranges, out
 
         Raises ArgumentError (a ValueError).
         """

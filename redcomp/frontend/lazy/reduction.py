@@ -23,6 +23,7 @@ OF_COMPILATION: Mapping[str, Any] = {
     "use_double_acc": False,
     "sum_scheme": "auto",
     "use_fast_math": None,
+    "allow_tf32": False,
 }
 # Options of KeOps for what schedules choose here.
 IGNORED = ("enable_chunks", "rec_multVar_highdim")

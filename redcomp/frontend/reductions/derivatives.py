@@ -13,7 +13,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redcomp.frontend.reductions.pair_reduction import DerivedSource, PairReduction, PartSource
+from redcomp.frontend.reductions.pair_reduction import (
+    DerivedSource,
+    PairReduction,
+    PartSource,
+    StoredSource,
+)
 from redcomp.ir import (
     Kernel,
     Kind,
@@ -172,6 +177,7 @@ SOURCES = (
     PartSource,
     PointwiseSource,
     SlopesSource,
+    StoredSource,
 )
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from redcomp.backends.gpu import GpuLowering
     from redcomp.backends.host import HostLowering
-    from redcomp.typing import Accumulator, Axis, Dtype, Reduction, SumScheme, Target
+    from redcomp.typing import Accumulator, ArrayDtype, Axis, Dtype, Reduction, SumScheme, Target
 
     # "float32" and "float64" as NumPy and PyTorch have them.
     AnyDtype = type[np.floating[Any]] | np.dtype[Any] | torch.dtype
@@ -48,11 +48,14 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 
 _FLOATS = ("float32", "float64")
+_ARRAY_FLOATS = ("float16", "bfloat16", *_FLOATS)
 _NO_AXIS = (
     "no axis is given, so this reduces over i and gives a result for each j, as in KeOps: say "
     "axis=1 for a result for each i, or axis=0 for this"
 )
 DTYPES = {"float32": "f32", "float64": "f64", "f32": "f32", "f64": "f64"}
+# And the shorter ones that arrays may have.
+ARRAY_DTYPES = {**DTYPES, "float16": "f16", "bfloat16": "bf16", "f16": "f16", "bf16": "bf16"}
 # What `lower` takes.
 TARGETS = (HOST, *HOST_TARGETS, *(f"sm_{capability.number}" for capability in CAPABILITIES))
 
@@ -103,9 +106,12 @@ class Reducer:
         return Reducer(reduction, dtype_acc=dtype_acc, **rest)
 
     def lower(
-        self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never
+        self, dtype: ArrayDtype = "float32", target: Target = "host", **unknown: Never
     ) -> HostLowering | GpuLowering:
-        """Every stage of the compilation for a dtype ("float32", "float64") and a target.
+        """Every stage of the compilation for a dtype of arrays and a target.
+
+        Dtypes: "float32", "float64", "float16" and "bfloat16"; the last two are computed in
+        float32, on GPUs by cheaper products where vectors are long.
 
         Targets: "host" (this machine), "avx512", "avx2", "sse2", "neon", or a GPU, from "sm_70" on,
         which need not be there.  The result has `.stages`, `.llvm`, `.asm`, `.schedule` and
@@ -115,20 +121,25 @@ class Reducer:
         """
         if unknown:
             arguments.refuse_keywords("lower", unknown, ("dtype", "target"))
-        short = isinstance(dtype, str) and dtype in DTYPES
-        name = DTYPES[dtype if short else checked_dtype("dtype", dtype)]
-        made = self.reduction.lower(name, checked_target(target))
+        is_name = isinstance(dtype, str) and dtype in ARRAY_DTYPES
+        name = ARRAY_DTYPES[dtype if is_name else checked_dtype("dtype", dtype, _ARRAY_FLOATS)]
+        stored = self.reduction.stored_as(name)
+        made = stored.lower("f64" if name == "f64" else "f32", checked_target(target))
         made.formula = self.reduction.source.formula
         return made
 
-    def explain(self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never) -> str:
+    def explain(
+        self, dtype: ArrayDtype = "float32", target: Target = "host", **unknown: Never
+    ) -> str:
         """A summary of the compilation in one screen; arguments and errors as for `lower`."""
         with importing:  # it knows the compiler, see `PairReduction.lower`
             from redcomp.explain import explain
 
         return explain(self.lower(dtype, target, **unknown), self.reduction.source.formula)
 
-    def view(self, dtype: Dtype = "float32", target: Target = "host", **unknown: Never) -> View:
+    def view(
+        self, dtype: ArrayDtype = "float32", target: Target = "host", **unknown: Never
+    ) -> View:
         """A page about the compilation: its stages side by side, and what the pair loop costs.
 
         Notebooks show the result; `.save("page.html")` writes it, as one file that loads nothing.
@@ -252,6 +263,10 @@ class GenredBase(Reducer):
                   `dtype_acc` is also the dtype of the result.
     use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs; by
                   default on for GPUs, and off for the host
+    allow_tf32    on GPUs whose tensor cores compute products of long vectors of float32, round the
+                  factors of these to 11 bits, as PyTorch's option of that name does: three times
+                  as fast, with errors of 1e-3 instead of 1e-6.  No effect on the host, for other
+                  dtypes and for short vectors
     dtype, cuda_type                 "float32" or "float64": arguments of another dtype are refused;
                   not needed, because the dtype of the arguments counts
     enable_chunks, rec_multVar_highdim   accepted, without effect
@@ -277,12 +292,13 @@ class GenredBase(Reducer):
         enable_chunks: bool = True,
         rec_multVar_highdim: bool | int | None = False,
         use_fast_math: bool | None = None,
+        allow_tf32: bool = False,
         **unknown: Never,
     ) -> None:
         if unknown:
             refuse_options("Genred", unknown, type(self))
         dtypes = [declared_dtype("dtype", dtype), declared_dtype("cuda_type", cuda_type)]
-        asked = (dtype_acc, use_double_acc, sum_scheme, use_fast_math)
+        asked = (dtype_acc, use_double_acc, sum_scheme, use_fast_math, allow_tf32)
         made = _made(formula, aliases, reduction_op, axis, opt_arg, formula2, asked)
         vars(self).update(vars(made.reducer))
         self.formula, self.aliases = made.formula, made.aliases
@@ -416,11 +432,16 @@ def options_of(
     use_double_acc: object,
     sum_scheme: object,
     use_fast_math: object,
+    allow_tf32: object,
 ) -> Options:
     """How reductions are compiled, from a constructor's options; raises ArgumentError."""
     if use_fast_math is not None:
         use_fast_math = arguments.switch("use_fast_math", use_fast_math)
+    allow_tf32 = arguments.switch("allow_tf32", allow_tf32)
+    if allow_tf32 and use_fast_math is False:
+        raise ArgumentError("allow_tf32 contradicts use_fast_math=False: leave one of them out")
     return Options(
+        allow_tf32=allow_tf32,
         use_fast_math=use_fast_math,
         sum=sum_row(requested, dtype_acc, use_double_acc, sum_scheme),
     )
@@ -432,20 +453,19 @@ def declared_dtype(name: str, value: object) -> str | None:
     return None if stands_for_keops() else found  # KeOps looks at the arguments only
 
 
-def checked_dtype(name: str, value: object) -> str:
+def checked_dtype(name: str, value: object, known: Sequence[str] = _FLOATS) -> str:
     """The name of a float dtype, given as that or as NumPy's or PyTorch's; or ArgumentError."""
     torch = sys.modules.get("torch")  # whoever has a dtype of PyTorch's has imported it
-    for found in _FLOATS:
+    for found in known:
         is_named = isinstance(value, str) and value == found
-        is_numpy = isinstance(value, np.dtype) and value == np.dtype(found)
-        if is_named or is_numpy or value is getattr(np, found):
+        is_numpy = isinstance(value, np.dtype) and value.name == found  # bfloat16 has another home
+        if is_named or is_numpy or value is getattr(np, found, None) is not None:
             return found
         if torch is not None and value is getattr(torch, found):
             return found
-    hint = arguments.nearest(value, _FLOATS) if isinstance(value, str) else ""
-    raise ArgumentError(
-        f"{name} must be 'float32' or 'float64', not {arguments.shown(value)}{hint}"
-    )
+    hint = arguments.nearest(value, known) if isinstance(value, str) else ""
+    listed = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
+    raise ArgumentError(f"{name} must be {listed}, not {arguments.shown(value)}{hint}")
 
 
 def check_declared(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Protoco
 from redcomp import config
 from redcomp.concurrency import cached_property, importing, once
 from redcomp.errors import SizeError
-from redcomp.ir import Kernel, Kind
+from redcomp.ir import SHORT_FORMATS, Kernel, Kind, replace_variables, variable
 from redcomp.limits import MAX_OPERATIONS
 from redcomp.ops.reductions import REDUCTIONS, Reduction
 from redcomp.passes.cse import with_shared_values
@@ -166,6 +166,11 @@ class PairReduction:
             known = self._derived.setdefault(source, made)
         return known
 
+    def stored_as(self, format: str) -> PairReduction:
+        """The same reduction of arrays that are stored in a format: a dtype, or a shorter one."""
+        is_short = format in SHORT_FORMATS
+        return self.derive(StoredSource(self, format), self.rows) if is_short else self
+
     # -- compilation -------------------------------------------------------------------------------
 
     def lower(
@@ -242,6 +247,34 @@ class PartSource(DerivedSource):
         whole = self.parent.untransposed(dtype)
         of_outputs = zip(whole.outputs, self.parent.rows_of_outputs, strict=True)
         return Kernel(whole.params, tuple(o for o, rows in of_outputs if rows == self.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSource(DerivedSource):
+    """A reduction of arrays whose numbers were stored in half precision, "f16" or "bf16".
+
+    They are converted before the kernel reads them.  Numbers of parameters may never have been
+    stored so, and arrays that derivatives take are not.
+    """
+
+    stage = "stored"
+    format: str
+
+    @property
+    def subject(self) -> str:
+        return self.parent.source.subject
+
+    def kernel(self, dtype: str) -> Kernel:
+        whole = self.parent.untransposed(dtype)
+        return replace_variables(
+            whole,
+            {
+                v: variable(v["name"], v["kind"], v["position"], v.type, v.span, self.format)
+                if v["kind"] in ROWS and v.dtype == "f32"
+                else v
+                for v in whole.params
+            },
+        )
 
 
 R = TypeVar("R")
