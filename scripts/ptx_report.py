@@ -83,6 +83,28 @@ CASES = (
         )
         for dim in (16, 64)
     ),
+    *(
+        Case(
+            f"Softmax weights, D = 64, {name}",
+            "x | y",
+            _points(64, "b = Vj(64)"),
+            {"reduction_op": "SumSoftMaxWeight", "formula2": "b", **options},
+            dtype,
+        )
+        for name, dtype, options in (
+            ("bfloat16", "bfloat16", {}),
+            ("float16", "float16", {}),
+            ("TF32", "float32", {"allow_tf32": True}),
+        )
+    ),
+    Case("Gaussian, D = 64, TF32", GAUSSIAN, _points(64, "b = Vj(1)"), {"allow_tf32": True}),
+    Case(
+        "Exponential kernel, D = 256, bfloat16",
+        "Exp(x | y) * b",
+        _points(256, "b = Vj(1)"),
+        {},
+        "bfloat16",
+    ),
     Case("Gaussian, D = 3, float64", GAUSSIAN, _points(3, "b = Vj(1)"), dtype="float64"),
     Case(
         "Gaussian of 60 columns, D = 3, float64",

@@ -185,6 +185,11 @@ def test_what_is_refused():
         made(allow_tf32="yes")
     with pytest.raises(KeywordError, match="allow_tf32"):  # solves need exact products
         KernelSolve("Exp(-SqDist(x, y)) * b", [*POINTS, "b = Vj(1)"], "b", axis=1, allow_tf32=True)
+    x, b = np.zeros((4, 1, 3)), np.zeros((4, 1))
+    kernel = (-((LazyTensor(x) - LazyTensor(x.reshape(1, 4, 3))) ** 2).sum(-1)).exp()
+    known = "unknown option 'allow_tf32'; the options are (?!.*tf32)"
+    with pytest.raises(ArgumentError, match=known):
+        kernel.solve(b, allow_tf32=True)
 
 
 @pytest.mark.ptxas

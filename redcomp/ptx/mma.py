@@ -152,7 +152,7 @@ UPDATES: Mapping[str, MatrixProduct] = {
 # Components of vectors: fewer are not copied by whole warps, and more would not fit into registers
 # and shared memory.
 _LEAST = 16
-_MOST = {"f32": 128, "f64": 64, "tf32": 128, "f16": 128, "bf16": 128}
+_MOST = {"f32": 128, "f64": 64, "tf32": 256, "f16": 256, "bf16": 256}
 # Instructions of a pair for a component, where products are written out (see `passes.products`).
 # Points as they are stored have no distance from a common origin in so few bits.
 _WRITTEN_OUT = {"product": 1, "distance": 2}

@@ -9,7 +9,8 @@ the lower figure holds for selections); 64-bit multiply-add; exponential.  Limit
 Guide", table "Technical Specifications per Compute Capability"; blocks and units also in the
 toolkit's cuda_occupancy.h.  Products of matrices: NVIDIA's white papers of the architectures
 (GA100, GA102, Ada, GH100: dense TF32 and FP64 per clock and multiprocessor; Blackwell's FP64 is
-taken to be what its other units do).  Hopper's and Blackwell's 1,024 is what their asynchronous
+taken to be what its other units do).  Those of 16 bits with sums of float32 take as long as those
+of TF32, for twice the depth.  Hopper's and Blackwell's 1,024 is what their asynchronous
 instructions reach; mma.sync is taken to be as fast there as on GA100, and on relatives of RTX GPUs
 as on these.  Without a source that we could check are the float64 rates of sm_72, 87, 101 and 103,
 which have no columns in the first table: they are taken from their relatives, or from what is told

@@ -73,7 +73,7 @@ class Library(Protocol):
         """What computes a `Reduced`; it takes its options out of `options`."""
 
     def solver(self, system: Any, compilation: tuple[Any, ...]) -> Any:
-        """The `KernelSolve` of a `System`, with options in the order of OF_COMPILATION."""
+        """The `KernelSolve` of a `System`, with options in the order of OF_SYSTEMS."""
 
     def common_dtype(self, arrays: Sequence[Any]) -> str | None:
         """The dtype in which arrays of several are computed with, or None where that is wrong."""

@@ -17,14 +17,14 @@ from redcomp.frontend.reductions.requests import ExpressionSource, request
 
 # Reductions that are found again, with their machine code.
 KEPT = 256
-# Options that say how a reduction is compiled, with what they are without being given.
-OF_COMPILATION: Mapping[str, Any] = {
+# Options that say how systems and reductions are compiled, with what they are if not given.
+OF_SYSTEMS: Mapping[str, Any] = {
     "dtype_acc": "auto",
     "use_double_acc": False,
     "sum_scheme": "auto",
     "use_fast_math": None,
-    "allow_tf32": False,
 }
+OF_COMPILATION: Mapping[str, Any] = {**OF_SYSTEMS, "allow_tf32": False}
 # Options of KeOps for what schedules choose here.
 IGNORED = ("enable_chunks", "rec_multVar_highdim")
 OF_CALLS = ("backend", "device_id", "ranges", "out")
@@ -135,11 +135,13 @@ def reducer(reduced: Reduced, options: dict[str, Any]) -> Reducer:
         return _made(reduced, *compilation)
 
 
-def compilation_options(options: dict[str, Any]) -> tuple[Any, ...]:
-    """The options of compilation in the order of the table, taken out of all options."""
+def compilation_options(
+    options: dict[str, Any], table: Mapping[str, Any] = OF_COMPILATION
+) -> tuple[Any, ...]:
+    """The options of compilation in the order of a table, taken out of all options."""
     for name in IGNORED:
         options.pop(name, None)
-    return tuple([options.pop(n, default) for n, default in OF_COMPILATION.items()])
+    return tuple([options.pop(n, default) for n, default in table.items()])
 
 
 class LazyReduction:
@@ -233,9 +235,11 @@ def values_of(bindings: Bindings) -> list[Any]:
     ]
 
 
-def check_options(options: Mapping[str, Any], known: tuple[str, ...]) -> None:
-    """Raise ArgumentError for an option that nobody has taken."""
+def check_options(
+    options: Mapping[str, Any], known: tuple[str, ...], table: Mapping[str, Any] = OF_COMPILATION
+) -> None:
+    """Raise ArgumentError for an option that nobody has taken; those of the table have been."""
     for name in options:
         if name not in known:
-            listed = ", ".join((*known, *OF_COMPILATION))
+            listed = ", ".join((*known, *table))
             raise ArgumentError(f"unknown option {arguments.shown(name)}; the options are {listed}")

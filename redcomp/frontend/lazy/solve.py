@@ -13,7 +13,7 @@ from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.lazy.reduction import (
     KEPT,
     OF_CALLS,
-    OF_COMPILATION,
+    OF_SYSTEMS,
     check_options,
     compilation_options,
     values_of,
@@ -33,11 +33,11 @@ class System(NamedTuple):
     axis: int
 
     def check(self, library: Library, options: Mapping[str, Any]) -> None:
-        library.solver(self, compilation_options(dict(options)))
+        library.solver(self, compilation_options(dict(options), OF_SYSTEMS))
 
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
-        solver = library.solver(self, compilation_options(options))
-        check_options(options, (*OF_SOLVERS, *OF_CALLS[:-1]))
+        solver = library.solver(self, compilation_options(options, OF_SYSTEMS))
+        check_options(options, (*OF_SOLVERS, *OF_CALLS[:-1]), OF_SYSTEMS)
         values = library.arrays(values_of(bindings), bindings.dtype)
         return solver(*values, **options)
 
@@ -48,7 +48,7 @@ class System(NamedTuple):
 
 @functools.lru_cache(KEPT)
 def solver(system: System, compilation: tuple[Any, ...]) -> Any:
-    """The `KernelSolve` of a system, with options in the order of OF_COMPILATION."""
+    """The `KernelSolve` of a system, with options in the order of OF_SYSTEMS."""
     solver_class = system.library.kernel_solve
     return made_solver(solver_class, system.formula, system.unknown, system.axis, compilation)
 
@@ -63,5 +63,5 @@ def made_solver(
         [f"{alias.name} = {alias.what}" for alias in aliases],
         aliases[unknown].name or "",
         axis=1 if axis else 0,
-        **dict(zip(OF_COMPILATION, compilation, strict=True)),
+        **dict(zip(OF_SYSTEMS, compilation, strict=True)),
     )
