@@ -76,6 +76,18 @@ def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
     assert calls(60) < 2.2 * calls(30)
 
 
+def test_work_grows_as_the_number_of_lists_does() -> None:
+    """Each has a guard and several states, and each of many pair loops keeps its own."""
+
+    def calls(dim: int) -> int:
+        aliases = [f"x=Vi({dim})", f"y=Vj({dim})"]
+        reduction = Genred("x*y", aliases, reduction_op="KMin", opt_arg=5, axis=1).reduction
+        return calls_of(reduction, "avx512")
+
+    calls(3)  # what is worked out once a process
+    assert calls(80) < 2.05 * calls(40)
+
+
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(("target", "most"), [("avx512", 1.1), ("sm_90", 50 / 17)])
 @pytest.mark.parametrize("wrt", [0, 2])
