@@ -44,7 +44,8 @@ class Instructions:
         name = row.llvm[0 if source.is_float else 1]
         if name.startswith("llvm."):
             name, types = self.overloaded(name, value.dtype, lane), [result] * len(value.args)
-            return self.code.call_form(result, name, types)
+            self.code.declare(result, name, types)
+            return f"call {result} @{name}({', '.join([f'{type_} {{}}' for type_ in types])})"
         given = self.type_of(source.dtype, lane)
         if op == "select":
             return f"{name} {given} {{}}, {result} {{}}, {result} {{}}"
