@@ -16,6 +16,7 @@ from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.code import Code
+from redcomp.llvm_backend.host.schedule import loops_of
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred
 
@@ -48,17 +49,21 @@ def reduction_of(formula: str, dim: int = 3) -> PairReduction:
 
 def calls_of(reduction: PairReduction, target: str) -> int:
     """How many functions are called from the kernel to LLVM's text."""
+    kernel = reduction.kernel("f32")
+    lowering = compiler.lower(kernel, target)
+    return calls_within(lambda: lowering.module_text)
+
+
+def calls_within(function: Callable[[], object]) -> int:
     count = 0
 
     def counted(frame: object, event: str, arg: object) -> None:
         nonlocal count
         count += event == "call"
 
-    kernel = reduction.kernel("f32")
-    lowering = compiler.lower(kernel, target)
     sys.setprofile(counted)
     try:
-        assert lowering.module_text
+        assert function()
     finally:
         sys.setprofile(None)
     return count
@@ -76,6 +81,18 @@ def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
 
     calls(3)  # what is worked out once a process
     assert calls(60) < 2.2 * calls(30)
+
+
+def test_loops_are_divided_as_fast_as_there_are_lists() -> None:
+    """Each list has a guard and several states, and each of many pair loops keeps its own."""
+
+    def calls(dim: int) -> int:
+        aliases = [f"x=Vi({dim})", f"y=Vj({dim})"]
+        reduction = Genred("x*y", aliases, reduction_op="KMin", opt_arg=5, axis=1).reduction
+        nest = compiler.lower(reduction.kernel("f32"), "avx512").nest
+        return calls_within(lambda: loops_of(nest))
+
+    assert calls(30) < 2.5 * calls(15)
 
 
 @pytest.mark.sampled(3)

@@ -70,10 +70,14 @@ class Code:
         attributes: str = "",
     ) -> str:
         """The result of calling an intrinsic, which is declared; `attributes` are of the call."""
-        if name not in self.declarations:
-            self.declarations[name] = f"declare {result} @{name}({', '.join(types)})"
+        self.declare(result, name, types)
         arguments = ", ".join([f"{t} {o}" for t, o in zip(types, operands, strict=True)])
         return self.value(f"call {result} @{name}({arguments}) {attributes}".rstrip())
+
+    def declare(self, result: str, name: str, types: Sequence[str]) -> None:
+        """Declare an intrinsic, once."""
+        if name not in self.declarations:
+            self.declarations[name] = f"declare {result} @{name}({', '.join(types)})"
 
     def table(self, text: str, align: int, space: int = 0) -> str:
         """The address of constants that the module has once, given as LLVM spells their array."""

@@ -193,9 +193,13 @@ class Emitter(Instructions):
             return lambda row, col: "" if value.dim > 1 else self.load(value, 0, row, col)
         if value.op == "component":
             return lambda row, col: self._read(value, row, col)
-        lane, args, operand = self.is_lane(value), value.args, self.operand
-        write = self.writer(value, lane)
-        return lambda row, col: write([operand(arg, row, col, lane) for arg in args])
+        lane, args, operand, write = self.is_lane(value), value.args, self.operand, self.code.value
+        if (value.op, value.dtype) in self.target.native:
+            return lambda row, col: self.native(
+                value, [operand(arg, row, col, lane) for arg in args], lane
+            )
+        form = self.form(value, lane).format
+        return lambda row, col: write(form(*[operand(arg, row, col, lane) for arg in args]))
 
     def _read(self, value: Value, row: int, col: int) -> str:
         """A component for one pair of the block."""

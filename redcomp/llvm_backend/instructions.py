@@ -5,7 +5,7 @@ Operands are scalars or vectors of lanes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from redcomp.ir import Value
 from redcomp.llvm_backend.code import Code
@@ -17,9 +17,6 @@ from redcomp.llvm_backend.spelling import (
 )
 from redcomp.ops.table import OPERATIONS
 from redcomp.target import TABLE, Native, Target
-
-# Writes an operation for operands and returns the name of the result.
-Writer = Callable[[list[str]], str]
 
 
 class Instructions:
@@ -40,33 +37,28 @@ class Instructions:
             f"shufflevector {vector} {one}, {vector} poison, <{self.lanes} x i32> zeroinitializer"
         )
 
-    def writer(self, value: Value, lane: bool) -> Writer:
-        """What writes the operation of a value, which is for vectors of lanes or for scalars."""
-        op, code = value.op, self.code
-        result = self.type_of(value.dtype, lane)
-        if (op, value.dtype) in self.target.native:
-            return lambda operands: self._native(value, operands, lane)
+    def form(self, value: Value, lane: bool) -> str:
+        """The instruction of a value, for vectors of lanes or scalars: `{}` for each operand."""
+        op, result = value.op, self.type_of(value.dtype, lane)
         source, row = value.args[0].type, OPERATIONS[op]
         name = row.llvm[0 if source.is_float else 1]
         if name.startswith("llvm."):
             name, types = self.overloaded(name, value.dtype, lane), [result] * len(value.args)
-            return lambda operands: code.call(result, name, types, operands)
+            self.code.declare(result, name, types)
+            return f"call {result} @{name}({', '.join([f'{type_} {{}}' for type_ in types])})"
         given = self.type_of(source.dtype, lane)
         if op == "select":
-            return lambda operands: code.value(
-                f"{name} {given} {operands[0]}, {result} {operands[1]}, {result} {operands[2]}"
-            )
+            return f"{name} {given} {{}}, {result} {{}}, {result} {{}}"
         if op == "convert":
             _, name = row.casts[source.dtype, value.dtype]
         if op in ("convert", "bitcast"):
-            return lambda operands: code.value(f"{name} {given} {operands[0]} to {result}")
+            return f"{name} {given} {{}} to {result}"
+        places = ", ".join(["{}"] * len(value.args))
         if op == "compare":
-            return lambda operands: code.value(
-                f"{name} {value['predicate']} {given} {', '.join(operands)}"
-            )
-        return lambda operands: code.value(f"{name} {result} {', '.join(operands)}")
+            return f"{name} {value['predicate']} {given} {places}"
+        return f"{name} {result} {places}"
 
-    def _native(self, value: Value, operands: list[str], lane: bool) -> str:
+    def native(self, value: Value, operands: list[str], lane: bool) -> str:
         """A target's own instruction, which exists for full vectors only (or, on GPUs, scalars)."""
         native = self.target.native[value.op, value.dtype]
         dtypes = [arg.dtype for arg in value.args]
