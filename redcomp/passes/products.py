@@ -38,6 +38,7 @@ from redcomp.ir import (
     constant,
     contraction,
     elementwise,
+    factors_of,
     select,
     stored_of,
     topological,
@@ -83,18 +84,12 @@ def _with_all(nest: Nest, context: Context) -> Nest | None:
     if not made.updates or not _is_simple(made):
         return None
     # A product costs less than vectors of pairs once matrices are multiplied anyway.
-    longest: defaultdict[str, int] = defaultdict(int)
-    for (_, factors), (_, most) in context.target.product_dims.items():
-        longest[factors] = max(longest[factors], most)
-    found = _with_products(
-        made,
-        {
-            (use, factors): (_SHORT + 1, most)
-            for use in ("product", "distance")
-            for factors, most in longest.items()
-        },
-        context,
-    )
+    wanted = {
+        (use, factors): (_SHORT + 1, most)
+        for use in ("product", "distance")
+        for factors, most in _longest(context.target.product_dims).items()
+    }
+    found = _with_products(made, wanted, context)
     return None if _reads_vectors(found) or not fits(found, context.target.update_limits) else found
 
 
@@ -104,20 +99,28 @@ def _with_products(
     """The nest with the products that its pairs need; itself if it still reads long vectors."""
     if not _is_simple(nest):
         return nest
-
-    def candidate_of(nest: Nest) -> _Candidate | None:
-        return next(_candidates(nest, wanted, allow_tf32=context.allow_tf32), None)
-
     found: Nest | None = nest
-    while found is not None and (candidate := candidate_of(found)):
+    while found is not None and (candidate := next(_candidates(found, wanted, context), None)):
         found = _with_product(found, candidate)
     if found is None or found is nest or _reads_vectors(found):
         return nest
-    longest = max(most for _, most in wanted.values())
-    rows = [h.definition.args[0].dim for h in found.products]
-    if sum(rows) > longest or any(map(_needs_many, found.products)):
+    if not _have_room(found, _longest(wanted)) or any(map(_needs_many, found.products)):
         return nest
     return _with_contractions(found)
+
+
+def _longest(dims: Mapping[tuple[str, str], tuple[int, int]]) -> Mapping[str, int]:
+    """The components that vectors of products may have at most, whatever their use, by format."""
+    longest: defaultdict[str, int] = defaultdict(int)
+    for (_, factors), (_, most) in dims.items():
+        longest[factors] = max(longest[factors], most)
+    return longest
+
+
+def _have_room(nest: Nest, longest: Mapping[str, int]) -> bool:
+    """Whether the rows' vectors of all products need no more registers than the longest of one."""
+    made = [product.definition for product in nest.products]
+    return sum(d.args[0].dim / longest[factors_of(d)] for d in made) <= 1
 
 
 def _is_simple(nest: Nest) -> bool:
@@ -179,8 +182,7 @@ class _Candidate:
         if sides is None:
             return None
         u, v = map(self._rounded, sides if self.a.dependence == I_BIT else sides[::-1])
-        scaled = self._scaled(_bounded(u), factor) * -2.0
-        product = self._product(scaled, _bounded(v), number)
+        product = self._product(self._scaled(_bounded(u), factor) * -2.0, _bounded(v), number)
         norms = [contraction(self._scaled(w, factor), w) for w in (u, v)]
         distance = product.variable + norms[0] + norms[1]
         # Weights may be negative, and the distance then too.
@@ -216,14 +218,14 @@ def _bounded(vector: Value) -> Value:
 
 
 def _candidates(
-    nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]], *, allow_tf32: bool
+    nest: Nest, wanted: Mapping[tuple[str, str], tuple[int, int]], context: Context
 ) -> Iterator[_Candidate]:
     """What could be the product, with as many components as the target wants."""
     for value in nest.pair_values:
         found = _candidate(value) if value.dependence == _PAIR else None
         if found is None:
             continue
-        candidate = replace(found, allow_tf32=allow_tf32)
+        candidate = replace(found, allow_tf32=context.allow_tf32)
         use = "distance" if candidate.is_distance else "product"
         least, most = wanted.get((use, candidate.factors), (1, 0))
         if candidate.a.dim == candidate.b.dim and least <= candidate.a.dim <= most:
