@@ -69,6 +69,7 @@ class PairReduction:
     described   the dtype of the kernel that it is described by: which variables and results there
                 are does not depend on it.  "f64" has numbers that "f32" lacks; what is derived has
                 the dtype that its parent was last computed in, so that its kernel is made once
+    decided     what a library has decided for the latest calls of a reducer, by reducer
     """
 
     source: Source
@@ -81,6 +82,7 @@ class PairReduction:
     _remembered: dict[Callable[..., Any], Callable[..., Any]] = field(
         default_factory=dict, repr=False
     )
+    decided: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         kernel = self.description
