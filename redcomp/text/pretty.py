@@ -16,7 +16,6 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redcomp.ir import (
@@ -38,6 +37,7 @@ from redcomp.ir import (
     shared,
     topological,
 )
+from redcomp.records import record
 from redcomp.text.functions import CALL, Function, with_calls
 from redcomp.text.spelling import attributes_text, number_text, string_text, type_text
 
@@ -48,7 +48,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _INLINE = ("constant", "component")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Piece:
     """A piece of a line; `value` is what it stands for, if it is a value.
 
@@ -60,7 +60,7 @@ class Piece:
     value: Value | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Line:
     """A line of a listing; `value` is what it defines."""
 

@@ -15,6 +15,7 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import Placement, Slot
 from redcomp.frontend.lazy.library import Library
 from redcomp.ir import Kind
+from redcomp.records import record
 
 
 class Unique:
@@ -151,7 +152,7 @@ def identity(given: object, kind: str) -> Hashable:
 NOTHING = Bindings((), (), None, None, (), None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Symbol:
     """A variable whose values a call brings: its position among such variables, and its slot."""
 

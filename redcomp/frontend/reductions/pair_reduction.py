@@ -23,6 +23,7 @@ from redcomp.passes.reroll import rerolled
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.ptx.targets import height_for
+from redcomp.records import record
 from redcomp.runtime.kernel import LoadedKernel
 from redcomp.target import Height, Options
 
@@ -34,7 +35,7 @@ HOST = "host"
 ROWS: tuple[Kind, ...] = ("i", "j")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parameter:
     """One argument of a call, in the order of the call."""
 
@@ -212,7 +213,7 @@ class PairReduction:
         return kernel
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DerivedSource(Source):
     """A source of kernels that are made from those of another reduction; `stage` is how."""
 
@@ -233,7 +234,7 @@ class DerivedSource(Source):
         return self.parent.rows_of_outputs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PartSource(DerivedSource):
     """The outputs that have a result for each i, or each j."""
 
