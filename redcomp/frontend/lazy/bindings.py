@@ -15,7 +15,6 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import Placement, Slot
 from redcomp.frontend.lazy.library import Library
 from redcomp.ir import Kind
-from redcomp.records import record
 
 
 class Unique:
@@ -152,7 +151,8 @@ def identity(given: object, kind: str) -> Hashable:
 NOTHING = Bindings((), (), None, None, (), None)
 
 
-@record
+# No record: the tracer of `torch.compile` knows Python's own dataclasses.
+@dataclass(frozen=True, slots=True)
 class Symbol:
     """A variable whose values a call brings: its position among such variables, and its slot."""
 
