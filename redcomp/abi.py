@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from redcomp.records import record
 
 
 class Words:
@@ -93,7 +94,7 @@ def kernel_name(kernel: str, part: int) -> str:
     return f"{kernel}_{part}" if part else kernel
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Launch:
     """What the runtime has to know of the kernels that compute a part of the results.
 

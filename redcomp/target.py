@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, field
 from typing import Literal
 
 from redcomp.ir import FLOATS
+from redcomp.records import record
 
 # Above this many components a loop replaces straight-line code, unless a target says otherwise: the
 # accumulators of a wider result would not fit into the 16 or 32 vector registers that a host has.
@@ -16,7 +17,7 @@ _UNROLLED = 16
 _SCANS_UNROLLED = 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unrolling:
     """Vectors of at most so many components are written out.
 
@@ -59,7 +60,7 @@ LLVM_OPTIONS = ("-dag-maps-huge-region=200", "-combiner-tokenfactor-inline-limit
 TABLE = "table"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Native:
     """An intrinsic and its arguments: numbers of operands, TABLE, or constants, types first."""
 
@@ -67,7 +68,7 @@ class Native:
     arguments: tuple[int | str | tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arithmetic:
     """What sets a thread's rounding and flushing while machine code runs, as instructions of LLVM.
 
@@ -89,7 +90,7 @@ _UNROLLING = dict.fromkeys(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UpdateLimits:
     """Which wide states are updated by products of matrices (`passes.updates`).
 
@@ -104,7 +105,7 @@ class UpdateLimits:
     memory: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """A machine to compile for.
 
@@ -170,7 +171,7 @@ class Target:
         return max(1, self.vector_bits // {"f32": 32, "f64": 64}[dtype])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """What a caller chooses about a compilation.
 
@@ -200,7 +201,7 @@ def height_of(rows: int | None, *, has_blocks: bool) -> Height:
     return "short" if has_blocks else "many"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Context:
     """What passes and schedules may ask about the compilation they are part of.
 

@@ -41,6 +41,11 @@ def small_calls() -> dict[str, Callable[[], Any]]:
     moved = [t.clone().requires_grad_() for t in plain]
     one, text = torch.ones(SMALL, 1), text_of_reduction(smooth.reduction)
     empty: Callable[..., torch.Tensor] = Empty.apply
+    of_x = [moved[0], *plain[1:]]
+
+    def lazy(x: torch.Tensor, y: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        product: torch.Tensor = (-((Vi(x) - Vj(y)) ** 2).sum(-1)).exp() @ b
+        return product
 
     def reduce(*args: torch.Tensor) -> torch.Tensor:
         results: list[torch.Tensor] = torch.ops.redcomp.reduce(
@@ -61,6 +66,13 @@ def small_calls() -> dict[str, Callable[[], Any]]:
         "eager, all gradients": lambda: torch.autograd.grad(smooth(*moved), moved, one),
         "redcomp::reduce, all gradients": lambda: torch.autograd.grad(reduce(*moved), moved, one),
         "an empty Function, gradients": lambda: torch.autograd.grad(empty(*moved), moved, one),
+        "eager, gradient of x": lambda: torch.autograd.grad(smooth(*of_x), of_x[:1], one),
+        "an empty Function, gradient of x": lambda: torch.autograd.grad(
+            empty(*of_x), of_x[:1], one
+        ),
+        "LazyTensor": lambda: lazy(*plain),
+        "LazyTensor, gradient of x": lambda: torch.autograd.grad(lazy(*of_x), of_x[:1], one),
+        "LazyTensor, all gradients": lambda: torch.autograd.grad(lazy(*moved), moved, one),
     }
 
 

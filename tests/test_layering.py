@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "redcomp"
 # The rooms of each floor, lowest first, by their dotted names in redcomp; "" is redcomp/__init__.py
 # and what it defines.  A module belongs to the room with the longest name that its own begins with.
 FLOORS: tuple[tuple[str, ...], ...] = (
+    ("records",),
     ("errors", "concurrency", "tracing", "trust", "abi", "typing", "notebooks", "frontend"),
     ("limits",),
     ("config", "arguments", "ir"),

@@ -36,9 +36,12 @@ def dense(x: Tensor, y: Tensor) -> Tensor:
 
 @pytest.fixture
 def call() -> Any:
-    """A reduction that has been called with the tensors."""
+    """A reduction that has been called with the tensors, with gradients and without."""
     made = redcomp.torch.Genred("Square((x | y)) * y", ["x = Vi(2)", "y = Vj(2)"], axis=1)
-    made(*tensors())
+    for _ in range(3):  # the second time it is kept what the tensors are like
+        made(*tensors())
+        x, y = tensors()
+        torch.autograd.grad(made(x.requires_grad_(), y).sum(), x)
     return made
 
 
@@ -262,6 +265,78 @@ def test_cotangents_in_other_layouts(call: Any, cotangent: Tensor) -> None:
     (ours,) = torch.autograd.grad(call(moved, y), moved, cotangent)
     (expected,) = torch.autograd.grad(dense(moved, y), moved, cotangent.resolve_neg().clone())
     check(ours, expected, 1e-5)
+
+
+def test_other_cotangents_after_a_backward_pass(call: Any) -> None:
+    for weights in (1.0, torch.arange(2.0 * ROWS).reshape(ROWS, 2), torch.ones(1, 2), 1.0):
+        gradients = []
+        for function in (call, dense):
+            x, y = tensors()
+            result = function(x.requires_grad_(), y) * weights
+            gradients.append(torch.autograd.grad(result.sum(), x)[0])
+        check(*gradients)
+
+
+def test_second_derivatives_after_first_ones(call: Any) -> None:
+    found = []
+    for function in (call, dense):
+        x, y = tensors()
+        (first,) = torch.autograd.grad(function(x.requires_grad_(), y).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(first.sin().sum(), x)[0])
+    check(*found)
+
+
+def test_one_tensor_twice(call: Any) -> None:
+    x = tensors()[0].requires_grad_()
+    for _ in range(3):
+        gradients = [torch.autograd.grad(f(x, x).sum(), x)[0] for f in (call, dense)]
+        check(*gradients)
+
+
+def test_parts_of_a_tensor(call: Any) -> None:
+    _, y = tensors()
+    rows = torch.randn(3 * ROWS, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for start in (0, 4, 2 * ROWS):
+        part = rows[start : start + ROWS]
+        check(call(part, y), dense(part, y))
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_memory_that_has_become_shorter(call: Any, position: int) -> None:
+    given = [t.clone() for t in tensors()]
+    moved = given[0].clone().requires_grad_()
+    result = call(moved, given[1])
+    given[position].untyped_storage().resize_(8)
+    with pytest.raises(ArgumentError, match="less than they take"):
+        call(*given)
+    if position:
+        with pytest.raises(ArgumentError, match="less than they take"):
+            result.sum().backward()
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_hooks_of_saved_tensors_run_once(call: Any, is_new: bool) -> None:
+    x, y = tensors()
+    y = y[: 2 if is_new else None]
+    unpacked = []
+
+    def unpack(packed: Tensor) -> Tensor:
+        unpacked.append(packed)
+        return packed.clone()
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach(), unpack):
+        result = call(x.requires_grad_(), y)
+    (gradient,) = torch.autograd.grad(result.sum(), x)
+    assert len(unpacked) == 2
+    check(gradient, torch.autograd.grad(dense(x, y).sum(), x)[0])
+
+
+def test_tensors_that_were_changed_after_the_call(call: Any) -> None:
+    x, y = tensors()
+    result = call(x.requires_grad_(), y)
+    y += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        result.sum().backward()
 
 
 def test_transforms_of_functions(call: Any) -> None:

@@ -10,9 +10,10 @@ from typing import Protocol, TypeVar
 from redcomp.concurrency import cached_property
 from redcomp.ir.graphs import Listing, listing, rewrite, topological
 from redcomp.ir.values import Value
+from redcomp.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """A straight-line program: its inputs and its results."""
 
@@ -20,7 +21,7 @@ class Block:
     outs: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Output:
     """One output of a kernel: `scale(i) * reduce_j value(i, j)`; the scale does not depend on j.
 
@@ -68,7 +69,7 @@ class Kernel:
         return Kernel(self.params, outputs)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hoisted:
     """A value computed outside the pair loop, and the variable that stands for it in the loop."""
 
@@ -76,7 +77,7 @@ class Hoisted:
     definition: Value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Carried:
     """A state of the reduction, which the loops carry from pair to pair and from tile to tile.
 
@@ -263,7 +264,7 @@ class Nest:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Piece:
     """Which components of a result a part computes: those from `first` on.
 
@@ -275,7 +276,7 @@ class Piece:
     dim: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """A nest that computes pieces of the results; one piece for each of its own results."""
 

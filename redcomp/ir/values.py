@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from redcomp.records import record
+
 Kind = Literal[
     "i",
     "j",
@@ -93,7 +95,7 @@ STRUCTURAL = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Type:
     """`dim` components of one `dtype`; a scalar is a vector of one component."""
 
@@ -118,7 +120,7 @@ class Type:
         return self.dtype if self.dim == 1 else f"vector<{self.dim}x{self.dtype}>"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """A half-open piece of the formula's text, for error messages."""
 

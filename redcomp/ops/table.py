@@ -9,13 +9,14 @@ ends, tests and the documentation read the table; adding a scalar operation is a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 import numpy as np
 
 from redcomp.ir import Attribute, Type, Value
 from redcomp.ops.signs import SignRule
+from redcomp.records import record
 
 Array = np.ndarray[Any, Any]
 Section = Literal[
@@ -61,7 +62,7 @@ class DtypeError(ValueError):
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Domain:
     """Where an operation is tested and its errors are measured.
 
@@ -79,7 +80,7 @@ class Domain:
     drawn: Callable[[np.random.Generator, str, int], tuple[Array, Array]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Range:
     """Where errors are measured of what is approximate on GPUs, in float32.
 
@@ -95,7 +96,7 @@ class Range:
 NORMAL: Interval = (2.0**-126, 2.0**127)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Error:
     """How far a result is from the exact one: relative * |exact|, or `absolute` if that is more."""
 
@@ -103,7 +104,7 @@ class Error:
     absolute: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Typing:
     """What the IR demands of an operation's types, where that is more than one dtype for all.
 
@@ -121,7 +122,7 @@ class Typing:
 ALIKE = Typing()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Operation:
     """One row of the table.
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from redcomp.ir import Value
 from redcomp.ops.access import Access, Position, composite, quotient
 from redcomp.ops.table import LIST_PARAMETERS, Array, Domain, Operation, ShapeError, apply, register
+from redcomp.records import record
 
 PAIR = Domain(((-2.0, 2.0), (-2.0, 2.0)))
 
@@ -76,7 +76,7 @@ def _tensordot_shape(
 # -- where the entries are -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Axis:
     """One axis of a loop, and how far one step along it moves in f and in g."""
 
@@ -105,7 +105,7 @@ def _merged(axes: Sequence[_Axis]) -> tuple[_Axis, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Contraction:
     """A contraction as loops: over the components of the result, and over what is summed."""
 
@@ -186,7 +186,7 @@ def _element(access: Access, value: Value, k: Position) -> Value:
 # -- derivatives -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Operand:
     """One operand of a contraction.
 

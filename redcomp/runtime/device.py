@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from redcomp.errors import RedcompError
+from redcomp.records import record
 
 
 class DeviceError(RedcompError, RuntimeError):
     """No GPU where one was asked for, or the driver reported a failure."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Device:
     """A GPU: its number, name, compute capability (9, 0), and number of multiprocessors."""
 

@@ -13,7 +13,6 @@ import json
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ import numpy as np
 from redcomp import config
 from redcomp.abi import GPU_JOB, JOIN, JOIN_THREADS, RUN, TASK, Launch, kernel_name
 from redcomp.limits import MAX_WORKSPACE
+from redcomp.records import record
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.device import Device, DeviceError, Driver
 from redcomp.runtime.kernel import PLAIN, BatchLayout, Executor
@@ -75,7 +75,7 @@ class Queue(NamedTuple):  # made at each call, three times as fast as a dataclas
         kernel.queue(self, blocks, outputs, arguments, layout)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Copies:
     """A device that computes with copies of arrays in the host's memory."""
 
@@ -145,7 +145,7 @@ def _release_dropped() -> None:
             _dropped.append(release)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LaunchPlan:
     """A call cut into tasks for a device.
 

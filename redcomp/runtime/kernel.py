@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
 import numpy as np
 
+from redcomp.records import record
 from redcomp.runtime.device import Device
 from redcomp.runtime.tasks import Blocks, Integers
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BatchLayout:
     """Where the entries of a batch have their parts of a call's arrays, outputs first.
 

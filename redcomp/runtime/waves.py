@@ -8,9 +8,9 @@ a schedule's estimate of a column (`Launch.clocks`) and the figures here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from redcomp.abi import JOIN_THREADS, Launch
+from redcomp.records import record
 
 # Warps of a multiprocessor that hide most latencies; with half of them it is a quarter slower, as
 # in `ptx/schedule.py`.
@@ -33,7 +33,7 @@ _JOINING_THREADS = 1024
 _MOST_BITS = JOIN_THREADS.bit_length() - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Waves:
     """A kernel on a device: its launch, multiprocessors, and blocks that each holds at a time."""
 

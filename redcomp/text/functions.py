@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +24,7 @@ from redcomp.ir import (
     with_roots,
 )
 from redcomp.ops.table import OPERATIONS, Operation
+from redcomp.records import record
 
 P = TypeVar("P", bound=Program)
 
@@ -36,7 +36,7 @@ _MOST_VALUES = 4000
 _POINTS = np.linspace(0.15, 0.95, 17)[:, None]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Function:
     """A function: its name, the value that it is of, and what it makes of that."""
 
@@ -45,7 +45,7 @@ class Function:
     result: Value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Region:
     argument: Value
     result: Value

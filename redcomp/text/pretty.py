@@ -16,7 +16,6 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redcomp.ir import (
@@ -39,6 +38,7 @@ from redcomp.ir import (
     stored_of,
     topological,
 )
+from redcomp.records import record
 from redcomp.text.functions import CALL, Function, with_calls
 from redcomp.text.spelling import attributes_text, number_text, string_text, type_text
 
@@ -49,7 +49,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _INLINE = ("constant", "component")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Piece:
     """A piece of a line; `value` is what it stands for, if it is a value.
 
@@ -61,7 +61,7 @@ class Piece:
     value: Value | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Line:
     """A line of a listing; `value` is what it defines."""
 

@@ -42,6 +42,7 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.ops.table import OPERATIONS
+from redcomp.records import record
 from redcomp.text.spelling import number_value
 from redcomp.text.syntax import Reader, unescape
 from redcomp.text.tokens import TextError, Tokens
@@ -72,7 +73,7 @@ def parse_pretty(text: str) -> AnyProgram | Block:
     return made
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Number:
     """A constant as it is written, of which the dtype may not be known yet, and where."""
 

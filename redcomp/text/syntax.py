@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from redcomp.ir import Type
+from redcomp.records import record
 from redcomp.text.spelling import number_value
 from redcomp.text.tokens import Tokens
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Written:
     """An operation as it is written."""
 

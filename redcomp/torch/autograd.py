@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -18,9 +18,13 @@ from redcomp.frontend.reductions.differentiation import Extremum, Slopes, Sweep
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.frontend.reductions.ranges import Ranges, read_ranges
 from redcomp.frontend.reductions.tables import Read, without_reads
+from redcomp.torch.alike import Decisions, Located
 from redcomp.torch.computation import (
     Computation,
+    KnownPullback,
+    Pullbacks,
     Tensors,
+    WithSlopes,
     float_dtype,
     prepare_computation,
     run,
@@ -80,16 +84,27 @@ def differentiable(
     tensors: Sequence[torch.Tensor],
     ranges: Visited,
     executor: Executor | Asked,
+    located: Located | None = None,
 ) -> Tensors:
-    """All results, through autograd."""
+    """All results, through autograd.
+
+    located  where the tensors are, if they are in memory and no one looks at operators
+    """
     if computation.differentiation.tables:
-        computation, tensors = _with_reads_given(computation, tensors, executor)
+        before = tensors
+        computation, tensors = _with_reads_given(computation, before, executor)
+        located = located if tensors is before else None
     kept = computation.for_derivatives
-    beside = None
-    if not is_active() and forward_ad._current_level < 0:  # only gradients are asked for, and once
-        known = kept.with_slopes(tuple([t.requires_grad for t in tensors]))
-        beside = None if known is None else _Beside(*known)
-    results: Tensors = _Reduce.apply(kept, executor, ranges, beside, *tensors)
+    with_slopes = None
+    if kept.is_long and not is_active() and forward_ad._current_level < 0:
+        # Only gradients are asked for, and once.
+        with_slopes = kept.with_slopes(tuple([t.requires_grad for t in tensors]))
+    call = _Recorded(kept, executor, with_slopes, located)
+    results: Tensors
+    if located is None:
+        results = _Reduce.apply(call, ranges, *tensors)
+    else:
+        results = _record(call, ranges, *tensors)
     if kept.differentiation.extrema:
         results = _with_values_at_places(kept, results, tensors, executor)
     if kept.differentiation.limits:
@@ -179,13 +194,27 @@ def _read(
     return found[..., 0] if read.kind == "parameter" else found
 
 
-@dataclass(slots=True)
-class _Beside:
-    """What a recorded call computes beside its result: slopes, which are for the backward pass."""
+@dataclass(slots=True, eq=False)
+class _Recorded:
+    """A call that autograd records.
 
-    slopes: Slopes
+    with_slopes  what gives slopes beside the value, if that pays; these are for the backward pass
+    located      where the tensors are, if that is known
+    slopes       what the forward pass leaves, to be saved
+    """
+
     computation: Computation
-    values: list[torch.Tensor] = field(default_factory=list)
+    executor: Executor | Asked
+    with_slopes: WithSlopes | None = None
+    located: Located | None = None
+    slopes: Sequence[torch.Tensor] = ()
+
+    def run(self, tensors: Sequence[torch.Tensor], ranges: Visited) -> Tensors:
+        """All results, and the slopes after them."""
+        computation = self.computation if self.with_slopes is None else self.with_slopes[1]
+        if self.located is None:
+            return run(computation, tensors, ranges, self.executor)
+        return computation.run(self.located[1], None, None)
 
 
 @untraced
@@ -199,50 +228,41 @@ class _Reduce(torch.autograd.Function):
         That binds arguments by their signature, which takes longer than all the rest of a call.
         """
         if not is_active():
-            return _record(*args[:4], *map(_unwrap_if_dead, args[4:]))
+            return _record(*args[:2], *map(_unwrap_if_dead, args[2:]))
         if is_within_transform():
             with enable_single_level_autograd_function():
-                return tuple(_record(*args[:4], *map(_unwrap_if_dead, args[4:])))
+                return tuple(_record(*args[:2], *map(_unwrap_if_dead, args[2:])))
         if is_functionalized():  # which knows operators only
-            computation, executor, ranges, _, *tensors = args
-            of_kept: Computation = computation
-            return of_kept.as_operator(tensors, ranges, executor)
+            call: _Recorded
+            call, ranges, *tensors = args
+            return call.computation.as_operator(tensors, ranges, call.executor)
         check_transforms()
         bind: Callable[..., Tensors] = super().apply
         return bind(*args)
 
     @staticmethod
-    def forward(
-        computation: Computation,
-        executor: Executor | Asked,
-        ranges: Visited,
-        beside: _Beside | None,
-        *tensors: torch.Tensor,
-    ) -> Tensors:
-        if beside is None:
-            return run(computation, tensors, ranges, executor)
-        value, *beside.values = run(beside.computation, tensors, ranges, executor)
+    def forward(call: _Recorded, ranges: Visited, *tensors: torch.Tensor) -> Tensors:
+        results = call.run(tensors, ranges)
+        if call.with_slopes is None:
+            return results
+        value, *call.slopes = results
         return (value,)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        computation: Computation
-        beside: _Beside | None
-        computation, ctx.executor, ctx.ranges, beside, *tensors = inputs
-        ctx.computation = computation
+        call: _Recorded
+        call, ctx.ranges, *tensors = inputs
+        ctx.call = call
         ctx.set_materialize_grads(False)
-        known = computation.differentiation
+        known = call.computation.differentiation
         if False in known.differentiable:
             ctx.mark_non_differentiable(
                 *[t for t, is_one in zip(output, known.differentiable, strict=True) if not is_one]
             )
-        kept = (*tensors, *[output[n] for n in known.saved])
-        if beside is None:
-            ctx.slopes = None
-            ctx.save_for_backward(*kept)
-        else:
-            ctx.slopes = beside.slopes
-            ctx.save_for_backward(*kept, *beside.values)
+        kept = (*tensors, *[output[n] for n in known.saved]) if known.saved else tensors
+        ctx.save_for_backward(*kept, *call.slopes)
+        # What is saved is held by autograd alone, which may hand it over to hooks.
+        call.located, call.slopes = None, ()
         if forward_ad._current_level >= 0 or is_active():
             ctx.save_for_forward(*kept)
 
@@ -250,56 +270,67 @@ class _Reduce(torch.autograd.Function):
     def vmap(
         info: Any,
         in_dims: tuple[int | None, ...],
-        computation: Computation,
-        executor: Executor | Asked,
+        call: _Recorded,
         ranges: Visited,
-        _: None,
         *tensors: torch.Tensor,
     ) -> tuple[Tensors, int]:
         # A batch has any number of axes, so the mapped one is one more.
         given: Sequence[torch.Tensor]
-        given = with_mapped_first(computation.reduction.parameters, tensors, in_dims[4:])
+        computation = call.computation
+        given = with_mapped_first(computation.reduction.parameters, tensors, in_dims[2:])
         computation = computation.like(computation.reduction, given)
         if computation.differentiation.tables:
-            computation, given = _with_reads_given(computation, given, executor)
-        return _Reduce.apply(computation, executor, ranges, None, *given), 0
+            computation, given = _with_reads_given(computation, given, call.executor)
+        return _Reduce.apply(_Recorded(computation, call.executor), ranges, *given), 0
 
     @staticmethod
     def jvp(ctx: Any, *tangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        return by_vmap(functools.partial(_Reduce._pushed_forward, ctx), tangents[4:])
+        return by_vmap(functools.partial(_Reduce._pushed_forward, ctx), tangents[2:])
 
     @staticmethod
     def _pushed_forward(
         ctx: Any, *tangents: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
-        computation: Computation = ctx.computation
-        known = computation.differentiation
+        call: _Recorded = ctx.call
+        computation, known = call.computation, call.computation.differentiation
         reduction = known.differential(tuple(n for n, t in enumerate(tangents) if t is not None))
         if reduction is None:
             return (None,) * len(known.differentiable)
-        arguments = known.arguments(_saved(ctx), [t for t in tangents if t is not None])
+        arguments = known.arguments(
+            _unwrapped(ctx.saved_tensors), [t for t in tangents if t is not None]
+        )
         derived = computation.like(reduction, arguments)
-        return known.of_results(apply(derived, arguments, ctx.ranges, ctx.executor))
+        return known.of_results(apply(derived, arguments, ctx.ranges, call.executor))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        return (
-            *(None,) * 4,
-            *by_vmap(functools.partial(_Reduce._pulled_back, ctx), cotangents),
-        )
+        call: _Recorded = ctx.call
+        saved = ctx.saved_tensors  # once: there may be hooks that have them somewhere else
+        decisions = call.computation.known_pullbacks.get(ctx.needs_input_grad)
+        if decisions is not None and _is_usual(call, ctx.ranges):
+            known = call.computation.differentiation
+            found = decisions.find(known.arguments(saved, [cotangents[n] for n in known.values]))
+            if found is not None:
+                pullback, located = found
+                return (None, None, *pullback.cotangents(located[1]))
+        pulled_back = functools.partial(_Reduce._pulled_back, ctx, saved)
+        return (None, None, *by_vmap(pulled_back, cotangents))
 
     @staticmethod
-    def _pulled_back(ctx: Any, *cotangents: torch.Tensor | None) -> list[torch.Tensor | None]:
-        computation: Computation = ctx.computation
-        known, saved = computation.differentiation, _saved(ctx)
+    def _pulled_back(
+        ctx: Any, saved: Tensors, *cotangents: torch.Tensor | None
+    ) -> list[torch.Tensor | None]:
+        call: _Recorded = ctx.call
+        computation, known = call.computation, call.computation.differentiation
+        saved = _unwrapped(saved)
         result: list[torch.Tensor | None] = [None] * len(computation.reduction.parameters)
         of_values = [cotangents[n] for n in known.values]
         given = tuple([e is not None for e in of_values])
         if True not in given:
             return result
-        wanted: tuple[bool, ...] = ctx.needs_input_grad[4:]
-        slopes: Slopes | None = ctx.slopes
-        if slopes is not None:
+        wanted: tuple[bool, ...] = ctx.needs_input_grad[2:]
+        if call.with_slopes is not None:
+            slopes = call.with_slopes[0]
             count = len(saved) - len(slopes.positions)
             saved, of_slopes = saved[:count], saved[count:]
             # What is differentiated again has to be computed from arguments, not from slopes.
@@ -310,13 +341,38 @@ class _Reduce(torch.autograd.Function):
                 _give(result, slopes, through, saved)
                 wanted = slopes.others(wanted)
         arguments = known.arguments(saved, [e for e in of_values if e is not None])
-        for sweep, summed in computation.pullback(wanted, given, arguments):
+        pullbacks = computation.pullback(wanted, given, arguments)
+        if _is_usual(call, ctx.ranges) and False not in given:
+            _keep(computation, ctx.needs_input_grad, pullbacks, arguments)
+        for sweep, summed in pullbacks:
             if summed is None:
-                parts = _at_all_pairs(sweep, arguments, ctx.ranges, ctx.executor)
+                parts = _at_all_pairs(sweep, arguments, ctx.ranges, call.executor)
             else:
-                parts = apply(summed, arguments, ctx.ranges, ctx.executor)
+                parts = apply(summed, arguments, ctx.ranges, call.executor)
             _give(result, sweep, parts, saved)
         return result
+
+
+def _is_usual(call: _Recorded, ranges: Visited) -> bool:
+    """Whether backward passes of the call are sweeps over all pairs on the host."""
+    return call.executor is None and call.with_slopes is None and ranges is None
+
+
+def _keep(
+    computation: Computation,
+    wanted: tuple[bool, ...],
+    pullbacks: Pullbacks,
+    arguments: Sequence[torch.Tensor],
+) -> None:
+    """Have the next backward passes on such arguments find the pullbacks."""
+    decisions = computation.known_pullbacks.get(wanted)
+    if decisions is None:
+        made = Decisions[KnownPullback]()
+        decisions = computation.known_pullbacks.setdefault(wanted, made)
+    if not torch.is_grad_enabled() and decisions.is_due(None):
+        known = KnownPullback.of(pullbacks, computation)
+        if known is not None:
+            decisions.keep(arguments, known)
 
 
 # What `torch.autograd.Function.apply` does in the end where no transform is active.
@@ -342,9 +398,9 @@ def _give(
         result[position] = of_entries if is_whole else of_entries.sum_to_size(shape)
 
 
-def _saved(ctx: Any) -> Tensors:
-    """What has been saved; transforms of torch.func that are over have left wrappers around it."""
-    return tuple([_unwrap_if_dead(tensor) for tensor in ctx.saved_tensors])
+def _unwrapped(saved: Tensors) -> Tensors:
+    """What has been saved, around which transforms of torch.func that are over left wrappers."""
+    return tuple([_unwrap_if_dead(tensor) for tensor in saved])
 
 
 def _known(

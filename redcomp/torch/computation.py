@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,6 +26,7 @@ from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
 from redcomp.frontend.reductions.ranges import Ranges
 from redcomp.frontend.reductions.texts import text_of_reduction
 from redcomp.runtime.gpu import Copies, Queue
+from redcomp.torch.alike import Decisions
 from redcomp.torch.executors import (
     Asked,
     CudaTensors,
@@ -76,6 +77,9 @@ class Computation:
     dtype: torch.dtype
     device: torch.device
     _pullbacks: dict[Any, Pullbacks] = field(default_factory=dict, repr=False)
+    known_pullbacks: dict[tuple[bool, ...], Decisions[KnownPullback]] = field(
+        default_factory=dict, repr=False
+    )
     _with_slopes: dict[Any, WithSlopes | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -101,16 +105,28 @@ class Computation:
         return tuple(results)
 
     @cached_property
+    def has_one_kernel(self) -> bool:
+        """Whether one kernel computes all results."""
+        return self.reduction.rows != "ij"
+
+    @cached_property
     def parts(self) -> tuple[Computation, ...]:
         """The computations of one kernel each, whose results together are those of this one."""
-        if len(self.reduction.parts) == 1:
-            return (self,)
         return tuple(
             prepare_computation(part, self.call.shapes, self.dtype, self.device)
             for part in self.reduction.parts
         )
 
     def run(
+        self, addresses: Sequence[int], ranges: Ranges | None, executor: Queue | Copies | None
+    ) -> Tensors:
+        """All results, of the arguments at these addresses."""
+        if self.has_one_kernel:
+            return self._run(addresses, ranges, executor)
+        parts = [part._run(addresses, ranges, executor) for part in self.parts]
+        return tuple([result for results in parts for result in results])
+
+    def _run(
         self, addresses: Sequence[int], ranges: Ranges | None, executor: Queue | Copies | None
     ) -> Tensors:
         """What the only kernel makes of the arguments at these addresses."""
@@ -174,15 +190,15 @@ class Computation:
         try:
             return self._with_slopes[wanted]
         except KeyError:
-            slopes = self.differentiation.slopes(wanted) if self._is_long else None
+            slopes = self.differentiation.slopes(wanted) if self.is_long else None
             made = None
             if slopes is not None:
                 shapes, reduction = self.call.shapes, slopes.reduction
                 made = slopes, prepare_computation(reduction, shapes, self.dtype, self.device)
             return self._with_slopes.setdefault(wanted, made)
 
-    @property
-    def _is_long(self) -> bool:
+    @cached_property
+    def is_long(self) -> bool:
         """Whether a sweep takes longer than what PyTorch does with slopes."""
         rows, columns, batch = self.call.size
         pairs = rows * columns * prod(batch)
@@ -199,6 +215,38 @@ class Computation:
 # Sweeps, and the computations of those that are not at all pairs.
 Pullbacks = tuple[tuple[Sweep, Computation | None], ...]
 WithSlopes = tuple[Slopes, Computation]
+
+
+class KnownPullback(NamedTuple):
+    """Sweeps whose results are the cotangents of all wanted arguments, in their shapes.
+
+    arguments  how many there are
+    """
+
+    sweeps: tuple[tuple[tuple[int, ...], Computation], ...]
+    arguments: int
+
+    @classmethod
+    def of(cls, pullbacks: Pullbacks, computation: Computation) -> KnownPullback | None:
+        """What is known of the pullbacks of a computation; None if more is to be done for it."""
+        shapes, sweeps = computation.call.shapes, []
+        if any(parameter.is_integer for parameter in computation.reduction.parameters):
+            return None
+        for sweep, summed in pullbacks:
+            wanted = tuple([tuple(shapes[n]) for n in sweep.positions])
+            if summed is None or True in sweep.sums or summed.call.results != wanted:
+                return None
+            sweeps.append((sweep.positions, summed))
+        return cls(tuple(sweeps), len(shapes))
+
+    def cotangents(self, addresses: Sequence[int]) -> list[torch.Tensor | None]:
+        """The cotangent of each argument, from what the sweeps take, which is at the addresses."""
+        result: list[torch.Tensor | None] = [None] * self.arguments
+        for positions, summed in self.sweeps:
+            parts = summed.run(addresses, None, None)
+            for position, part in zip(positions, parts, strict=True):
+                result[position] = part
+        return result
 
 
 @remembered
@@ -239,11 +287,7 @@ def run_in_memory(
     # The tensors have to live until the kernels have run.
     _kept, addresses = in_memory(computation.call.reduction, tensors, computation.integers)
     on = executor.queue() if isinstance(executor, CudaTensors) else executor
-    first, *others = computation.parts
-    results = first.run(addresses, ranges, on)
-    for part in others:
-        results += part.run(addresses, ranges, on)
-    return results
+    return computation.run(addresses, ranges, on)
 
 
 def _fill(result: torch.Tensor, components: Sequence[float]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.backends import ANY_DEVICE, copies_on_gpu, find_device, wants_gpu
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.frontend.reductions.ranges import Ranges
+from redcomp.records import record
 from redcomp.runtime.device import Device, DeviceError, Driver
 from redcomp.runtime.driver import driver
 from redcomp.runtime.gpu import Copies, Queue
@@ -25,7 +25,7 @@ from redcomp.torch.memory import is_cut_off
 _KEPT = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CudaTensors:
     """A GPU that has the tensors; work is queued on the stream that is PyTorch's at the time."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import torch
 from torch.compiler import is_dynamo_compiling
 
 from redcomp.errors import ArgumentError
-from redcomp.frontend.reductions.backends import device_number, falls_back, wants_gpu
+from redcomp.frontend.reductions.backends import ANY_DEVICE, device_number, falls_back, wants_gpu
 from redcomp.frontend.reductions.calls import check_count, check_integers, mixed_dtypes, sizes
 from redcomp.frontend.reductions.genred import GenredBase, Reducer, check_declared, in_order
 from redcomp.frontend.reductions.pair_reduction import PairReduction, Parameter, remembered
@@ -19,7 +19,8 @@ from redcomp.frontend.reductions.shapes import NUMBERS, Shape, full_shapes, is_n
 from redcomp.runtime.device import Driver
 from redcomp.runtime.driver import given_driver
 from redcomp.torch import autocast
-from redcomp.torch.autograd import apply
+from redcomp.torch.alike import Decisions, Located
+from redcomp.torch.autograd import apply, differentiable, is_differentiated
 from redcomp.torch.computation import (
     INTEGERS,
     KERNEL_DTYPES,
@@ -168,6 +169,13 @@ def call(
     """
     if is_dynamo_compiling():
         return in_graph(genred, args, backend, device_id, ranges, out, is_cast)
+    if ranges is None and out is None:
+        decisions: Decisions[_Known] | None = genred.reduction.decided.get(genred)
+        if decisions is not None and _is_as_usual(backend, device_id):
+            found = decisions.find(args)
+            if found is not None:
+                known, located = found
+                return known.run(args, located)
     # All that the call depends on, but for the tensors' values, their layout, and autograd.
     tensors: Any = args
     for arg in args:
@@ -182,7 +190,15 @@ def call(
     number, default = device_number(device_id), torch.get_default_dtype()
     reduction = genred.reduction
     prepared = _prepare(reduction, genred, described, backend, number, given_driver(), default)
-    return prepared.run(tensors, ranges, out)
+    result = prepared.run(tensors, ranges, out)
+    if tensors is args and ranges is None and out is None and _is_as_usual(backend, number):
+        prepared.keep(args)
+    return result
+
+
+def _is_as_usual(backend: object, device_id: object) -> bool:
+    """Whether a call is computed where its arguments are."""
+    return device_number(device_id) == ANY_DEVICE and not wants_gpu(backend)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,6 +228,17 @@ class _Prepared:
         arranged = results[0] if self.is_returned else self._arranged(results)
         return arranged if out is None else filled(out, arranged)
 
+    def keep(self, args: Tensors) -> None:
+        """Have the next calls on such tensors find this, if it is one of many."""
+        reduction = self.genred.reduction
+        decisions = reduction.decided.get(self.genred)
+        if decisions is None:
+            decisions = reduction.decided.setdefault(self.genred, Decisions[_Known]())
+        if not (self.executor is None and self.is_given and decisions.is_due(self)):
+            return
+        if not any(parameter.is_integer for parameter in reduction.parameters):
+            decisions.keep(args, _Known(self, is_differentiated(self.computation, args)))
+
     def _visited(self, args: Tensors, ranges: Sequence[Any]) -> Visited:
         """The ranges, read if their values are there."""
         if is_traced(args) and isinstance(ranges, (list, tuple)):
@@ -237,6 +264,23 @@ class _Prepared:
             for tensor, result in zip(results, genred.reduction.results, strict=True)
         ]
         return genred.nested(genred.joined(stored, lambda parts: torch.stack(parts, -1)))
+
+
+class _Known(NamedTuple):
+    """A call that has been made before on such tensors, and whether autograd recorded it."""
+
+    prepared: _Prepared
+    is_recorded: bool
+
+    def run(self, args: Sequence[Any], located: Located) -> Any:
+        """The result."""
+        prepared = self.prepared
+        computation = prepared.computation
+        if self.is_recorded:
+            results = differentiable(computation, args, None, None, located)
+        else:
+            results = computation.run(located[1], None, None)
+        return results[0] if prepared.is_returned else prepared._arranged(results)
 
 
 @remembered

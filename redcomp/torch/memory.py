@@ -7,7 +7,7 @@ call pays is a look at whether PyTorch records operators.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ Description = tuple[type, torch.Size, torch.dtype, torch.device]
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 _MODES = torch._C._TorchDispatchModeKey
-_tracing_state, _count_modes = torch._C._get_tracing_state, torch._C._len_torch_dispatch_stack
+_tracing_state = torch._C._get_tracing_state
+count_modes: Callable[[], int] = torch._C._len_torch_dispatch_stack
 
 
 def describe(reduction: PairReduction, args: Sequence[torch.Tensor]) -> tuple[Description, ...]:
@@ -142,14 +143,14 @@ def _check_memory(reduction: PairReduction, tensors: Sequence[torch.Tensor]) -> 
 def _check_address(name: str, tensor: torch.Tensor) -> None:
     check_plain(name, tensor)
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor) or not (
-        tensor.data_ptr() or _bytes(tensor) == 0
+        tensor.data_ptr() or bytes_of(tensor) == 0
     ):
         raise ArgumentError(f"{name} has no memory: it stands for a tensor without values")
 
 
 def is_cut_off(tensor: torch.Tensor) -> bool:
     """Whether a dense tensor's storage ends before its values do: somebody has shortened it."""
-    return _bytes(tensor) > tensor.untyped_storage().nbytes()
+    return bytes_of(tensor) > tensor.untyped_storage().nbytes()
 
 
 def is_traced(tensors: Sequence[torch.Tensor]) -> bool:
@@ -158,7 +159,7 @@ def is_traced(tensors: Sequence[torch.Tensor]) -> bool:
     A trace would go on without what is no operator, modes want to see it or give out tensors
     without values, and some tensors decide themselves what an operator does with them.
     """
-    if _count_modes() or _tracing_state() is not None or _symbolic_trace._is_fx_tracing_flag:
+    if count_modes() or _tracing_state() is not None or _symbolic_trace._is_fx_tracing_flag:
         return True
     if is_active() and is_within_transform():
         return True
@@ -225,7 +226,7 @@ def _check_shape(name: str, tensor: torch.Tensor) -> None:
         raise ArgumentError(f"{name} has no shape: it has not been initialized")
 
 
-def _bytes(tensor: torch.Tensor) -> int:
+def bytes_of(tensor: torch.Tensor) -> int:
     """How long a storage must be for all entries of a tensor."""
     if not tensor.numel() or tensor._is_zerotensor():
         return 0

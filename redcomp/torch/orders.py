@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.reductions.differentiation import Limit
+from redcomp.records import record
 from redcomp.torch.dynamo import untraced
 from redcomp.torch.mapped import by_vmap, unwrapped
 
@@ -31,7 +31,7 @@ def with_limits(
     return tuple(limited)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Order:
     """A derivative of some order of a result, as a function of the count and other tensors.
 

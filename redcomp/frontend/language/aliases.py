@@ -12,13 +12,13 @@ A last argument `int`, as in `"l = Vi(1, int)"`, declares integers.  `Vx` and `V
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from redcomp import arguments
 from redcomp.errors import FormulaError
 from redcomp.frontend.language.formula import Token, syntax_error, tokenize
 from redcomp.ir import Kind
 from redcomp.limits import MAX_DIM
+from redcomp.records import record
 
 KIND_OF_CONSTRUCTOR: Mapping[str, Kind] = {
     "Vi": "i",
@@ -37,7 +37,7 @@ KIND_OF_CATEGORY: tuple[Kind, ...] = ("i", "j", "parameter")
 _AS_IN = f'; an alias is such as "{EXAMPLE}"'
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Alias:
     """An argument of a kernel: its name in the formula (if any), kind, position and dimension."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from redcomp.errors import SizeError
@@ -18,11 +18,12 @@ from redcomp.passes.grad import gradient
 from redcomp.passes.jvp import jvp
 from redcomp.passes.linear import is_linear
 from redcomp.passes.trace import trace
+from redcomp.records import record
 
 Operands = Sequence[Operand]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Builder:
     """Something that can be called.
 

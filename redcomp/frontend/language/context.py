@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from redcomp.errors import FormulaError
@@ -18,11 +18,12 @@ from redcomp.ir import INTEGER_OF_WIDTH, Attribute, Kind, Type, Value, constant,
 from redcomp.limits import MAX_DIM, MAX_INTEGER, MAX_OPERATIONS
 from redcomp.ops import ShapeError, apply
 from redcomp.passes.size import written_out
+from redcomp.records import record
 
 Item = Value | int | Fraction | tuple["Operand", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Operand:
     """A lowered node: what it became, and where it stands."""
 

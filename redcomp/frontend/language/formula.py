@@ -27,9 +27,10 @@ from typing import Literal, NamedTuple
 from redcomp.errors import FormulaError
 from redcomp.ir import Span
 from redcomp.limits import MAX_CHARACTERS, MAX_NESTING, MAX_TOKEN_CHARACTERS, MAX_TOKENS
+from redcomp.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Number:
     """An integer or floating-point literal; never negative."""
 
@@ -37,7 +38,7 @@ class Number:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Name:
     """A name that is not called."""
 
@@ -45,7 +46,7 @@ class Name:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unary:
     """`-operand` or `+operand`."""
 
@@ -54,7 +55,7 @@ class Unary:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Binary:
     """`left op right`."""
 
@@ -64,7 +65,7 @@ class Binary:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """`callee(args, ...)`."""
 
@@ -73,7 +74,7 @@ class Call:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class List:
     """`[items, ...]`, or a tuple: `()`, `(item,)`, `(item, item, ...)`."""
 

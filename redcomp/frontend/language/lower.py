@@ -9,7 +9,6 @@ Operations come from the table by their spelling.  What can be called and is no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from redcomp.arguments import nearest
@@ -34,6 +33,7 @@ from redcomp.ir import Attribute, Value
 from redcomp.limits import MAX_INTEGER
 from redcomp.ops import SPELLINGS
 from redcomp.ops.table import LIST_PARAMETERS
+from redcomp.records import record
 
 # How many names an error message lists.
 MAX_LISTED = 20
@@ -57,7 +57,7 @@ OPERATORS: Mapping[str, str] = {
 SWAPPED = (">", ">=")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lowered:
     """A formula's value, and all variables of the kernel: arguments by position, numbers."""
 

@@ -151,6 +151,7 @@ def identity(given: object, kind: str) -> Hashable:
 NOTHING = Bindings((), (), None, None, (), None)
 
 
+# No record: the tracer of `torch.compile` knows Python's own dataclasses.
 @dataclass(frozen=True, slots=True)
 class Symbol:
     """A variable whose values a call brings: its position among such variables, and its slot."""

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
+from redcomp import config
 from redcomp.concurrency import cached_property
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.integers import fits
@@ -17,7 +18,7 @@ from redcomp.frontend.reductions.pair_reduction import HOST, PairReduction, Para
 from redcomp.frontend.reductions.ranges import Ranges, read_ranges
 from redcomp.ir import INTEGER_OF_WIDTH, NUMPY_DTYPES, SIZES
 from redcomp.limits import MAX_AXES
-from redcomp.runtime.kernel import BatchLayout, Executor
+from redcomp.runtime.kernel import BatchLayout, Executor, LoadedKernel
 from redcomp.runtime.tasks import Blocks, whole
 
 _ONE = (1, "")
@@ -177,6 +178,7 @@ class Call:
     shapes: tuple[Sequence[int], ...]
     size: Sizes
     results: tuple[tuple[int, ...], ...]
+    _on_host: dict[str, LoadedKernel] = field(default_factory=dict, repr=False)
 
     @cached_property
     def dense(self) -> Blocks:
@@ -210,9 +212,18 @@ class Call:
         """
         if not blocks.covered or 0 in self.size.batch:
             return
-        target = HOST if executor is None else executor.device.target
-        kernel = self.reduction.compiled(self.dtype, blocks.tallest, target)
+        if executor is None and blocks is self.dense:
+            kernel = self._on_host.get(config.target()) or self._compiled_for_host()
+        else:
+            target = HOST if executor is None else executor.device.target
+            kernel = self.reduction.compiled(self.dtype, blocks.tallest, target)
         kernel(blocks, outputs, arguments, self.layout, executor)
+
+    def _compiled_for_host(self) -> LoadedKernel:
+        """What computes all rows on the host, by the name that REDCOMP_TARGET has now."""
+        name = config.target()
+        kernel = self.reduction.compiled(self.dtype, self.dense.tallest)
+        return self._on_host.setdefault(name, kernel)
 
 
 @remembered

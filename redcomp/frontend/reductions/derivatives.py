@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from redcomp.frontend.reductions.pair_reduction import (
     DerivedSource,
@@ -34,6 +33,7 @@ from redcomp.passes.derivatives import (
     with_kept_results,
     with_slopes,
 )
+from redcomp.records import record
 
 
 def gradient(
@@ -103,7 +103,7 @@ def positions_in_kept(reduction: PairReduction) -> tuple[int, ...]:
 # -- kernels ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GradientSource(DerivedSource):
     """The gradient of a reduction with respect to some arguments, from some cotangents."""
 
@@ -123,7 +123,7 @@ class GradientSource(DerivedSource):
         return tuple("i" if kind == "i" else "j" for kind in kinds)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DifferentialSource(DerivedSource):
     """The derivative of a reduction along tangents of some arguments."""
 
@@ -136,7 +136,7 @@ class DifferentialSource(DerivedSource):
         return differential_of(parent.untransposed(dtype), parent.rows_of_outputs, self.positions)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeptSource(DerivedSource):
     """A reduction that also gives what its derivatives need."""
 
@@ -146,7 +146,7 @@ class KeptSource(DerivedSource):
         return with_kept_results(self.parent.untransposed(dtype))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlopesSource(DerivedSource):
     """A sum that also gives its derivatives with respect to some arguments."""
 
@@ -156,7 +156,7 @@ class SlopesSource(DerivedSource):
         return with_slopes(self.parent.untransposed(dtype), self.positions)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PointwiseSource(DerivedSource):
     """What an output reduces, for pairs that are given as rows."""
 

@@ -21,6 +21,7 @@ from redcomp.frontend.reductions import derivatives
 from redcomp.frontend.reductions.pair_reduction import PairReduction, remembered
 from redcomp.ops.reductions.row import Limited
 from redcomp.passes.derivatives import has_slopes, saved_by, values_of
+from redcomp.records import record
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -32,7 +33,7 @@ MOST_SLOPES = 16
 _ORDER = ("i", "j", "parameter")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sweep:
     """A reduction that gives the cotangents of some arguments at once.
 
@@ -47,7 +48,7 @@ class Sweep:
     at_pairs: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slopes:
     """The reduction whose further results are its value's derivatives with respect to arguments.
 
@@ -64,7 +65,7 @@ class Slopes:
         return tuple([w and n not in self.positions for n, w in enumerate(wanted)])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Extremum:
     """An output whose value depends on what is reduced at one pair of each row alone.
 
@@ -79,7 +80,7 @@ class Extremum:
     neutral: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limit:
     """A value whose derivatives of high orders are not right in some rows.
 

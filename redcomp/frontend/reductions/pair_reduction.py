@@ -23,6 +23,7 @@ from redcomp.passes.reroll import rerolled
 from redcomp.passes.size import written_out
 from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.ptx.targets import height_for
+from redcomp.records import record
 from redcomp.runtime.kernel import LoadedKernel
 from redcomp.target import Height, Options
 
@@ -34,7 +35,7 @@ HOST = "host"
 ROWS: tuple[Kind, ...] = ("i", "j")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Parameter:
     """One argument of a call, in the order of the call."""
 
@@ -69,6 +70,7 @@ class PairReduction:
     described   the dtype of the kernel that it is described by: which variables and results there
                 are does not depend on it.  "f64" has numbers that "f32" lacks; what is derived has
                 the dtype that its parent was last computed in, so that its kernel is made once
+    decided     what a library has decided for the latest calls of a reducer, by reducer
     """
 
     source: Source
@@ -81,6 +83,7 @@ class PairReduction:
     _remembered: dict[Callable[..., Any], Callable[..., Any]] = field(
         default_factory=dict, repr=False
     )
+    decided: dict[object, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         kernel = self.description
@@ -215,7 +218,7 @@ class PairReduction:
         return kernel
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DerivedSource(Source):
     """A source of kernels that are made from those of another reduction; `stage` is how."""
 
@@ -236,7 +239,7 @@ class DerivedSource(Source):
         return self.parent.rows_of_outputs
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PartSource(DerivedSource):
     """The outputs that have a result for each i, or each j."""
 

@@ -18,6 +18,7 @@ import numpy as np
 from redcomp import foreign
 from redcomp.errors import ArgumentError
 from redcomp.ir import Kind
+from redcomp.records import record
 from redcomp.runtime.tasks import Blocks, Integers
 
 _NAMES = ("ranges_i", "slices_i", "redranges_j", "ranges_j", "slices_j", "redranges_i")
@@ -74,7 +75,7 @@ def _read(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Half:
     """Three of the arrays, the first of which is `ranges[place]`."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from redcomp.ir import Kernel, Output, Value
 from redcomp.limits import MAX_COUNT
 from redcomp.ops.reductions import REDUCTIONS, REDUCTIONS_BY_SPELLING, usual_spellings
 from redcomp.ops.table import ShapeError, apply
+from redcomp.records import record
 
 SCHEMES = ("auto", "block_sum", "direct_sum", "kahan_scheme")
 ACCUMULATORS = ("auto", "float16", "float32", "float64")
@@ -29,7 +29,7 @@ ACCUMULATORS = ("auto", "float16", "float32", "float64")
 F = TypeVar("F")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request(Generic[F]):
     """A formula to be reduced: by which reduction, with which weights, how many columns to keep."""
 
@@ -101,7 +101,7 @@ class RequestSource(ABC, Generic[F]):
         return outputs, variables
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FormulaSource(RequestSource[str]):
     """Texts of formulas, over declared variables."""
 
@@ -117,7 +117,7 @@ class FormulaSource(RequestSource[str]):
         return formula
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExpressionSource(RequestSource[Placed]):
     """An expression, and perhaps its weights."""
 

@@ -7,8 +7,6 @@ row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from redcomp.frontend.reductions.derivatives import pointwise_kernel
 from redcomp.frontend.reductions.pair_reduction import DerivedSource, PairReduction, remembered
 from redcomp.ir import (
@@ -26,11 +24,12 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.passes.derivatives import NUMBERS, Names, arguments_of, numbers_of
+from redcomp.records import record
 
 _KINDS: dict[int, Kind] = {0: "parameter", I_BIT: "i", J_BIT: "j"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Read:
     """A read of a table, which a variable of some kind stands for.
 
@@ -46,7 +45,7 @@ class Read:
     numbers: tuple[Kind, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WithoutReads:
     """A reduction that takes what was read after its other arguments.
 
@@ -106,7 +105,7 @@ def _variables(kernel: Kernel, value: Value) -> list[Value]:
     return [v for v in kernel.params if v in read]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WithoutReadsSource(DerivedSource):
     """A reduction whose reads of some tables are variables."""
 
@@ -131,7 +130,7 @@ class WithoutReadsSource(DerivedSource):
         return Kernel((*arguments, *made.values(), *numbers), rewritten.outputs)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IndexSource(DerivedSource):
     """The index of one of a reduction's reads, for each row."""
 

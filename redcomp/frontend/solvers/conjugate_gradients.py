@@ -12,11 +12,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redcomp import long_work
 from redcomp.errors import SolverError
+from redcomp.records import record
 
 # An array or a tensor in float64 (or bool).  Both libraries have what is used here: arithmetic,
 # comparisons, `sum` and `clip` with these keywords, `any`, `all`, `max`.
@@ -31,7 +31,7 @@ BACKWARD_ERROR = 4.0
 FLOAT64_UNIT = 2.0**-53
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SolveInfo:
     """How a solve went; of several systems, the worst one counts.
 
@@ -47,7 +47,7 @@ class SolveInfo:
     converged: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stopping:
     """When a system is solved: |b - A a| is at most eps * sqrt(size) or rtol * |b|."""
 
@@ -56,7 +56,7 @@ class Stopping:
     maxiter: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class System:
     """A symmetric positive definite operator, and which axes of an array make one system.
 
@@ -80,7 +80,7 @@ class System:
         return self.inner(a, a) ** 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Progress:
     """A solution so far; `growth` is the largest |A p| / |p| met, a lower bound of |A|."""
 

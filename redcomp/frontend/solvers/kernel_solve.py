@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from redcomp import arguments
@@ -27,6 +27,7 @@ from redcomp.frontend.solvers.conjugate_gradients import (
 )
 from redcomp.ir import Kind
 from redcomp.passes.linear import acts_alike, acts_componentwise, is_linear
+from redcomp.records import record
 
 if TYPE_CHECKING:
     from redcomp.typing import Axis
@@ -43,7 +44,7 @@ EPS = 1e-6
 ALL_OF_B = 1 - 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """What a call of `KernelSolve` asks for, beside the arguments; `options` go to Genred."""
 
@@ -332,7 +333,7 @@ class KernelSolveBase:
         return units
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Operator:
     """alpha*Id + K from float64 to float64, K computing in the arguments' dtype."""
 

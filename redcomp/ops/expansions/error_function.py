@@ -8,16 +8,16 @@ accuracy down to the smallest numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from redcomp.ir import Value, compare, elementwise, fma, select
 from redcomp.ops.expansions.exponential import exp_of_negative
 from redcomp.ops.expansions.shared import at_most, copy_sign, magnitude, polynomial, two_product
+from redcomp.records import record
 
 JOINT = 0.75
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ErrorFunction:
     """erf(x) / x in x**2 for |x| <= 3/4; K and g for larger |x|; where erfc is 0."""
 

@@ -7,7 +7,6 @@ subtracted in two parts; with a fused multiply-add the first subtraction is exac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from redcomp.ir import Value, compare, constant, elementwise, fma, lookup, select
 from redcomp.ops.expansions.shared import (
@@ -23,9 +22,10 @@ from redcomp.ops.expansions.shared import (
     polynomial,
     power_of_two,
 )
+from redcomp.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exponential:
     """exp(r) on |r| <= ln(2) / 2; exp is 0 at `lowest`, infinite at `highest`, and beyond them."""
 
@@ -73,7 +73,7 @@ EXP: Mapping[str, Exponential] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TableExponential:
     """exp(r) = 1 + r (1 + r q(r)) on |r| <= ln(2) / (2 * `steps`), q by its coefficients."""
 

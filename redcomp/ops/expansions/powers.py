@@ -8,7 +8,6 @@ the precision, as an unevaluated sum of two floats.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import inf, nan
 
 from redcomp.ir import Value, bitcast, compare, constant, convert, elementwise, fma, select
@@ -28,9 +27,10 @@ from redcomp.ops.expansions.shared import (
     polynomial,
     two_product,
 )
+from redcomp.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DoubleLog2:
     """log2(m) = first * s + third * s**3 + s**5 * polynomial(s**2), s = (m - 1) / (m + 1)."""
 

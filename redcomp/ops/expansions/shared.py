@@ -14,9 +14,9 @@ measures the total.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from redcomp.ir import Value, bitcast, compare, constant, elementwise, fma, select
+from redcomp.records import record
 
 # The high and low parts of constants: their sum is correct to about twice the precision.
 Pair = tuple[float, float]
@@ -34,7 +34,7 @@ HALF_PI: Mapping[str, Pair] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Format:
     """An IEEE binary format: its integer of equal width, bits of mantissa and exponent bias."""
 

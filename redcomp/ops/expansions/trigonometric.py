@@ -8,7 +8,6 @@ accuracy is lost; the reduced argument is clamped, so that results stay in [-1, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from redcomp.ir import Value, compare, constant, elementwise, fma, select
 from redcomp.ops.expansions.shared import (
@@ -25,6 +24,7 @@ from redcomp.ops.expansions.shared import (
     polynomial,
     two_product,
 )
+from redcomp.records import record
 
 TWO_OVER_PI = 0.6366197723675814
 # pi / 4, and what rounding x * 2 / pi adds for large x.
@@ -37,7 +37,7 @@ HALF_PI_PARTS: Mapping[str, tuple[float, float, float]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Circular:
     """The coefficients of s and c, polynomials in z = r**2 for |r| <= REDUCED.
 

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from redcomp.ir import Value, compare, elementwise, indicator, select, zero
@@ -25,6 +25,7 @@ from redcomp.ops.reductions.row import (
     with_kept,
 )
 from redcomp.ops.table import apply
+from redcomp.records import record
 
 
 def _scalar_and_weights(value: Value) -> tuple[Value, Value]:
@@ -36,7 +37,7 @@ def _scalar_and_weights(value: Value) -> tuple[Value, Value]:
     return apply("elem", value, m=0), weights
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Base:
     """Sums of exponentials to a base, without overflow.
 

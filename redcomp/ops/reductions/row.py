@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from redcomp.ir import INTEGER_OF_WIDTH, Value
 from redcomp.ops.table import ShapeError
+from redcomp.records import record
 
 INF, NAN = float("inf"), float("nan")
 
@@ -35,7 +36,7 @@ def lowest(dtype: str) -> float:
     return -highest(dtype)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class State:
     """What a reduction carries from column to column.
 
@@ -59,7 +60,7 @@ class State:
         return INTEGER_OF_WIDTH[of_values] if self.kind == "index" else of_values
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result:
     """One result of a reduction.
 
@@ -73,7 +74,7 @@ class Result:
 VALUE, CONSTANT, INDEX = Result(), Result("constant"), Result("index")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limited:
     """What derivatives of high orders ask of a reduction.
 
@@ -104,7 +105,7 @@ class Arrived(NamedTuple):
         return next(e for e in self.cotangents if e is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reduction:
     """One row of the table; `count` is how many columns it keeps where it keeps several.
 

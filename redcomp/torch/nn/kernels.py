@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
+from redcomp.records import record
 from redcomp.torch.genred import Genred
 from redcomp.torch.nn.shared import (
     Numbers,
@@ -25,7 +25,7 @@ from redcomp.torch.nn.shared import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kernel:
     """A kernel k(x, y) with k(x, x) = 1, as texts of formulas; s is a distance, scaled.
 
