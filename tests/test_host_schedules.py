@@ -25,6 +25,8 @@ def test_wide_results_share_what_they_load_of_columns() -> None:
     aliases = [*ALIASES, "b = Vj(128)"]
     chosen = schedule_of("Exp(-SqDist(x, y)) * b", aliases, "avx2")
     assert (chosen.rows, chosen.cols) == (3, 4)
+    chosen = schedule_of("Exp(-SqDist(x, y)) * b", [*ALIASES, "b = Vj(20)"], "avx2")
+    assert (chosen.rows, chosen.cols) == (2, 4)
     # The distances of so many pairs have no room beside their sums.
     long = ["x = Vi(64)", "y = Vj(64)", "b = Vj(128)"]
     chosen = schedule_of("Exp(-SqDist(x, y)) * b", long, "avx2")

@@ -75,6 +75,8 @@ _BLOCKS_OF_A_ROW: _Blocks = ((1, 4), (1, 2), (1, 1))
 # mean fewer passes over the states.
 _WIDE_BLOCKS_OF_A_ROW: _Blocks = ((1, 8), (1, 4), (1, 2), (1, 1))
 _WIDE_BLOCKS: _Blocks = ((3, 4), (2, 4), (2, 2), *_WIDE_BLOCKS_OF_A_ROW)
+# The first of these blocks has no registers for what precedes the loop, which must be longer.
+_SHORT_WIDE = 32
 # Where the states are rarely adjusted, branches keep the pairs apart: the first row is for states
 # that are stepped too, the second for those that only change then.
 _ADJUSTED_BLOCKS: _Blocks = ((1, 2), (1, 1))
@@ -219,9 +221,12 @@ def _blocks(
         return _SCAN_BLOCKS[-1:] if context.height == "few" else _SCAN_BLOCKS
     if not is_stepped:
         return _LIST_BLOCKS
-    if _wide_states(nest):
+    if wide := _wide_states(nest):
         alone = context.height == "few" or context.target.embeds_broadcasts
-        return _WIDE_BLOCKS_OF_A_ROW if alone else _WIDE_BLOCKS
+        if alone:
+            return _WIDE_BLOCKS_OF_A_ROW
+        longest = max(state.variable.dim for state in wide)
+        return _WIDE_BLOCKS if longest > _SHORT_WIDE else _WIDE_BLOCKS[1:]
     if has_folds:
         return _LOOP_BLOCKS_OF_A_ROW if context.height == "few" else _LOOP_BLOCKS
     if nest.guards:
