@@ -1,7 +1,7 @@
 """Compare schedules: `python -m benchmarks.schedules FORMULA ALIAS... [--blocks 4x2 1x1]`.
 
-Prints pairs a second of one thread (its own time, so that a busy machine disturbs it less) for each
-block of rows x columns; this is how the blocks in `redcomp.llvm_backend.host.schedule` were chosen.
+Prints pairs a second of one thread (processor time, so that a busy machine disturbs it less) for
+each block of rows x columns; this is how those in `redcomp.llvm_backend.host.schedule` were chosen.
 With `--unrolling 8 16`, for the chosen block of each number of components that are written out.
 `--order 2` measures the second derivative with respect to the first variable.
 """
@@ -89,9 +89,9 @@ def measure(arguments: argparse.Namespace, lowering: HostLowering) -> str:
     pointers = [a.ctypes.data for a in arrays]
     times = []
     for _ in range(5):
-        start = time.thread_time()
+        start = time.process_time()
         kernel(whole(size, size), [o.ctypes.data for o in outputs], pointers)
-        times.append(time.thread_time() - start)
+        times.append(time.process_time() - start)
     rate = size * size / min(times) / 1e9
     instructions = lowering.stats.instructions
     rows, cols = lowering.block

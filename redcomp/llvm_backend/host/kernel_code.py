@@ -184,17 +184,22 @@ class HostCode:
         """Copy scalars (of the kernel's dtype, unless another is given) between arrays."""
         scalar, size = LLVM_TYPES[dtype or self.dtype], SIZES[dtype or self.dtype]
 
-        def one(k: int | str) -> None:
+        def one(k: int | str, type_: str = scalar) -> None:
             def scaled(by: int) -> int | str:
                 return k * by if isinstance(k, int) else code.integer("mul", k, by)
 
-            value = code.load(scalar, code.at(source, scalar, scaled(step)), size)
+            value = code.load(type_, code.at(source, scalar, scaled(step)), size)
             where = code.at(target, scalar, scaled(target_step))
-            code.store(scalar, value, where, size)
+            code.store(type_, value, where, size)
 
-        if count <= _UNROLLED_COPY:
-            for k in range(count):
+        first = 0
+        if step == target_step == 1 and count > max(_UNROLLED_COPY, self.lanes):
+            first = count - count % self.lanes
+            with code.loop(0, first, self.lanes) as loop:
+                one(loop.counter, f"<{self.lanes} x {scalar}>")
+        if count - first <= _UNROLLED_COPY:
+            for k in range(first, count):
                 one(k)
         else:
-            with code.loop(0, count, 1) as loop:
+            with code.loop(first, count, 1) as loop:
                 one(loop.counter)

@@ -11,6 +11,7 @@ from redcomp.ir import (
     KIND_BITS,
     SIZES,
     STRUCTURAL,
+    Carried,
     Kind,
     Nest,
     Value,
@@ -24,6 +25,13 @@ from redcomp.target import Context
 _CHUNK_BYTES = 256 * 1024
 _TILE_BYTES = 64 * 1024
 _LEAST_TILE = 32
+# States in memory are started and merged for each tile, and columns are packed for each chunk: both
+# take long if a record has thousands of components.  Then this is what they should be, within
+# memory that still is fast if it is read in order.
+_WIDE_TILE = 128
+_WIDE_TILE_BYTES = 1024 * 1024
+_WIDE_CHUNK = 16
+_WIDE_CHUNK_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +66,17 @@ class Schedule:
 _Blocks = tuple[tuple[int, int], ...]
 _LOOP_BLOCKS: _Blocks = ((5, 4), (4, 3), (3, 3), (3, 2), (2, 2), (2, 1), (1, 1))
 _BLOCKS: _Blocks = ((4, 2), (1, 2), (1, 1))
+# With 16 registers (measured on AVX2): constants and pairs' values take turns in them.
+_BLOCKS_OF_FEW_REGISTERS: _Blocks = ((3, 2), (1, 2), (1, 1))
 _LOOP_BLOCKS_OF_A_ROW: _Blocks = ((1, 8), (1, 4), (1, 1))
 _BLOCKS_OF_A_ROW: _Blocks = ((1, 4), (1, 2), (1, 1))
-# A result that is a long vector lives in memory; more columns a step mean fewer passes over it.
-_VECTOR_STATE_BLOCKS: _Blocks = ((1, 8), (1, 4), (1, 2), (1, 1))
+# A result that is a long vector lives in memory.  In a step's loop over components, rows share what
+# is loaded of columns; where that is free (AVX-512 repeats an operand from memory), more columns
+# mean fewer passes over the states.
+_WIDE_BLOCKS_OF_A_ROW: _Blocks = ((1, 8), (1, 4), (1, 2), (1, 1))
+_WIDE_BLOCKS: _Blocks = ((3, 4), (2, 4), (2, 2), *_WIDE_BLOCKS_OF_A_ROW)
+# The first of these blocks has no registers for what precedes the loop, which must be longer.
+_SHORT_WIDE = 32
 # Where the states are rarely adjusted, branches keep the pairs apart: the first row is for states
 # that are stepped too, the second for those that only change then.
 _ADJUSTED_BLOCKS: _Blocks = ((1, 2), (1, 1))
@@ -110,6 +125,8 @@ def choose_schedule(nest: Nest, context: Context) -> Schedule:
     totals = sum(state.total.dim for state in nest.states)
     row_bytes = lanes * (_width(nest, "i") * SIZES[nest.dtype] + totals * 8)
     chunk = max(1, _CHUNK_BYTES // max(1, row_bytes))
+    if _wide_states(nest):
+        chunk = max(chunk, min(_WIDE_CHUNK, _WIDE_CHUNK_BYTES // row_bytes))
     chunk = max(rows, chunk - chunk % rows)
     pending = _PENDING if any(map(pending_entries, loops)) else 0
     tile = _tile(nest, rows * lanes)
@@ -143,6 +160,8 @@ def considered(nest: Nest, context: Context) -> list[Considered]:
     scans = any(value.op == "scan" for value in values)
     stepped = [state for state in nest.states if state.step is not state.variable]
     registers = context.target.registers
+    wide = _wide_states(nest)
+    per_pair = _kept_for_components(wide)
 
     def of(block: tuple[int, int]) -> Considered:
         rows, cols = block
@@ -150,8 +169,12 @@ def considered(nest: Nest, context: Context) -> list[Considered]:
             return Considered(rows, cols, "operations", rows * operations, _LONGEST_SCANS)
         if rows * cols * operations > _LONGEST_BODY:
             return Considered(rows, cols, "operations", rows * cols * operations, _LONGEST_BODY)
+        needs = 0
         if folds:
             needs = rows * cols * (len(folds) + held) + rows + 3 + shared
+        if wide and rows > 1:  # values of one row's pairs may stay in memory
+            needs = max(needs, rows * cols * per_pair + rows * len(wide))
+        if needs:
             return Considered(rows, cols, "registers", needs, registers - 1)
         # Constants and temporaries take about two thirds; inputs can stay in memory.
         most = registers * 3 // 8 - 1
@@ -177,6 +200,19 @@ def _kept_for(folds: Sequence[Value], registers: int) -> tuple[int, int]:
     return of_pairs + 1, constants if constants < registers else 0
 
 
+def _wide_states(nest: Nest) -> list[Carried]:
+    """The states that are vectors in memory, which each pair steps in a loop over components."""
+    return [state for state in nest.states if state.step.op == "map"]
+
+
+def _kept_for_components(states: Sequence[Carried]) -> int:
+    """Registers that a step's loop over components needs for each pair, besides its states."""
+    outside = read_in_loops([state.step.args[0] for state in states])
+    of_pairs = sum(v.dependence == I_BIT | J_BIT and v.op != "variable" for v in outside)
+    # Where constants are read, there is arithmetic with temporary values.
+    return of_pairs + 2 * any(v.is_constant for v in outside)
+
+
 def _blocks(
     nest: Nest, context: Context, has_folds: bool, has_scans: bool, is_stepped: bool
 ) -> _Blocks:
@@ -185,13 +221,19 @@ def _blocks(
         return _SCAN_BLOCKS[-1:] if context.height == "few" else _SCAN_BLOCKS
     if not is_stepped:
         return _LIST_BLOCKS
-    if any(state.variable.dim > 1 for state in nest.states):
-        return _VECTOR_STATE_BLOCKS
+    if wide := _wide_states(nest):
+        alone = context.height == "few" or context.target.embeds_broadcasts
+        if alone:
+            return _WIDE_BLOCKS_OF_A_ROW
+        longest = max(state.variable.dim for state in wide)
+        return _WIDE_BLOCKS if longest > _SHORT_WIDE else _WIDE_BLOCKS[1:]
     if has_folds:
         return _LOOP_BLOCKS_OF_A_ROW if context.height == "few" else _LOOP_BLOCKS
     if nest.guards:
         return _ADJUSTED_BLOCKS
-    return _BLOCKS_OF_A_ROW if context.height == "few" else _BLOCKS
+    if context.height == "few":
+        return _BLOCKS_OF_A_ROW
+    return _BLOCKS_OF_FEW_REGISTERS if context.target.registers < 32 else _BLOCKS
 
 
 def _block(nest: Nest, context: Context) -> tuple[int, int]:
@@ -239,6 +281,8 @@ def _tile(nest: Nest, block_rows: int) -> int:
     components = _width(nest, "j") + block_rows * (_width(nest, "ij") + _width(nest, "ji"))
     a_column = max(1, components) * SIZES[nest.dtype]
     columns = _TILE_BYTES // a_column
+    if _wide_states(nest):
+        columns = max(columns, min(_WIDE_TILE, _WIDE_TILE_BYTES // a_column))
     return max(_LEAST_TILE, min(256, columns - columns % _LEAST_TILE))
 
 
