@@ -82,6 +82,7 @@ PROGRAMS: dict[str, Program] = {
     "concat": lambda x, y, b: Vi(x).concat(Vj(y)).sum(1),
     "mean": lambda x, y, b: distances(x, y).mean(1),
     "var": lambda x, y, b: distances(x, y).var(1),
+    "a variance with its correction": lambda x, y, b: distances(x, y).var(1, ddof=0),
     "prod": lambda x, y, b: distances(x, y).prod(1),
     "trace": lambda x, y, b: distances(x, x).trace(),
     "a kept axis": lambda x, y, b: distances(x, y).sum(1, keepdim=True),
