@@ -147,7 +147,7 @@ def number(name: str, value: object, least: float = -math.inf) -> float:
     if _is_single(value) and (hasattr(value, "__float__") or hasattr(value, "__index__")):
         with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
             # Tracers such as that of torch.compile do not follow NumPy's question.
-            is_real = isinstance(value, (int, float)) or not np.iscomplexobj(value)
+            is_real = isinstance(value, (int, float)) or not np.iscomplexobj(value)  # type: ignore[arg-type]
             found = float(value) if is_real else math.nan  # type: ignore[arg-type]
             if math.isfinite(found) and found >= least:
                 return found
