@@ -44,6 +44,7 @@ class _NumPy:
     build = expressions
     reducer = staticmethod(reducer)
     solver = staticmethod(solver)
+    conversion = ".astype(np.{})"
     correction = 0
     kernel_solve = KernelSolve
 

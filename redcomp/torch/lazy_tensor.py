@@ -49,6 +49,7 @@ class _PyTorch:
     build = expressions
     reducer = staticmethod(expressions.reducer)
     solver = staticmethod(expressions.solver)
+    conversion = ".to(torch.{})"
     correction = 1
     kernel_solve = KernelSolve
 

@@ -270,7 +270,10 @@ def _common_dtype(a: Bindings, b: Bindings, library: Library) -> str:
         arrays = [argument.value for argument in (*a.arguments, *b.arguments) if argument.dtype]
         found = library.common_dtype(arrays)
     if found is None:
-        raise _differ("dtype", a.dtype, b.dtype)
+        raise ArgumentError(
+            f"these LazyTensors have different dtype: {a.dtype} and {b.dtype}; convert the arrays "
+            f"that one of them is made of, by {library.conversion.format(a.dtype)}"
+        )
     return found
 
 

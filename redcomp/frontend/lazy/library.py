@@ -35,6 +35,8 @@ class Library(Protocol):
     """An array library."""
 
     name: str
+    # How a caller converts an array to a dtype.
+    conversion: str
     # What variances lessen the number of values by, unless one says.
     correction: int
 
