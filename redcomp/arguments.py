@@ -146,7 +146,9 @@ def number(name: str, value: object, least: float = -math.inf) -> float:
     refuse_masked(name, value)
     if _is_single(value) and (hasattr(value, "__float__") or hasattr(value, "__index__")):
         with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
-            found = math.nan if np.iscomplexobj(value) else float(value)  # type: ignore[arg-type]
+            # Tracers such as that of torch.compile do not follow NumPy's question.
+            is_real = isinstance(value, (int, float)) or not np.iscomplexobj(value)  # type: ignore[arg-type]
+            found = float(value) if is_real else math.nan  # type: ignore[arg-type]
             if math.isfinite(found) and found >= least:
                 return found
     wanted = "a finite number" if least == -math.inf else f"a finite number of at least {least:g}"

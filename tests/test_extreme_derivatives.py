@@ -331,3 +331,55 @@ def test_products_and_norms_on_gpus(machine: str) -> None:
     torch.testing.assert_close(slope[:2, 0].double(), torch.tensor(expected, dtype=F64))
     right = torch.linalg.vector_norm(y.detach().double() * 1e25).item()
     torch.testing.assert_close(norm.double(), torch.full((2, 1), right, dtype=F64))
+
+
+# -- powers of distances ---------------------------------------------------------------------------
+
+# Between points that coincide the slopes of powers are infinite; by the convention of roots they
+# count as 0, as those of a distance do.
+POWERS = [
+    "Powf(SqDist(x, y), 0.7)",
+    "SqDist(x, y) ** 1.3",
+    "SqDist(x, y) ** 1.5",
+    "Norm2(x - y) ** 1.5",
+    "Norm2(x - y) ** 0.5",
+    "Cbrt(SqDist(x, y))",
+    "Sum(Abs(x - y) ** 3) ** (1 / 3)",
+    "Powf(SqDist(x, y), p)",
+]
+
+
+def dense_power(formula: str, differences: Tensor, p: Tensor) -> Tensor:
+    squares = (differences**2).sum(-1)
+    found = {
+        POWERS[0]: lambda: squares**0.7,
+        POWERS[1]: lambda: squares**1.3,
+        POWERS[2]: lambda: squares**1.5,
+        POWERS[3]: lambda: squares**0.75,
+        POWERS[4]: lambda: squares**0.25,
+        POWERS[5]: lambda: squares ** (1 / 3),
+        POWERS[6]: lambda: (differences.abs() ** 3).sum(-1) ** (1 / 3),
+        POWERS[7]: lambda: squares**p,
+    }
+    return found[formula]()
+
+
+@pytest.mark.parametrize("formula", POWERS)
+def test_powers_of_distances_of_points_that_coincide(formula: str) -> None:
+    """First and second derivatives are those of the sum over the other points."""
+    count = 5
+    x = torch.linspace(-1, 1, 3 * count, dtype=F64).reshape(count, 3).sin().requires_grad_()
+    p = torch.tensor([0.8], dtype=F64, requires_grad=True)
+    operation = Genred(f"{formula} + 0 * p", ["x = Vi(3)", "y = Vj(3)", "p = Pm(1)"], axis=1)
+    others = ~torch.eye(count, dtype=torch.bool)
+    differences = (x[:, None] - x)[others]
+    weights = torch.linspace(1, 2, count, dtype=F64)[:, None]
+    dense = dense_power(formula, differences, p).reshape(count, -1).sum(1, keepdim=True)
+    for variable in (x, p) if "Powf(SqDist(x, y), p)" in formula else (x,):
+        first, second = [], []
+        for value in (operation(x, x, p), dense):
+            (slope,) = torch.autograd.grad((value * weights).sum(), variable, create_graph=True)
+            first.append(slope)
+            second.append(torch.autograd.grad(slope.sin().sum(), x, retain_graph=True)[0])
+        torch.testing.assert_close(*first, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(*second, rtol=1e-9, atol=1e-9)

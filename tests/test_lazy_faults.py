@@ -124,6 +124,17 @@ def test_reductions_of_nothing_have_the_neutral_element(
     assert tuple(getattr(lazy, name)(axis=0).shape) == (0, 1)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(5, 0), (0, 5), (0, 0), (5, 5)])
+def test_arrays_of_nothing_have_their_shape(library: Any, rows: int, columns: int) -> None:
+    x, y = given(library, np.ones((rows, 3)), np.ones((columns, 3)))
+    vectors = library.Vi(x) - library.Vj(y)
+    assert tuple(vectors.dense().shape) == (rows, columns, 3)
+    assert tuple(vectors.sqnorm2().dense().shape) == (rows, columns)
+    if rows == columns:
+        assert tuple(vectors.diagonal().shape) == (rows, 3)
+        assert tuple(vectors.trace().shape) == (3,)
+
+
 SPECIAL: dict[str, tuple[Callable[..., Any], list[float], list[float]]] = {
     "rsqrt": (lambda x: x.rsqrt(), [0.0, 4.0], [0.0, 0.5]),
     "xlogx": (lambda x: x.xlogx(), [0.0, 1.0], [0.0, 0.0]),

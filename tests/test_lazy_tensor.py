@@ -270,6 +270,11 @@ def test_solve(library: str) -> None:
     np.testing.assert_allclose(kernel.solve(given, alpha=0.1), expected, 1e-5)
     np.testing.assert_allclose(kernel.solve(module.Vj(given), alpha=0.1), expected, 1e-5)
     np.testing.assert_allclose(kernel.solve(given, call=False, alpha=0.1)(), expected, 1e-5)
+    vector = kernel.solve(given[:, 0], alpha=0.1)
+    np.testing.assert_allclose(vector, expected[:, 0], 1e-5)
+    vector, info = kernel.solve(given[:, 0], alpha=0.1, return_info=True)
+    np.testing.assert_allclose(vector, expected[:, 0], 1e-5)
+    assert info.iterations
     a = module.Vj(0, 2)
     np.testing.assert_allclose((kernel * a).solve(given, var=a, alpha=0.1), expected, 1e-5)
     x_given = x if library == "numpy" else torch.tensor(x)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from redcomp.torch import ComplexLazyTensor, LazyTensor, Pm, Vi, Vj
@@ -82,6 +83,7 @@ PROGRAMS: dict[str, Program] = {
     "concat": lambda x, y, b: Vi(x).concat(Vj(y)).sum(1),
     "mean": lambda x, y, b: distances(x, y).mean(1),
     "var": lambda x, y, b: distances(x, y).var(1),
+    "a variance with its correction": lambda x, y, b: distances(x, y).var(1, ddof=0),
     "prod": lambda x, y, b: distances(x, y).prod(1),
     "trace": lambda x, y, b: distances(x, x).trace(),
     "a kept axis": lambda x, y, b: distances(x, y).sum(1, keepdim=True),
@@ -128,6 +130,28 @@ def test_traced_programs(name: str) -> None:
 
     compiled = torch.compile(around, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(*points(5)), around(*points(5)))
+
+
+@pytest.mark.parametrize("name", ["Vi", "LazyTensor", "parameters", "complex", "twice"])
+def test_arguments_of_a_compiled_program_may_be_other_tensors(name: str) -> None:
+    """A graph serves all tensors of its sizes, and, of which some are the same, those in turn."""
+    programs: dict[str, Program] = {
+        "Vi": lambda x, y, b: distances(x, y).argmin(1) + y[0],
+        "LazyTensor": lambda x, y, b: (LazyTensor(x[:, None]) - LazyTensor(y[None])).exp().sum(1),
+        "parameters": lambda x, y, b: (distances(x, y) * Pm(b[0])).sum(1),
+        "complex": lambda x, y, b: (1j * (Vi(x) | Vj(y))).exp().sum(1),
+        "twice": lambda x, y, b: (Vi(x) | Vj(x)).exp().sum(1) + distances(x, y).sum(1),
+    }
+    program, graphs = programs[name], CompileCounter()
+    compiled = torch.compile(program, backend=graphs, fullgraph=True, dynamic=True)
+    for count in (4, 5, 7, 8):
+        given = points(count)
+        torch.testing.assert_close(compiled(*given), program(*given))
+        assert graphs.frame_count == 1
+    x, _, b = given
+    torch.testing.assert_close(compiled(x, x, b), program(x, x, b))
+    torch.testing.assert_close(compiled(*given), program(*given))
+    assert graphs.frame_count <= 2
 
 
 def softmin(x: Tensor, y: Tensor, b: Tensor) -> Any:

@@ -440,6 +440,15 @@ OTHERS: Mapping[str, Mistake] = {
     "an axis beyond the last": lazy(lambda: K.sum(axis=5), "axis", "5"),
     "the truth of a LazyTensor": lazy(lambda: K and K, "neither true nor false", ".logical_or("),
     "a product of the wrong size": lazy(lambda: K @ np.ones((4, 1), np.float32), "5", "4"),
+    "LazyTensors of two dtypes": lazy(
+        lambda: x_i - rn.Vj(wide), "float32 and float64", ".astype(np.float32)"
+    ),
+    "a product of tensors of another dtype": lazy(
+        lambda: (tx_i | rt.Vj(ty)) @ torch.ones(5, 1).double(), ".to(torch.float32)"
+    ),
+    "too few arrays for symbols": lazy(
+        lambda: (rn.Vi(0, 3) - rn.Vj(1, 3)).sum(1)(x), "Vi(0, 3), Vj(1, 3)", "1 came"
+    ),
     "a product of a number": lazy(lambda: K @ 2.0, "K * v"),
     "an array that is too large": lazy(lambda: K.dense(limit=10), "limit", "reduce"),
 }

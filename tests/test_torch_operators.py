@@ -27,7 +27,7 @@ from torch.utils.checkpoint import (
 )
 
 from redcomp.errors import ArgumentError
-from redcomp.torch import Genred, KernelSolve
+from redcomp.torch import Genred, KernelSolve, Vi, Vj
 from redcomp.torch.solve import solver_of
 
 pytestmark = [
@@ -175,6 +175,7 @@ TRACERS: dict[str, Callable[..., Any]] = {
 }
 PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "call": (smooth, dense),
+    "LazyTensors": (lambda x, y, b: (-((Vi(x) - Vj(y)) ** 2).sum(-1)).exp() @ b, dense),
     "gradient": (
         torch.func.grad(lambda *args: (smooth(*args) ** 2).sum(), (0, 1, 2)),
         torch.func.grad(lambda *args: (dense(*args) ** 2).sum(), (0, 1, 2)),

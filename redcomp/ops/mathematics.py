@@ -82,7 +82,16 @@ def _sinxdivx_rule(f: Value, out: Value) -> Value:
 
 
 def _powf_base_rule(f: Value, g: Value, out: Value) -> Value:
-    return select(compare("oeq", g, 0.0), 0.0, g * apply("powf", f, g - 1.0))
+    # At 0 the slope of a power between 0 and 1 is infinite; the convention is that of roots.
+    slope = g * apply("powf", f, g - 1.0)
+    is_steep = compare("olt", g, 1.0)
+    of_steep = select(compare("oge", g, 0.0), select(compare("oeq", f, 0.0), 0.0, slope), slope)
+    return select(compare("oeq", g, 0.0), 0.0, select(is_steep, of_steep, slope))
+
+
+def _cbrt_rule(f: Value, out: Value) -> Value:
+    is_zero = compare("oeq", f, 0.0)
+    return select(is_zero, 0.0, 1.0 / (3.0 * (out * out)))
 
 
 def _powf_exponent_rule(f: Value, g: Value, out: Value) -> Value:
@@ -239,7 +248,8 @@ register(
         domain=Domain(((0.1, 4.0), (-4.0, 4.0)), (1.0, 2.0), drawn=_powers),
         exact=lambda m, f, g: m.power(f, g),
         ulp=4.0,
-        gradient="0 for the base where g = 0; 0 for the exponent where f = 0 and g >= 0",
+        gradient="0 for the base where g = 0, and at 0 where g < 1; 0 for the exponent where f = 0 "
+        "and g >= 0",
         differs="in the precision of the dtype (KeOps: float32); gradients where f = 0 and of "
         "scalar operands are right",
     ),
@@ -248,12 +258,12 @@ register(
         "Cbrt",
         "cube root",
         np.cbrt,
-        partials=(lambda f, out: 1.0 / (3.0 * (out * out)),),
+        partials=(_cbrt_rule,),
         expand=powers.cbrt,
         domain=Domain(((0.1, 8.0),), (1.0, -8.0)),
         exact=lambda m, f: m.sign(f) * m.cbrt(abs(f)),
         ulp=2.0,
-        gradient="inf at 0",
+        gradient="0 at 0",
         differs="new",
     ),
     function_row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,11 +49,16 @@ class _PyTorch:
     build = expressions
     reducer = staticmethod(expressions.reducer)
     solver = staticmethod(expressions.solver)
+    conversion = ".to(torch.{})"
     correction = 1
     kernel_solve = KernelSolve
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, torch.Tensor)
+
+    def identity(self, value: object) -> Hashable:
+        # A graph guards what `id` said, which is another number for each tensor of a later call.
+        return value if is_dynamo_compiling() and self.is_array(value) else id(value)
 
     def taken(self, name: str, value: object) -> Any:
         return tensor_of(name, value)

@@ -143,9 +143,9 @@ class Bindings:
         return [found[n] for n in range(len(found))]
 
 
-def identity(given: object, kind: str) -> Hashable:
-    """The key of an argument that is known by its object: arrays have no usable hash and ==."""
-    return id(given), kind
+def identity(library: Library, given: object, kind: str) -> Hashable:
+    """The key of an argument that is known by its object."""
+    return library.identity(given), kind
 
 
 NOTHING = Bindings((), (), None, None, (), None)
@@ -197,12 +197,21 @@ def columns_as_batch(bindings: Bindings, library: Library) -> Bindings:
         if a.slot.kind == "ij":
             kind, value = "i", library.transposed(value)
         if shape:
-            batch = (1,) * (axes - len(batch)) + batch + (a.columns or 1,)
+            batch = (1,) * (axes - len(batch)) + batch + (_length(a.columns),)
             rows = () if kind == "parameter" else (a.rows,)
             value = value.reshape((*batch, *rows, a.slot.dim))
         made.append(_moved(a, kind, value, a.rows, None, batch))
-    batch = (*bindings.batch, bindings.columns or 1)
+    batch = (*bindings.batch, _length(bindings.columns))
     return replace(bindings, arguments=tuple(made), columns=None, batch=batch)
+
+
+def _first(rows: int | None, columns: int | None) -> int | None:
+    return columns if rows is None else rows
+
+
+def _length(count: int | None) -> int:
+    """That of an axis, which has length 1 where nothing depends on its index."""
+    return 1 if count is None else count
 
 
 def with_one_row(bindings: Bindings) -> Bindings:
@@ -226,8 +235,8 @@ def diagonal(bindings: Bindings, library: Library) -> Bindings:
     for a in bindings.arguments:
         kind: Kind = "parameter" if a.slot.kind == "parameter" else "i"
         value = library.diagonal(a.value) if a.slot.kind == "ij" else a.value
-        made.append(_moved(a, kind, value, a.rows or a.columns, None, a.batch))
-    rows = bindings.rows or bindings.columns
+        made.append(_moved(a, kind, value, _first(a.rows, a.columns), None, a.batch))
+    rows = _first(bindings.rows, bindings.columns)
     return replace(bindings, arguments=tuple(made), rows=rows, columns=None)
 
 
@@ -262,7 +271,10 @@ def _common_dtype(a: Bindings, b: Bindings, library: Library) -> str:
         arrays = [argument.value for argument in (*a.arguments, *b.arguments) if argument.dtype]
         found = library.common_dtype(arrays)
     if found is None:
-        raise _differ("dtype", a.dtype, b.dtype)
+        raise ArgumentError(
+            f"these LazyTensors have different dtype: {a.dtype} and {b.dtype}; convert the arrays "
+            f"that one of them is made of, by {library.conversion.format(a.dtype)}"
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
 from redcomp.frontend.language.expressions import Slot
 from redcomp.frontend.lazy.bindings import Argument, Symbol, Unique, identity, parts_of
-from redcomp.frontend.lazy.library import Library
+from redcomp.frontend.lazy.library import ArrayType, Library
 from redcomp.limits import MAX_DIM
 
 INTEGERS = (int, np.integer, np.bool_)
@@ -32,16 +33,16 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
         return _of_complex(library, given, axis)
     if not shape:
         # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
-        return Argument(identity(given, "parameter"), given, given, Slot("parameter", 1))
+        return Argument(identity(library, given, "parameter"), given, given, Slot("parameter", 1))
     if axis is None:
-        return _of_whole_shape(library, given, kind.dtype, kind.is_integer)
-    return _of_axis(given, shape, axis, kind.dtype, kind.is_integer)
+        return _of_whole_shape(library, given, kind)
+    return _of_axis(library, given, shape, axis, kind)
 
 
 def _of_other(library: Library, given: Any, axis: object) -> Argument:
     """An array of another library, known by the object that was given."""
     own = argument_of(library, library.taken("the array of a LazyTensor", given), axis)
-    key = identity(given, own.slot.kind)
+    key = identity(library, given, own.slot.kind)
     return replace(own, key=key, given=given, is_special=True)
 
 
@@ -70,18 +71,19 @@ def _of_complex(library: Library, given: Any, axis: object) -> Argument:
     """A complex array, as one of its parts, known by the array that was given."""
     if not given.shape:
         slot = Slot("parameter", 2)
-        return Argument(identity(given, "parameter"), given, given, slot, is_complex=True)
+        return Argument(identity(library, given, "parameter"), given, given, slot, is_complex=True)
     real = argument_of(library, parts_of(library, given, axis in (0, 1)), axis)
-    return replace(real, key=identity(given, real.slot.kind), given=given, is_complex=True)
+    return replace(real, key=identity(library, given, real.slot.kind), given=given, is_complex=True)
 
 
-def _of_whole_shape(library: Library, given: Any, dtype: str, is_integer: bool) -> Argument:
+def _of_whole_shape(library: Library, given: Any, type_: ArrayType) -> Argument:
     """An array with axes for i and j, or a vector."""
     shape = tuple(given.shape)
-    own = None if is_integer else dtype
+    is_integer = type_.is_integer
+    own = None if is_integer else type_.dtype
     if len(shape) == 1:
         return Argument(
-            identity(given, "parameter"),
+            identity(library, given, "parameter"),
             given,
             given,
             _slot("parameter", shape[0], is_integer),
@@ -102,7 +104,7 @@ def _of_whole_shape(library: Library, given: Any, dtype: str, is_integer: bool) 
         kind = "j" if columns != 1 else "parameter"
     slot = _slot(kind, dim, is_integer)
     return Argument(
-        identity(given, kind),
+        identity(library, given, kind),
         given,
         value,
         slot,
@@ -114,15 +116,16 @@ def _of_whole_shape(library: Library, given: Any, dtype: str, is_integer: bool) 
 
 
 def _of_axis(
-    given: Any, shape: tuple[int, ...], axis: object, dtype: str, is_integer: bool
+    library: Library, given: Any, shape: tuple[int, ...], axis: object, type_: ArrayType
 ) -> Argument:
     """An array of a vector for each i, for each j, or of a parameter."""
     category = arguments.integer("axis", axis)
     if category not in (0, 1, 2):
         raise ArgumentError(f"axis must be 0 (i), 1 (j) or 2 (a parameter), not {category}")
-    own = None if is_integer else dtype
+    is_integer = type_.is_integer
+    own = None if is_integer else type_.dtype
     kind = KIND_OF_CATEGORY[category]
-    key = identity(given, kind)
+    key = identity(library, given, kind)
     if kind == "parameter":
         value = given[0] if len(shape) == 2 and shape[0] == 1 else given
         batch = tuple(value.shape[:-1])
@@ -139,7 +142,8 @@ def _of_axis(
 def _slot(kind: Any, dim: int, is_integer: bool = False) -> Slot:
     if not 1 <= dim <= MAX_DIM:
         raise ArgumentError(f"vectors have a dimension from 1 to {MAX_DIM:,}, not {dim}")
-    return Slot(kind, dim, is_integer)
+    # The sizes of tensors that torch.jit.trace follows are tensors.
+    return Slot(kind, operator.index(dim), is_integer)
 
 
 def scalar(value: Any) -> Argument:

@@ -21,6 +21,7 @@ from redcomp.frontend.lazy.bindings import (
 from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_factor
 from redcomp.frontend.lazy.matrix import Matrix
 from redcomp.frontend.lazy.protocols import Protocols
+from redcomp.frontend.lazy.reduction import Arranged, Job
 from redcomp.frontend.lazy.solve import System
 from redcomp.limits import MAX_DENSE
 
@@ -200,8 +201,9 @@ class LazyTensorBase(Protocols, Matrix):
     ) -> Any:
         """The solution a of (alpha Id + K) a = other, K being this: symmetric, or Hermitian.
 
-        other    the right-hand side: an array (M, E), a vector for each i; or a LazyTensor that is
-                 a variable of i, or of j for systems of the transpose
+        other    the right-hand side: an array (M, E), a vector for each i, or (M,), of which the
+                 solution is (M,) too; or a LazyTensor that is a variable of i, or of j for systems
+                 of the transpose
         var      a symbol in this that is solved for, this being linear in it; without it K is a
                  matrix, and multiplied with the unknown
         call     False returns a `LazyReduction`, to be called later
@@ -209,7 +211,9 @@ class LazyTensorBase(Protocols, Matrix):
 
         Raises ArgumentError and SolverError, and warns, as `KernelSolve` does.
         """
+        is_vector = False
         if not isinstance(other, LazyTensorBase):
+            is_vector = len(getattr(other, "shape", ())) == 1
             other = self._taken(other, axis=0)
         if self.is_complex and not other.is_complex and other.variables:
             (b,) = other._bindings.arguments
@@ -219,7 +223,11 @@ class LazyTensorBase(Protocols, Matrix):
             raise ArgumentError("the right-hand side must be an array, a Vi or a Vj")
         over = 1 - other.axis
         formula, unknown = self._of_unknown(other, over, var)
-        system = formula._job(System(self.library, formula._expression.in_place, unknown, over))
+        system: Job = formula._job(
+            System(self.library, formula._expression.in_place, unknown, over)
+        )
+        if is_vector:
+            system = Arranged(system, _without_last_axis)
         return formula._run(system, formula._bindings, call=call, alpha=alpha, eps=eps, **options)
 
     def _of_unknown(self: Own, other: Any, over: int, var: Any) -> tuple[Own, int]:
@@ -238,6 +246,13 @@ class LazyTensorBase(Protocols, Matrix):
             raise ArgumentError("var must be a symbolic variable of the LazyTensor")
         given = (*bound[: found[0]], b, *bound[found[0] + 1 :])
         return self._made(self._expression, self._bindings.with_arguments(given)), found[0]
+
+
+def _without_last_axis(solution: Any) -> Any:
+    """Numbers, of a solution of vectors with one component; what is known of it comes after it."""
+    if isinstance(solution, tuple):
+        return (_without_last_axis(solution[0]), *solution[1:])
+    return solution.reshape(solution.shape[:-1])
 
 
 def variable_maker(lazy_class: type[Own], axis: int) -> Callable[..., Own]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from redcomp import foreign
@@ -35,6 +35,8 @@ class Library(Protocol):
     """An array library."""
 
     name: str
+    # How a caller converts an array to a dtype.
+    conversion: str
     # What variances lessen the number of values by, unless one says.
     correction: int
 
@@ -44,6 +46,9 @@ class Library(Protocol):
 
     def is_array(self, value: object) -> bool:
         """Whether a value is an array of this library."""
+
+    def identity(self, value: object) -> Hashable:
+        """Equal for the same object only: arrays have no usable hash and ==."""
 
     def taken(self, name: str, value: object) -> Any:
         """An array of another library as one of this one; raises ArgumentError, which says `name`.

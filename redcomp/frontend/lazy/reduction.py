@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
+from redcomp.frontend.language.aliases import spell
 from redcomp.frontend.language.expressions import Placed, Slot, aliases_of, text_of
 from redcomp.frontend.lazy.bindings import Argument, Bindings, Symbol, parts_of
 from redcomp.frontend.lazy.library import Library
@@ -172,7 +173,8 @@ class LazyReduction:
     def __call__(self, *args: Any, **options: Any) -> Any:
         """The result; raises ArgumentError as `Genred` does."""
         if len(args) != len(self._symbols):
-            listed = ", ".join(f"{s.slot.kind}({s.slot.dim})" for s in self._symbols)
+            slots = [symbol.slot for symbol in self._symbols]
+            listed = ", ".join(spell(s.kind, n, s.dim) for n, s in enumerate(slots))
             raise ArgumentError(
                 f"expected {len(self._symbols)} arguments, one for each symbolic variable "
                 f"({listed}), but {len(args)} came"
