@@ -25,13 +25,14 @@ from redcomp.llvm_backend.records import scans_of
 from redcomp.passes.partition import partitioned
 from redcomp.ptx.mma import MEMBERS, PRODUCTS
 from redcomp.ptx.multiprocessor import (
+    ALU,
     ISSUE,
     LSU,
     REGISTERS,
     WARP,
     multiprocessor,
 )
-from redcomp.ptx.slices import matrices, prepared, slices
+from redcomp.ptx.slices import Slice, matrices, prepared, slices
 from redcomp.ptx.work import of_matrices, pipe_of
 from redcomp.target import Context
 
@@ -48,6 +49,8 @@ class PtxSchedule:
     resident blocks that a multiprocessor is to hold at least: it limits a thread's registers
     sharing  neighbouring threads that have the same rows, each of them other columns: 1, or as many
              as hold a row of a product of matrices (`redcomp.ptx.mma`)
+    teams    whether tasks of few rows divide all threads among these (`redcomp.ptx.teams`), so that
+             a block has at most so many rows
     span     tiles after which partial sums are merged, where that costs much: their columns are as
              many as those of a large tile
     """
@@ -59,6 +62,7 @@ class PtxSchedule:
     resident: int = 2
     sharing: int = 1
     span: int = 1
+    teams: bool = False
 
     @property
     def block_rows(self) -> int:
@@ -68,6 +72,8 @@ class PtxSchedule:
     @property
     def row_stride(self) -> int:
         """How far a thread's rows are from each other."""
+        if self.teams:
+            return 1
         return self.threads if self.sharing == 1 else WARP // self.sharing
 
     @property
@@ -78,10 +84,13 @@ class PtxSchedule:
     @property
     def run(self) -> int:
         """Neighbouring columns of a step that a thread has."""
+        if self.teams:
+            return 1
         return self.cols if self.sharing == 1 else 2
 
     def __str__(self) -> str:
         of_row = f", {self.sharing} threads per row" if self.sharing > 1 else ""
+        of_row = ", all threads whatever the rows" if self.teams else of_row
         return (
             f"{self.threads} threads of {self.rows} rows a block, {self.cols} columns a "
             f"step{of_row}, "
@@ -94,12 +103,13 @@ class PtxSchedule:
 class PlannedPart:
     """A part of a nest, the layout of its loops, and what a column costs a block, in clocks.
 
-    That is an estimate, of a multiprocessor that is full.
+    These are estimates, of a multiprocessor that is full: for the rows, and to fill in the column.
     """
 
     part: Part
     schedule: PtxSchedule
     clocks: float
+    filling: float
 
 
 THREADS = 128  # of a block, if rows do not have to fit closely
@@ -112,6 +122,12 @@ SHARED_BYTES = 32 * 1024
 _WIDE_SHARED_BYTES = 48 * 1024
 # Components of a record at most that keep vectors aligned, and threads out of each other's banks.
 _PADDING = 8
+# Where members of a team have few columns each of a tile, it is larger.
+_TEAM_COLUMNS = 1024
+# Bytes of two buffers and what is staged, of a multiprocessor that holds at least so many blocks;
+# and if fewer columns fit than a team may have members.  Besides, blocks exchange totals.
+_TEAM_SHARED = ((24 * 1024, 4), (40 * 1024, 2))
+_EXCHANGED_BYTES = 5 * 1024
 _OF_COLUMNS = ("j", "j_index", "column")
 
 # One shared load serves all rows of a thread, and one end of the loop all columns of a step.
@@ -205,7 +221,24 @@ def planned(
 def _planned(part: Part, context: Context, given: PtxSchedule | None) -> PlannedPart:
     schedule = given or choose_schedule(part.nest, context)
     of_pair = pair_clocks(part.nest, context)(schedule, FIGURES)
-    return PlannedPart(part, schedule, of_pair * schedule.block_rows / WARP)
+    clocks = of_pair * schedule.block_rows / WARP
+    return PlannedPart(part, schedule, clocks, _filling(part.nest, context))
+
+
+# Instructions of a thread for a column that it fills in: of each number that it copies, of each
+# vector that it writes, and of the column's loops and places.
+_COPY, _WRITE, _COLUMN = 4.0, 3.0, 12.0
+
+
+def _filling(nest: Nest, context: Context) -> float:
+    """Clocks of a multiprocessor to fill in a column of a tile, about."""
+    definitions = prepared(nest)
+    copied = sum(part.count for part in _copied(nest))
+    made = sum(v.op not in STRUCTURAL for v in topological(definitions))
+    written = -(-_components(nest, *_OF_COLUMNS) // 4)
+    limits = multiprocessor(context.target.name)
+    count = _COLUMN + _COPY * copied + made + _WRITE * written
+    return count / limits.results[ISSUE]
 
 
 def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
@@ -217,9 +250,19 @@ def choose_schedule(nest: Nest, context: Context) -> PtxSchedule:
     registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
     most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
     fitting = int(REGISTERS // (THREADS * registers))
-    threads = THREADS if context.height == "many" else WARP
+    threads = THREADS if context.height == "many" or costs.teams else WARP
     resident = max(_LEAST_RESIDENT, min(most, fitting)) * THREADS // threads
-    return PtxSchedule(threads, rows, cols, _tile(nest, threads), resident)
+    tile = _tile_of_teams(nest, context) if costs.teams else _tile(nest, threads)
+    return PtxSchedule(threads, rows, cols, tile, resident, teams=costs.teams)
+
+
+def _has_teams(nest: Nest, context: Context) -> bool:
+    """Whether threads of a block share rows, if a task has few.
+
+    Vectors that are read from global memory are read by all threads at the same column.
+    """
+    is_short = all(part.is_short for part in slices(nest.pairs, "i", "j"))
+    return context.height != "many" and nest.can_split and is_short
 
 
 def _of_matrices(nest: Nest) -> PtxSchedule:
@@ -251,7 +294,8 @@ class _Costs:
 
     def __init__(self, nest: Nest, context: Context) -> None:
         self.nest, self.dtype, self.words = nest, nest.dtype, SIZES[nest.dtype] // 4
-        self.few_rows = context.height == "few"
+        self.teams = _has_teams(nest, context)
+        self.few_rows = context.height == "few" and not self.teams
         free = free_indices(nest.pair_values)
         steps = [state.step for state in nest.states]
         values = list(topological((*nest.guards, *steps)))
@@ -340,6 +384,8 @@ class _Costs:
         served = {I_BIT: cols, J_BIT: rows}
         for (dependence, pipe), count in self.work.items():
             work[pipe] += count / served.get(dependence, 1)
+        if self.teams and cols > 1:  # whose columns lie apart: the place of each is computed
+            work[ALU] += 1 / rows
         work[ISSUE] = sum(work.values()) + loads + _LOOP_END / (rows * cols)
         work[LSU] = words
         pipes = [count * self.limits.clocks(pipe) for pipe, count in work.items() if pipe]
@@ -403,3 +449,26 @@ def _tile(nest: Nest, threads: int) -> int:
     least = min(_LEAST_COLUMNS, most // size)
     columns = min(MOST_COLUMNS, max(least, most * threads // THREADS // size))
     return columns - columns % 8 or max(1, columns)
+
+
+def _copied(nest: Nest) -> list[Slice]:
+    """What is copied into tiles of the arguments of columns."""
+    made = {h.variable for h in nest.columns}
+    read = slices((*nest.pairs, *prepared(nest)), "j")
+    return [part for part in read if part.is_short and part.variable not in made]
+
+
+def _tile_of_teams(nest: Nest, context: Context) -> int:
+    """Columns of a tile, the records of which are an odd number of vectors of 16 bytes each."""
+    size = SIZES[nest.dtype]
+    staged = sum(part.count for part in _copied(nest))
+    kept = _components(nest, *_OF_COLUMNS)
+    vectors = -(-kept * size // 16) | 1
+    column = 2 * 16 * vectors + staged * size
+    held = multiprocessor(context.target.name).shared
+    few, more = (
+        max(1, min(most, held // blocks - _EXCHANGED_BYTES) // column)
+        for most, blocks in _TEAM_SHARED
+    )
+    columns = few if few >= THREADS else max(few, min(THREADS, more))
+    return min(_TEAM_COLUMNS, columns - columns % 8 or columns)
