@@ -195,7 +195,7 @@ class Waves:
         table = _Table(self, chunks, widths, column)
         if not self.launch.can_split:
             return Cuts(rows, np.ones_like(widths))
-        found = {tuple(splits): splits for splits in table.splits()}
+        found = {splits.tobytes(): splits for splits in table.splits()}
         return Cuts(rows, min(found.values(), key=table.clocks))
 
     def table_clocks(self, tasks: Floats) -> float:
