@@ -146,6 +146,7 @@ _LONGEST_ADJUSTMENT = 400
 # States that others are adjusted by are there more than once.  Values that are the same for all
 # rows need no register of a thread while they are few; in pairs, registers cannot all be used.
 _OVERHEAD = 24
+_TEAM_OVERHEAD = 8  # besides, of the thread's place in its team
 _EARLY_COLUMNS = 48
 _LATE_COLUMNS = 96
 _COPIES_OF_ADJUSTED = 1.5
@@ -370,7 +371,8 @@ class _Costs:
         overlapping = cols + 1 if self.long_columns else min(cols, 2)
         held = overlapping * self.held
         uniform = max(0, self.uniform - _UNIFORM_REGISTERS[self.dtype])
-        return uniform + rows * (self.of_row + held) + early + late + pairs + _OVERHEAD
+        overhead = _OVERHEAD + (_TEAM_OVERHEAD if self.teams else 0)
+        return uniform + rows * (self.of_row + held) + early + late + pairs + overhead
 
     def of(self, rows: int, cols: int, figures: Figures = FIGURES) -> float:
         """Clocks of a multiprocessor for a pair of each thread of a warp, about."""
