@@ -71,6 +71,7 @@ GPU_JOB = Words(
     "columns",  # of an entry
     "splits",  # parts that the columns are split into, without a table
     "split_columns",  # columns of such a part, but for the last one
+    "height",  # rows of a task at most, which is what a block has unless its threads form teams
     "table",  # pointer to the records of one entry's tasks (`TASK`), or 0
     "intervals",  # pointer to pairs of columns, as on the host; read where there is a table
     "entries",  # pointer to a row for each entry: bytes from each pointer to its array; or 0
@@ -100,11 +101,14 @@ class Launch:
 
     threads          of a block
     rows             that a block reduces together: a task holds at most so many
+    team_rows        of a thread, if all threads of a block share the rows of a task, however many
+                     it has; else 0
     tile             columns that are prepared at a time; parts of the columns are whole tiles
     partial_bytes    of the totals that a task leaves to be joined
     workspace_bytes  that a block keeps in memory; 0 if none
     can_split        whether totals of parts of the columns can be joined
     clocks           of a full multiprocessor that a column takes for the rows of a block, estimated
+    filling          clocks that it takes besides, however many rows there are
     """
 
     threads: int
@@ -114,3 +118,5 @@ class Launch:
     workspace_bytes: int = 0
     can_split: bool = True
     clocks: float = 32.0
+    filling: float = 0.0
+    team_rows: int = 0

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
 from redcomp.compile import PIPELINE, lower
 from redcomp.frontend.reductions import derivatives, differentiation
@@ -24,7 +25,9 @@ from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred, KernelSolve
 from redcomp.ops.table import OPERATIONS, Operation, apply
 from redcomp.passes.pipeline import parse_pipeline, run_pipeline
-from redcomp.runtime.tasks import LONG, whole
+from redcomp.ptx.schedule import PtxSchedule
+from redcomp.runtime.tasks import LONG, Blocks, whole
+from redcomp.runtime.waves import Waves
 from redcomp.target import Arithmetic, Context, Options, Target, Unrolling
 from redcomp.text import print_program
 
@@ -389,6 +392,64 @@ def architectures() -> None:
             )
 
 
+def teams() -> None:
+    """0061: short tasks on sm_90 with teams, and with the blocks of a warp that there were before.
+
+    Counted in the machine code, and predicted for 132 multiprocessors.
+    """
+    reduction = Genred(GAUSSIAN, ALIASES, axis=1).reduction
+    for rows, columns, entries in ((10, 10**6, 1), (100, 10**6, 1), (100, 100, 1000)):
+        chosen = reduction.lower("f32", "sm_90", rows)
+        before = PtxSchedule(32, 1 if rows == 10 else 4, 8, 72, 16 if rows == 10 else 12)
+        for lowering in (chosen.with_schedule(before), chosen):
+            assert isinstance(lowering, GpuLowering)
+            waves = _waves(lowering)
+            waves, width = waves.dense(rows, columns, entries)
+            blocks = -(-rows // waves.height) * entries
+            clocks = waves.clocks(blocks, columns, width)
+            print(f"{entries} x {rows} x {columns}: {_team_text(lowering, waves, rows)}", end="")
+            if rows == 10 and lowering is chosen:
+                print(f"; {128 * waves.launch.filling:.0f} instructions to fill a column", end="")
+            tasks = blocks * -(-columns // width)
+            print(f"; {tasks / waves.blocks:.2f} waves; {clocks:,.0f} clocks")
+    count = 1000  # clusters of 100 points, each with a tenth of the others
+    random = np.random.default_rng(0)
+    kept = [np.sort(random.choice(count, count // 10, replace=False)) for _ in range(count)]
+    starts, rows_of = 100 * np.concatenate(kept), 100 * np.arange(count)
+    ends = count // 10 * np.arange(1, count + 1)
+    made = (np.stack([first, first + 100], 1) for first in (rows_of, starts))
+    blocks_of, intervals = made
+    sparse = Blocks(blocks_of, ends, intervals)
+    chosen = reduction.lower("f32", "sm_90", 100)
+    for lowering in (chosen.with_schedule(PtxSchedule(32, 4, 8, 72, 12)), chosen):
+        assert isinstance(lowering, GpuLowering)
+        waves = _waves(lowering)
+        cuts = waves.cuts(sparse, 1)
+        width = -(-sparse.widths // cuts.splits)
+        column = waves.for_rows(100).column
+        clocks = waves.table_clocks((width * column).repeat(cuts.splits))
+        print(f"blocks of 100: {_team_text(lowering, waves.for_rows(100), 100)}", end="")
+        print(f"; {cuts.splits.sum() / waves.blocks:.2f} waves; {clocks:,.0f} clocks")
+
+
+def _waves(lowering: GpuLowering) -> Waves:
+    """The kernel on 132 multiprocessors."""
+    (launch,), (cost,) = lowering.module.launches, lowering.costs
+    return Waves(launch, 132, cost.occupancy.warps * 32 // launch.threads)
+
+
+def _team_text(lowering: GpuLowering, waves: Waves, rows: int) -> str:
+    schedule, (cost,) = lowering.schedule, lowering.costs
+    groups = -(-waves.height // schedule.rows) if schedule.teams else schedule.threads
+    shared = schedule.threads // groups
+    active = rows * shared / (-(-rows // waves.height) * schedule.threads * schedule.rows)
+    return (
+        f"{shared} threads per row, {active:.0%} of places have rows, "
+        f"{cost.instructions:.1f} instructions per pair, {cost.instructions / active:.1f} with "
+        "those of places without"
+    )
+
+
 def underflow() -> None:
     """0051: CPU time of a pair where exponentials underflow, by the state of x86's arithmetic."""
     os.environ["REDCOMP_NUM_THREADS"] = "1"
@@ -452,6 +513,7 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0052": divider,
     "0055": columns,
     "0056": carried,
+    "0061": teams,
 }
 
 

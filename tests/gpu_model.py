@@ -167,7 +167,7 @@ class ModelDriver:
             words = self._read(job["table"], number + 1, len(TASK))[-1].tolist()
             first, last, start, stop, partial = words
             intervals = self._read(job["intervals"], stop, 2)[start:].tolist()
-            assert last - first <= self.kernel.rows
+            assert last - first <= job["height"] <= self.kernel.rows
             return first, last, map(tuple, intervals), partial
         block, split = divmod(number, job["splits"])
         start = split * job["split_columns"]
@@ -178,13 +178,14 @@ class ModelDriver:
         return *self._rows(job, block), iter([(start, stop)]), partial
 
     def _rows(self, job: dict[str, int], block: int) -> tuple[int, int]:
-        first = block * self.kernel.rows
-        return first, min(first + self.kernel.rows, job["rows"])
+        first = block * job["height"]
+        return first, min(first + job["height"], job["rows"])
 
     def _partial(self, job: dict[str, int], entry: int, number: int) -> Any:
         place = entry * job["entry_partials"] + number
-        address = job["partials"] + place * self.kernel.partial_bytes
-        return self._read(address, self.kernel.rows, 1, np.float64)[:, 0]
+        size = self.kernel.partial_bytes * job["height"] // self.kernel.rows
+        address = job["partials"] + place * size
+        return self._read(address, job["height"], 1, np.float64)[:, 0]
 
     def _read(self, address: int, rows: int, columns: int, dtype: Any = np.int64) -> Any:
         """A view of memory."""

@@ -71,6 +71,11 @@ def cube_cotangent(value: table.Value, arrived: Arrived) -> table.Value:
     return 3.0 * value * value * arrived.cotangent
 
 
+def last_place(states: tuple[table.Value, ...]) -> table.Value:
+    """The column of the last value below 0, or -1."""
+    return select(compare("olt", states[0], 0.0), states[1], -1)
+
+
 REDUCTION_ROWS = (
     Reduction(
         "sum_of_cubes",
@@ -99,6 +104,10 @@ REDUCTION_ROWS = (
         merge=lambda a, b: (
             select(compare("olt", b[0], 0.0), b[0], a[0]),
             select(compare("olt", b[0], 0.0), b[1], a[1]),
+        ),
+        join=lambda a, b: (
+            select(compare("ogt", last_place(b), last_place(a)), b[0], a[0]),
+            select(compare("ogt", last_place(b), last_place(a)), b[1], a[1]),
         ),
         takes="scalar",
     ),

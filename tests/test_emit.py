@@ -239,12 +239,14 @@ def test_schedule_shapes_the_code() -> None:
 
 @pytest.mark.parametrize("target", ["avx512", "neon", "sm_75", "sm_90"])
 @pytest.mark.parametrize("name", ["gaussian", "loop of 64"])
-def test_few_rows_get_a_step_of_one_row(name: str, target: str) -> None:
-    """Another schedule does not change for how many rows a lowering is."""
+def test_few_rows_get_a_schedule_of_their_own(name: str, target: str) -> None:
+    """Steps of one row, or on GPUs teams; another schedule does not change for how many rows a
+    lowering is.
+    """
     reduction = CASES[name].reduction()
     least_of_many = 1025 if target.startswith("sm_") else 49
     few, many = (reduction.lower("f32", target, rows) for rows in (48, least_of_many))
-    assert few.schedule.rows == 1
+    assert few.schedule.teams if target.startswith("sm_") else few.schedule.rows == 1
     assert many.schedule == reduction.lower("f32", target).schedule != few.schedule
     for chosen, other in ((few, many), (many, few)):
         assert chosen.with_schedule(other.schedule).with_schedule(None).schedule == chosen.schedule

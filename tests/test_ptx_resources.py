@@ -30,9 +30,11 @@ on_targets = pytest.mark.parametrize("target", TARGETS)
 of_dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
-def check(reduction: PairReduction, dtype: str, target: str, stack: int = 0) -> None:
+def check(
+    reduction: PairReduction, dtype: str, target: str, stack: int = 0, rows: int | None = None
+) -> None:
     """The assembler takes the kernels; a thread has so many bytes of stack at most."""
-    lowering = reduction.lower(dtype, target)
+    lowering = reduction.lower(dtype, target, rows)
     assert isinstance(lowering, GpuLowering)
     assert ".local" not in lowering.asm
     kernels = assemble(lowering.asm, target).kernels
@@ -246,3 +248,27 @@ def test_formula_and_gradients_spill_no_more_than_is_known(
     reduction, stack = FORMULAS[name].reduction(dim), STACKS.get((name, dim, dtype), 0)
     for made in (reduction, *gradients(reduction)):
         check(made, dtype, target, stack)
+
+
+# -- short tasks -----------------------------------------------------------------------------------
+
+GAUSSIAN = "Exp(-SqDist(x, y)) * b"
+SHORT: dict[str, tuple[str, int, int, str]] = {
+    "gaussian": (GAUSSIAN, 3, 1, "Sum"),
+    "D16": (GAUSSIAN, 16, 1, "Sum"),
+    "12 columns": (GAUSSIAN, 3, 12, "Sum"),
+    "argmin": ("SqDist(x, y) + 0 * b", 3, 1, "ArgMin"),
+    "logsumexp": ("-SqDist(x, y) * b", 3, 1, "LogSumExp"),
+}
+
+
+@pytest.mark.sampled(4)
+@on_targets
+@of_dtypes
+@pytest.mark.parametrize("name", SHORT)
+def test_threads_of_short_tasks_form_teams(name: str, dtype: str, target: str) -> None:
+    formula, dim, width, reduction = SHORT[name]
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})", f"b = Vj({width})"]
+    operation = Genred(formula, aliases, reduction, axis=1).reduction
+    assert operation.lower(dtype, target, 10).schedule.teams
+    check(operation, dtype, target, rows=10)

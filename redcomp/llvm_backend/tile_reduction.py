@@ -59,15 +59,19 @@ class TileReduction:
         states: list[list[str]],
         step_at: Callable[[str, int], Advancing],
         index: str = "i64",
+        by: int | str = 0,
     ) -> list[list[str]]:
-        """The loop over columns, `cols` at a time; `step_at` makes the step at a column."""
+        """The loop over columns, `cols` at a time; `step_at` makes the step at a column.
+
+        Steps are so many columns apart, or else by those of a step.
+        """
         types = scalar_types(self.nest, self.emitter)
         carried = [
             (type_, operand)
             for type_, operands, copies in zip(types, states, self.copies, strict=True)
             for operand in operands[:copies]
         ]
-        with self.code.loop(start, stop, cols, carried, index) as loop:
+        with self.code.loop(start, stop, by or cols, carried, index) as loop:
             following = step_at(loop.counter, cols).advance(self._of_rows(loop.carried))
             loop.following = [
                 operand

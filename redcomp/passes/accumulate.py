@@ -106,7 +106,7 @@ def _carried(slot: _Slot, columns: Columns, tile: Value, can_split: bool) -> tup
         adjusts=() if row.adjust is None else row.adjust(slot.states, value, columns),
         steps=row.step(slot.states, value, columns),
         merges=_merges(slot, tile),
-        joins=row.merge(slot.totals, slot.others) if can_split and row.merge else (),
+        joins=row.join_any(slot.totals, slot.others) if can_split and row.join_any else (),
     )
 
 

@@ -11,12 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redcomp.abi import GPU_JOIN, JOIN_THREADS
-from redcomp.ir import Value
-from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.records import Record
-from redcomp.llvm_backend.tile_reduction import joins_of, store_totals
 from redcomp.ptx.kernel_code import Entry, ThreadMemory
-from redcomp.ptx.spelling import SHARED
+from redcomp.ptx.spelling import SHARED, shared_array
 from redcomp.ptx.task_kernel import Task, TaskKernel
 
 _BITS = JOIN_THREADS.bit_length() - 1
@@ -67,8 +64,7 @@ class JoinKernel(TaskKernel):
         if not self.layout.joins_in_registers:
             return ""
         size = self.layout.totals.width * JOIN_THREADS * self.layout.total_size
-        name = self._exchange_name
-        return f"{name} = internal addrspace({SHARED}) global [{size} x i8] undef, align 16\n"
+        return shared_array(self._exchange_name, size)
 
     @property
     def _exchange_name(self) -> str:
@@ -87,7 +83,7 @@ class JoinKernel(TaskKernel):
             totals = in_registers or own
             with self.code.when(lane.has_parts):
                 if in_registers is not None:
-                    self._copy(own, totals)
+                    self.copy(own, totals)
                 self._join_parts(lane, totals)
             self._join_lanes(lane, totals)
             is_first = self.code.value(f"icmp eq i64 {lane.number}, 0")
@@ -123,31 +119,30 @@ class JoinKernel(TaskKernel):
         code = self.code
         end = code.smaller(code.integer("add", lane.first, lane.share), lane.stop)
         with code.loop(code.integer("add", lane.first, 1), end, 1) as part:
-            self._join(totals, lane.entry.partial(self.layout.others, part.counter, lane.place))
+            self.join(totals, lane.entry.partial(self.layout.others, part.counter, lane.place))
         if self.layout.joins_in_registers:
-            self._copy(totals, self._exchange(self.layout.totals, self.thread))
+            self.copy(totals, self._exchange(self.layout.totals, self.thread))
 
     def _join_lanes(self, lane: _Lane, totals: ThreadMemory) -> None:
         """Join neighbours, then neighbours among those that are left, until there is one lane."""
         code = self.code
-        with code.loop(0, "%lane_bits", 1) as level:
-            self.spelling.barrier(code)
-            distance = code.integer("shl", 1, level.counter)
-            part = code.integer("add", lane.first, code.integer("mul", lane.share, distance))
-            has_other = code.value(f"icmp slt i64 {part}, {lane.stop}")
-            pair = code.integer("shl", distance, 1)
-            offset = code.integer("and", lane.number, code.integer("sub", pair, 1))
-            is_kept = code.value(f"icmp eq i64 {offset}, 0")
-            goes_on = code.value(f"and i1 {has_other}, {is_kept}")
+
+        def part(distance: str) -> str:
+            return code.integer("add", lane.first, code.integer("mul", lane.share, distance))
+
+        def exists(distance: str) -> str:
+            return code.value(f"icmp slt i64 {part(distance)}, {lane.stop}")
+
+        for distance, goes_on in self.neighbours("%lane_bits", lane.number, exists):
             with code.when(code.value(f"and i1 {lane.is_row}, {goes_on}")):
                 if self.layout.joins_in_registers:
                     far = code.integer("mul", lane.height, distance)
                     thread = code.integer("add", self.thread, far)
-                    self._join(totals, self._exchange(self.layout.others, thread))
-                    self._copy(totals, self._exchange(self.layout.totals, self.thread))
+                    self.join(totals, self._exchange(self.layout.others, thread))
+                    self.copy(totals, self._exchange(self.layout.totals, self.thread))
                 else:
-                    other = lane.entry.partial(self.layout.others, part, lane.place)
-                    self._join(totals, other)
+                    others = lane.entry.partial(self.layout.others, part(distance), lane.place)
+                    self.join(totals, others)
         if self.layout.joins_in_registers:
             self.spelling.barrier(code)  # before what is exchanged changes for the next task
 
@@ -163,18 +158,3 @@ class JoinKernel(TaskKernel):
         type_ = f"i{8 * self.layout.total_size}"
         own = self.code.at(self._exchange_name, type_, thread, space=SHARED)
         return ThreadMemory(record, own, SHARED, JOIN_THREADS, 1)
-
-    def _copy(self, source: ThreadMemory, target: ThreadMemory) -> None:
-        """Copy few totals."""
-        for total in self.layout.totals.variables:
-            target.store(self.code, source.load(self.code, total, 0), total, 0)
-
-    def _join(self, totals: ThreadMemory, others: ThreadMemory) -> None:
-        """Join totals and those of the columns that follow."""
-        code = self.code
-
-        def load(variable: Value, position: int | str, row: int, col: int) -> str:
-            is_total = variable in totals.record.offsets
-            return (totals if is_total else others).load(code, variable, position)
-
-        store_totals(self.emitter(by_kind(total=load)), joins_of(self.nest), totals)

@@ -19,6 +19,7 @@ from redcomp.ptx.layout import BlockLayout
 from redcomp.ptx.multiprocessor import WARP
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, INVARIANT, NO_UNROLLING, Spelling
+from redcomp.ptx.teams import Team
 from redcomp.target import Target
 
 # Words of the job that are pointers.
@@ -82,7 +83,8 @@ class KernelCode:
         self.scalar, self.size = LLVM_TYPES[nest.dtype], SIZES[nest.dtype]
         self.code = Code(NO_UNROLLING)
         self.thread = spelling.thread(self.code)
-        self.own_row = self._own_row() if schedule.sharing > 1 else self.thread
+        self._fixed_row = self._own_row() if schedule.sharing > 1 else self.thread
+        self.team: Team | None = None  # of the thread, in its task
         self.array_count = outputs + sum(v["kind"] in ARGUMENT_KINDS for v in nest.params)
 
     def function(self, name: str) -> str:
@@ -109,9 +111,16 @@ class KernelCode:
         first = code.integer("mul", warp, schedule.row_stride * schedule.rows)
         return code.integer("add", first, code.integer("udiv", lane, schedule.sharing))
 
+    @property
+    def own_row(self) -> str:
+        """The first of the thread's rows in a block."""
+        return self._fixed_row if self.team is None else self.team.own_row
+
     def first_of_row(self, condition: str) -> str:
         """The condition, and that the thread is the first of those that share its rows."""
         code, sharing = self.code, self.schedule.sharing
+        if self.team is not None:
+            return code.value(f"and i1 {condition}, {self.team.is_first}")
         if sharing == 1:
             return condition
         is_first = code.value(f"icmp eq i64 {code.integer('urem', self.thread, sharing)}, 0")
@@ -158,8 +167,12 @@ class KernelCode:
 
         A thread of the loop over columns has its first row there, and others further on.
         """
-        own = self.code.at(pointer, f"i{8 * size}", place, space=GLOBAL)
         schedule = self.schedule
+        if schedule.teams:  # a row's components side by side, for as many rows as a task has
+            place = self.code.integer("mul", place, record.width)
+        own = self.code.at(pointer, f"i{8 * size}", place, space=GLOBAL)
+        if schedule.teams:
+            return ThreadMemory(record, own, GLOBAL, 1, record.width)
         return ThreadMemory(record, own, GLOBAL, schedule.block_rows, schedule.row_stride)
 
     def component(self, variable: Value, vector: str, *position: int | str) -> str:
@@ -204,7 +217,10 @@ class Entry:
         """Where one of its tasks leaves the totals of a row that are to be joined."""
         code, layout = self.code, self.kernel.layout
         own = code.integer("add", code.integer("mul", self.number, "%entry_partials"), number)
-        offset = code.integer("mul", own, layout.partial_bytes)
+        size: int | str = layout.partial_bytes
+        if self.kernel.schedule.teams:
+            size = code.integer("mul", "%height", layout.row_bytes)
+        offset = code.integer("mul", own, size)
         pointer = code.at("%partials", "i8", offset, space=GLOBAL)
         return self.kernel.row_memory(record, pointer, layout.total_size, place)
 

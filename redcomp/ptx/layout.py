@@ -75,7 +75,8 @@ class BlockLayout:
         self.others = Record.of(state.other for state in nest.states)
         self.states = Record.of(states_in_memory(nest))
         self.total_size = SIZES[nest.accumulator]
-        self.partial_bytes = schedule.block_rows * self.totals.width * self.total_size
+        self.row_bytes = self.totals.width * self.total_size
+        self.partial_bytes = schedule.block_rows * self.row_bytes
         records = schedule.threads * schedule.rows  # of all threads, some of which share rows
         # Each of the threads that share a row has some components of its wide states.
         shared = [state for state in nest.states if state.step.op == "update"]
@@ -88,6 +89,9 @@ class BlockLayout:
         self.joins_in_registers = is_scalar and words <= _TOTAL_REGISTERS
         is_few = is_scalar and schedule.rows * words <= _TOTAL_REGISTERS
         self.keeps_totals = is_few
+        # What members of teams exchange through shared memory.
+        exchanged = records * self.row_bytes
+        self.exchanged_bytes = exchanged if schedule.teams and is_few else 0
         in_memory = self.shared_totals if shared else self.totals
         totals_bytes = records * in_memory.width * self.total_size
         self.states_offset = 0 if is_few else _aligned(totals_bytes)

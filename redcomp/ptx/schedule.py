@@ -27,13 +27,14 @@ from redcomp.passes.divide import most_updated
 from redcomp.passes.partition import partitioned
 from redcomp.ptx.mma import MEMBERS, PRODUCTS
 from redcomp.ptx.multiprocessor import (
+    ALU,
     ISSUE,
     LSU,
     REGISTERS,
     WARP,
     multiprocessor,
 )
-from redcomp.ptx.slices import matrices, prepared, slices
+from redcomp.ptx.slices import Slice, matrices, prepared, slices
 from redcomp.ptx.work import of_matrices, pipe_of
 from redcomp.target import Context
 
@@ -50,6 +51,8 @@ class PtxSchedule:
     resident blocks that a multiprocessor is to hold at least: it limits a thread's registers
     sharing  neighbouring threads that have the same rows, each of them other columns: 1, or as many
              as hold a row of a product of matrices (`redcomp.ptx.mma`)
+    teams    whether tasks of few rows divide all threads among these (`redcomp.ptx.teams`), so that
+             a block has at most so many rows
     span     tiles after which partial sums are merged, where that costs much: their columns are as
              many as those of a large tile
     """
@@ -61,6 +64,7 @@ class PtxSchedule:
     resident: int = 2
     sharing: int = 1
     span: int = 1
+    teams: bool = False
 
     @property
     def block_rows(self) -> int:
@@ -70,6 +74,8 @@ class PtxSchedule:
     @property
     def row_stride(self) -> int:
         """How far a thread's rows are from each other."""
+        if self.teams:
+            return 1
         return self.threads if self.sharing == 1 else WARP // self.sharing
 
     @property
@@ -80,10 +86,13 @@ class PtxSchedule:
     @property
     def run(self) -> int:
         """Neighbouring columns of a step that a thread has."""
+        if self.teams:
+            return 1
         return self.cols if self.sharing == 1 else 2
 
     def __str__(self) -> str:
         of_row = f", {self.sharing} threads per row" if self.sharing > 1 else ""
+        of_row = ", all threads whatever the rows" if self.teams else of_row
         return (
             f"{self.threads} threads of {self.rows} rows a block, {self.cols} columns a "
             f"step{of_row}, "
@@ -96,16 +105,18 @@ class PtxSchedule:
 class PlannedPart:
     """A part of a nest, the layout of its loops, and what a pair of each thread of a warp costs.
 
-    That is an estimate, in clocks of a multiprocessor that is full.
+    These are estimates, in clocks of a multiprocessor that is full: `of_pair` for the rows, and
+    `filling` to fill in a column.
     """
 
     part: Part
     schedule: PtxSchedule
     of_pair: float
+    filling: float
 
     @property
     def clocks(self) -> float:
-        """What a column costs a block."""
+        """What a column costs a block for its rows."""
         return self.of_pair * self.schedule.block_rows / WARP
 
 
@@ -119,6 +130,12 @@ SHARED_BYTES = 32 * 1024
 _WIDE_SHARED_BYTES = 48 * 1024
 # Components of a record at most that keep vectors aligned, and threads out of each other's banks.
 _PADDING = 8
+# Where members of a team have few columns each of a tile, it is larger.
+_TEAM_COLUMNS = 1024
+# Bytes of two buffers and what is staged, of a multiprocessor that holds at least so many blocks;
+# and if fewer columns fit than a team may have members.  Besides, blocks exchange totals.
+_TEAM_SHARED = ((24 * 1024, 4), (40 * 1024, 2))
+_EXCHANGED_BYTES = 5 * 1024
 _OF_COLUMNS = ("j", "j_index", "column")
 
 # One shared load serves all rows of a thread, and one end of the loop all columns of a step.
@@ -137,6 +154,7 @@ _LONGEST_ADJUSTMENT = 400
 # States that others are adjusted by are there more than once.  Values that are the same for all
 # rows need no register of a thread while they are few; in pairs, registers cannot all be used.
 _OVERHEAD = 24
+_TEAM_OVERHEAD = 8  # besides, of the thread's place in its team
 _EARLY_COLUMNS = 48
 _LATE_COLUMNS = 96
 _COPIES_OF_ADJUSTED = 1.5
@@ -212,7 +230,24 @@ def planned(
 def _planned(part: Part, context: Context, given: PtxSchedule | None) -> PlannedPart:
     costs = _Costs(part.nest, context)
     schedule = given or choose_schedule(costs)
-    return PlannedPart(part, schedule, costs.of(schedule.rows, schedule.cols))
+    of_pair = costs.of(schedule.rows, schedule.cols)
+    return PlannedPart(part, schedule, of_pair, _filling(part.nest, context))
+
+
+# Instructions of a thread for a column that it fills in: of each number that it copies, of each
+# vector that it writes, and of the column's loops and places.
+_COPY, _WRITE, _COLUMN = 4.0, 3.0, 12.0
+
+
+def _filling(nest: Nest, context: Context) -> float:
+    """Clocks of a multiprocessor to fill in a column of a tile, about."""
+    definitions = prepared(nest)
+    copied = sum(part.count for part in _copied(nest))
+    made = sum(v.op not in STRUCTURAL for v in topological(definitions))
+    written = -(-_components(nest, *_OF_COLUMNS) // 4)
+    limits = multiprocessor(context.target.name)
+    count = _COLUMN + _COPY * copied + made + _WRITE * written
+    return count / limits.results[ISSUE]
 
 
 def choose_schedule(costs: _Costs) -> PtxSchedule:
@@ -224,9 +259,19 @@ def choose_schedule(costs: _Costs) -> PtxSchedule:
     registers = _TOLERANCE[nest.dtype] * (costs.registers(rows, cols) + costs.uniform)
     most = _LEAST_RESIDENT if scans_of(nest.pairs) else _MOST_RESIDENT  # whose bodies are loops
     fitting = int(REGISTERS // (THREADS * registers))
-    threads = WARP if costs.few_rows else THREADS
+    threads = THREADS if costs.context.height == "many" or costs.teams else WARP
     resident = max(_LEAST_RESIDENT, min(most, fitting)) * THREADS // threads
-    return PtxSchedule(threads, rows, cols, _tile(nest, threads), resident)
+    tile = _tile_of_teams(nest, costs.context) if costs.teams else _tile(nest, threads)
+    return PtxSchedule(threads, rows, cols, tile, resident, teams=costs.teams)
+
+
+def _has_teams(nest: Nest, context: Context) -> bool:
+    """Whether threads of a block share rows, if a task has few.
+
+    Vectors that are read from global memory are read by all threads at the same column.
+    """
+    is_short = all(part.is_short for part in slices(nest.pairs, "i", "j"))
+    return context.height != "many" and nest.can_split and is_short
 
 
 def _of_matrices(nest: Nest) -> PtxSchedule:
@@ -271,7 +316,8 @@ class _Costs:
 
     def __init__(self, nest: Nest, context: Context) -> None:
         self.nest, self.dtype, self.words = nest, nest.dtype, SIZES[nest.dtype] // 4
-        self.few_rows = context.height == "few"
+        self.context, self.teams = context, _has_teams(nest, context)
+        self.few_rows = context.height == "few" and not self.teams
         free = free_indices(nest.pair_values)
         steps = [state.step for state in nest.states]
         values = list(topological((*nest.guards, *steps)))
@@ -346,7 +392,8 @@ class _Costs:
         overlapping = cols + 1 if self.long_columns else min(cols, 2)
         held = overlapping * self.held
         uniform = max(0, self.uniform - _UNIFORM_REGISTERS[self.dtype])
-        return uniform + rows * (self.of_row + held) + early + late + pairs + _OVERHEAD
+        overhead = _OVERHEAD + (_TEAM_OVERHEAD if self.teams else 0)
+        return uniform + rows * (self.of_row + held) + early + late + pairs + overhead
 
     def of(self, rows: int, cols: int, figures: Figures = FIGURES) -> float:
         """Clocks of a multiprocessor for a pair of each thread of a warp, about."""
@@ -360,6 +407,8 @@ class _Costs:
         served = {I_BIT: cols, J_BIT: rows}
         for (dependence, pipe), count in self.work.items():
             work[pipe] += count / served.get(dependence, 1)
+        if self.teams and cols > 1:  # whose columns lie apart: the place of each is computed
+            work[ALU] += 1 / rows
         work[ISSUE] = sum(work.values()) + loads + _LOOP_END / (rows * cols)
         work[LSU] = words
         pipes = [count * self.limits.clocks(pipe) for pipe, count in work.items() if pipe]
@@ -423,3 +472,26 @@ def _tile(nest: Nest, threads: int) -> int:
     least = min(_LEAST_COLUMNS, most // size)
     columns = min(MOST_COLUMNS, max(least, most * threads // THREADS // size))
     return columns - columns % 8 or max(1, columns)
+
+
+def _copied(nest: Nest) -> list[Slice]:
+    """What is copied into tiles of the arguments of columns."""
+    made = {h.variable for h in nest.columns}
+    read = slices((*nest.pairs, *prepared(nest)), "j")
+    return [part for part in read if part.is_short and part.variable not in made]
+
+
+def _tile_of_teams(nest: Nest, context: Context) -> int:
+    """Columns of a tile, the records of which are an odd number of vectors of 16 bytes each."""
+    size = SIZES[nest.dtype]
+    staged = sum(part.count for part in _copied(nest))
+    kept = _components(nest, *_OF_COLUMNS)
+    vectors = -(-kept * size // 16) | 1
+    column = 2 * 16 * vectors + staged * size
+    held = multiprocessor(context.target.name).shared
+    few, more = (
+        max(1, min(most, held // blocks - _EXCHANGED_BYTES) // column)
+        for most, blocks in _TEAM_SHARED
+    )
+    columns = few if few >= THREADS else max(few, min(THREADS, more))
+    return min(_TEAM_COLUMNS, columns - columns % 8 or columns)

@@ -5,31 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from redcomp.ir import Value
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.tile_reduction import Advancing
 from redcomp.ptx.products import Fragments
 from redcomp.ptx.shared_rows import SharedRows
-from redcomp.ptx.steps import Made, Step
-from redcomp.ptx.tile import FilledTile, StepColumns
+from redcomp.ptx.steps import Made, SpreadColumns, Step
+from redcomp.ptx.tile import FilledTile
 from redcomp.ptx.updates import MatrixUpdates, OwnColumn, UpdateStep
-
-
-class SpreadColumns:
-    """The columns of a step that a thread has: runs of neighbours, each read at once."""
-
-    def __init__(self, runs: Sequence[StepColumns], width: int) -> None:
-        self.runs, self.width = runs, width
-
-    def load(self, variable: Value, position: int | str, row: int, col: int) -> str:
-        """A component of what belongs to a column."""
-        run, own = divmod(col, self.width)
-        return self.runs[run].load(variable, position, row, own)
-
-    def number(self, col: int) -> str:
-        """The number of a column."""
-        run, own = divmod(col, self.width)
-        return self.runs[run].number(own)
 
 
 class SharedSteps:

@@ -9,7 +9,7 @@ tile lacks to whole steps is reduced column by column, so that no pair tests bou
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from redcomp.abi import GPU_JOB, JOIN, RUN, Launch, kernel_name
@@ -25,13 +25,16 @@ from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.llvm_backend.tile_reduction import Advancing, TileReduction, read_rows, store_totals
 from redcomp.ptx.join import JoinKernel
 from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
+from redcomp.ptx.mma import PRODUCTS
 from redcomp.ptx.products import Fragments
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.shared_rows import ByLength, SharedMemory, SharedRows
 from redcomp.ptx.shared_steps import SharedSteps
-from redcomp.ptx.spelling import GLOBAL, NVIDIA, Spelling
-from redcomp.ptx.steps import Columns, Made, PlainSteps, Steps
+from redcomp.ptx.spans import Span
+from redcomp.ptx.spelling import GLOBAL, NVIDIA, SHARED, Spelling, shared_array
+from redcomp.ptx.steps import Columns, Made, PlainSteps, Steps, TeamSteps
 from redcomp.ptx.task_kernel import Task, TaskKernel
+from redcomp.ptx.teams import Stretch, Team
 from redcomp.ptx.tile import FilledTile, Tile, shared_memory
 from redcomp.ptx.together import by_length, contracted, contractions
 from redcomp.ptx.updates import MatrixUpdates
@@ -93,6 +96,8 @@ def _launch(kernel: KernelCode, planned: PlannedPart) -> Launch:
         workspace_bytes=layout.workspace_bytes,
         can_split=kernel.nest.can_split,
         clocks=planned.clocks,
+        filling=planned.filling,
+        team_rows=schedule.rows if schedule.teams else 0,
     )
 
 
@@ -104,15 +109,16 @@ def _check_limits(kernel: KernelCode) -> None:
             f"has {kernel.array_count} arguments and results, too many for a GPU, whose kernels "
             f"have {MOST_PARAMETER_BYTES:,} bytes of parameters"
         )
-    shared = 2 * kernel.layout.tile_bytes + kernel.layout.staged_bytes
+    layout = kernel.layout
+    shared = 2 * layout.tile_bytes + layout.staged_bytes + layout.exchanged_bytes
     if shared > MOST_SHARED_BYTES:
         raise SizeError(
             f"needs {shared:,} bytes of shared memory for tiles of {kernel.schedule.tile} columns; "
             f"a GPU's block has {MOST_SHARED_BYTES:,}"
         )
-    if kernel.layout.workspace_bytes > MAX_WORKSPACE:
+    if layout.workspace_bytes > MAX_WORKSPACE:
         raise SizeError(
-            f"needs {kernel.layout.workspace_bytes / 2**30:.1f} GB of memory in each block of a "
+            f"needs {layout.workspace_bytes / 2**30:.1f} GB of memory in each block of a "
             f"GPU; at most {MAX_WORKSPACE / 2**30:g} GB are possible"
         )
 
@@ -168,19 +174,35 @@ class _RunKernel(TaskKernel):
         return ThreadMemory(record, pointer, 0, rows, 1)
 
     def shared_memory(self) -> str:
-        return shared_memory(self.layout, self.part_number)
+        tiles = shared_memory(self.layout, self.part_number)
+        size = self.layout.exchanged_bytes
+        return tiles + (shared_array(self._exchange_name, size) if size else "")
+
+    @property
+    def _exchange_name(self) -> str:
+        return f"@team{self.part_number}"
 
     def text(self, name: str) -> str:
         """The kernel."""
         with self.tasks() as number:
             entry = self.enter(number)
-            task = self.task(entry.task)
+            task = self._begin(entry)
             rows = self.rows(task.first, task.last)
             _RunTask(self, entry, rows).reduce(task)
             self._join_sharing()
             entry = self.enter(self.spelling.forgotten(self.code, number))
-            self._leave_totals(entry, self.task(entry.task), rows)
+            task = self._begin(entry)
+            self._join_team()
+            self._leave_totals(entry, task, rows)
         return self.function(name)
+
+    def _begin(self, entry: Entry) -> Task:
+        """The task, and the thread's place in it."""
+        task = self.task(entry.task)
+        if self.schedule.teams:
+            rows = self.code.integer("sub", task.last, task.first)
+            self.team = Team(self.code, self.schedule, self.thread, rows)
+        return task
 
     def computed_task(self, number: str) -> tuple[str, ...]:
         code = self.code
@@ -219,6 +241,35 @@ class _RunKernel(TaskKernel):
             self._join_with(distance)
             distance *= 2
 
+    def _join_team(self) -> None:
+        """Join the totals of the members of each team."""
+        team, code, rows = self.team, self.code, self.schedule.rows
+        if team is None:
+            return
+        if self.layout.keeps_totals:
+            self.copy(self.totals, self._exchange(self.layout.totals, self.thread), rows)
+
+        def exists(distance: str) -> str:
+            other = code.integer("add", team.member, distance)
+            return code.value(f"icmp slt i64 {other}, {team.members}")
+
+        for distance, goes_on in self.neighbours(team.levels, team.member, exists):
+            far = code.integer("mul", team.groups, distance)
+            with code.when(goes_on):
+                others = self._exchange(self.layout.others, code.integer("add", self.thread, far))
+                self.join(self.totals, others, rows)
+                if self.layout.keeps_totals:
+                    self.copy(self.totals, self._exchange(self.layout.totals, self.thread), rows)
+        self.spelling.barrier(code)  # before totals change for the next task
+
+    def _exchange(self, record: Record, thread: str) -> ThreadMemory:
+        """Where a thread has its totals for its team: in shared memory, if it has few."""
+        threads, size = self.schedule.threads, self.layout.total_size
+        if not self.layout.keeps_totals:
+            return self.thread_memory(record, self.workspace(), size, thread)
+        own = self.code.at(self._exchange_name, f"i{8 * size}", thread, space=SHARED)
+        return ThreadMemory(record, own, SHARED, threads * self.schedule.rows, threads)
+
     def _join_with(self, distance: int) -> None:
         """Join the totals of each thread and those of the thread at a distance from it."""
         rows = range(self.schedule.rows)
@@ -256,49 +307,14 @@ class _RunKernel(TaskKernel):
             copy(position)
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Tiles between two merges: the scalar states are kept from one to the next.
-
-    memory    for them
-    is_first  whether the tile is the first of them (i1)
-    is_last   or the last
-    """
-
-    memory: ThreadMemory
-    is_first: str
-    is_last: str
-
-    def start(self, reduction: TileReduction) -> list[list[str]]:
-        """The states before the tile."""
-        code, emitter = reduction.code, reduction.emitter
-        with code.when(self.is_first):
-            emitter.enter()
-            self._keep(reduction, reduction.start())
-            emitter.leave()
-        rows = range(emitter.rows)
-        return [[self.memory.load(code, v, 0, row) for row in rows] for v in reduction.variables]
-
-    def merge(self, reduction: TileReduction, states: list[list[str]]) -> None:
-        """Keep the states after the tile, or merge them into the totals."""
-        self._keep(reduction, states)
-        with reduction.code.when(self.is_last):
-            reduction.emitter.enter()
-            reduction.merge(states)
-            reduction.emitter.leave()
-
-    def _keep(self, reduction: TileReduction, states: list[list[str]]) -> None:
-        for variable, operands in zip(reduction.variables, states, strict=True):
-            for row, operand in enumerate(operands):
-                self.memory.store(reduction.code, operand, variable, 0, row)
-
-
 class _RunTask:
     """One task of redcomp_run: the thread's rows, and the columns that they are reduced over."""
 
     def __init__(self, kernel: _RunKernel, entry: Entry, rows: Sequence[str]) -> None:
         self.kernel, self.entry, self.rows = kernel, entry, rows
         self.code, self.nest, self.schedule = kernel.code, kernel.nest, kernel.schedule
+        self.team = kernel.team
+        self.width: int | str = self.schedule.tile if self.team is None else self.team.tile()
         self._copy_long_rows()
         self.fragments: list[Fragments] = []
         samples = entry.samples()
@@ -383,7 +399,7 @@ class _RunTask:
 
     def _tiles(self, start: str, stop: str) -> None:
         """Reduce over an interval, tile by tile; the next one is copied meanwhile."""
-        code, tile, width = self.code, self.tile, self.schedule.tile
+        code, tile, width = self.code, self.tile, self.width
         self.kernel.spelling.barrier(code)  # other threads may still read the tile before
         tile.copy(start, self._count(start, stop), "0")
         with code.loop(start, stop, width, [("i64", "0")]) as loop:
@@ -402,7 +418,7 @@ class _RunTask:
             self._pairs(tile.filled(first, buffer), count, span)
             loop.following = [other]
 
-    def _span(self, start: str, first: str, is_more: str) -> _Span | None:
+    def _span(self, start: str, first: str, is_more: str) -> Span | None:
         """Which of the tiles between two merges the one at a column of an interval is."""
         code, schedule = self.code, self.schedule
         if not self.nest.updates:
@@ -412,17 +428,18 @@ class _RunTask:
         is_end = code.value(f"icmp eq i64 {place}, {columns - schedule.tile}")
         is_last = code.value(f"or i1 {is_end}, {code.value(f'xor i1 {is_more}, true')}")
         is_first = code.value(f"icmp eq i64 {place}, 0")
-        return _Span(self.kernel.between, is_first, is_last)
+        return Span(self.kernel.between, is_first, is_last)
 
     def _count(self, first: str, stop: str) -> str:
         """Columns of the tile that begins there."""
-        return self.code.smaller(self.schedule.tile, self.code.integer("sub", stop, first))
+        return self.code.smaller(self.width, self.code.integer("sub", stop, first))
 
-    def _pairs(self, tile: FilledTile, count: str, span: _Span | None) -> None:
+    def _pairs(self, tile: FilledTile, count: str, span: Span | None) -> None:
         """Reduce the tile: by whole steps, and then what is left of it."""
-        code, width = self.code, self.schedule.step_columns
-        count = code.value(f"trunc i64 {count} to i32")
-        whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {width}')}")
+        count = self.code.value(f"trunc i64 {count} to i32")
+        stretches = list(
+            self._stretches(count) if self.team is None else self.team.stretches(count)
+        )
         loaders: Mapping[str, Loader] = {
             **self.loaders,
             "tile": lambda v, k, row, col: self.kernel.number(tile.first, v),
@@ -445,18 +462,30 @@ class _RunTask:
             return PairStep(self.nest, inside, memory, present)
 
         steps: Steps = PlainSteps(tile, step)
+        if self.team is not None:
+            steps = TeamSteps(tile, step, self.team.size)
         if self.schedule.sharing > 1:
             rows = self.kernel.shared or SharedRows(self.kernel)
             updates = None if span is None else MatrixUpdates(self.kernel, self.kernel.sums)
             steps = SharedSteps(tile, step, rows, self.fragments, updates, count)
         states = reduction.start() if span is None else span.start(reduction)
-        for start, stop, cols in [("0", whole, width), (whole, count, steps.rest)]:
-            if cols < width or start == "0":
-                states = reduction.columns(start, stop, cols, states, steps.at, "i32")
+        for one in stretches:
+            states = reduction.columns(
+                one.start, one.stop, one.cols, states, steps.at, "i32", one.by
+            )
         if span is None:
             reduction.merge(states)
         else:
             span.merge(reduction, states)
+
+    def _stretches(self, count: str) -> Iterator[Stretch]:
+        """The whole steps of a tile that has so many columns (i32), and the rest."""
+        code, width = self.code, self.schedule.step_columns
+        whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {width}')}")
+        yield Stretch("0", whole, width, width)
+        rest = 1 if self.schedule.sharing == 1 else PRODUCTS[self.nest.dtype].n
+        if rest < width:
+            yield Stretch(whole, count, rest, rest)
 
     def _pair(
         self, columns: Columns, variable: Value, position: int | str, row: int, col: int

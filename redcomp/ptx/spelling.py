@@ -24,6 +24,11 @@ _CONVERGENT = "#1"
 INVARIANT = "!invariant.load !0"
 
 
+def shared_array(name: str, size: int) -> str:
+    """The declaration of so many bytes of a block's shared memory."""
+    return f"{name} = internal addrspace({SHARED}) global [{size} x i8] undef, align 16\n"
+
+
 class Spelling(Protocol):
     """What code for the GPUs of a vendor looks like where vendors differ."""
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from redcomp.ir import Nest, Value
 from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.tile_reduction import Advancing
-from redcomp.ptx.tile import FilledTile
+from redcomp.ptx.tile import FilledTile, StepColumns
 
 
 class Columns(Protocol):
@@ -42,13 +42,7 @@ class Step(Protocol):
 
 
 class Steps(Protocol):
-    """Makes the steps at columns of a tile.
-
-    rest   the width of those that take what is left of it
-    """
-
-    @property
-    def rest(self) -> int: ...
+    """Makes the steps at columns of a tile."""
 
     def at(self, column: str, width: int) -> Advancing:
         """The step of all threads that share rows, of so many columns from this one (i32) on."""
@@ -57,11 +51,37 @@ class Steps(Protocol):
 class PlainSteps:
     """A thread has all columns of a step."""
 
-    rest = 1
-
     def __init__(self, tile: FilledTile, step: Step) -> None:
         self.tile, self.step = tile, step
 
     def at(self, column: str, width: int) -> Advancing:
         """See `Steps`."""
         return self.step(self.tile.step(column, width), width)
+
+
+class SpreadColumns:
+    """The columns of a step that a thread has: runs of neighbours, each read at once."""
+
+    def __init__(self, runs: Sequence[StepColumns], width: int) -> None:
+        self.runs, self.width = runs, width
+
+    def load(self, variable: Value, position: int | str, row: int, col: int) -> str:
+        """A component of what belongs to a column."""
+        run, own = divmod(col, self.width)
+        return self.runs[run].load(variable, position, row, own)
+
+    def number(self, col: int) -> str:
+        """The number of a column."""
+        run, own = divmod(col, self.width)
+        return self.runs[run].number(own)
+
+
+class TeamSteps:
+    """Steps of one member of a team: every so many columns of a tile, see `redcomp.ptx.steps`."""
+
+    def __init__(self, tile: FilledTile, step: Step, members: str) -> None:
+        self.tile, self.step, self.members = tile, step, members
+
+    def at(self, column: str, width: int) -> Advancing:
+        """See `Steps`."""
+        return self.step(SpreadColumns(self.tile.apart(column, width, self.members), 1), width)

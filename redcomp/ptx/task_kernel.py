@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from redcomp.abi import TASK
-from redcomp.ir import SIZES, topological
+from redcomp.ir import SIZES, Value, topological
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.components import by_kind, store_all
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.memory import Memory, all_positions
 from redcomp.llvm_backend.records import scans_of
 from redcomp.llvm_backend.spelling import LLVM_TYPES
+from redcomp.llvm_backend.tile_reduction import joins_of, store_totals
 from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.shared_rows import SharedRows
@@ -82,7 +83,8 @@ class TaskKernel(KernelCode):
 
     def block(self, number: str) -> tuple[str, str]:
         """The first row of a block of rows, and the one after its last."""
-        code, height = self.code, self.schedule.block_rows
+        code = self.code
+        height = "%height" if self.schedule.teams else self.schedule.block_rows
         first = code.integer("mul", number, height)
         return first, code.smaller(code.integer("add", first, height), "%rows")
 
@@ -150,6 +152,47 @@ class TaskKernel(KernelCode):
 
         scans = self.states_memory(self.workspace(), place) if scans_of(results) else None
         store_all(self.emitter(load, scans=scans), results, store, positions)
+
+    # -- joins -------------------------------------------------------------------------------------
+
+    def neighbours(
+        self, levels: str, number: str, exists: Callable[[str], str]
+    ) -> Iterator[tuple[str, str]]:
+        """The levels of a tree in which threads of a row are joined: neighbours, then neighbours
+        among those that are left.
+
+        For each level the distance of neighbours, and whether the thread with a number joins one.
+        A barrier comes first.
+
+        exists   whether there is one at a distance
+        """
+        code = self.code
+        with code.loop(0, levels, 1) as level:
+            self.spelling.barrier(code)
+            distance = code.integer("shl", 1, level.counter)
+            has_other = exists(distance)
+            pair = code.integer("shl", distance, 1)
+            offset = code.integer("and", number, code.integer("sub", pair, 1))
+            is_kept = code.value(f"icmp eq i64 {offset}, 0")
+            yield distance, code.value(f"and i1 {has_other}, {is_kept}")
+
+    def copy(self, source: Memory, target: ThreadMemory, rows: int = 1) -> None:
+        """Copy totals that are scalars."""
+        for total in self.layout.totals.variables:
+            for row in range(rows):
+                target.store(self.code, source.load(self.code, total, 0, row), total, 0, row)
+
+    def join(self, totals: Memory, others: ThreadMemory, rows: int = 1) -> None:
+        """Join totals and those of other columns."""
+        code = self.code
+
+        def load(variable: Value, position: int | str, row: int, col: int) -> str:
+            is_total = variable in self.layout.totals.offsets
+            return (totals if is_total else others).load(code, variable, position, row)
+
+        store_totals(self.emitter(by_kind(total=load), rows=rows), joins_of(self.nest), totals)
+
+    # -- memory ------------------------------------------------------------------------------------
 
     def workspace(self) -> str:
         """The pointer to what the block keeps in memory."""

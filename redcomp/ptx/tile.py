@@ -22,7 +22,7 @@ from redcomp.ptx.kernel_code import Entry, KernelCode
 from redcomp.ptx.layout import OWN_COPY, VECTOR_BYTES, BlockLayout
 from redcomp.ptx.mma import TOGETHER
 from redcomp.ptx.slices import Matrix, Slice
-from redcomp.ptx.spelling import GLOBAL, SHARED
+from redcomp.ptx.spelling import GLOBAL, SHARED, shared_array
 from redcomp.ptx.together import by_length, contracted, contractions
 
 _WARP = 32
@@ -31,11 +31,7 @@ _WARP = 32
 def shared_memory(layout: BlockLayout, number: int) -> str:
     """The declarations of the shared memory of a part's tiles."""
     sizes = zip(_names(number), (2 * layout.tile_bytes, layout.staged_bytes), strict=True)
-    return "".join(
-        f"{name} = internal addrspace({SHARED}) global [{size} x i8] undef, align 16\n"
-        for name, size in sizes
-        if size
-    )
+    return "".join(shared_array(name, size) for name, size in sizes if size)
 
 
 def _names(number: int) -> tuple[str, str]:
@@ -369,16 +365,30 @@ class FilledTile:
     first: str
     base: str
 
-    def step(self, column: str, cols: int) -> StepColumns:
-        """The columns of a step, from a column of the tile (i32) on."""
-        return StepColumns(self, column, cols)
+    def step(self, column: str, cols: int, record: str = "") -> StepColumns:
+        """The columns of a step, from a column of the tile (i32) on, whose record may be known."""
+        return StepColumns(self, column, cols, record)
+
+    def apart(self, column: str, count: int, distance: str) -> list[StepColumns]:
+        """Columns so far (i32) from each other, from one of the tile (i32) on."""
+        memory, code = self.memory, self.memory.code
+        size = memory.layout.width * memory.layout.size
+        wide = code.value(f"zext i32 {distance} to i64")
+        record = memory.record(self.base, code.value(f"sext i32 {column} to i64"))
+        found = [self.step(column, 1, record)]
+        while len(found) < count:
+            column = code.value(f"add i32 {column}, {distance}")
+            if record:
+                record = code.at(record, "i8", code.integer("mul", wide, size), space=SHARED)
+            found.append(self.step(column, 1, record))
+        return found
 
 
 class StepColumns:
     """The columns of a step: their records are loaded at once, by vectors where they fit."""
 
-    def __init__(self, tile: FilledTile, column: str, cols: int) -> None:
-        self.tile, self.memory = tile, tile.memory
+    def __init__(self, tile: FilledTile, column: str, cols: int, record: str) -> None:
+        self.tile, self.memory, self.record = tile, tile.memory, record
         self.kernel, self.code, self.layout = (
             tile.memory.kernel,
             tile.memory.code,
@@ -393,7 +403,7 @@ class StepColumns:
     def _loaded(self, cols: int) -> dict[int, str]:
         """The components of the records, by their places."""
         layout = self.layout
-        record = self.memory.record(self.tile.base, self.column)
+        record = self.record or self.memory.record(self.tile.base, self.column)
         used = [col * layout.width + k for col in range(cols) for k in range(layout.columns.width)]
         alignment = gcd(VECTOR_BYTES, layout.width * cols * layout.size)
         return self._load_all(record, used, alignment // layout.size)
@@ -427,7 +437,7 @@ class StepColumns:
             return self.kernel.component(variable, vector, position, col * variable.dim)
         if isinstance(position, int):
             return self._as(variable, self.known[col * layout.width + offset + position])
-        record = self.memory.record(self.tile.base, self.column)
+        record = self.record or self.memory.record(self.tile.base, self.column)
         return self.memory.load(record, variable, position, offset + col * layout.width)
 
     def number(self, col: int) -> str:

@@ -13,6 +13,7 @@ import json
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,17 +25,12 @@ from redcomp.records import record
 from redcomp.runtime.cache import default_cache
 from redcomp.runtime.device import Device, DeviceError, Driver
 from redcomp.runtime.kernel import PLAIN, BatchLayout, Executor
-from redcomp.runtime.tasks import Blocks, Grain, Integers, Plan
+from redcomp.runtime.tasks import Blocks, Integers, Plan
 from redcomp.runtime.waves import Waves
 from redcomp.runtime.words import words
 
 # The first axis of a grid: CUDA C++ Programming Guide, technical specifications.
 MOST_BLOCKS = 2**31 - 1
-# Tasks of a table, for each block that the device can hold at a time: their lengths differ, and the
-# last ones to finish are not to leave much of it idle.
-_WAVES = 2
-# A part of the columns of a table is not worth its join below so many tiles.
-_SPLIT_TILES = 2
 _ALIGNMENT = 256  # of what is cut out of one allocation; cuMemAlloc's own
 # Offsets of how many batches are kept on devices.
 _KEPT = 64
@@ -237,13 +233,6 @@ class _Loaded:
         resident = max(1, driver.resident_blocks(device, self.run, launch.threads))
         self._waves = Waves(launch, device.processors, resident)
         self._most_resident = self._waves.blocks
-        self._grain = Grain(
-            launch.rows,
-            launch.rows,
-            _WAVES * self._most_resident,
-            _SPLIT_TILES * launch.tile,
-            can_split=launch.can_split,
-        )
         self.dense = functools.lru_cache(maxsize=256)(self._dense)
         self._lock = threading.Lock()
 
@@ -279,20 +268,19 @@ class _Loaded:
 
     def _dense(self, rows: int, columns: int, entries: int) -> LaunchPlan:
         """The grid for all pairs: a task is a block of rows, times a part of the columns."""
-        launch = self._launch
-        row_blocks = _ceiling(rows, launch.rows)
-        split_columns = self._waves.split_columns(row_blocks * entries, columns)
+        waves, split_columns = self._waves.dense(rows, columns, entries)
+        row_blocks = _ceiling(rows, waves.height)
         splits = _ceiling(columns, split_columns)
-        run = row_blocks * splits, (rows, columns, splits, split_columns, 0, 0)
+        run = row_blocks * splits, (rows, columns, splits, split_columns, waves.height, 0, 0)
         if splits == 1:
-            return self._grid(entries, run)
-        groups, bits = self._waves.groups(row_blocks * entries, min(rows, launch.rows), splits)
-        join = row_blocks * groups, (rows, groups, splits, bits, 0, columns)
-        return self._grid(entries, run, join, row_blocks * splits)
+            return self._grid(waves, entries, run)
+        groups, bits = waves.groups(row_blocks * entries, min(rows, waves.height), splits)
+        join = row_blocks * groups, (rows, groups, splits, bits, waves.height, 0, columns)
+        return self._grid(waves, entries, run, join, row_blocks * splits)
 
     def table(self, blocks: Blocks, entries: int) -> LaunchPlan:
         """The grid for a task table, which is copied to the device once."""
-        plan = blocks.plan(entries, self._grain)
+        plan = blocks.plan(entries, self._waves)
         grid: LaunchPlan | None = plan.prepared.get(self)
         if grid is None:
             with self._lock:
@@ -306,20 +294,23 @@ class _Loaded:
             for table in (plan.tasks, plan.intervals, plan.joins)
         )
         rows, columns = int(blocks.rows[:, 1].max()), int(blocks.intervals[:, 1].max())
-        run = len(plan.tasks), (rows, columns, 1, columns, tasks.address, intervals.address)
+        waves = replace(self._waves, rows=plan.rows)
+        addresses = tasks.address, intervals.address
+        run = len(plan.tasks), (rows, columns, 1, columns, waves.height, *addresses)
         count = len(plan.joins)
         if not count:
-            return self._grid(entries, run, tables=tables)
+            return self._grid(waves, entries, run, tables=tables)
         first, last, start, stop = (
             plan.joins[:, TASK[name]] for name in ("first", "last", "start", "stop")
         )
         heights, parts = last - first, stop - start
-        groups, bits = self._waves.groups(count * entries, int(heights.max()), int(parts.max()))
-        join = count * groups, (rows, groups, 1, bits, joins.address, columns)
-        return self._grid(entries, run, join, plan.partials, tables)
+        groups, bits = waves.groups(count * entries, int(heights.max()), int(parts.max()))
+        join = count * groups, (rows, groups, 1, bits, waves.height, joins.address, columns)
+        return self._grid(waves, entries, run, join, plan.partials, tables)
 
     def _grid(
         self,
+        waves: Waves,
         entries: int,
         run: tuple[int, tuple[int, ...]],
         join: tuple[int, tuple[int, ...]] = (0, ()),
@@ -340,7 +331,7 @@ class _Loaded:
             blocks,
             join_blocks,
             partials,
-            (workspace, entries * partials * self._launch.partial_bytes),
+            (workspace, entries * partials * waves.partial_bytes),
             tables,
         )
 

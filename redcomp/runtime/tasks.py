@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,9 +20,32 @@ from redcomp.abi import TASK
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """How blocks are cut into tasks.
+
+    rows       (blocks,): rows of a task at most
+    splits     (blocks,): parts of the columns; fewer if these do not suffice
+    is_shared  whether the call is divided
+    is_long    whether it may take so long that somebody interrupts it
+    """
+
+    rows: Integers
+    splits: Integers
+    is_shared: bool = True
+    is_long: bool = True
+
+
+class Cutter(Hashable, Protocol):
+    """Cuts blocks into tasks for a machine."""
+
+    def cuts(self, blocks: Blocks, entries: int) -> Cuts:
+        """How to cut blocks that every entry of a batch has."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Grain:
-    """What a kernel's tasks are made of.
+    """What a kernel's tasks are made of where threads take them one by one.
 
     step           rows that are reduced together
     chunk          rows that a task holds at most, a multiple of `step`
@@ -38,6 +61,22 @@ class Grain:
     split_columns: int
     pairs_alone: int = 0
     can_split: bool = True
+
+    def cuts(self, blocks: Blocks, entries: int) -> Cuts:
+        """See `Cutter`."""
+        heights, widths = blocks.heights, blocks.widths
+        rows = blocks.covered * entries
+        pairs = int(heights @ widths) * entries
+        is_shared = pairs > self.pairs_alone
+        wanted = -(-rows // self.tasks) if is_shared else rows
+        chunk = min(self.chunk, max(self.step, -(-wanted // self.step) * self.step))
+        most = 1
+        if is_shared and self.can_split:
+            most = -(-self.tasks // (int((-(-heights // chunk)).sum()) * entries))
+        splits = np.clip(widths // self.split_columns, 1, most)
+        return Cuts(
+            np.full_like(heights, chunk), splits, is_shared, pairs > LONG * self.pairs_alone
+        )
 
 
 # Grains are compared by identity, which is fast; kernels that are alike share one, and so plans.
@@ -96,7 +135,7 @@ class Blocks:
     rows: Integers
     ends: Integers
     intervals: Integers
-    _plans: dict[tuple[int, Grain], Plan] = field(default_factory=dict, repr=False)
+    _plans: dict[tuple[int, Cutter], Plan] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.heights: Integers = self.rows[:, 1] - self.rows[:, 0]
@@ -123,14 +162,14 @@ class Blocks:
             begin = end
         return made
 
-    def plan(self, entries: int, grain: Grain) -> Plan:
+    def plan(self, entries: int, cutter: Cutter) -> Plan:
         """The task table for a kernel and a batch of some entries."""
-        key = (entries, grain)
+        key = (entries, cutter)
         plan = self._plans.get(key)
         if plan is None:
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
-            plan = self._plans[key] = _make_plan(self, entries, grain)
+            plan = self._plans[key] = _make_plan(self, cutter.cuts(self, entries))
         return plan
 
 
@@ -142,30 +181,21 @@ def whole(rows: int, columns: int) -> Blocks:
     return Blocks(ends[:count], np.ones(count, np.int64), ends[1 : 1 + count])
 
 
-def _make_plan(blocks: Blocks, entries: int, grain: Grain) -> Plan:
+def _make_plan(blocks: Blocks, cuts: Cuts) -> Plan:
     """Cut the blocks, which every entry of the batch has, into tasks."""
-    heights, widths = blocks.heights, blocks.widths
-    rows = blocks.covered * entries
-    pairs = int(heights @ widths) * entries
-    is_shared = pairs > grain.pairs_alone
-    wanted = -(-rows // grain.tasks) if is_shared else rows
-    chunk_rows = min(grain.chunk, max(grain.step, -(-wanted // grain.step) * grain.step))
+    heights, widths, chunk_rows = blocks.heights, blocks.widths, cuts.rows
     chunks = -(-heights // chunk_rows)
-    most = 1
-    if is_shared and grain.can_split:
-        most = -(-grain.tasks // (int(chunks.sum()) * entries))
-    splits = np.clip(widths // grain.split_columns, 1, most)
-    splits = -(
-        -widths // -(-widths // splits)
-    )  # of equal width: as many as that leaves columns for
+    # Of equal width: as many as that leaves columns for.
+    splits = -(-widths // -(-widths // cuts.splits))
     intervals, ends = _split_columns(blocks, widths, splits)
 
     # One row a task: block after block, chunk after chunk, split after split.
     each = splits.repeat(chunks)  # chunk's number of splits
     block = np.arange(len(chunks)).repeat(chunks).repeat(each)
     split = _count_within(each)
-    first = blocks.rows[:, 0].repeat(chunks) + chunk_rows * _count_within(chunks)
-    last = np.minimum(first + chunk_rows, blocks.rows[:, 1].repeat(chunks))
+    height = chunk_rows.repeat(chunks)
+    first = blocks.rows[:, 0].repeat(chunks) + height * _count_within(chunks)
+    last = np.minimum(first + height, blocks.rows[:, 1].repeat(chunks))
     number = (np.cumsum(splits) - splits)[block] + split
     is_partial = (each > 1).repeat(each)
     partial = np.where(is_partial, np.cumsum(is_partial) - 1, -1)
@@ -184,8 +214,8 @@ def _make_plan(blocks: Blocks, entries: int, grain: Grain) -> Plan:
     )
     # The longest first, so that no thread begins one when the others have finished.
     tasks = tasks[np.argsort(-(heights * (widths // splits))[block], kind="stable")]
-    is_long = pairs > LONG * grain.pairs_alone
-    return Plan(is_shared, is_long, chunk_rows, int(is_partial.sum()), tasks, intervals, joins)
+    most, partials = int(chunk_rows.max(initial=0)), int(is_partial.sum())
+    return Plan(cuts.is_shared, cuts.is_long, most, partials, tasks, intervals, joins)
 
 
 def _split_columns(blocks: Blocks, widths: Integers, splits: Integers) -> tuple[Integers, Integers]:

@@ -198,6 +198,12 @@ def _shifted_merge(a: States, b: States) -> States:
     return factors.largest, place, a[2] * factors.old + b[2] * factors.new
 
 
+def _shifted_join(a: States, b: States) -> States:
+    largest, place, total = _shifted_merge(a, b)
+    first = select(compare("olt", b[1], a[1]), b[1], a[1])
+    return largest, select(compare("oeq", a[0], b[0]), first, place), total
+
+
 def _shifted_cotangent(value: Value, arrived: Arrived) -> Value:
     """The largest value is that of its column; the sums change with it, and with each value."""
     result, place = arrived.results
@@ -223,6 +229,7 @@ _SHIFTED = Reduction(
     step=_shifted_step,
     finish=lambda states: (apply("concat", states[0], states[2]), states[1]),
     merge=_shifted_merge,
+    join=_shifted_join,
     cotangent=_shifted_cotangent,
     saves=True,
     weighted="max_sumshiftexpweight",

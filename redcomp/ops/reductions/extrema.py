@@ -41,7 +41,10 @@ def _extremum(name: str, winner: str, neutral: float) -> Reduction:
 
 
 def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reduction, ...]:
-    """An extremum and where it is; comparisons are strict, so the first one wins."""
+    """An extremum and where it is; comparisons are strict, so the first one wins.
+
+    Of sets of columns that lie between each other the one wins whose extremum comes first.
+    """
     word = "smallest" if neutral > 0 else "largest"
     title = name.capitalize()
     comparison = f"{'below' if neutral > 0 else 'above'} {neutral}"
@@ -49,6 +52,11 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
     def better(old: States, new: States) -> States:
         wins = compare(predicate, new[0], old[0])
         return select(wins, new[0], old[0]), select(wins, new[1], old[1])
+
+    def join(a: States, b: States) -> States:
+        value, place = better(a, b)
+        first = select(compare("olt", b[1], a[1]), b[1], a[1])
+        return value, select(compare("oeq", a[0], b[0]), first, place)
 
     both = Reduction(
         f"{name}_arg{name}",
@@ -62,6 +70,7 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
         ),
         finish=same_states,
         merge=better,
+        join=join,
         places=f"{name}_arg{name}",
         gradient="to the first column that has it",
         differs=f"{_HAS_GRADIENTS}; {_EXACT_PLACES}",

@@ -118,6 +118,8 @@ class Reduction:
     finish      states to the results
     merge       (states, states) to the states of both sets of columns, the first ones coming first;
                 None where all states resume, and columns are not split
+    join        as `merge`, of sets of columns that may lie between each other; None where `merge`
+                does not depend on which come first
     guard       (states, values) to a truth value: whether to adjust the states before the step
     adjust      as `step`, but rarely needed; it changes no result where the guard is false or the
                 value is NaN, so it does not matter what the guard says of NaN
@@ -145,6 +147,7 @@ class Reduction:
     step: Callable[[States, Value, Columns], States]
     finish: Callable[[States], tuple[Value, ...]]
     merge: Callable[[States, States], States] | None = None
+    join: Callable[[States, States], States] | None = None
     guard: Callable[[States, Value], Value] | None = None
     adjust: Callable[[States, Value, Columns], States] | None = None
     cotangent: Callable[[Value, Arrived], Value] | None = None
@@ -165,6 +168,11 @@ class Reduction:
     def spelling(self) -> str:
         """The usual name in `reduction_op`."""
         return self.spellings[0]
+
+    @property
+    def join_any(self) -> Callable[[States, States], States] | None:
+        """How states of any two sets of columns are joined; None if columns are not split."""
+        return self.join or self.merge
 
     @property
     def has_gradient(self) -> bool:
