@@ -72,6 +72,7 @@ BUDGETS = {
 BUDGETS_OF_MATRICES = {
     "Gaussian, D = 16": Budget(9.06, 3.50, 2.19, 1.00, 0.00, 1.00),
     "Gaussian, D = 64": Budget(28.25, 7.00, 9.38, 1.00, 0.00, 5.00),
+    "Gradient of the Gaussian, D = 64": Budget(59.00, 17.00, 19.50, 1.00, 0.00, 9.00),
     "Gaussian of 16 columns, D = 3": Budget(15.06, 8.50, 3.19, 1.00, 0.00, 1.50),
     "Gaussian of 100 columns, D = 3": Budget(53.50, 20.00, 15.38, 1.00, 0.00, 8.50),
     "Gaussian of 64 columns, D = 64": Budget(56.88, 15.00, 19.50, 1.00, 0.00, 8.50),
