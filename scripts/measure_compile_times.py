@@ -188,6 +188,7 @@ def print_usual(versions: Sequence[Sequence[Sequence[float]]]) -> None:
     """A row for each formula, and their sums."""
     print("| | first call | all gradients | second |\n|---|---|---|---|")
     for (formula, aliases), *rows in zip(usual(), *versions, strict=True):
+        formula = formula.replace("|", r"\|")  # in a table
         print(row_of(f"`{formula}`, D={re.sub('[^0-9]', '', aliases[0])}", rows))
     print(row_of("all", [[sum(column) for column in zip(*rows, strict=True)] for rows in versions]))
 
