@@ -143,11 +143,6 @@ class Bindings:
         return [found[n] for n in range(len(found))]
 
 
-def identity(library: Library, given: object, kind: str) -> Hashable:
-    """The key of an argument that is known by its object."""
-    return library.identity(given), kind
-
-
 NOTHING = Bindings((), (), None, None, (), None)
 
 

@@ -12,7 +12,7 @@ from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
 from redcomp.frontend.language.expressions import Slot
-from redcomp.frontend.lazy.bindings import Argument, Symbol, Unique, identity, parts_of
+from redcomp.frontend.lazy.bindings import Argument, Symbol, Unique, parts_of
 from redcomp.frontend.lazy.library import ArrayType, Library
 from redcomp.limits import MAX_DIM
 
@@ -33,7 +33,7 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
         return _of_complex(library, given, axis)
     if not shape:
         # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
-        return Argument(identity(library, given, "parameter"), given, given, Slot("parameter", 1))
+        return Argument((library.identity(given), "parameter"), given, given, Slot("parameter", 1))
     if axis is None:
         return _of_whole_shape(library, given, kind)
     return _of_axis(library, given, shape, axis, kind)
@@ -42,7 +42,7 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
 def _of_other(library: Library, given: Any, axis: object) -> Argument:
     """An array of another library, known by the object that was given."""
     own = argument_of(library, library.taken("the array of a LazyTensor", given), axis)
-    key = identity(library, given, own.slot.kind)
+    key = (library.identity(given), own.slot.kind)
     return replace(own, key=key, given=given, is_special=True)
 
 
@@ -71,9 +71,11 @@ def _of_complex(library: Library, given: Any, axis: object) -> Argument:
     """A complex array, as one of its parts, known by the array that was given."""
     if not given.shape:
         slot = Slot("parameter", 2)
-        return Argument(identity(library, given, "parameter"), given, given, slot, is_complex=True)
+        return Argument((library.identity(given), "parameter"), given, given, slot, is_complex=True)
     real = argument_of(library, parts_of(library, given, axis in (0, 1)), axis)
-    return replace(real, key=identity(library, given, real.slot.kind), given=given, is_complex=True)
+    return replace(
+        real, key=(library.identity(given), real.slot.kind), given=given, is_complex=True
+    )
 
 
 def _of_whole_shape(library: Library, given: Any, type_: ArrayType) -> Argument:
@@ -83,7 +85,7 @@ def _of_whole_shape(library: Library, given: Any, type_: ArrayType) -> Argument:
     own = None if is_integer else type_.dtype
     if len(shape) == 1:
         return Argument(
-            identity(library, given, "parameter"),
+            (library.identity(given), "parameter"),
             given,
             given,
             _slot("parameter", shape[0], is_integer),
@@ -104,7 +106,7 @@ def _of_whole_shape(library: Library, given: Any, type_: ArrayType) -> Argument:
         kind = "j" if columns != 1 else "parameter"
     slot = _slot(kind, dim, is_integer)
     return Argument(
-        identity(library, given, kind),
+        (library.identity(given), kind),
         given,
         value,
         slot,
@@ -125,7 +127,7 @@ def _of_axis(
     is_integer = type_.is_integer
     own = None if is_integer else type_.dtype
     kind = KIND_OF_CATEGORY[category]
-    key = identity(library, given, kind)
+    key = (library.identity(given), kind)
     if kind == "parameter":
         value = given[0] if len(shape) == 2 and shape[0] == 1 else given
         batch = tuple(value.shape[:-1])
