@@ -252,7 +252,7 @@ class PartSource(DerivedSource):
         return Kernel(whole.params, tuple(o for o, rows in of_outputs if rows == self.rows))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredSource(DerivedSource):
     """A reduction of arrays whose numbers were stored in half precision, "f16" or "bf16".
 
