@@ -35,7 +35,8 @@ def _formula(text: str, *aliases: str, **options: object) -> Callable[[], object
     return lambda: Genred(text, aliases or ("x = Vi(1)",), **options)  # type: ignore[arg-type]
 
 
-def _compiled(text: str, *aliases: str, target: str = "host") -> Callable[[], object]:
+# For one target: how much memory is needed depends on the lanes.
+def _compiled(text: str, *aliases: str, target: str = "avx512") -> Callable[[], object]:
     return lambda: Genred(text, aliases, axis=1).lower(target=target).llvm
 
 
