@@ -67,6 +67,11 @@ BUDGETS = {
     # float64 pipe decides.
     "Gaussian, D = 3, float64": Budget(44.75, 2.75, 13.25, 1.00, 26.00, 2.00),
     "Gaussian of 60 columns, D = 3, float64": Budget(235.50, 9.00, 42.00, 3.00, 135.00, 138.00),
+    "Softmax weights, D = 64, bfloat16": Budget(172.00, 130.00, 3.00, 1.00, 0.00, 128.00),
+    "Softmax weights, D = 64, float16": Budget(172.00, 130.00, 3.00, 1.00, 0.00, 128.00),
+    "Softmax weights, D = 64, TF32": Budget(172.00, 130.00, 3.00, 1.00, 0.00, 128.00),
+    "Gaussian, D = 64, TF32": Budget(140.50, 130.00, 0.25, 1.00, 0.00, 33.00),
+    "Exponential kernel, D = 256, bfloat16": Budget(1.78, 1.16, 0.22, 0.00, 0.00, 0.38),
 }
 # Where kernels multiply matrices: sm_80, 90 and 100.
 BUDGETS_OF_MATRICES = {
@@ -79,6 +84,11 @@ BUDGETS_OF_MATRICES = {
     "Softmax weights, D = 16": Budget(16.62, 5.00, 5.69, 1.00, 0.00, 1.50),
     "Softmax weights, D = 64": Budget(58.25, 15.00, 19.88, 1.00, 0.00, 8.50),
     "Gaussian of 60 columns, D = 3, float64": Budget(59.00, 2.12, 11.50, 1.00, 29.00, 11.00),
+    "Softmax weights, D = 64, bfloat16": Budget(22.62, 8.50, 5.25, 1.00, 0.00, 4.50),
+    "Softmax weights, D = 64, float16": Budget(25.25, 8.00, 4.69, 1.00, 0.00, 4.50),
+    "Softmax weights, D = 64, TF32": Budget(25.50, 6.00, 4.88, 1.00, 0.00, 8.50),
+    "Gaussian, D = 64, TF32": Budget(11.44, 4.00, 2.19, 1.00, 0.00, 2.50),
+    "Exponential kernel, D = 256, bfloat16": Budget(32.38, 2.00, 8.38, 1.00, 0.00, 16.50),
 }
 TOLERANCE = 0.1
 
