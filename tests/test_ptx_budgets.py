@@ -73,7 +73,7 @@ BUDGETS = {
     "Gaussian, D = 64, TF32": Budget(140.50, 130.00, 0.25, 1.00, 0.00, 33.00),
     "Exponential kernel, D = 256, bfloat16": Budget(1.78, 1.16, 0.22, 0.00, 0.00, 0.38),
 }
-# Where kernels multiply matrices: sm_80, 90 and 100.
+# Where kernels multiply matrices: sm_80, 90 and 100, and sm_120 where factors are short.
 BUDGETS_OF_MATRICES = {
     "Gaussian, D = 16": Budget(9.06, 3.50, 2.19, 1.00, 0.00, 1.00),
     "Gaussian, D = 64": Budget(28.25, 7.00, 9.38, 1.00, 0.00, 5.00),
