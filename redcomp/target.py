@@ -113,7 +113,7 @@ class Target:
     triple, cpu, features   LLVM's description of it
     vector_bits    width of a vector register; 0 where a lane is a thread
     registers      number of vector registers
-    primitives     the operations that it emits
+    primitives     the operations that it emits, and SIMD where a lane is one of a vector
     native         operations that LLVM spells otherwise than on other targets, by (op, dtype)
     attributes     LLVM function attributes
     embeds_broadcasts   whether instructions can repeat a scalar operand from memory over all lanes

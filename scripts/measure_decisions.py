@@ -8,7 +8,8 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
+from itertools import pairwise, product
 from statistics import median
 from unittest.mock import patch
 
@@ -23,7 +24,7 @@ from redcomp.ir import NUMPY_DTYPES, Kernel, Output, Type, Value, topological, v
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.host.targets import host_target
 from redcomp.numpy import Genred, KernelSolve
-from redcomp.ops.table import OPERATIONS, Operation, apply
+from redcomp.ops.table import OPERATIONS, SIMD, Operation, apply
 from redcomp.passes.pipeline import parse_pipeline, run_pipeline
 from redcomp.ptx.schedule import PtxSchedule
 from redcomp.runtime.tasks import LONG, Blocks, whole
@@ -496,6 +497,39 @@ def _in_state(target: Target, word: int | None) -> Target:
     return replace(target, arithmetic=replace(target.arithmetic, enter=made))
 
 
+def scaling() -> None:
+    """0064: what pairs take with exponentials scaled without and with `SIMD`; GPUs lack it."""
+    os.environ["REDCOMP_NUM_THREADS"] = "1"
+    formulas = (GAUSSIAN, "Exp(-Norm2(x - y)) * b")
+    targets = ("avx2", "sse2", "neon", "sm_80", "sm_90")
+    for formula, target, dtype in product(formulas, targets, ("f32", "f64")):
+        kernel = Genred(formula, ALIASES, axis=1).reduction.kernel(dtype)
+        made = lower(kernel, "host" if target == host_target().name else target)
+        emitted = made.target.primitives
+        found = []
+        for primitives in (emitted - {SIMD}, emitted | {SIMD}):
+            chosen = replace(made.target, primitives=primitives)
+            context = replace(made.context, target=chosen)
+            found.append(_taken(type(made)(kernel, context, PIPELINE), dtype))
+        print(f"{formula}, {dtype}, {target}: {' -> '.join(found)}")
+
+
+def _taken(made: HostLowering | GpuLowering, dtype: str) -> str:
+    """Instructions for a vector of pairs, and pipes or the least ns per pair."""
+    text = f"{made.stats.instructions:.1f} instructions"
+    if isinstance(made, GpuLowering):
+        pipes = [f", {made.costs[0].pipes[p]:.1f} {p}" for p in ("fma", "alu", "xu", "fp64")]
+        return text + "".join(pipes)
+    if made.target.name != host_target().name:
+        return text
+    points = np.random.default_rng(0).random((3000, 7)).astype(NUMPY_DTYPES[dtype])
+    arrays = [np.ascontiguousarray(part) for part in np.split(points, (3, 6), axis=1)]
+    code, result = made.load(), np.empty_like(arrays[-1])
+    addresses = [array.ctypes.data for array in arrays]
+    run = partial(code, whole(3000, 3000), [result.ctypes.data], addresses)
+    return f"{text}, {1e9 * least_time(run, []) / 3000**2:.2f} ns"
+
+
 MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0001": accumulators,
     "0002": loops,
@@ -514,6 +548,7 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0055": columns,
     "0056": carried,
     "0061": teams,
+    "0064": scaling,
 }
 
 

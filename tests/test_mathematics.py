@@ -17,8 +17,9 @@ import pytest
 
 from redcomp.interpret import interpret
 from redcomp.ir import Type, Value, constant, elementwise, topological, variable
+from redcomp.ops.expansions import exponential
 from redcomp.ops.expansions.shared import expand_scale
-from redcomp.ops.table import OPERATIONS, Array, Operation, apply
+from redcomp.ops.table import OPERATIONS, SIMD, Array, Operation, apply
 from redcomp.passes.expand import expand_value
 from redcomp.passes.grad import gradients
 
@@ -28,9 +29,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 measure_ulp: Any = importlib.import_module("measure_ulp")
 
 DTYPES = {"f32": np.float32, "f64": np.float64}
-# What targets emit, but for the primitives that rows have variants for.
+# What targets emit, but for the primitives that rows have variants for; `scale` is in others too.
 PRIMITIVES = frozenset(name for name, row in OPERATIONS.items() if row.is_primitive) - {
-    needed for row in OPERATIONS.values() for needed in (*row.variants, *row.fast)
+    needed
+    for row in OPERATIONS.values()
+    for needed in (*row.variants, *row.fast)
+    if needed != "scale"
 }
 ROWS = [row for row in OPERATIONS.values() if row.section == "Mathematics"]
 CASES = [
@@ -43,7 +47,8 @@ IDS = [row.name + "".join(f"-{value}" for value in attrs.values()) for row, attr
 
 def forms(row: Operation) -> dict[str, frozenset[str]]:
     """For the expansion of a row and for each of its variants, the primitives that select it."""
-    return {"": PRIMITIVES, **{f"-by-{needed}": PRIMITIVES | {needed} for needed in row.variants}}
+    others = PRIMITIVES - row.variants.keys()
+    return {"": others, **{f"-by-{needed}": others | {needed} for needed in row.variants}}
 
 
 FORMS = [
@@ -242,14 +247,42 @@ def test_expanded_scale_is_the_primitive(dtype: str) -> None:
     assert np.isinf(expected).any()
 
 
-# The fma that subtract n * ln 2 and evaluate the polynomial, and what looks up the power of two.
+HALVED = {
+    "exp": (exponential.EXP, exponential.exp, exponential.exp_by_halves),
+    "exp2": (exponential.EXP2, exponential.exp2, exponential.exp2_by_halves),
+}
+
+
+@every_dtype
+@pytest.mark.parametrize("name", HALVED)
+def test_halves_of_the_exponent_change_no_bit(name: str, dtype: str) -> None:
+    """Over all exponents, and where results overflow, are below the normal numbers, and 0."""
+    tables, by_scale, by_halves = HALVED[name]
+    limits = tables[dtype]
+    special = [limits.lowest, limits.highest, -1e30, 1e30, -np.inf, np.inf, np.nan, 0.0, -0.0]
+    points = np.linspace(limits.lowest - 2.0, limits.highest + 2.0, 200_000)
+    points = np.concatenate([points, special]).astype(DTYPES[dtype])
+    (x,) = operands_of(1, dtype)
+    scaled, halved = (run(form(x), points) for form in (by_scale, by_halves))
+    assert halved.tobytes() == scaled.tobytes()
+    tiny = np.finfo(DTYPES[dtype]).tiny
+    assert np.isinf(halved).any()
+    assert (halved == 0).any()
+    assert ((halved > 0) & (halved < tiny)).any()
+
+
+# The fma that subtract n * ln 2 and evaluate the polynomial, what looks up the power of two, and
+# what scales.
 EXP_COSTS: list[tuple[frozenset[str], dict[str, int]]] = [
     (PRIMITIVES, {"fma": 8, "multiply": 0, "lookup": 0, "scale": 1}),
-    (PRIMITIVES | {"lookup"}, {"fma": 6, "multiply": 1, "lookup": 1, "scale": 1}),
+    (PRIMITIVES | {SIMD}, {"fma": 8, "multiply": 2, "lookup": 0, "scale": 0}),
+    (PRIMITIVES | {SIMD, "lookup"}, {"fma": 6, "multiply": 1, "lookup": 1, "scale": 1}),
 ]
 
 
-@pytest.mark.parametrize(("primitives", "costs"), EXP_COSTS, ids=["everywhere", "by-lookup"])
+@pytest.mark.parametrize(
+    ("primitives", "costs"), EXP_COSTS, ids=["everywhere", "by-halves", "by-lookup"]
+)
 def test_what_exp_costs_in_float32(primitives: frozenset[str], costs: dict[str, int]) -> None:
     value = expansion(OPERATIONS["exp"], "f32", primitives=primitives)
     parts = [part.op for part in topological([value])]

@@ -24,7 +24,7 @@ from redcomp.ops.expansions import (
     trigonometric,
 )
 from redcomp.ops.expansions.shared import LN2, at_most, magnitude, polynomial
-from redcomp.ops.table import NORMAL, Array, Domain, Operation, Range, apply, register
+from redcomp.ops.table import NORMAL, SIMD, Array, Domain, Operation, Range, apply, register
 
 PAIR = Domain(((-4.0, 4.0), (-4.0, 4.0)), (0.0, -1.5, 1.5))
 
@@ -151,7 +151,7 @@ register(
         np.exp,
         partials=(lambda f, out: out,),
         expand=exponential.exp,
-        variants={"lookup": exponential.exp_by_table},
+        variants={"lookup": exponential.exp_by_table, SIMD: exponential.exp_by_halves},
         fast={"exp2_approx": fast.exp},
         fast_range=Range(((-87.0, 88.0),)),
         exact=lambda m, f: m.exp(f),
@@ -165,6 +165,7 @@ register(
         np.exp2,
         partials=(lambda f, out: math.log(2.0) * out,),
         expand=exponential.exp2,
+        variants={"scale": exponential.exp2, SIMD: exponential.exp2_by_halves},
         fast={"exp2_approx": fast.exp2},
         fast_range=Range(((-126.0, 127.9),)),
         exact=lambda m, f: m.power(2, f),

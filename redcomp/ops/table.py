@@ -46,6 +46,9 @@ Unit = Literal[
 
 # What not every target has; see `Operation.needs`.
 Feature = Literal["", "fma", "rounding", "native"]
+# Stands among the primitives of a target whose lanes are those of SIMD registers.  It is no
+# operation, but `Operation.variants` may need it.
+SIMD = "simd"
 
 # Parameters that are lists of integers instead of integers.
 LIST_PARAMETERS = ("dimsf", "dimsg", "contf", "contg", "perm")
@@ -155,7 +158,7 @@ class Operation:
     expand      scalar elementwise operations: rewritten with simpler operations (operands to
                 value), by default the selection; None for a primitive, which back ends emit
     fallback    likewise, for a primitive that some targets cannot emit
-    variants    expansions that are better on targets that have a certain primitive
+    variants    expansions that are better on targets that have a certain primitive, or SIMD
     fast        faster expansions of larger errors, on targets that have a certain primitive; even
                 the operation itself gives way to them
     fast_range  where the errors of what is approximate under fast math are measured

@@ -28,7 +28,7 @@ from redcomp.ir import (
     variable,
     with_roots,
 )
-from redcomp.ops.table import OPERATIONS
+from redcomp.ops.table import OPERATIONS, SIMD
 from redcomp.passes.pipeline import compiler_pass
 from redcomp.target import Context
 
@@ -184,8 +184,8 @@ def _template(
 
 
 def emits(op: str, dtype: str, primitives: Collection[str]) -> bool:
-    """Whether a target of these primitives has the operation for the dtype."""
-    return op in primitives and OPERATIONS[op].takes(dtype)
+    """Whether a target of these primitives has the operation for the dtype, or SIMD."""
+    return op in primitives and (op == SIMD or OPERATIONS[op].takes(dtype))
 
 
 def _expanded(value: Value, primitives: Collection[str]) -> Value:

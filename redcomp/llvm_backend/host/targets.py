@@ -11,7 +11,7 @@ from typing import Any
 from redcomp.concurrency import importing
 from redcomp.errors import ArgumentError, CompilerError
 from redcomp.ir import FLOATS
-from redcomp.ops.table import primitives
+from redcomp.ops.table import SIMD, primitives
 from redcomp.target import TABLE, Arithmetic, Native, Target
 
 # Operands of masked instructions: the value of masked lanes, the mask (all lanes), and the rounding
@@ -100,7 +100,7 @@ _X86 = {
             "+avx512f,+avx512dq,+avx512bw,+avx512vl,+avx2,+fma",
             512,
             32,
-            primitives("fma", "rounding") | {op for op, _ in _AVX512_NATIVE},
+            primitives("fma", "rounding") | {SIMD, *(op for op, _ in _AVX512_NATIVE)},
             _AVX512_NATIVE,
             f'"prefer-vector-width"="512" "min-legal-vector-width"="512" {_ALIGNED_STACK}',
             embeds_broadcasts=True,
@@ -114,7 +114,7 @@ _X86 = {
             "+avx2,+fma",
             256,
             16,
-            primitives("fma", "rounding"),
+            primitives("fma", "rounding") | {SIMD},
             attributes=_ALIGNED_STACK,
             arithmetic=_X86_ARITHMETIC,
         ),
@@ -125,7 +125,7 @@ _X86 = {
             "+sse2",
             128,
             16,
-            primitives(),
+            primitives() | {SIMD},
             arithmetic=_X86_ARITHMETIC,
         ),
     )
@@ -179,7 +179,7 @@ def _neon(triple: str, cpu: str, features: str) -> Target:
         features,
         128,
         32,
-        primitives("fma", "rounding"),
+        primitives("fma", "rounding") | {SIMD},
         arithmetic=_AARCH64_ARITHMETIC,
     )
 

@@ -21,6 +21,7 @@ from redcomp.ops.expansions.shared import (
     nearest,
     polynomial,
     power_of_two,
+    scale_by_halves,
 )
 from redcomp.records import record
 
@@ -184,16 +185,16 @@ SINH: Mapping[str, tuple[float, ...]] = {
 TANH_SATURATED: Mapping[str, float] = {"f32": 10.0, "f64": 20.0}
 
 
-def _reduce(x: Value) -> tuple[Value, Value]:
-    """r and n with x = r + n ln 2."""
+def _reduce(x: Value) -> tuple[Value, Value, Value]:
+    """r and n with x = r + n ln 2, and the bits of the sum of n and the magic number."""
     high, low = LN2[x.dtype]
-    n, _ = nearest(x, LOG2_E[x.dtype][0])
-    return fma(n, -low, fma(n, -high, x)), n
+    n, shifted = nearest(x, LOG2_E[x.dtype][0])
+    return fma(n, -low, fma(n, -high, x)), n, shifted
 
 
 def exp_of_negative(x: Value) -> tuple[Value, Value, Value]:
     """p, its error, and n with exp(x) = (p + error) * 2**n for x <= 0; more accurate than `exp`."""
-    r, n = _reduce(at_least(x, EXP[x.dtype].lowest))
+    r, n, _ = _reduce(at_least(x, EXP[x.dtype].lowest))
     slope = polynomial(r, (1.0, *EXPM1[x.dtype].coefficients))
     p = fma(r, slope, 1.0)
     return p, fma(r, slope, 1.0 - p), n
@@ -202,8 +203,15 @@ def exp_of_negative(x: Value) -> tuple[Value, Value, Value]:
 def exp(x: Value) -> Value:
     """e**x; 8 fma, and the scaling, in float32."""
     table = EXP[x.dtype]
-    r, n = _reduce(at_most(at_least(x, table.lowest), table.highest))
+    r, n, _ = _reduce(at_most(at_least(x, table.lowest), table.highest))
     return elementwise("scale", polynomial(r, table.coefficients), n)
+
+
+def exp_by_halves(x: Value) -> Value:
+    """`exp` with the same bits, scaled by two factors made from the rounded exponent."""
+    table = EXP[x.dtype]
+    r, _, shifted = _reduce(at_most(at_least(x, table.lowest), table.highest))
+    return scale_by_halves(polynomial(r, table.coefficients), shifted)
 
 
 def exp_by_table(x: Value) -> Value:
@@ -225,7 +233,7 @@ def exp_by_table(x: Value) -> Value:
 def _half_exp(x: Value) -> Value:
     """exp(x) / 2, which is finite where exp(x) overflows but sinh and cosh do not."""
     table = EXP[x.dtype]
-    r, n = _reduce(at_most(at_least(x, table.lowest), table.highest + 1.0))
+    r, n, _ = _reduce(at_most(at_least(x, table.lowest), table.highest + 1.0))
     return elementwise("scale", polynomial(r, table.coefficients), n - 1.0)
 
 
@@ -235,6 +243,15 @@ def exp2(x: Value) -> Value:
     x = at_most(at_least(x, table.lowest), table.highest)
     n = elementwise("round_even", x)
     return elementwise("scale", polynomial(x - n, table.coefficients), n)
+
+
+def exp2_by_halves(x: Value) -> Value:
+    """`exp2` with the same bits, scaled like `exp_by_halves`."""
+    table = EXP2[x.dtype]
+    x = at_most(at_least(x, table.lowest), table.highest)
+    shifted = x + format_of(x).magic
+    n = shifted - format_of(x).magic
+    return scale_by_halves(polynomial(x - n, table.coefficients), bits(shifted))
 
 
 def _expm1(x: Value, correct: bool) -> Value:

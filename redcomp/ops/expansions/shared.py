@@ -146,6 +146,19 @@ def expand_scale(a: Value, n: Value) -> Value:
     return a * power_of_two(half, a.dtype) * power_of_two(k - half, a.dtype)
 
 
+def scale_by_halves(a: Value, shifted: Value) -> Value:
+    """`expand_scale` for a whole n in its range, given as the bits of n plus the magic number.
+
+    Both biases are added before the shifts, for targets that shift and add in two instructions.
+    """
+    form = format_of(a)
+    # The exponents of both factors, with their biases.
+    both = shifted + (2 * form.bias - form.magic_bits)
+    first = both >> 1
+    one, other = (bitcast(k << form.mantissa, a.dtype) for k in (first, both - first))
+    return a * one * other
+
+
 def fast_two_sum(a: Value, b: Value) -> tuple[Value, Value]:
     """a + b and its rounding error, exactly, where |a| >= |b| or a is 0 (Dekker)."""
     total = a + b
