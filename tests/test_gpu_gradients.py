@@ -78,20 +78,21 @@ def check(name: str, arrays: Arrays, error: float) -> None:
 SIZES = [(64, 64, 53), (16, 70, 65), (20, 53, ROWS), (50, 65, 61)]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("dim", "rows", "columns"), SIZES)
 @pytest.mark.parametrize("name", CASES)
 def test_results(name, dim, rows, columns):
     check(name, points(dim, 1, rows, columns), 3e-6)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("dim", "rows", "columns"), [(16, 70, 65), (36, ROWS, 53)])
 @pytest.mark.parametrize("name", CASES)
 def test_float64(name, dim, rows, columns):
     check(name, points(dim, 1, rows, columns, "float64"), 1e-13)
 
 
+@pytest.mark.sampled(3)
 def test_ranges():
     """Blocks of rows and of columns that are no multiples of anything."""
     rows, columns = 60, 53
@@ -109,6 +110,7 @@ def test_ranges():
         np.testing.assert_allclose(found[start:stop], CASES["rows"][3](part), rtol=5e-6, atol=5e-6)
 
 
+@pytest.mark.sampled(3)
 def test_batches():
     """Each entry has an origin of its own."""
     entries = [points(20, 1, 53, 50 + n) for n in range(3)]
@@ -150,7 +152,7 @@ def squares(x: Any, y: Any) -> Any:
     return ((x[:, None] - y) ** 2).sum(-1)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(("dim", "wide"), [(64, 64), (20, 36), (36, 17)])
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -78,7 +78,7 @@ def check(name: str, tensors: Arrays, error: float, **options: Any) -> None:
 SIZES = [(64, 64, 64, 48), (64, 1, ROWS, 7), (50, 3, 70, 17), (20, 33, 65, 33), (3, 100, 49, 20)]
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize(("dim", "wide", "rows", "columns"), SIZES)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", CASES)
@@ -87,6 +87,7 @@ def test_results(name, format, dim, wide, rows, columns):
     check(name, points(FORMATS[format], dim, wide, rows, columns), 8 * ERRORS[format] + 4e-6)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("format", FORMATS)
 def test_many_columns_and_ranges(format):
     tensors = points(FORMATS[format], 20, 16, 60, 300)
@@ -101,6 +102,7 @@ def test_many_columns_and_ranges(format):
     np.testing.assert_allclose(found, expected, rtol=0, atol=8 * ERRORS[format] * 10)
 
 
+@pytest.mark.sampled(3)
 def test_batches():
     entries = [points(torch.bfloat16, 64, 20, 51, 21) for _ in range(2)]
     entries[1] = {name: tensor.flip(0) for name, tensor in entries[1].items()}
@@ -120,6 +122,7 @@ def test_results_are_in_half_precision_unless_asked():
     np.testing.assert_allclose(found.double(), dense(on_axes(tensors)), rtol=2.0**-8, atol=1e-5)
 
 
+@pytest.mark.sampled(3)
 def test_gradients():
     """Cotangents and sums of exponentials were not stored in half precision."""
     tensors = points(torch.bfloat16, 20, 17, ROWS, 30)
@@ -134,6 +137,7 @@ def test_gradients():
         np.testing.assert_allclose(found.double(), wanted, rtol=0, atol=error)
 
 
+@pytest.mark.sampled(3)
 def test_a_cotangent_in_float32_is_no_stored_vector():
     """The gradient of b sums multiples of cotangents, which have more bits than b."""
     tensors = points(torch.float16, 3, 40, ROWS, 60)

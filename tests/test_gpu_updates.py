@@ -113,7 +113,7 @@ def check(name: str, arrays: Arrays, error: float, **options: Any) -> None:
 SIZES = [(3, 64, 64, 48), (3, 20, ROWS, 7), (64, 40, 70, 17), (20, 33, 65, 33), (8, 100, 49, 20)]
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize(("dim", "wide", "rows", "columns"), SIZES)
 @pytest.mark.parametrize("name", CASES)
 def test_results(name, dim, wide, rows, columns):
@@ -122,7 +122,7 @@ def test_results(name, dim, wide, rows, columns):
     check(name, points(dim, wide, rows, columns), 3e-6)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", ["Gaussian", "with a scalar", "attention", "LogSumExpWeight"])
 @pytest.mark.parametrize(("dim", "wide", "rows", "columns"), [(3, 300, 51, 9), (20, 263, 65, 17)])
 def test_more_columns_than_registers(name, dim, wide, rows, columns):
@@ -130,6 +130,7 @@ def test_more_columns_than_registers(name, dim, wide, rows, columns):
     check(name, points(dim, wide, rows, columns), 3e-6)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "dim", "wide", "rows", "columns"),
     [
@@ -144,12 +145,14 @@ def test_float64(name, dim, wide, rows, columns):
     check(name, points(dim, wide, rows, columns, "float64"), 1e-13)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["Gaussian", "rising scores"])
 def test_many_columns(name):
     """More tiles than are merged at a time."""
     check(name, points(3, 16, ROWS, 700), 1e-5)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", ["Gaussian", "attention"])
 @pytest.mark.parametrize("dim", [3, 64])
 def test_ranges(name, dim):

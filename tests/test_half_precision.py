@@ -76,9 +76,9 @@ def sums(f: torch.Tensor, g: torch.Tensor, format: str) -> torch.Tensor:
     return genred(f[..., None], g.float(), backend="GPU")
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.ptxas
 @pytest.mark.slow
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("name", "dim", "wide", "format", "share"),
     [

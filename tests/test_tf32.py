@@ -31,7 +31,7 @@ def formats(genred: Genred, target: str = "sm_90", dtype: str = "float32") -> li
     return [factors_of(value) for value in (*(h.definition for h in nest.products), *steps)]
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("dim", [64, 50])
 @pytest.mark.parametrize("name", test_gpu_products.CASES)
 def test_products(name, dim):
@@ -47,7 +47,7 @@ def test_products(name, dim):
         assert np.abs(found - expected).max() > 1e-2 * ERROR * np.abs(expected).max()
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("dim", "wide"), [(3, 64), (64, 40)])
 @pytest.mark.parametrize("name", ["Gaussian", "attention", "with a scalar", "rising scores"])
 def test_updates(name, dim, wide):
@@ -76,6 +76,7 @@ def test_a_product_errs_by_two_roundings(size):
     assert error.max() > 0.02 * most.max()  # of 64 roundings, which are not all of one sign
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1e3, 1e4])
 @pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
 def test_a_distance_is_that_of_rounded_points(width, offset):
@@ -192,9 +193,9 @@ def test_what_is_refused():
         kernel.solve(b, allow_tf32=True)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.ptxas
 @pytest.mark.slow
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["attention", "Gaussian"])
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 def test_cost(name, target):

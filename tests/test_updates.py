@@ -37,6 +37,7 @@ def sums(f: Any, g: Any) -> Any:
         return genred(f[..., None], g, backend="GPU")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("columns", [1, 16, 40])
 @pytest.mark.parametrize("kind", DRAW)
 def test_a_sum_errs_by_at_most_4_units(kind, columns):
@@ -64,6 +65,7 @@ def test_no_bank_is_asked_twice(name, dim, wide, dtype):
     assert found == []
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("dim", [16, 64])
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e4])
 @pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
@@ -120,6 +122,7 @@ def test_gradients_take_about_one_instruction_a_component(dim):
     assert cost.instructions <= 1.1 * dim
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.ptxas
 @pytest.mark.parametrize(("dim", "wide", "kernels"), [(3, 300, 2), (3, 1000, 4), (64, 256, 2)])
 def test_more_columns_take_as_few_kernels_as_registers_allow(dim, wide, kernels):
