@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dense_pairs import distance, product
+from dense_pairs import distance, product, uneven_blocks
 from on_gpu import machines
 from test_gpu_updates import ROWS, Arrays, call, is_updated, on_axes, points
 
@@ -97,15 +97,10 @@ def test_ranges():
     """Blocks of rows and of columns that are no multiples of anything."""
     rows, columns = 60, 53
     genred, arrays = reduction("rows", 20), points(20, 1, rows, columns)
-    ranges_i = np.array([[0, 19], [19, 24], [24, 60]])
-    kept = [[(3, 9), (20, 41)], [(0, 50)], [(49, 50), (1, 2), (10, 30)]]
-    slices = np.cumsum([len(one) for one in kept])
-    ranges_j = np.array([interval for one in kept for interval in one])
-    other = (np.array([[0, columns]]), np.array([1]), np.array([[0, rows]]))
-    found = call(genred, arrays, ranges=(ranges_i, slices, ranges_j, *other))
+    blocks, ranges = uneven_blocks(rows, columns)
+    found = call(genred, arrays, ranges=ranges)
     a = on_axes(arrays)
-    for (start, stop), intervals in zip(ranges_i, kept, strict=True):
-        chosen = np.concatenate([np.arange(*interval) for interval in intervals])
+    for start, stop, chosen in blocks:
         part = {k: a[k][start:stop] if k in "xs" else a[k][:, chosen] for k in "xysw"}
         np.testing.assert_allclose(found[start:stop], CASES["rows"][3](part), rtol=5e-6, atol=5e-6)
 

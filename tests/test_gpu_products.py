@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dense_pairs import distance, product, softmax
+from dense_pairs import distance, product, softmax, uneven_blocks
 from on_gpu import machines
 
 from redcomp.numpy import Genred
@@ -135,16 +135,10 @@ def test_ranges(name):
     """Blocks of rows and of columns that are no multiples of anything."""
     dim, rows, columns = 64, 60, 50
     genred, arrays = reduction(name, dim), points(dim, rows, columns)
-    ranges_i = np.array([[0, 19], [19, 24], [24, 60]])
-    kept = [[(3, 9), (20, 41)], [(0, 50)], [(49, 50), (1, 2), (10, 30)]]
-    slices = np.cumsum([len(one) for one in kept])
-    ranges_j = np.array([interval for one in kept for interval in one])
-    other = (np.array([[0, columns]]), np.array([1]), np.array([[0, rows]]))
-    whole = (ranges_i, slices, ranges_j, *other)
-    result = call(genred, arrays, ranges=whole)
+    blocks, ranges = uneven_blocks(rows, columns)
+    result = call(genred, arrays, ranges=ranges)
     a = wide(arrays)
-    for (start, stop), intervals in zip(ranges_i, kept, strict=True):
-        chosen = np.concatenate([np.arange(*interval) for interval in intervals])
+    for start, stop, chosen in blocks:
         part = {
             k: v[start:stop] if k in "xs" else v if k == "w" else v[:, chosen] for k, v in a.items()
         }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dense_pairs import distance, product, softmax
+from dense_pairs import distance, product, softmax, uneven_blocks
 from on_gpu import machines
 
 from redcomp.numpy import Genred
@@ -159,15 +159,10 @@ def test_ranges(name, dim):
     """Blocks of rows and of columns that are no multiples of anything."""
     rows, columns = 60, 50
     genred, arrays = reduction(name, dim, 20), points(dim, 20, rows, columns)
-    ranges_i = np.array([[0, 19], [19, 24], [24, 60]])
-    kept = [[(3, 9), (20, 41)], [(0, 50)], [(49, 50), (1, 2), (10, 30)]]
-    slices = np.cumsum([len(one) for one in kept])
-    ranges_j = np.array([interval for one in kept for interval in one])
-    other = (np.array([[0, columns]]), np.array([1]), np.array([[0, rows]]))
-    found = call(genred, arrays, ranges=(ranges_i, slices, ranges_j, *other))
+    blocks, ranges = uneven_blocks(rows, columns)
+    found = call(genred, arrays, ranges=ranges)
     a = on_axes(arrays)
-    for (start, stop), intervals in zip(ranges_i, kept, strict=True):
-        chosen = np.concatenate([np.arange(*interval) for interval in intervals])
+    for start, stop, chosen in blocks:
         taken = {"i": np.s_[start:stop], "j": np.s_[:, chosen], "": np.s_[:]}
         part = {name: array[taken[AXES[name]]] for name, array in a.items()}
         np.testing.assert_allclose(found[start:stop], CASES[name][2](part), rtol=5e-6, atol=5e-6)

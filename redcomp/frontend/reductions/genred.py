@@ -264,9 +264,9 @@ class GenredBase(Reducer):
     use_fast_math allow rewriting that changes rounding, and approximate functions on GPUs; by
                   default on for GPUs, and off for the host
     allow_tf32    on GPUs whose tensor cores compute products of long vectors of float32, round the
-                  factors of these to 11 bits, as PyTorch's option of that name does: three times
-                  as fast, with errors of 1e-3 instead of 1e-6.  No effect on the host, for other
-                  dtypes and for short vectors
+                  factors of these to 11 bits, as PyTorch's option of that name does: one product
+                  instead of three, with errors of 1e-3 instead of 1e-6.  No effect on the host, for
+                  other dtypes and for short vectors
     dtype, cuda_type                 "float32" or "float64": arguments of another dtype are refused;
                   not needed, because the dtype of the arguments counts
     enable_chunks, rec_multVar_highdim   accepted, without effect
