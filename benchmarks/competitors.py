@@ -164,8 +164,10 @@ def _dense_seed(library: Any, x: Any, y: Any, a: Any, p: Any) -> Any:
     return (library.square(p - a) * library.exp(x[:, None, :] + y[None, :, :])).sum(1)
 
 
-def _dense_logsumexp(library: Any, x: Any, y: Any) -> Any:
+def _dense_logsumexp(library: Any, x: Any, y: Any, f: Any = None) -> Any:
     terms = -_square_distances(x, y)
+    if f is not None:
+        terms = terms + f.T
     shift = library.amax(terms, 1)[:, None]
     return shift + library.log(library.exp(terms - shift).sum(1))[:, None]
 
@@ -196,6 +198,7 @@ DENSE: dict[str, Callable[..., Any]] = {
     "laplacian": _dense_laplacian,
     "seed": _dense_seed,
     "logsumexp": _dense_logsumexp,
+    "sinkhorn": _dense_logsumexp,
     "argmin": _dense_argmin,
     "attention": _dense_attention,
 }
@@ -319,6 +322,7 @@ FUSED: dict[str, Callable[..., Any]] = {
     "laplacian": _fused_laplacian,
     "seed": _dense_seed,
     "logsumexp": _fused_logsumexp,
+    "sinkhorn": _dense_logsumexp,
     "argmin": _fused_argmin,
     "attention": _dense_attention,
 }

@@ -24,7 +24,7 @@ from ptxsim.driver import StandIn
 from benchmarks import __main__ as program
 from benchmarks.cases import Case, Formula, inputs
 from benchmarks.competitors import Competitor, UnsupportedError, formula_of
-from benchmarks.gpu import command, device, shares
+from benchmarks.gpu import command, device, shares, worker
 from benchmarks.gpu import measure as measuring
 from benchmarks.gpu.cases import GPU_CASES, LAUNCH_CASE, STARTUP_CASE, GpuCase
 from benchmarks.gpu.competitors import gpu_competitor, tensors
@@ -38,7 +38,7 @@ from benchmarks.gpu.measure import (
     surviving,
 )
 from benchmarks.gpu.timing import MOST_CALLS, interleaved
-from benchmarks.gpu.worker import first_call
+from benchmarks.gpu.worker import first_call, first_possible_call
 from benchmarks.measure import Results, WorkerError, fresh_process
 from redcomp.ir import STRUCTURAL
 from redcomp.numpy import Genred
@@ -83,6 +83,20 @@ def named(name: str, computation: Any) -> Competitor:
     return Competitor(name, "torch", lambda case, given: computation)
 
 
+@pytest.fixture
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is handed over to torch.compile without options is run as it is."""
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **options: compile_(f, **options) if options else f
+    )
+
+
+without_flex_warning = pytest.mark.filterwarnings(
+    "ignore:flex_attention called without torch.compile"
+)
+
+
 # -- what is computed ------------------------------------------------------------------------------
 
 
@@ -118,14 +132,22 @@ def test_dense_ones_compute_every_case(row: GpuCase) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.usefixtures("without_compiler")
 @by_case
-def test_what_is_given_to_torch_compile_is_right(
-    row: GpuCase, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "compile", lambda function: function)
+def test_what_is_given_to_torch_compile_is_right(row: GpuCase) -> None:
     results = small(row, "torch.compile")
     absent = {"argkmin-10", "block-sparse"}
     assert bool(results.skipped) == (row.name in absent)
+    assert not results.failures
+
+
+@pytest.mark.thorough
+@without_flex_warning
+@pytest.mark.usefixtures("without_compiler")
+@by_case
+def test_flex_attention_computes_attention_only(row: GpuCase) -> None:
+    results = small(row, "FlexAttention")
+    assert bool(results.skipped) == (not row.name.startswith("attention"))
     assert not results.failures
 
 
@@ -166,7 +188,7 @@ def test_triton_kernels_are_right() -> None:
     assert said.keys() == BY_NAME.keys()
 
 
-FLOAT32 = {"x", "y", "b", "w", "x2", "y2", "q", "k", "v", "out"}
+FLOAT32 = {"x", "y", "b", "f", "w", "x2", "y2", "q", "k", "v", "out"}
 CONSTANTS: dict[str, list[dict[str, int]]] = {
     "gaussian_kernel": [{"D": 1}, {"D": 3}],
     "moments_kernel": [{}],
@@ -175,6 +197,7 @@ CONSTANTS: dict[str, list[dict[str, int]]] = {
     "product_gaussian_kernel": [{"D": 16, "BK": 16}, {"D": 300, "BK": 32}],
     "wide_gaussian_kernel": [{"D": 3, "E": 100, "BE": 128}],
     "attention_kernel": [{"D": 64, "E": 64}],
+    "sinkhorn_kernel": [{"D": 64}],
 }
 
 
@@ -249,7 +272,13 @@ def test_work_is_what_is_compiled_or_less(row: GpuCase) -> None:
     compiled = operations(lowering)
     # Tensor cores do most of what is written as multiply-adds.
     if lowering.nest.products or lowering.nest.updates:
-        assert row.name in ("gaussian-D16", "gaussian-D64", "wide-100", "attention-64")
+        assert row.name in (
+            "gaussian-D16",
+            "gaussian-D64",
+            "sinkhorn-64",
+            "wide-100",
+            "attention-64",
+        )
         assert compiled["fma"] < row.work["fma"]
         return
     if row.name == "gaussian-D300":  # a loop over components, which is counted once
@@ -505,3 +534,21 @@ def test_a_worker_calls_twice() -> None:
     assert len(waits) == 3
     assert found["competitor"] == "redcomp"
     assert all(found[key] > 0 for key in ("import_s", "first_s", "later_s"))
+
+
+@without_flex_warning
+@pytest.mark.usefixtures("without_compiler")
+def test_a_trial_is_of_a_case_that_the_competitor_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "STARTUP_CASE", STARTUP_CASE.at(*TINY))
+    found = first_possible_call(gpu_competitor("FlexAttention"), "cpu", lambda: None)
+    assert (found["case"], found["competitor"]) == ("attention-64", "FlexAttention")
+    found = first_possible_call(gpu_competitor("torch"), "cpu", lambda: None)
+    assert found["case"] == STARTUP_CASE.name
+
+
+def test_what_computes_no_case_says_so() -> None:
+    def unable(case: Case, given: Sequence[Any]) -> Any:
+        raise UnsupportedError("not written")
+
+    with pytest.raises(UnsupportedError, match="unable computes none of the cases"):
+        first_possible_call(Competitor("unable", "torch", unable), "cpu", lambda: None)

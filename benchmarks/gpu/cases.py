@@ -11,6 +11,7 @@ from benchmarks.cases import (
     BLOCK,
     GAUSSIAN,
     LOG_DENSITY,
+    SINKHORN,
     WIDTH,
     Case,
     Formula,
@@ -64,8 +65,9 @@ def _row(
     columns: int = MIDDLE,
     task: Task = "value",
     kept: float | None = None,
+    dtype: str = "float32",
 ) -> GpuCase:
-    return GpuCase(Case(name, formula, dim, "float32", rows, columns, task=task, kept=kept), work)
+    return GpuCase(Case(name, formula, dim, dtype, rows, columns, task=task, kept=kept), work)
 
 
 GPU_CASES: tuple[GpuCase, ...] = (
@@ -86,9 +88,11 @@ GPU_CASES: tuple[GpuCase, ...] = (
     # A maximum, a difference, an exponential and a sum; a comparison and two selections; a
     # comparison with the worst of those that are kept.
     _row("logsumexp", LOG_DENSITY, {"fma": 2 * 3 + 2, "alu": 1, "xu": 1}),
+    _row("sinkhorn-64", SINKHORN, {"fma": 2 * 64 + 3, "alu": 1, "xu": 1}, dim=64),
     _row("argmin", nearest("argmin", ARGMIN), {"fma": 2 * 3, "alu": 3}),
     _row("argkmin-10", nearest("argkmin", argkmin(10)), {"fma": 2 * 3, "alu": 1}),
     _row("attention-64", attention(64), {"fma": 64 + 2 + 64, "alu": 1, "xu": 1}, dim=64),
+    _row("attention-64-f16", attention(64), {}, dim=64, dtype="float16"),
     _row("block-sparse", GAUSSIAN, {"fma": 2 * 3 + 1, "xu": 1}, kept=0.1),
 )
 

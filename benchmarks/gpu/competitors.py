@@ -98,10 +98,22 @@ def _torch_compile(case: Case, given: Sequence[Any]) -> Computation:
     return _task(case, compiled(case), given)
 
 
+def _flex_attention(case: Case, given: Sequence[Any]) -> Computation:
+    """PyTorch's kernels for variants of attention, made by torch.compile."""
+    if case.formula.name != "attention":
+        raise UnsupportedError("it computes attention only")
+    import torch
+    from torch.nn.attention.flex_attention import flex_attention
+
+    attend = torch.compile(flex_attention)
+    query, key, value = (array[None, None] for array in given)
+    return lambda: (attend(query, key, value, scale=1.0)[0, 0],)
+
+
 def _triton(case: Case, given: Sequence[Any]) -> Computation:
     require_all_pairs(case)
-    if case.dtype != "float32":
-        raise UnsupportedError("written for float32 only")
+    if case.dtype != "float32" and (case.dtype, case.formula.name) != ("float16", "attention"):
+        raise UnsupportedError("written for float32 only, and attention for float16 too")
     if case.formula.name == "argkmin":
         raise UnsupportedError("it has no selection of the K smallest in registers")
     from benchmarks.gpu import triton_forms
@@ -112,14 +124,15 @@ def _triton(case: Case, given: Sequence[Any]) -> Computation:
     return lambda: (function(*given),)
 
 
-REDCOMP, KEOPS = "redcomp", "KeOps"
+REDCOMP, IN_A_GRAPH, KEOPS = "redcomp", "redcomp in a graph", "KeOps"
 
 GPU_COMPETITORS: tuple[Competitor, ...] = (
     Competitor(REDCOMP, "redcomp.torch", _genred("redcomp"), compiles=True),
-    Competitor("redcomp in a graph", "redcomp.torch", _replayed),
+    Competitor(IN_A_GRAPH, "redcomp.torch", _replayed),
     Competitor(KEOPS, "pykeops.torch", _genred("pykeops"), compiles=True),
     Competitor("Triton", "triton", _triton, compiles=True),
     Competitor("torch.compile", "torch", _torch_compile, compiles=True),
+    Competitor("FlexAttention", "torch", _flex_attention),
     Competitor("torch", "torch", _torch),
 )
 

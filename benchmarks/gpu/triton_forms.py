@@ -104,9 +104,20 @@ def _argmin(x: Tensor, y: Tensor) -> Tensor:
 def _attention(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
     (M, D), (N, E) = x.shape, b.shape
     out = x.new_empty(M, E)
-    arguments = (x * LOG2_E, y.T.contiguous(), b, out, M, N)
+    arguments = (x, y.T.contiguous(), b, out, M, N)
     _launch(kernels.attention_kernel, M, 1, *arguments, D=D, E=E)
     return out
+
+
+def _sinkhorn(x: Tensor, y: Tensor, f: Tensor) -> Tensor:
+    """The squares of rows and columns are taken out of the loop: -|x|^2 is added at the end."""
+    (M, D), N = x.shape, len(y)
+    x, y = x * math.sqrt(LOG2_E), y * math.sqrt(LOG2_E)
+    potentials = f[:, 0] * LOG2_E - (y * y).sum(1)
+    out = x.new_empty(M, 1)
+    arguments = (x, y.T.contiguous(), potentials, out, M, N)
+    _launch(kernels.sinkhorn_kernel, M, 1, *arguments, D=D)
+    return (out - (x * x).sum(1, keepdim=True)) / LOG2_E
 
 
 def _moments(x: Tensor, y: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,4 +149,5 @@ FORMS: Mapping[str, Callable[..., Tensor]] = {
     "logsumexp": _logsumexp,
     "argmin": _argmin,
     "attention": _attention,
+    "sinkhorn": _sinkhorn,
 }

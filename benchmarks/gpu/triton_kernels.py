@@ -8,10 +8,13 @@ TF32 are faster than one of float32 ("tf32x3" or "ieee"): plain TF32 is too inex
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import triton
 import triton.language as tl
+
+LOG2_E = tl.constexpr(math.log2(math.e))
 
 
 def _configurations(shapes: str, precisions: tuple[str, ...] = ()) -> list[Any]:
@@ -195,7 +198,10 @@ def attention_kernel(
     q, k, v, out, M, N, D: tl.constexpr, E: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out[i] = sum_j 2^(q_i k_j) v_j / sum_j 2^(q_i k_j); D and E are powers of two."""
+    """out[i] = sum_j e^(q_i k_j) v_j / sum_j e^(q_i k_j); D and E are powers of two.
+
+    In half precision the factors of both products are; sums and exponents are float32.
+    """
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
     ds, es = tl.arange(0, D), tl.arange(0, E)
     queries = tl.load(q + rows[:, None] * D + ds[None, :], mask=rows[:, None] < M, other=0.0)
@@ -211,10 +217,37 @@ def attention_kernel(
         scores = tl.dot(queries, keys, input_precision=PRECISION)
         scores = tl.where(columns[None, :] < N, scores, float("-inf"))
         shift = tl.maximum(largest, tl.max(scores, 1))
-        scale = tl.exp2(largest - shift)
-        factors = tl.exp2(scores - shift[:, None])
+        scale = tl.exp2((largest - shift) * LOG2_E)
+        factors = tl.exp2(scores * LOG2_E - shift[:, None] * LOG2_E)
         weights = weights * scale + tl.sum(factors, 1)
+        factors = factors.to(v.dtype.element_ty)
         sums = tl.dot(factors, values, sums * scale[:, None], input_precision=PRECISION)
         largest = shift
     averages = sums / weights[:, None]
     tl.store(out + rows[:, None] * E + es[None, :], averages, mask=rows[:, None] < M)
+
+
+@triton.autotune(configs=_PRODUCTS, key=["M", "N", "D"])
+@triton.jit
+def sinkhorn_kernel(
+    x, y, f, out, M, N, D: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """out[i] = log2 sum_j 2^(f_j + 2 x_i y_j), with x of shape (M, D), D a power of two."""
+    rows = tl.program_id(0) * BM + tl.arange(0, BM)
+    ds = tl.arange(0, D)
+    of_rows = tl.load(x + rows[:, None] * D + ds[None, :], mask=rows[:, None] < M, other=0.0)
+    largest = tl.full((BM,), float("-inf"), tl.float32)
+    sums = tl.zeros((BM,), tl.float32)
+    for first in range(0, N, BN):
+        columns = first + tl.arange(0, BN)
+        of_columns = tl.load(
+            y + ds[:, None] * N + columns[None, :], mask=columns[None, :] < N, other=0.0
+        )
+        potentials = tl.load(f + columns, mask=columns < N, other=float("-inf"))
+        products = tl.dot(of_rows, of_columns, input_precision=PRECISION)
+        terms = potentials[None, :] + 2.0 * products
+        shift = tl.maximum(largest, tl.max(terms, 1))
+        sums = sums * tl.exp2(largest - shift) + tl.sum(tl.exp2(terms - shift[:, None]), 1)
+        largest = shift
+    tl.store(out + rows, largest + tl.log2(sums), mask=rows < M)
