@@ -38,8 +38,8 @@ DTYPES = {"value": "", "index": " int64", "truth": " bool"}
 LETTERS = {1: "1", 2: "2", 3: "d", 5: "e", 6: "1 + e", 7: "K"}
 
 
-def page() -> str:
-    """The whole page."""
+def page(limits: str | None = None) -> str:
+    """The whole page; the table of limits may be given, since to try them all out takes seconds."""
     template = string.Template(TEMPLATE.read_text(encoding="utf-8"))
     differing = [(name, row.differs) for name, row in _named() if row.differs]
     return template.substitute(
@@ -48,12 +48,13 @@ def page() -> str:
         derivatives=_builders(DERIVATIVES),
         reductions=_reductions(),
         differences=_differences([item for item in differing if item[1] != NEW]),
-        limits=_limits(),
+        limits=limits_table() if limits is None else limits,
         new=", ".join(f"`{name}`" for name, differs in differing if differs == NEW),
     )
 
 
-def _limits() -> str:
+def limits_table() -> str:
+    """The limits, each with the error of what exceeds it."""
     cells = [(example.what, example.most, _text(example.error())) for example in EXAMPLES]
     return table(("limit", "at most", "error"), cells)
 

@@ -214,7 +214,7 @@ def test_splits_of_the_columns_are_joined(name: str, rows: int, columns: int) ->
 # -- schedules --
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("cols", [1, 2, 3, 4])
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["gaussian", "loop of 64", "20 wide", "hoisted", "several"])

@@ -122,7 +122,7 @@ def conflicts(case: Case, dtype: torch.dtype, capability: tuple[int, int]) -> li
     return [text for text in found if not (case.is_guarded and text.startswith(of_columns))]
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("capability", [(7, 5), (9, 0)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", CASES)

@@ -147,7 +147,7 @@ def squares(x: Any, y: Any) -> Any:
     return ((x[:, None] - y) ** 2).sum(-1)
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize(("dim", "wide"), [(64, 64), (20, 36), (36, 17)])
 @pytest.mark.parametrize("name", WIDE)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -87,7 +87,7 @@ def test_results(name, format, dim, wide, rows, columns):
     check(name, points(FORMATS[format], dim, wide, rows, columns), 8 * ERRORS[format] + 4e-6)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("format", FORMATS)
 def test_many_columns_and_ranges(format):
     tensors = points(FORMATS[format], 20, 16, 60, 300)

@@ -56,7 +56,7 @@ def values_of(dim: int, few: int) -> tuple[Array, Array, Array]:
     return x.astype(np.float32), y.astype(np.float32), x[:, None] * y.astype(np.float64)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("reduction", "dim"),
     [

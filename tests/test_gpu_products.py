@@ -111,6 +111,7 @@ def test_results(name, dim, rows, columns):
     np.testing.assert_allclose(call(genred, arrays), expected, rtol=2e-6, atol=2e-6 * scale)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("dim", "rows", "columns"), [(16, 70, 17), (20, ROWS, 40), (64, 49, 9)])
 @pytest.mark.parametrize("name", ["Gaussian", "weighted", "three columns", "LogSumExp"])
 def test_float64(name, dim, rows, columns):
@@ -130,6 +131,7 @@ def test_many_columns_with_short_vectors():
     np.testing.assert_allclose(call(genred, arrays), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["Gaussian", "softmax"])
 def test_ranges(name):
     """Blocks of rows and of columns that are no multiples of anything."""

@@ -56,7 +56,7 @@ def test_kernels_that_cannot_share_rows_have_small_blocks() -> None:
         assert made.schedule.threads == WARP
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("processors", [1, 64])
 @pytest.mark.parametrize("columns", [1, 41, 700, 2100])
 @pytest.mark.parametrize("rows", [1, 3, 10, 31, 100, 130, 257, 520])
@@ -114,7 +114,7 @@ def values_of(rows: int, columns: int, dim: int) -> tuple[Array, Array, Array]:
     return x, y, (x[:, None] * y).astype(float)
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 700), (10, 333), (100, 90)])
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_reductions(
     assert np.allclose(found, MEANINGS[reduction](values), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("width", [1, 12, 40])
 @pytest.mark.parametrize("rows", [4, 100])
 def test_weighted_averages(rows: int, width: int) -> None:

@@ -122,7 +122,7 @@ def test_results(name, dim, wide, rows, columns):
     check(name, points(dim, wide, rows, columns), 3e-6)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("name", ["Gaussian", "with a scalar", "attention", "LogSumExpWeight"])
 @pytest.mark.parametrize(("dim", "wide", "rows", "columns"), [(3, 300, 51, 9), (20, 263, 65, 17)])
 def test_more_columns_than_registers(name, dim, wide, rows, columns):
@@ -152,7 +152,7 @@ def test_many_columns(name):
     check(name, points(3, 16, ROWS, 700), 1e-5)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("name", ["Gaussian", "attention"])
 @pytest.mark.parametrize("dim", [3, 64])
 def test_ranges(name, dim):

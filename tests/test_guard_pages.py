@@ -106,7 +106,7 @@ GUARDED = """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="page protection as POSIX has it")
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_nothing_outside_the_arrays_is_touched(tmp_path, threads, axis):

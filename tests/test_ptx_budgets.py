@@ -200,6 +200,7 @@ def test_gradient_of_a_softmax_meets_its_mean_once_a_row() -> None:
         assert products <= sum(operations.values()) <= products + 6
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["LogSumExp, D = 3", "KMin, K = 10, D = 3"])
 def test_pair_that_changes_nothing_costs_one_comparison(name: str) -> None:
     """And, for sums, one exponential; what asks whether any thread has one to adjust is shared."""

@@ -97,7 +97,7 @@ def test_operation_does_not_spill(case: Case, dtype: str, target: str) -> None:
     check(operation(case).reduction, dtype, target)
 
 
-@pytest.mark.sampled(83)
+@pytest.mark.sampled(200)
 @pytest.mark.parametrize("target", TARGETS)
 @of_dtypes
 @pytest.mark.parametrize("wrt", [(), (0,), (1,), (2,)], ids=str)
@@ -129,7 +129,7 @@ def cases_of_reductions() -> Iterator[reduction_cases.Case]:
                     yield reduction_cases.Case(row, is_vector, count, width)
 
 
-@pytest.mark.sampled(150)
+@pytest.mark.sampled(300)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("case", list(cases_of_reductions()), ids=str)
@@ -262,7 +262,7 @@ SHORT: dict[str, tuple[str, int, int, str]] = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("name", SHORT)

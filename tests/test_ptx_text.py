@@ -122,7 +122,7 @@ def test_pair_loop_of_the_gaussian(target: str) -> None:
     assert counts["ld.shared.v4.b32"] == lowering.schedule.cols
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @on_targets
 @of_cases
 def test_tiles_are_copied_without_registers_where_gpus_can(name: str, target: str) -> None:
@@ -141,7 +141,7 @@ def test_tiles_are_copied_without_registers_where_gpus_can(name: str, target: st
         assert len(copies) > len(waits)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(10)
 @on_targets
 @of_cases
 def test_text_is_for_the_oldest_driver_and_has_no_debris(name: str, target: str) -> None:

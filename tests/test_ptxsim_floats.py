@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from ptxsim.floats import float_function
-from ptxsim.rounding import fma32, fma64, narrow, widen
+from ptxsim.fused import multiply_add
+from ptxsim.rounding import fma32, narrow, widen
 from ptxsim.snippets import apply
 
 RNG = np.random.default_rng(7)
@@ -74,7 +75,7 @@ def test_fma_is_rounded_once(kind):
         [float(tiny)],
     ]
     a, b, c = np.concatenate([near, wide, small], axis=1).astype(dtype)
-    got = (fma32 if kind == "f32" else fma64)(a, b, c)
+    got = (fma32 if kind == "f32" else multiply_add)(a, b, c)
     exact = [
         Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
         for x, y, z in zip(a, b, c, strict=True)
@@ -97,7 +98,7 @@ def test_fma_of_special_numbers():
         ]
     ).T
     with np.errstate(all="ignore"):
-        assert same(fma64(a, b, c), want).all()
+        assert same(multiply_add(a, b, c), want).all()
         single = [x.astype(np.float32) for x in (a, b, c)]
         assert same(fma32(*single)[:4], want[:4]).all()
 

@@ -68,7 +68,7 @@ def test_gradients_to_second_order(case: Case, axis: int) -> None:
     check_close(computed, derivatives(case.dense(given, axis), given))
 
 
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_gradients_of_one_pair(case: Case) -> None:
     given = generic(1, 1, case.width)
@@ -100,7 +100,7 @@ def test_gradient_for_some_arguments_only(case: Case) -> None:
         check_close(derivatives(results, leaf), derivatives(dense, leaf))
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_hidden_results_stay_hidden(case: Case) -> None:
     given = grid(5, 6, torch.float32, case.width)

@@ -96,7 +96,7 @@ def test_kept_columns_of_ascending_and_descending_values() -> None:
         assert (given[:, 0][places] == values).all()
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @DTYPES
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("row", [r for r in ROWS if r.takes == "weights"], ids=lambda r: r.name)

@@ -144,7 +144,7 @@ CORES = {
 }
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(14)
 @pytest.mark.ptxas
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", LOOPS)

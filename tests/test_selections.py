@@ -208,6 +208,7 @@ def test_a_row_that_keeps_nothing_has_no_derivative() -> None:
     assert (found[3] == 0).all()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dim", [3, 24])
 @pytest.mark.parametrize(
     ("formula", "wanted"),

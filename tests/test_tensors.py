@@ -141,7 +141,7 @@ def knots(count: int, seed: int) -> Tensor:
     return torch.from_numpy((values / count).astype(np.float32))
 
 
-@pytest.mark.sampled(11)
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 @pytest.mark.parametrize(
     ("count", "degree", "order"), [(2, 0, 1), (6, 1, 2), (8, 3, 2), (12, 7, 1), (24, 2, 2)]
@@ -209,6 +209,7 @@ def test_alignments(n: int, m: int, order: int, gamma: float, dtype: Any, axis: 
     compare(formula, aliases, arguments, dtype, axis, order)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 def test_alignments_of_long_sequences(dtype: Any, axis: int) -> None:
     formula, aliases = "SoftDTW_SqDist(2*x,y,g)", ["x = Vi(17)", "y = Vj(9)", "g = Pm(1)"]

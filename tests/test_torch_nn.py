@@ -35,7 +35,7 @@ every_case = pytest.mark.parametrize("name", CASES)
 # -- values and gradients --
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @every_case
 @pytest.mark.parametrize("batch", [(), (2, 1)])
 def test_values_and_gradients(name: str, batch: tuple[int, ...]) -> None:
@@ -52,7 +52,7 @@ def test_values_and_gradients(name: str, batch: tuple[int, ...]) -> None:
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @every_case
 def test_gradcheck(name: str) -> None:
     """In all arguments and parameters, where points do not coincide."""

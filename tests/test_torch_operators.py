@@ -119,7 +119,7 @@ def test_fake_results_are_like_real_ones(case: Case) -> None:
         assert (meta.shape, meta.dtype, meta.stride(), meta.requires_grad) == expected
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_graphs_with_sizes_that_are_symbols(case: Case) -> None:
     """Values and gradients from a graph, for more rows and columns than it was traced with."""

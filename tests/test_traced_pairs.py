@@ -118,7 +118,7 @@ def gradients_in_graph(*given: Tensor) -> Any:
     return torch.autograd.grad(weighted(*given), given[:5], create_graph=True)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", RANGES)
 @pytest.mark.parametrize("way", WAYS)
 def test_gradients_with_ranges(way: str, name: str) -> None:

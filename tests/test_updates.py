@@ -48,6 +48,7 @@ def test_a_sum_errs_by_at_most_4_units(kind, columns):
     assert np.all(np.abs(sums(f, g) - a @ b) <= 4 * UNIT * (np.abs(a) @ np.abs(b)))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("name", "dim", "wide"), [("Gaussian", 3, 64), ("Gaussian", 3, 20), ("attention", 64, 64)]
@@ -65,7 +66,7 @@ def test_no_bank_is_asked_twice(name, dim, wide, dtype):
     assert found == []
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("dim", [16, 64])
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e4])
 @pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
@@ -90,6 +91,7 @@ def test_error_of_a_gradient(dim, width, offset):
     assert np.all(error <= 2.0**-20 * (radius + 1) * np.linalg.norm(terms, axis=-1).sum(1))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("width", [1.0, 1e3])
 def test_error_of_a_sum_of_differences(width, offset):
@@ -145,6 +147,7 @@ SWEEPS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.ptxas
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWEEPS)
@@ -171,7 +174,7 @@ WORTH = [
 
 @pytest.mark.ptxas
 @pytest.mark.slow
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize(("name", "dim", "wide"), WORTH)
@@ -185,6 +188,7 @@ def test_one_kernel_without_spills_whose_limit_is_arithmetic(name, dim, wide, ta
     assert cost.reached.pairs >= 0.75 * made.ideal.pairs
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("target", ["sm_75", "sm_86", "sm_89", "sm_120"])
 def test_who_has_no_fast_products_writes_them_out(target):
     genred = reduction("Gaussian", 3, 64)
@@ -192,6 +196,7 @@ def test_who_has_no_fast_products_writes_them_out(target):
     assert is_updated(genred, "sm_80")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("formula", "aliases", "options"),
     [

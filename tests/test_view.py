@@ -129,7 +129,7 @@ def test_vectors_and_their_components_are_the_same() -> None:
     assert len(components) == 3
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("target", ["avx512", "sm_90"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_pair_loop_is_made_of_values(name: str, target: str) -> None:
@@ -152,7 +152,7 @@ def opcodes(text: str) -> list[str]:
     return re.findall(r"^\t(?:@!?%p\d+ )?([a-z][\w.]*)", text, re.MULTILINE)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("target", ["avx512", "avx2", "sse2", "sm_75", "sm_90"])
 @pytest.mark.parametrize("name", CASES)
 def test_locations_do_not_change_the_code(name: str, target: str) -> None:

@@ -199,7 +199,7 @@ INF = float("inf")
 TIES = [(-INF, -INF), (INF, INF), (1.0, INF, INF, 2.0), (-INF, 0.5, 0.5), (INF,), (INF, -INF)]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("values", TIES, ids=str)
 @pytest.mark.parametrize("name", ["largest", "weighted largest"])
 @pytest.mark.parametrize("is_backward", [True, False], ids=["backward", "forward"])

@@ -41,7 +41,7 @@ COLUMNS = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [1, 2, 16, 17, 20])
 @pytest.mark.parametrize("name", COLUMNS)
@@ -125,7 +125,7 @@ def smallest_places(terms: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(terms, axis=1, kind="stable")[:, :count]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("dim", "count"), [(98, 17), (100, 10), (100, 2), (30, 16), (12, 40)])
 def test_lists_of_many_components(dim: int, count: int) -> None:
     rng = np.random.default_rng(0)
@@ -135,7 +135,7 @@ def test_lists_of_many_components(dim: int, count: int) -> None:
     np.testing.assert_array_equal(result, smallest_places(x[:, None] - y, count))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("reduction", ["Sum", "Max_ArgMax", "LogSumExp"])
 @pytest.mark.parametrize("dim", [1, 20])
 def test_lists_of_many_formulas(dim: int, reduction: str) -> None:
@@ -160,6 +160,7 @@ SINES = "*".join(f"Sin(x*{k}-y)" for k in range(900))
 ALIGNMENTS = "+".join(f"SoftDTW_SqDist({k}*x,y,IntCst(1))" for k in range(1, 12))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("target", "formula", "dim", "options", "message"),
     [

@@ -13,6 +13,7 @@ import numpy as np
 
 from ptxsim import rounding
 from ptxsim.errors import ExecutionError
+from ptxsim.fused import multiply_add
 from ptxsim.rounding import MODES, flush, narrow, two_product, two_sum, widen
 from ptxsim.scalars import PACKED, TYPES, UNSIGNED, Array
 
@@ -68,7 +69,7 @@ def _rounded(name: str, kind: str, modifiers: Sequence[str]) -> Elementwise:
         return _approximate(name, kind, modifiers)
     mode = next((m for m in modifiers if m in MODES), "rn")
     if kind in ("f32", "f64") and mode == "rn":
-        return _NEAREST.get(name) or (rounding.fma32 if kind == "f32" else rounding.fma64)
+        return _NEAREST.get(name) or (rounding.fma32 if kind == "f32" else multiply_add)
     if name == "fma" and kind == "f64":
         raise ExecutionError("unsupported", f"fma.{mode}.f64")
     exact = _EXACT[name]

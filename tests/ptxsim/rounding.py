@@ -7,7 +7,6 @@ sums: proved algorithms using rounding to odd", 2008.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -57,36 +56,6 @@ def fma32(a: Array, b: Array, c: Array) -> Array:
     if is_close.any() or (np.abs(total) < _SMALL).any():
         total = to_odd(*two_sum(product, addend))
     return total.astype(np.float32)
-
-
-def fma64(a: Array, b: Array, c: Array) -> Array:
-    """Rounded once; extreme exponents go through exact fractions."""
-    a, b, c = np.broadcast_arrays(a, b, c)
-    product, product_error = two_product(a, b)
-    low, low_error = two_sum(c, product_error)
-    total, total_error = two_sum(product, low)
-    rounded = total + to_odd(*two_sum(total_error, low_error))
-    naive = product + c
-    special = np.where(np.isinf(c) & np.isfinite(a) & np.isfinite(b), c, naive)
-    result = np.array(np.where((product == 0) | ~np.isfinite(naive), special, rounded))
-    size, largest = np.abs(product), np.maximum(np.abs(a), np.abs(b))
-    plain = (size > 1e-270) & (size < 1e270) & (np.abs(c) < 1e270) & (largest < 1e270)
-    plain |= (a == 0) | (b == 0)
-    if plain.all():
-        return result
-    hard = ~plain & np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
-    for place in np.argwhere(hard):
-        at = tuple(place)
-        result[at] = _exact_fma(float(a[at]), float(b[at]), float(c[at]))
-    return result
-
-
-def _exact_fma(a: float, b: float, c: float) -> float:
-    value = Fraction(a) * Fraction(b) + Fraction(c)
-    try:
-        return value.numerator / value.denominator
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
 
 
 def widen(x: Array, kind: str) -> Array:
