@@ -109,6 +109,7 @@ class Launch:
     can_split        whether totals of parts of the columns can be joined
     clocks           of a full multiprocessor that a column takes for the rows of a block, estimated
     filling          clocks that it takes besides, however many rows there are
+    least_columns    of a part of the columns
     """
 
     threads: int
@@ -120,3 +121,4 @@ class Launch:
     clocks: float = 32.0
     filling: float = 0.0
     team_rows: int = 0
+    least_columns: int = 1

@@ -56,6 +56,9 @@ LLVM_PASSES = ("loop_rotate", "instruction_combine")
 # quadratic time, unless they keep so few memory accesses in view.
 LLVM_OPTIONS = ("-dag-maps-huge-region=200", "-combiner-tokenfactor-inline-limit=64")
 
+# How many rows lie together in calls that get code of their own.
+Height = Literal["few", "short", "many"]
+
 # Stands for a lookup's table in the arguments of a native instruction.
 TABLE = "table"
 
@@ -128,6 +131,8 @@ class Target:
     arithmetic     the state of the processor's arithmetic that machine code runs in
     extremes       intrinsics that give the value, NaN left out, for which a comparison holds if it
                    holds for one of two; by (predicate, dtype), where they are one instruction
+    splits_lists   the heights of blocks of rows for which columns are split that lists are kept of:
+                   merging lists is long code
     llvm_passes    what LLVM's optimiser runs
     llvm_options   switches that LLVM needs to be given for this target
 
@@ -157,6 +162,7 @@ class Target:
     constants_space: int = 0
     arithmetic: Arithmetic = Arithmetic()
     extremes: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    splits_lists: tuple[Height, ...] = ("few",)
     llvm_passes: tuple[str, ...] = LLVM_PASSES
     llvm_options: tuple[str, ...] = LLVM_OPTIONS
 
@@ -186,10 +192,6 @@ class Options:
     accumulator: str = "f64"
     sum: str = "sum"
     allow_tf32: bool = False
-
-
-# How many rows lie together in calls that get code of their own.
-Height = Literal["few", "short", "many"]
 
 
 def height_of(rows: int | None, *, has_blocks: bool) -> Height:

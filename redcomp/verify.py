@@ -202,10 +202,11 @@ def _check_component(value: Value) -> None:
     if position:
         _check_form(value, 2)
         _require(position[0].type == _INDEX, "has a position that is no index")
-        is_table = vector.op == "variable" and not vector.dependence
+        is_variable = vector.op == "variable"
+        is_table = is_variable and (not vector.dependence or vector["kind"] == "total")
         _require(
             is_table or not position[0].dependence,
-            "has a position that changes with rows or columns, in what is no parameter",
+            "has a position that changes with rows or columns, in no parameter and no total",
         )
     else:
         _check_form(value, 1, position=int)

@@ -18,6 +18,7 @@ import numpy as np
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
 from redcomp.compile import PIPELINE, lower
+from redcomp.concurrency import Latest
 from redcomp.frontend.reductions import derivatives, differentiation
 from redcomp.frontend.solvers import kernel_solve
 from redcomp.ir import NUMPY_DTYPES, Kernel, Output, Type, Value, topological, variable
@@ -27,6 +28,7 @@ from redcomp.numpy import Genred, KernelSolve
 from redcomp.ops.table import OPERATIONS, SIMD, Operation, apply
 from redcomp.passes.pipeline import parse_pipeline, run_pipeline
 from redcomp.ptx.schedule import PtxSchedule
+from redcomp.runtime import host
 from redcomp.runtime.tasks import LONG, Blocks, whole
 from redcomp.runtime.waves import Waves
 from redcomp.target import Arithmetic, Context, Options, Target, Unrolling
@@ -487,6 +489,38 @@ def underflow() -> None:
             print(f"{name}, {state}: {', '.join(found[:3])} | {', '.join(found[3:])} ns per pair")
 
 
+def parts_of_lists() -> None:
+    """0066: one thread's time for the nearest of 1e6 columns to 10 rows, whole and in parts; the
+    time to compile that, by calls' heights; parts on 132 multiprocessors, by the model.
+    """
+    os.environ["REDCOMP_CACHE_DIR"] = ""
+    random = np.random.default_rng(0)
+    x, y = (random.standard_normal((n, 3)).astype(np.float32) for n in (10, 10**6))
+    for count in (3, 10, 16, 30, 100, 300):
+        options = {"axis": 1, "opt_arg": count}
+        operation = Genred("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], "ArgKMin", **options)
+        taken = {}
+        for name, columns in (("whole", 10**9), ("parts", host.SPLIT_OF_LISTS), ("16 parts", 0)):
+            with patch.object(host, "SPLIT_OF_LISTS", columns):
+                made = operation.reduction.lower("f32", "host", 10).load()
+            outputs = np.empty((10, count), np.int64)
+            addresses = [outputs.ctypes.data], [x.ctypes.data, y.ctypes.data]
+            run = partial(made, whole(10, 10**6), *addresses)
+            taken[name] = 1e3 * least_time(run, ())
+            HostLowering.LOADED = Latest(64)
+        compiled = []
+        for rows in (10_000, 10):
+            lowering = operation.reduction.lower("f32", "host", rows)
+            start = time.process_time()
+            lowering.load()
+            compiled.append(time.process_time() - start)
+        gpu = operation.reduction.lower("f32", "sm_90", 10)
+        _, width = Waves(gpu.module.launches[0], 132, 16).dense(10, 10**6, 1)
+        times = ", ".join(f"{name} {value:.1f} ms" for name, value in taken.items())
+        print(f"K = {count}: {times}; to compile for many rows {compiled[0]:.2f} s,", end=" ")
+        print(f"for few {compiled[1]:.2f} s; parts on a GPU {-(-(10**6) // width)}")
+
+
 def _in_state(target: Target, word: int | None) -> Target:
     """An x86 target whose code sets MXCSR to a word, or leaves it to the caller."""
     if word is None:
@@ -549,6 +583,7 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0056": carried,
     "0061": teams,
     "0064": scaling,
+    "0066": parts_of_lists,
 }
 
 

@@ -48,7 +48,8 @@ def test_short_tasks_get_teams(rows: int) -> None:
 
 
 def test_kernels_that_cannot_share_rows_have_small_blocks() -> None:
-    """Columns of lists are not split; vectors of 300 components are read by all at one column."""
+    """Members would fill lists of their own; vectors of 300 components are read by all at one
+    column."""
     nearest = Genred("SqDist(x, y)", GAUSSIAN[1][:2], "ArgKMin", axis=1, opt_arg=3).reduction
     for made in (nearest.lower("f32", "sm_90", 10), lowering(10, dim=300)):
         assert isinstance(made.schedule, PtxSchedule)

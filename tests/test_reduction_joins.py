@@ -14,7 +14,8 @@ from redcomp.ops.reductions import REDUCTIONS, Columns, Reduction
 Array = np.ndarray[Any, np.dtype[Any]]
 JOINED = [name for name, row in REDUCTIONS.items() if row.join_any is not None]
 COLUMNS = 12
-WIDTHS = {"vector": 3, "scalar": 1, "weights": 3}
+WIDTHS = {"vector": 3, "scalar": 1, "weights": 3, "components": 1}
+KEPT = 4
 
 
 class Rows:
@@ -22,7 +23,7 @@ class Rows:
 
     def __init__(self, row: Reduction, values: Array) -> None:
         self.row, self.values = row, values
-        self.specs = row.states(values.shape[-1], 0)
+        self.specs = row.states(values.shape[-1], KEPT if row.keeps else 0)
 
     def variables(self, name: str) -> tuple[Value, ...]:
         return tuple(
@@ -66,6 +67,9 @@ def test_neither_set_of_columns_needs_to_come_first(name: str) -> None:
     """Every third column, and the others: both orders give what all columns give in theirs."""
     row, random = REDUCTIONS[name], np.random.default_rng(0)
     values = random.integers(-2, 3, (40, COLUMNS, WIDTHS[row.takes])).astype(float)
+    if row.keeps:  # with places of lists that stay free
+        values[::2, 3] = np.inf
+        values[1::2, 2 : COLUMNS - 2] = np.nan
     rows = Rows(row, values)
     some = list(range(1, COLUMNS, 3))
     others = [n for n in range(COLUMNS) if n not in some]

@@ -95,4 +95,5 @@ class HostLowering(Lowering[Schedule, HostKernel]):
             scratch_bytes=module.scratch_bytes,
             total_bytes=module.total_bytes,
             can_split=self.nest.can_split,
+            kept=self.nest.kept,
         )

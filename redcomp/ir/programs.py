@@ -217,6 +217,11 @@ class Nest:
         return (*starts, *self.pairs, *merges, *self.joins, *self.results, *hoisted)
 
     @property
+    def kept(self) -> int:
+        """Columns that lists keep for each row, such as the K nearest; 0 if there are no lists."""
+        return sum(s.variable.dim for s in self.states if not s.variable.type.is_float)
+
+    @property
     def hoisted(self) -> tuple[Hoisted, ...]:
         """All that is computed outside the pair loop."""
         return self.uniform + self.rows + self.columns + self.products + self.updates

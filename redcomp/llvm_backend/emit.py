@@ -223,14 +223,17 @@ class Emitter(Instructions):
         return self.scans
 
     def _gathered(self, value: Value, row: int, col: int) -> str:
-        """The component of a uniform vector that each lane asks for."""
+        """The component that each lane asks for, of a uniform vector or of its own one."""
         vector, position = value.args
         positions = self.operand(position, row, col, True)
         types = [self.type_of(v.dtype, True) for v in (position, value)]
         gathered = "poison"
         for lane in range(self.lanes):
             at = self.code.value(f"extractelement {types[0]} {positions}, i64 {lane}")
-            one = f"{LLVM_TYPES[value.dtype]} {self.load(vector, at, row, col)}"
+            loaded = self.load(vector, at, row, col)
+            if self.is_lane(vector):
+                loaded = self.code.value(f"extractelement {types[1]} {loaded}, i64 {lane}")
+            one = f"{LLVM_TYPES[value.dtype]} {loaded}"
             gathered = self.code.value(f"insertelement {types[1]} {gathered}, {one}, i64 {lane}")
         return gathered
 

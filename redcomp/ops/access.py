@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from redcomp.ops.table import ALIKE, Array, Domain, Operation, Section, Typing, 
 
 Position = int | Value
 Reader = Callable[[Position], Value]
+T = TypeVar("T")
 
 
 class Access(Protocol):
@@ -43,6 +44,14 @@ class Access(Protocol):
         `cell(earlier, k)` is the component at k; `earlier(position)` is one that has been made
         before.
         """
+
+    def loop(
+        self, initial: Value, following: Callable[[Value, Value], Value], extent: int
+    ) -> Value:
+        """state = following(state, k) for k in range(extent), in a loop."""
+
+    def once(self, operands: tuple[Value, ...], make: Callable[[], T]) -> T:
+        """What all components of values of the same operands are taken from, made for the first."""
 
     def position(self, value: Position, dtype: str) -> Value:
         """A position as a number of the given dtype."""

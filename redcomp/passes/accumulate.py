@@ -54,7 +54,7 @@ def accumulate(kernel: Kernel, context: Context) -> Nest:
     )
     tile = variable("tile", "tile", 0, Type(accumulator))
     slots = list(_slots(kernel, accumulator, use_fast_math))
-    can_split = all(slot.row.merge is not None for slot in slots)
+    can_split = all(_can_be_joined(slot.row, context) for slot in slots)
     states = tuple(s for slot in slots for s in _carried(slot, columns, tile, can_split))
     read = set(topological(v for s in states for v in (s.adjust, s.step, s.merge)))
     own = set(kernel.params)
@@ -65,6 +65,12 @@ def accumulate(kernel: Kernel, context: Context) -> Nest:
         guards=tuple(guard for slot in slots for guard in _guards(slot)),
         results=tuple(result for slot in slots for result in _results(slot)),
     )
+
+
+def _can_be_joined(row: Reduction, context: Context) -> bool:
+    """Whether the columns may be split, and calls of this height pay for the code of joins."""
+    is_worth_it = not row.keeps or context.height in context.target.splits_lists
+    return row.join_any is not None and is_worth_it
 
 
 def _known(kernel: Kernel, number: Value) -> Value:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redcomp import ir
 from redcomp.errors import CompilerError, SizeError
@@ -189,6 +189,7 @@ class _Scalarizer:
         self._known: dict[tuple[Value, object], Value] = {}
         self._intern = ir.Interner()
         self._interned: set[Value] = set()
+        self._made_once: dict[tuple[Value, ...], Any] = {}
         self._level = 0
         self._depth = 0
         self._made = 0
@@ -309,6 +310,21 @@ class _Scalarizer:
             self._cells += vector.dim
             check_cells(self._cells)
         return self._known[key]
+
+    def loop(
+        self, initial: Value, following: Callable[[Value, Value], Value], extent: int
+    ) -> Value:
+        """See `redcomp.ops.access.Access`."""
+        counter = self._intern(ir.index(extent, self._level))
+        return self._inside(
+            counter, lambda _: ir.fold(initial, lambda state: following(state, counter), counter)
+        )
+
+    def once(self, operands: tuple[Value, ...], make: Callable[[], T]) -> T:
+        """See `redcomp.ops.access.Access`."""
+        if operands not in self._made_once:
+            self._made_once[operands] = make()
+        return self._made_once[operands]  # type: ignore[no-any-return]
 
     def position(self, value: Position, dtype: str) -> Value:
         """See `redcomp.ops.access.Access`."""

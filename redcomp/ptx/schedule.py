@@ -268,10 +268,11 @@ def choose_schedule(costs: _Costs) -> PtxSchedule:
 def _has_teams(nest: Nest, context: Context) -> bool:
     """Whether threads of a block share rows, if a task has few.
 
-    Vectors that are read from global memory are read by all threads at the same column.
+    Vectors that are read from global memory are read by all threads at the same column.  Members
+    would fill lists of their own, with most of the few columns that each has.
     """
     is_short = all(part.is_short for part in slices(nest.pairs, "i", "j"))
-    return context.height != "many" and nest.can_split and is_short
+    return context.height != "many" and nest.can_split and is_short and not nest.kept
 
 
 def _of_matrices(nest: Nest) -> PtxSchedule:

@@ -44,6 +44,9 @@ from redcomp.target import Target
 # C++ Programming Guide, technical specifications.
 MOST_PARAMETER_BYTES = 4096
 MOST_SHARED_BYTES = 48 * 1024
+# A part of the columns is to have a multiple of those that lists keep of it: the first ones all
+# enter, and each takes as long as many pairs.
+COLUMNS_OF_KEPT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ def _launch(kernel: KernelCode, planned: PlannedPart) -> Launch:
         clocks=planned.clocks,
         filling=planned.filling,
         team_rows=schedule.rows if schedule.teams else 0,
+        least_columns=max(1, COLUMNS_OF_KEPT * kernel.nest.kept),
     )
 
 

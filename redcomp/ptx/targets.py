@@ -124,6 +124,7 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         carried=CARRIED,
         hoists_vectors=False,
         constants_space=1,  # global memory
+        splits_lists=("few", "short", "many"),
         copies_asynchronously=spelt[-1].number >= 80,
         llvm_passes=("sroa", *LLVM_PASSES),
         llvm_options=("--nvptx-short-ptr", *LLVM_OPTIONS),

@@ -20,6 +20,9 @@ from redcomp.runtime.words import Words, words
 TASKS = 16
 # A split of the columns is not worth its join below this many columns.
 SPLIT_COLUMNS = 2048
+# And where lists of K columns are kept, below so many times K * K, which is about how many numbers
+# are moved until a list is filled, as each split does (`scripts/measure_decisions.py 0066`).
+SPLIT_OF_LISTS = 64
 # Waking another thread takes tens of microseconds.  Below this many operations, which one thread
 # does in about 0.2 ms, a call is one task or a few, and stays in its thread.
 SHARED_OPERATIONS = 20_000_000
@@ -79,6 +82,7 @@ class HostKernel:
         scratch_bytes: int,
         total_bytes: int,
         can_split: bool,
+        kept: int,
     ) -> None:
         self._library = library  # owns the code
         self._run = _FUNCTION(library.address(RUN))
@@ -86,7 +90,8 @@ class HostKernel:
         alone = SHARED_OPERATIONS // max(1, operations)
         step = lanes * rows
         steps = min(lanes * chunk, TILE_OPERATIONS // (tile * max(1, operations))) // step
-        self.grain = grain(step, step * max(1, steps), TASKS, SPLIT_COLUMNS, alone, can_split)
+        split = max(SPLIT_COLUMNS, SPLIT_OF_LISTS * kept**2)
+        self.grain = grain(step, step * max(1, steps), TASKS, split, alone, can_split)
         self._lanes, self._scratch_bytes, self._total_bytes = lanes, scratch_bytes, total_bytes
 
     def __call__(

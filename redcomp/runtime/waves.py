@@ -179,7 +179,8 @@ class Waves:
             yield waves * self.resident
 
     def _width(self, columns: int, parts: int) -> int:
-        return min(columns, _ceiling(_ceiling(columns, parts), _UNIT) * _UNIT)
+        least = max(self.launch.least_columns, _ceiling(columns, parts))
+        return min(columns, _ceiling(least, _UNIT) * _UNIT)
 
     # -- tables of tasks ---------------------------------------------------------------------------
 
@@ -245,7 +246,8 @@ class _Table:
         yield np.ones_like(self.widths)
         for count in self.waves.counts():
             parts = np.ceil(work * count / total - 1e-9).astype(np.int64)
-            yield np.clip(parts, 1, -(-self.widths // _UNIT))
+            least = max(_UNIT, self.waves.launch.least_columns)
+            yield np.clip(parts, 1, -(-self.widths // least))
 
     def clocks(self, splits: Integers) -> float:
         """What all tasks take in such parts, and the joins of these."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ir_samples
 import numpy as np
 import pytest
@@ -25,10 +27,12 @@ from redcomp.ir import (
 )
 from redcomp.ops.table import OPERATIONS, Operation, ShapeError, apply
 from redcomp.passes.cse import cse
-from redcomp.passes.scalarize import written_out_by
+from redcomp.passes.scalarize import _Scalarizer, written_out_by
 from redcomp.target import Unrolling
 from redcomp.text import parse_kernel, print_kernel
 from redcomp.verify import verify
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 pytestmark = pytest.mark.slow
 
@@ -146,7 +150,7 @@ def applied(row: Operation, dim: int) -> Value | None:
 VECTOR_ROWS = [
     row
     for row in OPERATIONS.values()
-    if row.element is not None and row.name not in ir_samples.LIST_SAMPLES
+    if row.element is not None and row.name not in {*ir_samples.LIST_SAMPLES, "merged"}
 ]
 LIST_SAMPLES = [v for n in ir_samples.LIST_SAMPLES for v in list_samples(OPERATIONS[n], "f64")]
 
@@ -157,6 +161,35 @@ def test_vector_operation_is_its_components(row: Operation, dim: int) -> None:
     value = applied(row, dim)
     assert value is not None, "its shape rule takes none of the parameters that are tried"
     assert_scalar_form_agrees(value)
+
+
+def sorted_lists(random: np.random.Generator, dim: int, first: int) -> list[Array]:
+    """Values and places of 200 lists, worst first: ties, infinities, and free components."""
+    values = random.integers(-3, 4, (200, dim)).astype(float)
+    values[random.random(values.shape) < 0.1] = np.inf
+    values[random.random(values.shape) < 0.2] = np.nan
+    places = random.permuted(np.tile(np.arange(first, 4 * dim, 2.0), (200, 1)), axis=1)[:, :dim]
+    order = np.lexsort((places, values))[:, ::-1]
+    return [np.take_along_axis(array, order, -1) for array in (values, places)]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5, 8, 11, 16, 24, 31])
+@pytest.mark.parametrize("longest", [1, 31])
+def test_lists_are_merged(dim: int, longest: int) -> None:
+    """Written out and by loops, as NumPy sorts the entries of both."""
+    names = ("values", "places", "others", "other_places")
+    lists = [variable(name, "total", n, Type("f64", dim)) for n, name in enumerate(names)]
+    merged = [apply("merged", *lists, part=part) for part in range(2)]
+    scalarizer = _Scalarizer({}, 8, 8)
+    scalars = [scalarizer.vector(value, longest) for value in merged]
+    random = np.random.default_rng(dim)
+    arrays = [*sorted_lists(random, dim, 0), *sorted_lists(random, dim, 1)]
+    values, places = interpret(scalars, dict(zip(names, arrays, strict=True)))
+    every, at = (np.concatenate(arrays[n::2], axis=1) for n in range(2))
+    order = np.lexsort((at, every))[:, :dim][:, ::-1]  # NumPy puts NaN last
+    assert np.array_equal(values, np.take_along_axis(every, order, 1), equal_nan=True)
+    is_kept = ~np.isnan(values)
+    assert np.array_equal(places[is_kept], np.take_along_axis(at, order, 1)[is_kept])
 
 
 @pytest.mark.parametrize("value", LIST_SAMPLES, ids=lambda value: f"{value.op}-{value.dim}")

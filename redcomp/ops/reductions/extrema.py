@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from redcomp.ir import Value, broadcast, compare, constant, elementwise, select
+from redcomp.ops.lists import PLACES, VALUES, precedes
 from redcomp.ops.reductions.row import (
     INDEX,
     INF,
@@ -90,16 +91,14 @@ def _placed_extrema(name: str, predicate: str, neutral: float) -> tuple[Reductio
     return both, place
 
 
-# The K smallest values so far are kept in descending order, so that component 0 is the one that a
-# new value has to beat.  NaN marks a place that is free, so that infinity is a value like others: a
-# comparison that is true of NaN as well takes free places for the worst ones.  A value that is NaN
-# is sorted in as if it were infinite; so it only reaches free places, one of which it becomes.
+# The K smallest values so far are a list as in `redcomp.ops.lists`, where infinity is a value like
+# others.  A value that is NaN only reaches free places, one of which it becomes.
 
 
 def _insert(states: States, value: Value, index: Value) -> States:
     """The lists with the value in its place, after equal ones, and the largest one dropped."""
     values, indices = states
-    enters = _precedes(elementwise("less_of", value, INF), values)
+    enters = precedes(value, values)
     moves = _shifted(enters, False)
     return (
         select(moves, _shifted(values, 0.0), select(enters, value, values)),
@@ -107,9 +106,9 @@ def _insert(states: States, value: Value, index: Value) -> States:
     )
 
 
-def _precedes(value: Value, kept: Value) -> Value:
-    """Whether a new value, if it is a number, belongs before one that is kept."""
-    return compare("ult", value, kept)
+def _merged(a: States, b: States) -> States:
+    """Two lists as one."""
+    return tuple(apply("merged", *a, *b, part=part) for part in (VALUES, PLACES))
 
 
 def _shifted(vector: Value, last: float) -> Value:
@@ -145,7 +144,8 @@ def _nearest_with_places(name: str, word: str, sign: float) -> Reduction:
         ),
         step=lambda states, value, columns: states,
         finish=finish,
-        guard=lambda states, value: _precedes(signed(value), apply("elem", states[0], m=0)),
+        join=_merged,
+        guard=lambda states, value: compare("ult", signed(value), apply("elem", states[0], m=0)),
         adjust=lambda states, value, columns: _insert(states, signed(value), columns.in_call),
         places=f"k{name}_argk{name}",
         takes="components",

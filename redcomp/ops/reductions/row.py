@@ -117,9 +117,9 @@ class Reduction:
     step        (states, values, number of the column) to the next states
     finish      states to the results
     merge       (states, states) to the states of both sets of columns, the first ones coming first;
-                None where all states resume, and columns are not split
+                None where all states resume
     join        as `merge`, of sets of columns that may lie between each other; None where `merge`
-                does not depend on which come first
+                does not depend on which come first.  Columns are not split without either
     guard       (states, values) to a truth value: whether to adjust the states before the step
     adjust      as `step`, but rarely needed; it changes no result where the guard is false or the
                 value is NaN, so it does not matter what the guard says of NaN
