@@ -94,11 +94,7 @@ TOLERANCE = 0.1
 
 
 def lowering(name: str, target: str) -> GpuLowering:
-    case = CASES[name]
-    operation = Genred(case.formula, list(case.aliases), axis=1, **case.options)
-    made = operation.lower(case.dtype, target=target)
-    assert isinstance(made, GpuLowering)
-    return made
+    return ptx_report.compiled(CASES[name], target)
 
 
 def budgets(name: str, target: str) -> dict[str, Budget]:
@@ -112,7 +108,7 @@ def measured(name: str, target: str) -> Budget:
 
     def taken(cost: Cost) -> list[float]:
         loop = cost.loop
-        real = len(loop.lines) - loop.counts["NOP"]
+        real = len(loop.executed) - loop.counts["NOP"]
         pipes = [loop.work[pipe] for pipe in ("fma", "alu", "xu", "fp64", "lsu")]
         return [count / cost.pairs for count in (real, *pipes)]
 
