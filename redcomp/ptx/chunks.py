@@ -23,7 +23,7 @@ from redcomp.ptx.mma import MEMBERS, TOGETHER
 from redcomp.ptx.multiprocessor import WARP
 from redcomp.ptx.products import Grid, Multiplication, Sums
 from redcomp.ptx.spelling import SHARED
-from redcomp.ptx.tile import Tile
+from redcomp.ptx.tile import Filling, Tile
 from redcomp.ptx.together import OfContractions, add_products, contractions, joined, split
 
 # Products of matrices for each block of rows that do not wait for each other.
@@ -75,7 +75,8 @@ class ChunkedProduct:
     def of_tile(self, tile: Tile, first: str, count: str, buffer: str) -> Grid:
         """The products with a tile's columns, by row and column; prepares these columns."""
         code, product, scalar = self.code, self.product, self.kernel.scalar
-        columns = _Columns(product, tile, first, count, tile.buffer(buffer))
+        last = code.integer("sub", count, 1)
+        columns = _Columns(product, tile, Filling(first, count, last, tile.buffer(buffer)))
         of_columns = columns.stored(columns.begun("0"), columns.nothing, tile.buffer("0"))
         blocks = range(self.kernel.schedule.rows // product.product.rows)
         places = [(m, n) for n in self.columns for m in blocks]
@@ -133,12 +134,10 @@ class ChunkedProduct:
 class _Columns:
     """The columns of a tile that the lane prepares, with others that have other components."""
 
-    def __init__(
-        self, product: Multiplication, tile: Tile, first: str, count: str, base: str
-    ) -> None:
+    def __init__(self, product: Multiplication, tile: Tile, filling: Filling) -> None:
         kernel, code = product.kernel, product.code
-        self.kernel, self.code, self.product, self.tile = kernel, code, product, tile
-        self.first, self.count, self.base = first, count, base
+        self.kernel, self.code, self.product = kernel, code, product
+        self.tile, self.filling = tile, filling
         values = contractions(h.definition for h in kernel.nest.columns)
         dim = product.of_columns.dim
         self.values = [value for value in values if value.args[0].dim == dim]
@@ -163,13 +162,12 @@ class _Columns:
 
     def _emitter(self) -> Emitter:
         """Of what the columns have; beyond the last one, that one again."""
-        code, tile = self.code, self.tile
-        last = code.integer("sub", self.count, 1)
+        code, tile, filling = self.code, self.tile, self.filling
         emitters = []
         for column in self.columns:
-            inside = code.smaller(column, last)
-            number = code.integer("add", self.first, inside)
-            emitters.append(tile.of_column(tile.record(self.base, inside), {}, inside, number))
+            inside = code.smaller(column, filling.last)
+            number = code.integer("add", filling.first, inside)
+            emitters.append(tile.of_column(tile.record(filling.base, inside), {}, inside, number))
         loaders = [emitter.load for emitter in emitters]
         return emitters[0].within(
             lambda variable, position, row, col: loaders[col](variable, position, row, 0),
@@ -214,7 +212,7 @@ class _Columns:
         whole = joined(self.kernel, sums, TOGETHER)
         for col, column in enumerate(self.columns):
             known = {value: operands[col] for value, operands in whole.items()}
-            self.tile.prepare_column(self.first, self.count, self.base, column, self.member, known)
+            self.tile.prepare_column(self.filling, column, self.member, known)
 
 
 def _listed(sums: Sums | OfContractions) -> list[str]:

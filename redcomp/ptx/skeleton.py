@@ -432,9 +432,7 @@ class _RunTask:
         grids   products that have been computed of all its columns
         """
         count = self.code.value(f"trunc i64 {count} to i32")
-        stretches: list[Stretch] = []
-        if not grids:
-            stretches += self._stretches(count) if self.team is None else self.team.stretches(count)
+        stretches = [] if grids else list(self._stretches(count))
         loaders: Mapping[str, Loader] = {
             **self.loaders,
             "tile": lambda v, k, row, col: self.kernel.number(tile.first, v),
@@ -480,6 +478,9 @@ class _RunTask:
     def _stretches(self, count: str) -> Iterator[Stretch]:
         """The whole steps of a tile that has so many columns (i32), and the rest."""
         code, width = self.code, self.schedule.step_columns
+        if self.team is not None:
+            yield from self.team.stretches(count)
+            return
         whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {width}')}")
         yield Stretch("0", whole, width, width)
         rest = 1 if self.schedule.sharing == 1 else PRODUCTS[self.nest.dtype].n

@@ -39,6 +39,19 @@ def _names(number: int) -> tuple[str, str]:
     return f"@tile{number}", f"@staged{number}"
 
 
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """Which columns are prepared: so many from the first one on, and in which buffer.
+
+    last   the place of the last one in the tile
+    """
+
+    first: str
+    count: str
+    last: str
+    base: str
+
+
 class Tile:
     """Shared memory of a block, and how columns of an entry come into it.
 
@@ -179,15 +192,14 @@ class Tile:
         # The columns of a warp lie apart, so that few of its lanes meet in a bank.
         warps = kernel.schedule.threads // _WARP
         start = code.integer("add", warp, code.integer("mul", own, warps))
+        filling = Filling(first, count, code.integer("sub", count, 1), base)
         with code.loop(0, count, kernel.schedule.threads // TOGETHER) as columns:
             column = code.integer("add", columns.counter, start)
-            self.prepare_column(first, count, base, column, member)
+            self.prepare_column(filling, column, member)
 
     def prepare_column(
         self,
-        first: str,
-        count: str,
-        base: str,
+        filling: Filling,
         wanted: str,
         member: str,
         known_sums: Mapping[Value, str] | None = None,
@@ -198,10 +210,10 @@ class Tile:
         """
         kernel, code, type_ = self.kernel, self.code, self.kernel.scalar
         known_sums, definitions = known_sums or {}, [h.definition for h in kernel.nest.columns]
-        last = code.integer("sub", count, 1)
-        is_there = code.value(f"icmp slt i64 {wanted}, {count}")
-        column = code.value(f"select i1 {is_there}, i64 {wanted}, i64 {last}")
-        record, number = self.record(base, column), code.integer("add", first, column)
+        base = filling.base
+        is_there = code.value(f"icmp slt i64 {wanted}, {filling.count}")
+        column = code.value(f"select i1 {is_there}, i64 {wanted}, i64 {filling.last}")
+        record, number = self.record(base, column), code.integer("add", filling.first, column)
         known = self._numbers(column, number)
         emitter = self.of_column(record, known, column, number)
         for value, operand in known_sums.items():
