@@ -22,7 +22,7 @@ from redcomp.numpy import Genred
 from redcomp.ptx.slices import chunks
 from redcomp.runtime import driver as drivers
 
-machine = machines(variants=1)
+machine = machines(variants=1, one_test_in=2)
 
 ROWS = products.ROWS
 

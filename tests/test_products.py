@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from typing import Any
 
@@ -33,12 +34,14 @@ def hard_factors(rng: Any, shape: tuple[int, ...]) -> Any:
     return bits.astype(np.uint32).view(np.float32) * rng.choice([-1, 1], shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("dim", [64, 300])
-@pytest.mark.parametrize("kind", ["uniform", "normal", "of all sizes", "hard"])
+@pytest.mark.parametrize(
+    ("kind", "dim"),
+    [("uniform", 64), ("normal", 64), ("of all sizes", 64), ("hard", 64), ("of all sizes", 300)],
+)
 def test_a_product_errs_by_at_most_4_units(kind, dim):
     """Of the sum of all |x_k y_k|, in units of the last place of float32."""
     rng = np.random.default_rng(0)
-    shape_x, shape_y = (64, dim), (4, dim)
+    shape_x, shape_y = (64, dim), (4 if dim == 64 else 1, dim)
     draw = {
         "uniform": lambda shape: rng.uniform(0, 1, shape),
         "normal": rng.standard_normal,
@@ -53,9 +56,10 @@ def test_a_product_errs_by_at_most_4_units(kind, dim):
     assert np.all(np.abs(found - a @ b.T) <= 4 * UNIT * (np.abs(a) @ np.abs(b).T))
 
 
-@pytest.mark.parametrize("dim", [16, 64, 130])
-@pytest.mark.parametrize("offset", [0.0, 1.0, 1e3])
-@pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize(
+    ("width", "offset", "dim"),
+    [*itertools.product([0.1, 1.0, 30.0], [0.0, 1.0, 1e3], [16, 64]), (1.0, 1e3, 130)],
+)
 def test_error_of_a_distance(dim, width, offset):
     """Relative to the sum: at most 2^-20 times the square of the radius, wherever the points
     are.  The length of the kernel is 1."""
@@ -140,16 +144,6 @@ def test_no_register_is_spilled_and_arithmetic_is_the_limit(name, dim, target, d
     (cost,) = made.costs
     assert cost.spills == 0, cost.resources
     assert cost.reached.pairs >= 0.8 * made.ideal.pairs
-
-
-@pytest.mark.ptxas
-@pytest.mark.slow
-def test_few_more_instructions_for_a_component_of_a_chunk():
-    """With all that a tile takes, of which there is nothing in the loop over kept vectors."""
-    whole, chunked = (
-        reduction("Gaussian", dim).lower("float32", target="sm_90").costs[0] for dim in (128, 300)
-    )
-    assert chunked.instructions / 300 <= 1.35 * whole.instructions / 128
 
 
 @pytest.mark.parametrize("name", ["f32", "tf32", "bf16"])

@@ -45,7 +45,7 @@ class SharedSteps:
     def at(self, column: str, width: int) -> Advancing:
         """See `Steps`."""
         if width == self.rest:
-            _, last = self._inside(self._moved(column, self.read, 0))
+            _, last = self._inside(column, self.read, 0)
             return self._masked(column, width, self._products([last]))
         starts = range(0, width, self.rest)
         own, read = ([self._moved(column, n, k) for k in starts] for n in (self.own, self.read))
@@ -66,7 +66,7 @@ class SharedSteps:
     def _masked(self, column: str, width: int, product: Loader) -> Advancing:
         """A step of columns of which some may not be there: the last one stands for these."""
         neighbours = [
-            self._inside(self._moved(column, self.own, start + k))
+            self._inside(column, self.own, start + k)
             for start in range(0, width, self.rest)
             for k in range(2)
         ]
@@ -75,10 +75,11 @@ class SharedSteps:
         made = self._made([OwnColumn(self._wide(place)) for place in own])
         return self.step(columns, len(own), made, present, product=product)
 
-    def _inside(self, place: str) -> tuple[str, str]:
+    def _inside(self, column: str, own: str, offset: int) -> tuple[str, str]:
         """Whether there is a column of the tile, and its number or that of the last one."""
         code, count = self.code, self.count
         last = code.value(f"sub i32 {count}, 1")
+        place = self._moved(column, own, offset)
         is_there = code.value(f"icmp slt i32 {place}, {count}")
         return is_there, code.select(is_there, "i32", place, last)
 
