@@ -101,11 +101,15 @@ class UpdateLimits:
     most    that all have together at most
     memory  numbers at most for each column of a tile: twice the components of the vectors that
             products of matrices take, and those that these are computed from
+    kept    longer vectors of products come in chunks
+    chunk   of at most so many components
     """
 
     least: int
     most: int
     memory: int
+    kept: int = 256
+    chunk: int = 32
 
 
 @record
@@ -140,6 +144,8 @@ class Target:
     product_dims        how many components vectors have at least and at most whose contractions are
                         computed for whole tiles, by what they are for (see `passes.products`) and
                         the format of their numbers, a dtype or a shorter one; empty if none are
+    kept_dims           by format, of how many components vectors are at most to be kept as a whole:
+                        of a nest with longer ones only one product is computed so
     update_limits       to which wide states steps add products of matrices, by the format of the
                         vectors of columns
     """
@@ -168,6 +174,7 @@ class Target:
 
     negates_operands: bool = False
     product_dims: Mapping[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    kept_dims: Mapping[str, int] = field(default_factory=dict)
     update_limits: Mapping[str, UpdateLimits] = field(default_factory=dict)
 
     def lanes(self, dtype: str) -> int:

@@ -11,7 +11,7 @@ from redcomp import limits
 from redcomp.errors import RedcompError
 from redcomp.numpy import Genred
 from redcomp.ops.splines import SHORT
-from redcomp.ptx.skeleton import MOST_PARAMETER_BYTES, MOST_SHARED_BYTES
+from redcomp.ptx.kernel_code import MOST_PARAMETER_BYTES, MOST_SHARED_BYTES
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,14 @@ TARGETS = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A formula and its reduction."""
+    """A formula, or several in one sweep, and their reduction."""
 
     name: str
-    formula: str
+    formula: str | tuple[str, ...]
     aliases: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = "float32"
+    axis: int = 1
 
 
 def _points(dim: int, *more: str) -> tuple[str, ...]:
@@ -46,7 +47,7 @@ GAUSSIAN = "Exp(-SqDist(x, y)) * b"
 CASES = (
     *(
         Case(f"Gaussian, D = {dim}", GAUSSIAN, _points(dim, "b = Vj(1)"))
-        for dim in (1, 3, 8, 16, 64)
+        for dim in (1, 3, 8, 16, 64, 300)
     ),
     Case(
         "Gaussian of a width, D = 3",
@@ -65,14 +66,23 @@ CASES = (
         f"Grad({GAUSSIAN}, x, e)",
         _points(3, "b = Vj(1)", "e = Vi(1)"),
     ),
+    *(
+        Case(
+            f"Gradient of the Gaussian, D = {dim}",
+            f"Grad({GAUSSIAN}, x, e)",
+            _points(dim, "b = Vj(1)", "e = Vi(1)"),
+        )
+        for dim in (64, 300)
+    ),
     Case(
-        "Gradient of the Gaussian, D = 64",
-        f"Grad({GAUSSIAN}, x, e)",
+        "Gradients of the Gaussian in y and b, D = 64",
+        (f"Grad({GAUSSIAN}, y, e)", f"Grad({GAUSSIAN}, b, e)"),
         _points(64, "b = Vj(1)", "e = Vi(1)"),
+        axis=0,
     ),
     *(
         Case(f"Gaussian of {wide} columns, D = {dim}", GAUSSIAN, _points(dim, f"b = Vj({wide})"))
-        for dim, wide in ((3, 16), (3, 100), (64, 64))
+        for dim, wide in ((3, 16), (3, 100), (3, 300), (64, 64), (300, 32))
     ),
     *(
         Case(
@@ -123,7 +133,8 @@ HEADER = (
 
 def compiled(case: Case, target: str) -> GpuLowering:
     """A case's compilation for a target."""
-    operation = Genred(case.formula, list(case.aliases), axis=1, **case.options)
+    formula = case.formula if isinstance(case.formula, str) else list(case.formula)
+    operation = Genred(formula, list(case.aliases), axis=case.axis, **case.options)
     lowering = operation.lower(case.dtype, target=target)
     if not isinstance(lowering, GpuLowering):
         raise TypeError(f"{target} is no GPU")
@@ -168,7 +179,8 @@ give other registers, and now and then an instruction more or less; so does the 
   approximations, conversions), fp64, tensor and tensor64 (products of matrices of TF32 and of
   float64), lsu (loads and stores); the rest are branches and what is
   computed once a warp. Where the loop is one over components of long vectors, all figures are for
-  one component.
+  one component. Where vectors are too long for a tile (D = 300), they are of the loop over tiles:
+  what prepares columns is among them, and the share is that of the multiplications without zeros.
 - limit: the pipe that is busy all the time, or issue: four instructions a clock; pairs: that a
   multiprocessor reaches with it a clock, if nothing waits (an H200 computes
   {H200.pairs_per_second(1) / 1e12:.3f}e12 pairs a second for each).
@@ -195,7 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.only in case.name:
                 made = [compiled(case, target) for target in options.targets.split(",")]
                 lines = [line for lowering in made for line in rows(lowering)]
-                parts.append(f"## {case.name}\n\n`{case.formula}`\n\n{table(lines)}\n")
+                formulas = [case.formula] if isinstance(case.formula, str) else case.formula
+                listed = ", ".join(f"`{formula}`" for formula in formulas)
+                parts.append(f"## {case.name}\n\n{listed}\n\n{table(lines)}\n")
     except RedcompError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -24,7 +24,8 @@ import redcomp.numpy.genred
 import redcomp.ptx.schedule
 import redcomp.torch
 import redcomp.torch.genred
-from redcomp.ptx.schedule import THREADS, PtxSchedule
+from redcomp.ptx.schedule import PtxSchedule
+from redcomp.ptx.tile_sizes import THREADS
 from redcomp.runtime import driver as drivers
 from redcomp.runtime.device import DeviceError
 from redcomp.target import Options

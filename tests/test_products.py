@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from typing import Any
 
@@ -13,6 +14,7 @@ from ptxsim.threads import WARP
 from test_gpu_products import CASES, ROWS, UNIT, call, is_product, points, reduction, wide
 
 from redcomp.numpy import Genred
+from redcomp.ptx.mma import PRODUCTS
 
 
 def pairs(x: Any, y: Any) -> Any:
@@ -32,11 +34,14 @@ def hard_factors(rng: Any, shape: tuple[int, ...]) -> Any:
     return bits.astype(np.uint32).view(np.float32) * rng.choice([-1, 1], shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", ["uniform", "normal", "of all sizes", "hard"])
-def test_a_product_errs_by_at_most_4_units(kind):
+@pytest.mark.parametrize(
+    ("kind", "dim"),
+    [("uniform", 64), ("normal", 64), ("of all sizes", 64), ("hard", 64), ("of all sizes", 300)],
+)
+def test_a_product_errs_by_at_most_4_units(kind, dim):
     """Of the sum of all |x_k y_k|, in units of the last place of float32."""
     rng = np.random.default_rng(0)
-    shape_x, shape_y = (64, 64), (4, 64)
+    shape_x, shape_y = (64, dim), (4 if dim == 64 else 1, dim)
     draw = {
         "uniform": lambda shape: rng.uniform(0, 1, shape),
         "normal": rng.standard_normal,
@@ -51,9 +56,10 @@ def test_a_product_errs_by_at_most_4_units(kind):
     assert np.all(np.abs(found - a @ b.T) <= 4 * UNIT * (np.abs(a) @ np.abs(b).T))
 
 
-@pytest.mark.parametrize("dim", [16, 64])
-@pytest.mark.parametrize("offset", [0.0, 1.0, 1e3])
-@pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize(
+    ("width", "offset", "dim"),
+    [*itertools.product([0.1, 1.0, 30.0], [0.0, 1.0, 1e3], [16, 64]), (1.0, 1e3, 130)],
+)
 def test_error_of_a_distance(dim, width, offset):
     """Relative to the sum: at most 2^-20 times the square of the radius, wherever the points
     are.  The length of the kernel is 1."""
@@ -127,7 +133,7 @@ def test_no_bank_is_asked_more_than_twice(dim, monkeypatch):
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
-@pytest.mark.parametrize("dim", [16, 64, 128])
+@pytest.mark.parametrize("dim", [16, 64, 128, 300, 1000])
 @pytest.mark.parametrize("name", ["Gaussian", "softmax", "three columns"])
 def test_no_register_is_spilled_and_arithmetic_is_the_limit(name, dim, target, dtype):
     made = reduction(name, dim).lower(dtype, target=target)
@@ -138,6 +144,17 @@ def test_no_register_is_spilled_and_arithmetic_is_the_limit(name, dim, target, d
     (cost,) = made.costs
     assert cost.spills == 0, cost.resources
     assert cost.reached.pairs >= 0.8 * made.ideal.pairs
+
+
+@pytest.mark.parametrize("name", ["f32", "tf32", "bf16"])
+def test_chunks_have_few_zeros(name):
+    """Whole products of matrices, and few zeros."""
+    product = PRODUCTS[name]
+    for dim in range(product.kept + 1, 2000, 7):
+        size, depth = product.chunk(dim), product.depth(dim)
+        assert size % product.k == depth % size == 0
+        assert dim <= depth < dim + size
+        assert depth < 1.13 * dim
 
 
 @pytest.mark.parametrize("target", ["sm_75", "sm_86", "sm_89", "sm_120"])

@@ -307,7 +307,7 @@ def test_cost_of_the_sample() -> None:
     """It has the figures that the counts above have; the share is 15.06 of 16 pairs."""
     best = ideal("Exp(-SqDist(x, y)) * b", "sm_90")
     assembled = assemble(ptx_of(gaussian(4, 4), "sm_90"), "sm_90")
-    (cost,) = costs(assembled, disassemble(assembled.code), "sm_90", [(128, 16)])
+    (cost,) = costs(assembled, disassemble(assembled.code), "sm_90", [(128, 16, 0)])
     row = dict(zip(ptx_report.HEADER[2:-1], ptx_report.cells(cost), strict=True))
     assert (row["spills"], row["stack"], row["shared"]) == ("0", "0", "2048")
     assert (row["fma"], row["xu"], row["lsu"], row["fp64"]) == ("7.00", "1.00", "0.25", "0.00")

@@ -15,6 +15,7 @@ from redcomp.ptx.costs import Cost, costs, description
 from redcomp.ptx.sass import MachineLoop
 from redcomp.ptx.schedule import Plan, PlannedPart, PtxSchedule, choose_plan, planned
 from redcomp.ptx.skeleton import PtxModule, ptx_module
+from redcomp.ptx.slices import chunks
 from redcomp.runtime.gpu import GpuKernel
 
 
@@ -70,8 +71,11 @@ class GpuLowering(Lowering[PtxSchedule, GpuKernel]):
     @cached_property
     def costs(self) -> tuple[Cost, ...]:
         """What the kernel of each part costs; needs NVIDIA's assembler and disassembler."""
-        schedules = [planned.schedule for planned in self.planned]
-        kernels = [(s.threads, s.rows * s.cols) for s in schedules]
+        kernels = []
+        for one in self.planned:
+            schedule, count = one.schedule, chunks(one.part.nest)
+            columns = schedule.tile // schedule.sharing if count else schedule.cols
+            kernels.append((schedule.threads, schedule.rows * columns, count))
         return costs(self.assembled, self.sass, self.target.name, kernels)
 
     @property

@@ -66,33 +66,45 @@ def store_all(
             store(n, k, emitter.operand(element, 0, 0, True))
 
 
-def components_at(
-    emitter: Emitter, vectors: Sequence[Value], place: str, rows: Sequence[int], depth: int
-) -> list[list[str]]:
-    """A component of vectors of one length that loops would make, each for some rows.
+class Visit:
+    """A component of vectors of one length that loops would make.
 
     `place` is below `depth`; beyond the last component they are 0.
     """
-    code, dim, type_ = emitter.code, vectors[0].dim, LLVM_TYPES[vectors[0].dtype]
-    elements, counters = zip(*[vector.args for vector in vectors], strict=True)
-    emitter.emit(elements)  # what is the same for all components, before
-    inside = place if dim == depth else code.smaller(place, dim - 1)
-    emitter.enter_loop(counters[0], inside)
-    for counter in counters[1:]:
-        emitter.bind(counter, [inside])
-    emitter.emit(elements)
-    found = [[emitter.operand(element, row, 0, True) for row in rows] for element in elements]
-    emitter.leave_loop(counters[0])
-    if dim == depth:
-        return found
-    is_inside = code.value(f"icmp slt i64 {place}, {dim}")
-    return [
-        [
-            code.value(f"select i1 {is_inside}, {type_} {operand}, {type_} 0.0")
-            for operand in operands
-        ]
-        for operands in found
-    ]
+
+    def __init__(self, emitter: Emitter, vectors: Sequence[Value], place: str, depth: int) -> None:
+        self.code, self.place, self.vectors = emitter.code, place, vectors
+        dim = vectors[0].dim
+        self.limit = 0 if dim == depth else dim
+        elements, counters = zip(*[vector.args for vector in vectors], strict=True)
+        self.elements: Sequence[Value] = elements
+        emitter.emit(elements)  # what is the same for all components, before
+        inside = place if dim == depth else emitter.code.smaller(place, dim - 1)
+        self.emitter = emitter.within(emitter.load, emitter.cols)
+        self.emitter.enter_loop(counters[0], inside)
+        for counter in counters[1:]:
+            self.emitter.bind(counter, [inside])
+
+    def read(self) -> None:
+        """Read what they are made of, before that is computed."""
+        self.emitter.emit(v for v in topological(self.elements) if v.op == "component")
+
+    def operands(self, points: Sequence[tuple[int, int]]) -> list[list[str]]:
+        """Those of each vector, by row and column of the emitter."""
+        return [[self.inside(operand, "0.0") for operand in own] for own in self.unlimited(points)]
+
+    def unlimited(self, points: Sequence[tuple[int, int]]) -> list[list[str]]:
+        """The same, which beyond the last component are that one."""
+        emitter = self.emitter
+        emitter.emit(self.elements)
+        return [[emitter.operand(element, *p, True) for p in points] for element in self.elements]
+
+    def inside(self, operand: str, otherwise: str) -> str:
+        """One of two operands: the first one if there is a component."""
+        if not self.limit:
+            return operand
+        is_inside = self.code.value(f"icmp slt i64 {self.place}, {self.limit}")
+        return self.code.select(is_inside, LLVM_TYPES[self.vectors[0].dtype], operand, otherwise)
 
 
 # Numbers are packed into the records of rows and columns.

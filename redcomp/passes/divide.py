@@ -36,17 +36,20 @@ _UNIT = 8
 def most_updated(nest: Nest, limits: Mapping[str, UpdateLimits]) -> int:
     """The components that wide states may have together, beside the vectors of products.
 
-    Those of the columns of a tile have to fit into memory, and what they are computed from.  There
-    are limits for each format of the vectors.
+    Those of the columns of a tile have to fit into memory, and what they are computed from, unless
+    it comes in chunks.  There are limits for each format of the vectors.
     """
     own = [limits[factors_of(state.step)] for state in _updated(nest)]
+    chunk = min(limit.chunk for limit in own)
     of_products = [h.definition.args[1] for h in nest.products]
     vectors = [*of_products, *(h.definition for h in nest.updates)]
     made = [vector for vector in vectors if not _is_copy(vector)]
-    read = sum(v.dim for v in topological(made) if v.op == "variable" and v["kind"] == "j")
+    variables = [v for v in topological(made) if v.op == "variable" and v["kind"] == "j"]
+    kept = min(limit.kept for limit in own)
+    read = sum(v.dim for v in variables if v.dim <= kept)
     memory = min(limit.memory for limit in own)
-    left = (memory - read) // 2 - sum(vector.dim for vector in of_products)
-    return min(left, *(limit.most for limit in own))
+    of_tile = sum(vector.dim if vector.dim <= kept else chunk for vector in of_products)
+    return min((memory - read) // 2 - of_tile, *(limit.most for limit in own))
 
 
 def _is_copy(vector: Value) -> bool:

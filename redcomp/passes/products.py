@@ -23,7 +23,6 @@ TF32, vectors are rounded to it.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -87,7 +86,7 @@ def _with_all(nest: Nest, context: Context) -> Nest | None:
     wanted = {
         (use, factors): (_SHORT + 1, most)
         for use in ("product", "distance")
-        for factors, most in _longest(context.target.product_dims).items()
+        for (_, factors), (_, most) in context.target.product_dims.items()
     }
     found = _with_products(made, wanted, context)
     return None if _reads_vectors(found) or not fits(found, context.target.update_limits) else found
@@ -104,23 +103,15 @@ def _with_products(
         found = _with_product(found, candidate)
     if found is None or found is nest or _reads_vectors(found):
         return nest
-    if not _have_room(found, _longest(wanted)) or any(map(_needs_many, found.products)):
+    if not _have_room(found, context.target.kept_dims) or any(map(_needs_many, found.products)):
         return nest
     return _with_contractions(found)
 
 
-def _longest(dims: Mapping[tuple[str, str], tuple[int, int]]) -> Mapping[str, int]:
-    """The components that vectors of products may have at most, whatever their use, by format."""
-    longest: defaultdict[str, int] = defaultdict(int)
-    for (_, factors), (_, most) in dims.items():
-        longest[factors] = max(longest[factors], most)
-    return longest
-
-
-def _have_room(nest: Nest, longest: Mapping[str, int]) -> bool:
-    """Whether the rows' vectors of all products need no more registers than the longest of one."""
+def _have_room(nest: Nest, kept: Mapping[str, int]) -> bool:
+    """Whether there is only one product, or all together are no longer than what is kept of one."""
     made = [product.definition for product in nest.products]
-    return sum(d.args[0].dim / longest[factors_of(d)] for d in made) <= 1
+    return len(made) == 1 or sum(d.args[0].dim / kept[factors_of(d)] for d in made) <= 1
 
 
 def _is_simple(nest: Nest) -> bool:

@@ -35,7 +35,7 @@ class Cost:
     @property
     def instructions(self) -> float:
         """Machine instructions a pair."""
-        return len(self.loop.lines) / self.pairs
+        return len(self.loop.executed) / self.pairs
 
     @property
     def pipes(self) -> Mapping[str, float]:
@@ -50,20 +50,23 @@ class Cost:
 
 
 def costs(
-    assembled: Assembled, sass: str, target: str, kernels: Sequence[tuple[int, int]]
+    assembled: Assembled, sass: str, target: str, kernels: Sequence[tuple[int, int, int]]
 ) -> tuple[Cost, ...]:
-    """The costs of the parts' kernels: each has so many threads a block, and pairs of a step."""
+    """The costs of the parts' kernels: each has so many threads a block, and pairs of a step.
+
+    Where vectors come in chunks, these are the pairs of a tile, and there is their number.
+    """
     made = []
-    for number, (threads, pairs) in enumerate(kernels):
+    for number, (threads, pairs, chunks) in enumerate(kernels):
         name = kernel_name(RUN, number)
-        loop, taken = pair_loop(sass, name), assembled.kernels[name]
+        loop, taken = pair_loop(sass, name, chunks), assembled.kernels[name]
         made.append(
             Cost(
                 pairs,
                 loop,
                 taken,
                 occupancy(target, threads, taken.registers, taken.shared),
-                ceiling(loop.work, len(loop.lines), pairs, target),
+                ceiling(loop.work, len(loop.executed), pairs, target),
             )
         )
     return tuple(made)

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from redcomp.abi import GPU_JOB
+from redcomp.errors import SizeError
 from redcomp.ir import ARGUMENT_KINDS, I_BIT, SIZES, Value, free_indices
+from redcomp.limits import MAX_WORKSPACE
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.memory import Memory, all_positions
@@ -22,6 +24,10 @@ from redcomp.ptx.spelling import GLOBAL, INVARIANT, NO_UNROLLING, Spelling
 from redcomp.ptx.teams import Team
 from redcomp.target import Target
 
+# Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
+# C++ Programming Guide, technical specifications.
+MOST_PARAMETER_BYTES = 4096
+MOST_SHARED_BYTES = 48 * 1024
 # Words of the job that are pointers.
 _POINTER_WORDS = ("table", "intervals", "entries", "partials", "workspace")
 
@@ -267,3 +273,25 @@ class Entry:
     def sampled(self, samples: Mapping[int, str]) -> Loader:
         """Loads a component of the column that stands for all."""
         return lambda v, k, row, col: self.component(v, samples[v["position"]], k)
+
+
+def check_limits(kernel: KernelCode) -> None:
+    """Refuse what no GPU takes."""
+    parameters = 8 * (len(GPU_JOB) + kernel.array_count)
+    if parameters > MOST_PARAMETER_BYTES:
+        raise SizeError(
+            f"has {kernel.array_count} arguments and results, too many for a GPU, whose kernels "
+            f"have {MOST_PARAMETER_BYTES:,} bytes of parameters"
+        )
+    layout = kernel.layout
+    shared = 2 * layout.tile_bytes + layout.staged_bytes + layout.exchanged_bytes
+    if shared > MOST_SHARED_BYTES:
+        raise SizeError(
+            f"needs {shared:,} bytes of shared memory for tiles of {kernel.schedule.tile} columns; "
+            f"a GPU's block has {MOST_SHARED_BYTES:,}"
+        )
+    if layout.workspace_bytes > MAX_WORKSPACE:
+        raise SizeError(
+            f"needs {layout.workspace_bytes / 2**30:.1f} GB of memory in each block of a "
+            f"GPU; at most {MAX_WORKSPACE / 2**30:g} GB are possible"
+        )

@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Iterable
 
 from redcomp.abi import ALIGNMENT
-from redcomp.ir import SIZES, Nest, Value
+from redcomp.ir import SIZES, Nest, Value, factors_of
 from redcomp.llvm_backend.records import Record
 from redcomp.llvm_backend.records import in_memory as states_in_memory
-from redcomp.ptx.mma import PRODUCTS
+from redcomp.ptx.mma import MEMBERS, PRODUCTS
 from redcomp.ptx.schedule import PtxSchedule
-from redcomp.ptx.slices import Matrix, Slice, beside, matrices, prepared, record_of, slices
+from redcomp.ptx.slices import Matrix, Slice, beside, chunked, matrices, prepared, record_of, slices
 
 # Vectors of at most so many components are copied by one thread each: they share lines of memory.
 OWN_COPY = 8
@@ -100,7 +100,16 @@ class BlockLayout:
         long_rows = (part for part in slices(nest.pairs, "i") if not part.is_short)
         self.long_rows = Record.of(part.variable for part in long_rows)
         rows_bytes = records * self.long_rows.width * self.size
-        self.workspace_bytes = self.rows_offset + _aligned(rows_bytes)
+        self.elements_offset = self.rows_offset + _aligned(rows_bytes)
+        # A thread's elements of the rows of a product whose vectors come in chunks.
+        product = chunked(nest)
+        self.elements = Record((), {}, 0)
+        if product is not None:
+            name, kind = product.variable, PRODUCTS[factors_of(product.definition)]
+            width = kind.depth(product.definition.args[0].dim) // MEMBERS
+            self.elements = Record((name,), {name: 0}, width)
+        elements_bytes = records * self.elements.width * self.size
+        self.workspace_bytes = self.elements_offset + _aligned(elements_bytes)
 
 
 def _shared(nest: Nest, variables: Iterable[Value]) -> Record:

@@ -37,6 +37,8 @@ class MatrixProduct:
     pipe     what computes it (`redcomp.ptx.multiprocessor`)
     terms    the instructions for a product: which part of each factor they take, where a factor is
              the sum of parts.  A factor in one part is a number of the format
+    kept     components that vectors of rows have at most to be kept in registers, and those of
+             columns in a tile; longer ones come in chunks (`redcomp.ptx.chunks`)
     """
 
     intrinsic: str
@@ -51,6 +53,7 @@ class MatrixProduct:
     b: tuple[tuple[int, ...], ...]
     sums: tuple[tuple[int, int], ...]
     terms: tuple[tuple[int, int], ...] = ((0, 0),)
+    kept: int = 256
 
     @property
     def rows(self) -> int:
@@ -68,10 +71,20 @@ class MatrixProduct:
         first, second = zip(*self.terms, strict=True)
         return 1 + max(first), 1 + max(second)
 
+    def chunk(self, dim: int) -> int:
+        """The components of vectors of so many that are multiplied at a time.
+
+        All of them if they are kept, else as many as leave least to fill up.
+        """
+        unit = max(self.k, TOGETHER)
+        if dim <= self.kept:
+            return _multiple(dim, unit)
+        sizes = range(_multiple(_LEAST_CHUNK, unit), _MOST_CHUNK + 1, unit)
+        return min(reversed(sizes), key=lambda size: _multiple(dim, size))
+
     def depth(self, dim: int) -> int:
         """The number of components with which vectors of so many are multiplied."""
-        unit = max(self.k, TOGETHER)
-        return -(-dim // unit) * unit
+        return _multiple(dim, self.chunk(dim))
 
     def instructions(self, dim: int) -> float:
         """Of a warp, for the product of vectors of a pair of each of its threads."""
@@ -99,8 +112,15 @@ class MatrixProduct:
 
 def padded(dim: int) -> int:
     """The components that there are of vectors of so many, those that fill them up included."""
-    return -(-dim // TOGETHER) * TOGETHER
+    return _multiple(dim, TOGETHER)
 
+
+def _multiple(number: int, unit: int) -> int:
+    return -(-number // unit) * unit
+
+
+# Components of a chunk: of few a thread prepares few at a time, and many take many registers.
+_LEAST_CHUNK, _MOST_CHUNK = 24, 32
 
 _SUMS_OF_16 = ((0, 0), (0, 1), (8, 0), (8, 1))
 _TF32 = MatrixProduct(
@@ -123,7 +143,7 @@ _BF16 = MatrixProduct(
 # By the numbers that vectors have: those of their dtype, or of a shorter format (`Factors`).
 PRODUCTS: Mapping[str, MatrixProduct] = {
     # Rounded factors, and each with the other's rest.
-    "f32": replace(_TF32, terms=((0, 0), (0, 1), (1, 0))),
+    "f32": replace(_TF32, terms=((0, 0), (0, 1), (1, 0)), kept=128),
     "f64": MatrixProduct(
         "llvm.nvvm.mma.m8n8k4.row.col.f64",
         *("f64", "f64", "double", TENSOR64),
@@ -131,6 +151,7 @@ PRODUCTS: Mapping[str, MatrixProduct] = {
         a=((0, (0,)),),
         b=((0,),),
         sums=((0, 0), (0, 1)),
+        kept=64,
     ),
     "tf32": _TF32,
     "f16": replace(
@@ -149,10 +170,9 @@ UPDATES: Mapping[str, MatrixProduct] = {
     "bf16": replace(_BF16, terms=((0, 0), (1, 0))),
 }
 
-# Components of vectors: fewer are not copied by whole warps, and more would not fit into registers
-# and shared memory.
-_LEAST = 16
-_MOST = {"f32": 128, "f64": 64, "tf32": 256, "f16": 256, "bf16": 256}
+# Components of vectors: fewer are not copied by whole warps.  Chunks of so many rows take as much
+# memory as a block may have; those of float64 would need more registers.
+_LEAST, _LONGEST = 16, 8192
 # Instructions of a pair for a component, where products are written out (see `passes.products`).
 # Points as they are stored have no distance from a common origin in so few bits.
 _WRITTEN_OUT = {"product": 1, "distance": 2}
@@ -187,7 +207,9 @@ def update_limits(target: str) -> Mapping[str, UpdateLimits]:
             < dim * (arithmetic[product.dtype] + _LOADED)
         ]
         if dims:
-            found[factors] = UpdateLimits(dims[0], dims[-1], _MEMORY[product.dtype])
+            found[factors] = UpdateLimits(
+                dims[0], dims[-1], _MEMORY[product.dtype], product.kept, _MOST_CHUNK
+            )
     return found
 
 
@@ -204,10 +226,15 @@ def product_dims(target: str) -> Mapping[tuple[str, str], tuple[int, int]]:
         around = _SUMS * arithmetic[product.dtype] + _PREPARATION
         dims = [
             dim
-            for dim in range(_LEAST, _MOST[factors] + 1)
+            for dim in range(_LEAST, product.kept + 1)
             if product.instructions(dim) * limits.clocks(product.pipe) + around
             < operations * dim * arithmetic[product.dtype]
         ]
         if dims:
-            found[use, factors] = dims[0], dims[-1]
+            found[use, factors] = dims[0], dims[-1] if product.dtype == "f64" else _LONGEST
     return found
+
+
+def kept_dims() -> Mapping[str, int]:
+    """How many components vectors have at most that are kept as a whole, see `Target.kept_dims`."""
+    return {factors: product.kept for factors, product in PRODUCTS.items()}

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from redcomp.ir import Hoisted, Value, factors_of
+from redcomp.ir import Hoisted, factors_of
 from redcomp.llvm_backend.code import Code
-from redcomp.llvm_backend.components import components_at
+from redcomp.llvm_backend.components import Visit
 from redcomp.llvm_backend.emit import Emitter
 from redcomp.ptx.kernel_code import KernelCode
 from redcomp.ptx.mma import MEMBERS, PRODUCTS, MatrixProduct
 from redcomp.ptx.multiprocessor import WARP
 from redcomp.ptx.spelling import SHARED
-from redcomp.ptx.tile import FilledTile
+from redcomp.ptx.tile import FilledTile, Tile
 
 # Of the low 13 bits of float32, which TF32 has not: half of the last bit that it has, and the rest.
 _HALF, _KEPT = 0x1000, -0x2000
@@ -31,51 +31,53 @@ _HALF, _KEPT = 0x1000, -0x2000
 Factor = tuple[str, ...]
 
 
-class Fragments:
-    """The thread's elements of the vectors of rows, and products with those of columns."""
+# The elements of each block of rows, for one product of matrices.
+Left = list[list[Factor]]
+# Products of the thread's pairs, by row and column.
+Grid = list[list[str]]
+# What a lane has of the products of blocks of rows with columns, by their numbers.
+Sums = dict[tuple[int, int], list[str]]
 
-    def __init__(self, kernel: KernelCode, emitter: Emitter, product: Hoisted) -> None:
-        self.kernel, self.code, self.emitter = kernel, kernel.code, emitter
+
+class Multiplication:
+    """The products of the vectors of the thread's rows with those of its columns."""
+
+    def __init__(self, kernel: KernelCode, product: Hoisted) -> None:
+        self.kernel, self.code = kernel, kernel.code
         self.name, self.product = product.variable, PRODUCTS[factors_of(product.definition)]
-        rows, _ = product.definition.args
-        self.depth = self.product.depth(rows.dim)
+        self.of_rows, self.of_columns = product.definition.args
+        self.depth = self.product.depth(self.of_rows.dim)
+        self.chunk = self.product.chunk(self.of_rows.dim)
+        self.steps = range(0, self.chunk, self.product.k)
         lane = self.code.integer("urem", kernel.thread, WARP)
         self.member, self.group = (self.code.integer(op, lane, MEMBERS) for op in ("urem", "udiv"))
-        self.rows = [self._factors(rows, k) for k in range(0, self.depth, self.product.k)]
 
-    def _factors(self, vector: Value, first: int) -> list[list[Factor]]:
-        """What each block of rows needs for the components from `first` on."""
+    def left(self, first: int, numbers: Callable[[int], list[str]]) -> Left:
+        """What each block of rows needs for the components from `first` on.
+
+        `numbers` gives a component of all rows of the thread, at an offset from its member.
+        """
         product, stride = self.product, self.kernel.schedule.row_stride
         known = {}
         for offsets in dict.fromkeys(k for _, k in product.a):
-            numbers = [self._numbers(vector, first + k) for k in offsets]
-            of_rows = zip(*numbers, strict=True)
+            of_rows = zip(*[numbers(first + k) for k in offsets], strict=True)
             known[offsets] = [factor(self.code, product, 0, own) for own in of_rows]
         return [
             [known[k][block + row // stride] for row, k in product.a]
             for block in range(0, self.kernel.schedule.rows, product.rows)
         ]
 
-    def _numbers(self, vector: Value, offset: int) -> list[str]:
-        """A component of all rows of the thread, at an offset from its member."""
-        code = self.code
-        place = code.integer("add", self.member, offset)
-        rows = range(self.kernel.schedule.rows)
-        (operands,) = components_at(self.emitter, [vector], place, rows, self.depth)
-        return operands
-
-    def of_columns(self, tile: FilledTile, columns: Sequence[str]) -> list[list[str]]:
-        """The products of the thread's rows with its columns, by row and column.
+    def sums(self, rows: Sequence[Left], tile: Tile, base: str, columns: Sequence[str]) -> Sums:
+        """The products of the rows, in steps of a chunk, with columns of a buffer.
 
         Each of the numbers (i64) is that of the column of the tile which the lane's group reads,
         for a product of matrices.
         """
-        product, rows = self.product, self.kernel.schedule.rows
-        blocks = range(len(self.rows[0]))
-        places = [tile.memory.vector_place(self.name, tile.base, c, self.member) for c in columns]
+        product, blocks = self.product, range(len(rows[0]))
+        places = [tile.vector_place(self.name, base, c, self.member) for c in columns]
         sums = {(m, n): ["0.0"] * len(product.sums) for m in blocks for n in range(len(columns))}
-        for step, factors in enumerate(self.rows):
-            right = [self._columns(place, step * product.k) for place in places]
+        for first, factors in zip(self.steps, rows, strict=True):
+            right = [self._right(place, first) for place in places]
             for a, b in product.terms:
                 for m, n in sums:
                     left = [factor[a] for factor in factors[m]]
@@ -83,14 +85,19 @@ class Fragments:
                     sums[m, n] = self.kernel.spelling.multiplied(
                         self.code, product, left, own, sums[m, n]
                     )
-        stride = self.kernel.schedule.row_stride
-        grid = [[""] * (2 * len(columns)) for _ in range(rows)]
+        return sums
+
+    def grid(self, sums: Sums) -> Grid:
+        """The products by row and column of the thread."""
+        product, schedule = self.product, self.kernel.schedule
+        columns = 2 * (1 + max(n for _, n in sums))
+        grid = [[""] * columns for _ in range(schedule.rows)]
         for (m, n), found in sums.items():
             for (row, column), operand in zip(product.sums, found, strict=True):
-                grid[product.rows * m + row // stride][2 * n + column] = operand
+                grid[product.rows * m + row // schedule.row_stride][2 * n + column] = operand
         return grid
 
-    def _columns(self, place: str, first: int) -> list[Factor]:
+    def _right(self, place: str, first: int) -> list[Factor]:
         """The elements of a column from a component on."""
         return [
             factor(self.code, self.product, 1, [self._loaded(place, first + k) for k in components])
@@ -101,6 +108,27 @@ class Fragments:
         code, type_ = self.code, self.kernel.scalar
         source = code.at(place, type_, component, space=SHARED)
         return code.load(type_, source, self.kernel.size, SHARED)
+
+
+class Fragments:
+    """The thread's elements of vectors of rows that registers keep, and products with columns."""
+
+    def __init__(self, kernel: KernelCode, emitter: Emitter, product: Hoisted) -> None:
+        self.product = Multiplication(kernel, product)
+        self.name, rows = product.variable, range(kernel.schedule.rows)
+
+        def numbers(offset: int) -> list[str]:
+            made = self.product
+            place = kernel.code.integer("add", made.member, offset)
+            visit = Visit(emitter, [made.of_rows], place, made.depth)
+            (operands,) = visit.operands([(row, 0) for row in rows])
+            return operands
+
+        self.rows = [self.product.left(first, numbers) for first in self.product.steps]
+
+    def of_columns(self, tile: FilledTile, columns: Sequence[str]) -> Grid:
+        """The products of the thread's rows with its columns, by row and column."""
+        return self.product.grid(self.product.sums(self.rows, tile.memory, tile.base, columns))
 
 
 def factor(code: Code, product: MatrixProduct, side: int, numbers: Sequence[str]) -> Factor:

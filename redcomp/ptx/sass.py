@@ -50,19 +50,30 @@ _BARRIER = re.compile(r"\bB\d+\b")
 
 @dataclass(frozen=True, slots=True)
 class MachineLoop:
-    """The instructions of the cheapest way through a loop."""
+    """The instructions of the cheapest way through a loop.
+
+    core    those of them that are a loop inside
+    again   how often that loop runs, besides the first time
+    """
 
     lines: tuple[Instruction, ...]
+    core: tuple[Instruction, ...] = ()
+    again: int = 0
+
+    @property
+    def executed(self) -> tuple[Instruction, ...]:
+        """What is executed, each instruction as often as that."""
+        return self.lines + self.core * self.again
 
     @property
     def counts(self) -> Counter[str]:
         """Instructions by name and modifiers."""
-        return Counter(name + rest for _, name, rest, _ in map(_split, self.lines))
+        return Counter(name + rest for _, name, rest, _ in map(_split, self.executed))
 
     @property
     def pipes(self) -> Counter[str]:
         """Instructions by pipe; those of no known pipe are "other"."""
-        return Counter(map(pipe_of, self.lines))
+        return Counter(map(pipe_of, self.executed))
 
     @property
     def work(self) -> Counter[str]:
@@ -72,7 +83,7 @@ class MachineLoop:
         thread takes four times as long as that of one.
         """
         work: Counter[str] = Counter()
-        for line in self.lines:
+        for line in self.executed:
             work[pipe_of(line)] += taken(line)
         return work
 
@@ -95,17 +106,22 @@ class MachineLoop:
         return "\n".join(self.lines)
 
 
-def pair_loop(sass: str, kernel: str) -> MachineLoop:
+def pair_loop(sass: str, kernel: str, chunks: int = 0) -> MachineLoop:
     """The loop of a kernel that computes most of those that prepare no tiles.
 
     Around it there are loops over tiles, which merge totals and wait for copies, and over tasks,
     whose cheapest way has no columns; beside it are loops that fill the tile, that take the columns
     that remain, or that are rarely needed.  If it has a loop over components in it, that one is its
     core.
+
+    Where vectors come in chunks, so many a tile, it is the loop over tiles: the one around the loop
+    over chunks, which multiplies matrices.
     """
     blocks = dict(_blocks(section(sass, kernel)))
     flow = ControlFlow(blocks, next(iter(blocks)))
     loops = {header: MachineLoop(flow.lines(flow.cheapest(header))) for header in flow.loops}
+    if chunks:
+        return _over_tiles(flow.loops, loops, chunks)
     tiles = [flow.loops[header] for header, loop in loops.items() if loop.prepares_tiles]
     bodies = [
         loop
@@ -115,6 +131,19 @@ def pair_loop(sass: str, kernel: str) -> MachineLoop:
     if not bodies:
         raise ValueError(f"the machine code of {kernel} has no loop")
     return max(bodies, key=lambda body: (not body.prepares_tiles, body.arithmetic))
+
+
+def _over_tiles(
+    blocks: Mapping[str, frozenset[str]], loops: Mapping[str, MachineLoop], chunks: int
+) -> MachineLoop:
+    """The loop over tiles with that over chunks, of the loops of some blocks."""
+    innermost = [h for h in loops if not any(own < blocks[h] for own in blocks.values())]
+    core = max(innermost, key=lambda h: loops[h].pipes["tensor"])
+    around = [h for h in loops if blocks[core] < blocks[h]]
+    outer = loops[min(around, key=lambda h: len(blocks[h]))]
+    inside = {line.place for line in outer.lines}
+    runs = all(line.place in inside for line in loops[core].lines)
+    return MachineLoop(outer.lines, loops[core].lines, chunks - runs)
 
 
 def section(sass: str, kernel: str) -> str:

@@ -34,7 +34,16 @@ from redcomp.ptx.multiprocessor import (
     WARP,
     multiprocessor,
 )
-from redcomp.ptx.slices import Slice, matrices, prepared, slices
+from redcomp.ptx.slices import chunks, prepared, slices
+from redcomp.ptx.tile_sizes import (
+    MOST_COLUMNS,
+    OF_COLUMNS,
+    THREADS,
+    columns_of_teams,
+    columns_of_tile,
+    components,
+    copied_slices,
+)
 from redcomp.ptx.work import of_matrices, pipe_of
 from redcomp.target import Context
 
@@ -120,24 +129,6 @@ class PlannedPart:
         return self.of_pair * self.schedule.block_rows / WARP
 
 
-THREADS = 128  # of a block, if rows do not have to fit closely
-MOST_COLUMNS = 256
-_LEAST_COLUMNS = 32
-# Two buffers of a tile and what is staged for it: several blocks are to fit beside each other, and
-# more than 48 KiB would have to be asked for at run time.
-SHARED_BYTES = 32 * 1024
-# Of blocks whose registers leave room for few of them anyway.
-_WIDE_SHARED_BYTES = 48 * 1024
-# Components of a record at most that keep vectors aligned, and threads out of each other's banks.
-_PADDING = 8
-# Where members of a team have few columns each of a tile, it is larger.
-_TEAM_COLUMNS = 1024
-# Bytes of two buffers and what is staged, of a multiprocessor that holds at least so many blocks;
-# and if fewer columns fit than a team may have members.  Besides, blocks exchange totals.
-_TEAM_SHARED = ((24 * 1024, 4), (40 * 1024, 2))
-_EXCHANGED_BYTES = 5 * 1024
-_OF_COLUMNS = ("j", "j_index", "column")
-
 # One shared load serves all rows of a thread, and one end of the loop all columns of a step.
 ROWS = (4, 2, 1)
 COLUMNS = (8, 4, 2, 1)
@@ -172,6 +163,10 @@ _MOST_FRAGMENTS = 64
 # Factors of columns that are not divided leave room for more.
 _MOST_SUMS, _MOST_SUMS_OF_SHORT, _FEW_SUMS = 80, 96, 48
 _TILES_OF_PRODUCT = 2
+# Where vectors come in chunks: columns of a tile, whose products are in registers; and sums that
+# leave room for two blocks of rows, and where states are adjusted.
+_CHUNKED_COLUMNS = 64
+_MOST_SUMS_OF_CHUNKED, _FEW_SUMS_OF_CHUNKED = 40, 0
 
 _LOOP_END = 4
 # On this GPU schedules of float32 have been measured; they are the same on all.
@@ -242,9 +237,9 @@ _COPY, _WRITE, _COLUMN = 4.0, 3.0, 12.0
 def _filling(nest: Nest, context: Context) -> float:
     """Clocks of a multiprocessor to fill in a column of a tile, about."""
     definitions = prepared(nest)
-    copied = sum(part.count for part in _copied(nest))
+    copied = sum(part.count for part in copied_slices(nest))
     made = sum(v.op not in STRUCTURAL for v in topological(definitions))
-    written = -(-_components(nest, *_OF_COLUMNS) // 4)
+    written = -(-components(nest, *OF_COLUMNS) // 4)
     limits = multiprocessor(context.target.name)
     count = _COLUMN + _COPY * copied + made + _WRITE * written
     return count / limits.results[ISSUE]
@@ -261,7 +256,7 @@ def choose_schedule(costs: _Costs) -> PtxSchedule:
     fitting = int(REGISTERS // (THREADS * registers))
     threads = THREADS if costs.context.height == "many" or costs.teams else WARP
     resident = max(_LEAST_RESIDENT, min(most, fitting)) * THREADS // threads
-    tile = _tile_of_teams(nest, costs.context) if costs.teams else _tile(nest, threads)
+    tile = columns_of_teams(nest, costs.context) if costs.teams else columns_of_tile(nest, threads)
     return PtxSchedule(threads, rows, cols, tile, resident, teams=costs.teams)
 
 
@@ -276,25 +271,32 @@ def _has_teams(nest: Nest, context: Context) -> bool:
 
 
 def _of_matrices(nest: Nest) -> PtxSchedule:
-    """The schedule of a nest with products of matrices: a warp has one or two blocks of rows.
-
-    The elements of its rows are in registers, and so are the sums of wide states.
-    """
+    """The schedule of a nest with products of matrices: a warp has one or two blocks of rows."""
     product = PRODUCTS[nest.dtype]  # of which the others of float32 have the rows and columns
-    registers = sum(
+    sums = sum(product.sum_registers(h.variable.dim) for h in nest.updates)
+    if chunks(nest):
+        most = _FEW_SUMS_OF_CHUNKED if nest.guards else _MOST_SUMS_OF_CHUNKED
+        blocks = 2 if 2 * sums <= most else 1
+        return _of_blocks(nest, blocks, _LEAST_RESIDENT, _CHUNKED_COLUMNS)
+    # The elements of a thread's rows are in registers, and so are the sums of wide states.
+    registers = sums + sum(
         PRODUCTS[factors_of(h.definition)].registers(h.definition.args[0].dim)
         for h in nest.products
     )
-    registers += sum(product.sum_registers(h.variable.dim) for h in nest.updates)
     if not nest.updates:
         most = few = _MOST_FRAGMENTS
     else:
         most, few = _MOST_SUMS_OF_SHORT if _is_short(nest) else _MOST_SUMS, _FEW_SUMS
     blocks = 2 if 2 * registers <= most else 1
     resident = _LEAST_RESIDENT + (blocks * registers < few)
-    rows, cols = blocks * product.rows, 2 * _TILES_OF_PRODUCT
+    return _of_blocks(nest, blocks, resident, MOST_COLUMNS)
+
+
+def _of_blocks(nest: Nest, blocks: int, resident: int, most: int) -> PtxSchedule:
+    """The schedule with so many blocks of rows for each warp; tiles have `most` columns at most."""
+    rows, cols = blocks * PRODUCTS[nest.dtype].rows, 2 * _TILES_OF_PRODUCT
     step = cols * MEMBERS
-    tile = max(step, _tile(nest, THREADS) // step * step)
+    tile = max(step, min(most, columns_of_tile(nest, THREADS)) // step * step)
     span = max(1, MOST_COLUMNS // tile) if nest.updates else 1
     return PtxSchedule(THREADS, rows, cols, tile, resident, MEMBERS, span)
 
@@ -346,7 +348,7 @@ class _Costs:
         self.uniform = self.words * sum(v.dependence == 0 for v in kept)
         of_row = sum(v.dependence == I_BIT for v in kept)
         self.of_row = self.words * (self._carried() + of_row)
-        self.of_column = self.words * _components(nest, *_OF_COLUMNS)
+        self.of_column = self.words * components(nest, *OF_COLUMNS)
         used = {arg for step in steps for arg in step.args if not arg.is_constant}
         self.late_columns = self.words * sum(v.dependence == J_BIT for v in used)
         self.held = self.words * sum(
@@ -448,51 +450,3 @@ def _operands_of_pairs(values: list[Value]) -> list[Value]:
         if arg.dependence in (0, I_BIT) and arg.dim == 1 and not arg.is_constant
     )
     return list(found)
-
-
-def _components(nest: Nest, *kinds: str) -> int:
-    """Scalars of these kinds that a step reads from shared memory."""
-    return sum(part.count for part in slices(nest.pair_values, *kinds) if part.is_short)
-
-
-def _tile(nest: Nest, threads: int) -> int:
-    """Columns a tile: enough to amortise a tile's start, few enough to fit into shared memory.
-
-    Smaller blocks have smaller tiles, so that as many threads fit.
-    """
-    definitions = prepared(nest)
-    for_pairs = {part.variable for part in slices(nest.pair_values, *_OF_COLUMNS)}
-    read = [p for p in slices((*nest.pairs, *definitions), *_OF_COLUMNS) if p.is_short]
-    made = {h.variable for h in nest.columns}
-    staged = sum(p.count for p in read if p.variable not in made)
-    kept = _PADDING + sum(matrix.width for matrix in matrices(nest))
-    kept += sum(p.count for p in read if p.variable in for_pairs)
-    words = 2 * kept + staged
-    size = words * SIZES[nest.dtype]
-    most = _WIDE_SHARED_BYTES if nest.updates else SHARED_BYTES
-    least = min(_LEAST_COLUMNS, most // size)
-    columns = min(MOST_COLUMNS, max(least, most * threads // THREADS // size))
-    return columns - columns % 8 or max(1, columns)
-
-
-def _copied(nest: Nest) -> list[Slice]:
-    """What is copied into tiles of the arguments of columns."""
-    made = {h.variable for h in nest.columns}
-    read = slices((*nest.pairs, *prepared(nest)), "j")
-    return [part for part in read if part.is_short and part.variable not in made]
-
-
-def _tile_of_teams(nest: Nest, context: Context) -> int:
-    """Columns of a tile, the records of which are an odd number of vectors of 16 bytes each."""
-    size = SIZES[nest.dtype]
-    staged = sum(part.count for part in _copied(nest))
-    kept = _components(nest, *_OF_COLUMNS)
-    vectors = -(-kept * size // 16) | 1
-    column = 2 * 16 * vectors + staged * size
-    held = multiprocessor(context.target.name).shared
-    few, more = (
-        max(1, min(most, held // blocks - _EXCHANGED_BYTES) // column)
-        for most, blocks in _TEAM_SHARED
-    )
-    columns = few if few >= THREADS else max(few, min(THREADS, more))
-    return min(_TEAM_COLUMNS, columns - columns % 8 or columns)

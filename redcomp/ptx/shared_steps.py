@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from redcomp.ir import Value
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.tile_reduction import Advancing
-from redcomp.ptx.products import Fragments
+from redcomp.ptx.mma import MEMBERS
+from redcomp.ptx.products import Fragments, Grid
 from redcomp.ptx.shared_rows import SharedRows
 from redcomp.ptx.steps import Made, SpreadColumns, Step
 from redcomp.ptx.tile import FilledTile
@@ -43,7 +45,8 @@ class SharedSteps:
     def at(self, column: str, width: int) -> Advancing:
         """See `Steps`."""
         if width == self.rest:
-            return self._masked(column)
+            _, last = self._inside(column, self.read, 0)
+            return self._masked(column, width, self._products([last]))
         starts = range(0, width, self.rest)
         own, read = ([self._moved(column, n, k) for k in starts] for n in (self.own, self.read))
         product = self._products(read)
@@ -51,22 +54,34 @@ class SharedSteps:
         neighbours = [OwnColumn(self._wide(place), k) for place in own for k in range(2)]
         return self.step(columns, 2 * len(own), self._made(neighbours), product=product)
 
-    def _masked(self, column: str) -> Advancing:
-        """The last columns, of which some may not be there: the last one stands for these."""
-        code = self.code
-        last = code.value(f"sub i32 {self.count}, 1")
+    def known(self, grids: Mapping[Value, Grid], first: int, width: int) -> Advancing:
+        """The step of so many columns from one of the tile on, of which all products are known."""
+        start = first // MEMBERS
 
-        def inside(place: str) -> tuple[str, str]:
-            is_there = code.value(f"icmp slt i32 {place}, {self.count}")
-            return is_there, code.select(is_there, "i32", place, last)
+        def load(variable: Value, position: int | str, row: int, col: int) -> str:
+            return grids[variable][row][start + col]
 
-        _, read = inside(self._moved(column, self.read, 0))
-        product = self._products([read])
-        neighbours = [inside(self._moved(column, self.own, k)) for k in range(2)]
+        return self._masked(str(first), width, load)
+
+    def _masked(self, column: str, width: int, product: Loader) -> Advancing:
+        """A step of columns of which some may not be there: the last one stands for these."""
+        neighbours = [
+            self._inside(column, self.own, start + k)
+            for start in range(0, width, self.rest)
+            for k in range(2)
+        ]
         present, own = ([pair[n] for pair in neighbours] for n in range(2))
         columns = SpreadColumns([self.tile.step(place, 1) for place in own], 1)
         made = self._made([OwnColumn(self._wide(place)) for place in own])
-        return self.step(columns, 2, made, present, product=product)
+        return self.step(columns, len(own), made, present, product=product)
+
+    def _inside(self, column: str, own: str, offset: int) -> tuple[str, str]:
+        """Whether there is a column of the tile, and its number or that of the last one."""
+        code, count = self.code, self.count
+        last = code.value(f"sub i32 {count}, 1")
+        place = self._moved(column, own, offset)
+        is_there = code.value(f"icmp slt i32 {place}, {count}")
+        return is_there, code.select(is_there, "i32", place, last)
 
     def _made(self, columns: Sequence[OwnColumn]) -> Made | None:
         """How a step of some columns of the thread is made."""

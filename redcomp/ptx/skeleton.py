@@ -12,10 +12,8 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from redcomp.abi import GPU_JOB, JOIN, RUN, Launch, kernel_name
-from redcomp.errors import SizeError
+from redcomp.abi import JOIN, RUN, Launch, kernel_name
 from redcomp.ir import Value, constant
-from redcomp.limits import MAX_WORKSPACE
 from redcomp.llvm_backend.components import by_kind
 from redcomp.llvm_backend.emit import Loader
 from redcomp.llvm_backend.memory import Memory, all_positions
@@ -23,13 +21,15 @@ from redcomp.llvm_backend.pair_step import PairStep
 from redcomp.llvm_backend.records import Record
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.llvm_backend.tile_reduction import Advancing, TileReduction, read_rows, store_totals
+from redcomp.ptx.chunks import ChunkedProduct
 from redcomp.ptx.join import JoinKernel
-from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
+from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory, check_limits
 from redcomp.ptx.mma import PRODUCTS
-from redcomp.ptx.products import Fragments
+from redcomp.ptx.products import Fragments, Grid
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.shared_rows import ByLength, SharedMemory, SharedRows
 from redcomp.ptx.shared_steps import SharedSteps
+from redcomp.ptx.slices import chunked
 from redcomp.ptx.spans import Span
 from redcomp.ptx.spelling import GLOBAL, NVIDIA, SHARED, Spelling, shared_array
 from redcomp.ptx.steps import Columns, Made, PlainSteps, Steps, TeamSteps
@@ -40,10 +40,6 @@ from redcomp.ptx.together import by_length, contracted, contractions
 from redcomp.ptx.updates import MatrixUpdates
 from redcomp.target import Target
 
-# Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
-# C++ Programming Guide, technical specifications.
-MOST_PARAMETER_BYTES = 4096
-MOST_SHARED_BYTES = 48 * 1024
 # A part of the columns is to have a multiple of those that lists keep of it: the first ones all
 # enter, and each takes as long as many pairs.
 COLUMNS_OF_KEPT = 16
@@ -74,7 +70,7 @@ def ptx_module(
     launches: list[Launch] = []
     for number, planned in enumerate(parts):
         run = _RunKernel(planned, outputs, target, spelling, number)
-        _check_limits(run)
+        check_limits(run)
         kernels: list[tuple[str, TaskKernel]] = [(RUN, run)]
         if planned.part.nest.can_split:
             kernels.append((JOIN, JoinKernel(planned, outputs, target, spelling, number)))
@@ -103,28 +99,6 @@ def _launch(kernel: KernelCode, planned: PlannedPart) -> Launch:
         team_rows=schedule.rows if schedule.teams else 0,
         least_columns=max(1, COLUMNS_OF_KEPT * kernel.nest.kept),
     )
-
-
-def _check_limits(kernel: KernelCode) -> None:
-    """Refuse what no GPU takes."""
-    parameters = 8 * (len(GPU_JOB) + kernel.array_count)
-    if parameters > MOST_PARAMETER_BYTES:
-        raise SizeError(
-            f"has {kernel.array_count} arguments and results, too many for a GPU, whose kernels "
-            f"have {MOST_PARAMETER_BYTES:,} bytes of parameters"
-        )
-    layout = kernel.layout
-    shared = 2 * layout.tile_bytes + layout.staged_bytes + layout.exchanged_bytes
-    if shared > MOST_SHARED_BYTES:
-        raise SizeError(
-            f"needs {shared:,} bytes of shared memory for tiles of {kernel.schedule.tile} columns; "
-            f"a GPU's block has {MOST_SHARED_BYTES:,}"
-        )
-    if layout.workspace_bytes > MAX_WORKSPACE:
-        raise SizeError(
-            f"needs {layout.workspace_bytes / 2**30:.1f} GB of memory in each block of a "
-            f"GPU; at most {MAX_WORKSPACE / 2**30:g} GB are possible"
-        )
 
 
 class _RunKernel(TaskKernel):
@@ -159,6 +133,12 @@ class _RunKernel(TaskKernel):
     def step_states(self) -> Memory:
         """Where steps have states that are vectors."""
         return self.states if self.shared is None else self.sums
+
+    def elements_memory(self) -> ThreadMemory:
+        """Where the thread has its elements of rows whose vectors come in chunks."""
+        layout = self.layout
+        elements = self.code.at(self.workspace(), "i8", layout.elements_offset, space=GLOBAL)
+        return self.thread_memory(layout.elements, elements, self.size, self.thread)
 
     def _total_memory(self, workspace: str) -> ThreadMemory | ByLength:
         """Registers if the totals are few, else the workspace."""
@@ -321,6 +301,7 @@ class _RunTask:
         self.width: int | str = self.schedule.tile if self.team is None else self.team.tile()
         self._copy_long_rows()
         self.fragments: list[Fragments] = []
+        self.chunked: ChunkedProduct | None = None
         samples = entry.samples()
         self.tile = Tile(kernel, entry, samples, kernel.part_number)
         self.loaders: Mapping[str, Loader] = {
@@ -345,7 +326,12 @@ class _RunTask:
                 operands = [emitter.operand(h.definition, row, 0, True) for row in rows]
                 emitter.bind(h.variable, operands)
         read_rows(nest, emitter)
-        self.fragments = [Fragments(self.kernel, emitter, product) for product in nest.products]
+        product = chunked(nest)
+        if product is None:
+            self.fragments = [Fragments(self.kernel, emitter, made) for made in nest.products]
+        else:
+            elements = self.kernel.elements_memory()
+            self.chunked = ChunkedProduct(self.kernel, emitter, product, elements)
         for state in nest.states:
             initial = constant(state.initial, nest.accumulator)
             self._fill(state.total, emitter.operand(initial, 0, 0, True))
@@ -409,7 +395,12 @@ class _RunTask:
         with code.loop(start, stop, width, [("i64", "0")]) as loop:
             first, (buffer,) = loop.counter, loop.carried
             count = self._count(first, stop)
-            tile.prepare(first, count, buffer)
+            tile.await_copies()
+            grids = {}
+            if self.chunked is None:
+                tile.prepare(first, count, buffer)
+            else:
+                grids[self.chunked.name] = self.chunked.of_tile(tile, first, count, buffer)
             self.kernel.spelling.barrier(code)
             following, other = (
                 code.integer("add", first, width),
@@ -419,7 +410,7 @@ class _RunTask:
             with code.when(is_more):
                 tile.copy(following, self._count(following, stop), other)
             span = self._span(start, first, is_more)
-            self._pairs(tile.filled(first, buffer), count, span)
+            self._pairs(tile.filled(first, buffer), count, span, grids)
             loop.following = [other]
 
     def _span(self, start: str, first: str, is_more: str) -> Span | None:
@@ -438,12 +429,15 @@ class _RunTask:
         """Columns of the tile that begins there."""
         return self.code.smaller(self.width, self.code.integer("sub", stop, first))
 
-    def _pairs(self, tile: FilledTile, count: str, span: Span | None) -> None:
-        """Reduce the tile: by whole steps, and then what is left of it."""
+    def _pairs(
+        self, tile: FilledTile, count: str, span: Span | None, grids: Mapping[Value, Grid]
+    ) -> None:
+        """Reduce the tile: by whole steps, and then what is left of it.
+
+        grids   products that have been computed of all its columns
+        """
         count = self.code.value(f"trunc i64 {count} to i32")
-        stretches = list(
-            self._stretches(count) if self.team is None else self.team.stretches(count)
-        )
+        stretches = [] if grids else list(self._stretches(count))
         loaders: Mapping[str, Loader] = {
             **self.loaders,
             "tile": lambda v, k, row, col: self.kernel.number(tile.first, v),
@@ -471,8 +465,12 @@ class _RunTask:
         if self.schedule.sharing > 1:
             rows = self.kernel.shared or SharedRows(self.kernel)
             updates = None if span is None else MatrixUpdates(self.kernel, self.kernel.sums)
-            steps = SharedSteps(tile, step, rows, self.fragments, updates, count)
+            steps = shared = SharedSteps(tile, step, rows, self.fragments, updates, count)
         states = reduction.start() if span is None else span.start(reduction)
+        if grids:
+            for first in range(0, self.schedule.tile, self.schedule.step_columns):
+                made = shared.known(grids, first, self.schedule.step_columns)
+                states = made.advance(states)
         for one in stretches:
             states = reduction.columns(
                 one.start, one.stop, one.cols, states, steps.at, "i32", one.by
@@ -485,6 +483,9 @@ class _RunTask:
     def _stretches(self, count: str) -> Iterator[Stretch]:
         """The whole steps of a tile that has so many columns (i32), and the rest."""
         code, width = self.code, self.schedule.step_columns
+        if self.team is not None:
+            yield from self.team.stretches(count)
+            return
         whole = code.value(f"sub i32 {count}, {code.value(f'srem i32 {count}, {width}')}")
         yield Stretch("0", whole, width, width)
         rest = 1 if self.schedule.sharing == 1 else PRODUCTS[self.nest.dtype].n

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from redcomp.ir import SIZES, Nest, Value, factors_of, topological
+from redcomp.ir import SIZES, Hoisted, Nest, Value, factors_of, topological
 from redcomp.llvm_backend.records import Record
 from redcomp.ptx.mma import PRODUCTS, padded
 
@@ -65,7 +65,7 @@ class Matrix:
 
     name    the variable of the nest that it is the matrix of
     vector  what a column has: a map
-    depth   components of a column, what is lacking to whole products included
+    depth   components of a column, what is lacking to whole products included; or of a chunk
     width   how far the vectors of columns are from each other
     """
 
@@ -73,6 +73,11 @@ class Matrix:
     vector: Value
     depth: int
     width: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all components are there at a time."""
+        return self.vector.dim <= self.depth
 
     @property
     def raw(self) -> Slice | None:
@@ -97,10 +102,25 @@ def matrices(nest: Nest) -> list[Matrix]:
     found = []
     for h in nest.products:
         vector = h.definition.args[1]
-        found.append((h.variable, vector, PRODUCTS[factors_of(h.definition)].depth(vector.dim), 4))
+        found.append((h.variable, vector, PRODUCTS[factors_of(h.definition)].chunk(vector.dim), 4))
     beyond = 4 if nest.dtype == "f32" else 2
     found += [(h.variable, h.definition, padded(h.definition.dim), beyond) for h in nest.updates]
     return [Matrix(name, vector, depth, depth + beyond) for name, vector, depth, beyond in found]
+
+
+def chunked(nest: Nest) -> Hoisted | None:
+    """The product whose vectors come in chunks of components; such a nest has no other one."""
+    whole = {matrix.name for matrix in matrices(nest) if matrix.is_whole}
+    return next((h for h in nest.products if h.variable not in whole), None)
+
+
+def chunks(nest: Nest) -> int:
+    """The chunks in which vectors of products come; 0 if they come as a whole."""
+    product = chunked(nest)
+    if product is None:
+        return 0
+    dim, kind = product.definition.args[0].dim, PRODUCTS[factors_of(product.definition)]
+    return kind.depth(dim) // kind.chunk(dim)
 
 
 def prepared(nest: Nest) -> list[Value]:

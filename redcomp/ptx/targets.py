@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from redcomp.errors import ArgumentError
 from redcomp.ops.table import primitives
-from redcomp.ptx.mma import product_dims, update_limits
+from redcomp.ptx.mma import kept_dims, product_dims, update_limits
 from redcomp.target import LLVM_OPTIONS, LLVM_PASSES, Height, Native, Target, Unrolling, height_of
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -129,5 +129,6 @@ def gpu_target(name: str, use_fast_math: bool) -> Target:
         llvm_passes=("sroa", *LLVM_PASSES),
         llvm_options=("--nvptx-short-ptr", *LLVM_OPTIONS),
         product_dims=product_dims(f"sm_{known[-1].number}"),
+        kept_dims=kept_dims(),
         update_limits=update_limits(f"sm_{known[-1].number}"),
     )

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redcomp.llvm_backend.code import Code
-from redcomp.ptx.schedule import MOST_COLUMNS, PtxSchedule
+from redcomp.ptx.schedule import PtxSchedule
+from redcomp.ptx.tile_sizes import MOST_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.ptx.kernel_code import Entry, KernelCode
 from redcomp.ptx.layout import OWN_COPY, VECTOR_BYTES, BlockLayout
 from redcomp.ptx.mma import TOGETHER
-from redcomp.ptx.slices import Matrix, Slice
+from redcomp.ptx.slices import Matrix, Slice, chunked
 from redcomp.ptx.spelling import GLOBAL, SHARED, shared_array
 from redcomp.ptx.together import by_length, contracted, contractions
 
@@ -37,6 +37,19 @@ def shared_memory(layout: BlockLayout, number: int) -> str:
 def _names(number: int) -> tuple[str, str]:
     """Of the tiles of a part, and of what is staged for them."""
     return f"@tile{number}", f"@staged{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """Which columns are prepared: so many from the first one on, and in which buffer.
+
+    last   the place of the last one in the tile
+    """
+
+    first: str
+    count: str
+    last: str
+    base: str
 
 
 class Tile:
@@ -75,37 +88,46 @@ class Tile:
                     with code.loop(lane, part.count, _WARP) as loop:
                         self._copy_element(source, target, loop.counter, part.variable)
 
-    def prepare(self, first: str, count: str, buffer: str) -> None:
-        """Wait for copies, and compute what depends on columns only."""
+    def await_copies(self) -> None:
+        """Wait for what is prepared, or for what the thread has copied itself."""
         if self.kernel.target.copies_asynchronously:
             self.kernel.spelling.await_copies(self.code)
-        if not (self.layout.written or self._is_together):
-            return
         if any(self._is_prepared_by_others(part) for part in self._copied()):
             self.kernel.spelling.barrier(self.code)
+
+    def prepare(self, first: str, count: str, buffer: str) -> None:
+        """Compute what depends on columns only."""
+        if not (self.layout.written or self.is_together):
+            return
         base = self.buffer(buffer)
-        if self._is_together:
+        if self.is_together:
             self._prepare_together(first, count, base)
             return
         with self._own_columns(count) as column:
             record, number = self.record(base, column), self.code.integer("add", first, column)
             known = self._numbers(column, number)
             writer = self._begin(record, column, known)
-            self._compute(writer, self._of_column(record, known, column, number), known)
+            self._compute(writer, self.of_column(record, known, column, number), known)
             writer.end()
 
     @property
-    def _is_together(self) -> bool:
+    def is_together(self) -> bool:
         """Whether several threads prepare a column."""
-        is_made = any(matrix.raw is None for matrix, _ in self.layout.matrices.values())
-        return is_made or bool(contractions(h.definition for h in self.kernel.nest.columns))
+        return bool(self._made or contractions(h.definition for h in self.kernel.nest.columns))
+
+    @property
+    def _made(self) -> list[Matrix]:
+        """The matrices of vectors that are computed as a whole."""
+        found = (matrix for matrix, _ in self.layout.matrices.values())
+        return [matrix for matrix in found if matrix.is_whole and matrix.raw is None]
 
     def _copy_matrices(self, first: str, count: str, base: str) -> None:
         """Copy the vectors of matrices that are arguments: a warp along each.
 
         What is beyond the last component, which must be a number, is that one again.
         """
-        code, copied = self.code, [m for m, _ in self.layout.matrices.values() if m.raw]
+        found = (matrix for matrix, _ in self.layout.matrices.values())
+        code, copied = self.code, [m for m in found if m.is_whole and m.raw]
         if not copied:
             return
         warp, lane = (code.integer(op, self.kernel.thread, _WARP) for op in ("udiv", "urem"))
@@ -128,7 +150,7 @@ class Tile:
     def _is_prepared_by_others(self, part: Slice) -> bool:
         """Whether a thread prepares what another one has copied."""
         is_long = part.count > OWN_COPY and part.variable in self.layout.prepared
-        return is_long or self._is_together
+        return is_long or self.is_together or chunked(self.kernel.nest) is not None
 
     def _numbers(self, column: str, number: str) -> dict[Value, str]:
         """What stands for the number of a column, in the tile and in the call."""
@@ -164,45 +186,62 @@ class Tile:
         All lanes of a warp take part until their sums are there; those without a column compute the
         last one again, and store nothing.
         """
-        kernel, code, type_ = self.kernel, self.code, self.kernel.scalar
+        kernel, code = self.kernel, self.code
         warp, lane = (code.integer(op, kernel.thread, _WARP) for op in ("udiv", "urem"))
         own, member = (code.integer(op, lane, TOGETHER) for op in ("udiv", "urem"))
         # The columns of a warp lie apart, so that few of its lanes meet in a bank.
         warps = kernel.schedule.threads // _WARP
         start = code.integer("add", warp, code.integer("mul", own, warps))
-        last = code.integer("sub", count, 1)
-        definitions = [h.definition for h in kernel.nest.columns]
+        filling = Filling(first, count, code.integer("sub", count, 1), base)
         with code.loop(0, count, kernel.schedule.threads // TOGETHER) as columns:
-            wanted = code.integer("add", columns.counter, start)
-            is_there = code.value(f"icmp slt i64 {wanted}, {count}")
-            column = code.value(f"select i1 {is_there}, i64 {wanted}, i64 {last}")
-            record, number = self.record(base, column), code.integer("add", first, column)
-            known = self._numbers(column, number)
-            emitter = self._of_column(record, known, column, number)
-            values = contractions(definitions)
-            visited = []
-            for group, sums in self._computed_together(values):
-                vectors = [matrix.vector for matrix in group]
-                made = contracted(kernel, emitter, sums, (0,), member, TOGETHER, vectors)
-                for value, operands in made.sums.items():
-                    emitter.bind(value, operands)
-                visited += [(group, place, found) for place, found in made.visits]
-            emitter.emit(definitions)
-            with code.when(is_there):
-                for group, place, found in visited:
-                    for matrix, (operand,) in zip(group, found, strict=True):
-                        target = self.vector_place(matrix.name, base, column, place)
-                        code.store(type_, operand, target, self.layout.size, SHARED)
-            is_first = code.value(f"icmp eq i64 {member}, 0")
-            with code.when(code.value(f"and i1 {is_there}, {is_first}")):
-                writer = self._begin(record, column, known)
-                for h in kernel.nest.columns:
-                    writer.add(emitter.operand(h.definition, 0, 0, True), h.variable)
-                writer.end()
+            column = code.integer("add", columns.counter, start)
+            self.prepare_column(filling, column, member)
+
+    def prepare_column(
+        self,
+        filling: Filling,
+        wanted: str,
+        member: str,
+        known_sums: Mapping[Value, str] | None = None,
+    ) -> None:
+        """Prepare the column that some lanes want, if there is one; `member` counts them.
+
+        known_sums   contractions that have been computed
+        """
+        kernel, code, type_ = self.kernel, self.code, self.kernel.scalar
+        known_sums, definitions = known_sums or {}, [h.definition for h in kernel.nest.columns]
+        base = filling.base
+        is_there = code.value(f"icmp slt i64 {wanted}, {filling.count}")
+        column = code.value(f"select i1 {is_there}, i64 {wanted}, i64 {filling.last}")
+        record, number = self.record(base, column), code.integer("add", filling.first, column)
+        known = self._numbers(column, number)
+        emitter = self.of_column(record, known, column, number)
+        for value, operand in known_sums.items():
+            emitter.bind(value, [operand])
+        values = [value for value in contractions(definitions) if value not in known_sums]
+        visited = []
+        for group, sums in self._computed_together(values):
+            vectors = [matrix.vector for matrix in group]
+            made = contracted(kernel, emitter, sums, (0,), member, TOGETHER, vectors)
+            for value, operands in made.sums.items():
+                emitter.bind(value, operands)
+            visited += [(group, place, found) for place, found in made.visits]
+        emitter.emit(definitions)
+        with code.when(is_there):
+            for group, place, found in visited:
+                for matrix, (operand,) in zip(group, found, strict=True):
+                    target = self.vector_place(matrix.name, base, column, place)
+                    code.store(type_, operand, target, self.layout.size, SHARED)
+        is_first = code.value(f"icmp eq i64 {member}, 0")
+        with code.when(code.value(f"and i1 {is_there}, {is_first}")):
+            writer = self._begin(record, column, known)
+            for h in kernel.nest.columns:
+                writer.add(emitter.operand(h.definition, 0, 0, True), h.variable)
+            writer.end()
 
     def _computed_together(self, sums: Sequence[Value]) -> list[tuple[list[Matrix], list[Value]]]:
         """The vectors of matrices that are computed, with contractions of vectors as long."""
-        made = [m for m, _ in self.layout.matrices.values() if m.raw is None]
+        made = self._made
         of_products = {h.variable for h in self.kernel.nest.products}
         alone = {m.name: m for m in made}
         groups = []
@@ -212,7 +251,7 @@ class Tile:
             groups.append(([alone.pop(m.name) for m in fitting], own))
         return [*groups, *(([m], []) for m in alone.values())]
 
-    def _of_column(
+    def of_column(
         self, record: str, known: Mapping[Value, str], column: str, number: str
     ) -> Emitter:
         """An emitter of what depends on a column only, from what is known and its raw values."""

@@ -17,12 +17,15 @@ from redcomp.text import parse_program, print_nest
 from redcomp.verify import verify
 
 EVERY = {(use, dtype): (4, 64) for use in ("product", "distance") for dtype in ("f32", "f64")}
+KEPT = {"f32": 48, "f64": 48}
 
 
 def context(*, use_fast_math: bool = True, height: Height = "many") -> Context:
     """Of a target that multiplies matrices."""
     made = context_with(PRIMITIVES | {"exp2", "log2"}, use_fast_math=use_fast_math)
-    return replace(made, target=replace(made.target, product_dims=EVERY), height=height)
+    return replace(
+        made, target=replace(made.target, product_dims=EVERY, kept_dims=KEPT), height=height
+    )
 
 
 def kernel(formula: str, *aliases: str, dtype: str = "float64", **options: object) -> Kernel:

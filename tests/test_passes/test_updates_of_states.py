@@ -22,13 +22,16 @@ from redcomp.text.pretty_parser import parse_pretty
 from redcomp.verify import verify
 
 EVERY = {(use, dtype): (4, 64) for use in ("product", "distance") for dtype in ("f32", "f64")}
+KEPT = {"f32": 64, "f64": 64}
 
 
 def context() -> Context:
     """Of a target that multiplies matrices."""
     made = context_with(PRIMITIVES | {"exp2", "log2"}, use_fast_math=True)
     wide = dict.fromkeys(("f32", "f64"), UpdateLimits(least=9, most=32, memory=100))
-    return replace(made, target=replace(made.target, product_dims=EVERY, update_limits=wide))
+    return replace(
+        made, target=replace(made.target, product_dims=EVERY, kept_dims=KEPT, update_limits=wide)
+    )
 
 
 def nest_of(formula: str, aliases: tuple[str, ...], options: dict[str, object]) -> Nest:
