@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from redcomp.frontend.lazy.checked import with_checked_methods
 
+
+@with_checked_methods
 class Matrix:
     """A lazy matrix: a LazyTensor of scalars, or what is made of such.
 
