@@ -109,7 +109,8 @@ def refuse_keywords(
         if name in elsewhere:
             raise KeywordError(f"{what} has no argument {name!r}: it is for {where}")
         names = list(known)
-        hint = nearest(name, names) or f"; its arguments are {', '.join(names)}"
+        listed = f"its arguments are {', '.join(names)}" if names else "it takes none"
+        hint = nearest(name, names) or f"; {listed}"
         raise KeywordError(f"{what} has no argument {name!r}{hint}")
 
 

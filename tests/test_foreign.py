@@ -440,7 +440,9 @@ LAZY: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "complex array": lambda face, x, y, b: face.Vi(x * 1j).abs().sum(axis=1),
     "dense": lambda face, x, y, b: kernel(face, x, y).dense(),
     "diagonal": lambda face, x, y, b: kernel(face, x, x).diagonal(),
-    "blocks": lambda face, x, y, b: blocks(kernel(face, x, y)) @ as_kind_of(b, np.ones(90)),
+    "blocks": lambda face, x, y, b: (
+        blocks(kernel(face, x, y)) @ as_kind_of(b, np.ones(90, np.float32))
+    ),
     "trace": lambda face, x, y, b: kernel(face, x, x).trace(),
     "solve": lambda face, x, y, b: kernel(face, y, y).solve(face.Vi(b), alpha=2.0),
     "symbols": lambda face, x, y, b: (face.Vi(0, 3) - face.Vj(y)).sqnorm2().sum(axis=1)(x),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import redcomp.numpy
+import redcomp.torch
 from redcomp.errors import ArgumentError
 from redcomp.torch import LazyTensor, Pm, Vi, Vj
 
@@ -106,3 +107,25 @@ def test_numbers_are_no_right_hand_sides(number: object) -> None:
         (redcomp.numpy.Vi(x.numpy()) | redcomp.numpy.Vj(x.numpy())) @ number
     with pytest.raises(ArgumentError, match=r"K \* v is the multiple"):
         (Vi(x) | Vj(x)) @ torch.tensor(float(number))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_products_have_one_dtype_as_all_operations(library: str) -> None:
+    """SciPy's solvers, which make their own vectors, call `matvec`."""
+    x = np.random.default_rng(0).random((5, 3))
+    given = x.astype(np.float32)
+    module = getattr(redcomp, library)
+    x_i = module.Vi(given if library == "numpy" else torch.tensor(given))
+    K = x_i.sqdist(x_i.t())
+    dense = ((x[:, None] - x) ** 2).sum(-1)
+    for matrix, array in ((K, dense), (K @ K, dense @ dense)):
+        for v in (np.ones(5), np.ones(5) + 1j):
+            for product in (lambda m, v: m @ v, lambda m, v: v @ m.t()):
+                with pytest.raises(ArgumentError, match="different dtype"):
+                    product(matrix, v)
+            for multiply in (matrix.matvec, matrix.rmatvec):
+                found = multiply(v)
+                assert found.dtype == (np.complex64 if np.iscomplexobj(v) else np.float32)
+                np.testing.assert_allclose(found, array @ v, 1e-5)
+        for v in (np.ones(5, np.float32), np.ones(5, int), np.ones(5, bool)):
+            np.testing.assert_allclose(np.asarray(matrix @ v), array.sum(1), 1e-5)

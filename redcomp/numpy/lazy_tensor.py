@@ -114,8 +114,11 @@ class _NumPy:
         if type(v) is np.ndarray and _FLOATS.get(v.dtype) == dtype is not None:
             return v, _same
         given: Any = foreign.array_like("the right-hand side", v, "an array")
-        wanted: Any = _COMPLEX.get(dtype or "") if np.iscomplexobj(given) else dtype
-        return np.asarray(given, wanted), _same
+        own = np.asarray(given)
+        if isinstance(given, (list, tuple)) or own.dtype.kind in "biu":  # no dtype of their own
+            wanted: Any = _COMPLEX.get(dtype or "") if own.dtype.kind == "c" else dtype
+            return own.astype(wanted or own.dtype), _same
+        return own, _same
 
 
 def _same(product: Any) -> Any:

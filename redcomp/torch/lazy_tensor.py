@@ -40,8 +40,6 @@ _TYPES = {
     },
 }
 _DTYPES = {type_.dtype: dtype for dtype, type_ in _TYPES.items()}
-# By the name of the parts' dtype, what a complex number is.
-_COMPLEX = {"float32": torch.complex64, "float64": torch.complex128}
 
 
 class _PyTorch:
@@ -129,12 +127,13 @@ class _PyTorch:
             return v, lambda product: product
         if not isinstance(v, np.ndarray):
             given = tensor_of("the right-hand side", v)
-            own: Mapping[str, torch.dtype] = _COMPLEX if given.is_complex() else _DTYPES
-            return given.to(own.get(dtype or "", given.dtype)), lambda product: product
-        names: Mapping[str, torch.dtype] = _COMPLEX if np.iscomplexobj(v) else _DTYPES
+            has_dtype = given.is_complex() or given.is_floating_point()
+            wanted = given.dtype if has_dtype else _DTYPES.get(dtype or "", given.dtype)
+            return given.to(wanted), lambda product: product
+        has_dtype = v.dtype.kind not in "biu"
         tensor = torch.as_tensor(
             v,
-            dtype=names.get(dtype or ""),
+            dtype=None if has_dtype else _DTYPES.get(dtype or ""),
             device=_device([a.value for a in like._bindings.arguments]),
         )
         return tensor, lambda product: product.detach().cpu().numpy()

@@ -10,9 +10,11 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import NEGATION, NUMBER
 from redcomp.frontend.lazy.bindings import Bindings
+from redcomp.frontend.lazy.checked import with_checked_methods
 from redcomp.frontend.lazy.core import LazyCore
 from redcomp.frontend.lazy.given import COMPLEX, argument_of, symbol
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase
@@ -59,6 +61,7 @@ class ComplexResults(NamedTuple):
         return self.job.text
 
 
+@with_checked_methods
 class ComplexLazyTensorBase(LazyTensorBase):
     """A LazyTensor of complex numbers.
 
@@ -97,6 +100,8 @@ class ComplexLazyTensorBase(LazyTensorBase):
     @classmethod
     def of_parts(cls: type[C], parts: LazyCore) -> C:
         """Complex numbers, from the real LazyTensor of their parts."""
+        if not isinstance(parts, LazyCore) or parts.is_complex:
+            raise ArgumentError(f"parts must be a real LazyTensor, not {arguments.shown(parts)}")
         made: C = parts._read_as(cls)
         return made
 
@@ -117,7 +122,7 @@ class ComplexLazyTensorBase(LazyTensorBase):
         return self._on_complex(callee, (self, self._taken(other)))
 
     def _apply(self, callee: str, *others: Any, first: Sequence[Any] = ()) -> Any:
-        return self._on_complex(callee, [self._taken(v) for v in (*first, self, *others)])
+        return self._on_complex(callee, self._operands(callee, (*first, self, *others)))
 
     def _on_complex(self, callee: str, operands: Sequence[Any]) -> Any:
         rule = _RULES.get(callee)
@@ -135,6 +140,7 @@ class ComplexLazyTensorBase(LazyTensorBase):
         return ComplexResults(job)
 
     def reduction(self, reduction_op: str, *args: Any, **options: Any) -> Any:
+        reduction_op = arguments.text("reduction_op", reduction_op)
         of_real = _OF_REAL.get(reduction_op)
         if of_real is not None:
             return of_real(self).reduction(reduction_op, *args, **options)

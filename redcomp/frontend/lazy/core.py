@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from redcomp import arguments, foreign
-from redcomp.errors import ArgumentError
+from redcomp.errors import ArgumentError, KeywordError
 from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
 from redcomp.frontend.language.expressions import (
     Expression,
@@ -22,6 +22,7 @@ from redcomp.frontend.language.expressions import (
     text_of,
 )
 from redcomp.frontend.lazy.bindings import NOTHING, Argument, Bindings, Symbol, with_one_row
+from redcomp.frontend.lazy.checked import with_checked_methods
 from redcomp.frontend.lazy.display import Shown
 from redcomp.frontend.lazy.given import (
     COMPLEX,
@@ -33,6 +34,7 @@ from redcomp.frontend.lazy.given import (
     vector,
 )
 from redcomp.frontend.lazy.library import Library
+from redcomp.frontend.lazy.missing import Advising
 from redcomp.frontend.lazy.reduction import Arranged, Job, Keeping, LazyReduction, Reduced
 
 # Bytes of a number, by the name of its dtype; of half precision, where no other is known.
@@ -49,7 +51,8 @@ _LINEAR_IN_WEIGHTS = ("SumSoftMaxWeight", "SoftMax")
 LARGEST_LITERAL = 16
 
 
-class LazyCore:
+@with_checked_methods
+class LazyCore(Advising):
     """An array of vectors for all pairs (i, j); see `lazy_tensor.LazyTensorBase`."""
 
     library: ClassVar[Library]
@@ -66,7 +69,7 @@ class LazyCore:
         self.ranges = self.backend = None
         if isinstance(x, np.ndarray) and not x.shape:
             x = x[()]
-        if is_complex and not self.is_complex:
+        if is_complex is not False and arguments.switch("is_complex", is_complex):
             x = self.complex_class(x, axis)
         if isinstance(x, LazyCore):
             if x.is_complex:
@@ -124,7 +127,8 @@ class LazyCore:
             if type(other) is not type(self):
                 return self._apply(callee, other)
         bindings, placement = self._bindings.merged(other._bindings, self.library)
-        placed = Placed(other._expression, placement)
+        # Not the operand's own expression: after a graph that is traced, that only stands for one.
+        placed = Placed(other._expression.in_place.expression, placement)
         made = self._made(
             self.library.build.operation(callee, self._expression.in_place, placed), bindings
         )
@@ -138,7 +142,7 @@ class LazyCore:
 
     def _apply(self: L, callee: str, *others: Any, first: Sequence[Any] = ()) -> L:
         """An operation on `first`, this, and `others`: LazyTensors, numbers and arrays."""
-        operands = [self._taken(other) for other in (*first, self, *others)]
+        operands = self._operands(callee, (*first, self, *others))
         for operand in operands:
             if operand.is_complex:
                 of_complex: L = operand._on_complex(callee, operands)
@@ -147,12 +151,22 @@ class LazyCore:
         placed = [operands[0]._expression.in_place]
         for operand in operands[1:]:
             bindings, placement = bindings.merged(operand._bindings, self.library)
-            placed.append(Placed(operand._expression, placement))
+            placed.append(Placed(operand._expression.in_place.expression, placement))
         made = self._made(self.library.build.operation(callee, *placed), bindings)
         for operand in operands:
             if operand.ranges is not None or operand.backend is not None:
                 made._take_settings(operand)
         return made
+
+    def _operands(self, callee: str, values: Sequence[Any]) -> list[Any]:
+        """The operands of an operation; an error about one of them says which."""
+        taken: list[Any] = []
+        try:
+            for value in values:
+                taken.append(self._taken(value))
+        except ArgumentError as error:
+            raise ArgumentError(f"operand {len(taken) + 1} of {callee}: {error}") from None
+        return taken
 
     def _on_complex(self, callee: str, operands: Sequence[Any]) -> Any:
         """The operation, some of whose operands are complex, as this is."""
@@ -171,6 +185,13 @@ class LazyCore:
                 "from arrays of one library"
             )
         return value  # type: ignore[return-value]
+
+    def _named(self: L, name: str, value: Any, axis: int | None = None) -> L:
+        """As `_taken`; an error says which argument it is about."""
+        try:
+            return self._taken(value, axis)
+        except ArgumentError as error:
+            raise ArgumentError(f"{name}: {error}") from None
 
     def _without(self: L, var: Any) -> L:
         """This, on which a symbolic variable has no influence: a call brings no value for it."""
@@ -312,6 +333,8 @@ class LazyCore:
     def _axis(self, axis: object, dim: object) -> int | None:
         """0 for i, 1 for j, None for the components of vectors."""
         given = axis if dim is None else dim
+        if axis is not None and dim is not None and not _is_last(axis) and axis is not dim:
+            raise KeywordError("axis and dim are two names of one argument: give one of them")
         if given is None:
             raise ArgumentError("axis is missing: 0 reduces over i, 1 over j, -1 over components")
         found = arguments.integer("axis", given)
@@ -348,6 +371,8 @@ class LazyCore:
 
         Raises ArgumentError (a ValueError).
         """
+        if type(reduction_op) is not str:
+            reduction_op = arguments.text("reduction_op", reduction_op)
         over = self._axis(axis, dim)
         if over is None:
             raise ArgumentError(f"{reduction_op} reduces over i or j, not over components")
@@ -355,11 +380,11 @@ class LazyCore:
         bindings, formula, weights = values._bindings, values._expression.in_place, None
         result: LazyCore = self
         if other is not None:
-            other = self._taken(other)
+            other = self._named("the weights", other)
             if other.is_complex:
                 result = other._of_weights(reduction_op)
             bindings, placement = bindings.merged(other._bindings, self.library)
-            weights = Placed(other._expression, placement)
+            weights = Placed(other._expression.in_place.expression, placement)
         if opt_arg is not None:
             opt_arg = arguments.integer("opt_arg", opt_arg)
         reduced = Reduced(reduction_op, formula, weights, over, opt_arg)
@@ -419,9 +444,15 @@ class LazyCore:
 
         The options are those of `reduction`.
         """
-        job = self._keeping(self._reduced("Sum", 1), -1, options)
+        reduced = Reduced("Sum", self._expression.in_place, None, 1, None)
+        job = self._keeping(reduced, -1, options)
         return self._run(Arranged(job, arrange), self._bindings, **options)
 
     def _job(self, job: Job) -> Job:
         """What computes a result of this LazyTensor's class, from what computes real numbers."""
         return job
+
+
+def _is_last(axis: object) -> bool:
+    """Whether an axis is -1, which methods say that reduce components by default."""
+    return type(axis) is int and axis == -1

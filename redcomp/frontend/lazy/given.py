@@ -121,7 +121,7 @@ def _of_axis(
     library: Library, given: Any, shape: tuple[int, ...], axis: object, type_: ArrayType
 ) -> Argument:
     """An array of a vector for each i, for each j, or of a parameter."""
-    category = arguments.integer("axis", axis)
+    category = axis if type(axis) is int else arguments.integer("axis", axis)
     if category not in (0, 1, 2):
         raise ArgumentError(f"axis must be 0 (i), 1 (j) or 2 (a parameter), not {category}")
     is_integer = type_.is_integer

@@ -18,6 +18,7 @@ from redcomp.frontend.lazy.bindings import (
     exchanged,
     exchanged_argument,
 )
+from redcomp.frontend.lazy.checked import checked, with_checked_methods
 from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_factor
 from redcomp.frontend.lazy.matrix import Matrix
 from redcomp.frontend.lazy.protocols import Protocols
@@ -28,6 +29,7 @@ from redcomp.limits import MAX_DENSE
 Own = TypeVar("Own", bound="LazyTensorBase")
 
 
+@with_checked_methods
 class LazyTensorBase(Protocols, Matrix):
     """An array of vectors for all pairs (i, j), which is computed when it is reduced.
 
@@ -214,7 +216,7 @@ class LazyTensorBase(Protocols, Matrix):
         is_vector = False
         if not isinstance(other, LazyTensorBase):
             is_vector = len(getattr(other, "shape", ())) == 1
-            other = self._taken(other, axis=0)
+            other = self._named("the right-hand side", other, axis=0)
         if self.is_complex and not other.is_complex and other.variables:
             (b,) = other._bindings.arguments
             made = self._taken(b.value + 0j, axis=other.axis)
@@ -271,4 +273,4 @@ def variable_maker(lazy_class: type[Own], axis: int) -> Callable[..., Own]:
         f"A LazyTensor that is {what}: `{name}(x)` of an array of shape {shape}, or "
         f"`{name}(position, dimension)`, a symbol for what a call brings."
     )
-    return make
+    return checked(make)

@@ -12,10 +12,11 @@ from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.core import LazyCore
 from redcomp.frontend.lazy.matrix import Matrix
+from redcomp.frontend.lazy.missing import Advising
 from redcomp.frontend.lazy.protocols import product_in_torch
 
 
-class LazyOperator(Matrix, ABC):
+class LazyOperator(Matrix, Advising, ABC):
     """A matrix that is only multiplied with vectors, as those of SciPy's `aslinearoperator`.
 
     shape   (M, N)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from redcomp import arguments
-from redcomp.errors import ArgumentError
+from redcomp.errors import ArgumentError, KeywordError
 from redcomp.frontend.language.expressions import NEGATION
 from redcomp.frontend.language.lower import OPERATORS, SWAPPED
+from redcomp.frontend.lazy.checked import checked, with_checked_methods
 from redcomp.frontend.lazy.declared import Declared
 from redcomp.frontend.lazy.operators import Operators
 from redcomp.ops import SPELLINGS
@@ -71,6 +72,7 @@ OTHER_NAMES: Mapping[str, str] = {
 }
 
 
+@with_checked_methods
 class Methods(Declared):
     """Elementwise operations and operations on vectors."""
 
@@ -82,6 +84,8 @@ class Methods(Declared):
 
     def power(self: M, other: Any) -> M:
         """`self ** other`."""
+        if not self._is_operand(other):
+            self._operands("power", (self, other))
         made: M = self**other
         return made
 
@@ -95,28 +99,32 @@ class Methods(Declared):
 
     def floor_divide(self: M, other: Any) -> M:
         """`self // other`."""
+        if not self._is_operand(other):
+            self._operands("floor_divide", (self, other))
         made: M = self // other
         return made
 
     def greater(self: M, other: Any) -> M:
         """1 where this is larger, 0 elsewhere."""
-        return self._with(">", self._taken(other))
+        return self._apply(">", other)
 
     gt = greater
 
     def greater_equal(self: M, other: Any) -> M:
         """1 where this is larger or equal, 0 elsewhere."""
-        return self._with(">=", self._taken(other))
+        return self._apply(">=", other)
 
     ge = greater_equal
 
     def logical_and(self: M, other: Any) -> M:
         """1 where neither is 0, 0 elsewhere."""
-        return self._is_true() * self._taken(other)._is_true()
+        taken: M = self._operands("logical_and", (self, other))[1]
+        return self._is_true() * taken._is_true()
 
     def logical_or(self: M, other: Any) -> M:
         """1 where one is not 0, 0 elsewhere."""
-        return self._is_true().maximum(self._taken(other)._is_true())
+        taken: M = self._operands("logical_or", (self, other))[1]
+        return self._is_true().maximum(taken._is_true())
 
     def logical_not(self: M) -> M:
         """1 where this is 0, 0 elsewhere."""
@@ -293,7 +301,7 @@ class Methods(Declared):
 
     def difference_matrix(self: M, other: Any) -> M:
         """All differences of components: self[k] - other[l] at k * D + l."""
-        taken = self._taken(other)
+        _, taken = self._operands("difference_matrix", (self, other))
         mine = self._apply("TensorProd", _ones(self, taken.ndim))
         return mine - _ones(self, self.ndim)._apply("TensorProd", taken)
 
@@ -355,12 +363,12 @@ def _method(row: Operation) -> Callable[..., Any]:
 def _in_order(
     name: str, wanted: tuple[str, ...], given: tuple[Any, ...], named: Mapping[str, Any]
 ) -> list[Any]:
-    """A call's arguments in the order of their names; raises ArgumentError."""
+    """A call's arguments in the order of their names; raises KeywordError."""
     values = dict(zip(wanted, given, strict=False))
     is_double = any(n in values for n in named)
     if len(given) > len(wanted) or is_double or {*values, *named} != {*wanted}:
         listed = ", ".join(wanted) or "nothing"
-        raise ArgumentError(f"{name} takes {listed}, not {len(given) + len(named)} arguments")
+        raise KeywordError(f"{name} takes {listed}, not {len(given) + len(named)} arguments")
     values.update(named)
     return [values[n] for n in wanted]
 
@@ -384,6 +392,6 @@ def table_methods() -> dict[str, Operation]:
 
 TABLE_METHODS = table_methods()
 for _name, _row in TABLE_METHODS.items():
-    setattr(Methods, _name, _method(_row))
+    setattr(Methods, _name, checked(_method(_row)))
 for _name, _known in OTHER_NAMES.items():
     setattr(Methods, _name, getattr(Methods, _known))

@@ -99,10 +99,6 @@ def _where_of_method(a: Any, condition: Any, b: Any) -> Any:
     return lazy._taken(condition).where(a, b)
 
 
-def _topk(x: Any, k: int, axis: Any, largest: bool = True, sorted: bool = True) -> Any:
-    return (x.Kmax_argKmax if largest else x.Kmin_argKmin)(k, axis)
-
-
 def _scaled(method: str) -> Callable[..., Any]:
     """A sum or difference, the second operand times alpha."""
 
@@ -243,7 +239,7 @@ TORCH: Mapping[str, Function] = {
     "min": _function(_extremum("min_argmin", "minimum"), "input dim:axis keepdim"),
     "var": _function(_spread("var"), "input dim:axis unbiased keepdim correction"),
     "std": _function(_spread("std"), "input dim:axis unbiased keepdim correction"),
-    "topk": _function(_topk, "input k dim:axis largest sorted"),
+    "topk": _function("topk", "input k dim:axis largest sorted"),
     "norm": _function(_norm, "input p:ord dim:axis keepdim"),
     "linalg_norm": _function(_norm, "input ord dim:axis keepdim"),
     "linalg_vector_norm": _function(_norm, "input ord dim:axis keepdim"),

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from redcomp import arguments
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.bindings import Bindings
+from redcomp.frontend.lazy.checked import checked, with_checked_methods
 from redcomp.frontend.lazy.methods import Methods
 from redcomp.frontend.lazy.spread import Spread, center_of
 
@@ -40,7 +41,8 @@ def _over_any(reduction_op: str, doc: str, inner: Callable[[Any], Any]) -> Metho
 
 def _keeping(reduction_op: str, doc: str) -> Method:
     def method(self: Any, K: Any, axis: Any = None, dim: Any = None, **options: Any) -> Any:
-        return self.reduction(reduction_op, opt_arg=K, axis=axis, dim=dim, **options)
+        count = arguments.integer("K", K)
+        return self.reduction(reduction_op, opt_arg=count, axis=axis, dim=dim, **options)
 
     method.__doc__ = f"{doc}, over i (axis 0) or j (axis 1): (M, K, D), or (M, K) where D = 1."
     return method
@@ -110,6 +112,7 @@ OTHER_REDUCTIONS: Mapping[str, str] = {
 }
 
 
+@with_checked_methods
 class Reductions(Methods):
     """Reductions over i, over j, and of the components of vectors."""
 
@@ -126,6 +129,22 @@ class Reductions(Methods):
                     "which computes nothing yet: leave it out"
                 )
         return True
+
+    def topk(
+        self,
+        k: int,
+        dim: Any = None,
+        largest: bool = True,
+        sorted: bool = True,
+        *,
+        axis: Any = None,
+        **options: Any,
+    ) -> Any:
+        """The k largest values and their indices, as `Kmax_argKmax`; or the k smallest."""
+        is_largest = arguments.switch("largest", largest)
+        arguments.switch("sorted", sorted)  # they are, whatever it says
+        kept = self.Kmax_argKmax if is_largest else self.Kmin_argKmin
+        return kept(arguments.integer("k", k), axis, dim, **options)
 
     # -- exponentials ------------------------------------------------------------------------------
 
@@ -234,7 +253,7 @@ class Reductions(Methods):
 def _add_methods() -> None:
     for name, method in REDUCTION_METHODS.items():
         method.__name__, method.__qualname__ = name, f"LazyTensor.{name}"
-        setattr(Reductions, name, method)
+        setattr(Reductions, name, checked(method))
     for name, known in OTHER_REDUCTIONS.items():
         setattr(Reductions, name, getattr(Reductions, known))
 
