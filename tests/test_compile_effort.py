@@ -5,6 +5,7 @@ What is counted is calls of functions, since times are different on each machine
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -81,6 +82,32 @@ def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
 
     calls(3)  # what is worked out once a process
     assert calls(60) < 2.2 * calls(30)
+
+
+def loops_within_loops(n: int) -> PairReduction:
+    """Each loop needs the result of the one before it."""
+    return reduction_of(n * "Sum(Sin(y*" + "x" + n * "))", 20)
+
+
+def test_loops_are_ordered_in_linear_time() -> None:
+    def compared(n: int) -> int:
+        lowering = compiler.lower(loops_within_loops(n).kernel("f32"), "avx512")
+        _ = lowering.nest
+        return calls_within(lambda: lowering.module_text)
+
+    compared(3)
+    assert compared(80) < 2.2 * compared(40)
+
+
+def test_loops_start_at_records_that_llvm_does_not_advance() -> None:
+    """LLVM's reduction of strength would carry the start of each loop through the loop around."""
+    text = compiler.lower(loops_within_loops(3).kernel("f32"), "avx512").module_text
+    records = re.findall(r"(%v\d+) = getelementptr inbounds float, ptr %(?:rows|columns), ", text)
+    assert records
+    for record in set(records):
+        assert f"call ptr @llvm.launder.invariant.group.p0(ptr {record})" in text
+    short = compiler.lower(reduction_of("SqDist(x,y)").kernel("f32"), "avx512").module_text
+    assert "launder" not in short
 
 
 def test_loops_are_divided_as_fast_as_there_are_lists() -> None:

@@ -120,6 +120,10 @@ class Code:
             )
         return pointer
 
+    def opaque(self, pointer: str) -> str:
+        """The same pointer, of which LLVM's analysis of loops does not ask how it is computed."""
+        return self.call("ptr", "llvm.launder.invariant.group.p0", ["ptr"], [pointer])
+
     def integer(self, op: str, a: str | int, b: str | int) -> str:
         """64-bit integer arithmetic."""
         return self.value(f"{op} i64 {a}, {b}")

@@ -11,7 +11,7 @@ of lanes, the rest is uniform and becomes a vector only where it meets one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from redcomp.ir import (
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.instructions import Instructions
 from redcomp.llvm_backend.memory import Memory, load_entry
-from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term
+from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term, turns
 from redcomp.llvm_backend.scopes import Scopes
 from redcomp.llvm_backend.spelling import LLVM_TYPES, literal
 from redcomp.target import Target
@@ -151,17 +151,15 @@ class Emitter(Instructions):
         known = {*self.bound.now, *pending} if loops else set()
         needs = {loop: _read_by(loop, known) for loop in loops}
         written = 0
-        while pending:
-            waiting: dict[Value, None] = {}  # loops, and what needs their results, in order
-            for value in pending:
-                if loops and (value in needs or not waiting.keys().isdisjoint(value.args)):
-                    waiting[value] = None
-                    continue
+        for turn in turns(pending, needs):
+            if turn[0] in needs:
+                self._emit_loops(turn)
+                continue
+            for value in turn:
                 self._emit_value(value)
                 written += 1
                 if by_terms and not written % SCHEDULED_TOGETHER:
                     self.code.end_scheduling()
-            pending = self._emit_loops(waiting, needs) if waiting else []
 
     def _emit_value(self, value: Value) -> None:
         (rows, cols), point = self._shape(value), self._point(value)
@@ -239,27 +237,12 @@ class Emitter(Instructions):
 
     # -- loops over components ---------------------------------------------------------------------
 
-    def _emit_loops(
-        self, waiting: Collection[Value], needs: Mapping[Value, frozenset[Value]]
-    ) -> list[Value]:
-        """Write the first loop that is ready, with all folds that can share it; the rest.
-
-        needs  for each loop what it reads, of which some may be `waiting` too
-        """
-        loops = [value for value in waiting if value in needs]
-        ready = [value for value in loops if needs[value].isdisjoint(waiting)]
-        if not ready:
-            first = next(iter(waiting))
-            raise CompilerError(f"{first.op!r} waits for a value that is never computed")
-        counter = ready[0].args[-1]
-        if ready[0].op == "scan":
-            together = ready[:1]
-            self._emit_scan(ready[0])
+    def _emit_loops(self, together: list[Value]) -> None:
+        """Write a scan, or folds that share a loop."""
+        if together[0].op == "scan":
+            self._emit_scan(together[0])
         else:
-            together = [v for v in ready if v.op == "fold" and v.args[-1] is counter]
-            self._emit_loop(counter, together)
-        done = set(together)
-        return [value for value in waiting if value not in done]
+            self._emit_loop(together[0].args[-1], together)
 
     def _emit_loop(self, counter: Value, folds: list[Value]) -> None:
         shapes = [(f, self.is_lane(f), *self._shape(f)) for f in folds]

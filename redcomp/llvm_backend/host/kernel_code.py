@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from redcomp.abi import ALIGNMENT, HOST_JOB
-from redcomp.ir import SIZES, Nest, Value, free_indices
+from redcomp.ir import BINDERS, SIZES, Nest, Value, free_indices
 from redcomp.llvm_backend.code import Code
 from redcomp.llvm_backend.emit import Emitter, Loader
 from redcomp.llvm_backend.host.layout import WorkerLayout
@@ -67,6 +67,7 @@ class HostCode:
         self.nest, self.target, self.schedule = nest, target, schedule
         self.layout = WorkerLayout(nest, schedule)
         self.free = free_indices(nest.values)
+        self._has_loops = any(value.op in BINDERS for value in nest.values)
         self.lanes, self.dtype = schedule.lanes, nest.dtype
         self.size, self.scalar = SIZES[self.dtype], LLVM_TYPES[self.dtype]
         self.accumulator = nest.accumulator
@@ -92,6 +93,16 @@ class HostCode:
 
     def part(self, code: Code, name: str) -> str:
         return code.at("%scratch", "i8", self.layout.scratch[name])
+
+    def record_at(self, code: Code, records: str, number: str, size: int) -> str:
+        """The pointer to a record of so many numbers, in the body of the loop over records.
+
+        Loops over components start at it.  If LLVM saw that it advances from record to record, its
+        reduction of strength would carry the start of each loop through the loop over records, in
+        time that is quadratic in the number of loops.
+        """
+        place = code.at(records, self.scalar, code.integer("mul", number, size))
+        return code.opaque(place) if self._has_loops else place
 
     def lanes_at(self, record: Record, pointer: str) -> Lanes:
         return Lanes(record, pointer, self.lanes, self.size)

@@ -94,9 +94,9 @@ class PairLoop:
 
     def _rows(self, block: str) -> Lanes:
         """The records of the rows of a block."""
-        code, kernel = self.code, self.kernel
+        kernel = self.kernel
         elements = self.layout.rows.width * kernel.lanes
-        rows = code.at("%rows", kernel.scalar, code.integer("mul", block, elements))
+        rows = kernel.record_at(self.code, "%rows", block, elements)
         return kernel.lanes_at(self.layout.rows, rows)
 
     def _totals(self, block: str) -> Lanes:
@@ -112,7 +112,7 @@ class PairLoop:
         those below 256 all mean the same memory.
         """
         code, kernel, record = self.code, self.kernel, self.layout.columns
-        first = code.at("%columns", kernel.scalar, code.integer("mul", column, record.width))
+        first = kernel.record_at(code, "%columns", column, record.width)
         spaces = self.schedule.rows if kernel.target.embeds_broadcasts else 1
         views = [first, *(code.in_space(first, space) for space in range(1, spaces))]
 

@@ -98,8 +98,8 @@ class _Skeleton(HostCode):
         parameters, samples = self.parameters(code, definitions), self.samples(code, definitions)
         width = self.layout.rows.width
         with code.loop(0, "%blocks", 1) as block:
-            offset = code.integer("mul", block.counter, width * self.lanes)
-            lanes = self.lanes_at(self.layout.rows, code.at("%rows", self.scalar, offset))
+            place = self.record_at(code, "%rows", block.counter, width * self.lanes)
+            lanes = self.lanes_at(self.layout.rows, place)
             first = code.integer("add", "%first", code.integer("mul", block.counter, self.lanes))
             self.pack(code, lanes, self.layout.raw_rows, first)
             load = by_kind(
@@ -120,7 +120,7 @@ class _Skeleton(HostCode):
         width = self.layout.columns.width
         sources = [(v, self.argument(code, v)) for v in self.layout.raw_columns]
         with code.loop(0, "%count", 1) as column:
-            record = code.at("%columns", self.scalar, code.integer("mul", column.counter, width))
+            record = self.record_at(code, "%columns", column.counter, width)
             at = code.integer("add", "%first", column.counter)
             for variable, pointer in sources:
                 source = code.at(pointer, self.scalar, code.integer("mul", at, variable.dim))
@@ -145,8 +145,7 @@ class _Skeleton(HostCode):
         lanes = self.lanes_at(record, "%lanes")
         needed = variables_of(definitions, "j", "j_index")
         with code.loop(0, "%count", self.lanes) as group:
-            offset = code.integer("mul", group.counter, record.width)
-            first = code.at("%columns", self.scalar, offset)
+            first = self.record_at(code, "%columns", group.counter, record.width)
             self._transpose(code, lanes, first, needed, into_lanes=True)
             load = by_kind(
                 j=lambda v, k, row, col: lanes.load(code, v, k),
