@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -249,9 +249,12 @@ _set_op, _set_args, _set_type, _set_attrs, _set_span, _set_dependence = (
 
 def constant(value: float | int | bool, dtype: str, span: Span | None = None) -> Value:
     """A scalar constant, rounded to `dtype`; floats keep the sign of zero and NaN."""
-    with np.errstate(over="ignore"):
-        rounded = NUMPY_DTYPES[dtype](value)
-    number = float(rounded) if dtype in FLOATS else int(rounded)
+    number: float | int
+    if dtype in FLOATS:
+        with np.errstate(over="ignore"):
+            number = float(NUMPY_DTYPES[dtype](value))
+    else:
+        number = int(NUMPY_DTYPES[dtype](value))
     return Value("constant", (), Type(dtype), (("value", number),), span)
 
 
@@ -337,7 +340,7 @@ def fma(a: Value, b: Value | float, c: Value | float) -> Value:
 def compare(predicate: str, a: Value, b: Value | float) -> Value:
     """A boolean (i1); predicates are LLVM's: olt, ole, ogt, oge, oeq, une, uno, slt, eq, ..."""
     made = elementwise("compare", a, b, predicate=predicate)
-    return replace(made, type=Type("i1", made.dim))
+    return Value("compare", made.args, Type("i1", made.dim), made.attrs, made.span)
 
 
 def select(condition: Value, a: Value | float, b: Value | float) -> Value:
