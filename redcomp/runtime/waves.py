@@ -22,8 +22,6 @@ Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 # Warps of a multiprocessor that hide most latencies; with half of them it is a quarter slower, as
 # in `ptx/schedule.py`.
 _ENOUGH_WARPS, _SLOWER = 16, 0.5
-# Schedulers of a multiprocessor; each issues one instruction per clock, of the warps that it has.
-_SCHEDULERS = 4
 # Clocks until a block has its rows and its first columns, and until its results are stored.
 _START = 2500.0
 # Clocks that the instructions of a tile beside its pairs take, for each warp.
@@ -159,16 +157,12 @@ class Waves:
         return self._warps * _TILE
 
     def _slower(self, blocks: int) -> float:
-        """How much slower a block's pairs are where a multiprocessor has only so many blocks.
-
-        Fewer warps than schedulers leave some of these without any.
-        """
+        """How much slower a block's pairs are where a multiprocessor has only so many blocks."""
 
         def idle(count: int) -> float:
             return _SLOWER * max(0.0, 1 - count * self._warps / _ENOUGH_WARPS)
 
-        issued = min(1.0, blocks * self._warps / _SCHEDULERS)
-        return max((1 + idle(blocks)) / (1 + idle(self.resident)), 1 / issued if issued else 1.0)
+        return (1 + idle(blocks)) / (1 + idle(self.resident))
 
     def join_clocks(self, blocks: int, parts: int) -> float:
         """What joining so many parts of the columns takes."""
