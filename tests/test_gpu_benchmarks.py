@@ -275,14 +275,12 @@ def test_work_is_what_is_compiled_or_less(row: GpuCase) -> None:
         assert row.name in (
             "gaussian-D16",
             "gaussian-D64",
+            "gaussian-D300",
             "sinkhorn-64",
             "wide-100",
             "attention-64",
         )
         assert compiled["fma"] < row.work["fma"]
-        return
-    if row.name == "gaussian-D300":  # a loop over components, which is counted once
-        assert row.work == {"fma": 2 * 300 + 1, "xu": 1}
         return
     assert row.work.keys() <= compiled.keys()
     assert all(count <= compiled[pipe] + 1e-9 for pipe, count in row.work.items())

@@ -67,7 +67,7 @@ class HostCode:
         self.nest, self.target, self.schedule = nest, target, schedule
         self.layout = WorkerLayout(nest, schedule)
         self.free = free_indices(nest.values)
-        self._has_loops = any(value.op in BINDERS for value in nest.values)
+        self._has_loops = not set(BINDERS).isdisjoint([value.op for value in nest.values])
         self.lanes, self.dtype = schedule.lanes, nest.dtype
         self.size, self.scalar = SIZES[self.dtype], LLVM_TYPES[self.dtype]
         self.accumulator = nest.accumulator
