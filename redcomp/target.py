@@ -108,8 +108,8 @@ class UpdateLimits:
     least: int
     most: int
     memory: int
-    kept: int = 256
-    chunk: int = 32
+    kept: int
+    chunk: int
 
 
 @record

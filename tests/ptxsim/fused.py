@@ -1,6 +1,6 @@
 """Multiply-adds of float64, rounded once: LLVM's `llvm.fma`, by the processor or the C library.
 
-In NumPy's operations one takes six times as long.
+NumPy has no such operation, and one made of several of its operations takes several times as long.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ KEPT = {"f32": 64, "f64": 64}
 def context() -> Context:
     """Of a target that multiplies matrices."""
     made = context_with(PRIMITIVES | {"exp2", "log2"}, use_fast_math=True)
-    wide = dict.fromkeys(("f32", "f64"), UpdateLimits(least=9, most=32, memory=100))
+    wide = dict.fromkeys(
+        ("f32", "f64"), UpdateLimits(least=9, most=32, memory=100, kept=256, chunk=32)
+    )
     return replace(
         made, target=replace(made.target, product_dims=EVERY, kept_dims=KEPT, update_limits=wide)
     )
