@@ -1,7 +1,7 @@
 """Settings of every test: no backend needed.
 
 The environment is set when this file is imported, so before any test imports redcomp: every pass is
-verified, and machine code is cached in a folder of this session's own,
+verified, and machine code is cached in a folder of this session's own, which all its workers share,
 with a key of its own.
 """
 
@@ -17,10 +17,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-_CACHE = tempfile.TemporaryDirectory(prefix="redcomp-tests-")
 os.environ["REDCOMP_VERIFY"] = "1"
-os.environ["REDCOMP_CACHE_DIR"] = _CACHE.name
-os.environ["REDCOMP_DATA_DIR"] = os.path.join(_CACHE.name, "data")
+_CACHE = None
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="redcomp-tests-")
+    os.environ["REDCOMP_CACHE_DIR"] = _CACHE.name
+    os.environ["REDCOMP_DATA_DIR"] = os.path.join(_CACHE.name, "data")
 
 # Compiling makes the first example of a test slow, so no example has a deadline.  In continuous
 # integration the same examples are drawn each time; elsewhere each run draws new ones.
@@ -110,4 +112,5 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 def pytest_unconfigure() -> None:
     """Remove the session's cache."""
-    _CACHE.cleanup()
+    if _CACHE is not None:
+        _CACHE.cleanup()

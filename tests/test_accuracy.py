@@ -40,6 +40,7 @@ def test_compiled_function_is_within_its_limit(op: str, dtype: str, count: int) 
         assert 0.3 < m.error <= OPERATIONS[op].ulp, m
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="SSE2 is an x86-64 target"
 )

@@ -236,7 +236,7 @@ FACILITIES: dict[str, Callable[[Function, list[Tensor]], Any]] = {
 
 
 @every_program
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(40)
 @pytest.mark.parametrize("facility", FACILITIES)
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 def test_facilities(name: str, facility: str) -> None:
@@ -370,6 +370,7 @@ COPIES: dict[str, Callable[[Model], Model]] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 @pytest.mark.parametrize("is_used", [False, True])
 def test_copies_of_modules(copied: Callable[[Model], Model], is_used: bool) -> None:

@@ -398,6 +398,7 @@ PROCESSES = """
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes(method, tmp_path):
     if method == "fork" and not hasattr(os, "fork"):

@@ -91,6 +91,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 # -- names and devices --
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("backend", GPU_BACKENDS)
 @pytest.mark.parametrize("library", ["numpy", "torch", "either"])
 def test_names_of_gpu_backends(gpu: Recorder, backend: str, library: str) -> None:
@@ -469,6 +470,7 @@ def test_places_and_integers(gpu: Recorder) -> None:
 # -- derivatives run where the result did --
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_gradients_of_two_orders(gpu: Recorder, axis: int) -> None:
     x, y, b = (t.requires_grad_() for t in tensors(6, 9))
@@ -497,6 +499,7 @@ def test_forward_mode(gpu: Recorder) -> None:
     check(results[0], results[1], 1e-10)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("reduction", ["Max", "LogSumExp"])
 def test_gradients_of_other_reductions(gpu: Recorder, reduction: str) -> None:
     x, y, _ = tensors(6, 9)
@@ -530,6 +533,7 @@ def test_gradients_of_tables_and_of_pairs(gpu: Recorder) -> None:
         check(ours, expected, 1e-10)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", [redcomp.numpy, redcomp.torch])
 def test_systems_are_solved(gpu: Recorder, library: Any) -> None:
     x, _, b = tensors(7, 7)

@@ -44,6 +44,7 @@ def operation(name: str, axis: int) -> Genred:
     return Genred(formula(name), ALIASES, axis=axis, **options(name))
 
 
+@pytest.mark.sampled(2)
 @DTYPES
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("batch", BATCHES)
@@ -62,6 +63,7 @@ def test_every_reduction(name: str, axis: int) -> None:
         check(operation(name, axis)(*given), dense_batch(name, given, axis), torch.float64)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("batch", BATCHES)
 def test_numpy_gives_the_same(batch: str, axis: int) -> None:
@@ -71,7 +73,7 @@ def test_numpy_gives_the_same(batch: str, axis: int) -> None:
     assert np.array_equal(result, operation("Sum", axis)(*given).numpy())
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(35)
 @pytest.mark.parametrize("name", ["Sum", "LogSumExp", "Min", "SumSoftMaxWeight"])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("batch", ["equal", "ones", "fewer", "parameter only"])

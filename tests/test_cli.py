@@ -64,6 +64,7 @@ def test_show_explains_without_a_stage(capsys: Captured) -> None:
     assert "the step of the pair loop:" in out
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("wanted", "full"),
     [

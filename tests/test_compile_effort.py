@@ -70,7 +70,7 @@ def calls_within(function: Callable[[], object]) -> int:
     return count
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("name", GROWING)
 def test_work_grows_as_the_formula_does(name: str, order: int) -> None:
@@ -122,7 +122,7 @@ def test_loops_are_divided_as_fast_as_there_are_lists() -> None:
     assert calls(30) < 2.5 * calls(15)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("target", "most"), [("avx512", 1.1), ("sm_90", 50 / 17)])
 @pytest.mark.parametrize("wrt", [0, 2])
 def test_tables_of_alignments_are_not_written_out(wrt: int, target: str, most: float) -> None:
@@ -141,7 +141,7 @@ def test_tables_of_alignments_are_not_written_out(wrt: int, target: str, most: f
 EFFORT = {"sum of Gaussians": 470, "nested sines": 290}
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("name", EFFORT)
 def test_an_operation_takes_few_calls(name: str, order: int) -> None:
@@ -175,6 +175,7 @@ def operations_of(reduction: PairReduction) -> list[int]:
     return [sum(lowering.operations.values()) for lowering in lowered]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", EFFORT)
 def test_derivatives_of_all_orders_are_two_kernels(name: str) -> None:
     """Those of x and those of y are one function, which is differentiated as a whole."""
@@ -192,6 +193,7 @@ def test_derivatives_of_all_orders_are_two_kernels(name: str) -> None:
         assert max(counts[-1]) < 1.8 * alone
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", OF_A_VECTOR)
 def test_vectors_of_9_to_16_components_cost_no_more_than_long_ones(name: str) -> None:
     def calls(dim: int) -> int:
@@ -212,6 +214,7 @@ def tower(height: int) -> str:
     return formula
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("target", ["avx512", "sm_90"])
 @pytest.mark.parametrize(("height", "combines"), [(1, True), (6, False)])
 def test_llvm_does_not_combine_many_conditions(height: int, combines: bool, target: str) -> None:

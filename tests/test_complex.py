@@ -52,7 +52,7 @@ def test_every_complex_operation_is_known_to_the_reference() -> None:
     assert rows == set(reference_complex.OPERATIONS)
 
 
-@pytest.mark.sampled(68)
+@pytest.mark.sampled(136)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", DIMS)
@@ -62,7 +62,7 @@ def test_of_one_vector(name: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{name}(x + y) * w", [f"x=Vi({dim})", f"y=Vj({dim})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(78)
+@pytest.mark.sampled(156)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dims", [(2, 2), (6, 6), (2, 6), (6, 2), (40, 40), (2, 40), (40, 2)])
@@ -72,7 +72,7 @@ def test_of_two_vectors(name: str, dims: tuple[int, int], axis: int, dtype: Any)
     check(f"{name}(x, y) * w", [f"x=Vi({f})", f"y=Vj({g})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(26)
+@pytest.mark.sampled(52)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", [1, 3, 5, 20, 21])
@@ -81,7 +81,7 @@ def test_of_reals(name: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{name}(x - y) * w", [f"x=Vi({dim})", f"y=Vj({dim})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(32)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dims", [(1, 1), (3, 3), (1, 3), (3, 1), (21, 21), (1, 21), (21, 1)])
@@ -90,7 +90,7 @@ def test_of_two_reals(dims: tuple[int, int], axis: int, dtype: Any) -> None:
     check("Complex(x, y) * w", [f"x=Vi({f})", f"y=Vj({g})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(48)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", DIMS)
@@ -103,7 +103,7 @@ def test_with_scalars(formula: str, dim: int, axis: int, dtype: Any) -> None:
     check(f"{formula.format(d=dim)} * w", aliases, dtype, axis)
 
 
-@pytest.mark.sampled(27)
+@pytest.mark.sampled(54)
 @both_axes
 @pytest.mark.parametrize("dim", [1, 3, 5, 21])
 @pytest.mark.parametrize("name", BINARY)
@@ -115,6 +115,7 @@ def test_reals_of_odd_dimension_have_gradients(name: str, dim: int, axis: int) -
           torch.float64, axis)  # fmt: skip
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dim", [2, 40])
 def test_gradients_in_formulas(dim: int) -> None:
     """To third order: twice in the formula, and once by PyTorch."""
@@ -166,7 +167,7 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("pairs", [1, 3, 20])
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -236,7 +237,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("copies", [1, 12])  # written out, and in a loop
 @pytest.mark.parametrize(("formula", "at", "expected"), VALUES)

@@ -108,6 +108,7 @@ def test_batches_and_kept_axes(face: str, axis: int) -> None:
     assert bool((torch.as_tensor(lazy.any(axis=axis)) == dense.bool().any(axis)).all())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("face", FACES)
 def test_products(face: str) -> None:
     """Of complex and real matrices with complex and real vectors, on both sides."""
@@ -197,6 +198,7 @@ def test_half_precision_gives_complex64() -> None:
     assert halves.dtype == "complex64"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("face", FACES)
 def test_functions_of_the_libraries(face: str) -> None:
     x, y = random(M, D), random(N, D)

@@ -76,6 +76,7 @@ def test_values(name: str, face: str, axis: int, batch: tuple[int, ...]) -> None
     check(lazily(*dense(*lazies), axis), expected)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_gradients(name: str, axis: int) -> None:

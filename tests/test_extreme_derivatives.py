@@ -135,7 +135,7 @@ def check(computed: Sequence[Tensor], expected: Sequence[Tensor], tolerance: flo
         assert (a.double() - b.double()).abs().max() <= tolerance * size, (a, b)
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("zeros", range(1, 6))
 @pytest.mark.parametrize("others", [(), (3.0,), (2.0, -1.5), (1.0, 0.5, -2.0)])
 def test_products_with_zeros(zeros: int, others: Numbers) -> None:
@@ -167,6 +167,7 @@ def test_products_with_zeros_in_forward_mode(zeros: int) -> None:
     torch.testing.assert_close(third(PROD), third(dense))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("zeros", [0, pytest.param(4, marks=pytest.mark.thorough), 5, 6])
 def test_orders_that_are_wrong_are_refused(zeros: int) -> None:
     """As many zeros as that are what the fifth derivative sees first; all others are right."""
@@ -293,6 +294,7 @@ def test_means_of_nothing_depend_on_nothing() -> None:
 # -- solutions -------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
 @pytest.mark.parametrize("dtype", [F32, F64], ids=["f32", "f64"])
 def test_derivatives_of_solutions_of_any_size(dtype: torch.dtype, scale: float) -> None:
@@ -318,6 +320,7 @@ def test_derivatives_of_solutions_of_any_size(dtype: torch.dtype, scale: float) 
 # -- GPUs ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("machine", ["small blocks", "splits"])
 def test_products_and_norms_on_gpus(machine: str) -> None:
     numbers = (1e-25, 2e-25, *(0.5, 2.0) * 30)
@@ -363,7 +366,7 @@ def dense_power(formula: str, differences: Tensor, p: Tensor) -> Tensor:
     return found[formula]()
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("formula", POWERS)
 def test_powers_of_distances_of_points_that_coincide(formula: str) -> None:
     """First and second derivatives are those of the sum over the other points."""

@@ -468,6 +468,7 @@ class Indexed(OfLibrary):
         return NotImplemented
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", LAZY)
 def test_lazy_tensors(case: str) -> None:
     x, y, b, _ = sample()

@@ -112,7 +112,7 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("name", "options"), REQUESTS)
 def test_every_reduction_by_differences(name: str, options: dict[str, object]) -> None:
     genred = Genred("SqDist(x,y)*p", ALIASES, reduction_op=name, axis=1, **options)

@@ -119,7 +119,7 @@ def _outer(op: Any, arity: int, values: Any) -> tuple[Any, list[Any]]:
     return op(*operands), operands
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("case", [c for c in ELEMENTWISE if len(c.dims) < 3 or c.integers], ids=str)
 def test_value_at_special_points(case, dtype):
@@ -207,7 +207,7 @@ CONVENTIONS = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("formula", "at", "expected"), CONVENTIONS)
 def test_derivative_at_special_points(formula, at, expected):
     """y is 2, and there are three of them, so that sums and factors of all shapes are seen."""
@@ -279,7 +279,7 @@ CLIENTS = {
 }
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(("d", "t", "dtype"), [(3, 1, torch.float32), (20, 30, torch.float64)])
 @pytest.mark.parametrize("name", CLIENTS)
 def test_formulas_of_programs(name, d, t, dtype):
@@ -337,7 +337,7 @@ def test_formulas_of_programs_on_other_targets(name, dtype, target, monkeypatch)
     test_formulas_of_programs(name, 18, 2, dtype)
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("target", TARGETS[2:])  # the one that lacks fma and rounding
 @pytest.mark.parametrize("case", [c for c in _cases(SHORT) if len(set(c.dims)) == 1], ids=str)
 def test_operations_on_other_targets(case, target, monkeypatch):

@@ -122,7 +122,7 @@ def conflicts(case: Case, dtype: torch.dtype, capability: tuple[int, int]) -> li
     return [text for text in found if not (case.is_guarded and text.startswith(of_columns))]
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(48)
 @pytest.mark.parametrize("capability", [(7, 5), (9, 0)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", CASES)
@@ -131,7 +131,7 @@ def test_no_conflicts(name: str, dtype: torch.dtype, capability: tuple[int, int]
     assert conflicts(CASES[name], dtype, capability) == []
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("dim", [2, 5, 7, 8, 9, 11, 23, 24])
 def test_any_width_of_records_is_right(dim: int) -> None:
     """Records with gaps between columns, and between what threads write and what is copied."""

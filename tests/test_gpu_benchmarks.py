@@ -116,7 +116,7 @@ def spoiled(name: str, formula: Formula) -> GpuCase:
     return dataclasses.replace(row, case=dataclasses.replace(row.case, formula=formula))
 
 
-@pytest.mark.sampled(11)
+@pytest.mark.sampled(22)
 @by_case
 def test_redcomp_computes_every_case_on_a_gpu(row: GpuCase) -> None:
     with driver.use(StandIn()) as gpu:
@@ -160,6 +160,7 @@ def test_torch_compile_compiles(name: str) -> None:
     assert not small(BY_NAME[name], "torch.compile").skipped
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["redcomp", "torch"])
 def test_wrong_results_are_failures(name: str) -> None:
     terms = lambda x, y, b: b + 0 * x[..., :1]

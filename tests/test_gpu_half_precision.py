@@ -12,7 +12,7 @@ from on_gpu import machines
 
 from redcomp.torch import Genred
 
-machine = machines(variants=3)
+machine = machines()
 
 Arrays = dict[str, torch.Tensor]
 

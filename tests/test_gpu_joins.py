@@ -56,7 +56,7 @@ def values_of(dim: int, few: int) -> tuple[Array, Array, Array]:
     return x.astype(np.float32), y.astype(np.float32), x[:, None] * y.astype(np.float64)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize(
     ("reduction", "dim"),
     [
@@ -126,7 +126,7 @@ def joined(parts: int, bits: int, rows: int = 10) -> tuple[Array, Array, int]:
     return out.data[: 4 * rows].view(np.float32), partials[:, :rows].sum(0), result.steps
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("bits", range(JOIN_THREADS.bit_length()))
 @pytest.mark.parametrize("parts", [1, 2, 3, 17, 64])
 def test_any_number_of_lanes_joins_any_number_of_parts(parts: int, bits: int) -> None:

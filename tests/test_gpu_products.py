@@ -11,7 +11,7 @@ from on_gpu import machines
 
 from redcomp.numpy import Genred
 
-machine = machines(variants=3)
+machine = machines()
 
 # Calls with fewer rows have kernels of their own, without such products.
 ROWS = 52

@@ -78,7 +78,7 @@ def test_all_nests_have_as_many_schedules() -> None:
         assert schedule == nest.lowering("sm_90").schedule
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("nest", NESTS, ids=lambda nest: nest.name)
 def test_schedules_are_timed(nest: Nest) -> None:
     """On the stand-in, of which the clock is made up."""

@@ -57,7 +57,7 @@ def test_kernels_that_cannot_share_rows_have_small_blocks() -> None:
         assert made.schedule.threads == WARP
 
 
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(64)
 @pytest.mark.parametrize("processors", [1, 64])
 @pytest.mark.parametrize("columns", [1, 41, 700, 2100])
 @pytest.mark.parametrize("rows", [1, 3, 10, 31, 100, 130, 257, 520])
@@ -69,7 +69,7 @@ def test_any_number_of_rows(rows: int, columns: int, processors: int) -> None:
     assert np.allclose(found, kernel_matrix(x, y) @ b, atol=2e-5)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("threads", [32, 96])
 @pytest.mark.parametrize("cols", [1, 2, 8])
 @pytest.mark.parametrize("tile", [8, 24, 64, 256])
@@ -115,7 +115,7 @@ def values_of(rows: int, columns: int, dim: int) -> tuple[Array, Array, Array]:
     return x, y, (x[:, None] * y).astype(float)
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(96)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 700), (10, 333), (100, 90)])
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_weighted_averages(rows: int, width: int) -> None:
 # -- tables of tasks, batches ----------------------------------------------------------------------
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("reduction", ["Sum", "ArgMin"])
 @pytest.mark.parametrize("processors", [1, 64])
 def test_blocks_of_many_heights(processors: int, reduction: str) -> None:
@@ -187,6 +187,7 @@ def test_blocks_of_many_heights(processors: int, reduction: str) -> None:
     assert stand_in.launches[0].threads == THREADS
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("processors", [1, 64])
 def test_batches_and_blocks_of_100_rows(processors: int) -> None:
     """Results of a batch, and of ranges whose blocks have 100 rows, against float64."""

@@ -11,7 +11,7 @@ from on_gpu import machines
 
 from redcomp.numpy import Genred
 
-machine = machines(variants=3)
+machine = machines()
 
 Arrays = dict[str, Any]
 

@@ -96,6 +96,7 @@ def active(launch: Launch, rows: np.ndarray) -> np.ndarray:
     return (launch.threads // groups) * rows / (launch.threads * launch.team_rows)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("entries", [1, 1000])
 def test_threads_of_short_tasks_have_rows(entries: int) -> None:
     """10 rows of a warp left 22 threads without any, and 100 rows 7 of 32."""
@@ -134,6 +135,7 @@ def lengths(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     return last - first, ends[stop] - ends[start]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("count", [100, 300, 1000, 3000])
 @pytest.mark.parametrize("processors", PROCESSORS)
 def test_tables_of_tasks_fill_waves(count: int, processors: int) -> None:

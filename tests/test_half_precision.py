@@ -41,6 +41,7 @@ def within(found: torch.Tensor, a: torch.Tensor, b: torch.Tensor, error: float) 
     return bool(((found.double() - a @ b).abs() <= error * (a.abs() @ b.abs())).all())
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("kind", SIZES)
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_product_errs_by_its_sums_only(format, kind):
@@ -54,7 +55,7 @@ def test_a_product_errs_by_its_sums_only(format, kind):
     assert within(found, x, y.T, 2 * UNIT)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("columns", [1, 16, 40])
 @pytest.mark.parametrize("kind", SIZES)
 @pytest.mark.parametrize("format", FORMATS)

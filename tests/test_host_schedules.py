@@ -86,6 +86,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", CASES)
 def test_wide_results_at_the_edges_of_steps(name: str) -> None:
     """Rows and columns that do not fill a step, a tile or a vector that is copied."""

@@ -91,6 +91,7 @@ def test_options_of_genred(name: str, value: str) -> None:
         own_error_or_result(lambda genred=genred: genred(**given), name)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("value", NOTHING_OF_USE)
 @pytest.mark.parametrize("library", [0, 1])
 def test_arguments_and_options_of_a_call(library: int, value: str) -> None:

@@ -268,7 +268,7 @@ def untied(kind: str) -> Case:
     )
 
 
-@pytest.mark.sampled(28)
+@pytest.mark.sampled(112)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.spelling)
 def test_every_reduction_of_every_kind(row: Reduction, kind: str) -> None:
@@ -323,6 +323,7 @@ def test_causal_attention() -> None:
         assert_near(part, expected, torch.float32)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_mask_of_pairs_under_logsumexp(axis: int) -> None:
     given = arguments(40, 300, torch.float64)
@@ -377,6 +378,7 @@ def test_numbers_that_do_not_fit_are_compared_as_floats() -> None:
 INTEGER_DTYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("integer", [*INTEGER_DTYPES, ">i2", ">i8"])
 def test_numpy_takes_every_integer_dtype(integer: str, dtype: Any) -> None:
@@ -468,6 +470,7 @@ def test_zeros_of_a_table_that_is_not_read_stay_zeros() -> None:
         assert result.flatten().tolist() == [2, 2, 2, 2]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["Vi", "Vj"])
 def test_a_long_table_costs_what_its_reads_cost(kind: str) -> None:
     length, rows = 1_000_000, 200
@@ -540,6 +543,7 @@ def test_arrays_of_pairs_may_have_any_strides(axis: int) -> None:
     np.testing.assert_array_equal(result, expected)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize(("rows", "columns"), [(0, 3), (3, 0), (1, 1), (1, 600), (600, 1)])
 def test_arrays_of_pairs_of_every_size(rows: int, columns: int, axis: int) -> None:
@@ -598,7 +602,7 @@ BATCHED: dict[str, tuple[int, ...]] = {
 }
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", CASES)
 def test_batches(name: str, axis: int) -> None:
@@ -631,7 +635,7 @@ def test_batches(name: str, axis: int) -> None:
         assert_near(*parts, torch.float64, n)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", CASES)
 def test_ranges(name: str, axis: int) -> None:
@@ -703,6 +707,7 @@ def test_variables_of_pairs_without_an_alias() -> None:
 
 
 # PyTorch's forward mode warns about PyTorch's own scripts.
+@pytest.mark.sampled(6)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", CASES)
 def test_forward_mode(name: str) -> None:
@@ -722,7 +727,7 @@ def test_forward_mode(name: str) -> None:
     assert_near(found, tangent(lambda e: case.dense(spread(e)).sum(1)), torch.float64)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("target", ["avx2", "sse2"])
 @pytest.mark.parametrize("name", CASES)
 def test_narrower_targets(name: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -744,6 +749,7 @@ def _runs(target: str) -> bool:
     return bool(llvm.get_host_cpu_features().get(needed, False))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", CASES)
 def test_neon_compiles(name: str) -> None:
     lowering = operation(CASES[name]).lower("float32", "neon")

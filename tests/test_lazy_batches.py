@@ -61,7 +61,7 @@ REDUCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", REDUCTIONS)
 @settings(max_examples=6)
 @given(form=FORMS, over=st.sampled_from([-3, -2]))
@@ -140,6 +140,7 @@ def test_second_derivatives() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("over", [0, 1])
 def test_complex_scalars_of_a_batch_times_vectors(over: int) -> None:
     """Their gradients are sums over what they are repeated along."""

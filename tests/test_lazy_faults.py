@@ -206,6 +206,7 @@ BROADCAST: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", BROADCAST)
 def test_gradients_of_scalars_beside_vectors_are_sums(name: str) -> None:
     """KeOps has the wrong dimension, or another value (BUG-4)."""
@@ -459,6 +460,7 @@ def test_lists_of_complex_numbers_are_vectors(library: Any, values: list[complex
     close_complex((z * values).sum(axis=1), X * np.array(values))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("number", [2, 2.0, 1.5 - 2j])
 def test_complex_numbers_go_with_those_of_python(library: Any, number: complex) -> None:
     """KeOps raises AttributeError."""

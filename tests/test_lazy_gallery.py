@@ -42,6 +42,7 @@ SCALAR_KERNELS: dict[str, tuple[Callable[[Any], Any], Callable[[Tensor], Tensor]
 # -- products with kernels -------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", SCALAR_KERNELS)
 def test_kernel_products_and_all_their_gradients(name: str) -> None:
     lazy, dense = SCALAR_KERNELS[name]
@@ -114,6 +115,7 @@ def test_convolutions_on_a_grid_with_a_filter_of_parameters() -> None:
 # -- nearest neighbours, classification, clusters --------------------------------------------------
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("metric", ["euclidean", "manhattan", "angular", "hyperbolic"])
 def test_nearest_neighbours_for_several_metrics(metric: str) -> None:
     x, y = X.abs() + 0.1, Y.abs() + 0.1

@@ -138,7 +138,7 @@ def test_results_of_calls_follow_arrays_that_change() -> None:
 # -- tensors in vectors ----------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("shape", "other", "summed", "other_summed"),
     [

@@ -24,6 +24,7 @@ def points(seed: int, *shape: int) -> Tensor:
 SIZES_OF_PRODUCTS = list(itertools.product((1, 3), (1, 4), (1, 2)))
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("sizes", SIZES_OF_PRODUCTS, ids=str)
 @pytest.mark.parametrize("maker", ["arrays", "indices"])
 def test_products_of_lazy_matrices_with_one_row_or_column(
@@ -109,6 +110,7 @@ def test_numbers_are_no_right_hand_sides(number: object) -> None:
         (Vi(x) | Vj(x)) @ torch.tensor(float(number))  # type: ignore[arg-type]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_products_have_one_dtype_as_all_operations(library: str) -> None:
     """SciPy's solvers, which make their own vectors, call `matvec`."""

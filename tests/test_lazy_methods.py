@@ -243,7 +243,7 @@ def reference(name: str, row: Operation, parameters: Sequence[int]) -> Reference
     return lambda *operands: row.value(*operands, **attributes)
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(84)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", TABLE_METHODS)
 def test_rows(name: str, library: str) -> None:
@@ -264,6 +264,7 @@ def test_rows(name: str, library: str) -> None:
             getattr(first, name)()
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", [name for name in DENSE if name not in TABLE_METHODS])
 def test_methods_of_lazy_tensors(name: str, library: str) -> None:
@@ -278,7 +279,7 @@ def test_methods_of_lazy_tensors(name: str, library: str) -> None:
     np.testing.assert_allclose(dense(getattr(first, name)(*others)), expected, 1e-12, 1e-12)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", CALLS)
 def test_methods_with_other_arguments(name: str, library: str) -> None:
@@ -300,7 +301,7 @@ def _close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(np.asarray(found), expected, 1e-12, 1e-12)
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(28)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", REDUCED)
 def test_reductions_over_any_axis(name: str, library: str) -> None:
@@ -380,6 +381,7 @@ def test_exponentials(library: str) -> None:
         _close(lazy(library, infinite)[0].logsumexp(-1), _logsumexp(infinite))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("ddof", [None, 0, 1, 2.5])
 @pytest.mark.parametrize("name", SPREADS)
 @pytest.mark.parametrize("library", ["numpy", "torch"])

@@ -46,7 +46,7 @@ NUMBERS: list[Callable[[Any], Any]] = [
 ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("of", NUMBERS, ids=[str(n) for n in range(len(NUMBERS))])
@@ -76,6 +76,7 @@ def test_lists_are_vectors_of_the_dtype(library: str) -> None:
         np.testing.assert_allclose(result, array.sum(1), 1e-5)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("is_parameter", [False, True])
 @pytest.mark.parametrize("own", [torch.float32, torch.float64])
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -118,7 +119,7 @@ def test_numbers_alone_have_the_dtype_of_the_library() -> None:
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize(("rows", "columns"), [(1, N), (M, 1), (1, 1)])
 def test_a_single_i_or_j(rows: int, columns: int, library: str) -> None:

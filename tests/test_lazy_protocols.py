@@ -158,7 +158,7 @@ def usual(function: Any, parameters: Mapping[str, str]) -> Call:
     return lambda x, y, s: function(x * y)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize("name", NUMPY)
 def test_functions_of_numpy(name: str) -> None:
     if name.startswith("linalg.") and not hasattr(np.linalg, name.removeprefix("linalg.")):
@@ -169,7 +169,7 @@ def test_functions_of_numpy(name: str) -> None:
         assert name in TORCH, f"{name} is a function of neither library"
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("name", TORCH)
 def test_functions_of_torch(name: str) -> None:
     if name in OF_TORCH or hasattr(torch, name):
@@ -203,7 +203,7 @@ OPERATORS = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(27)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", OPERATORS)
 def test_operators_in_both_orders(name: str, library: str) -> None:

@@ -41,6 +41,7 @@ SOLVERS: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_systems(name: str, library: str) -> None:

@@ -93,7 +93,7 @@ def test_the_dense_values_are_those_of_keops() -> None:
                     assert near(flat, dense.ravel(), 1e-4), case
 
 
-@pytest.mark.sampled(49)
+@pytest.mark.sampled(196)
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_lazy_tensors_and_their_reductions(case: Case, library: str) -> None:

@@ -27,6 +27,7 @@ def pair(library: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return library.LazyTensor(x[:, None, :]), library.LazyTensor(y[None, :, :])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_gaussian_products(library: str, dtype: str) -> None:
@@ -105,6 +106,7 @@ INDICES: list[tuple[Any, Any]] = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("index", "dense"), INDICES, ids=lambda i: str(i))
 def test_indexing(index: Any, dense: Any) -> None:
     x, y, _ = points()
@@ -160,6 +162,7 @@ def square(library: Any = redcomp.numpy) -> tuple[Any, Any, Any]:
     return (-((x_i - x_j) ** 2).sum(-1) / 2).exp(), dense, x
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("batch", [(), (2,), (1, 3)])
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_dense_diagonal_trace(library: str, batch: tuple[int, ...]) -> None:
@@ -202,6 +205,7 @@ def test_dense_is_refused_where_it_is_large() -> None:
         (redcomp.numpy.Vi(x) | redcomp.numpy.Vj(y)).diagonal()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_products_and_blocks(library: str) -> None:
     module = getattr(redcomp, library)
@@ -260,6 +264,7 @@ def test_masks_and_biases(library: str, batch: tuple[int, ...]) -> None:
 # -- systems ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_solve(library: str) -> None:
     module = getattr(redcomp, library)

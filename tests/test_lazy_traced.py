@@ -120,7 +120,7 @@ def points(count: int) -> tuple[Tensor, Tensor, Tensor]:
     return x, y, b
 
 
-@pytest.mark.sampled(23)
+@pytest.mark.sampled(69)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_traced_programs(name: str) -> None:
     program = PROGRAMS[name]
@@ -132,7 +132,7 @@ def test_traced_programs(name: str) -> None:
     torch.testing.assert_close(compiled(*points(5)), around(*points(5)))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", ["Vi", "LazyTensor", "parameters", "complex", "twice"])
 def test_arguments_of_a_compiled_program_may_be_other_tensors(name: str) -> None:
     """A graph serves all tensors of its sizes, and, of which some are the same, those in turn."""
@@ -206,7 +206,7 @@ WAYS: dict[str, Callable[[Program, list[Tensor]], Program]] = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("way", WAYS)
 def test_gradients_of_products_of_matrices(way: str) -> None:
     given = [t.requires_grad_() for t in points(5)]

@@ -127,7 +127,7 @@ TRANSFORMS: dict[str, Callable[[Function], Any]] = {
 }
 
 
-@pytest.mark.sampled(36)
+@pytest.mark.sampled(144)
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_transforms(name: str, transform: str) -> None:

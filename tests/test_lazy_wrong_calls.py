@@ -68,7 +68,7 @@ def methods_of(made: Any) -> Iterator[tuple[str, Any]]:
             yield name, method
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(42)
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("is_complex", [False, True], ids=["real", "complex"])
 @pytest.mark.parametrize("is_scalar", [False, True], ids=["vectors", "scalars"])
@@ -180,6 +180,7 @@ def test_what_is_missing_says_what_to_do(name: str, message: str) -> None:
         getattr(made, name)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_topk_is_that_of_pytorch(library: str) -> None:
     made = lazy(library)
@@ -194,6 +195,7 @@ def test_topk_is_that_of_pytorch(library: str) -> None:
         made.topk(2)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_missing_attributes_in_compiled_programs(is_whole: bool) -> None:
     from_outside = lazy("torch")

@@ -255,7 +255,7 @@ def gaussian(x: Tensor, y: Tensor) -> Tensor:
     return (-((x - y) ** 2).sum()).exp()[None]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 # PyTorch's forward mode warns about PyTorch's own scripts.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -395,6 +395,7 @@ def test_few_numbers_are_evaluated(formula: str, monkeypatch: pytest.MonkeyPatch
     assert max(counts) < 4 * 2**20
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "nest",
     [

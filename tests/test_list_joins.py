@@ -69,7 +69,7 @@ def values_of(x: Array, y: Array) -> Array:
     return np.asarray(np.square(x.astype(float) - np.swapaxes(y, -1, -2).astype(float)))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rows", [1, 10])
 @pytest.mark.parametrize("columns", [40, 140])
@@ -134,6 +134,7 @@ def test_gradients_go_to_the_columns_that_are_kept(machine: str) -> None:
 # -- how many parts --------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("count", [1, 3, 10, 30, 100])
 def test_10_rows_of_1e6_columns_fill_a_gpu(count: int) -> None:
     """Each multiprocessor has blocks, whose columns are at least 16 times those that they keep."""

@@ -114,6 +114,7 @@ def blocks(rows: int, columns: int) -> Any:
     return from_matrix(ranges_i, ranges_j, keep)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("number", ["1", "2", "3"])
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("case", ["dense", "few rows", "batch", "ranges"])

@@ -119,7 +119,7 @@ def check_formula(
         assert error < tolerance
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-4)], ids=["f64", "f32"]
 )
@@ -144,6 +144,7 @@ def gaussians(count: int) -> str:
     return "+".join(f"Exp(-IntCst({k + 1})*SqDist(x,y))" for k in range(count))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("target", ["avx512", "avx2", "sm_90"])
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_code_is_as_long_for_any_number_of_terms(order: int, target: str) -> None:

@@ -239,7 +239,7 @@ ACCUMULATIONS = [
 ]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("options", ACCUMULATIONS, ids=str)
 @pytest.mark.parametrize("reduction_op", ADDED)
@@ -365,6 +365,7 @@ def test_accumulator_is_the_dtype_of_half_precision_results(dtype: Any, dtype_ac
     assert torch.equal(result, exact.to(result.dtype))
 
 
+@pytest.mark.sampled(2)
 @HALVES
 @pytest.mark.parametrize("reduction_op", ["Sum", "Max", "LogSumExp"])
 def test_gradients_have_the_dtype_of_their_arguments(reduction_op: str, dtype: Any) -> None:

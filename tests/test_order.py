@@ -59,6 +59,7 @@ def test_terms_do_not_wait_for_the_end_of_the_sum(order: int) -> None:
 BUDGETS = {("f32", 0): 15.2, ("f32", 1): 17.2, ("f64", 0): 19.2, ("f64", 1): 21.2}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("dtype", "order"), BUDGETS)
 def test_terms_of_a_long_sum_stay_in_registers(dtype: str, order: int) -> None:
     instructions = lowered(100, order, dtype).stats.instructions

@@ -110,6 +110,7 @@ def test_ways_to_write_it(n: int) -> None:
     assert "Pm" not in str(lazy ** (n / 2))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("text", ["Powf({},-1.5)*b", "{}**2.5*b", "Grad(Powf({},-0.5)*b,x,b)"])
 @every_dtype
 def test_no_logarithm_is_taken(dtype: type, text: str, target: str) -> None:

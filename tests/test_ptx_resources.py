@@ -89,7 +89,7 @@ def test_all_operations_are_there() -> None:
     assert max(max(case.dims, default=0) for case in long_cases()) == LONGEST
 
 
-@pytest.mark.sampled(2720)
+@pytest.mark.sampled(5440)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("case", OPERATION_CASES, ids=str)
@@ -129,7 +129,7 @@ def cases_of_reductions() -> Iterator[reduction_cases.Case]:
                     yield reduction_cases.Case(row, is_vector, count, width)
 
 
-@pytest.mark.sampled(300)
+@pytest.mark.sampled(900)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("case", list(cases_of_reductions()), ids=str)
@@ -262,7 +262,7 @@ SHORT: dict[str, tuple[str, int, int, str]] = {
 }
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(24)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("name", SHORT)

@@ -55,7 +55,7 @@ def test_the_partition_that_is_chosen_is_made_once(monkeypatch: pytest.MonkeyPat
     assert lowered.planned is lowered.plan.parts
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("operation", [WIDE, NEAR, DISTANT])
 def test_schedules_of_float32_are_the_same_everywhere(operation: Genred) -> None:
     """But for products of matrices, which some targets have."""

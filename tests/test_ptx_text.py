@@ -72,7 +72,7 @@ def is_wide_integer(instruction: Instruction) -> bool:
     return "wide" in instruction.modifiers or (is_wide and instruction.base not in ("ld", "mov"))
 
 
-@pytest.mark.sampled(13)
+@pytest.mark.sampled(26)
 @on_targets
 @of_dtypes
 @of_cases
@@ -122,7 +122,7 @@ def test_pair_loop_of_the_gaussian(target: str) -> None:
     assert counts["ld.shared.v4.b32"] == lowering.schedule.cols
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(20)
 @on_targets
 @of_cases
 def test_tiles_are_copied_without_registers_where_gpus_can(name: str, target: str) -> None:

@@ -91,7 +91,7 @@ def operation(name: str, axis: int) -> Genred:
     return Genred(formula(name), ALIASES, axis=axis, **options(name))
 
 
-@pytest.mark.sampled(48)
+@pytest.mark.sampled(96)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", MEANINGS)
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -112,7 +112,7 @@ def test_every_reduction(pattern: str, name: str, axis: int) -> None:
             check(tuple(as_tuple(results)[n] for n in kept), [expected[n] for n in kept], dtype)
 
 
-@pytest.mark.sampled(15)
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", ["Sum", "LogSumExp", "Max"])
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_first_of_equal_columns_wins_whatever_the_order_of_intervals() -> None:
     assert (call(x, y, ranges=both(three, 3, 50)) == 7).all()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", ["Sum", "Min_ArgMin", "KMin_ArgKMin"])
 def test_every_entry_of_a_batch_has_the_same_ranges(name: str, axis: int) -> None:
@@ -215,6 +215,7 @@ def test_arrays_may_change_between_calls() -> None:
 # -- tasks --
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["Sum", "Max_ArgMax", "LogSumExp"])
 def test_few_long_blocks_are_split_and_joined(name: str) -> None:
     rows, columns = 20, 150_000

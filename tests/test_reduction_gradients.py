@@ -59,7 +59,7 @@ def test_what_has_a_gradient() -> None:
     assert {name for name, row in REDUCTIONS.items() if not row.has_gradient} == WITHOUT
 
 
-@pytest.mark.sampled(35)
+@pytest.mark.sampled(70)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("case", DIFFERENTIABLE + MORE, ids=str)
 def test_gradients_to_second_order(case: Case, axis: int) -> None:
@@ -88,7 +88,7 @@ def test_gradients_of_no_pairs_are_zero(case: Case) -> None:
         assert all((g == 0).all() for g in grads)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("case", [c for c in DIFFERENTIABLE if not c.is_vector], ids=str)
 def test_gradient_for_some_arguments_only(case: Case) -> None:
     """The others are constants; a parameter alone, and an i-variable alone."""
@@ -100,7 +100,7 @@ def test_gradient_for_some_arguments_only(case: Case) -> None:
         check_close(derivatives(results, leaf), derivatives(dense, leaf))
 
 
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(28)
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_hidden_results_stay_hidden(case: Case) -> None:
     given = grid(5, 6, torch.float32, case.width)
@@ -137,7 +137,7 @@ def column(*numbers: float) -> Tensor:
     return torch.tensor(numbers, dtype=torch.float64)[:, None].requires_grad_()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "numbers",
     [(2.0, 0.0, 3.0), (0.0, 5.0, 0.0, 3.0), (0.0, 0.0, 0.0), (0.0,), (-2.0, -0.0, 4.0), (2.0, 3.0)],
@@ -186,6 +186,7 @@ def test_each_of_equal_nearest_columns_gets_its_gradient() -> None:
     assert gy.flatten().tolist() == [0.0, 10.0, 20.0, 0.0]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("is_vector", [False, True])
 @pytest.mark.parametrize("name", ["kmin", "kmax_argkmax"])
 def test_more_columns_kept_than_there_are(name: str, is_vector: bool) -> None:

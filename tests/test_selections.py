@@ -141,14 +141,14 @@ def assert_agree(formula: str, bare: str, program: str, dtype: torch.dtype) -> N
         )
 
 
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(32)
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_programs_that_drop_pairs(program: str, dtype: torch.dtype) -> None:
     assert_agree(PROGRAMS[program].formula, PROGRAMS[program].bare, program, dtype)
 
 
-@pytest.mark.sampled(46)
+@pytest.mark.sampled(92)
 @pytest.mark.parametrize("derived", DERIVED)
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "a vector"])
 def test_derivatives_in_formulas_that_drop_pairs(program: str, derived: str) -> None:

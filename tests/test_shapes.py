@@ -63,7 +63,7 @@ def test_the_table_is_large_and_agrees_with_keops() -> None:
         assert list(PROGRAMS[case["program"]].dense(*values).shape) == case["result"]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_results(name: str, face: str) -> None:
@@ -100,7 +100,7 @@ def test_gradients_have_the_shapes_of_arguments(name: str) -> None:
     assert not wrong
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("name", [n for n in DIFFERENTIABLE if not PROGRAMS[n].unknown])
 def test_tangents_have_the_shapes_of_arguments(name: str) -> None:
@@ -305,7 +305,7 @@ def reading(shape: tuple[int, ...], what: str) -> tuple[int, ...]:
     return shape if shape[-1] == 1 else (*shape, 1)
 
 
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(18)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("path", PATHS)

@@ -418,7 +418,7 @@ def derivatives(
     return list(first), list(second)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("alpha", [0.5, np.linspace(0.3, 2.0, 25)[:, None]], ids=["number", "rows"])
 def test_gradients_of_first_and_second_order(axis: int, alpha: Any) -> None:

@@ -184,6 +184,7 @@ def check(op: Any, dense: Any, arrays: list[Array]) -> None:
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9 * scale)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_points_that_are_two_tensors(axis: int) -> None:
     """The transpose of K has K's values, and other derivatives."""

@@ -91,7 +91,7 @@ CASES = [
 DTYPES = (torch.float32, torch.float64)
 
 
-@pytest.mark.sampled(29)
+@pytest.mark.sampled(58)
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 @pytest.mark.parametrize(("formula", "dim_x", "dim_y", "order"), CASES)
 def test_tensors(formula: str, dim_x: int, dim_y: int, order: int, dtype: Any, axis: int) -> None:
@@ -100,6 +100,7 @@ def test_tensors(formula: str, dim_x: int, dim_y: int, order: int, dtype: Any, a
     compare(f"{formula}*w", aliases, arguments, dtype, axis, order)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_third_derivative_of_a_quadratic_form_in_a_cubic(dtype: Any) -> None:
     formula, aliases = "(MatVecMult(p,y*y)|y)*x", ["x = Vi(1)", "y = Vj(3)", "p = Pm(9)"]
@@ -165,7 +166,7 @@ def test_intervals_hold_their_left_ends_only(dtype: Any) -> None:
     assert found.tolist() == expected
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("count", [11, 31])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_clamped_splines_sum_to_one_and_repeated_knots_do_no_harm(dtype: Any, count: int) -> None:
@@ -199,7 +200,7 @@ def test_splines_vanish_far_away_and_keep_nan(dtype: Any) -> None:
 # -- alignments ------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(11)
+@pytest.mark.sampled(22)
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 @pytest.mark.parametrize(("n", "m", "order"), [(1, 1, 2), (1, 4, 2), (3, 4, 2), (18, 2, 1)])
 @pytest.mark.parametrize("gamma", [0.05, 1.5])
@@ -217,6 +218,7 @@ def test_alignments_of_long_sequences(dtype: Any, axis: int) -> None:
     compare(formula, aliases, arguments, dtype, axis, 1)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("n", [24, 50])
 def test_alignments_of_sequences_of_equal_length(n: int) -> None:
     op = Genred("SoftDTW_SqDist(x,y,g)", [f"x = Vi({n})", f"y = Vj({n})", "g = Pm(1)"], axis=1)
@@ -242,7 +244,7 @@ ONE_SIDED = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ONE_SIDED)
 def test_alignments_that_do_not_depend_on_both(name: str) -> None:
     aliases = ONE_SIDED[name].split()
@@ -326,6 +328,7 @@ def test_alignments_in_other_reductions(reduction: str) -> None:
     torch.testing.assert_close(op(x, y, gamma), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_alignment_with_a_tiny_gamma_is_the_shortest_path(dtype: Any) -> None:
     """Nothing overflows where differences are thousands of gammas; gradients follow the path."""

@@ -31,7 +31,7 @@ def formats(genred: Genred, target: str = "sm_90", dtype: str = "float32") -> li
     return [factors_of(value) for value in (*(h.definition for h in nest.products), *steps)]
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("dim", [64, 50])
 @pytest.mark.parametrize("name", test_gpu_products.CASES)
 def test_products(name, dim):
@@ -62,6 +62,7 @@ def test_updates(name, dim, wide):
     np.testing.assert_allclose(found, expected, rtol=0, atol=16 * ERROR * np.abs(expected).max())
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("size", [1.0, 1e-20, 1e15])
 def test_a_product_errs_by_two_roundings(size):
     rng = np.random.default_rng(0)
@@ -193,7 +194,7 @@ def test_what_is_refused():
         kernel.solve(b, allow_tf32=True)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.ptxas
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["attention", "Gaussian"])

@@ -139,13 +139,14 @@ def check_values(
             torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(("program", "reference"), PROGRAMS, ids=NAMES)
 def test_values_and_gradients(program: Any, reference: Any) -> None:
     """In one graph, but for functions of clusters, which look at values."""
     check_values(program, reference, "aot_eager", fullgraph=program is not by_clusters)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_dynamic_shapes(dynamic: bool) -> None:
     check_values(smooth, dense, "aot_eager", (5, 7, 4), dynamic=dynamic, fullgraph=True)
@@ -257,7 +258,7 @@ TRANSFORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transforms_in_a_graph(name: str) -> None:
     def program(call: Any) -> Any:

@@ -35,7 +35,7 @@ every_case = pytest.mark.parametrize("name", CASES)
 # -- values and gradients --
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(60)
 @every_case
 @pytest.mark.parametrize("batch", [(), (2, 1)])
 def test_values_and_gradients(name: str, batch: tuple[int, ...]) -> None:
@@ -52,7 +52,7 @@ def test_values_and_gradients(name: str, batch: tuple[int, ...]) -> None:
     )
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(28)
 @every_case
 def test_gradcheck(name: str) -> None:
     """In all arguments and parameters, where points do not coincide."""
@@ -71,6 +71,7 @@ def test_gradcheck(name: str) -> None:
     assert torch.autograd.gradcheck(function, [t.detach().requires_grad_() for t in inputs])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("name", "curvature"), [("matern32", 3.0), ("matern52", 5 / 3)])
 def test_second_derivatives_are_exact_where_points_coincide(name: str, curvature: float) -> None:
     x = points(1).requires_grad_()
@@ -89,6 +90,7 @@ def test_kernel_sum_of_a_vector() -> None:
     check(module(x, y, b[:, 0]), module(x, y, b)[..., 0])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", [name for name in KERNELS if name != "periodic"])
 def test_every_kernel_with_several_lengthscales(name: str) -> None:
     module = nn.MMD(name, [0.5, 1.5], dtype=F64)
@@ -147,7 +149,7 @@ MASKS: dict[str, Tensor | None] = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("mask", "bias", "is_causal"),
     [

@@ -32,6 +32,7 @@ from redcomp.torch.nn.kernels import KERNELS
 # -- modules --
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "name", ["periodic, per feature", "MMD alpha", "soft nearest", "soft nearest loss, mean"]
 )
@@ -146,6 +147,7 @@ WITH_PARAMETERS: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] 
 CONVERSIONS = {F64: "double", torch.float32: "float", torch.float16: "half"}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", WITH_PARAMETERS)
 @pytest.mark.parametrize("dtype", CONVERSIONS)
 def test_errors_say_how_to_convert_a_module(name: str, dtype: torch.dtype) -> None:

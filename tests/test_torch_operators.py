@@ -76,7 +76,7 @@ def of_call(genred: Genred, given: Sequence[Tensor], ranges: Sequence[Tensor] = 
     return (list(given), [], [], list(ranges), genred.text, "auto", -1, True)
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(48)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_opcheck(case: Case) -> None:
     torch.library.opcheck(
@@ -84,7 +84,7 @@ def test_opcheck(case: Case) -> None:
     )
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", KINDS)
 def test_opcheck_of_kinds(name: str) -> None:
     torch.library.opcheck(OPERATORS.call.default, of_call(*kind_of(name)))
@@ -105,7 +105,7 @@ def test_opcheck_of_ranges_and_solves() -> None:
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(44)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_fake_results_are_like_real_ones(case: Case) -> None:
     operation, given = case.genred(1), generic(5, 4, case.width)
@@ -119,7 +119,7 @@ def test_fake_results_are_like_real_ones(case: Case) -> None:
         assert (meta.shape, meta.dtype, meta.stride(), meta.requires_grad) == expected
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_graphs_with_sizes_that_are_symbols(case: Case) -> None:
     """Values and gradients from a graph, for more rows and columns than it was traced with."""
@@ -213,6 +213,7 @@ def as_module(function: Callable[..., Any]) -> torch.nn.Module:
     return Module()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("tracer", TRACERS)
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_traced_programs(tracer: str, program: str) -> None:
@@ -247,6 +248,7 @@ def test_a_saved_program_in_another_process() -> None:
     assert float(done.stdout) == pytest.approx(dense(x, x.flip(0), x[:, :2]).sum().item())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("tracer", ["compile", "make_fx"])
 def test_graphs_that_ask_for_a_gpu(tracer: str) -> None:
     """Values and gradients by what stands in for a GPU: a graph says where its operators run."""

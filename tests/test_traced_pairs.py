@@ -118,7 +118,7 @@ def gradients_in_graph(*given: Tensor) -> Any:
     return torch.autograd.grad(weighted(*given), given[:5], create_graph=True)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(32)
 @pytest.mark.parametrize("name", RANGES)
 @pytest.mark.parametrize("way", WAYS)
 def test_gradients_with_ranges(way: str, name: str) -> None:
@@ -129,6 +129,7 @@ def test_gradients_with_ranges(way: str, name: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("tracing_mode", ["real", "symbolic"])
 def test_gradients_that_the_graph_makes(tracing_mode: str) -> None:
     """The mask is made by the graph from the ranges that it gets: others than it was made with."""
@@ -205,6 +206,7 @@ def test_a_batch_with_ranges() -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [None, "two blocks"])
 def test_one_graph_for_all_sizes(name: str | None) -> None:
     count = 0

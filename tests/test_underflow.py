@@ -86,7 +86,7 @@ CASES = [
 ]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @every_dtype
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.reduction} {case.formula}")
 def test_terms_that_underflow_are_wrong_by_less_than_a_normal_number(
@@ -107,6 +107,7 @@ def test_terms_that_underflow_are_wrong_by_less_than_a_normal_number(
     )
 
 
+@pytest.mark.sampled(2)
 @every_dtype
 def test_subnormal_arguments_are_taken_as_they_are(dtype: type) -> None:
     """They are not taken for zeros, whose logarithm and reciprocal are infinite."""

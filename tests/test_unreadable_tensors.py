@@ -24,6 +24,7 @@ def outcomes() -> dict[str, str]:
     return dict(line.split("\t", 1) for line in done.stdout.splitlines())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("name", "message"), [(name, message) for name, _, message in cases()])
 def test_the_error_names_what_is_wrong(outcomes: dict[str, str], name: str, message: str) -> None:
     assert outcomes[name].startswith("ArgumentError: ")
@@ -34,6 +35,7 @@ class Labelled(torch.Tensor):
     """A subclass that keeps its data."""
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "make",
     [

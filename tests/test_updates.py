@@ -37,7 +37,7 @@ def sums(f: Any, g: Any) -> Any:
         return genred(f[..., None], g, backend="GPU")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("columns", [1, 16, 40])
 @pytest.mark.parametrize("kind", DRAW)
 def test_a_sum_errs_by_at_most_4_units(kind, columns):
@@ -48,7 +48,7 @@ def test_a_sum_errs_by_at_most_4_units(kind, columns):
     assert np.all(np.abs(sums(f, g) - a @ b) <= 4 * UNIT * (np.abs(a) @ np.abs(b)))
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     ("name", "dim", "wide"), [("Gaussian", 3, 64), ("Gaussian", 3, 20), ("attention", 64, 64)]
@@ -66,7 +66,7 @@ def test_no_bank_is_asked_twice(name, dim, wide, dtype):
     assert found == []
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("dim", [16, 64])
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e4])
 @pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
@@ -91,7 +91,7 @@ def test_error_of_a_gradient(dim, width, offset):
     assert np.all(error <= 2.0**-20 * (radius + 1) * np.linalg.norm(terms, axis=-1).sum(1))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("width", [1.0, 1e3])
 def test_error_of_a_sum_of_differences(width, offset):
@@ -113,6 +113,7 @@ def test_error_of_a_sum_of_differences(width, offset):
     assert np.all(error <= 2.0**-21 * radius * f.sum(1))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.ptxas
 @pytest.mark.parametrize("dim", [16, 64])
 def test_gradients_take_about_one_instruction_a_component(dim):
@@ -174,7 +175,7 @@ WORTH = [
 
 @pytest.mark.ptxas
 @pytest.mark.slow
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(32)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize(("name", "dim", "wide"), WORTH)
@@ -188,7 +189,7 @@ def test_one_kernel_without_spills_whose_limit_is_arithmetic(name, dim, wide, ta
     assert cost.reached.pairs >= 0.75 * made.ideal.pairs
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("target", ["sm_75", "sm_86", "sm_89", "sm_120"])
 def test_who_has_no_fast_products_writes_them_out(target):
     genred = reduction("Gaussian", 3, 64)
@@ -196,7 +197,7 @@ def test_who_has_no_fast_products_writes_them_out(target):
     assert is_updated(genred, "sm_80")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("formula", "aliases", "options"),
     [

@@ -129,7 +129,7 @@ def test_vectors_and_their_components_are_the_same() -> None:
     assert len(components) == 3
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("target", ["avx512", "sm_90"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_pair_loop_is_made_of_values(name: str, target: str) -> None:
@@ -152,7 +152,7 @@ def opcodes(text: str) -> list[str]:
     return re.findall(r"^\t(?:@!?%p\d+ )?([a-z][\w.]*)", text, re.MULTILINE)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("target", ["avx512", "avx2", "sse2", "sm_75", "sm_90"])
 @pytest.mark.parametrize("name", CASES)
 def test_locations_do_not_change_the_code(name: str, target: str) -> None:
@@ -272,6 +272,7 @@ def test_costs_of_the_gaussian_on_a_gpu() -> None:
     assert 0.9 < data["roofline"]["share"] <= 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["Gaussian", "LogSumExp", "nearest", "gradient"])
 def test_no_loop_is_above_the_roof(name: str) -> None:
     """Adjustments are rare, and are neither in the loop that is counted nor in its operations."""

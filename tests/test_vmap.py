@@ -172,7 +172,7 @@ def test_nested(name: str) -> None:
         x, y[:, 0], b[0], p, w))  # fmt: skip
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(8)
 @every_program
 def test_vmap_with_gradients(name: str) -> None:
     given = arguments(B)
@@ -184,7 +184,7 @@ def test_vmap_with_gradients(name: str) -> None:
 
 
 @every_program
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 def test_jacobians(name: str) -> None:
     given = arguments()
     wanted = tuple(range(5))
@@ -193,7 +193,7 @@ def test_jacobians(name: str) -> None:
 
 
 @every_program
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 def test_hessians(name: str) -> None:
     given = arguments()
     check(name, lambda f: hessian(total(f), (0, 3))(*given))
@@ -207,7 +207,7 @@ def test_a_batch_of_hessians_and_a_third_derivative() -> None:
 
 
 @every_program
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 def test_the_older_vmap(name: str) -> None:
     """What `torch.autograd` maps cotangents and tangents with."""
     given = tuple(arguments())
@@ -305,7 +305,7 @@ def test_extrema_of_rows_without_columns() -> None:
 
 
 @every_program
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 def test_transforms_that_are_over(name: str) -> None:
     """What they have recorded is differentiated by plain autograd."""
 
@@ -417,7 +417,7 @@ def test_solves() -> None:
 # -- all reductions --
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("spelling", REDUCTIONS_BY_SPELLING)
 def test_entries_are_what_single_calls_give(spelling: str, axis: int) -> None:

@@ -144,6 +144,7 @@ class Recorder(StandIn):
         super().launch(device, *rest)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("library", [redcomp.numpy, redcomp.torch])
 def test_backends_devices_and_drivers(library: Any) -> None:
     given: Any = tensors()
@@ -248,6 +249,7 @@ def test_cotangents_of_other_results() -> None:
         assert gradient.flatten().tolist() == [expected] * 3
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "cotangent",
     [

@@ -126,7 +126,7 @@ of_dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=["f32", "f64"])
 of_math = pytest.mark.parametrize("is_fast", [False, True], ids=["exact", "fast"])
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @of_requests
 @of_dtypes
 @of_math
@@ -180,7 +180,7 @@ def total_weights(formula: str, dtype: torch.dtype, is_fast: bool) -> Tensor:
     return torch.stack(sums)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(14)
 @of_dtypes
 @pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)
 def test_weights_sum_to_one(formula: str, dtype: torch.dtype) -> None:
@@ -189,6 +189,7 @@ def test_weights_sum_to_one(formula: str, dtype: torch.dtype) -> None:
     assert error <= TOLERANCES[dtype]
 
 
+@pytest.mark.sampled(2)
 @of_dtypes
 def test_weights_of_masked_rows_sum_to_one_under_fast_math(dtype: torch.dtype) -> None:
     error = (total_weights(SCORES, dtype, True) - 1.0).abs().max()
@@ -199,7 +200,7 @@ INF = float("inf")
 TIES = [(-INF, -INF), (INF, INF), (1.0, INF, INF, 2.0), (-INF, 0.5, 0.5), (INF,), (INF, -INF)]
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("values", TIES, ids=str)
 @pytest.mark.parametrize("name", ["largest", "weighted largest"])
 @pytest.mark.parametrize("is_backward", [True, False], ids=["backward", "forward"])
@@ -243,7 +244,7 @@ def test_softmax_of_nothing_but_minus_infinity_is_that_of_pytorch() -> None:
     torch.testing.assert_close(of_found[..., 0], of_right, equal_nan=True)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["logarithm", "softmax"])
 @of_math
 def test_derivatives_on_gpus(name: str, is_fast: bool) -> None:

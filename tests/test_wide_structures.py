@@ -41,7 +41,7 @@ COLUMNS = {
 }
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("count", [1, 2, 16, 17, 20])
 @pytest.mark.parametrize("name", COLUMNS)
@@ -71,7 +71,7 @@ VALUES = {
 }
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(96)
 @pytest.mark.parametrize("dim", [16, 17, 40])
 @pytest.mark.parametrize("count", [16, 17, 100])
 @pytest.mark.parametrize("formula", VALUES)
@@ -105,7 +105,7 @@ CHAINS = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", CHAINS)
 def test_formulas_may_be_long(name: str) -> None:
     formula, meaning = CHAINS[name]
@@ -160,7 +160,7 @@ SINES = "*".join(f"Sin(x*{k}-y)" for k in range(900))
 ALIGNMENTS = "+".join(f"SoftDTW_SqDist({k}*x,y,IntCst(1))" for k in range(1, 12))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("target", "formula", "dim", "options", "message"),
     [
@@ -217,7 +217,7 @@ UNCHANGING: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(21)
 @pytest.mark.parametrize("dim", [1, 8, 40])
 @pytest.mark.parametrize("reduction", UNCHANGING)
 def test_constants_are_reduced(reduction: str, dim: int) -> None:

@@ -105,6 +105,7 @@ def kernels(draw: st.DrawFn) -> Kernel:
     return Kernel((x, y, b), tuple(Output(value) for value in outputs))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("is_factored", [False, True])
 @given(kernels(), st.integers(1, 12), st.integers(1, 5))
 def test_nest_computes_the_reduction(
