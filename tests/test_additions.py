@@ -31,7 +31,8 @@ from redcomp.ops.reductions import (
     register,
 )
 from redcomp.ops.table import Operation, apply
-from redcomp.passes.pipeline import PASSES, compiler_pass, parse_pipeline
+from redcomp.passes.pipeline import PASSES, parse_pipeline
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 from redcomp.torch import Genred as TorchGenred
 

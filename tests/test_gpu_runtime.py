@@ -142,7 +142,7 @@ def test_tables_visit_each_pair_of_the_ranges_once(
     mask = blocks.mask(rows, columns)
     pairs = np.argwhere(np.broadcast_to(mask, (entries, rows, columns)))
     assert driver.visits == Counter(map(tuple, pairs.tolist()))
-    for entry, (out, x, y) in enumerate(zip(*arrays, strict=True)):
+    for out, x, y in zip(*arrays, strict=True):
         expected = np.where(mask.any(1), x[:, 0] * (mask @ y[:, 0]), -1.0)
         assert np.array_equal(out[:, 0], expected)
 

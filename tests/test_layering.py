@@ -223,7 +223,10 @@ def test_import_loads_no_optional_dependency(module: str) -> None:
 ONE_CALL = """
 import gc, sys, numpy, redcomp.{library}
 def loaded():
-    compilers = "llvmlite", "redcomp.compile", "redcomp.backends.host", "redcomp.backends.gpu"
+    compilers = (
+        "llvmlite", "redcomp.compile", "redcomp.passes.pipeline", "redcomp.backends.host",
+        "redcomp.backends.gpu",
+    )
     return [module for module in compilers if module in sys.modules]
 print(gc.isenabled(), loaded())
 column = redcomp.{library}.Genred("x", "x = Vj(1)", axis=1)
@@ -239,7 +242,7 @@ def test_the_compiler_is_loaded_by_the_first_call(library: str) -> None:
     printed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    used = ["llvmlite", "redcomp.compile", "redcomp.backends.host"]
+    used = ["llvmlite", "redcomp.compile", "redcomp.passes.pipeline", "redcomp.backends.host"]
     assert printed == ["True []", f"True {used}"]
 
 

@@ -27,7 +27,7 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.ops.reductions import REDUCTIONS, Columns, Reduction, State
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 
 from redcomp.ir import P, Value, fma, free_indices, with_roots
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redcomp.ir import P, shared, with_roots
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 

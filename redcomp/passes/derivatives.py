@@ -33,7 +33,7 @@ from redcomp.ir import (
 from redcomp.ops.reductions import REDUCTIONS, Arrived, ResultKind
 from redcomp.passes.grad import reverse
 from redcomp.passes.jvp import jvp
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from redcomp.ir import I_BIT, J_BIT, STRUCTURAL, P, Value, free_indices, with_roots
 from redcomp.ops.expansions.roots import sqrt_by_estimate
 from redcomp.passes.expand import times
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 _PAIR = I_BIT | J_BIT

@@ -29,7 +29,7 @@ from redcomp.ir import (
     with_roots,
 )
 from redcomp.ops.table import OPERATIONS, SIMD
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 

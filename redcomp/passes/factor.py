@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from redcomp.ir import J_BIT, Kernel, Output, Value, select
 from redcomp.ops.reductions import REDUCTIONS
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 _Split = tuple[Value | None, Value | None]

@@ -11,7 +11,7 @@ from redcomp.ir import P, Value, rewrite_program
 from redcomp.ops.expansions.powers import half_power, half_power_by_estimate
 from redcomp.ops.table import OPERATIONS
 from redcomp.passes.expand import emits
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 # Powers up to half of this have errors as other powers may: at most 4 units in the last place.

@@ -26,7 +26,7 @@ from redcomp.ir import (
     variable,
     vector_map,
 )
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 _KINDS: dict[int, tuple[Kind, str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redcomp.errors import CompilerError
 from redcomp.ir import STRUCTURAL, P
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 _VECTORS = ("variable", "map", "scan", "earlier", "from_elements", "constants", "update")

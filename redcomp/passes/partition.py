@@ -29,7 +29,7 @@ from redcomp.ir import (
 )
 from redcomp.passes.divide import divided
 from redcomp.passes.hoist import without_unused
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 

@@ -41,7 +41,7 @@ from redcomp.ir import (
 from redcomp.ops.table import OPERATIONS
 from redcomp.passes.expand import emits
 from redcomp.passes.origin import moved, with_samples
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 _PAIR = I_BIT | J_BIT

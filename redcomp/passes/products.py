@@ -46,7 +46,7 @@ from redcomp.ir import (
 )
 from redcomp.passes.cse import cse
 from redcomp.passes.origin import moved, with_samples
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.passes.tf32 import rounded
 from redcomp.passes.updates import fits, with_updates
 from redcomp.target import Context

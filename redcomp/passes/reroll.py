@@ -18,7 +18,7 @@ from itertools import groupby
 
 from redcomp.ir import Kernel, Type, Value, constant, constants, topological, with_roots
 from redcomp.ops.table import OPERATIONS, apply
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 # Fewer terms are compiled soon, and hosts may write vectors of 32 components out again.

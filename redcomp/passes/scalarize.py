@@ -20,7 +20,7 @@ from redcomp.ir import Carried, Hoisted, Nest, Value, component, from_elements, 
 from redcomp.limits import check_cells, check_states, check_values
 from redcomp.ops.access import Position, Reader
 from redcomp.ops.table import OPERATIONS
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.passes.size import check_size, is_short
 from redcomp.target import Context, Target, Unrolling
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from redcomp.ir import I_BIT, J_BIT, P, Value, free_indices, with_roots
 from redcomp.ops.expansions.quotients import Inverse, inverse, quotient
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 _PAIR = I_BIT | J_BIT

@@ -29,7 +29,7 @@ from redcomp.ir import (
 )
 from redcomp.ops.primitives import OPPOSITES
 from redcomp.ops.table import OPERATIONS, apply
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.passes.sign import is_nonnegative, is_nonpositive
 from redcomp.target import Context
 

@@ -8,16 +8,11 @@ value, which can be exponentially larger than its graph.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection
 
 from redcomp.errors import SizeError
 from redcomp.ir import BINDERS, STRUCTURAL, Nest, Outside, Value, free_indices, loop_of, topological
-from redcomp.limits import (
-    MAX_OPERATIONS,
-    MAX_STATES,
-    MAX_WORK,
-    MAX_WRITTEN_OUT,
-)
+from redcomp.limits import MAX_OPERATIONS, MAX_STATES, MAX_WORK
 from redcomp.passes.expand import expanded_length, measure
 from redcomp.passes.partition import partitioned
 
@@ -45,26 +40,6 @@ def is_short(nest: Nest, most: int, primitives: Collection[str]) -> bool:
     return all(
         part.carried <= most and len(part.nest.pair_values) <= _LONGEST_BODY for part in parts
     )
-
-
-def written_out(roots: Iterable[Value], known: Container[Value] = ()) -> int:
-    """At least how many operations on scalars vectors become, none of them expanded.
-
-    An operation that mixes components, a product of matrices for example, counts as its longest
-    operand or result; `scalarize` counts what it makes of it.
-
-    Nothing is counted below `known` values.
-    """
-    return sum(map(_components, topological(roots, known)))
-
-
-def _components(value: Value) -> int:
-    return max(map(_copies, {value.type.dim, *[arg.type.dim for arg in value.args]}))
-
-
-def _copies(dim: int) -> int:
-    """How often the code of a component is written: in a loop once."""
-    return dim if dim <= MAX_WRITTEN_OUT else 1
 
 
 def check_size(nest: Nest, primitives: Collection[str]) -> Nest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redcomp.ir import Kernel, Kind, replace_variables, stored_of, variable
-from redcomp.passes.pipeline import compiler_pass
+from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
 _OTHER: dict[str, Kind] = {

@@ -17,7 +17,7 @@ from redcomp.frontend.language.scope import Scope
 from redcomp.ir import INTEGER_OF_WIDTH, Attribute, Kind, Type, Value, constant, convert
 from redcomp.limits import MAX_DIM, MAX_INTEGER, MAX_OPERATIONS
 from redcomp.ops import ShapeError, apply
-from redcomp.passes.size import written_out
+from redcomp.passes.scalars import written_out
 from redcomp.records import record
 
 Item = Value | int | Fraction | tuple["Operand", ...]

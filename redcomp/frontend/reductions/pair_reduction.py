@@ -20,7 +20,7 @@ from redcomp.ops.reductions import REDUCTIONS, Reduction
 from redcomp.passes.cse import with_shared_values
 from redcomp.passes.derivatives import arguments_of, numbers_of, results_of
 from redcomp.passes.reroll import rerolled
-from redcomp.passes.size import written_out
+from redcomp.passes.scalars import written_out
 from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.ptx.targets import height_for
 from redcomp.records import record
