@@ -12,9 +12,10 @@ from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language import expressions
 from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
+from redcomp.frontend.lazy.given import shaped
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
 from redcomp.frontend.lazy.library import ArrayType
-from redcomp.frontend.lazy.reduction import reducer
+from redcomp.frontend.lazy.reduction import KEPT, reducer
 from redcomp.frontend.lazy.solve import solver
 from redcomp.frontend.reductions.genred import Reducer
 from redcomp.numpy.genred import call, filled
@@ -48,6 +49,7 @@ class _NumPy:
     correction = 0
     kernel_solve = KernelSolve
     identity = staticmethod(id)
+    shaped = staticmethod(functools.lru_cache(KEPT)(shaped))
 
     def is_array(self, value: object) -> bool:
         return isinstance(value, np.ndarray)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,11 @@ from torch.compiler import is_dynamo_compiling
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
+from redcomp.frontend.lazy.given import shaped
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
-from redcomp.frontend.lazy.library import ArrayType
+from redcomp.frontend.lazy.library import ArrayType, Shaped
 from redcomp.frontend.lazy.linear import LazyOperator
+from redcomp.frontend.lazy.reduction import KEPT
 from redcomp.frontend.reductions.genred import Reducer
 from redcomp.torch import autocast, expressions
 from redcomp.torch.dynamo import with_products
@@ -40,6 +43,8 @@ _TYPES = {
     },
 }
 _DTYPES = {type_.dtype: dtype for dtype, type_ in _TYPES.items()}
+
+_shaped = functools.lru_cache(KEPT)(shaped)
 
 
 class _PyTorch:
@@ -69,6 +74,14 @@ class _PyTorch:
         if found is None:
             raise ArgumentError(f"a LazyTensor cannot be made of a tensor of dtype {array.dtype}")
         return found
+
+    def shaped(self, type_: ArrayType, shape: tuple[int, ...], axis: int | None) -> Shaped:
+        if is_dynamo_compiling():
+            return shaped(type_, shape, axis)
+        try:
+            return _shaped(type_, shape, axis)
+        except TypeError:  # sizes that are symbols have no hash
+            return shaped(type_, shape, axis)
 
     def real(self, array: Any) -> Any:
         if not is_dynamo_compiling():

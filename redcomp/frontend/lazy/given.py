@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,8 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
 from redcomp.frontend.language.expressions import Slot
 from redcomp.frontend.lazy.bindings import Argument, Symbol, Unique, parts_of
-from redcomp.frontend.lazy.library import ArrayType, Library
+from redcomp.frontend.lazy.library import ArrayType, Library, Shaped
+from redcomp.ir import Kind
 from redcomp.limits import MAX_DIM
 
 INTEGERS = (int, np.integer, np.bool_)
@@ -27,16 +29,23 @@ def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     """A number, a list of numbers or an array as an argument; raises ArgumentError."""
     if not library.is_array(given):
         return _of_no_array(library, given, axis)
-    kind = library.type_of(given)
-    shape = tuple(given.shape)
-    if kind.is_complex:
+    type_ = library.type_of(given)
+    if type_.is_complex:
         return _of_complex(library, given, axis)
+    shape = tuple(given.shape)
     if not shape:
         # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
         return Argument((library.identity(given), "parameter"), given, given, Slot("parameter", 1))
-    if axis is None:
-        return _of_whole_shape(library, given, kind)
-    return _of_axis(library, given, shape, axis, kind)
+    value = given
+    if axis is not None:
+        axis = arguments.integer("axis", axis)
+        if len(shape) == 1 and axis != 2:
+            value, shape = given[:, None], (*shape, 1)
+    slot, singles, rows, columns, batch, dtype = library.shaped(type_, shape, axis)
+    for single in singles:
+        value = value.squeeze(single)
+    key = (library.identity(given), slot.kind)
+    return Argument(key, given, value, slot, rows, columns, batch, dtype)
 
 
 def _of_other(library: Library, given: Any, axis: object) -> Argument:
@@ -78,67 +87,59 @@ def _of_complex(library: Library, given: Any, axis: object) -> Argument:
     )
 
 
-def _of_whole_shape(library: Library, given: Any, type_: ArrayType) -> Argument:
+def shaped(type_: ArrayType, shape: tuple[int, ...], axis: int | None) -> Shaped:
+    """What an array is as an argument: it follows from these three; raises ArgumentError.
+
+    shape  not ()
+    axis   as for `LazyTensor`
+    """
+    return _of_whole_shape(type_, shape) if axis is None else _of_axis(type_, shape, axis)
+
+
+# By whether an array has one i, and one j: what it is, and the axes that its value lacks.
+_KINDS: Mapping[tuple[bool, bool], tuple[Kind, tuple[int, ...]]] = {
+    (False, False): ("ij", ()),
+    (False, True): ("i", (-2,)),
+    (True, False): ("j", (-3,)),
+    (True, True): ("parameter", (-2, -2)),
+}
+
+
+def _of_whole_shape(type_: ArrayType, shape: tuple[int, ...]) -> Shaped:
     """An array with axes for i and j, or a vector."""
-    shape = tuple(given.shape)
-    is_integer = type_.is_integer
-    own = None if is_integer else type_.dtype
+    own = None if type_.is_integer else type_.dtype
     if len(shape) == 1:
-        return Argument(
-            (library.identity(given), "parameter"),
-            given,
-            given,
-            _slot("parameter", shape[0], is_integer),
-            dtype=own,
-        )
+        return Shaped(_slot("parameter", shape[0], type_.is_integer), (), None, None, (), own)
     if len(shape) == 2:
         raise ArgumentError(
             f"an array of shape {shape} needs axis=0 (a vector for each i), 1 (for each j) or 2; "
             "or give it the axes of i and j, as x[:, None, :]"
         )
-    rows, columns, dim = shape[-3:]
-    batch = shape[:-3]
-    value, kind = given, "ij"
-    if columns == 1:
-        value, kind = value.squeeze(-2), "i"
-    if rows == 1:
-        value = value.squeeze(-3 if columns != 1 else -2)
-        kind = "j" if columns != 1 else "parameter"
-    slot = _slot(kind, dim, is_integer)
-    return Argument(
-        (library.identity(given), kind),
-        given,
-        value,
-        slot,
+    *batch, rows, columns, dim = shape
+    kind, singles = _KINDS[bool(rows == 1), bool(columns == 1)]
+    return Shaped(
+        _slot(kind, dim, type_.is_integer),
+        singles,
         rows if "i" in kind else None,
         columns if "j" in kind else None,
-        batch,
+        tuple(batch),
         own,
     )
 
 
-def _of_axis(
-    library: Library, given: Any, shape: tuple[int, ...], axis: object, type_: ArrayType
-) -> Argument:
+def _of_axis(type_: ArrayType, shape: tuple[int, ...], axis: int) -> Shaped:
     """An array of a vector for each i, for each j, or of a parameter."""
-    category = axis if type(axis) is int else arguments.integer("axis", axis)
-    if category not in (0, 1, 2):
-        raise ArgumentError(f"axis must be 0 (i), 1 (j) or 2 (a parameter), not {category}")
-    is_integer = type_.is_integer
-    own = None if is_integer else type_.dtype
-    kind = KIND_OF_CATEGORY[category]
-    key = (library.identity(given), kind)
+    if axis not in (0, 1, 2):
+        raise ArgumentError(f"axis must be 0 (i), 1 (j) or 2 (a parameter), not {axis}")
+    own = None if type_.is_integer else type_.dtype
+    kind = KIND_OF_CATEGORY[axis]
+    slot = _slot(kind, shape[-1], type_.is_integer)
     if kind == "parameter":
-        value = given[0] if len(shape) == 2 and shape[0] == 1 else given
-        batch = tuple(value.shape[:-1])
-        return Argument(
-            key, given, value, _slot(kind, shape[-1], is_integer), batch=batch, dtype=own
-        )
-    value = given if len(shape) > 1 else given[:, None]
-    *batch, count, dim = value.shape
+        is_row = len(shape) == 2 and shape[0] == 1
+        return Shaped(slot, (0,) if is_row else (), None, None, () if is_row else shape[:-1], own)
+    *batch, count, _ = shape
     rows, columns = (count, None) if kind == "i" else (None, count)
-    slot = _slot(kind, dim, is_integer)
-    return Argument(key, given, value, slot, rows, columns, tuple(batch), own)
+    return Shaped(slot, (), rows, columns, tuple(batch), own)
 
 
 def _slot(kind: Any, dim: int, is_integer: bool = False) -> Slot:

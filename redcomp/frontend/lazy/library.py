@@ -18,6 +18,20 @@ class ArrayType(NamedTuple):
     is_complex: bool = False
 
 
+class Shaped(NamedTuple):
+    """What an array of some type and shape is as an argument (see `bindings.Argument`).
+
+    singles  axes of length 1 that its value lacks, one after the other
+    """
+
+    slot: Slot
+    singles: tuple[int, ...]
+    rows: int | None
+    columns: int | None
+    batch: tuple[int, ...]
+    dtype: str | None
+
+
 class Building(Protocol):
     """How expressions and their reductions are made: by the functions of these names.
 
@@ -64,6 +78,9 @@ class Library(Protocol):
 
     def type_of(self, array: Any) -> ArrayType:
         """What the array's numbers are; raises ArgumentError for a dtype that cannot be taken."""
+
+    def shaped(self, type_: ArrayType, shape: tuple[int, ...], axis: int | None, /) -> Shaped:
+        """`given.shaped` of these, which may be kept; raises ArgumentError."""
 
     def real(self, array: Any) -> Any:
         """A complex array (..., D) as a real one (..., 2 D): real and imaginary parts in turn."""
