@@ -41,6 +41,7 @@ def _type_of(dtype: np.dtype[Any]) -> ArrayType:
 
 class _NumPy:
     name = "NumPy"
+    array_class = np.ndarray
     build = expressions
     reducer = staticmethod(reducer)
     solver = staticmethod(solver)
@@ -48,9 +49,6 @@ class _NumPy:
     correction = 0
     kernel_solve = KernelSolve
     identity = staticmethod(id)
-
-    def is_array(self, value: object) -> bool:
-        return isinstance(value, np.ndarray)
 
     def taken(self, name: str, value: object) -> Any:
         return foreign.view(name, value)
