@@ -132,7 +132,9 @@ CASES = {
 
 def called(module: torch.nn.Module, args: tuple[Tensor, ...]) -> Any:
     """The module's result; the loss takes its labels here, which have no gradient."""
-    further = (LABELS,) if isinstance(module, nn.SoftNearestNeighbourLoss) else ()
+    further = (
+        (LABELS.to(args[0].device),) if isinstance(module, nn.SoftNearestNeighbourLoss) else ()
+    )
     return module(*args, *further)
 
 

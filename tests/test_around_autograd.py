@@ -7,6 +7,7 @@ import io
 import pickle
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -419,3 +420,21 @@ def test_distributed_data_parallel() -> None:
     finally:
         torch.distributed.destroy_process_group()
     torch.testing.assert_close(found, expected)
+
+
+def one_of_two(rank: int, store: str) -> None:
+    """A process of two: each has rows of its own, and gets the mean of both gradients."""
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    model, x = Model(), leaves()[0].detach()
+    parallel = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+    _, *found = trained(parallel, x[: rank + 1])
+    _, *of_first = trained(Model(), x[:1])
+    _, *of_second = trained(Model(), x[:2])
+    expected = [(a + b) / 2 for a, b in zip(of_first, of_second, strict=True)]
+    torch.testing.assert_close(found, expected)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.thorough
+def test_distributed_data_parallel_of_two_processes(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(one_of_two, (str(tmp_path / "store"),), nprocs=2)

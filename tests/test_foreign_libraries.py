@@ -89,7 +89,7 @@ def test_columns_are_read_where_they_are(name: str) -> None:
 def test_missing_values_are_refused(name: str, case: str) -> None:
     given = MISSING[name][case](library(name))
     operation = redcomp.Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
-    with pytest.raises(ArgumentError, match=r"argument 'y' is of type .* and misses values"):
+    with pytest.raises(ArgumentError, match=r"argument 'y' is of type .* and has missing values"):
         operation(np.ones((70, 1)), given)
 
 

@@ -10,12 +10,16 @@ import torch
 from torch.autograd import forward_ad
 from torch.autograd.functional import hessian as autograd_hessian
 from torch.autograd.functional import jacobian as autograd_jacobian
-from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, linearize, vmap
 
 from redcomp.torch import KernelSolve
 
-# PyTorch's forward mode, about itself.
-pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+pytestmark = [
+    # PyTorch's forward mode, about itself.
+    pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning"),
+    # ... and its `linearize`.
+    pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node:UserWarning"),
+]
 
 Tensor = torch.Tensor
 Function = Callable[..., Any]
@@ -116,6 +120,7 @@ def plain_over_transform(function: Function) -> Any:
 FORWARD = {"vectorize": True, "strategy": "forward-mode"}
 TRANSFORMS: dict[str, Callable[[Function], Any]] = {
     "jvp": lambda f: jvp(f, GIVEN, MOVES),
+    "linearize": lambda f: linearize(f, *GIVEN)[1](*MOVES),
     "jacfwd": lambda f: rows(f)(*GIVEN),
     "jvp over jvp": lambda f: along(along(f))(*GIVEN),
     "three jvps": lambda f: along(along(along(f)))(*GIVEN),

@@ -258,14 +258,30 @@ TRANSFORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.sampled(8)
+def solved_on_scaled_axes(scales: Tensor, y: Tensor, b: Tensor) -> Any:
+    return solve(scales * y, scales * y, b, alpha=0.5, eps=1e-13)
+
+
+def dense_on_scaled_axes(scales: Tensor, y: Tensor, b: Tensor) -> Tensor:
+    identity = torch.eye(b.shape[-2], dtype=y.dtype)
+    return torch.linalg.inv(kernel(scales * y, scales * y) + 0.5 * identity) @ b
+
+
+TRANSFORMED = {"Genred": (smooth, dense), "solve": (solved_on_scaled_axes, dense_on_scaled_axes)}
+
+
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_transforms_in_a_graph(name: str) -> None:
+@pytest.mark.parametrize("of", TRANSFORMED)
+def test_transforms_in_a_graph(of: str, name: str) -> None:
     def program(call: Any) -> Any:
         return TRANSFORMS[name](lambda x, y, b: (call(x[None], y, b) ** 2).sum())
 
-    compiled = torch.compile(program(smooth), backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(*arguments(5)), program(dense)(*arguments(5)))
+    ours, reference = map(program, TRANSFORMED[of])
+    compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(
+        compiled(*arguments(5)), reference(*arguments(5)), rtol=1e-7, atol=1e-8
+    )
 
 
 def test_gradients_inside_of_the_program() -> None:
@@ -344,6 +360,7 @@ def test_many_reductions_through_one_program() -> None:
 FRESH = """
 import sys
 import torch, redcomp.torch
+from redcomp.torch import Vi, Vj
 
 def made():
     return redcomp.torch.Genred("x * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
@@ -360,6 +377,18 @@ known = made()
 known(y, y)
 known(y.clone().requires_grad_(), y).sum().backward()
 assert "torch._dynamo" not in sys.modules, "neither importing nor calling redcomp may load Dynamo"
+K, L = (left * right for left, right in ((Vi(y), Vj(2 * y)), (Vi(3 * y), Vj(y))))
+
+class Product:
+    def __matmul__(self, other):
+        return y
+
+of_others = Product()
+# What Dynamo refuses, it remembers: this `@` of objects that it does not know.
+assert torch.compile(lambda y: of_others @ of_others + y, backend="eager")(y).sum().item() == 16
+# All that it meets of redcomp are two objects that were made before.
+product = torch.compile(lambda y: (K @ L) @ y, backend="eager", fullgraph=True)(y)
+assert product.flatten().tolist() == [8.0 * 48.0 * 8.0] * 4
 for requires_grad in (True, False):
     check(made(), requires_grad)
     check(known, requires_grad)

@@ -24,6 +24,7 @@ from nn_cases import (
     check,
     points,
 )
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from redcomp.errors import ArgumentError
 from redcomp.torch import nn
@@ -168,6 +169,23 @@ def test_modules_have_another_dtype_under_autocast(name: str) -> None:
     given = [a.bfloat16() if a.is_floating_point() else a for a in args]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert make()(*given).isfinite().all()
+
+
+def known_of(result: Any) -> Any:
+    """What is known of results without their values."""
+    parts = result if isinstance(result, tuple) else (result,)
+    return [(part.shape, part.dtype, part.requires_grad) for part in parts]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_modules_without_values(name: str) -> None:
+    """On the meta device, and of fake tensors."""
+    module, args = CASES[name].module(), CASES[name].arguments()
+    expected = known_of(called(module, args))
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert known_of(called(module, tuple(map(mode.from_tensor, args)))) == expected
+    on_meta = called(module.to("meta"), tuple(a.to("meta") for a in args))
+    assert known_of(on_meta) == expected
 
 
 # -- the page --

@@ -42,6 +42,7 @@ def _type_of(dtype: np.dtype[Any]) -> ArrayType:
 
 class _NumPy:
     name = "NumPy"
+    array_class = np.ndarray
     build = expressions
     reducer = staticmethod(reducer)
     solver = staticmethod(solver)
@@ -50,9 +51,6 @@ class _NumPy:
     kernel_solve = KernelSolve
     identity = staticmethod(id)
     shaped = staticmethod(functools.lru_cache(KEPT)(shaped))
-
-    def is_array(self, value: object) -> bool:
-        return isinstance(value, np.ndarray)
 
     def taken(self, name: str, value: object) -> Any:
         return foreign.view(name, value)

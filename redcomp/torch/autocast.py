@@ -33,9 +33,13 @@ def common_dtype(tensors: Sequence[torch.Tensor]) -> torch.dtype | None:
     return found.pop() if len(found) == 1 else None
 
 
+def is_on_for(device: torch.device) -> bool:
+    """Whether autocast is on for a device; PyTorch refuses to answer for that of no values."""
+    return device.type in _DEVICES and torch.is_autocast_enabled(device.type)
+
+
 def _dtype(tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype | None:
     """What a tensor is cast to, or None."""
-    device = tensor.device.type
-    if tensor.dtype not in _CAST or device not in _DEVICES or not torch.is_autocast_enabled(device):
+    if tensor.dtype not in _CAST or not is_on_for(tensor.device):
         return None
-    return dtype or torch.get_autocast_dtype(device)
+    return dtype or torch.get_autocast_dtype(tensor.device.type)

@@ -9,7 +9,6 @@ from math import prod
 from typing import Any
 
 import torch
-from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
 from redcomp.frontend.reductions import derivatives
@@ -53,6 +52,7 @@ from redcomp.torch.memory import (
 )
 from redcomp.torch.orders import with_limits
 from redcomp.torch.pairs import are_visited, at_pairs, at_places, where_there
+from redcomp.torch.rules import applied_within, unpacked
 
 # Transforms of torch.func leave wrappers around tensors when they are over.
 _unwrap_if_dead: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.unwrap_if_dead
@@ -146,14 +146,7 @@ def _is_watched(tensors: Sequence[torch.Tensor]) -> bool:
     # Tangents are of a level of forward mode, which a graph enters without saying so here.
     if forward_ad._current_level < 0 and not (is_within_transform() and is_innermost("Jvp")):
         return False
-    return any(_tangent(t) is not None for t in tensors)
-
-
-def _tangent(tensor: torch.Tensor) -> torch.Tensor | None:
-    tangent: torch.Tensor | None
-    level = max(forward_ad._current_level, 0)
-    _, tangent = forward_ad.unpack_dual(tensor, level=level)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
-    return tangent
+    return torch._C._is_fwd_grad_enabled() and any(unpacked(t)[1] is not None for t in tensors)
 
 
 def _with_reads_given(
@@ -230,8 +223,7 @@ class _Reduce(torch.autograd.Function):
         if not is_active():
             return _record(*args[:2], *map(_unwrap_if_dead, args[2:]))
         if is_within_transform():
-            with enable_single_level_autograd_function():
-                return tuple(_record(*args[:2], *map(_unwrap_if_dead, args[2:])))
+            return tuple(applied_within(_Reduce, *args))
         if is_functionalized():  # which knows operators only
             call: _Recorded
             call, ranges, *tensors = args

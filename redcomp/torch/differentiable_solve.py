@@ -18,11 +18,12 @@ from redcomp.torch.mapped import (
     in_turn,
     is_functionalized,
     is_transformed,
+    is_within_transform,
     whole,
     with_mapped_first,
 )
 from redcomp.torch.memory import called_as_operator, is_traced
-from redcomp.torch.rules import pulled_back, pushed_forward, tangent_of
+from redcomp.torch.rules import applied_within, pulled_back, pushed_forward, tangent_of
 
 if TYPE_CHECKING:
     from redcomp.torch.solve import KernelSolve
@@ -54,6 +55,8 @@ def differentiable_solve(
 ) -> Solved:
     """The same, through autograd."""
     apply: Callable[..., Solved] = _Solve.apply
+    if is_within_transform():
+        apply = functools.partial(applied_within, _Solve)
     return apply(solver, settings, is_transposed, alpha, *args)
 
 
@@ -123,11 +126,7 @@ class _Solve(torch.autograd.Function):
         alpha: torch.Tensor,
         *args: torch.Tensor,
     ) -> tuple[Solved, tuple[int, None]]:
-        # A batch has any number of axes, so the mapped one is one more; b and alpha have it whole.
-        position, axes = solver.position, in_dims[4:]
-        given = list(with_mapped_first(solver.genred.reduction.parameters, args, axes))
-        given[position] = whole(args[position], axes[position], info.batch_size)
-        alpha = whole(alpha, in_dims[3], info.batch_size)
+        given, alpha = mapped_system(solver, args, alpha, in_dims[4:], in_dims[3], info.batch_size)
         return solved(solver, settings, given, alpha, is_transposed), (0, None)
 
     @staticmethod
@@ -193,6 +192,23 @@ class _Solve(torch.autograd.Function):
             gradients[n] = part
         of_alpha = -(adjoint * solution).to(alpha.dtype) if needs_alpha else None
         return [of_alpha, *gradients]
+
+
+def mapped_system(
+    solver: KernelSolve,
+    args: Sequence[torch.Tensor],
+    alpha: torch.Tensor,
+    axes: Sequence[int | None],
+    axis_of_alpha: int | None,
+    count: int,
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """The arguments and alpha of a batch of systems, from axes that `torch.vmap` maps.
+
+    A batch has any number of axes, so the mapped one is one more; b and alpha have it whole.
+    """
+    given = list(with_mapped_first(solver.genred.reduction.parameters, args, axes))
+    given[solver.position] = whole(args[solver.position], axes[solver.position], count)
+    return given, whole(alpha, axis_of_alpha, count)
 
 
 def _with(values: Sequence[T], position: int, value: T) -> list[T]:

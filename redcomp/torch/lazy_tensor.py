@@ -49,6 +49,7 @@ _shaped = functools.lru_cache(KEPT)(shaped)
 
 class _PyTorch:
     name = "PyTorch"
+    array_class = torch.Tensor
     build = expressions
     reducer = staticmethod(expressions.reducer)
     solver = staticmethod(expressions.solver)
@@ -56,12 +57,10 @@ class _PyTorch:
     correction = 1
     kernel_solve = KernelSolve
 
-    def is_array(self, value: object) -> bool:
-        return isinstance(value, torch.Tensor)
-
     def identity(self, value: object) -> Hashable:
         # A graph guards what `id` said, which is another number for each tensor of a later call.
-        return value if is_dynamo_compiling() and self.is_array(value) else id(value)
+        is_stable = not (is_dynamo_compiling() and isinstance(value, torch.Tensor))
+        return id(value) if is_stable else value
 
     def taken(self, name: str, value: object) -> Any:
         return tensor_of(name, value)
@@ -175,14 +174,31 @@ def _tensor(value: Any, dtype: torch.dtype, device: torch.device | None) -> Any:
     return parts.to(dtype=dtype, device=device)
 
 
+def _is_asked_by_tracer() -> bool:
+    """Whether the tracer of `torch.compile` looks at an object now."""
+    return not is_dynamo_compiling() and TracingContext.try_get() is not None
+
+
 class _TorchFunction:
-    """`__torch_function__`, which the tracer of `torch.compile` asks for before it uses it."""
+    """`__torch_function__`, which the tracer asks for before it uses an object with a tensor."""
 
     def __get__(self, instance: object, owner: type[Any]) -> Any:
-        is_asked_for = not is_dynamo_compiling() and TracingContext.try_get() is not None
-        if is_asked_for and not with_products():
+        if _is_asked_by_tracer() and not with_products():
             return torch._C._disabled_torch_function_impl
         return owner._called_by_torch
+
+
+class _Members:
+    """`__members__`, which there are none of.
+
+    The tracer asks the class of each object for those of an enumeration before it uses the object,
+    and for nothing else before `K @ L` (PyTorch 2.13).
+    """
+
+    def __get__(self, instance: object, owner: type[Any]) -> Any:
+        if _is_asked_by_tracer():
+            with_products()
+        raise AttributeError("__members__")
 
 
 class LazyTensor(LazyTensorBase):
@@ -190,6 +206,17 @@ class LazyTensor(LazyTensorBase):
     __slots__ = ()
     library = _PyTorch()
     __torch_function__ = _TorchFunction()
+    __members__ = _Members()
+
+    def __new__(
+        cls, x: Any = None, axis: object = None, is_complex: object = False, *_: Any, **__: Any
+    ) -> LazyTensor:
+        """An object of its class from the start: the tracer lets no object change it (2.13)."""
+        if cls is not LazyTensor:
+            return object.__new__(cls)
+        is_tensor = isinstance(x, torch.Tensor)
+        is_one = x.is_complex() if is_tensor else isinstance(x, (complex, ComplexLazyTensor))
+        return object.__new__(ComplexLazyTensor if is_one or is_complex is True else LazyTensor)
 
 
 class ComplexLazyTensor(ComplexLazyTensorBase, LazyTensor):
@@ -197,6 +224,6 @@ class ComplexLazyTensor(ComplexLazyTensorBase, LazyTensor):
     __slots__ = ()
 
 
-LazyOperator.__torch_function__ = _TorchFunction()
+LazyOperator.__torch_function__, LazyOperator.__members__ = _TorchFunction(), _Members()
 LazyTensor.real_class, LazyTensor.complex_class = LazyTensor, ComplexLazyTensor
 Vi, Vj, Pm = (variable_maker(LazyTensor, axis) for axis in range(3))

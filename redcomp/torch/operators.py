@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from redcomp.frontend.reductions.genred import reducer_of
 from redcomp.frontend.reductions.texts import reduction_of
@@ -32,7 +33,7 @@ from redcomp.torch.computation import (
     run,
     run_in_memory,
 )
-from redcomp.torch.differentiable_solve import differentiable_solve
+from redcomp.torch.differentiable_solve import differentiable_solve, mapped_system
 from redcomp.torch.executors import Asked
 from redcomp.torch.genred import call
 from redcomp.torch.mapped import with_mapped_first
@@ -179,7 +180,8 @@ def _solve(
     settings = _settings(ranges, asked)
     solution: torch.Tensor
     plain = [argument.detach() for argument in arguments]
-    solution, _info = solver_of(solver)._solve(torch, plain, alpha.detach(), settings)
+    with forward_ad._set_fwd_grad_enabled(False):  # whoever has entered a level of forward mode
+        solution, _info = solver_of(solver)._solve(torch, plain, alpha.detach(), settings)
     return solution
 
 
@@ -204,6 +206,24 @@ def _solve_autograd(
     return differentiable_solve(solver_of(solver), settings, arguments, alpha, is_transposed)[0]
 
 
+def _solve_mapped(
+    info: Any,
+    in_dims: Sequence[Any],
+    arguments: Tensors,
+    alpha: torch.Tensor,
+    ranges: Tensors,
+    solver: str,
+    is_transposed: bool,
+    *asked: Any,
+) -> tuple[torch.Tensor, int]:
+    """A batch of systems."""
+    axes, axis_of_alpha, *_ = in_dims
+    found, count = solver_of(solver), info.batch_size
+    given, alpha = mapped_system(found, arguments, alpha, axes, axis_of_alpha, count)
+    solve: Any = torch.ops.redcomp.solve.default
+    return solve(given, alpha, ranges, solver, is_transposed, *asked), 0
+
+
 _library.impl("solve", _solve, "CPU")
 _library.impl("solve", _solve, "CUDA")
 _library.impl("solve", _solve_meta, "Meta")
@@ -216,3 +236,4 @@ _library.impl("reduce", _reduce, "CUDA")
 _library.impl("reduce", _reduce_meta, "Meta")
 _library.impl("reduce", _reduce_autograd, "Autograd")
 torch.library.register_vmap("redcomp::reduce", _reduce_mapped, lib=_library)
+torch.library.register_vmap("redcomp::solve", _solve_mapped, lib=_library)

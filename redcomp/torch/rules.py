@@ -8,11 +8,23 @@ levels further out, so second derivatives would miss a part without a word.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from torch._functorch.utils import enable_single_level_autograd_function, unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
 Tensors = tuple[torch.Tensor, ...]
+
+
+def applied_within(function: type[torch.autograd.Function], *args: Any) -> Any:
+    """function.apply(*args), where a transform acts on the operator that is computed now.
+
+    PyTorch's own would hand the function to the transforms, which have handed it on already.
+    """
+    record: Callable[..., Any] = super(torch.autograd.Function, function).apply  # type: ignore[misc]  # PyTorch has no types for it
+    with enable_single_level_autograd_function():
+        return record(*unwrap_dead_wrappers(args))
 
 
 def pushed_forward(
@@ -25,7 +37,7 @@ def pushed_forward(
     What is saved comes without the tangents that the rule is about.
     """
     with forward_ad._set_fwd_grad_enabled(True):
-        return rule([_unpacked(tensor)[0] for tensor in saved], tangents)
+        return rule([unpacked(tensor)[0] for tensor in saved], tangents)
 
 
 def tangent_of(
@@ -40,7 +52,7 @@ def tangent_of(
         value if tangent is None else _dual(value, tangent)
         for value, tangent in zip(values, tangents, strict=True)
     ]
-    return _unpacked(function(*moving))[1]
+    return unpacked(function(*moving))[1]
 
 
 def pulled_back(
@@ -64,10 +76,16 @@ def pulled_back(
 
 def _dual(value: torch.Tensor, tangent: torch.Tensor) -> torch.Tensor:
     # A tangent gets its value's strides, which must not be those of one number for several.
-    dual: torch.Tensor = forward_ad.make_dual(value.contiguous(), tangent)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+    dual: torch.Tensor = forward_ad.make_dual(value.contiguous(), tangent, level=_level())  # type: ignore[no-untyped-call]  # PyTorch has no types for it
     return dual
 
 
-def _unpacked(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    primal, tangent = forward_ad.unpack_dual(tensor)  # type: ignore[no-untyped-call]  # PyTorch has no types for it
+def unpacked(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A value, and its tangent if it has one."""
+    primal, tangent = forward_ad.unpack_dual(tensor, level=_level())  # type: ignore[no-untyped-call]  # PyTorch has no types for it
     return primal, tangent
+
+
+def _level() -> int:
+    """The level of forward mode, of which there is one; a graph enters it without saying so."""
+    return max(forward_ad._current_level, 0)

@@ -92,7 +92,7 @@ class ComplexLazyTensorBase(LazyTensorBase):
         super().__init__(given if given.is_complex else given.real2complex())
 
     def _is_complex_value(self, value: Any) -> bool:
-        if self.library.is_array(value):
+        if isinstance(value, self.library.array_class):
             return self.library.type_of(value).is_complex
         values = value if isinstance(value, list) else [value]
         return any(isinstance(v, COMPLEX) for v in values)

@@ -72,7 +72,7 @@ class LazyCore(Advising):
         if is_complex is not False and arguments.switch("is_complex", is_complex):
             x = self.complex_class(x, axis)
         if isinstance(x, LazyCore):
-            if x.is_complex:
+            if x.is_complex and not self.is_complex:
                 self.__class__ = self.complex_class
             self._expression, self._bindings = x._expression, x._bindings
             self.ranges, self.backend = x.ranges, x.backend
@@ -222,7 +222,7 @@ class LazyCore(Advising):
 
     def _is_operand(self, value: object) -> bool:
         """Whether an operator can take it; else Python asks the other side."""
-        is_own = isinstance(value, (LazyCore, *OPERANDS)) or self.library.is_array(value)
+        is_own = isinstance(value, (LazyCore, *OPERANDS, self.library.array_class))
         return is_own or foreign.speaks(value)
 
     # -- attributes --------------------------------------------------------------------------------

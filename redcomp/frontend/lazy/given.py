@@ -27,7 +27,7 @@ OPERANDS = (*_REAL, *COMPLEX, list)
 
 def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     """A number, a list of numbers or an array as an argument; raises ArgumentError."""
-    if not library.is_array(given):
+    if not isinstance(given, library.array_class):
         return _of_no_array(library, given, axis)
     type_ = library.type_of(given)
     if type_.is_complex:

@@ -78,7 +78,7 @@ class LazyTensorBase(Protocols, Matrix):
                 f"a LazyTensor of shape {self._shape} is no matrix: it has vectors of "
                 f"{self.ndim} components, which .sum(-1) adds up"
             )
-        if not self.library.is_array(v):
+        if not isinstance(v, self.library.array_class):
             if is_factor(v, self):
                 if options:
                     raise ArgumentError(f"a product of lazy matrices takes no {', '.join(options)}")
@@ -117,7 +117,7 @@ class LazyTensorBase(Protocols, Matrix):
         """An array of a number for each pair, as a LazyTensor."""
         if isinstance(array, LazyTensorBase):
             return self._taken(array)
-        if not self.library.is_array(array) or len(array.shape) < 2:
+        if not isinstance(array, self.library.array_class) or len(array.shape) < 2:
             raise ArgumentError(
                 f"{name} takes an array of {self.library.name} of shape (..., M, N), not "
                 f"{arguments.shown(array)}"

@@ -49,6 +49,7 @@ class Library(Protocol):
     """An array library."""
 
     name: str
+    array_class: type[Any]
     # How a caller converts an array to a dtype.
     conversion: str
     # What variances lessen the number of values by, unless one says.
@@ -57,9 +58,6 @@ class Library(Protocol):
     @property
     def build(self) -> Building:
         """What makes expressions."""
-
-    def is_array(self, value: object) -> bool:
-        """Whether a value is an array of this library."""
 
     def identity(self, value: object) -> Hashable:
         """Equal for the same object only: arrays have no usable hash and ==."""

@@ -60,6 +60,7 @@ class LazyOperator(Matrix, Advising, ABC):
         return product_in_torch(function, inputs, named or {}, cls.__name__)
 
     __torch_function__: ClassVar[Any] = _called_by_torch
+    __members__: ClassVar[Any]  # of PyTorch's face
 
     def __repr__(self) -> str:
         rows, columns = self.shape
@@ -179,9 +180,11 @@ def joined(matrix: Any, parts: Sequence[Any]) -> Any:
         inner = matrix.blocks[0] if isinstance(matrix, LazyBlocks) else matrix.factors
         matrix = next(b for b in inner if b is not None)
     library = matrix.library
-    others = [("a block's product", p) for p in parts if not library.is_array(p)]
+    others = [("a block's product", p) for p in parts if not isinstance(p, library.array_class)]
     if not others:
         return library.joined(parts)
-    own = library.joined([p if library.is_array(p) else library.taken("", p) for p in parts])
+    own = library.joined(
+        [p if isinstance(p, library.array_class) else library.taken("", p) for p in parts]
+    )
     of_results = library.result_library(others)
     return own if of_results is None else of_results.made(own)

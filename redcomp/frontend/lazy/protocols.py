@@ -87,7 +87,7 @@ def _is_number(value: Any) -> bool:
 
 def _extremum(pairs: str, elementwise: str) -> Callable[..., Any]:
     def extremum(x: Any, axis: Any, keepdim: bool = False) -> Any:
-        if isinstance(axis, LazyCore) or x.library.is_array(axis):
+        if isinstance(axis, (LazyCore, x.library.array_class)):
             return getattr(x, elementwise)(axis)
         return getattr(x, pairs)(axis, keepdim=keepdim)
 

@@ -180,13 +180,13 @@ class LazyReduction:
                 f"({listed}), but {len(args)} came"
             )
         taken, library = args, None
-        if self._others or not all(map(self._library.is_array, args)):
+        if self._others or not all(isinstance(a, self._library.array_class) for a in args):
             taken, library = self._taken(args)
         given = {symbol.key: value for symbol, value in zip(self._symbols, taken, strict=True)}
         bindings = self._bindings
         bound = tuple(_bound(a, given, self._library) for a in bindings.arguments)
         dtype = bindings.dtype
-        if dtype is None and taken and self._library.is_array(taken[0]):
+        if dtype is None and taken and isinstance(taken[0], self._library.array_class):
             first = next(a for a in bound if a.key == self._symbols[0].key)
             dtype = self._library.type_of(first.value).dtype
         bindings = replace(bindings, arguments=bound, dtype=dtype)
@@ -216,7 +216,11 @@ def _bound(argument: Argument, given: Mapping[Any, Any], library: Library) -> Ar
     if not isinstance(argument.given, Symbol):
         return argument
     value = given[argument.key]
-    if argument.is_complex and library.is_array(value) and library.type_of(value).is_complex:
+    if (
+        argument.is_complex
+        and isinstance(value, library.array_class)
+        and library.type_of(value).is_complex
+    ):
         value = parts_of(library, value, argument.slot.kind in ("i", "j"))
     return replace(argument, value=value)
 

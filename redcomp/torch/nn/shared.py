@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from redcomp import arguments
 from redcomp.errors import ArgumentError
+from redcomp.torch import autocast
 from redcomp.torch.genred import Genred
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ _CONVERSIONS = {
 
 def check_dtype(module: nn.Module, x: Tensor) -> None:
     """Raise ArgumentError if the points have another dtype than a parameter of the module's own."""
-    if x.dtype not in _CONVERSIONS or torch.is_autocast_enabled(x.device.type):
+    if x.dtype not in _CONVERSIONS or autocast.is_on_for(x.device):
         return
     for name, parameter in module.named_parameters(recurse=False):
         if parameter.dtype != x.dtype:
