@@ -98,7 +98,7 @@ class _PyTorch:
 
     def unit_matrix(self, size: int, dtype: str | None, beside: Sequence[Any]) -> Any:
         device = next((a.device for a in beside if isinstance(a, torch.Tensor)), None)
-        return torch.eye(size, dtype=dtype and getattr(torch, dtype), device=device)
+        return torch.eye(size, dtype=getattr(torch, dtype) if dtype else None, device=device)
 
     def joined(self, parts: Sequence[Any]) -> Any:
         return torch.cat(list(parts))
