@@ -78,6 +78,7 @@ Reduction = Literal[
     "Prod",
     "Any",
     "All",
+    "ComplexProd",
     "Min",
     "Max",
     "Min_ArgMin",

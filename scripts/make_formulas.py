@@ -35,7 +35,7 @@ ELEMENTWISE = {"Arithmetic", "Mathematics", "Comparison and selection"}
 DTYPES = {"value": "", "index": " int64", "truth": " bool"}
 # What a reduction's results are measured with: the dimensions of a formula and of its weights, and
 # how many columns are kept.  All sizes that can come of them differ.
-LETTERS = {1: "1", 2: "2", 3: "d", 5: "e", 6: "1 + e", 7: "K"}
+LETTERS = {1: "1", 2: "2", 3: "d", 4: "d", 5: "e", 6: "1 + e", 7: "K"}
 
 
 def page(limits: str | None = None) -> str:
@@ -207,6 +207,7 @@ def _taken(row: Reduction) -> str:
         "scalar": "d = 1",
         "weights": "d = 1, `formula2`",
         "components": "",
+        "complex": "d even: numbers (re, im)",
     }[row.takes]
     if row.weighted:
         weighted = REDUCTIONS[row.weighted]
@@ -216,11 +217,11 @@ def _taken(row: Reduction) -> str:
 
 def _shapes(row: Reduction) -> list[str]:
     """Shape and dtype of each result that a call returns, as the frontend makes them."""
-    formula = "x" if row.takes in ("vector", "components") else "s"
+    formula = {"scalar": "s", "weights": "s", "complex": "z"}.get(row.takes, "x")
     options: dict[str, Any] = {"formula2": "w"} if row.takes == "weights" else {}
     if row.keeps:
         options["opt_arg"] = 7
-    aliases = ["x = Vj(3)", "s = Vj(1)", "w = Vj(5)"]
+    aliases = ["x = Vj(3)", "s = Vj(1)", "w = Vj(5)", "z = Vj(4)"]
     made = Genred(formula, aliases, row.spelling, axis=1, **options)
     return [
         f"(R, {LETTERS[result.dim]}){DTYPES[result.kind]}"

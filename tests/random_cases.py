@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from agreement import HALVES
 from random_formulas import Argument, Choices, Grammar
-from reference_reductions import COMBINATIONS, SELECTIONS, TRUTHS, row_of
+from reference_reductions import COMBINATIONS, SELECTIONS, TRUTHS, is_complex, row_of
 
 CASES_A_PROGRAM = 5
 # Around the numbers of lanes (8, 16), of rows in a step (64, 128), and of columns in a tile (256).
@@ -198,6 +198,8 @@ def _result(choices: Choices, grammar: Grammar) -> Reduced:
     formula = grammar.formula(width, depth)
     if reduction_op == "Prod":  # factors near 1, whose product is not lost
         formula = f"1+Sin({formula})*IntInv(8)"
+    if is_complex(reduction_op):
+        formula = f"Complex(1+Sin({formula})*IntInv(8),Cos({formula})*IntInv(8))"
     return Reduced(formula, reduction_op)
 
 

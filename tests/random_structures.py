@@ -24,6 +24,7 @@ from reference_reductions import (
     pair_mask,
     reduce_pairs,
     row_of,
+    taken_formula,
 )
 
 import redcomp.torch
@@ -39,6 +40,7 @@ MOST_STATES = 600  # components of all results, lists counted by what they keep
 DTYPES = (torch.float32, torch.float64)
 USUAL = tuple(name for name in COMBINATIONS if name == row_of(name).spelling)
 WEIGHTED = tuple(name for name in USUAL if row_of(name).takes == "weights")
+PRODUCTS = ("Prod", "ComplexProd")
 PLAIN = tuple(name for name in USUAL if name not in WEIGHTED)
 DRAWN = (("Sum",), PLAIN, WEIGHTED, tuple(SELECTIONS), tuple(SELECTIONS))
 # Exact for multiples of 1/8, in float32 too.
@@ -121,8 +123,8 @@ def _result(
         formula, kept = scalar, kept // width
     else:
         formula = choices.one_of(VECTORS).format(s=scalar, e=width)
-    if reduction == "Prod":
-        formula = f"1+({formula})*IntInv(1024)"
+    if reduction in PRODUCTS:
+        formula = taken_formula(reduction, f"1+({formula})*IntInv(1024)")
     if reduction not in WEIGHTED:
         return Reduced(formula, reduction, count), kept
     weights = "Exp(b)" if reduction == "LogSumExpWeight" else "b"
@@ -169,7 +171,7 @@ def _roundings(name: str, pairs: Pairs) -> int:
         return USUAL_ROUNDINGS
     count = int(pairs.mask.sum(-2).max()) if pairs.mask.numel() else 0
     # Factors near 1 are rounded, and so are their products; these have no tiles.
-    most = 2 * count if name == "Prod" else min(count, LONGEST_TILE)
+    most = 2 * count if name in PRODUCTS else min(count, LONGEST_TILE)
     return max(USUAL_ROUNDINGS, most)
 
 

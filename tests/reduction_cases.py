@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from reference_reductions import ASKED, Results, reduce_pairs
+from reference_reductions import ASKED, Results, reduce_pairs, taken_formula, taken_terms
 
 from redcomp.ops.reductions import REDUCTIONS, Reduction
 from redcomp.torch import Genred
@@ -17,6 +17,7 @@ Tensor = torch.Tensor
 INF, NAN = math.inf, math.nan
 SCALAR = "b - p * SqDist(x, y)"
 VECTOR = "b * (x - y) - p"
+PRODUCTS = ("prod", "complex_prod")
 WEIGHTS = "w * (1 + Square(Elem(x, 0)))"
 
 # Rows that `reduction_op` can name.
@@ -40,7 +41,9 @@ class Case(NamedTuple):
     def formula(self) -> str:
         formula = VECTOR if self.is_vector else SCALAR
         # Products of many terms are to stay in the range of the numbers.
-        return f"1 + ({formula}) * 0.015625" if self.row.name == "prod" else formula
+        if self.row.name in PRODUCTS:
+            formula = f"1 + ({formula}) * 0.015625"
+        return taken_formula(self.row.name, formula)
 
     def genred(
         self, axis: int, formula: str = "", aliases: Sequence[str] = (), **options: Any
@@ -68,8 +71,9 @@ class Case(NamedTuple):
         terms = b[None] - p * (difference**2).sum(-1, keepdim=True)
         if self.is_vector:
             terms = b[None] * difference - p
-        if self.row.name == "prod":
+        if self.row.name in PRODUCTS:
             terms = 1 + terms * 0.015625
+        terms = taken_terms(self.row.name, terms)
         return terms, w[0][None] * (1 + x[:, None, :1] ** 2) if w else None
 
     def dense(self, given: Sequence[Tensor], axis: int) -> Results:

@@ -112,6 +112,13 @@ def _product(pairs: Pairs) -> Results:
     return (factors.squeeze(-2),)
 
 
+def _complex_product(pairs: Pairs) -> Results:
+    """Of halves, as `_product`."""
+    numbers = torch.view_as_complex(pairs.terms.unflatten(-1, (-1, 2)).contiguous())
+    (product,) = _product(pairs._replace(terms=numbers))
+    return (torch.view_as_real(product).flatten(-2),)
+
+
 def _any(pairs: Pairs) -> Results:
     return ((pairs.filled(0.0) != 0).any(-2),)
 
@@ -187,6 +194,7 @@ MEANINGS: Mapping[str, Callable[[Pairs], Results]] = {
     "argkmax": Selection(True, _PLACE, True),
     "kmin_argkmin": Selection(False, _BOTH, True),
     "kmax_argkmax": Selection(True, _BOTH, True),
+    "complex_prod": _complex_product,
 }
 
 # Rows that a call can ask for; the others are for derivatives only.
@@ -204,6 +212,21 @@ def meaning_of(name: str) -> Callable[[Pairs], Results]:
     row = row_of(name).name
     assert row in MEANINGS, f"say in MEANINGS of tests/reference_reductions.py what {row!r} means"
     return MEANINGS[row]
+
+
+def is_complex(name: str) -> bool:
+    """Whether a row reduces complex numbers."""
+    return row_of(name).takes == "complex"
+
+
+def taken_formula(name: str, formula: str) -> str:
+    """A formula whose values a row takes: complex numbers f + (1 - f) i / 2, if it takes these."""
+    return f"Complex({formula}, 0.5 - 0.5 * ({formula}))" if is_complex(name) else formula
+
+
+def taken_terms(name: str, terms: Tensor) -> Tensor:
+    """The same of the formula's values."""
+    return torch.stack([terms, 0.5 - 0.5 * terms], -1).flatten(-2) if is_complex(name) else terms
 
 
 # Names that `reduction_op` takes, by the kind of their meaning.

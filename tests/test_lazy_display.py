@@ -51,3 +51,17 @@ def test_notebooks_show_a_table() -> None:
 )
 def test_sizes_have_three_digits(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_reductions_that_are_called_later_are_a_table_in_notebooks() -> None:
+    later = (Vi(np.ones((4, 2), np.float32)) | Vj(0, 2)).sum(axis=1)
+    html = later._repr_html_()
+    for text in (
+        "<table>",
+        "Sum over j of",
+        "x0 = Vi(0, 2), y1 = Vj(1, 2)",
+        "float32",
+        "with 1 array",
+    ):
+        assert text in html
+    assert "call it<" in Vi(np.ones((4, 2))).sum(axis=1, call=False)._repr_html_()

@@ -74,6 +74,81 @@ def test_products_from_the_left_and_by_functions() -> None:
             np.testing.assert_allclose(product, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("batches", [((2,), (2,)), ((2,), ()), ((3, 1), (1, 2))], ids=str)
+def test_products_in_batches(batches: tuple[tuple[int, ...], ...], library: str) -> None:
+    """Vectors are those of all entries of a batch, matrices may differ: as for K @ v."""
+    module = getattr(redcomp, library)
+    x, y, z = points(1, *batches[0], 3, D), points(2, *batches[1], 4, D), points(3, 5, D)
+    given = [a if library == "torch" else a.numpy() for a in (x, y, z)]
+    K = (module.Vi(given[0]) - module.Vj(given[1])).sqnorm2()
+    L = (module.Vi(given[1]) - module.Vj(given[2])).sqnorm2()
+    dense = torch.cdist(x, y) ** 2 @ torch.cdist(y, z) ** 2
+    product = K @ L
+    assert product.shape == tuple(dense.shape)
+    for right in (points(4, 5), points(5, 5, 2), points(6, *dense.shape[:-2], 5, 2)):
+        v = right if library == "torch" else right.numpy()
+        np.testing.assert_allclose(product @ v, dense @ right, rtol=1e-12)
+    np.testing.assert_allclose(product.dense(), dense, rtol=1e-12)
+    np.testing.assert_allclose(product.T.dense(), dense.transpose(-1, -2), rtol=1e-12)
+
+
+def test_batches_that_have_no_product_are_errors() -> None:
+    K = Vi(points(1, 2, 3, D)) | Vj(points(2, 2, 3, D))
+    L = Vi(points(1, 3, 3, D)) | Vj(points(2, 3, 3, D))
+    with pytest.raises(ArgumentError, match="have no product"):
+        K @ L
+    square = Vi(points(1, 3, D)) | Vj(points(2, 3, D))
+    with pytest.raises(ArgumentError, match="is multiplied with an array of 3 rows"):
+        LazyTensor.block([[square]]) @ points(3, 3, 3, 2)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_lazy_matrices_of_lazy_matrices_have_an_array(is_complex: bool, library: str) -> None:
+    x, y = points(1, 3, D), points(2, 4, D)
+    given = [a if library == "torch" else a.numpy() for a in (x, y)]
+    module = getattr(redcomp, library)
+    K, dense = (module.Vi(given[0]) - module.Vj(given[1])).sqnorm2(), torch.cdist(x, y) ** 2
+    if is_complex:
+        K, dense = K * (1 + 2j), dense * (1 + 2j)
+    blocks = module.LazyTensor.block([[K @ K.T, K], [K.T, None]])
+    zeros = torch.zeros(4, 4, dtype=dense.dtype)
+    expected = torch.cat([torch.cat([dense @ dense.T, dense], 1), torch.cat([dense.T, zeros], 1)])
+    np.testing.assert_allclose(blocks.dense(), expected, rtol=1e-12)
+    np.testing.assert_allclose((blocks @ blocks).dense(), expected @ expected, rtol=1e-12)
+    with pytest.raises(ArgumentError, match=r"would take \d+ bytes, more than the limit of 50"):
+        blocks.dense(limit=50)
+
+
+def test_gradients_of_the_array_of_a_product() -> None:
+    x, y = points(1, 3, D).requires_grad_(), points(2, 4, D)
+    K, dense = (Vi(x) - Vj(y)).sqnorm2(), torch.cdist(x, y) ** 2
+    (found,) = torch.autograd.grad((K @ K.T).dense().square().sum(), x)
+    (expected,) = torch.autograd.grad((dense @ dense.T).square().sum(), x)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_lazy_matrices_say_what_they_are() -> None:
+    K = Vi(points(1, 3, D)) | Vj(points(2, 4, D))
+    product, blocks = K @ K.T, LazyTensor.block([[K, None], [None, K @ K.T]])
+    assert "(3, 3)" in repr(product)
+    assert "LazyTensor (3, 4), LazyTensor (4, 3)" in repr(product)
+    assert "LazyTensor (3, 4), LazyProduct (3, 3)" in repr(blocks)
+    assert "float64" in repr(blocks)
+    assert ".dense() gives the array" in repr(blocks)
+    assert product._repr_html_().startswith("<table><caption>LazyProduct")
+
+
+def test_only_the_first_of_a_product_may_have_symbols() -> None:
+    x, y, v = points(1, 3, D), points(2, 4, D), points(3, 3)
+    K, scale = Vi(x) | Vj(y), points(4, 1)
+    later = ((K * Pm(0, 1)) @ K.T) @ v
+    np.testing.assert_allclose(later(scale), scale * (x @ y.T @ (y @ x.T @ v)), rtol=1e-12)
+    with pytest.raises(ArgumentError, match="only the first one may have symbols"):
+        K @ (K.T * Pm(0, 1))
+
+
 def test_functions_that_are_no_products_are_refused() -> None:
     K = (Vi(points(1, 3, D)) | Vj(points(1, 3, D))).exp()
     with pytest.raises(TypeError, match=r"torch\.exp is not supported for a LazyProduct"):

@@ -14,7 +14,7 @@ from redcomp.ops.reductions import REDUCTIONS, Columns, Reduction
 Array = np.ndarray[Any, np.dtype[Any]]
 JOINED = [name for name, row in REDUCTIONS.items() if row.join_any is not None]
 COLUMNS = 12
-WIDTHS = {"vector": 3, "scalar": 1, "weights": 3, "components": 1}
+WIDTHS = {"vector": 3, "scalar": 1, "weights": 3, "components": 1, "complex": 4}
 KEPT = 4
 
 

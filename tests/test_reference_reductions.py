@@ -16,6 +16,7 @@ from reference_reductions import (
     TRUTHS,
     meaning_of,
     reduce_pairs,
+    taken_terms,
     winners,
 )
 
@@ -35,7 +36,7 @@ def reduced(name: str, row, mask=None, weights=None, count: int = 1, axis: int =
     if weights is not None:
         weights = torch.tensor(weights, dtype=torch.float64).reshape(*terms.shape[:2], 1)
     mask = mask.T if mask is not None and axis == 0 else mask
-    results = reduce_pairs(name, terms, axis, mask, weights, count)
+    results = reduce_pairs(name, taken_terms(name, terms), axis, mask, weights, count)
     assert all(r.shape[0] == 1 for r in results)
     return [r.flatten().tolist() for r in results]
 
@@ -160,10 +161,11 @@ def test_pairs_that_do_not_count_may_be_anything() -> None:
 def test_batches_and_axes() -> None:
     """Each entry of a batch by itself; the axes exchanged with the terms."""
     generator = torch.Generator().manual_seed(0)
-    terms = torch.randint(-2, 3, (2, 3, 4, 5, 1), generator=generator).double()
+    drawn = torch.randint(-2, 3, (2, 3, 4, 5, 1), generator=generator).double()
     weights = torch.rand((2, 3, 4, 5, 2), generator=generator, dtype=torch.float64)
     mask = torch.rand((4, 5), generator=generator) < 0.6
     for name in (*COMBINATIONS, *SELECTIONS):
+        terms = taken_terms(name, drawn)
         whole = reduce_pairs(name, terms, 1, mask, weights, 2)
         one = reduce_pairs(name, terms[1, 2], 1, mask, weights[1, 2], 2)
         turned = reduce_pairs(
@@ -198,14 +200,17 @@ def test_gradients(name: str) -> None:
     terms = torch.tensor(ROW[:3], dtype=torch.float64).reshape(1, 3, 1).requires_grad_()
     weights = torch.tensor(WEIGHTS[:3], dtype=torch.float64).reshape(1, 3, 1)
     given = weights if "Weight" in name or name == "SoftMax" else None
-    torch.autograd.gradcheck(lambda t: reduce_pairs(name, t, 1, weights=given), terms)
+    torch.autograd.gradcheck(
+        lambda t: reduce_pairs(name, taken_terms(name, t), 1, weights=given), terms
+    )
 
 
 def test_gradients_of_no_pairs_are_zero() -> None:
     terms = torch.ones(1, 4, 1, dtype=torch.float64, requires_grad=True)
     for name in COMBINATIONS:
         if name not in TRUTHS:
-            (result,) = reduce_pairs(name, terms, 1, NONE, torch.ones_like(terms))
+            given = taken_terms(name, terms)
+            (result,) = reduce_pairs(name, given, 1, NONE, torch.ones_like(terms))
             (gradient,) = torch.autograd.grad(result.sum(), terms)
             assert (gradient == 0).all(), name
 

@@ -86,6 +86,9 @@ class _NumPy:
     def diagonal(self, array: Any) -> Any:
         return np.diagonal(array, axis1=-3, axis2=-2).swapaxes(-2, -1)
 
+    def unit_matrix(self, size: int, dtype: str | None, beside: Sequence[Any]) -> Any:
+        return np.eye(size, dtype=dtype)
+
     def joined(self, parts: Sequence[Any]) -> Any:
         return np.concatenate(parts)
 

@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-from redcomp.ir import Value, broadcast, compare, constant, select
+from redcomp.ir import Value, broadcast, compare, constant, elementwise, select
 from redcomp.ops.access import Access, Position, composite
 from redcomp.ops.table import Array, Domain, Operation, ShapeError, apply, broadcast_dim, register
 
@@ -147,6 +147,43 @@ register(
         domain=Domain((NUMBER, NUMBER)),
         differs="new",
     ),
+)
+
+
+# -- quotients that are right wherever they can be represented -------------------------------------
+
+
+def _by_ratio(x: Value, y: Value, re: Value, im: Value) -> Value:
+    """By the ratio of the divisor's parts (Smith 1962), whose squares would overflow; where the
+    imaginary one is larger, both numbers are turned by -i."""
+    is_real = compare("oge", elementwise("abs", re), elementwise("abs", im))
+    x, y = select(is_real, x, y), select(is_real, y, -x)
+    larger, smaller = select(is_real, re, im), select(is_real, im, -re)
+    ratio = smaller / larger
+    return (x + y * ratio) / (larger + smaller * ratio)
+
+
+def _quotient_pullback(e: Value, value: Value) -> tuple[Value, ...]:
+    """-q e / g for g, e divided first: a derivative of the ratio would underflow in between."""
+    x, y, re, im = value.args
+    nothing = constant(0.0, e.dtype)
+    e_x = apply("real_quotient", e, nothing, re, -im)
+    e_y = apply("real_quotient", nothing, -e, re, -im)
+    imaginary = apply("real_quotient", y, -x, re, im)
+    return e_x, e_y, -(value * e_x + imaginary * e_y), imaginary * e_x - value * e_y
+
+
+register(
+    Operation(
+        "real_quotient",
+        4,
+        "the real part of (f + gi) / (h + ui)",
+        lambda x, y, re, im: ((x + 1j * y) / (re + 1j * im)).real.astype(x.dtype),
+        pullback=_quotient_pullback,
+        expand=_by_ratio,
+        domain=Domain((NUMBER, NUMBER, AWAY_FROM_ZERO, NUMBER)),
+        ulp=8.0,
+    )
 )
 
 

@@ -108,6 +108,10 @@ class _PyTorch:
     def diagonal(self, array: Any) -> Any:
         return torch.diagonal(array, dim1=-3, dim2=-2).transpose(-2, -1)
 
+    def unit_matrix(self, size: int, dtype: str | None, beside: Sequence[Any]) -> Any:
+        device = next((a.device for a in beside if isinstance(a, torch.Tensor)), None)
+        return torch.eye(size, dtype=getattr(torch, dtype) if dtype else None, device=device)
+
     def joined(self, parts: Sequence[Any]) -> Any:
         return torch.cat(list(parts))
 

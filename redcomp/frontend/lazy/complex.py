@@ -25,7 +25,7 @@ C = TypeVar("C", bound="ComplexLazyTensorBase")
 
 _DTYPES: Mapping[str | None, str] = {"float64": "complex128"}
 # Reductions over i or j of the parts, and of a real LazyTensor that a complex one gives.
-_OF_PARTS = ("Sum", "Mean")
+_OF_PARTS: Mapping[str, str] = {"Sum": "Sum", "Mean": "Mean", "Prod": "ComplexProd"}
 _OF_REAL: Mapping[str, Callable[[Any], Any]] = {
     "Norm": lambda z: abs(z),
     "Any": lambda z: z != 0,
@@ -34,7 +34,6 @@ _OF_REAL: Mapping[str, Callable[[Any], Any]] = {
 
 # What serves where a reduction over i or j has no complex form.
 _INSTEAD: Mapping[str, str] = {
-    "Prod": "abs(z).prod(axis) is the modulus of the product and z.angle().sum(axis) its angle",
     "SumSoftMaxWeight": "the softmax is of real scores; its weights may be complex",
     "LogSumExp": "z.exp().sum(axis) is the sum, which has many logarithms",
 }
@@ -71,8 +70,8 @@ class ComplexLazyTensorBase(LazyTensorBase):
 
     It has the operators + - * / ** == != with complex and real LazyTensors, arrays and numbers;
     `real`, `imag`, `angle()`, `abs()`, `conj()`, `exp()`, `log()`, `sqrt()`, `square()`, `inv()`;
-    norms and sums of components; indices and `concat`; `sum`, `mean`, `norm`, `var`, `std`, `any`
-    and `all` over i or j, and products with vectors; and it may be the weights of
+    norms and sums of components; indices and `concat`; `sum`, `prod`, `mean`, `norm`, `var`, `std`,
+    `any` and `all` over i or j, and products with vectors; and it may be the weights of
     `sumsoftmaxweight`.  Results are complex arrays.  Gradients are those of PyTorch's complex
     numbers.  Powers and logarithms are the principal ones.
 
@@ -144,9 +143,10 @@ class ComplexLazyTensorBase(LazyTensorBase):
         of_real = _OF_REAL.get(reduction_op)
         if of_real is not None:
             return of_real(self).reduction(reduction_op, *args, **options)
-        if reduction_op not in _OF_PARTS:
+        of_parts = _OF_PARTS.get(reduction_op)
+        if of_parts is None:
             raise _meaningless(reduction_op)
-        return super().reduction(reduction_op, *args, **options)
+        return super().reduction(of_parts, *args, **options)
 
     reduction.__doc__ = LazyTensorBase.reduction.__doc__
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from redcomp import notebooks
@@ -37,7 +38,7 @@ class Shown(NamedTuple):
     def rows(self) -> list[tuple[str, str]]:
         """Each fact with its name."""
         rows = [
-            ("shape", f"({', '.join(map(str, self.shape))}{',' * (len(self.shape) == 1)})"),
+            ("shape", str(tuple(self.shape))),
             ("dtype", self.dtype or "that of the arrays it will meet"),
             ("formula", self.formula),
             ("variables", ", ".join(self.variables) or "none"),
@@ -50,12 +51,17 @@ class Shown(NamedTuple):
     @property
     def text(self) -> str:
         """All facts, a line each."""
-        return "\n".join([self.kind, *(f"  {name + ':':<12}{what}" for name, what in self.rows)])
+        return text(self.kind, self.rows)
 
     @property
     def html(self) -> str:
         """All facts, a table."""
         return notebooks.facts(self.kind, self.rows)
+
+
+def text(kind: str, rows: Iterable[tuple[str, str]]) -> str:
+    """Facts with their names, a line each, below the class that they are of."""
+    return "\n".join([kind, *(f"  {name + ':':<12}{what}" for name, what in rows)])
 
 
 def size(count: int) -> str:

@@ -19,7 +19,7 @@ from redcomp.frontend.lazy.bindings import (
     exchanged_argument,
 )
 from redcomp.frontend.lazy.checked import checked, with_checked_methods
-from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_factor
+from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_factor, require_room
 from redcomp.frontend.lazy.matrix import Matrix
 from redcomp.frontend.lazy.protocols import Protocols
 from redcomp.frontend.lazy.reduction import Arranged, Job
@@ -129,16 +129,13 @@ class LazyTensorBase(Protocols, Matrix):
     def dense(self, limit: int = MAX_DENSE) -> Any:
         """The array of shape `self.shape`, differentiable; at most `limit` bytes.
 
-        Raises ArgumentError if it is larger, or where there are symbols.
+        It has all values, whatever `ranges` a reduction visits.  Raises ArgumentError if it is
+        larger, or where there are symbols.
         """
         shape = self._shape
         numbers = math.prod(shape[:-1]) * self._expression.dim
         size = numbers * (8 if self._bindings.dtype == "float64" else 4)
-        if size > arguments.integer("limit", limit):
-            raise ArgumentError(
-                f"the array of shape {self.shape} would take {size:,} bytes, more than the limit "
-                f"of {limit:,}; reduce the LazyTensor instead, or give dense(limit=...)"
-            )
+        require_room(self.shape, size, limit)
         columns_first = (*shape[:-3], shape[-2], shape[-3], shape[-1])
         return self._moved(columns_as_batch)._value_of_rows(
             lambda found: self.library.transposed(found.reshape(columns_first)).reshape(self.shape)

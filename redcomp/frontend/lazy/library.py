@@ -123,6 +123,9 @@ class Library(Protocol):
     def root(self, array: Any) -> Any:
         """Square roots, the derivative at 0 being 0."""
 
+    def unit_matrix(self, size: int, dtype: str | None, beside: Sequence[Any]) -> Any:
+        """The unit matrix in a dtype or the library's own, on the device of arrays among others."""
+
     def joined(self, parts: Sequence[Any]) -> Any:
         """Arrays one after the other along the first axis."""
 

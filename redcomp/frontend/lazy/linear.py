@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from redcomp import arguments
+from redcomp import arguments, notebooks
 from redcomp.errors import ArgumentError
+from redcomp.frontend.lazy import display
 from redcomp.frontend.lazy.core import LazyCore
 from redcomp.frontend.lazy.matrix import Matrix
 from redcomp.frontend.lazy.missing import Advising
 from redcomp.frontend.lazy.protocols import product_in_torch
+from redcomp.limits import MAX_DENSE
 
 
 class LazyOperator(Matrix, Advising, ABC):
     """A matrix that is only multiplied with vectors, as those of SciPy's `aslinearoperator`.
 
-    shape   (M, N)
+    shape   (M, N), or (..., M, N) in a batch
     dtype   the name of the dtype
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     dtype: str | None
 
     @abstractmethod
     def _times(self, v: Any) -> Any:
         """The product with a vector (N,) or a matrix (N, E)."""
+
+    @property
+    @abstractmethod
+    def _made_of(self) -> Sequence[Any]:
+        """The lazy matrices that it is made of."""
 
     @abstractmethod
     def t(self) -> LazyOperator:
@@ -62,9 +72,42 @@ class LazyOperator(Matrix, Advising, ABC):
     __torch_function__: ClassVar[Any] = _called_by_torch
     __members__: ClassVar[Any]  # of PyTorch's face
 
+    def dense(self, limit: int = MAX_DENSE) -> Any:
+        """The array of shape `self.shape`, differentiable; at most `limit` bytes.
+
+        It is the product with the unit matrix, which is stored too.
+        """
+        columns = self.shape[-1]
+        width = 16 if self.dtype == "complex128" else 8
+        require_room(self.shape, width * max(math.prod(self.shape), columns**2), limit)
+        first = _some_lazy_tensor(self)
+        return self @ first.library.unit_matrix(columns, self.dtype, first.variables)
+
+    @property
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        listed = [f"{type(m).__name__} {tuple(m.shape)}" for m in self._made_of]
+        return type(self).__name__, [
+            ("shape", str(self.shape)),
+            ("dtype", self.dtype or "that of the arrays it will meet"),
+            ("made of", ", ".join(listed)),
+            ("memory", "none of its own: it is never stored"),
+            ("to compute", "@ v multiplies; .dense() gives the array"),
+        ]
+
     def __repr__(self) -> str:
-        rows, columns = self.shape
-        return f"{type(self).__name__} of shape ({rows}, {columns}), never stored; `@ v` computes"
+        return display.text(*self._facts)
+
+    def _repr_html_(self) -> str:
+        return notebooks.facts(*self._facts)
+
+
+def require_room(shape: tuple[int, ...], size: int, limit: int) -> None:
+    """Raise ArgumentError where an array that is asked for is larger than it may be, in bytes."""
+    if size > arguments.integer("limit", limit):
+        raise ArgumentError(
+            f"the array of shape {shape} would take {size:,} bytes, more than the limit of "
+            f"{limit:,}; reduce the LazyTensor instead, or give dense(limit=...)"
+        )
 
 
 def is_matrix(value: object) -> bool:
@@ -86,20 +129,33 @@ def is_factor(value: object, matrix: Any) -> bool:
     return not is_open and value.nj not in (None, matrix.shape[-1])
 
 
+def _shape_of_product(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    if left[-1] == right[-2]:
+        with contextlib.suppress(ValueError):
+            return (*np.broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-1])
+    raise ArgumentError(f"lazy matrices of shapes {left} and {right} have no product")
+
+
 class LazyProduct(LazyOperator):
     """The product of lazy matrices, which multiplies with the last one first."""
 
     def __init__(self, factors: Sequence[Any]) -> None:
         self.factors = [f for factor in factors for f in getattr(factor, "factors", [factor])]
-        for left, right in zip(self.factors, self.factors[1:], strict=False):
-            if left.shape[-1] != right.shape[0] or not len(left.shape) == len(right.shape) == 2:
-                raise ArgumentError(
-                    f"lazy matrices of shapes {left.shape} and {right.shape} have no product"
-                )
-        self.shape = (self.factors[0].shape[0], self.factors[-1].shape[1])
+        self.shape = functools.reduce(_shape_of_product, [tuple(f.shape) for f in self.factors])
+        if any(isinstance(f, LazyCore) and f._bindings.has_symbols for f in self.factors[1:]):
+            raise ArgumentError(
+                "in a product of lazy matrices only the first one may have symbols: the last one "
+                "is multiplied first"
+            )
         self.dtype = _dtype(self.factors)
 
+    @property
+    def _made_of(self) -> Sequence[Any]:
+        return self.factors
+
     def _times(self, v: Any) -> Any:
+        if len(self.shape) > 2 and len(getattr(v, "shape", ())) == 1:
+            return self._times(v[:, None])[..., 0]
         for factor in reversed(self.factors):
             v = factor @ v
         return v
@@ -129,7 +185,11 @@ class LazyBlocks(LazyOperator):
         columns = list(zip(*self.blocks, strict=True))
         self.widths = [self._size("column", n, column, 1) for n, column in enumerate(columns)]
         self.shape = (sum(self.heights), sum(self.widths))
-        self.dtype = _dtype([b for row in self.blocks for b in row if b is not None])
+        self.dtype = _dtype(self._made_of)
+
+    @property
+    def _made_of(self) -> Sequence[Any]:
+        return [b for row in self.blocks for b in row if b is not None]
 
     def _size(self, what: str, position: int, line: Sequence[Any], axis: int) -> int:
         sizes = {block.shape[axis] for block in line if block is not None}
@@ -141,7 +201,7 @@ class LazyBlocks(LazyOperator):
         return int(sizes.pop())
 
     def _times(self, v: Any) -> Any:
-        if not hasattr(v, "shape") or v.shape[0] != self.shape[1]:
+        if len(getattr(v, "shape", ())) not in (1, 2) or v.shape[0] != self.shape[1]:
             raise ArgumentError(
                 f"a matrix of shape {self.shape} is multiplied with an array of "
                 f"{self.shape[1]} rows, not with {arguments.shown(getattr(v, 'shape', v))}"
@@ -169,6 +229,13 @@ def _dtype(matrices: Sequence[Any]) -> str | None:
     return next((n for n in names if n.startswith("complex")), names[0] if names else None)
 
 
+def _some_lazy_tensor(matrix: Any) -> Any:
+    """A LazyTensor in a lazy matrix."""
+    while not isinstance(matrix, LazyCore):
+        matrix = matrix._made_of[0]
+    return matrix
+
+
 def joined(matrix: Any, parts: Sequence[Any]) -> Any:
     """Arrays one below the other, by the library of the first LazyTensor in a lazy matrix.
 
@@ -176,10 +243,7 @@ def joined(matrix: Any, parts: Sequence[Any]) -> Any:
     """
     if all(isinstance(part, np.ndarray) for part in parts):  # which matrices of tensors give too
         return np.concatenate(parts)
-    while not isinstance(matrix, LazyCore):
-        inner = matrix.blocks[0] if isinstance(matrix, LazyBlocks) else matrix.factors
-        matrix = next(b for b in inner if b is not None)
-    library = matrix.library
+    library = _some_lazy_tensor(matrix).library
     others = [("a block's product", p) for p in parts if not isinstance(p, library.array_class)]
     if not others:
         return library.joined(parts)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
-from redcomp import arguments, foreign
+from redcomp import arguments, foreign, notebooks
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.aliases import spell
 from redcomp.frontend.language.expressions import Placed, Slot, aliases_of, text_of
@@ -205,10 +205,24 @@ class LazyReduction:
                 taken[n] = own.taken(*others[-1])
         return tuple(taken), own.result_library(others)
 
-    def __repr__(self) -> str:
+    @property
+    def _variables(self) -> str:
         slots = [argument.slot for argument in self._bindings.arguments]
-        variables = ", ".join(f"{a.name} = {a.what}" for a in aliases_of(slots))
-        return f"LazyReduction({self._job.text}, {variables}); call it to compute it"
+        return ", ".join(f"{a.name} = {a.what}" for a in aliases_of(slots))
+
+    def __repr__(self) -> str:
+        return f"LazyReduction({self._job.text}, {self._variables}); call it to compute it"
+
+    def _repr_html_(self) -> str:
+        count = len(self._symbols)
+        arrays = f" with {count} array{'s' * (count > 1)}, one a symbol" if count else ""
+        rows = [
+            ("reduction", self._job.text),
+            ("dtype", self._bindings.dtype or "that of the arrays it will meet"),
+            ("variables", self._variables),
+            ("to compute", f"call it{arrays}"),
+        ]
+        return notebooks.facts("LazyReduction", rows)
 
 
 def _bound(argument: Argument, given: Mapping[Any, Any], library: Library) -> Argument:

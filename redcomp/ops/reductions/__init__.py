@@ -7,6 +7,7 @@ formula's only component first.
 
 from __future__ import annotations
 
+from redcomp.ops.reductions.complex_products import COMPLEX_PRODUCTS
 from redcomp.ops.reductions.exponentials import EXPONENTIALS
 from redcomp.ops.reductions.extrema import EXTREMA
 from redcomp.ops.reductions.products import PRODUCTS
@@ -37,4 +38,4 @@ __all__ = [
     "usual_spellings",
 ]
 
-register(*SUMS, *EXPONENTIALS, *PRODUCTS, *EXTREMA)
+register(*SUMS, *EXPONENTIALS, *PRODUCTS, *COMPLEX_PRODUCTS, *EXTREMA)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from redcomp.ir import Value, compare, elementwise, indicator, select, zero
@@ -22,6 +22,7 @@ from redcomp.ops.reductions.row import (
     value_states,
 )
 from redcomp.ops.table import apply
+from redcomp.records import record
 
 # What derivatives of a product are made of.  The product of the values that are not 0 is kept as
 # part * power, each about its square root, so that neither overflows where a slope does not; the
@@ -30,7 +31,10 @@ from redcomp.ops.table import apply
 # zeros.  All of these are 0, of course; they are there for their derivatives.
 
 # So many sums are kept: derivatives of higher orders are refused where more values are 0.
-_SUMS = 4
+SUMS = 4
+GRADIENT = "exact, also where values are 0; from order 5 on, if at most 4 of a row are 0"
+RESULTS = (VALUE, VALUE, CONSTANT, CONSTANT, *[VALUE] * SUMS)
+LIMITED = Limited(SUMS, 3, "the zeros among the factors of a Prod")
 
 
 def _kept_step(states: States, value: Value, columns: Columns) -> States:
@@ -63,7 +67,7 @@ def _kept_finish(states: States) -> tuple[Value, ...]:
     product = select(compare("ogt", zeros, 0.0), others * 0.0, others)
     half = apply("floor", 0.5 * exponent)
     part = elementwise("scale", mantissa, exponent - half)
-    return product, part, elementwise("scale", 1.0, half), zeros, *[zeros * 0.0] * _SUMS
+    return product, part, elementwise("scale", 1.0, half), zeros, *[zeros * 0.0] * SUMS
 
 
 def _total(terms: Iterable[Value | None]) -> Value | None:
@@ -72,51 +76,81 @@ def _total(terms: Iterable[Value | None]) -> Value | None:
     return functools.reduce(operator.add, present) if present else None
 
 
-def _times(a: Value | None, b: Value | None) -> Value | None:
-    return None if a is None or b is None else a * b
+@record
+class Field:
+    """Numbers whose products are differentiated: real ones, or complex ones as pairs (re, im).
 
+    A real number of a result is a pair of equal ones among complex numbers.
 
-def _cotangent(value: Value, arrived: Arrived) -> Value:
-    """A value's slope is the product of the others; so written that its own derivatives are right.
-
-    The n-th symmetric sum without z is sum_n - z sum_(n-1) + z**2 sum_(n-2) - ...
+    one       of the numbers' type
+    is_zero   a truth value for each component
+    times     the product
+    quotient  by a number that is not 0
+    conj      the conjugate: cotangents are those of the real inner product, as PyTorch's
     """
-    _, part, power, zeros, *sums = arrived.results
-    e, e_part, _, _, *e_sums = arrived.cotangents
-    scaled = _times(e, power)
-    of_zeros = select(compare("oeq", zeros, 0.0), 1.0, 0.0 * zeros)
-    for n, symmetric in enumerate(sums, 1):
-        is_count = compare("oeq", zeros, float(n))
-        of_zeros = select(is_count, symmetric, of_zeros)
-        if scaled is not None:
-            of_all = select(is_count, scaled * part, 0.0)
-            e_sums[n - 1] = _total((e_sums[n - 1], of_all))
-    is_zero = compare("oeq", value, 0.0)
-    slope = part / select(is_zero, 1.0, value)
-    arriving = _total((_times(scaled, of_zeros), e_part))
-    of_other = zero(value.type) if arriving is None else slope * arriving
-    of_zero = _polynomial(-select(is_zero, value, 0.0), _coefficients(e_sums, sums))
-    return select(is_zero, 0.0 if of_zero is None else of_zero, of_other)
+
+    one: Callable[[Value], Value | float]
+    is_zero: Callable[[Value], Value]
+    times: Callable[[Value, Value], Value]
+    quotient: Callable[[Value, Value], Value]
+    conj: Callable[[Value], Value]
+
+    def product(self, a: Value | None, b: Value | None) -> Value | None:
+        """The product of a cotangent and what may be there."""
+        return None if a is None or b is None else self.times(a, b)
+
+    def cotangent(self, value: Value, arrived: Arrived) -> Value:
+        """A value's slope is the product of the others; so written that its own derivatives are
+        right.
+
+        The n-th symmetric sum without z is sum_n - z sum_(n-1) + z**2 sum_(n-2) - ...
+        """
+        _, part, power, zeros, *sums = arrived.results
+        e, e_part, _, _, *e_sums = arrived.cotangents
+        scaled = None if e is None else e * power
+        of_zeros = select(compare("oeq", zeros, 0.0), self.one(value), 0.0 * zeros)
+        for n, symmetric in enumerate(sums, 1):
+            is_count = compare("oeq", zeros, float(n))
+            of_zeros = select(is_count, symmetric, of_zeros)
+            if scaled is not None:
+                of_all = select(is_count, self.times(scaled, self.conj(part)), 0.0)
+                e_sums[n - 1] = _total((e_sums[n - 1], of_all))
+        is_zero = self.is_zero(value)
+        slope = self.quotient(part, select(is_zero, self.one(value), value))
+        arriving = _total((self.product(scaled, self.conj(of_zeros)), e_part))
+        of_other = zero(value.type) if arriving is None else self.times(self.conj(slope), arriving)
+        minus_z = self.conj(-select(is_zero, value, 0.0))
+        of_zero = self._polynomial(minus_z, self._coefficients(e_sums, sums))
+        return select(is_zero, 0.0 if of_zero is None else of_zero, of_other)
+
+    def _coefficients(
+        self, cotangents: list[Value | None], sums: list[Value]
+    ) -> list[Value | None]:
+        """Of each power of -z, in what arrives at a zero z through all symmetric sums."""
+        return [
+            _total(
+                e if n == power else self.product(e, self.conj(sums[n - power - 1]))
+                for n, e in enumerate(cotangents)
+                if n >= power
+            )
+            for power in range(len(sums))
+        ]
+
+    def _polynomial(self, x: Value, coefficients: list[Value | None]) -> Value | None:
+        """By Horner's rule; the lowest coefficient comes first."""
+        result: Value | None = None
+        for coefficient in reversed(coefficients):
+            result = _total((coefficient, self.product(x, result)))
+        return result
 
 
-def _coefficients(cotangents: list[Value | None], sums: list[Value]) -> list[Value | None]:
-    """Of each power of -z, in what arrives at a zero z through all symmetric sums."""
-    return [
-        _total(
-            e if n == power else _times(e, sums[n - power - 1])
-            for n, e in enumerate(cotangents)
-            if n >= power
-        )
-        for power in range(len(sums))
-    ]
-
-
-def _polynomial(x: Value, coefficients: list[Value | None]) -> Value | None:
-    """By Horner's rule; the lowest coefficient comes first."""
-    result: Value | None = None
-    for coefficient in reversed(coefficients):
-        result = _total((coefficient, _times(x, result)))
-    return result
+_REAL = Field(
+    one=lambda value: 1.0,
+    is_zero=lambda value: compare("oeq", value, 0.0),
+    times=operator.mul,
+    quotient=operator.truediv,
+    conj=lambda value: value,
+)
 
 
 _PROD = Reduction(
@@ -129,21 +163,21 @@ _PROD = Reduction(
     finish=same_states,
     merge=lambda a, b: (a[0] * b[0],),
     kept="prod_kept",
-    gradient="exact, also where values are 0; from order 5 on, if at most 4 of a row are 0",
+    gradient=GRADIENT,
     differs="new",
 )
 _PROD_KEPT = replace(
     _PROD,
     name="prod_kept",
     spellings=(),
-    results=(VALUE, VALUE, CONSTANT, CONSTANT, *[VALUE] * _SUMS),
+    results=RESULTS,
     states=lambda dim, count: (State(dim, 1.0), State(dim, 0.0), State(dim, 0.0)),
     step=_kept_step,
     finish=_kept_finish,
     merge=_kept_merge,
-    cotangent=_cotangent,
+    cotangent=_REAL.cotangent,
     saves=True,
-    limited=Limited(_SUMS, 3, "the zeros among the factors of a Prod"),
+    limited=LIMITED,
     kept="",
 )
 

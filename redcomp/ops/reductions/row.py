@@ -130,7 +130,8 @@ class Reduction:
     kept        the name of the row that also gives what derivatives need, which has the `cotangent`
     weighted    the name of the row that takes weights too
     takes       "vector": each component is reduced; "scalar": only dimension 1; "weights": a scalar
-                and its weights; "components": one reduction for each component
+                and its weights; "components": one reduction for each component; "complex": a
+                vector of pairs (re, im), each of which is reduced
     keeps       whether it keeps `count` columns
     accumulates whether it adds terms up, so that the accumulation's options mean something
     fast        the row to compute it by where rounding may change
@@ -156,7 +157,7 @@ class Reduction:
     places: str = ""
     kept: str = ""
     weighted: str = ""
-    takes: Literal["vector", "scalar", "weights", "components"] = "vector"
+    takes: Literal["vector", "scalar", "weights", "components", "complex"] = "vector"
     keeps: bool = False
     accumulates: bool = False
     fast: Reduction | None = None
@@ -188,6 +189,11 @@ class Reduction:
         """Raise ShapeError if a formula of this dimension cannot be reduced."""
         if self.takes in ("scalar", "weights") and dim != 1:
             raise ShapeError(f"{self.spelling} takes a formula of dimension 1, not {dim}")
+        if self.takes == "complex" and dim % 2:
+            raise ShapeError(
+                f"{self.spelling} takes complex numbers, two components each: an even number of "
+                f"components, not {dim}"
+            )
 
     def problem(self, dim: int, count: int) -> str:
         """Why an output cannot have a value of this dimension and this count; "" if it can.
@@ -199,6 +205,7 @@ class Reduction:
             "scalar": (1, 1),
             "weights": (2, dim),
             "components": (1, 1),
+            "complex": (2, dim - dim % 2),
         }[self.takes]
         if not smallest <= dim <= largest:
             return f"is a value of dimension {dim} for {self.name!r}"
