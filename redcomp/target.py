@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
-from dataclasses import astuple, field
+from dataclasses import field
 from typing import Literal
 
 from redcomp.ir import FLOATS
@@ -15,6 +14,10 @@ from redcomp.records import record
 _UNROLLED = 16
 # A loop over fewer cells costs a multiple of what they do, because each waits for those before it.
 _SCANS_UNROLLED = 16
+
+
+# What a vector is in a nest of loops.
+Role = Literal["operands", "states", "lists", "scans"]
 
 
 @record
@@ -32,14 +35,9 @@ class Unrolling:
     lists: int = _UNROLLED
     scans: int = _SCANS_UNROLLED
 
-    def writes_out_less(self, other: Unrolling) -> bool:
-        """Whether it makes a loop of anything that the other writes out."""
-        return any(map(operator.lt, astuple(self), astuple(other)))
-
-    @property
-    def longest(self) -> int:
-        """Longer vectors are never written out."""
-        return max(self.operands, self.states, self.lists, self.scans)
+    def writes_out(self, dim: int, *roles: Role) -> bool:
+        """Whether it writes out a vector of so many components in any of these roles."""
+        return any(dim <= getattr(self, role) for role in roles)
 
 
 # Calls with at most so many rows are compiled for one vector of rows a step (one row a thread of a

@@ -8,7 +8,6 @@ loops need is computed in both.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,26 +15,40 @@ from typing import Any, TypeVar
 
 from redcomp import ir
 from redcomp.errors import CompilerError, SizeError
-from redcomp.ir import Carried, Hoisted, Nest, Value, component, from_elements, vector_map
+from redcomp.ir import (
+    Carried,
+    Hoisted,
+    Nest,
+    Value,
+    component,
+    from_elements,
+    topological,
+    vector_map,
+)
 from redcomp.limits import check_cells, check_states, check_values
 from redcomp.ops.access import Position, Reader
 from redcomp.ops.table import OPERATIONS
 from redcomp.passes.registry import compiler_pass
 from redcomp.passes.size import check_size, is_short
-from redcomp.target import Context, Target, Unrolling
+from redcomp.target import Context, Role, Target, Unrolling
 
 T = TypeVar("T")
 
 # Rules ask for components from within rules.  Deeper than this they start from the bottom instead.
 _DEEPEST = 40
+# Components after which values are counted for the first time.
+_FIRST_COUNT = 1024
+
+# A component of a value, and how many loops it is in.
+_Wanted = tuple[Value, Position, int]
 
 
 class _WantedFirst(Exception):  # noqa: N818  it is no error
-    """A component that is to be computed first, and the loops around it."""
+    """Components that are to be computed first, each of them after those that follow it."""
 
-    def __init__(self, vector: Value, place: Position, level: int) -> None:
-        super().__init__(vector, place, level)
-        self.vector, self.place, self.level = vector, place, level
+    def __init__(self, wanted: list[_Wanted]) -> None:
+        super().__init__()
+        self.wanted = wanted
 
 
 @compiler_pass
@@ -66,25 +79,63 @@ def scalarize(
     return check_size(made, target.primitives)
 
 
+class _Choices:
+    """What an unrolling says of the vectors of a nest, as far as it has been asked."""
+
+    def __init__(self, unrolling: Unrolling) -> None:
+        self.unrolling = unrolling
+        self._said: dict[tuple[int, tuple[Role, ...]], bool] = {}
+
+    def writes_out(self, dim: int, *roles: Role) -> bool:
+        """Whether vectors of so many components are written out in any of these roles."""
+        said = self._said.get((dim, roles))
+        if said is None:
+            said = self._said[dim, roles] = self.unrolling.writes_out(dim, *roles)
+        return said
+
+    def are_those_of(self, other: Unrolling) -> bool:
+        """Whether the other one says the same, so that the same comes of it."""
+        return all(
+            other.writes_out(dim, *roles) == said for (dim, roles), said in self._said.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What has come of an unrolling: a nest, or an error if there were too many values."""
+
+    choices: _Choices
+    outcome: Nest | SizeError
+
+    @classmethod
+    def at(cls, nest: Nest, unrolling: Unrolling) -> _Attempt:
+        choices = _Choices(unrolling)
+        try:
+            return cls(choices, _written_out(nest, choices))
+        except SizeError as error:
+            return cls(choices, error)
+
+    def nest(self) -> Nest:
+        """The nest; raises the error."""
+        if isinstance(self.outcome, SizeError):
+            raise self.outcome
+        return self.outcome
+
+
 def _suited(nest: Nest, target: Target) -> Nest:
     """The nest by the first of the target's unrollings that keeps it short, else the last one."""
     *preferred, last = target.unrolling[nest.dtype]
     most = max(target.carried.get(nest.dtype, (0,)))
-    # What was tried, and the shortest vector that it left: one that writes out no less, and no
-    # vector of that length, has the same result.
-    tried: list[tuple[Unrolling, float]] = []
+    tried: list[_Attempt] = []
     for unrolling in preferred:
-        if any(unrolling.longest < left and not unrolling.writes_out_less(u) for u, left in tried):
-            continue
-        try:
-            made = written_out_by(nest, unrolling)
-        except SizeError:
-            tried.append((unrolling, math.inf))
-            continue
-        if is_short(made, most, target.primitives):
-            return made
-        tried.append((unrolling, shortest_vector(made)))
-    return written_out_by(nest, last)
+        if not any(attempt.choices.are_those_of(unrolling) for attempt in tried):
+            attempt = _Attempt.at(nest, unrolling)
+            made = attempt.outcome
+            if isinstance(made, Nest) and is_short(made, most, target.primitives):
+                return made
+            tried.append(attempt)
+    same = (attempt for attempt in tried if attempt.choices.are_those_of(last))
+    return (next(same, None) or _Attempt.at(nest, last)).nest()
 
 
 def written_out_by(nest: Nest, unrolling: Unrolling) -> Nest:
@@ -93,29 +144,29 @@ def written_out_by(nest: Nest, unrolling: Unrolling) -> Nest:
     A state or total of a few components becomes as many scalar ones.  Raises SizeError where that
     takes too many components.
     """
-    divided = list(_divided(nest.states, unrolling))
+    return _written_out(nest, _Choices(unrolling))
+
+
+def _written_out(nest: Nest, choices: _Choices) -> Nest:
+    divided = list(_divided(nest.states, choices))
     carried = {old: made for state in divided for old, made in state.variables.items()}
-    scalarizer = _Scalarizer(carried, unrolling.operands, unrolling.scans)
-    guards = (scalarizer.components(guard, unrolling.states) for guard in nest.guards)
-    # Threads that share a wide state have each some of its components, found at computed places.
-    longest = 1 if nest.updates else max(unrolling.states, unrolling.lists)
+    scalarizer = _Scalarizer(carried, choices)
+
+    def result(value: Value) -> Value:
+        # Threads that share a wide state have each some of its components, found at computed
+        # places.
+        is_divided = not nest.updates and choices.writes_out(value.dim, "states", "lists")
+        return scalarizer.vector(value, is_divided)
+
+    guards = (scalarizer.components(g, choices.writes_out(g.dim, "states")) for g in nest.guards)
     return replace(
         nest,
         states=tuple(chain.from_iterable(state.scalarized(scalarizer) for state in divided)),
         guards=tuple(chain.from_iterable(guards)),
-        results=tuple(scalarizer.vector(result, longest) for result in nest.results),
+        results=tuple(map(result, nest.results)),
         products=tuple(scalarizer.product(product) for product in nest.products),
-        updates=tuple(
-            replace(h, definition=scalarizer.vector(h.definition, 1)) for h in nest.updates
-        ),
+        updates=tuple(replace(h, definition=scalarizer.vector(h.definition)) for h in nest.updates),
     )
-
-
-def shortest_vector(nest: Nest) -> float:
-    """Components of the shortest vector that `scalarize` left; infinitely many if there is none."""
-    counters = (value["extent"] for value in nest.values if value.op == "index")
-    states = (s.variable.dim for s in nest.states if s.variable.dim > 1)
-    return min(chain(counters, states), default=math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +180,10 @@ class _Divided:
         """The states that it becomes."""
         whole = self.whole
         variables = self.variables[whole.variable]
-        most = whole.variable.dim if len(variables) == whole.variable.dim else 1
+        is_written_out = len(variables) == whole.variable.dim
 
         def components(value: Value) -> tuple[Value, ...]:
-            return scalarizer.components(value, most)
+            return scalarizer.components(value, is_written_out)
 
         def following(value: Value) -> tuple[Value, ...]:
             """A state that stays as it is remains itself."""
@@ -154,12 +205,12 @@ class _Divided:
         )
 
 
-def _divided(states: Iterable[Carried], unrolling: Unrolling) -> Iterator[_Divided]:
-    """The states, and their variables divided as the unrolling says; numbered anew."""
+def _divided(states: Iterable[Carried], choices: _Choices) -> Iterator[_Divided]:
+    """The states, and their variables divided as the choices say; numbered anew."""
     first = 0
     for state in states:
-        most = unrolling.lists if state.step is state.variable else unrolling.states
-        is_whole = state.variable.dim > most or state.step.op == "update"
+        role: Role = "lists" if state.step is state.variable else "states"
+        is_whole = state.step.op == "update" or not choices.writes_out(state.variable.dim, role)
         count = 1 if is_whole else state.variable.dim
         olds = (state.variable, state.total, state.other)
         yield _Divided(state, {old: tuple(_parts(old, first, count)) for old in olds})
@@ -177,15 +228,12 @@ def _parts(old: Value, first: int, count: int) -> Iterator[Value]:
 class _Scalarizer:
     """Memoised components, by value and position.
 
-    carried   what variables become
-    unrolled  operands of at most so many components are written out
-    scans     likewise, of those that are made in order
+    carried  what variables become
+    choices  which vectors are written out
     """
 
-    def __init__(
-        self, carried: Mapping[Value, tuple[Value, ...]], unrolled: int, scans: int
-    ) -> None:
-        self._carried, self._unrolled, self._scans = carried, unrolled, scans
+    def __init__(self, carried: Mapping[Value, tuple[Value, ...]], choices: _Choices) -> None:
+        self._carried, self._choices = carried, choices
         self._known: dict[tuple[Value, object], Value] = {}
         self._intern = ir.Interner()
         self._interned: set[Value] = set()
@@ -193,18 +241,19 @@ class _Scalarizer:
         self._level = 0
         self._depth = 0
         self._made = 0
+        self._counted_at = _FIRST_COUNT
         self._cells = 0
 
-    def components(self, value: Value, most: int) -> tuple[Value, ...]:
-        """The components of a value, or one loop over more than `most` of them."""
-        if value.dim > most:
-            return (self.vector(value, most),)
+    def components(self, value: Value, is_written_out: bool) -> tuple[Value, ...]:
+        """The components of a value, or one loop over them."""
+        if value.dim > 1 and not is_written_out:
+            return (self.vector(value),)
         return tuple(self.element(value, k) for k in range(value.dim))
 
-    def vector(self, value: Value, most: int) -> Value:
-        """All components of a value, as one; at most so many are written out."""
-        if value.dim <= most:
-            return from_elements(self.components(value, most))
+    def vector(self, value: Value, is_written_out: bool = False) -> Value:
+        """All components of a value, as one, which a loop makes unless they are written out."""
+        if value.dim == 1 or is_written_out:
+            return from_elements(self.components(value, is_written_out))
         counter = self._intern(ir.index(value.dim, self._level))
         return vector_map(self._inside(counter, lambda k: self.element(value, k)), counter)
 
@@ -218,7 +267,7 @@ class _Scalarizer:
         key = (vector, place)
         if key not in self._known:
             if self._depth == _DEEPEST:
-                raise _WantedFirst(vector, place, self._level)
+                raise _WantedFirst([(vector, place, self._level)])
             self._depth += 1
             try:
                 self._compute(vector, place)
@@ -228,7 +277,7 @@ class _Scalarizer:
 
     def _compute(self, vector: Value, place: Position) -> None:
         known = self._known
-        stack = [(vector, place, self._level)]
+        stack: list[_Wanted] = [(vector, place, self._level)]
         while stack:
             value, place, level = stack[-1]
             if (value, place) in known:
@@ -244,9 +293,10 @@ class _Scalarizer:
                 try:
                     known[value, place] = self._at_level(level, value, place)
                 except _WantedFirst as first:
+                    # What has been begun is on the stack too, so that each goes on by itself.
+                    stack += first.wanted
                     if self._depth > 1:
-                        raise
-                    stack.append((first.vector, first.place, first.level))
+                        raise _WantedFirst(stack) from None
 
     def _elementwise(self, value: Value, args: list[Value]) -> Value:
         """A component of an elementwise operation, from those of its arguments."""
@@ -255,8 +305,12 @@ class _Scalarizer:
         return Value(value.op, tuple(args), type_, value.attrs, value.span)
 
     def _count(self) -> None:
+        """Components are counted one by one; what rules made of them, each time they double."""
         self._made += 1
         check_values(self._made)
+        if self._made == self._counted_at:
+            self._counted_at *= 2
+            check_values(sum(1 for _ in topological(self._known.values())))
 
     def _at_level(self, level: int, value: Value, place: Position) -> Value:
         self._count()
@@ -274,7 +328,7 @@ class _Scalarizer:
         extent: int,
     ) -> Value:
         """See `redcomp.ops.access.Access`."""
-        if extent > self._unrolled:
+        if not self._choices.writes_out(extent, "operands"):
             return self._loop(combine, initial, operands, extent)
         state = initial
         for k in range(extent):
@@ -291,7 +345,8 @@ class _Scalarizer:
         self, vector: Value, cell: Callable[[Reader, Position], Value], position: Position
     ) -> Value:
         """See `redcomp.ops.access.Access`."""
-        if not isinstance(position, int) or vector.dim > self._scans:
+        written_out = isinstance(position, int) and self._choices.writes_out(vector.dim, "scans")
+        if not written_out or not isinstance(position, int):
             return component(self._scanned(vector, cell), position)
         for k in range(position + 1):
             if (vector, k) not in self._known:
@@ -383,7 +438,7 @@ class _Scalarizer:
         if value.op == "broadcast":
             return self.element(value.args[0], 0)
         if value.op == "contraction":
-            return value.with_args(tuple([self.vector(vector, 1) for vector in value.args]))
+            return value.with_args(tuple([self.vector(vector) for vector in value.args]))
         rule = OPERATIONS[value.op].element if value.op in OPERATIONS else None
         if rule is None:
             raise CompilerError(f"scalarize takes operations on vectors, not {value.op!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import ir_samples
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from ir_samples import kernel_of, list_samples, operand_dtype
 from pass_tools import EXACT, kernel_text, random_variables, same_bits
 
+from redcomp.compile import context_of
+from redcomp.errors import SizeError
 from redcomp.interpret import interpret
 from redcomp.ir import (
     Kernel,
@@ -25,11 +28,14 @@ from redcomp.ir import (
     topological,
     variable,
 )
+from redcomp.numpy import Genred
 from redcomp.ops.table import OPERATIONS, Operation, ShapeError, apply
+from redcomp.passes import scalarize as module
 from redcomp.passes.cse import cse
-from redcomp.passes.scalarize import _Scalarizer, written_out_by
-from redcomp.target import Unrolling
-from redcomp.text import parse_kernel, print_kernel
+from redcomp.passes.pipeline import parse_pipeline, run_pipeline
+from redcomp.passes.scalarize import _Choices, _Scalarizer, scalarize, written_out_by
+from redcomp.target import Options, Unrolling
+from redcomp.text import parse_kernel, print_kernel, print_program
 from redcomp.verify import verify
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -38,6 +44,7 @@ pytestmark = pytest.mark.slow
 
 UNROLLED = Unrolling().operands
 LONG = UNROLLED + 4
+ON_GPU = context_of("sm_90", Options())
 
 
 def scalar_kernel(kernel: Kernel) -> Kernel:
@@ -180,8 +187,8 @@ def test_lists_are_merged(dim: int, longest: int) -> None:
     names = ("values", "places", "others", "other_places")
     lists = [variable(name, "total", n, Type("f64", dim)) for n, name in enumerate(names)]
     merged = [apply("merged", *lists, part=part) for part in range(2)]
-    scalarizer = _Scalarizer({}, 8, 8)
-    scalars = [scalarizer.vector(value, longest) for value in merged]
+    scalarizer = _Scalarizer({}, _Choices(Unrolling(operands=8, scans=8)))
+    scalars = [scalarizer.vector(value, dim <= longest) for value in merged]
     random = np.random.default_rng(dim)
     arrays = [*sorted_lists(random, dim, 0), *sorted_lists(random, dim, 1)]
     values, places = interpret(scalars, dict(zip(names, arrays, strict=True)))
@@ -259,3 +266,61 @@ def test_elementary_kernels_become_scalar(kernel: Kernel) -> None:
     assume(not any(value.op in loops[:3] for value in topological(kernel.roots)))
     values = topological(scalar_kernel(kernel).roots)
     assert all(value.dim == 1 or value.op in loops for value in values)
+
+
+def nested_splines(count: int, dim: int) -> Nest:
+    """Splines over knots that are splines, in which each component has to be searched for."""
+    formula = "x"
+    for _ in range(count):
+        formula = f"BSpline(Concat(Concat({formula}, x), Concat(y, b)), b, 1)"
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})", "b = Vj(1)"]
+    kernel = Genred(f"Sum({formula})", aliases, axis=1).lower("float64", "sm_90").kernel
+    made = run_pipeline(parse_pipeline("simplify,factor,accumulate,products"), kernel, ON_GPU)
+    assert isinstance(made, Nest)
+    return made
+
+
+def test_what_is_begun_in_rules_is_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules ask for a component about once, however deep they are within each other."""
+    begun = ended = 0
+    make = _Scalarizer._make
+
+    def counted(self: _Scalarizer, value: Value, place: Any) -> Value:
+        nonlocal begun, ended
+        begun += 1
+        found = make(self, value, place)
+        ended += 1
+        return found
+
+    monkeypatch.setattr(_Scalarizer, "_make", counted)
+    with pytest.raises(SizeError, match="values and components"):
+        written_out_by(nested_splines(20, 300), Unrolling())
+    assert ended > 5000
+    assert begun < 1.5 * ended
+
+
+@pytest.mark.parametrize("deepest", [2, 7, 10_000])
+def test_how_deep_rules_ask_changes_nothing(monkeypatch: pytest.MonkeyPatch, deepest: int) -> None:
+    nest = nested_splines(4, 5)
+    usual = print_program(written_out_by(nest, Unrolling()))
+    monkeypatch.setattr(module, "_DEEPEST", deepest)
+    assert print_program(written_out_by(nest, Unrolling())) == usual
+
+
+@pytest.mark.parametrize("count", [3, 7])
+def test_what_comes_of_the_same_choices_is_made_once(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """A GPU's five unrollings differ in vectors that this nest has not: one is tried."""
+    tried = []
+    written_out = module._written_out
+
+    def counted(nest: Nest, choices: _Choices) -> Nest:
+        tried.append(choices.unrolling)
+        return written_out(nest, choices)
+
+    monkeypatch.setattr(module, "_written_out", counted)
+    nest = nested_splines(count, 300)
+    with pytest.raises(SizeError, match="values and components") if count == 7 else nullcontext():
+        scalarize(nest, ON_GPU)
+    assert len(tried) == 1
