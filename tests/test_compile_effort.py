@@ -122,6 +122,18 @@ def test_loops_are_divided_as_fast_as_there_are_lists() -> None:
     assert calls(30) < 2.5 * calls(15)
 
 
+def test_no_function_merges_all_lists() -> None:
+    """LLVM's time grows with the square of a function without branches: 98 lists took minutes."""
+
+    def longest_function(dim: int) -> int:
+        aliases = [f"x=Vi({dim})", f"y=Vj({dim})"]
+        reduction = Genred("x*y", aliases, reduction_op="KMin", opt_arg=20, axis=1).reduction
+        text = reduction.lower("f32", "avx512", 5).module_text
+        return max(function.count("\n") for function in text.split("define internal void @"))
+
+    assert longest_function(40) < 1.5 * longest_function(20)
+
+
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize(("target", "most"), [("avx512", 1.1), ("sm_90", 50 / 17)])
 @pytest.mark.parametrize("wrt", [0, 2])

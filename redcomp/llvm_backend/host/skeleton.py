@@ -10,7 +10,7 @@ an atomic counter; tasks do not depend on the number of workers, nor do results.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from redcomp.abi import ALIGNMENT, JOIN, RUN, STOPPED, TASK
@@ -68,6 +68,7 @@ class _Skeleton(HostCode):
             self._pack_columns(),
             *(PairLoop(self, number).function() for number in range(len(self.layout.loops))),
             *map(self._result, range(len(self.nest.results))),
+            *self._joins(),
             self._finish(),
             self._tasks(RUN, self._run_task),
             self._tasks(JOIN, self._join_task),
@@ -239,14 +240,33 @@ class _Skeleton(HostCode):
         """Merge the totals of all splits into the first one's, in their order."""
         with code.loop(1, "%splits", 1) as split:
             offset = code.integer("mul", split.counter, "%stride")
-            other_pointer = code.at(totals.pointer, "i8", offset)
-            others = self.total_lanes(self.layout.others, other_pointer)
+            others = code.at(totals.pointer, "i8", offset)
+            if len(self.layout.loops) == 1:
+                self._join(code, self.nest, totals, others)
+            else:
+                for n in range(len(self.layout.loops)):
+                    code.line(f"call void @join{n}(ptr {totals.pointer}, ptr {others})")
 
-            def load(variable: Value, position: int | str, row: int, col: int) -> str:
-                is_total = variable in totals.record.offsets
-                return (totals if is_total else others).load(code, variable, position)
+    def _joins(self) -> Iterator[str]:
+        """join(totals, others) of each pair loop's states, which need none of the other loops'.
 
-            store_totals(self.emitter(code, load, I_BIT), joins_of(self.nest), totals)
+        All in one function would be more than LLVM compiles in time that is linear.
+        """
+        if len(self.layout.loops) > 1:
+            for n, loop in enumerate(self.layout.loops):
+                code = Code()
+                self._join(code, loop, self.total_lanes(self.layout.totals, "%totals"), "%others")
+                yield self.function(f"join{n}", "ptr %totals, ptr %others", code)
+
+    def _join(self, code: Code, nest: Nest, totals: Lanes, other_pointer: str) -> None:
+        """Merge the totals of a nest's states in two places into the first one."""
+        others = self.total_lanes(self.layout.others, other_pointer)
+
+        def load(variable: Value, position: int | str, row: int, col: int) -> str:
+            is_total = variable in totals.record.offsets
+            return (totals if is_total else others).load(code, variable, position)
+
+        store_totals(self.emitter(code, load, I_BIT), joins_of(nest), totals)
 
     # -- tasks -------------------------------------------------------------------------------------
 
