@@ -28,7 +28,7 @@ FLOATS = [("f32", 100_000), ("f64", 200)]
 PAGE_ROW = re.compile(r"\| (\w+) \| (f32|f64) \| (\S+) \| (\S+) \|")
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize(("dtype", "count"), FLOATS, ids=["f32", "f64"])
 @pytest.mark.parametrize("op", measure_ulp.MEASURED)
 def test_compiled_function_is_within_its_limit(op: str, dtype: str, count: int) -> None:
@@ -40,7 +40,7 @@ def test_compiled_function_is_within_its_limit(op: str, dtype: str, count: int) 
         assert 0.3 < m.error <= OPERATIONS[op].ulp, m
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="SSE2 is an x86-64 target"
 )

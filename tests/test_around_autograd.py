@@ -252,6 +252,7 @@ def test_facilities(name: str, facility: str) -> None:
 UNNEEDED = {*(("Min", n) for n in range(4)), ("LazyTensor", 3), ("KernelSolve", 0)}
 
 
+@pytest.mark.sampled(3)
 @every_program
 @pytest.mark.parametrize("changed", range(4))
 def test_arguments_that_change_before_backward(name: str, changed: int) -> None:
@@ -371,7 +372,7 @@ COPIES: dict[str, Callable[[Model], Model]] = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 @pytest.mark.parametrize("is_used", [False, True])
 def test_copies_of_modules(copied: Callable[[Model], Model], is_used: bool) -> None:
@@ -399,6 +400,7 @@ def test_a_state_and_a_functional_call() -> None:
     torch.testing.assert_close(model(x), other(x))
 
 
+@pytest.mark.sampled(5)
 @every_program
 def test_subclasses_and_parameters(name: str) -> None:
     """Are computed with as their values are."""

@@ -268,6 +268,7 @@ def test_missing_kinds_count_as_one():
     np.testing.assert_array_equal(constant, [[6.0]])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rows", [1, 5, 40])
 def test_many_columns_and_few_rows(op, rows, dtype):
@@ -349,6 +350,7 @@ def test_calls_from_many_threads():
             np.testing.assert_array_equal(a.detach(), b.detach())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("face", ["numpy", "torch"])
 @pytest.mark.parametrize("is_used", [False, True])
 def test_pickle_and_copy(face, is_used):

@@ -44,7 +44,7 @@ def operation(name: str, axis: int) -> Genred:
     return Genred(formula(name), ALIASES, axis=axis, **options(name))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @DTYPES
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("batch", BATCHES)
@@ -53,7 +53,7 @@ def test_sums(batch: str, axis: int, dtype: torch.dtype) -> None:
     check(operation("Sum", axis)(*given), dense_batch("Sum", given, axis), dtype)
 
 
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(27)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", MEANINGS)
 def test_every_reduction(name: str, axis: int) -> None:
@@ -63,7 +63,7 @@ def test_every_reduction(name: str, axis: int) -> None:
         check(operation(name, axis)(*given), dense_batch(name, given, axis), torch.float64)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("batch", BATCHES)
 def test_numpy_gives_the_same(batch: str, axis: int) -> None:
@@ -83,6 +83,7 @@ def test_gradients_to_second_order(batch: str, axis: int, name: str) -> None:
     check_derivatives(call, lambda *given: dense_batch(name, given, axis)[0], given)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("name", ["Sum", "LogSumExp", "Min"])
 @pytest.mark.parametrize("batch", ["equal", "fewer"])
@@ -155,6 +156,7 @@ def test_gradients_of_nothing(sizes: tuple[int, int, int], name: str) -> None:
         assert (gradient == 0).all()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("text", "alias", "batch", "axis"),
     [
@@ -203,6 +205,7 @@ def test_few_long_entries_are_split_and_joined() -> None:
         check(operation(name, 1)(*given), dense_batch(name, given, 1), torch.float64)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("sizes", [(200, 64, 64), (3, 5, 60_000), (2, 5000, 400)])
 def test_results_do_not_depend_on_threads(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int, int]
@@ -219,7 +222,7 @@ def test_results_do_not_depend_on_threads(
 def test_many_small_entries_are_one_launch() -> None:
     calls = []
     call = operation("Sum", 1)
-    given = arguments(64, 64, torch.float32, ((1000,), (1000,), (1000,), ()))
+    given = arguments(64, 64, torch.float32, ((200,), (200,), (200,), ()))
     kernel = call.reduction.compiled("f32", 64)
     run = kernel._run
     kernel._run = lambda *job: (calls.append(job), run(*job))[1]  # type: ignore[assignment]

@@ -74,6 +74,7 @@ def lazy_of_torch(x: Any, y: Any, b: Any) -> Any:
     return gaussian(redcomp.torch, x, y, b)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("function", "given", "most"),
     [

@@ -151,6 +151,7 @@ def test_ranges_count_labels_that_are_missing_too(face: str, dtype: Any) -> None
     same(FACES[face].cluster_ranges(labels, counts), expected)
 
 
+@pytest.mark.sampled(2)
 def test_ranges_beyond_what_float32_counts(face: str) -> None:
     count = 2**24 + 3
     labels = np.zeros(count, np.int64)
@@ -192,6 +193,7 @@ def test_centroids(face: str, dtype: Any) -> None:
     same(found, counts.astype(dtype))
 
 
+@pytest.mark.sampled(2)
 def test_float32_sums_of_many_points(face: str) -> None:
     """A float32 sum would stop growing at 2^24."""
     x = np.ones((2**24 + 10, 1), np.float32)

@@ -250,6 +250,7 @@ def test_llvm_does_not_rotate_many_loops(loops: int, rotates: bool) -> None:
     assert "instruction_combine" in passes
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("target", ["avx512", "sm_90"])
 @pytest.mark.parametrize("height", [1, 3])
 def test_conditions_are_counted_as_llvm_reads_them(height: int, target: str) -> None:

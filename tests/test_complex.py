@@ -72,7 +72,7 @@ def test_of_two_vectors(name: str, dims: tuple[int, int], axis: int, dtype: Any)
     check(f"{name}(x, y) * w", [f"x=Vi({f})", f"y=Vj({g})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(52)
+@pytest.mark.sampled(104)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", [1, 3, 5, 20, 21])
@@ -167,7 +167,7 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("pairs", [1, 3, 20])
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -200,6 +200,7 @@ CONVENTIONS = [
 ]
 
 
+@pytest.mark.sampled(7)
 @pytest.mark.parametrize(("formula", "at", "expected"), CONVENTIONS)
 def test_gradient_at_special_points(
     formula: str, at: Sequence[float], expected: Sequence[float]
@@ -237,7 +238,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(54)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("copies", [1, 12])  # written out, and in a loop
 @pytest.mark.parametrize(("formula", "at", "expected"), VALUES)

@@ -24,6 +24,7 @@ def dense_of(made: Any) -> torch.Tensor:
     return torch.as_tensor(made.dense()).reshape(made._shape)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -94,6 +95,7 @@ def test_memory_layouts(layout: str) -> None:
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("axis", [1, 2, -2, -3])
 def test_batches_and_kept_axes(face: str, axis: int) -> None:
@@ -142,6 +144,7 @@ def test_products(face: str) -> None:
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("face", FACES)
 def test_systems(face: str) -> None:
     """A Hermitian matrix with complex and real right-hand sides, a real one with a complex one."""
@@ -223,6 +226,7 @@ LONG: list[Expression] = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("number", range(len(LONG)))
 def test_vectors_that_are_loops(number: int) -> None:
     of_all = (random(M, 40), random(N, 40), random(N, 40).imag.copy(), random(M, 1))

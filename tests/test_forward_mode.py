@@ -51,12 +51,14 @@ def numbers(seed: int) -> tuple[Tensor, ...]:
     return tuple(torch.rand(s, generator=generator, dtype=torch.float64) for s in shapes)
 
 
+@pytest.mark.sampled(3)
 @every_case
 def test_jvp(genred: Genred, dense: Dense) -> None:
     found = torch.func.jvp(genred, numbers(0), numbers(1))
     torch.testing.assert_close(found, torch.func.jvp(dense, numbers(0), numbers(1)))
 
 
+@pytest.mark.sampled(2)
 @every_case
 def test_tangents_of_some_arguments(genred: Genred, dense: Dense) -> None:
     x, y, b, p = numbers(0)
@@ -66,6 +68,7 @@ def test_tangents_of_some_arguments(genred: Genred, dense: Dense) -> None:
     torch.testing.assert_close(tuple(found), tuple(expected))
 
 
+@pytest.mark.sampled(3)
 @every_case
 def test_forward_over_forward(genred: Genred, dense: Dense) -> None:
     def twice(function: Dense) -> tuple[Tensor, Tensor]:
@@ -76,6 +79,7 @@ def test_forward_over_forward(genred: Genred, dense: Dense) -> None:
     torch.testing.assert_close(twice(genred), twice(dense))
 
 
+@pytest.mark.sampled(3)
 @every_case
 def test_forward_over_reverse(genred: Genred, dense: Dense) -> None:
     def curvature(function: Dense) -> tuple[Tensor, Tensor]:
@@ -85,6 +89,7 @@ def test_forward_over_reverse(genred: Genred, dense: Dense) -> None:
     torch.testing.assert_close(curvature(genred), curvature(dense))
 
 
+@pytest.mark.sampled(3)
 @every_case
 def test_reverse_over_forward(genred: Genred, dense: Dense) -> None:
     def gradient(function: Dense) -> Tensor:
@@ -112,7 +117,7 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(("name", "options"), REQUESTS)
 def test_every_reduction_by_differences(name: str, options: dict[str, object]) -> None:
     genred = Genred("SqDist(x,y)*p", ALIASES, reduction_op=name, axis=1, **options)

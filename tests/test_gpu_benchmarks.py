@@ -263,6 +263,7 @@ def operations(lowering: Any) -> Counter[str]:
     return Counter({name: pipes[name] for name in ("fma", "alu", "xu")})
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "row",
     [row for row in GPU_CASES if row.work and not row.case.gradient],

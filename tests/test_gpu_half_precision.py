@@ -12,7 +12,7 @@ from on_gpu import machines
 
 from redcomp.torch import Genred
 
-machine = machines()
+machine = machines(one_test_in=2)
 
 Arrays = dict[str, torch.Tensor]
 

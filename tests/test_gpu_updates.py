@@ -11,7 +11,7 @@ from on_gpu import machines
 
 from redcomp.numpy import Genred
 
-machine = machines()
+machine = machines(one_test_in=2)
 
 Arrays = dict[str, Any]
 

@@ -73,7 +73,7 @@ def operands(case: OperationCase, kinds: Sequence[str]) -> list[Tensor]:
     return found
 
 
-@pytest.mark.sampled(150)
+@pytest.mark.sampled(300)
 @pytest.mark.parametrize("case", operation_cases(3, 2), ids=str)
 def test_operations(case: OperationCase) -> None:
     formula, names, kinds, dims = apart(case, first=0)
@@ -84,7 +84,7 @@ def test_operations(case: OperationCase) -> None:
     check(Genred(formula, aliases, axis=1), given)
 
 
-@pytest.mark.sampled(50)
+@pytest.mark.sampled(100)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("case", [case for case in cases() if case.row.has_gradient], ids=str)
 def test_reductions(case: Case, axis: int) -> None:

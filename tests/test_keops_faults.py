@@ -56,6 +56,7 @@ def test_powers_have_the_precision_of_the_dtype(formula: str) -> None:
     close(value(formula, SPREAD, exponents), SPREAD**exponents)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["Exp", "Log", "Sin", "Cos", "Sqrt", "Atan"])
 def test_float32_functions_are_within_two_units(name: str) -> None:
     """KeOps' host code calls functions of float64; vectors of float32 must not be much worse."""
@@ -132,6 +133,7 @@ def test_logsumexp_of_infinities_is_that_of_the_mathematics(
         np.testing.assert_allclose(result, torch.logsumexp(torch.tensor(x), 0).numpy(), rtol=1e-15)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("formula", "x", "expected"),
     [
@@ -154,6 +156,7 @@ def test_values_at_special_points_are_those_of_the_language(
     np.testing.assert_array_equal(value(formula, np.array([x])), [expected])
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("formula", "x", "expected"),
     [
@@ -217,6 +220,7 @@ def test_gradients_follow_the_stated_positions() -> None:
     close(y.grad.numpy(), (x * x).detach().numpy())
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("formula", "dense"),
     [
@@ -237,6 +241,7 @@ def test_gradients_of_scalar_operands_are_sums_over_components(formula: str, den
         close(result, exact.numpy(), units=32)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["ComplexAdd", "ComplexSubtract", "ComplexMult"])
 def test_complex_gradients_reach_real_variables_of_odd_dimension(name: str) -> None:
     """KeOps raises a ValueError (BUG-7)."""
@@ -253,6 +258,7 @@ def test_complex_gradients_reach_real_variables_of_odd_dimension(name: str) -> N
 SHARED = "Exp(x|y)+Cos(Exp(x|y))*Exp(x|y)"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "formula", [SHARED, f"Factorize({SHARED}, Exp(x|y))", f"AutoFactorize({SHARED})"]
 )

@@ -38,6 +38,7 @@ def test_weighted_logsumexp_is_the_logarithm() -> None:
     close(reduced("LogSumExp", x, "Elem(x, 0)", formula2="Elem(x, 1)"), [exact], units=32)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("spelling", "usual"),
     [

@@ -66,6 +66,7 @@ def test_numbers_have_the_precision_of_the_data(library: Any) -> None:
     close((x_i + 16777217).sum(axis=1), X + 16777217, units=4)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("exponent", [1.5, -2.5, 0.1])
 def test_powers_have_the_precision_of_the_data(library: Any, exponent: float) -> None:
     """KeOps computes powers other than integers in float32 (BUG-6)."""
@@ -155,6 +156,7 @@ def test_values_at_special_points_are_those_of_the_language(name: str) -> None:
     np.testing.assert_array_equal(each(function, places), expected)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("name", "place", "expected"),
     [
@@ -274,6 +276,7 @@ def test_noncontiguous_arrays_are_taken(library: Any) -> None:
 # -- options ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("components", [99, 101, 150])
 def test_long_vectors_keep_options_of_reductions(library: Any, components: int) -> None:
     """KeOps drops call, ranges and backend from 101 components on, for one index (BUG-15)."""
@@ -460,7 +463,7 @@ def test_lists_of_complex_numbers_are_vectors(library: Any, values: list[complex
     close_complex((z * values).sum(axis=1), X * np.array(values))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("number", [2, 2.0, 1.5 - 2j])
 def test_complex_numbers_go_with_those_of_python(library: Any, number: complex) -> None:
     """KeOps raises AttributeError."""

@@ -76,7 +76,7 @@ def test_lists_are_vectors_of_the_dtype(library: str) -> None:
         np.testing.assert_allclose(result, array.sum(1), 1e-5)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("is_parameter", [False, True])
 @pytest.mark.parametrize("own", [torch.float32, torch.float64])
 @pytest.mark.parametrize("dtype", TOLERANCES)

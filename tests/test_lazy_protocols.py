@@ -169,7 +169,7 @@ def test_functions_of_numpy(name: str) -> None:
         assert name in TORCH, f"{name} is a function of neither library"
 
 
-@pytest.mark.sampled(15)
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("name", TORCH)
 def test_functions_of_torch(name: str) -> None:
     if name in OF_TORCH or hasattr(torch, name):

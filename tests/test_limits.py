@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[str, list[str], int, str]] = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", REFUSED)
 def test_more_is_refused_with_a_place_in_the_formula(name: str) -> None:
     formula, aliases, orders, message = REFUSED[name]

@@ -262,7 +262,7 @@ SHORT: dict[str, tuple[str, int, int, str]] = {
 }
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(72)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("name", SHORT)

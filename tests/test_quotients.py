@@ -97,6 +97,7 @@ def test_special_values(divided: Any, dtype: type, target: str) -> None:
     check(divided(x, c), x, c)
 
 
+@pytest.mark.sampled(2)
 @every_dtype
 @every_target
 def test_special_values_by_numbers(dtype: type, target: str) -> None:
@@ -105,7 +106,7 @@ def test_special_values_by_numbers(dtype: type, target: str) -> None:
     check(by_number(x, c), x, c)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @every_dtype
 @every_target
 @pytest.mark.parametrize("divided", [by_parameter, by_column, by_row, by_number])
@@ -132,6 +133,7 @@ def hard_cases(dtype: type, count: int) -> Iterator[tuple[int, int]]:
                 yield x, c
 
 
+@pytest.mark.sampled(2)
 @every_dtype
 @every_target
 def test_error_where_quotients_are_next_to_the_middle_of_two_floats(
@@ -154,6 +156,7 @@ def test_error_where_quotients_are_next_to_the_middle_of_two_floats(
         assert not wrong
 
 
+@pytest.mark.sampled(2)
 @every_dtype
 @every_target
 def test_random_quotients_are_the_nearest_floats(dtype: type, target: str) -> None:
@@ -170,6 +173,7 @@ def test_random_quotients_are_the_nearest_floats(dtype: type, target: str) -> No
     np.testing.assert_array_equal(exact, products / c)
 
 
+@pytest.mark.sampled(2)
 @every_dtype
 @pytest.mark.parametrize("target", RUNNING[:1])
 def test_gradients(dtype: type, target: str) -> None:
@@ -195,7 +199,7 @@ def test_gradients(dtype: type, target: str) -> None:
         np.testing.assert_allclose(total, expected, rtol=64 * np.finfo(dtype).eps)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("divisor", ["0.98", "s", "w", "Norm2(x)", "(2*Square(s))"])
 @pytest.mark.parametrize("target", ["avx512", "avx2", "neon"])
 def test_pairs_leave_the_divider_alone(divisor: str, target: str) -> None:

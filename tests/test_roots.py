@@ -83,6 +83,7 @@ def test_roots_of_small_numbers(dtype: type, target: str, monkeypatch: pytest.Mo
     assert wrong.max() <= (1 if dtype is np.float32 or target != "avx512" else 2)
 
 
+@pytest.mark.sampled(2)
 @every_dtype
 @every_target
 @pytest.mark.parametrize("op", ["Sqrt", "Rsqrt"])
@@ -149,6 +150,7 @@ def test_bounds_before_the_last_step(dtype: type) -> None:
     assert within.half < 3 * form.unit
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize(
     "formula", ["Norm2(x-y)*b", "Exp(-Norm2(x-y))*b", "Matern52(SqDist(x,y))*b"]

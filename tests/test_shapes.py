@@ -63,7 +63,7 @@ def test_the_table_is_large_and_agrees_with_keops() -> None:
         assert list(PROGRAMS[case["program"]].dense(*values).shape) == case["result"]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_results(name: str, face: str) -> None:
@@ -81,7 +81,7 @@ def test_results(name: str, face: str) -> None:
     assert not wrong
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients_have_the_shapes_of_arguments(name: str) -> None:
     program = PROGRAMS[name]
@@ -100,7 +100,7 @@ def test_gradients_have_the_shapes_of_arguments(name: str) -> None:
     assert not wrong
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("name", [n for n in DIFFERENTIABLE if not PROGRAMS[n].unknown])
 def test_tangents_have_the_shapes_of_arguments(name: str) -> None:
@@ -218,6 +218,7 @@ SUM = ("x*y*p", ["x=Vi(1)", "y=Vj(1)", "p=Pm(1)"])
 REAL = [2, 2.0, np.float32(2), np.float64(2), np.int8(2), np.float16(2)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("face", [*FACES, "any"])
 def test_a_number_takes_the_dtype_of_the_arrays(face: str, dtype: str) -> None:
@@ -305,7 +306,7 @@ def reading(shape: tuple[int, ...], what: str) -> tuple[int, ...]:
     return shape if shape[-1] == 1 else (*shape, 1)
 
 
-@pytest.mark.sampled(18)
+@pytest.mark.sampled(36)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("path", PATHS)

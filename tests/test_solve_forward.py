@@ -145,11 +145,12 @@ TRANSFORMS: dict[str, Callable[[Function], Any]] = {
 
 @every_program
 @pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 def test_transforms(name: str, transform: str) -> None:
     check(name, TRANSFORMS[transform])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("moving", EVERY)
 def test_one_argument_moves(moving: int) -> None:
     def of_one(function: Function) -> Any:

@@ -295,6 +295,7 @@ def test_alignments_behind_guards(guard: str, bad: float) -> None:
         torch.testing.assert_close(result, expected, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("guard", GUARDS)
 def test_tangents_of_alignments_behind_guards(guard: str) -> None:
@@ -312,6 +313,7 @@ def test_tangents_of_alignments_behind_guards(guard: str) -> None:
     torch.testing.assert_close(found, right, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("reduction", ["Min", "LogSumExp", "KMin"])
 def test_alignments_in_other_reductions(reduction: str) -> None:
     aliases = ["x = Vi(4)", "y = Vj(5)", "g = Pm(1)"]

@@ -352,6 +352,7 @@ def test_a_spawned_process_has_workers(tmp_path):
     assert run_python(str(script)) == "[1, 4, 9]\n"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("last_words", ["", "sys.exit(0)", "atexit.register(threads.run, late, 9)"])
 def test_exit_does_not_wait_for_workers(last_words):
     output = run_script(

@@ -270,7 +270,7 @@ def dense_on_scaled_axes(scales: Tensor, y: Tensor, b: Tensor) -> Tensor:
 TRANSFORMED = {"Genred": (smooth, dense), "solve": (solved_on_scaled_axes, dense_on_scaled_axes)}
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("of", TRANSFORMED)
 def test_transforms_in_a_graph(of: str, name: str) -> None:

@@ -148,7 +148,7 @@ WITH_PARAMETERS: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] 
 CONVERSIONS = {F64: "double", torch.float32: "float", torch.float16: "half"}
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", WITH_PARAMETERS)
 @pytest.mark.parametrize("dtype", CONVERSIONS)
 def test_errors_say_how_to_convert_a_module(name: str, dtype: torch.dtype) -> None:
@@ -177,6 +177,7 @@ def known_of(result: Any) -> Any:
     return [(part.shape, part.dtype, part.requires_grad) for part in parts]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", CASES)
 def test_modules_without_values(name: str) -> None:
     """On the meta device, and of fake tensors."""

@@ -86,7 +86,7 @@ CASES = [
 ]
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @every_dtype
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.reduction} {case.formula}")
 def test_terms_that_underflow_are_wrong_by_less_than_a_normal_number(

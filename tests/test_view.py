@@ -129,7 +129,7 @@ def test_vectors_and_their_components_are_the_same() -> None:
     assert len(components) == 3
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("target", ["avx512", "sm_90"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_pair_loop_is_made_of_values(name: str, target: str) -> None:

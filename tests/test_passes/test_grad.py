@@ -145,7 +145,7 @@ def test_second_derivative_by_differences(row: Operation) -> None:
             np.testing.assert_allclose(evaluated(found, arrays), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("row", DIFFERENTIABLE, ids=lambda row: row.name)
 def test_both_derivatives_as_pytorch(row: Operation) -> None:
     name = row.spelling

@@ -76,6 +76,7 @@ def put_together(nest: Nest, parts: Sequence[Part]) -> list[Array]:
     return results
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_parts_compute_what_the_nest_computes(case: Case) -> None:
     outputs, most, states = case

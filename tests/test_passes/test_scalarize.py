@@ -180,6 +180,7 @@ def sorted_lists(random: np.random.Generator, dim: int, first: int) -> list[Arra
     return [np.take_along_axis(array, order, -1) for array in (values, places)]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dim", [1, 2, 3, 5, 8, 11, 16, 24, 31])
 @pytest.mark.parametrize("longest", [1, 31])
 def test_lists_are_merged(dim: int, longest: int) -> None:
@@ -299,6 +300,7 @@ def test_what_is_begun_in_rules_is_not_made_anew(monkeypatch: pytest.MonkeyPatch
     assert begun < 1.5 * ended
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("deepest", [2, 7, 10_000])
 def test_how_deep_rules_ask_changes_nothing(monkeypatch: pytest.MonkeyPatch, deepest: int) -> None:
     nest = nested_splines(4, 5)
@@ -307,6 +309,7 @@ def test_how_deep_rules_ask_changes_nothing(monkeypatch: pytest.MonkeyPatch, dee
     assert print_program(written_out_by(nest, Unrolling())) == usual
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("count", [3, 7])
 def test_what_comes_of_the_same_choices_is_made_once(
     monkeypatch: pytest.MonkeyPatch, count: int
