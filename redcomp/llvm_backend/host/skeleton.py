@@ -250,7 +250,8 @@ class _Skeleton(HostCode):
     def _joins(self) -> Iterator[str]:
         """join(totals, others) of each pair loop's states, which need none of the other loops'.
 
-        All in one function would be more than LLVM compiles in time that is linear.
+        LLVM's time grows with the square of a function without branches.  What a single pair loop
+        joins stays in `finish`.
         """
         if len(self.layout.loops) > 1:
             for n, loop in enumerate(self.layout.loops):
