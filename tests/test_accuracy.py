@@ -28,7 +28,7 @@ FLOATS = [("f32", 100_000), ("f64", 200)]
 PAGE_ROW = re.compile(r"\| (\w+) \| (f32|f64) \| (\S+) \| (\S+) \|")
 
 
-@pytest.mark.sampled(18)
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize(("dtype", "count"), FLOATS, ids=["f32", "f64"])
 @pytest.mark.parametrize("op", measure_ulp.MEASURED)
 def test_compiled_function_is_within_its_limit(op: str, dtype: str, count: int) -> None:

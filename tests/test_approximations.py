@@ -51,7 +51,7 @@ every_fit = pytest.mark.parametrize("fit", FITS, ids=[f"{row.name}-{row.dtype}" 
 QUICK = [row for row in FITS if len(row.stored) <= 6]
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @every_fit
 def test_stated_error_holds_and_is_tight(fit: Any) -> None:
     error = fit_polynomials.error(fit.problem, fit.stored)
@@ -69,7 +69,7 @@ def test_coefficients_are_numbers_of_their_dtype(fit: Any) -> None:
     np.testing.assert_array_equal(rounded.astype(np.float64), fit.stored)
 
 
-@pytest.mark.sampled(18)
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize("fit", QUICK, ids=[f"{row.name}-{row.dtype}" for row in QUICK])
 def test_fitting_again_finds_coefficients_as_good(fit: Any) -> None:
     again = fit_polynomials.fit(fit.problem, len(fit.stored) - 1, fit.dtype)
@@ -86,7 +86,7 @@ def test_fit_of_a_power_is_chebyshevs(degree: int) -> None:
     assert float(error) == pytest.approx(2.0 ** (1 - degree), rel=2e-3)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["exp", "exp2"])
 def test_search_finds_a_smaller_error_of_the_evaluation(name: str) -> None:
     (row,) = (row for row in FITS if (row.name, row.dtype) == (name, "f32"))

@@ -252,7 +252,7 @@ def test_facilities(name: str, facility: str) -> None:
 UNNEEDED = {*(("Min", n) for n in range(4)), ("LazyTensor", 3), ("KernelSolve", 0)}
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @every_program
 @pytest.mark.parametrize("changed", range(4))
 def test_arguments_that_change_before_backward(name: str, changed: int) -> None:
@@ -372,7 +372,7 @@ COPIES: dict[str, Callable[[Model], Model]] = {
 }
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 @pytest.mark.parametrize("is_used", [False, True])
 def test_copies_of_modules(copied: Callable[[Model], Model], is_used: bool) -> None:
@@ -400,7 +400,7 @@ def test_a_state_and_a_functional_call() -> None:
     torch.testing.assert_close(model(x), other(x))
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(15)
 @every_program
 def test_subclasses_and_parameters(name: str) -> None:
     """Are computed with as their values are."""

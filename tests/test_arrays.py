@@ -168,6 +168,7 @@ def test_one_tensor_as_two_arguments():
     np.testing.assert_array_equal(together, sum(apart))
 
 
+@pytest.mark.thorough
 def test_derivatives_against_finite_differences(torch_op):
     """PyTorch's own checks, of the first and the second order, independent of any formula."""
     leaves = [torch.from_numpy(a).requires_grad_() for a in sample(np.float64, 4, 3)]

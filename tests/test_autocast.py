@@ -201,7 +201,7 @@ SOLVES: dict[str, Callable[[Tensor, Tensor], Any]] = {
 }
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("ours", SOLVES.values(), ids=SOLVES)
 @pytest.mark.parametrize("dtypes", MIXED, ids=str)
 def test_solves_are_in_float32(

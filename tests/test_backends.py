@@ -91,7 +91,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 # -- names and devices --
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(144)
 @pytest.mark.parametrize("backend", GPU_BACKENDS)
 @pytest.mark.parametrize("library", ["numpy", "torch", "either"])
 def test_names_of_gpu_backends(gpu: Recorder, backend: str, library: str) -> None:
@@ -358,7 +358,7 @@ def test_ranges_on_a_device_are_moved_once(monkeypatch: pytest.MonkeyPatch) -> N
 # -- results, with the stand-in --
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @DTYPES
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("sizes", [(1, 1), (3, 700), (150, 40)], ids=str)

@@ -53,7 +53,7 @@ def test_sums(batch: str, axis: int, dtype: torch.dtype) -> None:
     check(operation("Sum", axis)(*given), dense_batch("Sum", given, axis), dtype)
 
 
-@pytest.mark.sampled(27)
+@pytest.mark.sampled(81)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", MEANINGS)
 def test_every_reduction(name: str, axis: int) -> None:
@@ -63,7 +63,7 @@ def test_every_reduction(name: str, axis: int) -> None:
         check(operation(name, axis)(*given), dense_batch(name, given, axis), torch.float64)
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("batch", BATCHES)
 def test_numpy_gives_the_same(batch: str, axis: int) -> None:
@@ -83,7 +83,7 @@ def test_gradients_to_second_order(batch: str, axis: int, name: str) -> None:
     check_derivatives(call, lambda *given: dense_batch(name, given, axis)[0], given)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("name", ["Sum", "LogSumExp", "Min"])
 @pytest.mark.parametrize("batch", ["equal", "fewer"])
@@ -156,7 +156,7 @@ def test_gradients_of_nothing(sizes: tuple[int, int, int], name: str) -> None:
         assert (gradient == 0).all()
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("text", "alias", "batch", "axis"),
     [
@@ -205,7 +205,7 @@ def test_few_long_entries_are_split_and_joined() -> None:
         check(operation(name, 1)(*given), dense_batch(name, given, 1), torch.float64)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("sizes", [(200, 64, 64), (3, 5, 60_000), (2, 5000, 400)])
 def test_results_do_not_depend_on_threads(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int, int]

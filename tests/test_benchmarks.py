@@ -37,7 +37,7 @@ def outputs(name: str, case: Case) -> tuple[list[Array], list[Array], tuple[Arra
     return arrays, expected, tuple(np.asarray(output) for output in computation())
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(96)
 @by_case
 @pytest.mark.parametrize("name", ["redcomp", "torch", "NumPy"])
 def test_right_results_pass_and_others_do_not(case: Case, name: str) -> None:

@@ -74,7 +74,7 @@ def lazy_of_torch(x: Any, y: Any, b: Any) -> Any:
     return gaussian(redcomp.torch, x, y, b)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize(
     ("function", "given", "most"),
     [
@@ -102,6 +102,7 @@ def test_an_expression_is_known_by_its_structure(rows: int) -> None:
     assert [made.cache_info().misses for made in (variable, operation)] == before
 
 
+@pytest.mark.thorough
 def test_gradients_of_lazy_tensors_leave_no_memory() -> None:
     given = tensors(True)
     call = gradients(lazy_of_torch)

@@ -64,7 +64,7 @@ def test_show_explains_without_a_stage(capsys: Captured) -> None:
     assert "the step of the pair loop:" in out
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize(
     ("wanted", "full"),
     [
@@ -102,7 +102,7 @@ def test_stages_have_names_of_their_own() -> None:
         find_stage("parse", names)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -137,7 +137,7 @@ def test_fast_math_reaches_the_passes(capsys: Captured) -> None:
     assert "redcomp.exp2" in capsys.readouterr().out
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("options", "is_fast"),
     [
@@ -156,7 +156,7 @@ def test_fast_math_is_the_default_on_gpus_only(
     assert ("redcomp.exp2" in capsys.readouterr().out) == is_fast
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("target", ["sm_75", "sm_90", "sm_120"])
 def test_ptx_is_shown_without_a_gpu_or_its_tools(
     target: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
@@ -262,7 +262,7 @@ def test_opt_continues_with_a_nest(tmp_path: Path, capsys: Captured) -> None:
     assert capsys.readouterr().out.startswith('"redcomp.nest"')
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("passes", "positions"), [("gradient{wrt=0}", (0,)), ("gradient{wrt=1,2},transpose", (1, 2))]
 )
@@ -436,7 +436,7 @@ def test_the_pair_loop_of_a_gpu_without_its_tools(
     assert "pip install nvidia-cuda-nvcc" in capsys.readouterr().err
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dim", [3, 16, 17, 100])
 def test_operations_of_loops_count_as_often_as_they_run(dim: int, capsys: Captured) -> None:
     """A difference and a product for each component, and the sum over the columns."""

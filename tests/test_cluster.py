@@ -193,7 +193,7 @@ def test_centroids(face: str, dtype: Any) -> None:
     same(found, counts.astype(dtype))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_float32_sums_of_many_points(face: str) -> None:
     """A float32 sum would stop growing at 2^24."""
     x = np.ones((2**24 + 10, 1), np.float32)

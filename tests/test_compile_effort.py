@@ -89,6 +89,7 @@ def loops_within_loops(n: int) -> PairReduction:
     return reduction_of(n * "Sum(Sin(y*" + "x" + n * "))", 20)
 
 
+@pytest.mark.thorough
 def test_loops_are_ordered_in_linear_time() -> None:
     def compared(n: int) -> int:
         lowering = compiler.lower(loops_within_loops(n).kernel("f32"), "avx512")
@@ -110,6 +111,7 @@ def test_loops_start_at_records_that_llvm_does_not_advance() -> None:
     assert "launder" not in short
 
 
+@pytest.mark.thorough
 def test_loops_are_divided_as_fast_as_there_are_lists() -> None:
     """Each list has a guard and several states, and each of many pair loops keeps its own."""
 
@@ -250,7 +252,7 @@ def test_llvm_does_not_rotate_many_loops(loops: int, rotates: bool) -> None:
     assert "instruction_combine" in passes
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("target", ["avx512", "sm_90"])
 @pytest.mark.parametrize("height", [1, 3])
 def test_conditions_are_counted_as_llvm_reads_them(height: int, target: str) -> None:

@@ -72,7 +72,7 @@ def test_of_two_vectors(name: str, dims: tuple[int, int], axis: int, dtype: Any)
     check(f"{name}(x, y) * w", [f"x=Vi({f})", f"y=Vj({g})", "w=Vj(1)"], dtype, axis)
 
 
-@pytest.mark.sampled(104)
+@pytest.mark.sampled(208)
 @both_dtypes
 @both_axes
 @pytest.mark.parametrize("dim", [1, 3, 5, 20, 21])
@@ -115,7 +115,7 @@ def test_reals_of_odd_dimension_have_gradients(name: str, dim: int, axis: int) -
           torch.float64, axis)  # fmt: skip
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("dim", [2, 40])
 def test_gradients_in_formulas(dim: int) -> None:
     """To third order: twice in the formula, and once by PyTorch."""
@@ -167,7 +167,7 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.sampled(36)
+@pytest.mark.sampled(180)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("pairs", [1, 3, 20])
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -200,7 +200,7 @@ CONVENTIONS = [
 ]
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(49)
 @pytest.mark.parametrize(("formula", "at", "expected"), CONVENTIONS)
 def test_gradient_at_special_points(
     formula: str, at: Sequence[float], expected: Sequence[float]
@@ -238,7 +238,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.sampled(54)
+@pytest.mark.sampled(270)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("copies", [1, 12])  # written out, and in a loop
 @pytest.mark.parametrize(("formula", "at", "expected"), VALUES)

@@ -24,7 +24,7 @@ def dense_of(made: Any) -> torch.Tensor:
     return torch.as_tensor(made.dense()).reshape(made._shape)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -95,7 +95,7 @@ def test_memory_layouts(layout: str) -> None:
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("axis", [1, 2, -2, -3])
 def test_batches_and_kept_axes(face: str, axis: int) -> None:
@@ -144,7 +144,7 @@ def test_products(face: str) -> None:
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("face", FACES)
 def test_systems(face: str) -> None:
     """A Hermitian matrix with complex and real right-hand sides, a real one with a complex one."""
@@ -295,6 +295,7 @@ def test_derivatives_of_expressions() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_second_derivatives_and_mapped_calls() -> None:
     x, y = (torch.tensor(random(n, 2), requires_grad=True) for n in (4, 3))
 

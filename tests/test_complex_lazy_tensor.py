@@ -102,7 +102,7 @@ def weights() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(random.normal(size=(M, 1, 1))), torch.tensor(random.normal(size=(1, N, 1)))
 
 
-@pytest.mark.sampled(350)
+@pytest.mark.sampled(1050)
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("text", EXPRESSIONS)
@@ -118,7 +118,7 @@ def test_values(text: str, axis: int, dtype: str) -> None:
     check((made * a_i * b_j).sum(axis=axis), (value * a * b).sum(axis))
 
 
-@pytest.mark.sampled(396)
+@pytest.mark.sampled(1188)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_gradients(text: str, axis: int) -> None:

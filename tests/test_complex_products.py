@@ -74,7 +74,7 @@ def rotations(count: int, dtype: torch.dtype) -> list[complex]:
     return torch.tensor(draws.permutation(made), dtype=dtype).tolist()
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("dtype", [C64, C128], ids=str)
 @pytest.mark.parametrize("count", [2, 10, 1000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_values_are_right_to_a_unit_whatever_the_number_of_factors(
@@ -102,7 +102,7 @@ def test_nothing_overflows_in_between(dtype: torch.dtype, numbers: list[complex]
     assert error(found, product(y[:, 0].tolist())) <= EPS[dtype]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(25)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("batch", [(), (2,)], ids=["one", "batch"])
 @pytest.mark.parametrize("dim", [1, 3, 40])
@@ -190,7 +190,7 @@ def check(found: Tensors, right: Tensors, tolerance: float = 1e-13) -> None:
         assert (a - b).abs().max() <= tolerance * (b.abs().max() + 1e-300)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(25)
 @pytest.mark.parametrize("zeros", range(4))
 @pytest.mark.parametrize(
     "axis", [1, pytest.param(0, marks=pytest.mark.thorough)], ids=["over j", "over i"]
@@ -216,7 +216,7 @@ SIZES: list[list[complex]] = [
 ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("numbers", SIZES, ids=lambda v: str(v)[:30])
 def test_slopes_of_large_and_small_factors(numbers: list[complex]) -> None:
     """The product of the others, conjugated as PyTorch's gradients are."""
@@ -242,7 +242,7 @@ CURVED: list[tuple[torch.dtype, list[complex]]] = [
 ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("dtype", "numbers"), CURVED, ids=lambda v: str(v)[:40])
 def test_second_derivatives_of_large_and_small_factors(
     dtype: torch.dtype, numbers: list[complex]

@@ -64,7 +64,7 @@ def dense(x: Any, y: Any, u: Any, v: Any) -> tuple[Any, Any]:
     return x * y + 3 + y, u * v
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize("batch", [(), (2,)], ids=["one", "batch"])
 @pytest.mark.parametrize(("face", "axis"), [*itertools.product(FACES, (-3, -2))])
 @pytest.mark.parametrize("name", REDUCTIONS)
@@ -76,7 +76,7 @@ def test_values(name: str, face: str, axis: int, batch: tuple[int, ...]) -> None
     check(lazily(*dense(*lazies), axis), expected)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(32)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_gradients(name: str, axis: int) -> None:

@@ -81,7 +81,7 @@ def test_mistakes_are_found(mistake: str, name: str, monkeypatch: pytest.MonkeyP
         check_case(case)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", ["MaxSumShiftExpWeight", "SoftMax", "LogSumExp"])
 def test_ties_have_second_derivatives(name: str) -> None:
     """A value that equals the largest one has a derivative of its own."""

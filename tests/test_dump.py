@@ -21,7 +21,7 @@ def reduced() -> float:
     return float(made(one, one)[0, 0])
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @posix
 @pytest.mark.parametrize("variable", ["REDCOMP_DUMP", "REDCOMP_OVERRIDE"])
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])

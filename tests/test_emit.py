@@ -155,7 +155,7 @@ _LABEL = re.compile(r"^([\w.$]+):", re.MULTILINE)
 MEMORY = {"memset", "memcpy", "_memset", "_memcpy"}
 
 
-@pytest.mark.sampled(204)
+@pytest.mark.sampled(1224)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", [*CASES, *REDUCED])
@@ -185,7 +185,7 @@ def runnable() -> list[str]:
     return order[: order.index(own) + 1] if own in order else [own]
 
 
-@pytest.mark.sampled(80)
+@pytest.mark.sampled(640)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("target", runnable())
 @pytest.mark.parametrize("name", CASES)
@@ -194,7 +194,7 @@ def test_machine_code_computes_the_reduction(name: str, target: str, dtype: str)
     check(case.reduction().lower(dtype, target), case, rows=37, columns=150)
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(35)
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 300), (300, 1), (16, 8), (65, 257)])
 @pytest.mark.parametrize("name", ["gaussian", "20 wide", "hoisted", "several"])
 def test_sizes_of_all_remainders(name: str, rows: int, columns: int) -> None:
@@ -202,7 +202,7 @@ def test_sizes_of_all_remainders(name: str, rows: int, columns: int) -> None:
     check(case.reduction().lower("f32"), case, rows, columns)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("name", "rows", "columns"), [("gaussian", 20, 90000), ("20 wide", 40, 20000)]
 )
@@ -216,7 +216,7 @@ def test_splits_of_the_columns_are_joined(name: str, rows: int, columns: int) ->
 # -- schedules --
 
 
-@pytest.mark.sampled(80)
+@pytest.mark.sampled(320)
 @pytest.mark.parametrize("cols", [1, 2, 3, 4])
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", ["gaussian", "loop of 64", "20 wide", "hoisted", "several"])
@@ -239,7 +239,7 @@ def test_schedule_shapes_the_code() -> None:
     assert counts == [1, 2]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("target", ["avx512", "neon", "sm_75", "sm_90"])
 @pytest.mark.parametrize("name", ["gaussian", "loop of 64"])
 def test_few_rows_get_a_schedule_of_their_own(name: str, target: str) -> None:
@@ -294,7 +294,7 @@ def measured(name: str, dtype: str) -> HostLowering:
     return {**CASES, **REDUCED}[name].reduction().lower(dtype, "avx512")
 
 
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(70)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize("name", BUDGETS)
 def test_pair_costs_no_more_than_its_budget(name: str, dtype: str) -> None:
@@ -311,7 +311,7 @@ def test_reciprocal_roots_leave_the_divider_alone(dtype: str) -> None:
     assert not [name for name in counts if name.startswith(("vdiv", "vsqrt"))]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["logsumexp", "softmax", "10 minima", "40 minima"])
 def test_pair_that_changes_nothing_costs_one_comparison(name: str) -> None:
     """And, for sums, one exponential, which has a lower limit; no list is touched."""
@@ -376,7 +376,7 @@ def test_dump_writes_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(list(folder.iterdir())) == len(stages) + 1
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("pattern", "number", "before", "after"),
     [

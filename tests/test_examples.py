@@ -31,6 +31,7 @@ needs_torch = pytest.mark.skipif(
 in_gallery = pytest.mark.parametrize("path", GALLERY, ids=lambda path: path.stem)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("program", [PROGRAMS[0], pytest.param(PROGRAMS[1], marks=needs_torch)])
 def test_example_agrees_with_dense_and_draws(program: str, tmp_path: Path) -> None:
@@ -78,6 +79,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     plt.close("all")
 
 
+@pytest.mark.sampled(3)  # building the documentation runs all of them
 @needs_torch
 @in_gallery
 def test_gallery_agrees_with_an_independent_answer_and_draws(

@@ -71,7 +71,7 @@ SLOPES: list[tuple[torch.dtype, Numbers]] = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("dtype", "numbers"), SLOPES, ids=lambda v: str(v)[:40])
 def test_slope_of_a_product_is_the_product_of_the_others(
     dtype: torch.dtype, numbers: Numbers
@@ -104,7 +104,7 @@ CURVED: list[tuple[torch.dtype, Numbers]] = [
 ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("dtype", "numbers"), CURVED, ids=lambda v: str(v)[:40])
 def test_second_derivatives_of_products(dtype: torch.dtype, numbers: Numbers) -> None:
     x, y = torch.ones(1, 1, dtype=dtype), column(numbers, dtype)
@@ -148,7 +148,7 @@ def test_products_with_zeros(zeros: int, others: Numbers) -> None:
     check(mixed(PROD(x, y), (x, y), 4), mixed(dense, (x, y), 4), 1e-12)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("zeros", range(4))
 def test_products_with_zeros_in_forward_mode(zeros: int) -> None:
     given = (column((1.0, -0.5), F64), column((2.0, *(0.0,) * zeros, -1.5), F64))
@@ -170,7 +170,7 @@ def test_products_with_zeros_in_forward_mode(zeros: int) -> None:
     torch.testing.assert_close(third(PROD), third(dense))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough
 @pytest.mark.parametrize("zeros", [0, pytest.param(4, marks=pytest.mark.thorough), 5, 6])
 def test_orders_that_are_wrong_are_refused(zeros: int) -> None:
     """As many zeros as that are what the fifth derivative sees first; all others are right."""
@@ -187,7 +187,7 @@ def test_orders_that_are_wrong_are_refused(zeros: int) -> None:
         check(mixed(product, (y,), 5), expected, 1e-12)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("mode", [torch.func.jacfwd, torch.func.jacrev])
 @pytest.mark.parametrize("zeros", [5, 6])
 def test_orders_that_are_wrong_are_refused_under_transforms(mode: Any, zeros: int) -> None:
@@ -242,7 +242,7 @@ NORMS: list[tuple[torch.dtype, Numbers]] = [
 ]
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(("dtype", "numbers"), NORMS, ids=lambda v: str(v)[:40])
 def test_norms_and_their_gradients(dtype: torch.dtype, numbers: Numbers) -> None:
     x, y = torch.ones(1, 1, dtype=dtype), column(numbers, dtype)
@@ -298,7 +298,7 @@ def test_means_of_nothing_depend_on_nothing() -> None:
 # -- solutions -------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
 @pytest.mark.parametrize("dtype", [F32, F64], ids=["f32", "f64"])
 def test_derivatives_of_solutions_of_any_size(dtype: torch.dtype, scale: float) -> None:

@@ -322,7 +322,7 @@ def test_rows_say_where_the_errors_of_fast_math_are_measured(
         measure_fast_math.measured()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("op", measure_fast_math.measured())
 def test_errors_are_those_of_the_page(op: str) -> None:
     found = measure_fast_math.measure(op, 200_000)

@@ -243,7 +243,7 @@ def test_ranges(kind: Any, op: Any) -> None:
     np.testing.assert_array_equal(op(*arrays, ranges=tuple(map(kind, given))), expected)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", SPEAKERS)
 def test_systems(kind: Any) -> None:
     solver = redcomp.numpy.KernelSolve("Exp(-SqDist(x, y)) * b", ALIASES[:3], "b", axis=1)
@@ -469,7 +469,7 @@ class Indexed(OfLibrary):
         return NotImplemented
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("case", LAZY)
 def test_lazy_tensors(case: str) -> None:
     x, y, b, _ = sample()

@@ -215,7 +215,7 @@ def test_a_formula_is_a_string() -> None:
 # -- hostile input
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
@@ -244,7 +244,7 @@ def test_hostile_formula(formula: str, message: str) -> None:
     assert time.process_time() - started < 10  # minutes, if it took the square of the length
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(25)
 @pytest.mark.parametrize("op", ["+", "-", "*", "/", "|"])
 def test_long_chains_do_not_nest(op: str) -> None:
     node, depth = parse("a" + f"{op}a" * 4_900), 0

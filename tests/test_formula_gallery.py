@@ -32,7 +32,7 @@ def given(library: str, *tensors: Tensor) -> list[Any]:
     return [t.numpy() for t in tensors] if library == "numpy" else list(tensors)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_sums_with_a_parameter_over_either_index(library: str) -> None:
     scale, weights = torch.tensor([0.7]).double(), numbers(9, 1, seed=3)
@@ -56,7 +56,7 @@ def test_gradients_of_formulas_by_reverse_mode_and_by_symbols() -> None:
     close(symbolic(X, Y, B, cotangent), torch.autograd.grad((dense * cotangent).sum(), x)[0])
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_logarithms_of_sums_with_scalar_and_vector_weights(library: str) -> None:
     package, weights = getattr(redcomp, library), B.abs() + 0.1
@@ -70,7 +70,7 @@ def test_logarithms_of_sums_with_scalar_and_vector_weights(library: str) -> None
     close(mean(*given(library, X, Y, B)), squares.softmax(1) @ B)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_generic_reductions_are_named_by_their_output(library: str) -> None:
     package, squares = getattr(redcomp, library), squared_distances(X, Y)
@@ -85,7 +85,7 @@ def test_generic_reductions_are_named_by_their_output(library: str) -> None:
     close(soft(*arguments), (-squares).logsumexp(0)[:, None])
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("form", ["Iso", "Diag", "Sym"])
 def test_anisotropic_kernels_by_the_form_of_their_scale(form: str) -> None:
     root = numbers(3, 3, seed=5)

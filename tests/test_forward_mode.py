@@ -51,7 +51,7 @@ def numbers(seed: int) -> tuple[Tensor, ...]:
     return tuple(torch.rand(s, generator=generator, dtype=torch.float64) for s in shapes)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @every_case
 def test_jvp(genred: Genred, dense: Dense) -> None:
     found = torch.func.jvp(genred, numbers(0), numbers(1))
@@ -68,7 +68,7 @@ def test_tangents_of_some_arguments(genred: Genred, dense: Dense) -> None:
     torch.testing.assert_close(tuple(found), tuple(expected))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @every_case
 def test_forward_over_forward(genred: Genred, dense: Dense) -> None:
     def twice(function: Dense) -> tuple[Tensor, Tensor]:
@@ -79,7 +79,7 @@ def test_forward_over_forward(genred: Genred, dense: Dense) -> None:
     torch.testing.assert_close(twice(genred), twice(dense))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @every_case
 def test_forward_over_reverse(genred: Genred, dense: Dense) -> None:
     def curvature(function: Dense) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ def test_forward_over_reverse(genred: Genred, dense: Dense) -> None:
     torch.testing.assert_close(curvature(genred), curvature(dense))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @every_case
 def test_reverse_over_forward(genred: Genred, dense: Dense) -> None:
     def gradient(function: Dense) -> Tensor:
@@ -117,7 +117,7 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize(("name", "options"), REQUESTS)
 def test_every_reduction_by_differences(name: str, options: dict[str, object]) -> None:
     genred = Genred("SqDist(x,y)*p", ALIASES, reduction_op=name, axis=1, **options)

@@ -63,7 +63,7 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.sampled(660)
+@pytest.mark.sampled(1980)
 @pytest.mark.parametrize(
     ("dtype", "axis", "case", "is_together"),
     [
@@ -119,7 +119,7 @@ def _outer(op: Any, arity: int, values: Any) -> tuple[Any, list[Any]]:
     return op(*operands), operands
 
 
-@pytest.mark.sampled(80)
+@pytest.mark.sampled(320)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("case", [c for c in ELEMENTWISE if len(c.dims) < 3 or c.integers], ids=str)
 def test_value_at_special_points(case, dtype):
@@ -207,7 +207,7 @@ CONVENTIONS = [
 ]
 
 
-@pytest.mark.sampled(48)
+@pytest.mark.sampled(192)
 @pytest.mark.parametrize(("formula", "at", "expected"), CONVENTIONS)
 def test_derivative_at_special_points(formula, at, expected):
     """y is 2, and there are three of them, so that sums and factors of all shapes are seen."""
@@ -218,7 +218,7 @@ def test_derivative_at_special_points(formula, at, expected):
     np.testing.assert_array_equal(slope.numpy(), np.full((5, 1), 3 * expected))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("d", [3, 20])
 def test_extrema_pass_over_nan_and_take_the_first_of_ties(d):
     x = np.full((6, d), 1.0)
@@ -280,7 +280,7 @@ CLIENTS = {
 }
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(48)
 @pytest.mark.parametrize(("d", "t", "dtype"), [(3, 1, torch.float32), (20, 30, torch.float64)])
 @pytest.mark.parametrize("name", CLIENTS)
 def test_formulas_of_programs(name, d, t, dtype):
@@ -329,7 +329,7 @@ TARGETS = [
 ]
 
 
-@pytest.mark.sampled(46)
+@pytest.mark.sampled(92)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", CLIENTS)
@@ -338,7 +338,7 @@ def test_formulas_of_programs_on_other_targets(name, dtype, target, monkeypatch)
     test_formulas_of_programs(name, 18, 2, dtype)
 
 
-@pytest.mark.sampled(120)
+@pytest.mark.sampled(720)
 @pytest.mark.parametrize("target", TARGETS[2:])  # the one that lacks fma and rounding
 @pytest.mark.parametrize("case", [c for c in _cases(SHORT) if len(set(c.dims)) == 1], ids=str)
 def test_operations_on_other_targets(case, target, monkeypatch):

@@ -308,6 +308,7 @@ def test_what_is_stored_stays_whole_if_it_cannot_be_replaced(
     assert [path.read_text("utf-8") for path in paths] == contents
 
 
+@pytest.mark.thorough
 def test_some_cases_can_be_rehearsed(
     stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

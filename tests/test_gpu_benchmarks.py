@@ -403,6 +403,7 @@ def test_what_one_raises_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatc
     assert [record["competitor"] for record in results.failures] == ["broken"]
 
 
+@pytest.mark.thorough
 def test_memory_is_given_back_before_and_after_each_competitor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -448,6 +449,7 @@ def test_after_a_fault_of_the_gpu_it_is_known_who_caused_it(
     assert said == ["gaussian-1e4, redcomp: RuntimeError: illegal address"]
 
 
+@pytest.mark.thorough
 def test_launches_are_timed_on_the_host() -> None:
     computation = gpu_competitor("torch").prepare(
         LAUNCH_CASE.case, tensors(inputs(LAUNCH_CASE.case), "cpu")

@@ -22,7 +22,7 @@ from redcomp.numpy import Genred
 from redcomp.ptx.slices import chunks
 from redcomp.runtime import driver as drivers
 
-machine = machines(variants=1, one_test_in=2)
+machine = machines(one_test_in=3)
 
 ROWS = products.ROWS
 
@@ -62,7 +62,7 @@ def test_wide_results(name):
     updates.check(name, updates.points(136, 20, ROWS, 70), 3e-6)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["rows", "columns", "of a product"])
 def test_gradients(name):
     assert has_chunks(gradients.reduction(name, 136))
@@ -78,6 +78,7 @@ def test_half_precision(name, wide, format):
     halves.check(name, tensors, 8 * halves.ERRORS[format] + 4e-6)
 
 
+@pytest.mark.thorough
 def test_ranges():
     """Blocks of rows and of columns that are no multiples of anything."""
     rows, columns = 60, 50
@@ -121,6 +122,7 @@ def test_one_column_and_no_columns():
     np.testing.assert_array_equal(products.call(genred, empty), 0.0)
 
 
+@pytest.mark.thorough
 def test_a_contraction_of_another_length():
     """The norm of a long vector that is no factor of the product."""
     rng = np.random.default_rng(0)

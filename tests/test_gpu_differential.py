@@ -19,7 +19,7 @@ SETUPS = [
 ]
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(("program", "machine"), SETUPS)
 def test_cases(program: int, machine: str) -> None:
     """On stand-ins the first cases of a program, smaller ones; on GPUs all."""

@@ -83,7 +83,7 @@ __all__ = [
 
 pytestmark = pytest.mark.slow
 
-machine = machines(one_test_in=3)
+machine = machines(one_test_in=4)
 few = sizes_at_most(test_kinds, "arguments", 30)
 
 TOGETHER = 6
@@ -125,7 +125,7 @@ def test_every_operation(first: int, dtype: torch.dtype, is_fast: bool) -> None:
         assert_close(result, right.expand(result.shape), own, dtype, size, formula)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("machine", ["splits", *GPUS], indirect=True)
 @pytest.mark.parametrize("sequence", ["y = Vj(3)", "y = Pm(3)"])
 def test_tables_of_alignments(sequence: str) -> None:

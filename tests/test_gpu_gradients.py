@@ -14,7 +14,7 @@ from test_gpu_updates import ROWS, Arrays, call, is_updated, on_axes, points
 import redcomp.torch as faces
 from redcomp.numpy import Genred
 
-machine = machines(one_test_in=2)
+machine = machines(one_test_in=3)
 
 
 def gaussian(a: Arrays) -> Any:

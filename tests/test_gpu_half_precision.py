@@ -12,7 +12,7 @@ from on_gpu import machines
 
 from redcomp.torch import Genred
 
-machine = machines(one_test_in=2)
+machine = machines(one_test_in=3)
 
 Arrays = dict[str, torch.Tensor]
 
@@ -87,7 +87,7 @@ def test_results(name, format, dim, wide, rows, columns):
     check(name, points(FORMATS[format], dim, wide, rows, columns), 8 * ERRORS[format] + 4e-6)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.thorough
 @pytest.mark.parametrize("format", FORMATS)
 def test_many_columns_and_ranges(format):
     tensors = points(FORMATS[format], 20, 16, 60, 300)
@@ -122,7 +122,7 @@ def test_results_are_in_half_precision_unless_asked():
     np.testing.assert_allclose(found.double(), dense(on_axes(tensors)), rtol=2.0**-8, atol=1e-5)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough
 def test_gradients():
     """Cotangents and sums of exponentials were not stored in half precision."""
     tensors = points(torch.bfloat16, 20, 17, ROWS, 30)
@@ -137,7 +137,7 @@ def test_gradients():
         np.testing.assert_allclose(found.double(), wanted, rtol=0, atol=error)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough
 def test_a_cotangent_in_float32_is_no_stored_vector():
     """The gradient of b sums multiples of cotangents, which have more bits than b."""
     tensors = points(torch.float16, 3, 40, ROWS, 60)

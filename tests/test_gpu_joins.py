@@ -79,6 +79,7 @@ def test_many_parts_are_joined_in_their_order(reduction: str, dim: int) -> None:
         assert np.allclose(result, expected, rtol=1e-6, atol=0), reduction
 
 
+@pytest.mark.thorough
 def test_weighted_averages_of_many_parts() -> None:
     """The shift is joined first, and changes what both sums are multiplied by."""
     x, y, values = values_of(1, few=5)
@@ -126,7 +127,7 @@ def joined(parts: int, bits: int, rows: int = 10) -> tuple[Array, Array, int]:
     return out.data[: 4 * rows].view(np.float32), partials[:, :rows].sum(0), result.steps
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(72)
 @pytest.mark.parametrize("bits", range(JOIN_THREADS.bit_length()))
 @pytest.mark.parametrize("parts", [1, 2, 3, 17, 64])
 def test_any_number_of_lanes_joins_any_number_of_parts(parts: int, bits: int) -> None:

@@ -11,7 +11,7 @@ from on_gpu import machines
 
 from redcomp.numpy import Genred
 
-machine = machines(one_test_in=2)
+machine = machines(one_test_in=3)
 
 # Calls with fewer rows have kernels of their own, without such products.
 ROWS = 52
@@ -123,6 +123,7 @@ def test_float64(name, dim, rows, columns):
     np.testing.assert_allclose(call(genred, doubles), expected, rtol=1e-13, atol=1e-13 * scale)
 
 
+@pytest.mark.thorough
 def test_many_columns_with_short_vectors():
     """Several tiles, each of more than 100 columns."""
     arrays, genred = points(16, ROWS, 300), reduction("Gaussian", 16)
@@ -147,6 +148,7 @@ def test_ranges(name):
         np.testing.assert_allclose(result[start:stop], CASES[name][2](part), rtol=5e-6, atol=5e-6)
 
 
+@pytest.mark.thorough
 def test_batches():
     dim, rows, columns = 64, 51, 21
     entries = [points(dim, rows, columns, seed) for seed in range(3)]

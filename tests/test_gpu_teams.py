@@ -142,7 +142,7 @@ def test_reductions(
     assert np.allclose(found, MEANINGS[reduction](values), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [1, 12, 40])
 @pytest.mark.parametrize("rows", [4, 100])
 def test_weighted_averages(rows: int, width: int) -> None:

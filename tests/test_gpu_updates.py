@@ -11,7 +11,7 @@ from on_gpu import machines
 
 from redcomp.numpy import Genred
 
-machine = machines(one_test_in=2)
+machine = machines(one_test_in=3)
 
 Arrays = dict[str, Any]
 
@@ -122,7 +122,7 @@ def test_results(name, dim, wide, rows, columns):
     check(name, points(dim, wide, rows, columns), 3e-6)
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["Gaussian", "with a scalar", "attention", "LogSumExpWeight"])
 @pytest.mark.parametrize(("dim", "wide", "rows", "columns"), [(3, 300, 51, 9), (20, 263, 65, 17)])
 def test_more_columns_than_registers(name, dim, wide, rows, columns):

@@ -73,7 +73,7 @@ def operands(case: OperationCase, kinds: Sequence[str]) -> list[Tensor]:
     return found
 
 
-@pytest.mark.sampled(300)
+@pytest.mark.sampled(600)
 @pytest.mark.parametrize("case", operation_cases(3, 2), ids=str)
 def test_operations(case: OperationCase) -> None:
     formula, names, kinds, dims = apart(case, first=0)
@@ -84,7 +84,7 @@ def test_operations(case: OperationCase) -> None:
     check(Genred(formula, aliases, axis=1), given)
 
 
-@pytest.mark.sampled(100)
+@pytest.mark.sampled(200)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("case", [case for case in cases() if case.row.has_gradient], ids=str)
 def test_reductions(case: Case, axis: int) -> None:
@@ -98,6 +98,7 @@ def test_reductions(case: Case, axis: int) -> None:
     check(values, generic(2, 3, case.width))
 
 
+@pytest.mark.thorough
 def test_solves() -> None:
     aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)", "p = Pm(1)"]
     solve = KernelSolve("Exp(-p * SqDist(x, y)) * b", aliases, "b", axis=1)

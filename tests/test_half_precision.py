@@ -55,7 +55,7 @@ def test_a_product_errs_by_its_sums_only(format, kind):
     assert within(found, x, y.T, 2 * UNIT)
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(48)
 @pytest.mark.parametrize("columns", [1, 16, 40])
 @pytest.mark.parametrize("kind", SIZES)
 @pytest.mark.parametrize("format", FORMATS)

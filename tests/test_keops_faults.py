@@ -133,7 +133,7 @@ def test_logsumexp_of_infinities_is_that_of_the_mathematics(
         np.testing.assert_allclose(result, torch.logsumexp(torch.tensor(x), 0).numpy(), rtol=1e-15)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("formula", "x", "expected"),
     [
@@ -156,7 +156,7 @@ def test_values_at_special_points_are_those_of_the_language(
     np.testing.assert_array_equal(value(formula, np.array([x])), [expected])
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(
     ("formula", "x", "expected"),
     [
@@ -220,7 +220,7 @@ def test_gradients_follow_the_stated_positions() -> None:
     close(y.grad.numpy(), (x * x).detach().numpy())
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize(
     ("formula", "dense"),
     [

@@ -729,7 +729,7 @@ def test_forward_mode(name: str) -> None:
     assert_near(found, tangent(lambda e: case.dense(spread(e)).sum(1)), torch.float64)
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("target", ["avx2", "sse2"])
 @pytest.mark.parametrize("name", CASES)
 def test_narrower_targets(name: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:

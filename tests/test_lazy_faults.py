@@ -156,7 +156,7 @@ def test_values_at_special_points_are_those_of_the_language(name: str) -> None:
     np.testing.assert_array_equal(each(function, places), expected)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("name", "place", "expected"),
     [
@@ -463,7 +463,7 @@ def test_lists_of_complex_numbers_are_vectors(library: Any, values: list[complex
     close_complex((z * values).sum(axis=1), X * np.array(values))
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("number", [2, 2.0, 1.5 - 2j])
 def test_complex_numbers_go_with_those_of_python(library: Any, number: complex) -> None:
     """KeOps raises AttributeError."""

@@ -24,7 +24,7 @@ def points(seed: int, *shape: int) -> Tensor:
 SIZES_OF_PRODUCTS = list(itertools.product((1, 3), (1, 4), (1, 2)))
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("sizes", SIZES_OF_PRODUCTS, ids=str)
 @pytest.mark.parametrize("maker", ["arrays", "indices"])
 def test_products_of_lazy_matrices_with_one_row_or_column(

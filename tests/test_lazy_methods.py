@@ -264,7 +264,7 @@ def test_rows(name: str, library: str) -> None:
             getattr(first, name)()
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("name", [name for name in DENSE if name not in TABLE_METHODS])
 def test_methods_of_lazy_tensors(name: str, library: str) -> None:
@@ -330,7 +330,7 @@ def test_reductions_over_any_axis(name: str, library: str) -> None:
         method(axis=3)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", sorted(OVER_PAIRS))
 def test_reductions_over_pairs_only(name: str) -> None:
     x, y = data((D, D))
@@ -382,7 +382,7 @@ def test_exponentials(library: str) -> None:
         _close(lazy(library, infinite)[0].logsumexp(-1), _logsumexp(infinite))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("ddof", [None, 0, 1, 2.5])
 @pytest.mark.parametrize("name", SPREADS)
 @pytest.mark.parametrize("library", ["numpy", "torch"])

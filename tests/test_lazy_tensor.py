@@ -27,7 +27,7 @@ def pair(library: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return library.LazyTensor(x[:, None, :]), library.LazyTensor(y[None, :, :])
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 def test_gaussian_products(library: str, dtype: str) -> None:

@@ -255,7 +255,7 @@ def gaussian(x: Tensor, y: Tensor) -> Tensor:
     return (-((x - y) ** 2).sum()).exp()[None]
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 # PyTorch's forward mode warns about PyTorch's own scripts.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -69,7 +69,7 @@ def values_of(x: Array, y: Array) -> Array:
     return np.asarray(np.square(x.astype(float) - np.swapaxes(y, -1, -2).astype(float)))
 
 
-@pytest.mark.sampled(72)
+@pytest.mark.sampled(144)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("rows", [1, 10])
 @pytest.mark.parametrize("columns", [40, 140])
@@ -86,7 +86,7 @@ def test_parts_give_what_all_columns_give(
     assert np.array_equal(places, order)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_largest_values_beside_a_sum(machine: str) -> None:
     """Reductions of one sweep are split together."""
     x, y = points(5, 300)
@@ -99,7 +99,7 @@ def test_largest_values_beside_a_sum(machine: str) -> None:
     assert np.array_equal(total[:, 0], values.sum(1))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_ranges_and_batches(machine: str) -> None:
     x, y = points(20, 600)
     blocks, slices = np.array([[0, 10], [10, 20]]), np.array([1, 3])
@@ -119,7 +119,7 @@ def test_ranges_and_batches(machine: str) -> None:
         assert np.array_equal(result, known)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 def test_gradients_go_to_the_columns_that_are_kept(machine: str) -> None:
     x, y = (torch.from_numpy(array).double() for array in points(4, 300))
     y = torch.where(torch.isfinite(y), y, 5.5).requires_grad_()

@@ -237,7 +237,7 @@ def residual_after(x: Any, b: Any, iterations: int) -> float:
     return float(np.sqrt(((b - matrix @ a) ** 2).mean(0)).max())
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_callback_of_a_solve(library: str, displays: list[Seen]) -> None:
     convert, (x, b) = LIBRARIES[library], points(scale=100.0)

@@ -403,7 +403,7 @@ def test_errors_in_lists() -> None:
 # -- hostile input
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("formula", ["x" + "+x" * 4_900, "x" + "/y" * 4_900, "1" + "+.1" * 4_900])
 def test_long_chains(formula: str) -> None:
     result = lowered(formula)

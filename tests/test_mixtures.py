@@ -144,7 +144,7 @@ def gaussians(count: int) -> str:
     return "+".join(f"Exp(-IntCst({k + 1})*SqDist(x,y))" for k in range(count))
 
 
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(27)
 @pytest.mark.parametrize("target", ["avx512", "avx2", "sm_90"])
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_code_is_as_long_for_any_number_of_terms(order: int, target: str) -> None:
@@ -170,7 +170,7 @@ BUDGETS = {
 }
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(32)
 @pytest.mark.parametrize(("target", "dtype", "order"), BUDGETS)
 def test_a_term_takes_no_more_instructions_than_written_out(
     target: str, dtype: str, order: int

@@ -115,7 +115,7 @@ def test_xdsl_reads_partitions() -> None:
     assert names.count("redcomp.part") == names.count("redcomp.nest") == 2
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kernel", [ir_samples.loops(), ir_samples.everything()])
 def test_xdsl_reads_each_operation(kernel: Kernel) -> None:
     text = print_kernel(kernel)

@@ -25,7 +25,7 @@ EPS = 2.0**-24
 CLOUDS = [(c, width) for c, widths in offset_errors.CLOUDS.items() for width in widths]
 
 
-@pytest.mark.sampled(48)
+@pytest.mark.sampled(192)
 @pytest.mark.parametrize("cloud", CLOUDS, ids=str)
 @pytest.mark.parametrize("formula", offset_errors.FORMULAS, ids=lambda f: f.name)
 def test_error_does_not_grow_with_the_offset(formula: Any, cloud: tuple[float, float]) -> None:

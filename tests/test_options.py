@@ -95,7 +95,7 @@ def test_one_value_of_opt_arg_and_formula2_serves_all() -> None:
     torch.testing.assert_close(means[1][7], given[2][:, 0].softmax(0) @ given[3])
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_gradients_go_to_all_formulas(axis: int) -> None:
     given = [t.requires_grad_() for t in sample()]
@@ -240,7 +240,7 @@ ACCUMULATIONS = [
 ]
 
 
-@pytest.mark.sampled(45)
+@pytest.mark.sampled(90)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("options", ACCUMULATIONS, ids=str)
 @pytest.mark.parametrize("reduction_op", ADDED)
@@ -333,7 +333,7 @@ def test_accumulation_with_one_sum_among_others() -> None:
 HALF_REDUCTIONS = ["Sum", "Max", "LogSumExp", "Mean", "ArgMin", "KMin_ArgKMin", "All", "Max_ArgMax"]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @HALVES
 @pytest.mark.parametrize("reduction_op", HALF_REDUCTIONS)
 def test_half_precision_is_one_rounding_from_float32(reduction_op: str, dtype: Any) -> None:
@@ -367,7 +367,7 @@ def test_accumulator_is_the_dtype_of_half_precision_results(dtype: Any, dtype_ac
     assert torch.equal(result, exact.to(result.dtype))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @HALVES
 @pytest.mark.parametrize("reduction_op", ["Sum", "Max", "LogSumExp"])
 def test_gradients_have_the_dtype_of_their_arguments(reduction_op: str, dtype: Any) -> None:

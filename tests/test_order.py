@@ -39,7 +39,7 @@ def most_waiting(order: list[Value]) -> int:
     return most
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_terms_do_not_wait_for_the_end_of_the_sum(order: int) -> None:
     values = list(topological(lowered(60, order).nest.pairs))

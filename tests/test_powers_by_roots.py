@@ -35,7 +35,7 @@ def power(x: Array, n: int) -> Array:
     return np.asarray(term(x[:, None], np.ones((1, 1), x.dtype))[:, 0])
 
 
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(32)
 @every_power
 @every_dtype
 def test_special_values(dtype: type, n: int, target: str) -> None:
@@ -54,7 +54,7 @@ def test_special_values(dtype: type, n: int, target: str) -> None:
     assert np.all((found[is_small] >= 0) & (found[is_small] <= info.tiny))
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(24)
 @every_power
 @every_dtype
 def test_errors(dtype: type, n: int, target: str) -> None:
@@ -75,7 +75,7 @@ def test_errors(dtype: type, n: int, target: str) -> None:
     assert 0.3 < errors.max() <= OPERATIONS["powf"].ulp
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("n", [3, -3])
 @every_dtype
 def test_gradients(dtype: type, n: int) -> None:
@@ -96,7 +96,7 @@ def test_gradients(dtype: type, n: int) -> None:
         np.testing.assert_allclose(found, expected, rtol=100 * np.finfo(dtype).eps)
 
 
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(27)
 @every_power
 def test_ways_to_write_it(n: int) -> None:
     """Powf, ** and LazyTensors compute the same; but -1/2 is Rsqrt, and 1/2 Sqrt, of **."""
@@ -111,7 +111,7 @@ def test_ways_to_write_it(n: int) -> None:
     assert "Pm" not in str(lazy ** (n / 2))
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize("text", ["Powf({},-1.5)*b", "{}**2.5*b", "Grad(Powf({},-0.5)*b,x,b)"])
 @every_dtype
 def test_no_logarithm_is_taken(dtype: type, text: str, target: str) -> None:

@@ -64,7 +64,7 @@ def test_samples_are_read_back(make: Callable[[], AnyProgram]) -> None:
     assert_reads_back(make())
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(96)
 @pytest.mark.parametrize("target", ["avx512", "sse2", "sm_90"])
 @pytest.mark.parametrize(
     ("formula", "aliases", "options"),

@@ -57,7 +57,7 @@ def test_a_product_errs_by_at_most_4_units(kind, dim):
     assert np.all(np.abs(found - a @ b.T) <= 4 * UNIT * (np.abs(a) @ np.abs(b).T))
 
 
-@pytest.mark.sampled(21)
+@pytest.mark.sampled(63)
 @pytest.mark.parametrize(
     ("width", "offset", "dim"),
     [*itertools.product([0.1, 1.0, 30.0], [0.0, 1.0, 1e3], [16, 64]), (1.0, 1e3, 130)],
@@ -91,7 +91,7 @@ def test_a_kernel_of_far_points_is_never_above_1():
     assert found.max() <= 1.0
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("dim", [16, 48, 64])
 def test_no_bank_is_asked_more_than_twice(dim, monkeypatch):
     """By the threads of a warp that read or write single words of shared memory.
@@ -133,7 +133,7 @@ def test_no_bank_is_asked_more_than_twice(dim, monkeypatch):
 
 @pytest.mark.ptxas
 @pytest.mark.slow
-@pytest.mark.sampled(176)
+@pytest.mark.sampled(352)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("dim", [16, 64, 128, 300, 1000])
@@ -160,7 +160,7 @@ def test_chunks_have_few_zeros(name):
         assert depth < 1.13 * dim
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("target", ["sm_75", "sm_86", "sm_89", "sm_120"])
 def test_who_has_no_fast_products_writes_them_out(target):
     assert not is_product(reduction("Gaussian", 64), target)

@@ -290,6 +290,7 @@ def test_measurements_have_a_folder_of_their_own() -> None:
     assert "output/" in (ROOT / ".gitignore").read_text("utf-8").split()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_examples_leave_pictures(tmp_path: Path) -> None:
     (command,) = (line for line in made("demo").splitlines() if "draw_examples" in line)

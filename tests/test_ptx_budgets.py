@@ -126,7 +126,7 @@ def measured(name: str, target: str) -> Budget:
     return Budget(*map(sum, zip(*costs, strict=True)))
 
 
-@pytest.mark.sampled(168)
+@pytest.mark.sampled(1176)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", BUDGETS)
 def test_pair_costs_no_more_than_its_budget(name: str, target: str) -> None:
@@ -142,7 +142,7 @@ def test_pair_costs_no_more_than_its_budget(name: str, target: str) -> None:
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "ptx.md"
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("target", ["sm_75", "sm_90"])
 @pytest.mark.parametrize("name", ["Gaussian, D = 3", "LogSumExp, D = 3", "ArgMin, D = 3"])
 def test_page_says_what_is_so(name: str, target: str) -> None:
@@ -162,7 +162,7 @@ def test_budgets_are_for_the_cases_of_the_report() -> None:
     assert set(BUDGETS_OF_MATRICES) <= set(BUDGETS) == set(CASES)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("name", "arithmetic", "most"),
     [
@@ -177,7 +177,7 @@ def test_what_was_aimed_at(name: str, arithmetic: int, most: float) -> None:
     assert arithmetic < made.stats.instructions <= most
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(
     ("formula", "dim", "most"),
     [
@@ -194,6 +194,7 @@ def test_a_guard_is_a_predicate_of_instructions(formula: str, dim: int, most: fl
     assert in_rows.stats.instructions <= most
 
 
+@pytest.mark.thorough
 def test_gradient_of_a_softmax_meets_its_mean_once_a_row() -> None:
     """Three products with vectors a pair: for the exponent, for the slope, for the gradient.
 

@@ -42,14 +42,14 @@ def share(reduction: PairReduction, dtype: str, target: str, is_fast: bool = Tru
     return 1 / clocks(lowering.costs) / best.pairs if best else 0.0
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @on_targets
 def test_rows_of_a_step_share_the_count_of_a_mean(target: str) -> None:
     operation = Genred("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], "Mean", axis=1)
     assert 0.9 < share(operation.reduction, "f32", target) <= 1.0
 
 
-@pytest.mark.sampled(120)
+@pytest.mark.sampled(360)
 @on_targets
 @pytest.mark.parametrize("case", ptx_report.CASES, ids=lambda case: case.name)
 def test_no_case_of_the_report_exceeds_it(case: ptx_report.Case, target: str) -> None:
@@ -72,7 +72,7 @@ def formulas() -> Iterator[tuple[str, PairReduction]]:
                 yield f"{name}, D = {dim}, gradient {number}", gradient
 
 
-@pytest.mark.sampled(2486)
+@pytest.mark.sampled(4972)
 @with_options
 @on_targets
 @of_dtypes
@@ -89,7 +89,7 @@ REDUCTIONS = [
 ]
 
 
-@pytest.mark.sampled(5145)
+@pytest.mark.sampled(15435)
 @with_options
 @on_targets
 @of_dtypes
@@ -103,7 +103,7 @@ def test_no_reduction_exceeds_it(
     assert share(case.genred(1, formula).reduction, dtype, target, is_fast) <= 1 + 1e-9
 
 
-@pytest.mark.sampled(4526)
+@pytest.mark.sampled(9052)
 @with_options
 @on_targets
 @of_dtypes
@@ -116,7 +116,7 @@ def test_no_operation_exceeds_it(case: Case, dtype: str, target: str, is_fast: b
     assert share(Genred(formula, aliases, axis=1).reduction, dtype, target, is_fast) <= 1 + 1e-9
 
 
-@pytest.mark.sampled(1200)
+@pytest.mark.sampled(3600)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("seed", range(100))

@@ -97,7 +97,7 @@ def test_operation_does_not_spill(case: Case, dtype: str, target: str) -> None:
     check(operation(case).reduction, dtype, target)
 
 
-@pytest.mark.sampled(200)
+@pytest.mark.thorough
 @pytest.mark.parametrize("target", TARGETS)
 @of_dtypes
 @pytest.mark.parametrize("wrt", [(), (0,), (1,), (2,)], ids=str)
@@ -145,7 +145,7 @@ def vectors_of(row: Reduction, dim: int) -> Genred:
     return Genred("(x - y) * b", aliases, reduction_op=name, axis=1, **scheme)
 
 
-@pytest.mark.sampled(267)
+@pytest.mark.thorough
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("dim", [16, 64])
@@ -262,7 +262,7 @@ SHORT: dict[str, tuple[str, int, int, str]] = {
 }
 
 
-@pytest.mark.sampled(72)
+@pytest.mark.sampled(216)
 @on_targets
 @of_dtypes
 @pytest.mark.parametrize("name", SHORT)

@@ -27,7 +27,7 @@ def lowering(operation: Genred, dtype: str, target: str) -> GpuLowering:
     return made
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("target", TARGETS)
 def test_results_are_divided_less_where_float64_is_slow(target: str) -> None:
     """Each of their kernels computes the exponential anew."""

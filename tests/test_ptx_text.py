@@ -72,7 +72,7 @@ def is_wide_integer(instruction: Instruction) -> bool:
     return "wide" in instruction.modifiers or (is_wide and instruction.base not in ("ld", "mov"))
 
 
-@pytest.mark.sampled(130)
+@pytest.mark.sampled(390)
 @on_targets
 @of_dtypes
 @of_cases
@@ -111,7 +111,7 @@ def test_pair_loop_has_nothing_but_arithmetic(name: str, dtype: str, target: str
         assert not any("f64" in i.types for i in loop.instructions), listed
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @on_targets
 def test_pair_loop_of_the_gaussian(target: str) -> None:
     """By hand: for each pair 3 differences, 1 product, 2 multiply-adds, 1 exponential, the sum."""
@@ -142,7 +142,7 @@ def test_tiles_are_copied_without_registers_where_gpus_can(name: str, target: st
         assert len(copies) > len(waits)
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(60)
 @on_targets
 @of_cases
 def test_text_is_for_the_oldest_driver_and_has_no_debris(name: str, target: str) -> None:

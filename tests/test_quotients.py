@@ -97,7 +97,7 @@ def test_special_values(divided: Any, dtype: type, target: str) -> None:
     check(divided(x, c), x, c)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @every_dtype
 @every_target
 def test_special_values_by_numbers(dtype: type, target: str) -> None:
@@ -199,7 +199,7 @@ def test_gradients(dtype: type, target: str) -> None:
         np.testing.assert_allclose(total, expected, rtol=64 * np.finfo(dtype).eps)
 
 
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize("divisor", ["0.98", "s", "w", "Norm2(x)", "(2*Square(s))"])
 @pytest.mark.parametrize("target", ["avx512", "avx2", "neon"])
 def test_pairs_leave_the_divider_alone(divisor: str, target: str) -> None:

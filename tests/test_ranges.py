@@ -149,7 +149,7 @@ def test_first_of_equal_columns_wins_whatever_the_order_of_intervals() -> None:
     assert (call(x, y, ranges=both(three, 3, 50)) == 7).all()
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", ["Sum", "Min_ArgMin", "KMin_ArgKMin"])
 def test_every_entry_of_a_batch_has_the_same_ranges(name: str, axis: int) -> None:
@@ -182,7 +182,7 @@ def test_the_neutral_element_is_exact_where_a_factor_is_infinite() -> None:
     assert result.flatten().tolist() == [float("inf"), float("inf"), 0.0, 0.0]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("kind", ["int32", "uint8", "int64 of other strides", "torch", "lists"])
 def test_any_integers(kind: str) -> None:
     three = half([(10, 20), (60, 61)], [[(0, 200)], [(5, 6), (99, 100)]])
@@ -216,7 +216,7 @@ def test_arrays_may_change_between_calls() -> None:
 # -- tasks --
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", ["Sum", "Max_ArgMax", "LogSumExp"])
 def test_few_long_blocks_are_split_and_joined(name: str) -> None:
     rows, columns = 20, 150_000

@@ -59,7 +59,7 @@ def test_what_has_a_gradient() -> None:
     assert {name for name, row in REDUCTIONS.items() if not row.has_gradient} == WITHOUT
 
 
-@pytest.mark.sampled(140)
+@pytest.mark.sampled(280)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("case", DIFFERENTIABLE + MORE, ids=str)
 def test_gradients_to_second_order(case: Case, axis: int) -> None:
@@ -68,7 +68,7 @@ def test_gradients_to_second_order(case: Case, axis: int) -> None:
     check_close(computed, derivatives(case.dense(given, axis), given))
 
 
-@pytest.mark.sampled(36)
+@pytest.mark.sampled(72)
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_gradients_of_one_pair(case: Case) -> None:
     given = generic(1, 1, case.width)
@@ -101,7 +101,7 @@ def test_gradient_for_some_arguments_only(case: Case) -> None:
         check_close(derivatives(results, leaf), derivatives(dense, leaf))
 
 
-@pytest.mark.sampled(56)
+@pytest.mark.sampled(112)
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_hidden_results_stay_hidden(case: Case) -> None:
     given = grid(5, 6, torch.float32, case.width)
@@ -138,7 +138,7 @@ def column(*numbers: float) -> Tensor:
     return torch.tensor(numbers, dtype=torch.float64)[:, None].requires_grad_()
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize(
     "numbers",
     [(2.0, 0.0, 3.0), (0.0, 5.0, 0.0, 3.0), (0.0, 0.0, 0.0), (0.0,), (-2.0, -0.0, 4.0), (2.0, 3.0)],
@@ -151,6 +151,7 @@ def test_products_with_zeros_are_exact_to_second_order(numbers: tuple[float, ...
     check_close(computed, derivatives(dense, (x, y)))
 
 
+@pytest.mark.thorough
 def test_products_of_vectors_count_zeros_for_each_component() -> None:
     operation = Genred("x * y", ["x = Vi(3)", "y = Vj(3)"], "Prod", axis=1)
     x = torch.ones(4, 3, dtype=torch.float64, requires_grad=True)
@@ -169,7 +170,7 @@ def test_gradient_of_a_norm_at_zero_is_zero() -> None:
     torch.testing.assert_close(gy.flatten().tolist(), [-root, -root])
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("spelling", "sign"), [("Max", 1.0), ("Min", -1.0), ("Max_ArgMax", 1.0)])
 def test_first_of_equal_extrema_gets_the_gradient(spelling: str, sign: float) -> None:
     operation = Genred("x * y", PAIRS, spelling, axis=1)
@@ -199,7 +200,7 @@ def test_more_columns_kept_than_there_are(name: str, is_vector: bool) -> None:
     check_close(*(derivatives([t.nan_to_num(0, 0, 0)], given) for t in (computed, dense)))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize("formula", ["x * y", "Log(y) + x"])
 @pytest.mark.parametrize(("spelling", "count"), [("Min", None), ("Max", None), ("KMin", 3)])
 def test_where_there_is_no_column_nothing_is_differentiated(
@@ -225,7 +226,7 @@ def test_padding_does_not_differentiate_the_first_column() -> None:
     assert gy.flatten().tolist() == [0.0, -0.0625]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("weights", [None, "w"])
 def test_logsumexp_of_nothing_but_minus_infinity_has_gradient_zero(weights: str | None) -> None:
     aliases = [*PAIRS, "w = Vj(1)"] if weights else PAIRS

@@ -56,7 +56,7 @@ def test_rows_give_what_those_in_their_place_give() -> None:
             assert REDUCTIONS[row.kept].fast is None
 
 
-@pytest.mark.sampled(232)
+@pytest.mark.sampled(928)
 @pytest.mark.parametrize("axis", [0, 1])
 @DTYPES
 @pytest.mark.parametrize("case", cases(), ids=str)
@@ -66,7 +66,7 @@ def test_values(case: Case, dtype: torch.dtype, axis: int) -> None:
         check(case, grid(*sizes, dtype, case.width), axis)
 
 
-@pytest.mark.sampled(42)
+@pytest.mark.sampled(84)
 @DTYPES
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", ["kmin_argkmin", "argkmax"])
@@ -77,7 +77,7 @@ def test_numbers_of_columns_kept(name: str, count: int, dtype: torch.dtype) -> N
         check(case, grid(rows, columns, dtype), axis=1)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @pytest.mark.parametrize("count", [3, 20])
 @pytest.mark.parametrize("name", ["kmin", "kmax_argkmax", "argkmin"])
 def test_columns_are_kept_for_each_component(name: str, count: int) -> None:
@@ -97,7 +97,7 @@ def test_kept_columns_of_ascending_and_descending_values() -> None:
         assert (given[:, 0][places] == values).all()
 
 
-@pytest.mark.sampled(36)
+@pytest.mark.sampled(108)
 @DTYPES
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("row", [r for r in ROWS if r.takes == "weights"], ids=lambda r: r.name)
@@ -106,7 +106,7 @@ def test_dimensions_of_weights(row: Reduction, width: int, dtype: torch.dtype) -
         check(Case(row, width=width), grid(rows, columns, dtype, width), axis=1)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("row", [r for r in ROWS if r.weighted], ids=lambda r: r.name)
 def test_weights_choose_the_weighted_row(row: Reduction) -> None:
     given = grid(10, 20, torch.float64, 2)
@@ -116,7 +116,7 @@ def test_weights_choose_the_weighted_row(row: Reduction) -> None:
         torch.testing.assert_close(result, right, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.sampled(48)
+@pytest.mark.sampled(384)
 @pytest.mark.parametrize("case", [c for c in cases() if c.row.spellings], ids=str)
 def test_all_spellings_mean_the_same(case: Case) -> None:
     given = grid(20, 30, torch.float32, case.width)
@@ -138,7 +138,7 @@ def test_no_columns_and_no_rows(case: Case) -> None:
         check(case, grid(rows, columns, torch.float32, case.width), axis=1)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(32)
 @pytest.mark.parametrize("rows", [1, 100])
 @pytest.mark.parametrize("name", ["argmin", "max_argmax", "argkmin", "kmax_argkmax"])
 def test_places_are_exact_over_tiles_and_splits(name: str, rows: int) -> None:
@@ -165,7 +165,7 @@ def test_places_beyond_what_float32_can_count() -> None:
         assert operation(torch.zeros(1, 1), y)[0, 0] == columns - 2
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", ["min_argmin", "max_argmax"])
 def test_long_vectors_have_a_place_for_each_component(name: str) -> None:
     case = Case(REDUCTIONS[name])
@@ -209,7 +209,7 @@ SPECIAL = (-INF, -2.0, 0.0, 3.0, INF, NAN)
 SCALARS = [case for case in cases() if not case.is_vector and case.row.takes != "complex"]
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(72)
 @pytest.mark.parametrize("case", SCALARS, ids=str)
 def test_special_values(case: Case) -> None:
     """All triples of special terms, alone and again and again over several tiles."""
@@ -241,7 +241,7 @@ def check_special_list(name: str, count: int, columns: int, dtype: torch.dtype) 
         assert_close(computed, right, 0.0)
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(40)
 @DTYPES
 @pytest.mark.parametrize("count", [1, 3, 10, 17, 40])
 @pytest.mark.parametrize("name", ["kmin_argkmin", "kmax_argkmax"])

@@ -150,7 +150,7 @@ def test_bounds_before_the_last_step(dtype: type) -> None:
     assert within.half < 3 * form.unit
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", ["f32", "f64"])
 @pytest.mark.parametrize(
     "formula", ["Norm2(x-y)*b", "Exp(-Norm2(x-y))*b", "Matern52(SqDist(x,y))*b"]

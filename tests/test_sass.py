@@ -114,7 +114,7 @@ def test_instructions_of_two_results_and_unknown_ones() -> None:
     assert loop.work == {"fma": 2, "lsu": 2, "other": 1}
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(40)
 @pytest.mark.ptxas
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("rows", "cols"), [(2, 8), (4, 4), (8, 4)])

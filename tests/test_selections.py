@@ -141,7 +141,7 @@ def assert_agree(formula: str, bare: str, program: str, dtype: torch.dtype) -> N
         )
 
 
-@pytest.mark.sampled(64)
+@pytest.mark.sampled(128)
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_programs_that_drop_pairs(program: str, dtype: torch.dtype) -> None:
@@ -174,7 +174,7 @@ def test_forces_of_a_guarded_lennard_jones_potential() -> None:
     torch.testing.assert_close(column, exact_column, rtol=1e-10, atol=1e-9)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("missing", [np.nan, np.inf])
 @pytest.mark.parametrize("dim", [3, 20])
 def test_columns_that_are_filled_up_with_anything(dim: int, missing: float) -> None:
@@ -209,7 +209,7 @@ def test_a_row_that_keeps_nothing_has_no_derivative() -> None:
     assert (found[3] == 0).all()
 
 
-@pytest.mark.sampled(9)
+@pytest.mark.sampled(27)
 @pytest.mark.parametrize("dim", [3, 24])
 @pytest.mark.parametrize(
     ("formula", "wanted"),

@@ -63,7 +63,7 @@ def test_the_table_is_large_and_agrees_with_keops() -> None:
         assert list(PROGRAMS[case["program"]].dense(*values).shape) == case["result"]
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_results(name: str, face: str) -> None:
@@ -81,7 +81,7 @@ def test_results(name: str, face: str) -> None:
     assert not wrong
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_gradients_have_the_shapes_of_arguments(name: str) -> None:
     program = PROGRAMS[name]
@@ -100,7 +100,7 @@ def test_gradients_have_the_shapes_of_arguments(name: str) -> None:
     assert not wrong
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(16)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("name", [n for n in DIFFERENTIABLE if not PROGRAMS[n].unknown])
 def test_tangents_have_the_shapes_of_arguments(name: str) -> None:
@@ -306,7 +306,7 @@ def reading(shape: tuple[int, ...], what: str) -> tuple[int, ...]:
     return shape if shape[-1] == 1 else (*shape, 1)
 
 
-@pytest.mark.sampled(36)
+@pytest.mark.sampled(72)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("path", PATHS)
@@ -345,6 +345,7 @@ def derivatives(functional: Any, values: Sequence[Tensor], shapes: Sequence[Any]
     return [*first, *second, along]
 
 
+@pytest.mark.thorough
 def test_gradcheck() -> None:
     """By finite differences, which know nothing of shapes."""
     op = redcomp.torch.Genred("Exp(-Square(x-y)*p)*b*(q|w)", ALIASES, axis=1)

@@ -45,7 +45,7 @@ def solver(face: Any = redcomp.numpy, axis: int = 1) -> Any:
 # -- values ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_agrees_with_dense_solve(axis: int, dtype: Any) -> None:
@@ -61,7 +61,7 @@ def test_agrees_with_dense_solve(axis: int, dtype: Any) -> None:
     np.testing.assert_allclose(again.numpy(), solution, rtol=0, atol=tolerance * abs(exact).max())
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("axis", [0, 1])
 def test_strided_and_byte_swapped_arguments(axis: int) -> None:
     x, b, g = sample()
@@ -116,7 +116,7 @@ COUPLED = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", COUPLED)
 def test_operators_that_mix_components(name: str) -> None:
     formula, aliases = COUPLED[name]
@@ -291,7 +291,7 @@ def test_float32_that_cannot_reach_eps_does_not_warn() -> None:
     np.testing.assert_allclose(solution, exact, rtol=0, atol=2e-3 * abs(exact).max())
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("precondition", [False, True])
 @pytest.mark.parametrize("face", [redcomp.numpy, redcomp.torch])
 def test_not_positive_definite_is_an_error(face: Any, precondition: bool) -> None:

@@ -41,7 +41,7 @@ def blocks() -> tuple[tuple[np.ndarray, ...], torch.Tensor]:
     return cluster.from_matrix(ranges, ranges, KEPT), torch.from_numpy(mask).double()
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(18)
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # of forward mode, itself
 @pytest.mark.parametrize("batch", [(), (3,), (2, 1)])
 @pytest.mark.parametrize("has_ranges", [False, True])

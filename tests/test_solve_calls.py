@@ -200,6 +200,7 @@ def test_points_that_are_two_tensors(axis: int) -> None:
     check(op, dense, [x, x, b, np.array([1.5])])
 
 
+@pytest.mark.thorough
 def test_components_that_are_mixed() -> None:
     """Also in directions in which the matrix between components is not symmetric."""
     x, _ = sample()

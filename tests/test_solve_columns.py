@@ -41,7 +41,7 @@ def given(face: Any, *arrays: Any) -> list[Any]:
     return [a if face is redcomp.numpy else torch.from_numpy(np.array(a)) for a in arrays]
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(48)
 @pytest.mark.parametrize("alpha", [0.5, "rows", "all"])
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("face", [redcomp.numpy, redcomp.torch])

@@ -145,7 +145,7 @@ TRANSFORMS: dict[str, Callable[[Function], Any]] = {
 
 @every_program
 @pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(48)
 def test_transforms(name: str, transform: str) -> None:
     check(name, TRANSFORMS[transform])
 
@@ -182,6 +182,7 @@ def test_narrow_numbers() -> None:
     torch.testing.assert_close(tangent.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_mixed_components() -> None:
     """The transpose of K matters where what is between components is not symmetric."""
     aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)", "A = Pm(4)"]

@@ -119,7 +119,7 @@ def counted_launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Call]]:
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("wanted", WANTED, ids="".join)
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.sampled(384)
+@pytest.mark.sampled(1536)
 def test_gradients(name: str, wanted: tuple[str, ...], axis: int, dtype: torch.dtype) -> None:
     program, values = PROGRAMS[name], arguments(dtype)
     reduce = Genred(program.formula, aliases(axis), axis=axis)
@@ -134,7 +134,7 @@ def test_gradients(name: str, wanted: tuple[str, ...], axis: int, dtype: torch.d
         assert (one - other).abs().max() <= bound
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize(
     ("wanted", "forward", "backward"),
     [
@@ -244,7 +244,7 @@ def test_one_tensor_of_rows_and_columns() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("wanted", [("x",), ("x", "p"), NAMES], ids="".join)
 def test_what_is_differentiated_again(wanted: tuple[str, ...]) -> None:
     """Gradients that are part of a graph are computed from the arguments."""

@@ -210,7 +210,7 @@ def test_alignments(n: int, m: int, order: int, gamma: float, dtype: Any, axis: 
     compare(formula, aliases, arguments, dtype, axis, order)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 def test_alignments_of_long_sequences(dtype: Any, axis: int) -> None:
     formula, aliases = "SoftDTW_SqDist(2*x,y,g)", ["x = Vi(17)", "y = Vj(9)", "g = Pm(1)"]
@@ -284,7 +284,7 @@ def guarded_alignments(guard: str, bad: float) -> Guarded:
     return Guarded(lambda *t: op(*t, c, d), given, reference, [x, y, gamma.clone()])
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize(("guard", "bad"), [(GUARDS[0], np.inf), (GUARDS[1], np.nan)])
 def test_alignments_behind_guards(guard: str, bad: float) -> None:
     """The value and its first and second derivatives are those of the pairs that are kept."""
@@ -295,7 +295,7 @@ def test_alignments_behind_guards(guard: str, bad: float) -> None:
         torch.testing.assert_close(result, expected, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's forward mode, about itself
 @pytest.mark.parametrize("guard", GUARDS)
 def test_tangents_of_alignments_behind_guards(guard: str) -> None:
@@ -313,7 +313,7 @@ def test_tangents_of_alignments_behind_guards(guard: str) -> None:
     torch.testing.assert_close(found, right, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("reduction", ["Min", "LogSumExp", "KMin"])
 def test_alignments_in_other_reductions(reduction: str) -> None:
     aliases = ["x = Vi(4)", "y = Vj(5)", "g = Pm(1)"]

@@ -97,7 +97,7 @@ def test_what_is_read_is_what_was_written(name: str, monkeypatch: pytest.MonkeyP
     check(REDUCTIONS[name](), monkeypatch)
 
 
-@pytest.mark.sampled(7)
+@pytest.mark.sampled(35)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_derivatives(case: object, monkeypatch: pytest.MonkeyPatch) -> None:
     reduction = case.genred(1).reduction  # type: ignore[attr-defined]  # a case of the table

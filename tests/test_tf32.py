@@ -77,7 +77,7 @@ def test_a_product_errs_by_two_roundings(size):
     assert error.max() > 0.02 * most.max()  # of 64 roundings, which are not all of one sign
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1e3, 1e4])
 @pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
 def test_a_distance_is_that_of_rounded_points(width, offset):
@@ -123,7 +123,7 @@ def test_rounding():
     assert np.isnan(found).all()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("bits", [0x7FFFFFFF, 0x7FC00000, 0xFFFFFFFF])
 def test_nan_is_not_rounded_away(bits):
     arrays = test_gpu_updates.points(3, 16, ROWS, 20)
@@ -149,7 +149,7 @@ def test_it_is_off_unless_asked_for():
     assert made().lower("float32", "sm_90").llvm != made(allow_tf32=True).lower(target="sm_90").llvm
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("dtype", "target"),
     [("float32", "avx2"), ("float64", "sm_90"), ("float32", "sm_75"), ("bfloat16", "sm_90")],

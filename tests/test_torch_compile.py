@@ -270,7 +270,7 @@ def dense_on_scaled_axes(scales: Tensor, y: Tensor, b: Tensor) -> Tensor:
 TRANSFORMED = {"Genred": (smooth, dense), "solve": (solved_on_scaled_axes, dense_on_scaled_axes)}
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(48)
 @pytest.mark.parametrize("name", TRANSFORMS)
 @pytest.mark.parametrize("of", TRANSFORMED)
 def test_transforms_in_a_graph(of: str, name: str) -> None:
@@ -284,6 +284,7 @@ def test_transforms_in_a_graph(of: str, name: str) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_gradients_inside_of_the_program() -> None:
     def descent(call: Any) -> Any:
         def step(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
@@ -348,6 +349,7 @@ def test_a_training_loop() -> None:
     torch.testing.assert_close(*trained)
 
 
+@pytest.mark.thorough
 def test_many_reductions_through_one_program() -> None:
     """More than Dynamo keeps versions of a function."""
     program = torch.compile(lambda call, x: call(2 * x) + 1, backend="aot_eager")
@@ -395,6 +397,7 @@ for requires_grad in (True, False):
 """
 
 
+@pytest.mark.thorough
 def test_in_a_fresh_process() -> None:
     done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True)
     assert done.returncode == 0, done.stderr.decode()

@@ -177,7 +177,7 @@ def known_of(result: Any) -> Any:
     return [(part.shape, part.dtype, part.requires_grad) for part in parts]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", CASES)
 def test_modules_without_values(name: str) -> None:
     """On the meta device, and of fake tensors."""
@@ -218,6 +218,7 @@ def test_page_names_every_module_and_kernel() -> None:
 # -- torch.compile --
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_compiled_modules_give_the_same() -> None:
     """Also for other numbers of features, of which Dynamo makes symbols."""

@@ -90,6 +90,7 @@ def test_opcheck_of_kinds(name: str) -> None:
     torch.library.opcheck(OPERATORS.call.default, of_call(*kind_of(name)))
 
 
+@pytest.mark.thorough
 def test_opcheck_of_ranges_and_solves() -> None:
     x, y, b = (torch.rand(4, n, dtype=torch.float64, requires_grad=True) for n in (3, 3, 2))
     blocks = torch.tensor([[0, 2], [2, 4]])
@@ -234,6 +235,7 @@ print(program(x, x.flip(0), x[:, :2]).sum().item())
 """
 
 
+@pytest.mark.thorough
 def test_a_saved_program_in_another_process() -> None:
     sizes = torch.export.Dim("sizes")
     exported = torch.export.export(

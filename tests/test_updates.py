@@ -125,7 +125,7 @@ def test_gradients_take_about_one_instruction_a_component(dim):
     assert cost.instructions <= 1.1 * dim
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough
 @pytest.mark.ptxas
 @pytest.mark.parametrize(("dim", "wide", "kernels"), [(3, 300, 2), (3, 1000, 4), (64, 256, 2)])
 def test_more_columns_take_as_few_kernels_as_registers_allow(dim, wide, kernels):
@@ -148,7 +148,7 @@ SWEEPS = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.ptxas
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWEEPS)
@@ -214,6 +214,7 @@ def test_what_stays_written_out(formula, aliases, options):
     assert not is_updated(genred)
 
 
+@pytest.mark.thorough
 def test_calls_of_few_rows_write_them_out():
     stand_in = StandIn(processors=1)
     arrays = points(3, 64, 40, 9)
@@ -223,6 +224,7 @@ def test_calls_of_few_rows_write_them_out():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_gradients_of_a_wide_sum():
     """Those of b are as wide as it."""
     arrays = points(3, 20, ROWS, 53)

@@ -105,6 +105,7 @@ def test_values_are_found_in_every_stage_down_to_the_assembly() -> None:
     assert data["families"][str(exponential)] == "Exp(-SqDist(x,y))"
 
 
+@pytest.mark.thorough
 def test_values_that_are_moved_and_scaled_are_steps_of_those_that_they_were() -> None:
     """On GPUs points are moved to their middle and scaled, so that no value stays the same."""
     data = page("Gaussian", "sm_90").data
@@ -129,7 +130,7 @@ def test_vectors_and_their_components_are_the_same() -> None:
     assert len(components) == 3
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(48)
 @pytest.mark.parametrize("target", ["avx512", "sm_90"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_pair_loop_is_made_of_values(name: str, target: str) -> None:
@@ -162,6 +163,7 @@ def test_locations_do_not_change_the_code(name: str, target: str) -> None:
     assert ".loc" in located
 
 
+@pytest.mark.thorough
 @pytest.mark.ptxas
 def test_locations_do_not_change_the_machine_code_of_gpus() -> None:
     lowering = operation("gradient").lower("float32", "sm_90")

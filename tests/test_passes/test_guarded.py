@@ -190,7 +190,7 @@ def with_directions(points: Points, case: Case, dim: int) -> Points:
     return points
 
 
-@pytest.mark.sampled(184)
+@pytest.mark.sampled(736)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_derivatives_are_those_of_the_kept_pairs(case: Case) -> None:
     bare, _ = lowered(call(case, [f"u{n}" for n in range(len(case.dims))]), case)
@@ -230,7 +230,7 @@ CHOICES: Mapping[str, Callable[[Array], Array]] = {
 PLACES = ("Elem", "Sum(Extract")
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize(
     "case",
     [c for c in CASES if SPELLINGS[c.spelling].elementwise and set(c.dims) == {3}],

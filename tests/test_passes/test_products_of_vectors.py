@@ -103,7 +103,7 @@ def test_same_results(name):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", FOUND)
 def test_pairs_read_numbers_only_and_the_rest_of_the_pipeline_takes_them(name):
     formula, aliases, options = FOUND[name]

@@ -106,7 +106,7 @@ AS_THEY_ARE = {
 }
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("name", CASES)
 def test_values_stay(name: str) -> None:
     formula, sums = CASES[name]

@@ -125,6 +125,7 @@ def test_loop_in_a_loop_has_its_own_level() -> None:
     assert levels == {0, 1}
 
 
+@pytest.mark.thorough
 def test_chain_of_any_length_needs_no_recursion() -> None:
     value = variable("x", "i", 0, Type("f64", 2))
     for _ in range(5_000):
@@ -180,7 +181,7 @@ def sorted_lists(random: np.random.Generator, dim: int, first: int) -> list[Arra
     return [np.take_along_axis(array, order, -1) for array in (values, places)]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("dim", [1, 2, 3, 5, 8, 11, 16, 24, 31])
 @pytest.mark.parametrize("longest", [1, 31])
 def test_lists_are_merged(dim: int, longest: int) -> None:
@@ -281,6 +282,7 @@ def nested_splines(count: int, dim: int) -> Nest:
     return made
 
 
+@pytest.mark.thorough
 def test_what_is_begun_in_rules_is_not_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules ask for a component about once, however deep they are within each other."""
     begun = ended = 0
@@ -300,7 +302,7 @@ def test_what_is_begun_in_rules_is_not_made_anew(monkeypatch: pytest.MonkeyPatch
     assert begun < 1.5 * ended
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("deepest", [2, 7, 10_000])
 def test_how_deep_rules_ask_changes_nothing(monkeypatch: pytest.MonkeyPatch, deepest: int) -> None:
     nest = nested_splines(4, 5)
@@ -309,7 +311,7 @@ def test_how_deep_rules_ask_changes_nothing(monkeypatch: pytest.MonkeyPatch, dee
     assert print_program(written_out_by(nest, Unrolling())) == usual
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("count", [3, 7])
 def test_what_comes_of_the_same_choices_is_made_once(
     monkeypatch: pytest.MonkeyPatch, count: int

@@ -99,7 +99,7 @@ NOT_FOUND = {
 }
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", FOUND)
 def test_same_results(name):
     """In the nest, in its texts, and after the rest of the pipeline."""
@@ -144,7 +144,7 @@ DIVIDED = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", DIVIDED)
 def test_wide_states_are_divided(name):
     """Each part gives components of the results, which together are all of them."""
