@@ -14,6 +14,7 @@ import reprlib
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Set
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,6 @@ import numpy as np
 from redcomp.errors import ArgumentError, KeywordError
 from redcomp.limits import MAX_LIST
 
-# Where redcomp's own modules are.
-_HOME = __file__.removesuffix("arguments.py")
 # Longer ones are nobody's slip of the pen, and comparing them takes time.
 _LONGEST_WORD = 100
 
@@ -117,9 +116,15 @@ def refuse_keywords(
 def warn_caller(message: str, category: type[Warning]) -> None:
     """Warn at the place in a program that called redcomp, wherever in redcomp this is called."""
     frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HOME):
+    while frame.f_back is not None and _is_between(frame):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def _is_between(frame: FrameType) -> bool:
+    """Whether a frame is redcomp's, or PyTorch's, whose functions call redcomp's rules."""
+    name: str = frame.f_globals.get("__name__") or ""
+    return name.partition(".")[0] in ("redcomp", "torch")
 
 
 def integer(name: str, value: object) -> int:

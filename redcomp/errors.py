@@ -39,7 +39,7 @@ class SolverError(RedcompError, ArithmeticError):
 
 
 class ConvergenceWarning(UserWarning):
-    """A linear system was solved less accurately than was asked for."""
+    """A linear system was solved less accurately than was asked for, or is not symmetric."""
 
 
 class AxisWarning(UserWarning):

@@ -243,6 +243,28 @@ def test_no_rows() -> None:
     assert (info.iterations, info.residual, info.converged) == (0, 0.0, True)
 
 
+@pytest.mark.parametrize("face", [redcomp.numpy, redcomp.torch])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("precondition", [False, True])
+def test_matrices_that_are_not_symmetric_warn(face: Any, dtype: Any, precondition: bool) -> None:
+    """And no others do, however large or small the condition number."""
+    x, b, g = sample(dtype)
+    given = torch.from_numpy if face is redcomp.torch else np.asarray
+    solve = solver(face)
+    moved = x * np.asarray([1.2, 1, 1], dtype)
+    with pytest.warns(ConvergenceWarning) as caught:
+        solve(*map(given, (x, moved, b, g)), alpha=3.0, precondition=precondition)
+    assert "K is not symmetric" in str(caught[0].message)
+    assert {warning.filename for warning in caught} == {__file__}
+    for scale, alpha in ((1.0, 0.5), (50.0, 1e-3), (0.3, 1e-3), (1.0, 1e3)):
+        points = scale * x
+        same = map(given, (points, points.copy(), b, g))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _, info = solve(*same, alpha=alpha, precondition=precondition, return_info=True)
+        assert info.is_symmetric
+
+
 # -- when it does not converge ---------------------------------------------------------------------
 
 

@@ -208,9 +208,10 @@ class KernelSolve(KernelSolveBase):
 
         Warns with ConvergenceWarning if the residual is larger than asked for and than rounding
         explains (a backward error of some units in the last place), the result being the last
-        iterate; and if the result is no better than zero, because b is below eps.  Raises
-        SolverError (an ArithmeticError) if alpha Id + K is not positive definite, or on NaN and
-        infinity, and ArgumentError (a ValueError) for wrong arguments.
+        iterate; if the result is no better than zero, because b is below eps; and if K is found to
+        be asymmetric, by the first two iterations.  Raises SolverError (an ArithmeticError) if
+        alpha Id + K is not positive definite, or on NaN and infinity, and ArgumentError (a
+        ValueError) for wrong arguments.
         """
         if named:
             args = in_order(self, positions_of_solver(self.text), args, named)

@@ -26,6 +26,8 @@ Callback = Callable[[int, float], object]
 
 # Curvatures within so many rounding errors of 0 say nothing about the operator's sign.
 CURVATURE_NOISE = 64.0
+# Directions that are conjugate to within so much of their lengths are so but for rounding errors.
+CONJUGATE = 1e-3
 # With a residual within so many rounding errors of |A| |x|, x solves a neighbouring system.
 BACKWARD_ERROR = 4.0
 FLOAT64_UNIT = 2.0**-53
@@ -39,12 +41,14 @@ class SolveInfo:
     residual           root mean square of b - A a, the quantity that `eps` bounds
     relative_residual  |b - A a| / |b|, the quantity that `rtol` bounds
     converged          whether the residual is as small as was asked for, or as the dtype allows
+    is_symmetric       whether A was found to be symmetric, by its first two products
     """
 
     iterations: int
     residual: float
     relative_residual: float
     converged: bool
+    is_symmetric: bool
 
 
 @record
@@ -87,6 +91,16 @@ class _Progress:
     x: Array
     growth: Array
     iterations: int
+    is_symmetric: bool
+
+
+@record
+class _Direction:
+    """A direction p, <p, A p>, and the rounding error of that."""
+
+    p: Array
+    curvature: Array
+    noise: Array
 
 
 def conjugate_gradients(
@@ -150,6 +164,7 @@ def _worst(infos: Sequence[SolveInfo]) -> SolveInfo:
         max(info.residual for info in infos),
         max(info.relative_residual for info in infos),
         all(info.converged for info in infos),
+        all(info.is_symmetric for info in infos),
     )
 
 
@@ -161,7 +176,7 @@ def _solve(system: System, b: Array, stopping: Stopping) -> _Solve:
     b = b / scale  # so that neither small nor large systems leave float32's range
     # Beyond float64's rounding unit the recurrence has no meaning.
     tolerance = (stopping.eps * math.sqrt(size) / scale).clip(min=max(stopping.rtol, FLOAT64_UNIT))
-    progress = _Progress(0.0 * b, 0.0 * scale, 0)
+    progress = _Progress(0.0 * b, 0.0 * scale, 0, True)
     residual_vector, residual = b, system.norm(b)
     is_open = residual >= 0
     unit = scale / math.sqrt(max(size, 1))
@@ -183,6 +198,7 @@ def _solve(system: System, b: Array, stopping: Stopping) -> _Solve:
         _largest(residual * unit),
         _largest(residual),
         bool(solved.all()),
+        progress.is_symmetric,
     )
     return progress.x * scale, info
 
@@ -195,19 +211,26 @@ def _descend(
     Gives the norms of the residuals, in a unit, after each iteration.  A system that has stopped
     has a direction of 0, so nothing of it changes any more.
     """
-    x, growth = start.x, start.growth
+    x, growth, is_symmetric = start.x, start.growth, start.is_symmetric
+    first: _Direction | None = None
     is_active = system.norm(r) > tolerance
     p = z = r / system.diagonal
     rz = system.inner(r, z)
     for iteration in range(start.iterations, maxiter):
         if not bool(is_active.any()):
-            return _Progress(x, growth, iteration)
+            return _Progress(x, growth, iteration, is_symmetric)
         p = p * is_active
         q = system.apply(p)
         curvature, length = _finite(system.inner(p, q)), system.inner(p, p)
         growth = (system.norm(q) / (length + (length == 0)) ** 0.5).clip(min=growth)
         noise = CURVATURE_NOISE * system.unit * growth * length
         _require_positive(is_active & (curvature <= -noise), iteration)
+        direction = _Direction(p, curvature, noise)
+        if iteration == 0:
+            first = direction
+        elif first is not None:
+            is_symmetric = _are_conjugate(first, direction, system.inner(first.p, q))
+            first = None
         is_active = is_active & (curvature > 0)
         step = is_active * rz / (curvature * is_active + ~is_active)
         x, r = x + step * p, r - step * q
@@ -217,7 +240,7 @@ def _descend(
         norm = system.norm(r)
         is_active = is_active & (norm > tolerance)
         yield norm * unit
-    return _Progress(x, growth, maxiter)
+    return _Progress(x, growth, maxiter, is_symmetric)
 
 
 def _require_positive(violated: Array, iteration: int) -> None:
@@ -227,6 +250,16 @@ def _require_positive(violated: Array, iteration: int) -> None:
             "gradients met a direction p with <p, (alpha*Id + K) p> <= 0; increase alpha, or check "
             "that K is the matrix of a positive definite kernel"
         )
+
+
+def _are_conjugate(first: _Direction, second: _Direction, product: Array) -> bool:
+    """Whether <first, A second> is 0 but for rounding errors, as it is if A is symmetric.
+
+    The recurrence makes <second, A first> 0, whatever A is.
+    """
+    lengths = (first.curvature * second.curvature).clip(min=0) ** 0.5
+    noise = (first.noise * second.noise) ** 0.5
+    return bool((abs(product) <= CONJUGATE * lengths + noise).all())
 
 
 def _finite(numbers: Array) -> Array:

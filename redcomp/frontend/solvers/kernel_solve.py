@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -263,8 +262,8 @@ class KernelSolveBase:
             problems.append((System(whole.of(part, genred), own, axes, unit), wide[..., part]))
         stopping = settings.stopping(math.prod(b.shape[axis] for axis in axes))
         solutions, info = conjugate_gradients(problems, stopping, settings.callback)
-        if not info.converged or info.relative_residual >= ALL_OF_B:
-            _warn(info, stopping)
+        for message in _doubts(info, stopping):
+            arguments.warn_caller(message, ConvergenceWarning)
         solution = solutions[0] if len(solutions) == 1 else xp.concatenate(solutions, -1)
         return xp.asarray(solution, dtype=b.dtype), info
 
@@ -378,23 +377,26 @@ def _steps(maxiter: object) -> int:
     return int(number)
 
 
-def _warn(info: SolveInfo, stopping: Stopping) -> None:
-    if info.converged:
-        warnings.warn(
-            "the answer of KernelSolve is no better than zero, because b is below "
-            f"eps={stopping.eps:g}, which is absolute; rtol=1e-6 is relative to b",
-            ConvergenceWarning,
-            stacklevel=4,
+def _doubts(info: SolveInfo, stopping: Stopping) -> Iterator[str]:
+    """What a user should know about a solution."""
+    if not info.is_symmetric:
+        yield (
+            "K is not symmetric, which KernelSolve takes for granted: conjugate gradients may "
+            "converge slowly or not at all, and gradients are wrong"
         )
+    if info.converged and info.relative_residual >= ALL_OF_B:
+        yield (
+            "the answer of KernelSolve is no better than zero, because b is below "
+            f"eps={stopping.eps:g}, which is absolute; rtol=1e-6 is relative to b"
+        )
+    if info.converged:
         return
     if info.iterations >= stopping.maxiter:
         why, remedy = "maxiter was reached", "raise maxiter, alpha or eps"
     else:
         why, remedy = "rounding allows no more", "use float64, or raise alpha or eps"
-    warnings.warn(
+    yield (
         f"KernelSolve stopped after {info.iterations} iterations because {why}: the residual is "
         f"{info.residual:.2e} (root mean square), {info.relative_residual:.2e} relative to b; "
-        f"asked for were eps={stopping.eps:g}, rtol={stopping.rtol:g}; {remedy}",
-        ConvergenceWarning,
-        stacklevel=4,
+        f"asked for were eps={stopping.eps:g}, rtol={stopping.rtol:g}; {remedy}"
     )
