@@ -21,6 +21,7 @@ from reference_reductions import (
     TRUTHS,
     Pairs,
     arranged,
+    is_complex,
     pair_mask,
     reduce_pairs,
     row_of,
@@ -185,6 +186,8 @@ def _size(
             (found,) = reduce_pairs(name, exact.abs(), axis, mask)
         else:
             (found,) = reduce_pairs(name, exact, axis, mask, absolute)
+        if is_complex(name):  # a component may be far below the modulus, whose rounding it has
+            found = found.unflatten(-1, (-1, 2)).norm(dim=-1).repeat_interleave(2, -1)
         pairs = arranged(exact, axis, mask)
         largest = pairs.filled(0.0).abs().amax() if exact.numel() else 0.0
         return _roundings(name, pairs) * (1 + found.abs().nan_to_num(0, 0, 0) * (1 + largest))
