@@ -248,10 +248,12 @@ def _of_name(name: str, names: Sequence[str]) -> str:
     from redcomp.frontend.language import habits
 
     known = ", ".join([*names[:MAX_LISTED], *["..."] * (len(names) > MAX_LISTED)]) or "none"
-    hint = nearest(name, names)
+    plain, index = (name[:-2], name[-1]) if name.endswith(("_i", "_j")) else (name, "")
+    hint = nearest(name, names) or (nearest(plain, names) if index else "")
     if not hint and name.lower() in habits.NAMES:
         hint = f"; {habits.NAMES[name.lower()]}"
-    declare = "" if hint else f'; to declare it, add an alias such as "{name} = Pm(1)"'
+    kind = f"V{index}(3)" if index else "Pm(1)"
+    declare = "" if hint else f'; to declare it, add an alias such as "{name} = {kind}"'
     return f"{hint}; the names are: {known}{declare}"
 
 

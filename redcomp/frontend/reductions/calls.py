@@ -50,6 +50,8 @@ def check_count(reduction: PairReduction, args: Sequence[object]) -> None:
     names = [parameter.name for parameter in reduction.parameters]
     if len(args) == 1 and isinstance(args[0], (list, tuple)) and len(args[0]) == len(names):
         hint = ": write op(*arguments) instead of op(arguments)"
+    elif len(args) == 1 and isinstance(args[0], Mapping):
+        hint = ": write op(**arguments) instead of op(arguments)"
     else:
         missing = ", ".join(map(repr, names[len(args) :]))
         hint = f": {missing} missing" if missing else ""
