@@ -74,8 +74,10 @@ function lineNode(stage, line, names) {
   if (row) {
     node.classList.add("inloop");
     gutter.textContent = "▎";
-    if (row.ports && row.ports.length)
-      node.append(make("span", { class: "cost" }, row.ports.map(([p, c]) => `${p}${c === 1 ? "" : "×" + number(c)}`).join(" ")));
+    if (row.ports && row.ports.length) {
+      const ports = row.ports.map(([p, c]) => `${p}${c === 1 ? "" : "×" + number(c)}`).join(" ");
+      node.append(make("span", { class: "cost", title: ports }, ports));
+    }
   }
   let at = 0;
   for (const match of line.text.matchAll(/%[\w.]+/g)) {
@@ -413,7 +415,7 @@ function scheduleSection() {
   $("schedule").append(make("h2", {}, "The schedule"), make("p", {}, text), make("p", { class: "why" }, why));
   for (const blocks of considered) {
     const isGpu = "clocks" in blocks[0];
-    const head = make("tr", {}, ...["rows × columns", ...(isGpu ? ["registers per thread", "clocks per pair, about"] : ["needs", "of", "what", ""])].map((t) => make("th", {}, t)));
+    const head = make("tr", {}, ...["rows × columns", ...(isGpu ? ["registers per thread", "clocks per 32 pairs, about"] : ["needs", "of", "what", ""])].map((t) => make("th", {}, t)));
     const rows = blocks.map((b) => make("tr", b.taken ? { class: "taken" } : {}, make("td", { class: "i" }, `${b.rows} × ${b.cols}${b.taken ? "  taken" : ""}`),
       ...(isGpu ? [b.registers, number(b.clocks, 3)] : [b.needs, b.limit, b.what, b.fits ? "fits" : "does not fit"]).map((t) => make("td", {}, String(t)))));
     $("schedule").append(make("div", { class: "tablebox" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))));
