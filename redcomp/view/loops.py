@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
-from redcomp.ir import BINDERS, SIZES, Nest
+from redcomp.ir import SIZES, Nest
 from redcomp.llvm_backend.control_flow import Instruction
 from redcomp.llvm_backend.host import machine_code
-from redcomp.lowering import operations_of
+from redcomp.lowering import is_over_components, operations_of
 from redcomp.ops.table import OPERATIONS
 from redcomp.ptx.costs import Cost
 from redcomp.ptx.multiprocessor import LSU, WARP, multiprocessor
@@ -35,11 +35,6 @@ _ROOFLINE = (
 )
 _STORED = re.compile(r"^\s+v?mov\w+\s+%[xyz]mm\d+, .*\(")
 _WIDTHS = {"x": 16, "y": 32, "z": 64}
-
-
-def is_over_components(nest: Nest) -> bool:
-    """Whether the loop that is counted is one over components, of which a pair takes several."""
-    return any(value.op in BINDERS for value in nest.pair_values)
 
 
 def flops_of(nest: Nest) -> int:
