@@ -145,6 +145,8 @@ IN_FORMULAS: Mapping[str, Mistake] = {
     "a slip of the pen": formula("SqDst(x, y)", "SqDist", at="SqDst"),
     "a name of NumPy's": formula("power(x, 2)", "Pow", at="power"),
     "a norm": formula("norm(x - y)", "Norm2", at="norm"),
+    "a distance": formula("Dist(x, y)", "Norm2(x - y)", "SqDist(x, y)", at="Dist"),
+    "a norm that is a reduction": formula("Norm(x - y)", "Norm2(f)", at="Norm"),
     "a dot product": formula("dot(x, y)", "(f | g)", at="dot"),
     "a maximum of two": formula("Max(x, y)", "Maximum", at="Max(x, y)"),
     "a reduction": formula("LogSumExp(x)", 'reduction_op="LogSumExp"', at="LogSumExp"),
@@ -286,6 +288,12 @@ ARGUMENTS: Mapping[str, Mistake] = {
     "the order": call(y, x, b, says=("'b' has 5", "'y' has 4", "order")),
     "a transpose": call(x, y.T.copy(), b, says=("'y'", "(N, 3)", "(3, 5)", ".T")),
     "a dimension too many": call(x, y[:, :2], b, says=("'y'", "(N, 3)", "(5, 2)")),
+    "a number for each row as a parameter": call(
+        np.ones(4, np.float32),
+        y,
+        says=("'g'", "(4,)", "Vi(1) or Vj(1)"),
+        of=("g * y", "g = Pm(1)", "y = Vj(3)"),
+    ),
     "a vector for points": call(x[0], y, b, says=("'x'", "(M, 3)", "(3,)")),
     "other lengths": call(x, y, b[:-1], says=("'b' has 4", "'y' has 5", "same number")),
     "float64 among float32": call(

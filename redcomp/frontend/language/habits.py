@@ -225,7 +225,11 @@ ALIASES: Sequence[Habit] = tuple(
 OPERATIONS: Mapping[str, str] = {
     "dot": "the scalar product is (f | g)",
     "inner": "the scalar product is (f | g)",
-    "cdist": "a distance is Norm2(x - y), its square SqDist(x, y)",
+    **dict.fromkeys(
+        ("cdist", "dist", "distance", "euclidean"),
+        "a distance is Norm2(x - y), its square SqDist(x, y)",
+    ),
+    "norm": 'the norm of a vector is Norm2(f), and that over all pairs reduction_op="Norm"',
     "matmul": _PRODUCTS,
     "not": _NEGATION,
     "and": _CONJUNCTION,

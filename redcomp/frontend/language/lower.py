@@ -260,10 +260,10 @@ def _of_name(name: str, names: Sequence[str]) -> str:
 def _of_operation(name: str) -> str:
     from redcomp.frontend.language import habits
 
-    if (reduction := habits.reduction_named(name)) is not None:
-        return f': it is a reduction, which Genred takes as reduction_op="{reduction}"'
     if name.lower() in habits.OPERATIONS:
         return f"; {habits.OPERATIONS[name.lower()]}"
+    if (reduction := habits.reduction_named(name)) is not None:
+        return f': it is a reduction, which Genred takes as reduction_op="{reduction}"'
     return nearest(name, (*SPELLINGS, *BUILDERS)) or "; redcomp.operations() lists all operations"
 
 
