@@ -415,7 +415,10 @@ def test_who_computes_loads_nothing_of_the_page() -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium to run the page's script")
-@pytest.mark.parametrize(("name", "target"), [("Gaussian", "avx512"), ("nearest", "sm_90")])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("Gaussian", "avx512"), ("nearest", "sm_90"), ("long vectors", "avx512")],
+)
 def test_the_page_in_chromium(name: str, target: str, tmp_path: Path) -> None:
     """The script runs to its end, and a value that is pointed at is found in all panes."""
     view = page(name, target)
@@ -424,6 +427,7 @@ def test_the_page_in_chromium(name: str, target: str, tmp_path: Path) -> None:
       window.addEventListener("error", (event) => note("error", event.message));
       window.addEventListener("load", () => {
         const key = (name) => document.dispatchEvent(new KeyboardEvent("keydown", { key: name }));
+        note("cards", document.getElementById("cards").textContent);
         note("panes", document.querySelectorAll(".pane").length);
         note("loop", document.querySelectorAll(".ln.inloop").length);
         key("ArrowDown"); key("ArrowDown"); key("Enter");
@@ -449,6 +453,7 @@ def test_the_page_in_chromium(name: str, target: str, tmp_path: Path) -> None:
     found = dict(next(attrs for tag, attrs in Page(done.stdout).tags if tag == "body"))
     assert "data-error" not in found
     assert found["data-panes"] == "3"
+    assert ("per component of" in (found["data-cards"] or "")) == (name == "long vectors")
     assert found["data-after"] == "2simplify"
     assert "SqDist(x,y)" in (found["data-status"] or "")
     assert all(int(count) for count in (found["data-ticks"] or "").split(","))

@@ -334,9 +334,11 @@ function card(value, label) {
 }
 for (const loop of data.loops) {
   const name = data.loops.length > 1 ? ` of ${loop.title}` : "";
-  card(number(loop.rows.length / loop.pairs * lanes(loop), 1), `instructions per ${loop.stage === "sass" ? "pair of a thread" : "vector of pairs"}${name}`);
+  const isInner = loop.unit.startsWith("components");
+  const of = `${isInner ? "component of a " : ""}${loop.stage === "sass" ? "pair of a thread" : "vector of pairs"}`;
+  card(number(loop.rows.length / loop.pairs * lanes(loop), 1), `instructions per ${of}${name}`);
   if (loop.clocks) {
-    card(number(loop.pairs / loop.clocks), `pairs per clock${loop.stage === "sass" ? " and multiprocessor" : " and core"} at best`);
+    card(number(loop.pairs / loop.clocks), `${isInner ? "components of " : ""}pairs per clock${loop.stage === "sass" ? " and multiprocessor" : " and core"} at best`);
     card(loop.limit, "limits the loop");
   }
   if (loop.warps) { card(loop.warps, `warps (${number(100 * loop.occupancy, 0)} % of what fits)`); card(loop.registers, "registers per thread"); }
