@@ -31,7 +31,7 @@ class _Short(reprlib.Repr):
     """Values in a line."""
 
     def repr_LazyTensor(self, value: Any, level: int) -> str:  # noqa: N802 (the class's name)
-        return f"a {type(value).__name__} of shape {value.shape}"
+        return f"a {type(value).__name__} of shape {getattr(value, 'shape', 'unknown')}"
 
     repr_ComplexLazyTensor = repr_LazyTensor  # noqa: N815
 
