@@ -57,19 +57,19 @@ demo: $(VENV)/stamp-examples ## run five examples in about a minute, and say whe
 	@echo "Pictures:"
 	@ls -1 $(CURDIR)/$(PICTURES)/*.png
 
-test: $(VENV)/stamp-test ## run the tests (PYTEST_ARGS=--all: every variant of them)
+test: $(VENV)/stamp-test ## run the tests, 7 to 12 minutes with 2 cores (PYTEST_ARGS=--all: every variant, in hours)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 test-clients: $(VENV)/stamp-clients ## run the tests of packages that call KeOps
 	$(BIN)/python -m pytest tests/clients $(PYTEST_ARGS)
 
-fuzz: $(VENV)/stamp-test ## compare 20,000 random cases with a dense reference (FUZZ_ARGS=...)
+fuzz: $(VENV)/stamp-test ## compare 20,000 random cases with a dense reference, in hours (FUZZ_ARGS=...)
 	$(BIN)/python scripts/fuzz.py $(FUZZ_ARGS)
 
-fuzz-structures: $(VENV)/stamp-test ## the same for 100,000 of dimensions, lists and sizes
+fuzz-structures: $(VENV)/stamp-test ## the same for 100,000 of dimensions, lists and sizes, in many hours
 	$(BIN)/python scripts/fuzz.py --structures --cases 100000 $(FUZZ_ARGS)
 
-fuzz-hostile: $(VENV)/stamp-test ## hand over 100,000 hostile formulas, options and arguments (HOSTILE_ARGS=...)
+fuzz-hostile: $(VENV)/stamp-test ## hand over 100,000 hostile formulas, options and arguments, in hours (HOSTILE_ARGS=...)
 	$(BIN)/python scripts/fuzz_hostile.py $(HOSTILE_ARGS)
 
 # mypy reads the types of the optional dependencies, so it wants the tests' installation too.
@@ -102,7 +102,7 @@ formulas: $(VENV)/stamp-test ## write the generated pages: formulas, LazyTensor,
 	$(BIN)/python scripts/make_declared.py
 	$(BIN)/python scripts/make_words.py
 
-docs: $(VENV)/stamp-docs ## build the documentation's site in docs/_build/html, and check its links
+docs: $(VENV)/stamp-docs ## build the documentation's site in docs/_build/html, and check its links, 2 to 4 minutes
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs $(SITE)
 	$(BIN)/python scripts/check_links.py $(SITE)
 

@@ -68,9 +68,12 @@ _MODULES = {
 def __getattr__(name: str) -> object:
     # The compiler and NumPy are loaded by the first use, so that `import redcomp` costs a
     # millisecond.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
+
+    if name not in __all__:
+        of_libraries = ("LazyTensor", "ComplexLazyTensor", "KernelSolve", "Vi", "Vj", "Pm")
+        instead = f": redcomp.numpy and redcomp.torch have {name}" if name in of_libraries else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{instead}")
 
     try:
         module = importlib.import_module(_MODULES.get(name, "redcomp.errors"))

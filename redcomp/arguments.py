@@ -25,7 +25,17 @@ from redcomp.limits import MAX_LIST
 # Longer ones are nobody's slip of the pen, and comparing them takes time.
 _LONGEST_WORD = 100
 
-_short = reprlib.Repr()
+
+class _Short(reprlib.Repr):
+    """Values in a line."""
+
+    def repr_LazyTensor(self, value: Any, level: int) -> str:  # noqa: N802 (the class's name)
+        return f"a {type(value).__name__} of shape {getattr(value, 'shape', 'unknown')}"
+
+    repr_ComplexLazyTensor = repr_LazyTensor  # noqa: N815
+
+
+_short = _Short()
 _short.maxstring = _short.maxother = 80
 
 
@@ -61,10 +71,13 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
 _ELSEWHERE: Mapping[str, str] = {
     "average": "Mean",
     "cuda": "GPU",
+    "dim": "axis",
     "double": "float64",
     "half": "float16",
+    "k": "opt_arg",
     "single": "float32",
     "tol": "rtol",
+    "weights": "formula2",
 }
 
 

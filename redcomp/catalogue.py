@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Generic, NamedTuple, TypeVar, get_args, overload
 
-from redcomp import notebooks
+from redcomp import arguments, notebooks
 from redcomp.frontend.language.builders import DERIVATIVES, VARIABLES
 from redcomp.frontend.language.lower import OPERATORS, SWAPPED
 from redcomp.ops import SPELLINGS, Operation
@@ -83,7 +83,8 @@ class Table(Sequence[Row], Generic[Row]):
         for row in self._rows:
             if key in (row.name, *getattr(row, "other", ())):
                 return row
-        raise KeyError(key)
+        names = [name for row in self._rows for name in (row.name, *getattr(row, "other", ()))]
+        raise KeyError(f"there is no {key!r}{arguments.nearest(key, names)}")
 
     def __contains__(self, item: object) -> bool:
         return item in self._rows or any(item == row.name for row in self._rows)

@@ -33,6 +33,7 @@ class Dumper:
         self.name, self.level = name, level
         self.dump, self.override = dump, override
         self.last = ""
+        self.is_ended = False
         self.written: list[str] = []  # the names of stages that have been dumped, in order
         self.read: list[str] = []  # the names of edited stages that have been read
         self.facts: dict[str, str] = {}  # what the index says beside them
@@ -118,16 +119,23 @@ class Dumper:
         if unused:
             _show(f"REDCOMP_OVERRIDE: not used of {folder}: {', '.join(unused)}", "")
 
-    def compiled(self, what: str, times: str, late: Callable[[], Mapping[str, str]]) -> None:
-        """After a compilation: what it was and took, then LLVM and machine code where asked for.
+    def ended(self, late: Callable[[], Mapping[str, str]]) -> None:
+        """After the last stage, once: dump it and LLVM, and tell which edited stages are not used.
 
-        `late` makes the last two stages, which nothing else needed as text.
+        `late` makes these two, which nothing else may have needed as text.
         """
+        if self.is_ended:
+            return
+        self.is_ended = True
         if self.dump:
             for stage, text in late().items():
-                self.text(stage, text)
+                self._write(stage, text)
         if self.override:
             self._tell_what_is_not_used(self.override)
+
+    def compiled(self, what: str, times: str, late: Callable[[], Mapping[str, str]]) -> None:
+        """After a compilation: what it was and took, then LLVM and machine code where asked for."""
+        self.ended(late)
         if self.level >= 1:
             _show(f"{self.name} {what}", f"  {times}")
         if self.level >= 3:

@@ -151,6 +151,7 @@ def _display(work: Work) -> Display:
         from tqdm.auto import tqdm
     except ImportError:
         return _Lines(work)
-    bar = tqdm(total=work.total, desc="redcomp", unit=f" {work.unit}", unit_scale=True)
-    bar.start_t -= work.seconds  # rates count from the work's begin
+    # Rates count from the work's begin, and not from that of the bar, as smooth ones would.
+    bar = tqdm(total=work.total, desc="redcomp", unit=f" {work.unit}", unit_scale=True, smoothing=0)
+    bar.start_t -= work.seconds
     return _Bar(bar)

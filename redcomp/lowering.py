@@ -22,6 +22,7 @@ from redcomp.concurrency import Latest, cached_property, once
 from redcomp.dump import Dumper
 from redcomp.errors import CompilerError
 from redcomp.ir import (
+    BINDERS,
     NUMPY_DTYPES,
     STRUCTURAL,
     AnyProgram,
@@ -68,6 +69,11 @@ def operations_of(values: Iterable[Value]) -> Mapping[str, int]:
         if value.op not in STRUCTURAL:
             counts[value.op] += runs[value]
     return dict(counts)
+
+
+def is_over_components(nest: Nest) -> bool:
+    """Whether the loop that is counted is one over components, of which a pair takes several."""
+    return any(value.op in BINDERS for value in nest.pair_values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +244,15 @@ class Lowering(ABC, Generic[S, K]):
     @cached_property
     def asm(self) -> str:
         """The target's assembly: of the host, or PTX."""
-        edited = self.edited_assembly
-        return code_generation.assembly(*self.given_llvm) if edited is None else edited
+        text = self.edited_assembly
+        if text is None:
+            text = code_generation.assembly(*self.given_llvm)
+        self.dumper.ended(lambda: self._last_stages(self.llvm, text))
+        return text
+
+    def _last_stages(self, llvm: str, assembly: str) -> dict[str, str]:
+        """The stages of LLVM's by the names of their dumps."""
+        return {self.file_name("llvm", "ll"): llvm, self.file_name(*self.ASSEMBLY): assembly}
 
     @cached_property
     def stages(self) -> dict[str, str]:
@@ -248,8 +261,7 @@ class Lowering(ABC, Generic[S, K]):
         return {
             **texts,
             self.file_name("module", "ll"): self.module_text,
-            self.file_name("llvm", "ll"): self.llvm,
-            self.file_name(*self.ASSEMBLY): self.asm,
+            **self._last_stages(self.llvm, self.asm),
         }
 
     @cached_property
@@ -302,10 +314,7 @@ class Lowering(ABC, Generic[S, K]):
         self.dumper.compiled(
             f"{how} in {seconds * 1e3:.1f} ms: {what}",
             f"ms of each stage: {times}",
-            lambda: {
-                self.file_name("llvm", "ll"): self.llvm,
-                self.file_name(*self.ASSEMBLY): self.asm,
-            },
+            lambda: self._last_stages(self.llvm, self.asm),
         )
 
     @cached_property

@@ -15,7 +15,11 @@ __all__ = [
     "ArrayDtype",
     "Axis",
     "Backend",
+    "Directions",
     "Dtype",
+    "KernelName",
+    "KernelNameOfMMD",
+    "LossReduction",
     "Reduction",
     "SumScheme",
     "Target",
@@ -96,3 +100,24 @@ Reduction = Literal[
     "KMax",
     "ArgKMax",
 ]
+# The kernels of `redcomp.torch.nn.KernelSum`, and those of `MMD`.
+KernelName = Literal[
+    "gaussian",
+    "laplacian",
+    "matern12",
+    "matern32",
+    "matern52",
+    "rational_quadratic",
+    "periodic",
+]
+KernelNameOfMMD = Literal[
+    "gaussian",
+    "laplacian",
+    "matern12",
+    "matern32",
+    "matern52",
+    "rational_quadratic",
+]
+# What losses of `redcomp.torch.nn` give of a batch, and which directions `ChamferDistance` has.
+LossReduction = Literal["mean", "sum", "none"]
+Directions = Literal["sum", "both", "x_to_y"]

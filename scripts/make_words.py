@@ -1,4 +1,4 @@
-"""Write the words of redcomp/typing.py that tables have: reductions, targets, backends.
+"""Write the words of redcomp/typing.py that tables have: reductions, targets, backends, kernels.
 
 python scripts/make_words.py            write the module
 python scripts/make_words.py --check    only say, by the exit status, whether it is current
@@ -17,6 +17,10 @@ from redcomp.frontend.reductions.backends import GPU_BACKENDS, HOST_BACKENDS
 from redcomp.frontend.reductions.genred import TARGETS
 from redcomp.frontend.reductions.requests import ACCUMULATORS, SCHEMES
 from redcomp.ops.reductions import REDUCTIONS_BY_SPELLING
+from redcomp.torch.nn.chamfer import DIRECTIONS
+from redcomp.torch.nn.kernels import KERNELS
+from redcomp.torch.nn.losses import FOR_SEVERAL
+from redcomp.torch.nn.shared import REDUCTIONS
 
 MODULE = Path(__file__).parents[1] / "redcomp" / "typing.py"
 WIDTH = 100
@@ -26,6 +30,10 @@ WORDS: Mapping[str, Iterable[str]] = {
     "Accumulator": ACCUMULATORS,
     "Target": TARGETS,
     "Reduction": REDUCTIONS_BY_SPELLING,
+    "KernelName": KERNELS,
+    "KernelNameOfMMD": FOR_SEVERAL,
+    "LossReduction": REDUCTIONS,
+    "Directions": DIRECTIONS,
 }
 
 

@@ -117,3 +117,33 @@ def test_what_a_derivative_is_made_from_is_not_read_back(tmp_path, monkeypatch, 
     monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
     reduction.lower("f64").load()
     assert re.search(r"not used of .*: formula.mlir, gradient.mlir$", capsys.readouterr().err, re.M)
+
+
+@posix
+def test_what_is_compiled_but_not_run_is_dumped_and_read_back(tmp_path, monkeypatch, capsys):
+    """PTX can be looked at and edited on machines without a GPU."""
+
+    def ptx() -> str:
+        made = redcomp.numpy.Genred("x - 4.75 * y", ["x = Vi(1)", "y = Vj(1)"], axis=1)
+        return made.lower(target="sm_90").ptx
+
+    monkeypatch.setenv("REDCOMP_DUMP", str(tmp_path))
+    own = ptx()
+    monkeypatch.delenv("REDCOMP_DUMP")
+    (file,) = tmp_path.glob("*/ptx.*.ptx")
+    assert file.read_text() == own
+    assert file.with_name("index.txt").read_text().split()[-2:] == [
+        file.name.replace("ptx", "llvm", 1).replace(".ptx", ".ll"),
+        file.name,
+    ]
+    file.write_text(own + "// edited\n")
+    file.with_name("notes.txt").write_text("mine")
+    monkeypatch.setenv("REDCOMP_OVERRIDE", str(tmp_path))
+    assert ptx() == own + "// edited\n"
+    said = capsys.readouterr().err
+    assert f"{file} is used" in said
+    assert said.count("not used of") == 1
+    assert "notes.txt" in said
+    file.parent.rename(tmp_path / "other")
+    assert ptx() == own
+    assert "nothing is replaced" in capsys.readouterr().err

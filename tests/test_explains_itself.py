@@ -67,7 +67,7 @@ def test_operations_are_all_there() -> None:
     assert table[0] is next(iter(table))
     assert "Exp" in table
     assert "exp" not in table
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="did you mean Exp"):
         table["exp"]
 
 
@@ -114,6 +114,8 @@ def test_names_are_lazy() -> None:
     assert redcomp.torch is sys.modules["redcomp.torch"]
     with pytest.raises(AttributeError, match="nothing"):
         redcomp.nothing  # noqa: B018
+    with pytest.raises(AttributeError, match=r"redcomp\.numpy and redcomp\.torch have LazyTensor"):
+        redcomp.LazyTensor  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_errors_have_their_names() -> None:
@@ -146,6 +148,12 @@ def test_the_example_of_help_runs() -> None:
     exec("\n".join(code), scope)
     np.testing.assert_allclose(scope["out"], np.full((2, 1), 4 * np.exp(-3)))
     assert (scope["smooth"](b=b, x=x, y=y) == scope["out"]).all()
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_missing_argument_is_one_of_genred(face: Any) -> None:
+    with pytest.raises(TypeError, match=r"^Genred\.__init__\(\) missing .* 'aliases'"):
+        face.Genred("x")
 
 
 @pytest.mark.parametrize("face", FACES)

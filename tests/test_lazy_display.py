@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.display import size
 from redcomp.numpy import LazyTensor, Vi, Vj
 
@@ -65,3 +66,22 @@ def test_reductions_that_are_called_later_are_a_table_in_notebooks() -> None:
     ):
         assert text in html
     assert "call it<" in Vi(np.ones((4, 2))).sum(axis=1, call=False)._repr_html_()
+
+
+def test_reductions_that_are_called_later_show_their_compilation() -> None:
+    x = np.ones((4, 2), np.float64)
+    distance = ((Vi(x) - Vj(x)) ** 2).sum(-1)
+    kernel = (-distance).exp()
+    later = kernel.sum(axis=1, call=False, keepdim=True)
+    assert "vfmadd" in later.lower(target="avx2").asm
+    assert ".visible .entry" in later.lower("float32", target="sm_90").ptx
+    assert ", f64\n" in later.explain(target="avx2")
+    assert "Exp(" in later.view(target="avx2").html
+    exact = distance.logsumexp(axis=1, call=False, use_fast_math=True)
+    assert exact.lower().context.options.use_fast_math
+    symbols = (Vi(0, 3) - Vj(1, 3)).sum(axis=1)
+    assert symbols.lower().nest.dtype == "f32"
+    with pytest.raises(ArgumentError, match="target"):
+        later.view(target="sm90")
+    with pytest.raises(ArgumentError, match="several reductions"):
+        kernel.solve(np.ones((4, 1)), call=False).lower()

@@ -57,6 +57,7 @@ def reduction(library: Any, name: str, axis: str, keep: str) -> Call:
 # The rows that are no functions of one array, or of two of them.
 OF_NUMPY: Mapping[str, Call] = {
     "matmul": lambda x, y, s: np.matmul(np.ones((2, M)), s),
+    "dot": lambda x, y, s: np.dot(s, np.ones((N, 2))),
     "linalg.matmul": lambda x, y, s: np.linalg.matmul(s, np.ones((N, 2))),
     "linalg.vecdot": lambda x, y, s: np.linalg.vecdot(x, y),
     "bitwise_or": lambda x, y, s: np.bitwise_or(x, y) if is_lazy(x) else (x * y).sum(-1),

@@ -425,6 +425,7 @@ def test_bars(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     assert of_pairs.options["total"] == of_pairs.n == 50
     assert of_pairs.options["unit"] == " pairs"
     assert of_pairs.start_t == 1000.0 - 3
+    assert of_pairs.options["smoothing"] == 0  # else the first rate is of the bar's own seconds
     assert (of_iterations.options["total"], of_iterations.n) == (None, 2)
     assert of_iterations.text == "residual 2.50e-01"
     assert of_pairs.is_closed

@@ -106,7 +106,10 @@ IN_FORMULAS: Mapping[str, Mistake] = {
     "and": formula("(x < y) and (y < 1)", "'and'", "(a < b) * (c < d)", at="and"),
     "or": formula("(x < y) or (y < 1)", "'or'", "Maximum", at="or"),
     "not": formula("not (x < y)", "'not'", "1 -", at="not"),
-    "if": formula("x if x < y else y", "'if'", "IfElse(c, f, g)", "at least 0", at="if"),
+    "if": formula(
+        "x if x < y else y", "'if'", "IfElse(c, f, g)", "at least 0", "IfElse(c - 1, f, g)", at="if"
+    ),
+    "a selection of another name": formula("where(x < y, x, y)", "IfElse(c - 1", at="where"),
     "is": formula("x is y", "'is'", "x == y", at="is"),
     "in": formula("x in y", "'in'", at="in"),
     "lambda": formula("lambda x, y: x * y", "'lambda'", at="lambda"),
@@ -142,6 +145,8 @@ IN_FORMULAS: Mapping[str, Mistake] = {
     "a slip of the pen": formula("SqDst(x, y)", "SqDist", at="SqDst"),
     "a name of NumPy's": formula("power(x, 2)", "Pow", at="power"),
     "a norm": formula("norm(x - y)", "Norm2", at="norm"),
+    "a distance": formula("Dist(x, y)", "Norm2(x - y)", "SqDist(x, y)", at="Dist"),
+    "a norm that is a reduction": formula("Norm(x - y)", "Norm2(f)", at="Norm"),
     "a dot product": formula("dot(x, y)", "(f | g)", at="dot"),
     "a maximum of two": formula("Max(x, y)", "Maximum", at="Max(x, y)"),
     "a reduction": formula("LogSumExp(x)", 'reduction_op="LogSumExp"', at="LogSumExp"),
@@ -160,6 +165,13 @@ IN_FORMULAS: Mapping[str, Mistake] = {
     "no arguments": formula("Exp()", "Exp(f) takes 1", at="Exp()"),
     "a keyword": formula("Elem(x, m=0)", "by position", at="="),
     "an axis": formula("Sum(x, axis=1)", "by position", at="="),
+    "the sum before the formula": formula(
+        "sum_j Exp(-SqDist(x, y))", 'reduction_op="Sum"', at="sum_j"
+    ),
+    "the sum as a function": formula("sum_j(x * y)", 'reduction_op="Sum"', at="sum_j"),
+    "the index after the name": formula("SqDist(x_i, y_j)", "did you mean x?", at="x_i"),
+    "a name that only has an index": formula("x * z_j", '"z_j = Vj(3)"', at="z_j"),
+    "Euler's number": formula("e ** (-SqDist(x, y))", "Exp(f)", at="e"),
     "dimensions": formula("x * y", "3, 2", at="x * y", aliases=["x=Vi(3)", "y=Vj(2)"]),
     "a component beyond the last": formula("Elem(x, 3)", "3", at="Elem(x, 3)"),
     "an index that is no literal": formula("Elem(x, b)", "integer", at="b"),
@@ -197,6 +209,12 @@ IN_ALIASES: Mapping[str, Mistake] = {
     "a dimension of the program": aliases(["x = Vi(D)"], 'f"', at="D"),
     "braces without an f": aliases(["x = Vi({D})"], "f-string", at="{"),
     "a shape": aliases(["x = Vi((4, 3))"], "whole number", at="("),
+    "two numbers of a shape": aliases(
+        ["x = Vi(100, 3)"], "the first one is the position", "(3)", at="x = Vi(100, 3)"
+    ),
+    "a semicolon": aliases(["x = Vi(3);"], "ends with the bracket", at=";"),
+    "a dimension by its name": aliases(["x = Vi(dim=3)"], "alone", '"x = Vi(3)"', at="dim"),
+    "a dtype of integers": aliases(["x = Vi(1, int32)"], '"l = Vi(1, int)"', at="int32"),
     "a dtype": aliases(["x = Vi(3, float)"], "whole number", at="float"),
     "three numbers": aliases(["x = Vi(0, 3, 1)"], "(position, dimension)", at="1"),
     "two numbers of Var": aliases(["x = Var(0, 3)"], "(position, dimension, category)", at="Var"),
@@ -247,6 +265,16 @@ OPTIONS: Mapping[str, Mistake] = {
         "Genred", "'backend'", "calls", error=KeywordError, backend="GPU"
     ),
     "an unknown keyword": option("'tile_size'", "use_fast_math", error=KeywordError, tile_size=4),
+    "the axis of PyTorch's": option("'dim'", "did you mean axis", error=KeywordError, dim=1),
+    "K by its name": option("'k'", "did you mean opt_arg", error=KeywordError, k=3),
+    "weights by their name": option("did you mean formula2", error=KeywordError, weights="b"),
+    "weights in an array": option(
+        "formula2", 'such as "b"', reduction_op="SumSoftMaxWeight", formula2=b
+    ),
+    "one reduction for two formulas": option(
+        "1 items for 2 formulas", "one for all", formula=["x", "y"], reduction_op=["Sum"]
+    ),
+    "a dtype of half precision": option("dtype", "leave it out", dtype="float16"),
     "an extremum of a vector's index": option(
         "1", error=FormulaError, formula="x", reduction_op="LogSumExp"
     ),
@@ -256,9 +284,16 @@ ARGUMENTS: Mapping[str, Mistake] = {
     "one too few": call(x, y, says=("'b'", "x, y, b", "2 came")),
     "one too many": call(x, y, b, b, says=("x, y, b", "4 came")),
     "all in a list": call([x, y, b], says=("x, y, b", "*")),
+    "all in a dict": call({"x": x, "y": y, "b": b}, says=("x, y, b", "op(**arguments)")),
     "the order": call(y, x, b, says=("'b' has 5", "'y' has 4", "order")),
     "a transpose": call(x, y.T.copy(), b, says=("'y'", "(N, 3)", "(3, 5)", ".T")),
     "a dimension too many": call(x, y[:, :2], b, says=("'y'", "(N, 3)", "(5, 2)")),
+    "a number for each row as a parameter": call(
+        np.ones(4, np.float32),
+        y,
+        says=("'g'", "(4,)", "Vi(1) or Vj(1)"),
+        of=("g * y", "g = Pm(1)", "y = Vj(3)"),
+    ),
     "a vector for points": call(x[0], y, b, says=("'x'", "(M, 3)", "(3,)")),
     "other lengths": call(x, y, b[:-1], says=("'b' has 4", "'y' has 5", "same number")),
     "float64 among float32": call(
@@ -426,7 +461,29 @@ OTHERS: Mapping[str, Mistake] = {
     "centroids of the wrong labels": Mistake(
         lambda: redcomp.numpy.cluster.cluster_centroids(x, np.zeros(3, np.int64)), ("lab", "4", "3")
     ),
+    "a formula with a constant": solver(
+        "linear", "a factor", text="Exp(-SqDist(x, y)) * b + 1", error=FormulaError
+    ),
     "a LazyTensor of a matrix": lazy(lambda: rn.LazyTensor(x), "axis=0", "x[:, None, :]"),
+    "a matrix beside a LazyTensor": lazy(lambda: K * b, "Vj(x)", "x[None, :, :]"),
+    "an array of pairs beside a LazyTensor": lazy(
+        lambda: K + np.ones((4, 5), np.float32), "x[:, :, None]"
+    ),
+    "a LazyTensor of a sparse tensor": lazy(
+        lambda: rt.Vi(tx.to_sparse()), "torch.sparse_coo", ".to_dense()"
+    ),
+    "a LazyTensor of a sparse matrix": lazy(
+        lambda: rn.Vi(pytest.importorskip("scipy.sparse").csr_matrix(x)), ".toarray()"
+    ),
+    "a LazyTensor of a masked array": lazy(
+        lambda: rn.Vi(np.ma.masked_less(x, 0.5)).sum(0), "masked array", ".filled("
+    ),
+    "a power of LazyTensors as in mathematics": lazy(lambda: x_i ^ 2, "x ** 2"),
+    "an ampersand of LazyTensors": lazy(lambda: (K > 0) & (K < 1), "(a < b) * (c < d)"),
+    "a negation of LazyTensors": lazy(lambda: ~(K > 0), "1 -"),
+    "two axes": lazy(lambda: K.sum(axis=(0, 1)), "axis is one integer", "the result again"),
+    "the name of an axis": lazy(lambda: K.sum("j"), "1 over j"),
+    "a LazyTensor in a list": lazy(lambda: x_i.concat([y_j]), "a LazyTensor of shape (1, 5, 3)"),
     "a LazyTensor of a tensor for NumPy": lazy(
         lambda: rn.LazyTensor(tx[:, None]), "torch.Tensor", "redcomp.torch"
     ),

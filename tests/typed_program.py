@@ -10,6 +10,7 @@ import torch
 
 import redcomp
 import redcomp.torch
+import redcomp.torch.nn
 from redcomp.numpy import Genred, KernelSolve, LazyTensor, Pm, Vi, Vj
 
 if TYPE_CHECKING:
@@ -114,3 +115,7 @@ def mistakes(x: Array) -> None:
     KernelSolve(FORMULA, ALIASES, "b", axis=3)  # type: ignore[arg-type]
     KernelSolve(FORMULA, ALIASES, "b", axis=1, alpha=0.1)  # type: ignore[arg-type]
     redcomp.torch.KernelSolve(FORMULA, ALIASES, "b", axis=1, sum_scheme=1)  # type: ignore[arg-type]
+    redcomp.torch.nn.KernelSum("gauss")  # type: ignore[arg-type]
+    redcomp.torch.nn.MMD("periodic")  # type: ignore[arg-type]
+    redcomp.torch.nn.MMD(reduction="average")  # type: ignore[arg-type]
+    redcomp.torch.nn.ChamferDistance(directions="y")  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from redcomp.llvm_backend.host.machine_code import LoopBody, pair_loop
 from redcomp.llvm_backend.host.schedule import Schedule, choose_schedule
 from redcomp.llvm_backend.host.skeleton import HostModule, host_module
 from redcomp.llvm_backend.host.targets import check_runs_here
-from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics
+from redcomp.lowering import KEPT_KERNELS, Lowering, Statistics, is_over_components
 from redcomp.runtime.host import HostKernel
 
 
@@ -67,8 +67,11 @@ class HostLowering(Lowering[Schedule, HostKernel]):
     @property
     def machine(self) -> str:
         """The cost of a pair, in words."""
+        loop = "pair loop for"
+        if is_over_components(self.nest):
+            loop = "loop over components for one component of"
         return (
-            f"{self.stats.instructions:.1f} vector instructions of the innermost loop for "
+            f"{self.stats.instructions:.1f} vector instructions of the {loop} "
             f"{self.schedule.lanes} pairs"
         )
 

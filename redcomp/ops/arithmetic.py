@@ -269,7 +269,7 @@ register(
     Operation(
         "if_else",
         3,
-        "a where f >= 0, else b (so b where f is NaN)",
+        "a where f >= 0, else b (so b where f is NaN); for a comparison f, write f - 1",
         lambda f, a, b: _chosen(f >= 0, a, b),
         "IfElse",
         "Comparison and selection",

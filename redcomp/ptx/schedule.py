@@ -423,7 +423,7 @@ class _Costs:
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """A block of rows x columns that fits, the registers of a thread, and clocks a pair, about."""
+    """A block of rows x columns that fits, registers of a thread, and clocks of a warp per pair."""
 
     rows: int
     cols: int

@@ -23,7 +23,7 @@ from redcomp.torch import autocast, expressions
 from redcomp.torch.dynamo import with_products
 from redcomp.torch.foreign import tensor_of
 from redcomp.torch.genred import call, filled
-from redcomp.torch.memory import check_plain
+from redcomp.torch.memory import check_dense, check_plain
 from redcomp.torch.solve import KernelSolve
 
 __all__ = ["ComplexLazyTensor", "LazyTensor", "Pm", "Vi", "Vj"]
@@ -69,6 +69,8 @@ class _PyTorch:
         """None: results are tensors, which may have gradients."""
 
     def type_of(self, array: Any) -> ArrayType:
+        if array.layout != torch.strided or array.is_nested:
+            check_dense("the tensor of a LazyTensor", array)
         found = _TYPES.get(array.dtype)
         if found is None:
             raise ArgumentError(f"a LazyTensor cannot be made of a tensor of dtype {array.dtype}")

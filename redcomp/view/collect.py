@@ -10,6 +10,7 @@ from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
 from redcomp.llvm_backend.host import schedule as host_schedule
 from redcomp.llvm_backend.host.machine_code import loop_name
+from redcomp.lowering import is_over_components
 from redcomp.ptx import schedule as ptx_schedule
 from redcomp.view.labels import labels
 from redcomp.view.loops import (
@@ -17,7 +18,6 @@ from redcomp.view.loops import (
     gpu_roofline,
     host_loops,
     host_roofline,
-    is_over_components,
 )
 from redcomp.view.sameness import Sameness
 from redcomp.view.stages import Json, places_of, program_stages, text_stages, texts_of

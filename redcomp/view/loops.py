@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from redcomp.backends.gpu import GpuLowering
 from redcomp.backends.host import HostLowering
-from redcomp.ir import BINDERS, SIZES, Nest
+from redcomp.ir import SIZES, Nest
 from redcomp.llvm_backend.control_flow import Instruction
 from redcomp.llvm_backend.host import machine_code
-from redcomp.lowering import operations_of
+from redcomp.lowering import is_over_components, operations_of
 from redcomp.ops.table import OPERATIONS
 from redcomp.ptx.costs import Cost
 from redcomp.ptx.multiprocessor import LSU, WARP, multiprocessor
@@ -35,11 +35,6 @@ _ROOFLINE = (
 )
 _STORED = re.compile(r"^\s+v?mov\w+\s+%[xyz]mm\d+, .*\(")
 _WIDTHS = {"x": 16, "y": 32, "z": 64}
-
-
-def is_over_components(nest: Nest) -> bool:
-    """Whether the loop that is counted is one over components, of which a pair takes several."""
-    return any(value.op in BINDERS for value in nest.pair_values)
 
 
 def flops_of(nest: Nest) -> int:
@@ -130,8 +125,8 @@ def host_roofline(lowering: HostLowering, loops: Sequence[Json]) -> Json | None:
     return {
         "unit": "floating-point operations per clock of a core",
         "roofs": [
-            {"label": "the peak, multiply-adds where there are some", "rate": peak},
-            {"label": "multiplications or sums alone", "rate": multiply},
+            {"label": "the peak: multiply-adds, and sums where these leave ports", "rate": peak},
+            {"label": "multiplications alone", "rate": multiply},
             {"label": "loads from the first-level cache", "bytes": load},
         ],
         "point": {
@@ -147,12 +142,12 @@ def host_roofline(lowering: HostLowering, loops: Sequence[Json]) -> Json | None:
 
 
 # For each instruction set an instruction on full vectors that multiplies (the suffix says of which
-# numbers), how many operations a number takes, and one that loads a vector.
+# numbers), how many operations a number takes, one that adds, and one that loads a vector.
 _PEAKS = {
-    "avx512": ("vfmadd231{} z,z,z", 2, "vmovaps m,z"),
-    "avx2": ("vfmadd231{} y,y,y", 2, "vmovaps m,y"),
-    "sse2": ("mul{} x,x", 1, "movaps m,x"),
-    "neon": ("fmla v{},v{},v{}", 2, "ldr q,m"),
+    "avx512": ("vfmadd231{} z,z,z", 2, "vadd{} z,z,z", "vmovaps m,z"),
+    "avx2": ("vfmadd231{} y,y,y", 2, "vadd{} y,y,y", "vmovaps m,y"),
+    "sse2": ("mul{} x,x", 1, "add{} x,x", "movaps m,x"),
+    "neon": ("fmla v{},v{},v{}", 2, "fadd v{},v{},v{}", "ldr q,m"),
 }
 _SUFFIXES = {"f32": ("ps", "4s"), "f64": ("pd", "2d")}
 
@@ -160,15 +155,18 @@ _SUFFIXES = {"f32": ("ps", "4s"), "f64": ("pd", "2d")}
 def _peaks(
     lowering: HostLowering, model: processors.Processor | None
 ) -> tuple[float, float, float]:
-    """Multiplications a clock, the same with sums where they are one, and bytes loaded a clock."""
+    """Operations a clock, of multiplications alone and of all at most, and bytes loaded a clock."""
     target, dtype = lowering.target, lowering.nest.dtype
     if model is None or target.name not in _PEAKS:
         return 0.0, 0.0, 0.0
-    multiply, operations, load = _PEAKS[target.name]
-    suffix = _SUFFIXES[dtype][target.name == "neon"]
+    multiply, operations, add, load = _PEAKS[target.name]
+    suffix = [_SUFFIXES[dtype][target.name == "neon"]] * 3
     size = target.vector_bits // 8
-    rate = _rate(model.costs.get(multiply.format(*[suffix] * 3))) * size / SIZES[dtype]
-    return rate, rate * operations, _rate(model.costs.get(load)) * size
+    lanes = size // SIZES[dtype]
+    product, total = (model.costs.get(form.format(*suffix)) for form in (multiply, add))
+    rate = _rate(product)
+    sums = processors.beside(product, total, model.width) if product and total else 0.0
+    return lanes * rate, lanes * (rate * operations + sums), _rate(model.costs.get(load)) * size
 
 
 def _rate(cost: processors.Cost | None) -> float:

@@ -74,8 +74,10 @@ function lineNode(stage, line, names) {
   if (row) {
     node.classList.add("inloop");
     gutter.textContent = "▎";
-    if (row.ports && row.ports.length)
-      node.append(make("span", { class: "cost" }, row.ports.map(([p, c]) => `${p}${c === 1 ? "" : "×" + number(c)}`).join(" ")));
+    if (row.ports && row.ports.length) {
+      const ports = row.ports.map(([p, c]) => `${p}${c === 1 ? "" : "×" + number(c)}`).join(" ");
+      node.append(make("span", { class: "cost", title: ports }, ports));
+    }
   }
   let at = 0;
   for (const match of line.text.matchAll(/%[\w.]+/g)) {
@@ -332,9 +334,11 @@ function card(value, label) {
 }
 for (const loop of data.loops) {
   const name = data.loops.length > 1 ? ` of ${loop.title}` : "";
-  card(number(loop.rows.length / loop.pairs * lanes(loop), 1), `instructions per ${loop.stage === "sass" ? "pair of a thread" : "vector of pairs"}${name}`);
+  const isInner = loop.unit.startsWith("components");
+  const of = `${isInner ? "component of a " : ""}${loop.stage === "sass" ? "pair of a thread" : "vector of pairs"}`;
+  card(number(loop.rows.length / loop.pairs * lanes(loop), 1), `instructions per ${of}${name}`);
   if (loop.clocks) {
-    card(number(loop.pairs / loop.clocks), `pairs per clock${loop.stage === "sass" ? " and multiprocessor" : " and core"} at best`);
+    card(number(loop.pairs / loop.clocks), `${isInner ? "components of " : ""}pairs per clock${loop.stage === "sass" ? " and multiprocessor" : " and core"} at best`);
     card(loop.limit, "limits the loop");
   }
   if (loop.warps) { card(loop.warps, `warps (${number(100 * loop.occupancy, 0)} % of what fits)`); card(loop.registers, "registers per thread"); }
@@ -413,7 +417,7 @@ function scheduleSection() {
   $("schedule").append(make("h2", {}, "The schedule"), make("p", {}, text), make("p", { class: "why" }, why));
   for (const blocks of considered) {
     const isGpu = "clocks" in blocks[0];
-    const head = make("tr", {}, ...["rows × columns", ...(isGpu ? ["registers per thread", "clocks per pair, about"] : ["needs", "of", "what", ""])].map((t) => make("th", {}, t)));
+    const head = make("tr", {}, ...["rows × columns", ...(isGpu ? ["registers per thread", "clocks per 32 pairs, about"] : ["needs", "of", "what", ""])].map((t) => make("th", {}, t)));
     const rows = blocks.map((b) => make("tr", b.taken ? { class: "taken" } : {}, make("td", { class: "i" }, `${b.rows} × ${b.cols}${b.taken ? "  taken" : ""}`),
       ...(isGpu ? [b.registers, number(b.clocks, 3)] : [b.needs, b.limit, b.what, b.fits ? "fits" : "does not fit"]).map((t) => make("td", {}, String(t)))));
     $("schedule").append(make("div", { class: "tablebox" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))));

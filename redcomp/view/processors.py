@@ -8,8 +8,8 @@ llvm-mca, which llvmlite does not have.
 from __future__ import annotations
 
 import functools
-import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).with_name("processors.json")
+# How often work is spread again, and what is too little to be shown, in clocks.
+_ROUNDS, _NOTHING = 500, 1e-6
 
 _COMMENT = re.compile(r"\s#\s.*|//.*")
 _INSTRUCTION = re.compile(r"^\s*([a-z][\w.]*)\s*(.*?)\s*$")
@@ -176,11 +178,47 @@ def _unions(sets: list[frozenset[str]]) -> set[frozenset[str]]:
     return found
 
 
+def beside(first: Cost, other: Cost, width: int) -> float:
+    """How many of another instruction a clock has room for beside as many of the first as can be.
+
+    width  how many instructions begin in a clock
+    """
+
+    def inside(cost: Cost, union: frozenset[str]) -> float:
+        return sum(clocks for ports, clocks in cost.uses if ports <= union)
+
+    unions = _unions([ports for ports, _ in (*first.uses, *other.uses)])
+    rate = min((len(u) / inside(first, u) for u in unions if inside(first, u)), default=0.0)
+    rooms = [
+        (len(u) - rate * inside(first, u)) / inside(other, u) for u in unions if inside(other, u)
+    ]
+    return min([*rooms, max(width - rate, 0.0)])
+
+
 def _spread(work: Mapping[frozenset[str], float], ports: Sequence[str]) -> dict[str, float]:
-    """The work of each port: each share goes to those that have least, again and again."""
+    """The work of each port, as even as can be.
+
+    The work that some ports share is spread again over these, beside all other work, until nothing
+    changes: the squares of the ports' work only get less, and where they are least, the port that
+    is busiest has as little as it can.
+    """
     busy = dict.fromkeys(ports, 0.0)
-    slices = 64
-    for _, (chosen, clocks) in itertools.product(range(slices), work.items()):
-        least = min(sorted(chosen), key=lambda port: busy[port])
-        busy[least] += clocks / slices
-    return {port: taken for port, taken in busy.items() if taken}
+    shares = {chosen: dict.fromkeys(chosen, 0.0) for chosen in work}
+    for _ in range(_ROUNDS):
+        before = dict(busy)
+        for chosen, clocks in work.items():
+            others = {port: busy[port] - shares[chosen][port] for port in chosen}
+            level = _level(list(others.values()), clocks)
+            shares[chosen] = {port: max(level - taken, 0.0) for port, taken in others.items()}
+            busy |= {port: taken + shares[chosen][port] for port, taken in others.items()}
+        if max(abs(busy[port] - before[port]) for port in ports) < _NOTHING:
+            break
+    return {port: taken for port, taken in busy.items() if taken > _NOTHING}
+
+
+def _level(heights: Sequence[float], amount: float) -> float:
+    """The level to which an amount fills vessels that are filled to some heights."""
+    rising = sorted(heights)
+    levels = [(amount + sum(rising[:n])) / n for n in range(1, len(rising) + 1)]
+    higher = [*rising[1:], math.inf]
+    return next(level for level, height in zip(levels, higher, strict=True) if level <= height)

@@ -97,7 +97,11 @@ def _require_all_positions(
         return
     last = max(range(len(parsed)), key=lambda place: parsed[place].position)
     text = texts[last]
-    message = f"no alias describes argument {missing}, but one describes {parsed[last].position}"
+    position, dim = parsed[last].position, parsed[last].dim
+    message = (
+        f"no alias describes argument {missing}, but one describes {position}: of two numbers the "
+        f"first one is the position of the argument, and arrays of any length have ({dim})"
+    )
     raise FormulaError(message, text, 0, len(text))
 
 

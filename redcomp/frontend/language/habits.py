@@ -60,7 +60,7 @@ _MODULES = (
 )
 _CONSTANTS: Mapping[str, str] = {
     "pi": "a number is written out: 3.141592653589793",
-    "e": "a number is written out: 2.718281828459045",
+    "e": "e to the power f is Exp(f)",
     "inf": "there is no infinity in formulas: Maximum and Minimum bound values",
     "nan": "there is no NaN in formulas: IfElse(c, f, g) chooses among values",
 }
@@ -123,7 +123,11 @@ def _character(match: re.Match[str]) -> str:
 _CONJUNCTION = "multiply conditions, as in (a < b) * (c < d)"
 _DISJUNCTION = "write Maximum(a < b, c < d)"
 _NEGATION = "write 1 - (a < b)"
-_CHOICE = "IfElse(c, f, g) is f where c is at least 0, and g elsewhere"
+_CHOICE = (
+    "IfElse(c, f, g) is f where c is at least 0, and g elsewhere; a comparison c is 1 or 0, so "
+    "write IfElse(c - 1, f, g)"
+)
+_OVER_PAIRS = 'the sum over j is no part of the formula: reduction_op="Sum" and axis=1 ask for it'
 _PRODUCTS = "(f | g) is the scalar product of vectors, and MatVecMult(A, x) multiplies by a matrix"
 _SELECTION = "IfElse(c, f, g) chooses by the sign of c"
 _OPERATORS: Mapping[str, str] = {
@@ -181,6 +185,7 @@ FORMULAS: Sequence[Habit] = tuple(
         (rf"(?P<at> (?P<operand>{_WORD}) \. (?P<name>{_WORD}) ) (?P<call>[ ]*\()?", _method),
         (rf"(?P<at> (?P<operand>) (?<=[)\]]) \. (?P<name>{_WORD}) ) (?P<call>[ ]*\()?", _method),
         (rf"(?P<operand> {_WORD} | [)\]] ) [ ]* (?P<at> \[ (?P<inside>[^\[\]]*) \] )", _components),
+        (rf"\b (?P<at> sum (?:_[ij])? ) [ ]+ (?:{_WORD} | \()", _OVER_PAIRS),
         (r"\b (?P<at>lambda) \b [^:]* :?", _is_no_operator),
         (r"(?P<at> -> )", _is_no_operator),
         (rf"{_OPENS} (?P<at> \|\| )", "a norm is Norm2(...), and (f | g) is a scalar product"),
@@ -203,6 +208,10 @@ ALIASES: Sequence[Habit] = tuple(
          'each alias is a string of its own, in a list: ["x = Vi(3)", "y = Vj(3)"]'),
         (r"(?P<at>\{)",
          'is an f missing before the string, which makes an f-string of it: f"x = Vi({D})"?'),
+        (r"(?P<at>;)", "an alias is a string of its own, which ends with the bracket"),
+        (r"\( [ ]* (?P<at>dim(?:ension)?) [ ]* =", f"write the dimension alone, as in {_EXAMPLE}"),
+        (r", [ ]* (?P<at>u?int\d+|long|bool) [ ]* \)",
+         'integers of any width are declared by int, as in "l = Vi(1, int)"'),
         (rf"\( [ ]* (?P<at>{_WORD}) [ ]* ,",
          f"the name of a variable stands before its kind, as in {_EXAMPLE}"),
         (rf"\( [ ]* (?P<at>{_WORD}) [ ]* \)",
@@ -216,13 +225,19 @@ ALIASES: Sequence[Habit] = tuple(
 OPERATIONS: Mapping[str, str] = {
     "dot": "the scalar product is (f | g)",
     "inner": "the scalar product is (f | g)",
-    "cdist": "a distance is Norm2(x - y), its square SqDist(x, y)",
+    **dict.fromkeys(
+        ("cdist", "dist", "distance", "euclidean"),
+        "a distance is Norm2(x - y), its square SqDist(x, y)",
+    ),
+    "norm": 'the norm of a vector is Norm2(f), and that over all pairs reduction_op="Norm"',
     "matmul": _PRODUCTS,
     "not": _NEGATION,
     "and": _CONJUNCTION,
     "or": _DISJUNCTION,
     "if": _CHOICE,
-    "where": f"{_CHOICE}; a comparison c is 1 or 0, so write IfElse(c - 1, f, g)",
+    "where": _CHOICE,
+    "sum_i": _OVER_PAIRS,
+    "sum_j": _OVER_PAIRS,
     "mean": 'the mean of D components is Sum(f) / D, and that over all pairs reduction_op="Mean"',
     "softmax": 'it is over all pairs: reduction_op="SumSoftMaxWeight"',
 }

@@ -248,20 +248,22 @@ def _of_name(name: str, names: Sequence[str]) -> str:
     from redcomp.frontend.language import habits
 
     known = ", ".join([*names[:MAX_LISTED], *["..."] * (len(names) > MAX_LISTED)]) or "none"
-    hint = nearest(name, names)
+    plain, index = (name[:-2], name[-1]) if name.endswith(("_i", "_j")) else (name, "")
+    hint = nearest(name, names) or (nearest(plain, names) if index else "")
     if not hint and name.lower() in habits.NAMES:
         hint = f"; {habits.NAMES[name.lower()]}"
-    declare = "" if hint else f'; to declare it, add an alias such as "{name} = Pm(1)"'
+    kind = f"V{index}(3)" if index else "Pm(1)"
+    declare = "" if hint else f'; to declare it, add an alias such as "{name} = {kind}"'
     return f"{hint}; the names are: {known}{declare}"
 
 
 def _of_operation(name: str) -> str:
     from redcomp.frontend.language import habits
 
-    if (reduction := habits.reduction_named(name)) is not None:
-        return f': it is a reduction, which Genred takes as reduction_op="{reduction}"'
     if name.lower() in habits.OPERATIONS:
         return f"; {habits.OPERATIONS[name.lower()]}"
+    if (reduction := habits.reduction_named(name)) is not None:
+        return f': it is a reduction, which Genred takes as reduction_op="{reduction}"'
     return nearest(name, (*SPELLINGS, *BUILDERS)) or "; redcomp.operations() lists all operations"
 
 

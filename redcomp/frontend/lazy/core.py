@@ -337,6 +337,11 @@ class LazyCore(Advising):
             raise KeywordError("axis and dim are two names of one argument: give one of them")
         if given is None:
             raise ArgumentError("axis is missing: 0 reduces over i, 1 over j, -1 over components")
+        if isinstance(given, (tuple, list, str)):
+            raise ArgumentError(
+                "axis is one integer: 0 reduces over i, 1 over j, -1 over components; reduce the "
+                f"result again for another one; it is {arguments.shown(given)}"
+            )
         found = arguments.integer("axis", given)
         first = self.nbatchdims
         position = found if found >= 0 else found + first + 3

@@ -78,7 +78,9 @@ class Declared(DeclaredReductions):
             ...
 
         def if_else(self: D, a: Any, b: Any) -> D:
-            """IfElse(f, a, b), this being f: a where f >= 0, else b (so b where f is NaN)."""
+            """IfElse(f, a, b), this being f: a where f >= 0, else b (so b where f is NaN); for a
+            comparison f, write f - 1.
+            """
             ...
 
         def elem(self: D, i: int) -> D:

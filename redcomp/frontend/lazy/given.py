@@ -70,6 +70,8 @@ def _of_no_array(library: Library, given: Any, axis: object) -> Argument:
         shown, hint = "a torch.Tensor", ": redcomp.torch.LazyTensor takes tensors"
     elif isinstance(given, np.ndarray):
         shown, hint = "a numpy.ndarray", ": torch.from_numpy makes a tensor of it"
+    elif hasattr(given, "toarray"):
+        shown, hint = f"a {type(given).__name__}", ": .toarray() makes a dense array of it"
     raise ArgumentError(
         f"a LazyTensor is made of an array of {library.name}, a number, a list of numbers or "
         f"a tuple (position, dimension, category), not of {shown}{hint}"
@@ -112,8 +114,9 @@ def _of_whole_shape(type_: ArrayType, shape: tuple[int, ...]) -> Shaped:
         return Shaped(_slot("parameter", shape[0], type_.is_integer), (), None, None, (), own)
     if len(shape) == 2:
         raise ArgumentError(
-            f"an array of shape {shape} needs axis=0 (a vector for each i), 1 (for each j) or 2; "
-            "or give it the axes of i and j, as x[:, None, :]"
+            f"an array of shape {shape} needs axis=0 (a vector for each i), 1 (for each j) or 2, "
+            "as Vi(x), Vj(x) and Pm(x) say; or give it the axes of i and j, as x[:, None, :] for "
+            "each i, x[None, :, :] for each j, x[:, :, None] for each pair"
         )
     *batch, rows, columns, dim = shape
     kind, singles = _KINDS[bool(rows == 1), bool(columns == 1)]

@@ -166,7 +166,7 @@ class Methods(Declared):
     clip = clamp
 
     def ifelse(self: M, other1: Any, other2: Any) -> M:
-        """other1 where this is at least 0, and other2 elsewhere."""
+        """other1 where this is at least 0, and other2 elsewhere; for comparisons take `where`."""
         return self._apply("IfElse", other1, other2)
 
     def where(self: M, a: Any, b: Any) -> M:

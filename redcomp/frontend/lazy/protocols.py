@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 from redcomp.errors import ArgumentError
 from redcomp.frontend.lazy.core import LazyCore
 from redcomp.frontend.lazy.matrix import Matrix
+from redcomp.frontend.lazy.missing import ADVICE
 from redcomp.frontend.lazy.reductions import Reductions
 from redcomp.tracing import constant_in_graphs
 
@@ -178,6 +179,7 @@ NUMPY: Mapping[str, Function] = {
     "concat": _function(_concatenate, "tensors axis"),
     "linalg.norm": _function(_norm, "x ord axis keepdims:keepdim"),
     "linalg.vector_norm": _function(_norm, "x axis keepdims:keepdim ord"),
+    "dot": _function(_matmul, "a b"),
     "linalg.matmul": _function(_matmul, "a b"),
     "linalg.vecdot": _function("vecdot", "x other"),
     "transpose": _function(_transpose, "a axes"),
@@ -276,10 +278,10 @@ def _bound(name: str, row: Function, args: Sequence[Any], named: Mapping[str, An
 
 
 def _refused(name: str) -> NoReturn:
-    raise TypeError(
-        f"{name} is not supported for a LazyTensor; .dense() gives the array, and "
-        "help(redcomp.numpy.LazyTensor) lists the methods"
+    advice = ADVICE.get(name.rpartition(".")[2]) or (
+        ".dense() gives the array, and help(redcomp.numpy.LazyTensor) lists the methods"
     )
+    raise TypeError(f"{name} is not supported for a LazyTensor: {advice}")
 
 
 @constant_in_graphs
@@ -369,6 +371,15 @@ class Protocols(Reductions):
             f"{self._what} is neither true nor false: a < b < c is (a < b) * (b < c), `and` is *, "
             "`or` is .logical_or(...), and `K is not None` asks whether there is one"
         )
+
+    def __xor__(self, other: object) -> NoReturn:
+        raise ArgumentError("'^' is no operator of LazyTensors: x ** 2 is a power")
+
+    def __and__(self, other: object) -> NoReturn:
+        raise ArgumentError("'&' is no operator of LazyTensors: multiply, as in (a < b) * (c < d)")
+
+    def __invert__(self) -> NoReturn:
+        raise ArgumentError("'~' is no operator of LazyTensors: write 1 - (a < b)")
 
     def __len__(self) -> NoReturn:
         raise TypeError(f"{self._what} has no length: reduce it, or take .dense()")

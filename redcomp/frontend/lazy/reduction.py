@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from redcomp import arguments, foreign, notebooks
 from redcomp.errors import ArgumentError
@@ -15,6 +15,12 @@ from redcomp.frontend.lazy.bindings import Argument, Bindings, Symbol, parts_of
 from redcomp.frontend.lazy.library import Library
 from redcomp.frontend.reductions.genred import Reducer, options_of
 from redcomp.frontend.reductions.requests import ExpressionSource, request
+
+if TYPE_CHECKING:
+    from redcomp.backends.gpu import GpuLowering
+    from redcomp.backends.host import HostLowering
+    from redcomp.typing import ArrayDtype, Target
+    from redcomp.view import View
 
 # Reductions that are found again, with their machine code.
 KEPT = 256
@@ -151,6 +157,8 @@ class LazyReduction:
     Methods of LazyTensors return it with `call=False`, and where there are symbolic variables.  Its
     arguments, in the order of the symbols' positions, have the shapes that those of `Genred` have;
     its options are those of the method, which they replace.
+
+    `lower`, `explain` and `view` are those of `Genred`; the dtype is that of the arrays.
     """
 
     def __init__(
@@ -194,6 +202,35 @@ class LazyReduction:
         is_out_given = options.get("out") is not None
         found = self._job.run(self._library, bindings, options)
         return found if library is None or is_out_given else library.made(found)
+
+    def lower(
+        self, dtype: ArrayDtype | None = None, target: Target = "host"
+    ) -> HostLowering | GpuLowering:
+        """Every stage of the compilation; raises ArgumentError for what is several reductions."""
+        return self._reducer.lower(dtype or self._dtype, target)
+
+    def explain(self, dtype: ArrayDtype | None = None, target: Target = "host") -> str:
+        """A summary of the compilation in one screen."""
+        return self._reducer.explain(dtype or self._dtype, target)
+
+    def view(self, dtype: ArrayDtype | None = None, target: Target = "host") -> View:
+        """A page about the compilation, which notebooks show."""
+        return self._reducer.view(dtype or self._dtype, target)
+
+    @property
+    def _dtype(self) -> Any:
+        return self._bindings.dtype or "float32"
+
+    @property
+    def _reducer(self) -> Reducer:
+        job: Any = self._job
+        while not isinstance(job, Reduced):
+            job = getattr(job, "job", None)
+            if job is None:
+                raise ArgumentError(
+                    f"{self._job.text} is made of several reductions: REDCOMP_DUMP shows each"
+                )
+        return self._library.reducer(job, dict(self._options))
 
     def _taken(self, args: Sequence[Any]) -> tuple[tuple[Any, ...], foreign.Library | None]:
         """The arguments as arrays of this library, and the one that the result is for."""

@@ -50,6 +50,8 @@ def check_count(reduction: PairReduction, args: Sequence[object]) -> None:
     names = [parameter.name for parameter in reduction.parameters]
     if len(args) == 1 and isinstance(args[0], (list, tuple)) and len(args[0]) == len(names):
         hint = ": write op(*arguments) instead of op(arguments)"
+    elif len(args) == 1 and isinstance(args[0], Mapping):
+        hint = ": write op(**arguments) instead of op(arguments)"
     else:
         missing = ", ".join(map(repr, names[len(args) :]))
         hint = f": {missing} missing" if missing else ""
@@ -254,9 +256,12 @@ def _layout(
 def _shape_message(parameter: Parameter, shape: Sequence[int]) -> str:
     table = _SHAPES_OF_SCALARS if parameter.dim == 1 else _SHAPES
     expected = table[parameter.kind].format(D=parameter.dim)
-    is_transposed = len(shape) == 2 and shape[0] == parameter.dim and parameter.kind in ("i", "j")
+    instead = ""
+    if parameter.kind in ("i", "j") and len(shape) == 2 and shape[0] == parameter.dim:
+        instead = f": give its transpose, {parameter.name}.T"
+    if parameter.kind == "parameter" and len(shape) == parameter.dim == 1:
+        instead = ": a number for each i or each j is Vi(1) or Vj(1)"
     return (
         f"argument {parameter.name!r} must have shape {expected}, as its alias says, after any "
-        f"dimensions of a batch; it has shape {tuple(shape)}"
-        + (f": give its transpose, {parameter.name}.T" if is_transposed else "")
+        f"dimensions of a batch; it has shape {tuple(shape)}{instead}"
     )

@@ -305,6 +305,8 @@ class GenredBase(Reducer):
         self.reduction_op = reduction_op
         self.declared = dtypes[0] or dtypes[1]
 
+    # Python names it where an argument is missing.
+    __init__.__qualname__ = "Genred.__init__"
     __signature__ = CallSignature()
 
     @property
@@ -464,6 +466,8 @@ def checked_dtype(name: str, value: object, known: Sequence[str] = _FLOATS) -> s
         if torch is not None and value is getattr(torch, found):
             return found
     hint = arguments.nearest(value, known) if isinstance(value, str) else ""
+    if known is _FLOATS and isinstance(value, str) and value in _ARRAY_FLOATS:
+        hint = ": leave it out, since the dtype of the arguments counts"
     listed = f"{', '.join(map(repr, known[:-1]))} or {known[-1]!r}"
     raise ArgumentError(f"{name} must be {listed}, not {arguments.shown(value)}{hint}")
 

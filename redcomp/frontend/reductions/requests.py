@@ -156,7 +156,7 @@ def requests(
             ("formula2", formula2),
         )
     }
-    weights = [None if w is None else arguments.text("formula2", w) for w in each["formula2"]]
+    weights = [None if w is None else arguments.text("formula2", w, "b") for w in each["formula2"]]
     return tuple(map(request, formulas, each["reduction_op"], each["opt_arg"], weights))
 
 
@@ -166,7 +166,9 @@ def _for_each(name: str, value: Any, count: int) -> list[Any]:
         return [value] * count
     listed = arguments.items(name, value, "one for all formulas, or a list")
     if len(listed) != count:
-        raise ArgumentError(f"{name} has {len(listed)} items for {count} formulas")
+        raise ArgumentError(
+            f"{name} has {len(listed)} items for {count} formulas: give one for all, or one each"
+        )
     return listed
 
 

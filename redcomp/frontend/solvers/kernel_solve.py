@@ -187,7 +187,10 @@ class KernelSolveBase:
                 "they must be equal"
             )
         if not is_linear(value, unknown):
-            raise self._error(f"the formula must be linear in {name!r}")
+            raise self._error(
+                f"the formula must be linear in {name!r}: a sum of terms that have it as a factor, "
+                "once each"
+            )
         return acts_componentwise(value, unknown)
 
     def _error(self, message: str) -> FormulaError:

@@ -17,6 +17,7 @@ from redcomp.torch.nn.shared import (
     reduced,
     shared,
 )
+from redcomp.typing import Directions, LossReduction
 
 DIRECTIONS = ("sum", "both", "x_to_y")
 
@@ -51,9 +52,9 @@ class ChamferDistance(nn.Module):
         self,
         *,
         squared: bool = True,
-        directions: str = "sum",
+        directions: Directions = "sum",
         return_indices: bool = False,
-        reduction: str = "mean",
+        reduction: LossReduction = "mean",
     ) -> None:
         super().__init__()
         self.squared = arguments.switch("squared", squared)

@@ -23,6 +23,7 @@ from redcomp.torch.nn.shared import (
     shared,
     shown_values,
 )
+from redcomp.typing import KernelName
 
 
 @record
@@ -136,7 +137,7 @@ class KernelSum(nn.Module):
 
     def __init__(
         self,
-        kernel: str = "gaussian",
+        kernel: KernelName = "gaussian",
         lengthscale: Numbers = 1.0,
         *,
         outputscale: float | None = None,

@@ -23,9 +23,10 @@ from redcomp.torch.nn.shared import (
     shared,
     shown_values,
 )
+from redcomp.typing import KernelNameOfMMD, LossReduction
 
 _NUMBERS = ("lengthscale", "alpha")
-_FOR_SEVERAL = tuple(name for name in KERNELS if name != "periodic")
+FOR_SEVERAL = tuple(name for name in KERNELS if name != "periodic")
 
 
 @shared
@@ -46,7 +47,7 @@ def _distance_rows(columns: int) -> Genred:
 class _Discrepancy(nn.Module):
     """E k(x, x') + E k(y, y') - 2 E k(x, y) for samples x and y, with weights."""
 
-    def __init__(self, unbiased: bool, reduction: str) -> None:
+    def __init__(self, unbiased: bool, reduction: LossReduction) -> None:
         super().__init__()
         self.unbiased = arguments.switch("unbiased", unbiased)
         self.reduction = arguments.one_of("reduction", reduction, REDUCTIONS)
@@ -126,18 +127,18 @@ class MMD(_Discrepancy):
 
     def __init__(
         self,
-        kernel: str = "gaussian",
+        kernel: KernelNameOfMMD = "gaussian",
         lengthscale: Numbers = 1.0,
         *,
         unbiased: bool = False,
         alpha: float | None = None,
         learnable: bool = False,
-        reduction: str = "mean",
+        reduction: LossReduction = "mean",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(unbiased, reduction)
-        self.kernel = arguments.one_of("kernel", kernel, _FOR_SEVERAL)
+        self.kernel = arguments.one_of("kernel", kernel, FOR_SEVERAL)
         learnable = arguments.switch("learnable", learnable)
         further = kernel_numbers(self.kernel, alpha=alpha)["alpha"]
         add_positive(self, "lengthscale", lengthscale, device, dtype, learnable=learnable)
@@ -173,7 +174,7 @@ class EnergyDistance(_Discrepancy):
     without points.
     """
 
-    def __init__(self, *, unbiased: bool = False, reduction: str = "mean") -> None:
+    def __init__(self, *, unbiased: bool = False, reduction: LossReduction = "mean") -> None:
         super().__init__(unbiased, reduction)
 
     def rows(self, x: Tensor, y: Tensor, b: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from redcomp.torch.nn.shared import (
     shared,
     shown_values,
 )
+from redcomp.typing import LossReduction
 
 
 def _clouds(columns: int, *further: str) -> list[str]:
@@ -119,7 +120,7 @@ class SoftNearestNeighbourLoss(nn.Module):
         temperature: float = 1.0,
         *,
         learnable: bool = False,
-        reduction: str = "mean",
+        reduction: LossReduction = "mean",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
