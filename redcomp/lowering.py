@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import llvmlite
@@ -35,6 +35,7 @@ from redcomp.limits import check_lines
 from redcomp.llvm_backend import code_generation
 from redcomp.passes.expand import times
 from redcomp.passes.pipeline import Step, stage_names
+from redcomp.records import record
 from redcomp.runtime.cache import default_cache
 from redcomp.target import Context, Target
 from redcomp.text import print_program
@@ -70,7 +71,7 @@ def operations_of(values: Iterable[Value]) -> Mapping[str, int]:
     return dict(counts)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Statistics:
     """The cost of a pair.
 
