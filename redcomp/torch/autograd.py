@@ -110,7 +110,7 @@ def differentiable(
         results = _with_values_at_places(kept, results, tensors, executor)
     if kept.differentiation.limits:
         results = with_limits(kept.differentiation.limits, results, tensors)
-    return computation.own(kept, results)
+    return results if kept is computation else computation.own(kept, results)
 
 
 def _with_values_at_places(
