@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import llvmlite
@@ -36,6 +36,7 @@ from redcomp.limits import check_lines
 from redcomp.llvm_backend import code_generation
 from redcomp.passes.expand import times
 from redcomp.passes.pipeline import Step, stage_names
+from redcomp.records import record
 from redcomp.runtime.cache import default_cache
 from redcomp.target import Context, Target
 from redcomp.text import print_program
@@ -76,7 +77,7 @@ def is_over_components(nest: Nest) -> bool:
     return any(value.op in BINDERS for value in nest.pair_values)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Statistics:
     """The cost of a pair.
 

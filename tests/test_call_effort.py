@@ -79,13 +79,13 @@ def lazy_of_torch(x: Any, y: Any, b: Any) -> Any:
     ("function", "given", "most"),
     [
         pytest.param(of_numpy, arrays(), 18, id="NumPy"),
-        pytest.param(lazy_of_numpy, arrays(), 88, id="LazyTensors of NumPy"),
+        pytest.param(lazy_of_numpy, arrays(), 71, id="LazyTensors of NumPy"),
         pytest.param(of_torch, tensors(False), 19, id="PyTorch"),
         pytest.param(of_torch, tensors(True), 23, id="PyTorch, recorded"),
         pytest.param(gradients(of_torch), tensors(True), 53, id="PyTorch, gradients"),
-        pytest.param(lazy_of_torch, tensors(False), 99, id="LazyTensors of PyTorch"),
+        pytest.param(lazy_of_torch, tensors(False), 93, id="LazyTensors of PyTorch"),
         pytest.param(
-            gradients(lazy_of_torch), tensors(True), 133, id="LazyTensors of PyTorch, gradients"
+            gradients(lazy_of_torch), tensors(True), 127, id="LazyTensors of PyTorch, gradients"
         ),
     ],
 )

@@ -17,6 +17,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from redcomp.errors import ArgumentError
 from redcomp.torch import LazyTensor
 
 Tensor = torch.Tensor
@@ -155,3 +156,10 @@ def test_complex_scalars_of_a_batch_times_vectors(over: int) -> None:
         strict=True,
     ):
         np.testing.assert_allclose(result, right, rtol=1e-11)
+
+
+def test_an_array_that_is_read_in_two_ways_is_two_arguments() -> None:
+    """Four i, and a batch of four with one i each: they do not fit."""
+    x = torch.rand(4, 1, D)
+    with pytest.raises(ArgumentError, match="different ni, the numbers of rows: 4 and 1"):
+        LazyTensor(x) + LazyTensor(x, axis=0)

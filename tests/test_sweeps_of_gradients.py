@@ -13,8 +13,10 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from redcomp.backends.host import HostLowering
 from redcomp.frontend.reductions.calls import Call
 from redcomp.frontend.reductions.differentiation import differentiation
+from redcomp.runtime.host import HostKernel
 from redcomp.torch import Genred, LazyTensor
 from redcomp.torch.computation import LEAST_PAIRS
 
@@ -296,3 +298,29 @@ def test_expressions(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = PROGRAMS["Gaussian"].dense(x, values["y"], values["b"], scale)
     for one, other in zip(found, torch.autograd.grad(dense.sum(), (x, scale)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("least", "kernels"), [(0, 2), (10**6, 3)])
+def test_long_calls_share_a_kernel_with_those_that_are_differentiated(
+    least: int, kernels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A logarithm that nobody differentiates, one that somebody does, and its gradient."""
+    monkeypatch.setitem(LEAST_PAIRS, "cpu", least)
+    compiled = set()
+    load = HostLowering.load
+
+    def counted(lowering: HostLowering) -> HostKernel:
+        compiled.add(lowering.key)
+        return load(lowering)
+
+    monkeypatch.setattr(HostLowering, "load", counted)
+    compute = Genred("(x | y)", ["x = Vi(3)", "y = Vj(3)"], reduction_op="LogSumExp", axis=1)
+    x, y = torch.rand(ROWS, 3, requires_grad=True), torch.rand(COLUMNS, 3)
+    values = [compute(x.detach(), y) for _ in range(3)]
+    recorded = compute(x, y)
+    recorded.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, (x.detach() @ y.mT).softmax(1) @ y)
+    for value in values:
+        assert torch.equal(value, recorded.detach())
+    assert len(compiled) == kernels

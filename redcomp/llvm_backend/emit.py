@@ -14,7 +14,6 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from itertools import chain
 
 from redcomp.errors import CompilerError
@@ -34,6 +33,7 @@ from redcomp.llvm_backend.memory import Memory, load_entry
 from redcomp.llvm_backend.order import SCHEDULED_TOGETHER, longest_sum, term_by_term, turns
 from redcomp.llvm_backend.scopes import Scopes
 from redcomp.llvm_backend.spelling import LLVM_TYPES, literal
+from redcomp.records import record
 from redcomp.target import Target
 
 Loops = frozenset[tuple[int, int]]
@@ -43,7 +43,7 @@ Point = Callable[[int, int], str]
 Loader = Callable[[Value, int | str, int, int], str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Operands:
     """The operands that hold a value in each row and column of the block."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from redcomp.ir import Nest, Value, topological
+from redcomp.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Record:
     """Variables packed one after the other; offsets are in components."""
 

@@ -11,10 +11,11 @@ import numpy as np
 from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language import expressions
+from redcomp.frontend.lazy.bindings import agreed
 from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
 from redcomp.frontend.lazy.given import shaped
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
-from redcomp.frontend.lazy.library import ArrayType
+from redcomp.frontend.lazy.library import Agreed, ArrayType, Shaped
 from redcomp.frontend.lazy.reduction import KEPT, reducer
 from redcomp.frontend.lazy.solve import solver
 from redcomp.frontend.reductions.genred import Reducer
@@ -40,6 +41,11 @@ def _type_of(dtype: np.dtype[Any]) -> ArrayType:
     raise ArgumentError(f"a LazyTensor cannot be made of an array of dtype {dtype}")
 
 
+@functools.lru_cache(KEPT)
+def _shaped(dtype: np.dtype[Any], shape: tuple[int, ...], axis: int | None) -> Shaped:
+    return shaped(_type_of(dtype), shape, axis)
+
+
 class _NumPy:
     name = "NumPy"
     array_class = np.ndarray
@@ -50,13 +56,16 @@ class _NumPy:
     correction = 0
     kernel_solve = KernelSolve
     identity = staticmethod(id)
-    shaped = staticmethod(functools.lru_cache(KEPT)(shaped))
+    agreed = staticmethod(functools.lru_cache(KEPT)(agreed))
 
     def taken(self, name: str, value: object) -> Any:
         return foreign.view(name, value)
 
     def result_library(self, named: Iterable[tuple[str, object]]) -> foreign.Library | None:
         return foreign.library_of(named)
+
+    def shaped(self, array: Any, axis: int | None) -> Shaped:
+        return _shaped(array.dtype, array.shape, axis)
 
     def type_of(self, array: Any) -> ArrayType:
         return _type_of(array.dtype)
@@ -96,20 +105,14 @@ class _NumPy:
         return None
 
     def call(
-        self,
-        reducer: Reducer,
-        values: Sequence[Any],
-        dtype: str | None,
-        options: Mapping[str, Any],
-        is_complex: bool,
+        self, reducer: Reducer, values: Sequence[Any], agreed: Agreed, options: Mapping[str, Any]
     ) -> Any:
-        return call(reducer, *self.arrays(values, dtype), **options)
+        if agreed.is_loose:
+            values = self.arrays(values, agreed.dtype)
+        return call(reducer, *values, **options)
 
     def arrays(self, values: Sequence[Any], dtype: str | None) -> Sequence[Any]:
-        for value in values:
-            if not isinstance(value, np.ndarray) or not value.ndim:
-                return [_array(value, dtype) for value in values]
-        return values
+        return [_array(value, dtype) for value in values]
 
     def right_hand_side(
         self, v: Any, dtype: str | None, like: Any

@@ -9,7 +9,6 @@ persist from tile to tile instead.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from redcomp.ir import (
     Carried,
@@ -28,10 +27,11 @@ from redcomp.ir import (
 )
 from redcomp.ops.reductions import REDUCTIONS, Columns, Reduction, State
 from redcomp.passes.registry import compiler_pass
+from redcomp.records import record
 from redcomp.target import Context
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Slot:
     """One reduced output and what carries it, one of each for a state."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redcomp.errors import CompilerError
 from redcomp.ir import (
@@ -27,6 +27,7 @@ from redcomp.ir import (
 )
 from redcomp.ops.access import shifted
 from redcomp.passes.linear import acts_componentwise
+from redcomp.records import record
 from redcomp.target import UpdateLimits
 
 # Groups are whole products of matrices.
@@ -128,7 +129,7 @@ def _reads(value: Value, variables: Iterable[Value]) -> bool:
     return any(part in wanted for part in topological([value]))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Group:
     """Components `first`, `first + 1`, ... of a state, and the variables that stand for them."""
 

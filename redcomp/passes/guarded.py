@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import functools
 import operator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from redcomp.errors import CompilerError
 from redcomp.interpret import interpret
 from redcomp.ir import Type, Value, broadcast, constant, select, topological
 from redcomp.ops.table import OPERATIONS, apply
+from redcomp.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Guarded:
     """A derivative: `value` where the guard holds, zero elsewhere.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redcomp.errors import ArgumentError
 from redcomp.ir import (
@@ -30,6 +30,7 @@ from redcomp.ir import (
 from redcomp.passes.divide import divided
 from redcomp.passes.hoist import without_unused
 from redcomp.passes.registry import compiler_pass
+from redcomp.records import record
 from redcomp.target import Context
 
 
@@ -41,7 +42,7 @@ def partition(nest: Nest, context: Context, *, most: int) -> Partition:
     return partitioned(nest, most)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Element:
     """A component of a result (or a vector that is computed in a loop), and the states it needs."""
 
@@ -51,7 +52,7 @@ class _Element:
     states: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Unit:
     """Elements that are computed together, and the states they need."""
 

@@ -10,13 +10,13 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from redcomp import config, passes
 from redcomp.errors import ArgumentError
 from redcomp.ir import AnyProgram
 from redcomp.limits import check_values
 from redcomp.passes.registry import PASSES, Option
+from redcomp.records import record
 from redcomp.target import Context
 from redcomp.verify import verify
 
@@ -33,7 +33,7 @@ _TYPES: Mapping[str, Callable[[str], Option]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """A pass of a pipeline, with its options."""
 

@@ -24,7 +24,7 @@ TF32, vectors are rounded to it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redcomp.ir import (
     I_BIT,
@@ -49,6 +49,7 @@ from redcomp.passes.origin import moved, with_samples
 from redcomp.passes.registry import compiler_pass
 from redcomp.passes.tf32 import rounded
 from redcomp.passes.updates import fits, with_updates
+from redcomp.records import record
 from redcomp.target import Context
 
 _PAIR = I_BIT | J_BIT
@@ -123,7 +124,7 @@ def _is_simple(nest: Nest) -> bool:
     return nest.can_split and are_floats and are_few and not has_numbers
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Candidate:
     """A value of pairs that is a product, or the sum of the weighted squares of a difference."""
 

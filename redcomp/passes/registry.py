@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from redcomp.errors import CompilerError
 from redcomp.ir import AnyProgram, Nest, Partition
+from redcomp.records import record
 from redcomp.target import Context
 
 Option = int | float | str | tuple[int, ...]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pass:
     """A pass by its name.
 

@@ -9,7 +9,7 @@ loops need is computed in both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from redcomp.ops.access import Position, Reader
 from redcomp.ops.table import OPERATIONS
 from redcomp.passes.registry import compiler_pass
 from redcomp.passes.size import check_size, is_short
+from redcomp.records import record
 from redcomp.target import Context, Role, Target, Unrolling
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ class _Choices:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Attempt:
     """What has come of an unrolling: a nest, or an error if there were too many values."""
 
@@ -169,7 +170,7 @@ def _written_out(nest: Nest, choices: _Choices) -> Nest:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Divided:
     """A state, and what each of its variables becomes: as many scalars, or one long vector."""
 

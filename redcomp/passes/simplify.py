@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,12 +30,13 @@ from redcomp.ops.primitives import OPPOSITES
 from redcomp.ops.table import OPERATIONS, apply
 from redcomp.passes.registry import compiler_pass
 from redcomp.passes.sign import is_nonnegative, is_nonpositive
+from redcomp.records import record
 from redcomp.target import Context
 
 _LOG2_E = 1 / math.log(2)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     """An identity: `apply` gives the simpler value, or None where the rule does not fit."""
 

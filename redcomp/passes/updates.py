@@ -19,7 +19,7 @@ from the old shift and the new one, as sums of exponentials are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeGuard
 
 from redcomp.ir import (
@@ -41,6 +41,7 @@ from redcomp.ir import (
 from redcomp.passes.divide import is_divisible, most_updated
 from redcomp.passes.origin import moved
 from redcomp.passes.tf32 import rounded
+from redcomp.records import record
 from redcomp.target import Context, UpdateLimits
 
 _PAIR = I_BIT | J_BIT
@@ -153,7 +154,7 @@ def fits(nest: Nest, limits: Mapping[str, UpdateLimits]) -> bool:
 # -- what is added ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Term:
     """The product of a number of the pair and the sum of a vector of the column and one of the row.
 

@@ -10,11 +10,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from redcomp.errors import CompilerError, RedcompError
+from redcomp.records import record
 
 if TYPE_CHECKING:
     import subprocess
@@ -39,7 +39,7 @@ class ToolError(RedcompError, RuntimeError):
     """A program of NVIDIA's toolkit that is missing, or too old or too new for a target."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resources:
     """What a kernel takes: registers a thread; bytes a thread, and of shared memory a block.
 
@@ -53,7 +53,7 @@ class Resources:
     shared: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assembled:
     """Machine code (a cubin), what each of its kernels takes, and all that the assembler said."""
 

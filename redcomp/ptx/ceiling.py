@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from redcomp.ir import BINDERS, Nest, topological
 from redcomp.ptx.multiprocessor import (
@@ -20,9 +19,10 @@ from redcomp.ptx.multiprocessor import (
     multiprocessor,
 )
 from redcomp.ptx.work import least_work
+from redcomp.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ceiling:
     """Clocks of a multiprocessor a pair, by pipe and for issuing; the longest is the limit."""
 
@@ -63,7 +63,7 @@ def ideal(nest: Nest, target: str) -> Ceiling | None:
     return ceiling(work, work[ISSUE], 1, target)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Occupancy:
     """Blocks and warps that a multiprocessor holds at a time, and the share of its places."""
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from redcomp.abi import RUN, kernel_name
 from redcomp.ptx.assemble import Assembled, Resources
 from redcomp.ptx.ceiling import Ceiling, Occupancy, ceiling, occupancy
 from redcomp.ptx.sass import MachineLoop, pair_loop
+from redcomp.records import record
 
 # Those that are listed; what is computed once a warp, and branches, are the rest.
 PIPES = ("fma", "alu", "xu", "fp64", "tensor", "tensor64", "lsu")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cost:
     """What one kernel costs.
 

@@ -8,18 +8,17 @@ of the columns, which is the same in each call: of equal extrema the first one w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from redcomp.abi import GPU_JOIN, JOIN_THREADS
 from redcomp.llvm_backend.records import Record
 from redcomp.ptx.kernel_code import Entry, ThreadMemory
 from redcomp.ptx.spelling import SHARED, shared_array
 from redcomp.ptx.task_kernel import Task, TaskKernel
+from redcomp.records import record
 
 _BITS = JOIN_THREADS.bit_length() - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Lane:
     """Operands: what a thread joins.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from redcomp.abi import GPU_JOB
 from redcomp.errors import SizeError
@@ -22,6 +21,7 @@ from redcomp.ptx.multiprocessor import WARP
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.spelling import GLOBAL, INVARIANT, NO_UNROLLING, Spelling
 from redcomp.ptx.teams import Team
+from redcomp.records import record
 from redcomp.target import Target
 
 # Of a kernel's parameters, and of the shared memory that a block gets without asking for more: CUDA
@@ -32,7 +32,7 @@ MOST_SHARED_BYTES = 48 * 1024
 _POINTER_WORDS = ("table", "intervals", "entries", "partials", "workspace")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ThreadMemory:
     """Memory that holds a record for each row of a thread, its components `stride` elements apart.
 

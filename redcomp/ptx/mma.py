@@ -7,10 +7,11 @@ PTX ISA, section "Warp Level Matrix Multiply-Accumulate Instructions", and the f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redcomp.ir import SIZES
 from redcomp.ptx.multiprocessor import FMA, FP64, TENSOR, TENSOR64, WARP, multiprocessor
+from redcomp.records import record
 from redcomp.target import UpdateLimits
 
 # Lanes that have the same rows of a sum, each of them two of its columns.
@@ -20,7 +21,7 @@ MEMBERS = 4
 TOGETHER = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MatrixProduct:
     """An instruction: an m x k matrix times one of k x n, added to one of m x n.
 

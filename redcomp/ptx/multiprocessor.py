@@ -20,9 +20,10 @@ of products with them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redcomp.errors import CompilerError
+from redcomp.records import record
 
 WARP = 32
 REGISTERS = 65536  # 32-bit registers of a multiprocessor, for every target
@@ -36,7 +37,7 @@ TENSOR, TENSOR64 = "tensor", "tensor64"
 OF_PRODUCT: Mapping[str, int] = {TENSOR: 16 * 8 * 8, TENSOR64: 8 * 8 * 4}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Multiprocessor:
     """The pipes and the limits of a multiprocessor.
 
@@ -134,7 +135,7 @@ def multiprocessor(target: str) -> Multiprocessor:
     return MULTIPROCESSORS[known[-1]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gpu:
     """A GPU whose speed is quoted: its target, multiprocessors, and clock in Hz."""
 

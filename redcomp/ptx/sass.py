@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from redcomp.llvm_backend.control_flow import Block, ControlFlow, Instruction
+from redcomp.records import record
 
 # The instructions of each pipe, without their modifiers: "CUDA Binary Utilities", section
 # "Instruction Set Reference", for the names; "Nsight Compute", section "Pipelines", for the pipes.
@@ -48,7 +48,7 @@ _TARGET = re.compile(r"`\((\.L\w+)\)")
 _BARRIER = re.compile(r"\bB\d+\b")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MachineLoop:
     """The instructions of the cheapest way through a loop.
 

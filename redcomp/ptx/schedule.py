@@ -6,7 +6,6 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from redcomp.ir import (
     I_BIT,
@@ -45,10 +44,11 @@ from redcomp.ptx.tile_sizes import (
     copied_slices,
 )
 from redcomp.ptx.work import of_matrices, pipe_of
+from redcomp.records import record
 from redcomp.target import Context
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PtxSchedule:
     """Layout of the loops.
 
@@ -110,7 +110,7 @@ class PtxSchedule:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlannedPart:
     """A part of a nest, the layout of its loops, and what a pair of each thread of a warp costs.
 
@@ -173,7 +173,7 @@ _LOOP_END = 4
 MEASURED = "sm_90"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Figures:
     """Of the model of costs, what no manual says: `scripts/fit_schedules.py` fits it.
 
@@ -190,7 +190,7 @@ class Figures:
 FIGURES = Figures()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """A partition into parts of at most so many states, and the parts with their schedules."""
 
@@ -421,7 +421,7 @@ class _Costs:
         return busy * (1 + figures.slower * idle)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Considered:
     """A block of rows x columns that fits, registers of a thread, and clocks of a warp per pair."""
 

@@ -7,13 +7,13 @@ states stay in registers while pairs are reduced, at places that are known when 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from redcomp.ir import Value
 from redcomp.llvm_backend.code import Code
 from redcomp.ptx.kernel_code import KernelCode, ThreadMemory
 from redcomp.ptx.mma import MEMBERS, PRODUCTS, padded
 from redcomp.ptx.multiprocessor import WARP
+from redcomp.records import record
 
 _NEIGHBOURS = 2
 
@@ -51,7 +51,7 @@ class SharedRows:
         return position if isinstance(position, int) else self._places[position]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SharedMemory:
     """Memory of what a thread has of such vectors."""
 
@@ -70,7 +70,7 @@ class SharedMemory:
         return self.rows.positions(code, extent)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ByLength:
     """Scalars, and vectors that threads share, each in a memory of their own."""
 

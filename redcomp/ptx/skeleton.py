@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from redcomp.abi import JOIN, RUN, Launch, kernel_name
 from redcomp.ir import Value, constant
@@ -38,6 +37,7 @@ from redcomp.ptx.teams import Stretch, Team
 from redcomp.ptx.tile import FilledTile, Tile, shared_memory
 from redcomp.ptx.together import by_length, contracted, contractions
 from redcomp.ptx.updates import MatrixUpdates
+from redcomp.records import record
 from redcomp.target import Target
 
 # A part of the columns is to have a multiple of those that lists keep of it: the first ones all
@@ -45,7 +45,7 @@ from redcomp.target import Target
 COLUMNS_OF_KEPT = 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PtxModule:
     """LLVM text, and how the kernels of each part are launched."""
 

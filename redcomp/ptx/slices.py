@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from redcomp.ir import SIZES, Hoisted, Nest, Value, factors_of, topological
 from redcomp.llvm_backend.records import Record
 from redcomp.ptx.mma import PRODUCTS, padded
+from redcomp.records import record
 
 # More 32-bit words of a vector are not kept close to the arithmetic: in registers, shared memory.
 MOST_WORDS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slice:
     """Components first, first + 1, ... of a variable."""
 
@@ -59,7 +59,7 @@ def record_of(parts: Iterable[Slice]) -> Record:
     return Record(tuple(part.variable for part in listed), offsets, width)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Matrix:
     """The vectors of all columns of a tile, one after the other, as factors of products.
 

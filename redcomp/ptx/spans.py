@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from redcomp.llvm_backend.tile_reduction import TileReduction
 from redcomp.ptx.kernel_code import ThreadMemory
+from redcomp.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Span:
     """Tiles between two merges: the scalar states are kept from one to the next.
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from redcomp.errors import ArgumentError
 from redcomp.ops.table import primitives
 from redcomp.ptx.mma import kept_dims, product_dims, update_limits
+from redcomp.records import record
 from redcomp.target import LLVM_OPTIONS, LLVM_PASSES, Height, Native, Target, Unrolling, height_of
 
 TRIPLE = "nvptx64-nvidia-cuda"
@@ -35,7 +35,7 @@ UNROLLING: Mapping[str, tuple[Unrolling, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Capability:
     """A generation of GPUs: its number, the first PTX version that has it, and LLVM release."""
 

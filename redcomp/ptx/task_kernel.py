@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from redcomp.abi import TASK
 from redcomp.ir import SIZES, Value, topological
@@ -18,10 +17,11 @@ from redcomp.ptx.kernel_code import Entry, KernelCode, ThreadMemory
 from redcomp.ptx.schedule import PlannedPart
 from redcomp.ptx.shared_rows import SharedRows
 from redcomp.ptx.spelling import GLOBAL, Spelling
+from redcomp.records import record
 from redcomp.target import Target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Task:
     """Operands: rows, number of the totals (-1 if it stores results), and what comes from where.
 

@@ -11,14 +11,14 @@ memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from redcomp.llvm_backend.code import Code
 from redcomp.ptx.schedule import PtxSchedule
 from redcomp.ptx.tile_sizes import MOST_COLUMNS
+from redcomp.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stretch:
     """Columns of a tile that are taken by steps of one kind: a loop, all of i32.
 

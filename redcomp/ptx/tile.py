@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import gcd
 
 from redcomp.ir import J_BIT, SIZES, Value
@@ -24,6 +23,7 @@ from redcomp.ptx.mma import TOGETHER
 from redcomp.ptx.slices import Matrix, Slice, chunked
 from redcomp.ptx.spelling import GLOBAL, SHARED, shared_array
 from redcomp.ptx.together import by_length, contracted, contractions
+from redcomp.records import record
 
 _WARP = 32
 
@@ -39,7 +39,7 @@ def _names(number: int) -> tuple[str, str]:
     return f"@tile{number}", f"@staged{number}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Filling:
     """Which columns are prepared: so many from the first one on, and in which buffer.
 
@@ -396,7 +396,7 @@ class _RecordWriter:
         self._waiting = []
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FilledTile:
     """A tile that can be read: the number of its first column, and the buffer that it is in."""
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from redcomp.errors import CompilerError
 from redcomp.ir import Nest, Value, depending_on, factors_of, topological
@@ -26,11 +25,12 @@ from redcomp.ptx.products import Factor, factor
 from redcomp.ptx.shared_rows import SharedMemory
 from redcomp.ptx.spelling import SHARED
 from redcomp.ptx.tile import FilledTile
+from redcomp.records import record
 
 _ZERO = "0.0"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OwnColumn:
     """A column of a step that the thread has.
 
@@ -42,7 +42,7 @@ class OwnColumn:
     beyond: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Adding:
     """What a column adds: its number in each row, and the lane's component from one on."""
 

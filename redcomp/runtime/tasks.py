@@ -16,11 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from redcomp.abi import TASK
+from redcomp.records import record
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cuts:
     """How blocks are cut into tasks.
 

@@ -73,7 +73,8 @@ def apply(
     Through autograd only where somebody could ask for a gradient: it costs several calls.
     """
     if not is_differentiated(computation, tensors):
-        return run(computation, tensors, ranges, executor)
+        chosen = computation.shared if executor is None else computation
+        return computation.own(chosen, run(chosen, tensors, ranges, executor))
     if is_traced(tensors) and not is_transformed():
         return computation.as_operator(tensors, ranges, executor)
     return differentiable(computation, tensors, ranges, executor)
@@ -109,9 +110,7 @@ def differentiable(
         results = _with_values_at_places(kept, results, tensors, executor)
     if kept.differentiation.limits:
         results = with_limits(kept.differentiation.limits, results, tensors)
-    if kept is computation:
-        return results
-    return tuple([results[n] for n in computation.differentiation.positions_in_kept])
+    return results if kept is computation else computation.own(kept, results)
 
 
 def _with_values_at_places(

@@ -211,6 +211,22 @@ class Computation:
         kept = derivatives.for_derivatives(self.reduction)
         return prepare_computation(kept, self.call.shapes, self.dtype, self.device)
 
+    @cached_property
+    def shared(self) -> Computation:
+        """`for_derivatives`, where that costs a host nothing, or this one.
+
+        One kernel then does for calls that are differentiated and for those that are not.  In short
+        calls it would cost something to have memory for results that nobody asks for.
+        """
+        is_free = self.is_long and derivatives.is_kept_without_work(self.reduction)
+        return self.for_derivatives if is_free else self
+
+    def own(self, computation: Computation, results: Tensors) -> Tensors:
+        """Its results, among those of this computation or of `for_derivatives`."""
+        if computation is self:
+            return results
+        return tuple([results[n] for n in self.differentiation.positions_in_kept])
+
 
 # Sweeps, and the computations of those that are not at all pairs.
 Pullbacks = tuple[tuple[Sweep, Computation | None], ...]

@@ -279,7 +279,10 @@ class _Known(NamedTuple):
         if self.is_recorded:
             results = differentiable(computation, args, None, None, located)
         else:
-            results = computation.run(located[1], None, None)
+            shared = computation.shared
+            results = shared.run(located[1], None, None)
+            if shared is not computation:
+                results = computation.own(shared, results)
         return results[0] if prepared.is_returned else prepared._arranged(results)
 
 

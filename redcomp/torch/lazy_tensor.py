@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,10 +12,11 @@ from torch._guards import TracingContext
 from torch.compiler import is_dynamo_compiling
 
 from redcomp.errors import ArgumentError
+from redcomp.frontend.lazy.bindings import agreed
 from redcomp.frontend.lazy.complex import ComplexLazyTensorBase
 from redcomp.frontend.lazy.given import shaped
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase, variable_maker
-from redcomp.frontend.lazy.library import ArrayType, Shaped
+from redcomp.frontend.lazy.library import Agreed, ArrayType, Shaped
 from redcomp.frontend.lazy.linear import LazyOperator
 from redcomp.frontend.lazy.reduction import KEPT
 from redcomp.frontend.reductions.genred import Reducer
@@ -44,7 +45,34 @@ _TYPES = {
 }
 _DTYPES = {type_.dtype: dtype for dtype, type_ in _TYPES.items()}
 
-_shaped = functools.lru_cache(KEPT)(shaped)
+R = TypeVar("R")
+
+
+def _kept(function: Callable[..., R]) -> Callable[..., R]:
+    """The function, its latest results kept, unless sizes are symbols or a tracer follows."""
+    known = functools.lru_cache(KEPT)(function)
+
+    def look_up(*args: Any) -> R:
+        if is_dynamo_compiling():
+            return function(*args)
+        try:
+            return known(*args)
+        except TypeError:  # sizes that are symbols have no hash
+            return function(*args)
+
+    return look_up
+
+
+@_kept
+def _shaped(dtype: torch.dtype, shape: tuple[int, ...], axis: int | None) -> Shaped:
+    return shaped(_type_of(dtype), tuple(shape), axis)
+
+
+def _type_of(dtype: torch.dtype) -> ArrayType:
+    found = _TYPES.get(dtype)
+    if found is None:
+        raise ArgumentError(f"a LazyTensor cannot be made of a tensor of dtype {dtype}")
+    return found
 
 
 class _PyTorch:
@@ -56,6 +84,7 @@ class _PyTorch:
     conversion = ".to(torch.{})"
     correction = 1
     kernel_solve = KernelSolve
+    agreed = staticmethod(_kept(agreed))
 
     def identity(self, value: object) -> Hashable:
         # A graph guards what `id` said, which is another number for each tensor of a later call.
@@ -68,21 +97,13 @@ class _PyTorch:
     def result_library(self, named: Iterable[tuple[str, object]]) -> None:
         """None: results are tensors, which may have gradients."""
 
-    def type_of(self, array: Any) -> ArrayType:
+    def shaped(self, array: Any, axis: int | None) -> Shaped:
         if array.layout != torch.strided or array.is_nested:
             check_dense("the tensor of a LazyTensor", array)
-        found = _TYPES.get(array.dtype)
-        if found is None:
-            raise ArgumentError(f"a LazyTensor cannot be made of a tensor of dtype {array.dtype}")
-        return found
+        return _shaped(array.dtype, array.shape, axis)
 
-    def shaped(self, type_: ArrayType, shape: tuple[int, ...], axis: int | None) -> Shaped:
-        if is_dynamo_compiling():
-            return shaped(type_, shape, axis)
-        try:
-            return _shaped(type_, shape, axis)
-        except TypeError:  # sizes that are symbols have no hash
-            return shaped(type_, shape, axis)
+    def type_of(self, array: Any) -> ArrayType:
+        return _type_of(array.dtype)
 
     def real(self, array: Any) -> Any:
         if not is_dynamo_compiling():
@@ -122,21 +143,15 @@ class _PyTorch:
         return None if found is None else _TYPES[found].dtype
 
     def call(
-        self,
-        reducer: Reducer,
-        values: Sequence[Any],
-        dtype: str | None,
-        options: Mapping[str, Any],
-        is_complex: bool,
+        self, reducer: Reducer, values: Sequence[Any], agreed: Agreed, options: Mapping[str, Any]
     ) -> Any:
+        if agreed.is_loose:
+            values = self.arrays(values, agreed.dtype)
         # Autocast leaves complex numbers alone.
-        return call(reducer, *self.arrays(values, dtype), is_cast=not is_complex, **options)
+        return call(reducer, *values, is_cast=not agreed.is_complex, **options)
 
     def arrays(self, values: Sequence[Any], dtype: str | None) -> Sequence[Any]:
-        for value in values:
-            if not isinstance(value, torch.Tensor) or not value.dim():
-                return _tensors(values, dtype)
-        return values
+        return _tensors(values, dtype)
 
     def right_hand_side(
         self, v: Any, dtype: str | None, like: Any

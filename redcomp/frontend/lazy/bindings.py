@@ -5,15 +5,15 @@ An argument is known by the object that was given: what is given twice is one ar
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import Placement, Slot
-from redcomp.frontend.lazy.library import Library
+from redcomp.frontend.lazy.library import Agreed, Library, Shaped
 from redcomp.ir import Kind
 
 
@@ -23,8 +23,17 @@ class Unique:
     __slots__ = ()
 
 
-def _with_new_key(*rest: Any) -> Argument:
-    return Argument(Unique(), *rest)
+def agreed(a: Agreed, b: Agreed) -> Agreed:
+    """What both agree on, whose dtypes are the same if both have one; raises ArgumentError."""
+    return Agreed(
+        _count("ni, the numbers of rows", a.rows, b.rows),
+        _count("nj, the numbers of columns", a.columns, b.columns),
+        a.batch if a.batch == b.batch else _broadcast(a.batch, b.batch),
+        a.dtype or b.dtype,
+        a.is_complex or b.is_complex,
+        a.is_special or b.is_special,
+        a.is_loose or b.is_loose,
+    )
 
 
 # Neither of these classes is frozen, though nothing changes them: they would take twice the time.
@@ -36,100 +45,91 @@ class Argument:
     given   the object, which the key may be the identity of
     value   what a call gets: an array as `Genred` takes it, a number, a list of numbers, or None
             for a symbol
-    slot    the variable that it stands for
-    rows    the number of i, None where it has none
-    columns the number of j, likewise
-    batch   the axes before these
-    dtype   its name, or None for what takes the dtype of the others
-    is_complex  whether its numbers are parts, of each complex number re and then im
-    is_special  whether it is a symbol, or an array of another library: a call looks at these first
+    shaped  the variable that it stands for, and what it says of an expression
     """
 
     key: Hashable
     given: object
     value: Any
-    slot: Slot
-    rows: int | None = None
-    columns: int | None = None
-    batch: tuple[int, ...] = ()
-    dtype: str | None = None
-    is_complex: bool = False
-    is_special: bool = False
+    shaped: Shaped
+
+    @property
+    def slot(self) -> Slot:
+        """The variable."""
+        return self.shaped.slot
+
+    @property
+    def agreed(self) -> Agreed:
+        """What it says of an expression."""
+        return self.shaped.agreed
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy is of another array, and a number that was an `id` means nothing elsewhere.
-        rest = tuple([getattr(self, field.name) for field in fields(self)[1:]])
         if isinstance(self.given, Symbol):
-            return Argument, (self.key, *rest)
-        return _with_new_key, rest
+            return Argument, (self.key, self.given, self.value, self.shaped)
+        return _with_new_key, (self.given, self.value, self.shaped)
+
+
+def _with_new_key(given: object, value: Any, shaped: Shaped) -> Argument:
+    return Argument(Unique(), given, value, shaped)
+
+
+def special(argument: Argument, given: object) -> Argument:
+    """The argument, which was made of another library's array."""
+    shaped = argument.shaped
+    agreed = shaped.agreed._replace(is_special=True)
+    return replace(argument, given=given, shaped=shaped._replace(agreed=agreed))
 
 
 @dataclass(eq=False, slots=True)
 class Bindings:
-    """The arguments of an expression, what they agree on, and whether one is special or complex."""
+    """The arguments of an expression in the order of its slots, by their keys."""
 
-    arguments: tuple[Argument, ...]
-    everywhere: Placement
-    rows: int | None
-    columns: int | None
-    batch: tuple[int, ...]
-    dtype: str | None
-    is_special: bool = False
-    is_complex: bool = False
+    by_key: dict[Hashable, Argument]
+    agreed: Agreed
 
     @classmethod
-    def of(cls, argument: Argument) -> Bindings:
-        """The only argument."""
-        a = argument
-        sizes = (a.rows, a.columns, a.batch, a.dtype)
-        return cls((a,), (0,), *sizes, a.is_special, a.is_complex)
+    def of(cls, arguments: Sequence[Argument], agreed: Agreed) -> Bindings:
+        """Arguments in the order of slots."""
+        by_key = {a.key: a for a in arguments}
+        if len(by_key) < len(arguments):  # a symbol has been put in another one's place
+            by_key = {Unique(): a for a in arguments}
+        return cls(by_key, agreed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bindings.of, (self.arguments, self.agreed)
 
     def merged(self, other: Bindings, library: Library) -> tuple[Bindings, Placement]:
         """Both, those of `other` after these, and where they are; raises ArgumentError."""
-        if other is self or not other.arguments:
-            return self, other.everywhere
-        known: dict[Hashable, int] = {}
-        for a in self.arguments:  # loops: comprehensions are calls of functions
-            known[a.key] = len(known)
-        added, places = list(self.arguments), []
-        for a in other.arguments:
-            place = known.setdefault(a.key, len(known))
-            places.append(place)
-            if place == len(added):
-                added.append(a)
-        placement = tuple(places)
-        if len(added) == len(self.arguments):
-            return self, placement
-        everywhere = tuple(range(len(known)))
-        rows, columns, batch, dtype = self.rows, self.columns, self.batch, self.dtype
-        if rows is None:
-            rows = other.rows
-        elif other.rows not in (rows, None):
-            raise _differ("ni, the numbers of rows", rows, other.rows)
-        if columns is None:
-            columns = other.columns
-        elif other.columns not in (columns, None):
-            raise _differ("nj, the numbers of columns", columns, other.columns)
-        if batch != other.batch:
-            batch = _broadcast(batch, other.batch)
-        if dtype is None:
-            dtype = other.dtype
-        elif other.dtype not in (dtype, None):
-            dtype = _common_dtype(self, other, library)
-        is_special = self.is_special or other.is_special
-        is_complex = self.is_complex or other.is_complex
-        sizes = (rows, columns, batch, dtype)
-        return Bindings(tuple(added), everywhere, *sizes, is_special, is_complex), placement
+        mine, others = self.by_key, other.by_key
+        both = {**mine, **others}
+        count = len(mine)
+        placement = tuple(range(count, len(both)))
+        if len(placement) < len(others):  # some are among these
+            places = {key: place for place, key in enumerate(both)}
+            placement = tuple([places[key] for key in others])
+            if len(both) == count:
+                return self, placement
+        a, b = self.agreed, other.agreed
+        if a.dtype != b.dtype and a.dtype and b.dtype:
+            a = a._replace(dtype=_common_dtype(self, other, library))
+            b = b._replace(dtype=a.dtype)
+        return Bindings(both, library.agreed(a, b)), placement
 
-    def with_arguments(self, arguments: tuple[Argument, ...]) -> Bindings:
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """In the order of slots."""
+        return tuple(self.by_key.values())
+
+    def with_arguments(self, arguments: Sequence[Argument]) -> Bindings:
         """Other arguments for the same slots, of the same sizes."""
-        is_special = any(a.is_special for a in arguments)
-        return replace(self, arguments=arguments, is_special=is_special)
+        is_special = any(a.agreed.is_special for a in arguments)
+        return Bindings.of(arguments, self.agreed._replace(is_special=is_special))
 
     @property
     def has_symbols(self) -> bool:
         """Whether a call has to bring something."""
-        return self.is_special and any(isinstance(a.given, Symbol) for a in self.arguments)
+        return self.agreed.is_special and any(isinstance(a.given, Symbol) for a in self.arguments)
 
     @property
     def symbols(self) -> list[Argument]:
@@ -143,7 +143,7 @@ class Bindings:
         return [found[n] for n in range(len(found))]
 
 
-NOTHING = Bindings((), (), None, None, (), None)
+NOTHING = Bindings({}, Agreed())
 
 
 # No record: the tracer of `torch.compile` knows Python's own dataclasses.
@@ -167,8 +167,8 @@ def parts_of(library: Library, array: Any, is_indexed: bool) -> Any:
 
 def exchanged(bindings: Bindings, library: Library) -> Bindings:
     """The arguments, those of i being those of j and the reverse."""
-    made = tuple([exchanged_argument(a, library) for a in bindings.arguments])
-    return replace(bindings, arguments=made, rows=bindings.columns, columns=bindings.rows)
+    made = [exchanged_argument(a, library) for a in bindings.arguments]
+    return Bindings.of(made, _exchanged(bindings.agreed))
 
 
 def exchanged_argument(argument: Argument, library: Library) -> Argument:
@@ -177,27 +177,31 @@ def exchanged_argument(argument: Argument, library: Library) -> Argument:
     value = argument.value
     if kind == "ij" and not isinstance(argument.given, Symbol):
         value = library.transposed(value)
-    rows, columns = argument.columns, argument.rows
-    return _moved(argument, _OTHER[kind], value, rows, columns, argument.batch)
+    return _moved(argument, _OTHER[kind], value, _exchanged(argument.agreed))
+
+
+def _exchanged(agreed: Agreed) -> Agreed:
+    return agreed._replace(rows=agreed.columns, columns=agreed.rows)
 
 
 def columns_as_batch(bindings: Bindings, library: Library) -> Bindings:
     """The arguments, j being the last axis of the batch; nothing depends on j then."""
-    axes = len(bindings.batch)
+    whole = bindings.agreed
+    axes = len(whole.batch)
     made = []
     for a in bindings.arguments:
         shape = tuple(getattr(a.value, "shape", ()))
         kind: Kind = "parameter" if a.slot.kind == "j" else a.slot.kind
-        value, batch = a.value, a.batch
+        value, own, batch = a.value, a.agreed, a.agreed.batch
         if a.slot.kind == "ij":
             kind, value = "i", library.transposed(value)
         if shape:
-            batch = (1,) * (axes - len(batch)) + batch + (_length(a.columns),)
-            rows = () if kind == "parameter" else (a.rows,)
+            batch = (1,) * (axes - len(batch)) + batch + (_length(own.columns),)
+            rows = () if kind == "parameter" else (own.rows,)
             value = value.reshape((*batch, *rows, a.slot.dim))
-        made.append(_moved(a, kind, value, a.rows, None, batch))
-    batch = (*bindings.batch, _length(bindings.columns))
-    return replace(bindings, arguments=tuple(made), columns=None, batch=batch)
+        made.append(_moved(a, kind, value, own._replace(columns=None, batch=batch)))
+    batch = (*whole.batch, _length(whole.columns))
+    return Bindings.of(made, whole._replace(columns=None, batch=batch))
 
 
 def _first(rows: int | None, columns: int | None) -> int | None:
@@ -219,9 +223,9 @@ def with_one_row(bindings: Bindings) -> Bindings:
         shape = tuple(getattr(a.value, "shape", ()))
         if shape:
             value = a.value.reshape((*shape[:-1], 1, shape[-1]))
-            a = _moved(a, "i", value, 1, None, a.batch)
+            a = _moved(a, "i", value, a.agreed._replace(rows=1, columns=None))
         made.append(a)
-    return replace(bindings, arguments=tuple(made), rows=1)
+    return Bindings.of(made, bindings.agreed._replace(rows=1))
 
 
 def diagonal(bindings: Bindings, library: Library) -> Bindings:
@@ -230,45 +234,45 @@ def diagonal(bindings: Bindings, library: Library) -> Bindings:
     for a in bindings.arguments:
         kind: Kind = "parameter" if a.slot.kind == "parameter" else "i"
         value = library.diagonal(a.value) if a.slot.kind == "ij" else a.value
-        made.append(_moved(a, kind, value, _first(a.rows, a.columns), None, a.batch))
-    rows = _first(bindings.rows, bindings.columns)
-    return replace(bindings, arguments=tuple(made), rows=rows, columns=None)
+        made.append(_moved(a, kind, value, _of_rows(a.agreed)))
+    return Bindings.of(made, _of_rows(bindings.agreed))
+
+
+def _of_rows(agreed: Agreed) -> Agreed:
+    return agreed._replace(rows=_first(agreed.rows, agreed.columns), columns=None)
 
 
 _OTHER: Mapping[Kind, Kind] = {"i": "j", "j": "i", "ij": "ij", "parameter": "parameter"}
 
 
-def _moved(
-    argument: Argument,
-    kind: Kind,
-    value: Any,
-    rows: int | None,
-    columns: int | None,
-    batch: tuple[int, ...],
-) -> Argument:
+def _moved(argument: Argument, kind: Kind, value: Any, agreed: Agreed) -> Argument:
     """The argument as a variable of another kind, unless it is the same."""
     if kind == argument.slot.kind and value is argument.value:
         return argument
     key = (argument.key, kind) if value is not None else argument.key
-    slot = argument.slot._replace(kind=kind)
-    dtype, *flags = argument.dtype, argument.is_complex, argument.is_special
-    return Argument(key, argument.given, value, slot, rows, columns, batch, dtype, *flags)
+    shaped = Shaped(argument.slot._replace(kind=kind), None, agreed)
+    return Argument(key, argument.given, value, shaped)
 
 
-def _differ(what: str, a: object, b: object) -> ArgumentError:
-    return ArgumentError(f"these LazyTensors have different {what}: {a} and {b}")
+def _count(what: str, a: int | None, b: int | None) -> int | None:
+    """The number of rows or columns that two agree on."""
+    if a is not None and b is not None and a != b:
+        raise ArgumentError(f"these LazyTensors have different {what}: {a} and {b}")
+    return _first(a, b)
 
 
 def _common_dtype(a: Bindings, b: Bindings, library: Library) -> str:
     """What arguments of two dtypes are computed in; raises ArgumentError where they cannot be."""
     found = None
-    if not (a.is_complex or b.is_complex):
-        arrays = [argument.value for argument in (*a.arguments, *b.arguments) if argument.dtype]
+    if not (a.agreed.is_complex or b.agreed.is_complex):
+        both = (*a.arguments, *b.arguments)
+        arrays = [argument.value for argument in both if argument.agreed.dtype]
         found = library.common_dtype(arrays)
     if found is None:
+        own, theirs = a.agreed.dtype, b.agreed.dtype
         raise ArgumentError(
-            f"these LazyTensors have different dtype: {a.dtype} and {b.dtype}; convert the arrays "
-            f"that one of them is made of, by {library.conversion.format(a.dtype)}"
+            f"these LazyTensors have different dtype: {own} and {theirs}; convert the arrays "
+            f"that one of them is made of, by {library.conversion.format(own)}"
         )
     return found
 

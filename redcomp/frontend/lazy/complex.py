@@ -15,7 +15,7 @@ from redcomp.errors import ArgumentError
 from redcomp.frontend.language.expressions import NEGATION, NUMBER
 from redcomp.frontend.lazy.bindings import Bindings
 from redcomp.frontend.lazy.checked import with_checked_methods
-from redcomp.frontend.lazy.core import LazyCore
+from redcomp.frontend.lazy.core import NO_SETTINGS, LazyCore
 from redcomp.frontend.lazy.given import COMPLEX, argument_of, symbol
 from redcomp.frontend.lazy.lazy_tensor import LazyTensorBase
 from redcomp.frontend.lazy.library import Library
@@ -83,7 +83,7 @@ class ComplexLazyTensorBase(LazyTensorBase):
 
     def __init__(self, x: object = None, axis: int | None = None, is_complex: bool = True) -> None:
         if isinstance(x, tuple) or self._is_complex_value(x):
-            self.ranges = self.backend = None
+            self._settings = NO_SETTINGS
             made = symbol(x, True) if isinstance(x, tuple) else argument_of(self.library, x, axis)
             self._bind(made)
             return
@@ -160,7 +160,7 @@ class ComplexLazyTensorBase(LazyTensorBase):
     @property
     def dtype(self) -> str | None:
         """The name of the complex dtype; None if there are numbers and symbols only."""
-        own = self._bindings.dtype
+        own = self._bindings.agreed.dtype
         return None if own is None else _DTYPES.get(own, "complex64")
 
     # -- parts -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ Operations make larger expressions; reductions over i or j compute.  `operators`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ from redcomp.frontend.lazy.given import (
     INTEGERS,
     OPERANDS,
     argument_of,
+    argument_of_array,
     scalar,
     symbol,
     vector,
@@ -51,6 +52,10 @@ _LINEAR_IN_WEIGHTS = ("SumSoftMaxWeight", "SoftMax")
 LARGEST_LITERAL = 16
 
 
+# Options for all reductions of a LazyTensor, which its attributes `ranges` and `backend` are.
+NO_SETTINGS: Mapping[str, Any] = {}
+
+
 @with_checked_methods
 class LazyCore(Advising):
     """An array of vectors for all pairs (i, j); see `lazy_tensor.LazyTensorBase`."""
@@ -59,14 +64,20 @@ class LazyCore(Advising):
     is_complex: ClassVar[bool] = False
     real_class: ClassVar[type[Any]]
     complex_class: ClassVar[type[Any]]
-    __slots__ = ("_bindings", "_expression", "backend", "ranges")
+    __slots__ = ("_bindings", "_expression", "_settings")
     _expression: Expression
     _bindings: Bindings
-    ranges: Any
-    backend: str | None
+    _settings: Mapping[str, Any]
 
     def __init__(self, x: object = None, axis: int | None = None, is_complex: bool = False) -> None:
-        self.ranges = self.backend = None
+        self._settings = NO_SETTINGS
+        if is_complex is False and isinstance(x, self.library.array_class) and x.shape:
+            self._bind(argument_of_array(self.library, x, axis))
+        else:
+            self._read(x, axis, is_complex)
+
+    def _read(self, x: Any, axis: int | None, is_complex: bool) -> None:
+        """Make this what is no array with axes, or complex whatever it is."""
         if isinstance(x, np.ndarray) and not x.shape:
             x = x[()]
         if is_complex is not False and arguments.switch("is_complex", is_complex):
@@ -75,7 +86,7 @@ class LazyCore(Advising):
             if x.is_complex and not self.is_complex:
                 self.__class__ = self.complex_class
             self._expression, self._bindings = x._expression, x._bindings
-            self.ranges, self.backend = x.ranges, x.backend
+            self._settings = x._settings
         elif isinstance(x, INTEGERS):
             self._set_number(int(x))
         elif isinstance(x, tuple):
@@ -84,12 +95,11 @@ class LazyCore(Advising):
             self._bind(argument_of(self.library, x, axis))
 
     def _bind(self, argument: Argument) -> None:
-        if argument.is_complex and not self.is_complex:
+        shaped = argument.shaped
+        if shaped.agreed.is_complex and not self.is_complex:
             self.__class__ = self.complex_class
-        self._expression, self._bindings = (
-            self.library.build.variable(argument.slot),
-            Bindings.of(argument),
-        )
+        self._expression = self.library.build.variable(shaped.slot)
+        self._bindings = Bindings({argument.key: argument}, shaped.agreed)
 
     def _set_number(self, value: int) -> None:
         if abs(value) <= LARGEST_LITERAL:
@@ -101,15 +111,14 @@ class LazyCore(Advising):
 
     def _made(self: L, expression: Expression, bindings: Bindings) -> L:
         made: L = object.__new__(type(self))
-        made._expression, made._bindings = expression, bindings
-        made.ranges, made.backend = self.ranges, self.backend
+        made._expression, made._bindings, made._settings = expression, bindings, self._settings
         return made
 
     def _read_as(self, lazy_class: type[K]) -> K:
         """The same expression as another class reads it, of parts or of complex numbers."""
         made: K = object.__new__(lazy_class)
         made._expression, made._bindings = self._expression, self._bindings
-        made.ranges, made.backend = self.ranges, self.backend
+        made._settings = self._settings
         return made
 
     def _of_this(self: L, callee: str) -> L:
@@ -132,7 +141,7 @@ class LazyCore(Advising):
         made = self._made(
             self.library.build.operation(callee, self._expression.in_place, placed), bindings
         )
-        if other.ranges is not None or other.backend is not None:
+        if other._settings:
             made._take_settings(other)
         return made
 
@@ -154,7 +163,7 @@ class LazyCore(Advising):
             placed.append(Placed(operand._expression.in_place.expression, placement))
         made = self._made(self.library.build.operation(callee, *placed), bindings)
         for operand in operands:
-            if operand.ranges is not None or operand.backend is not None:
+            if operand._settings:
                 made._take_settings(operand)
         return made
 
@@ -206,11 +215,16 @@ class LazyCore(Advising):
         )
 
     def _take_settings(self, other: LazyCore) -> None:
-        for name in ("ranges", "backend"):
-            own, given = getattr(self, name), getattr(other, name)
-            if own is not None and given is not None and own is not given and own != given:
+        for name, given in other._settings.items():
+            own = self._settings.get(name, given)
+            if own is not given and own != given:
                 raise ArgumentError(f"these LazyTensors have different {name}")
-            setattr(self, name, given if own is None else own)
+            self._set(name, own)
+
+    def _set(self, name: str, value: Any) -> None:
+        """Give an option to all reductions of what is made of this; None takes it back."""
+        others = {n: v for n, v in self._settings.items() if n != name}
+        self._settings = others if value is None else {**others, name: value}
 
     def _number(self: L, value: int) -> L:
         """An integer that is part of the expression, whatever its size."""
@@ -228,9 +242,27 @@ class LazyCore(Advising):
     # -- attributes --------------------------------------------------------------------------------
 
     @property
+    def ranges(self) -> Any:
+        """The blocks of pairs that reductions visit, as `Genred` takes them; None for all."""
+        return self._settings.get("ranges")
+
+    @ranges.setter
+    def ranges(self, ranges: Any) -> None:
+        self._set("ranges", ranges)
+
+    @property
+    def backend(self) -> Any:
+        """Where reductions compute, as `Genred` takes it; None leaves it to them."""
+        return self._settings.get("backend")
+
+    @backend.setter
+    def backend(self, backend: Any) -> None:
+        self._set("backend", backend)
+
+    @property
     def _shape(self) -> tuple[int, ...]:
         """The shape with the dimension of vectors, as KeOps' `_shape`."""
-        bound = self._bindings
+        bound = self._bindings.agreed
         rows = 1 if bound.rows is None else bound.rows
         columns = 1 if bound.columns is None else bound.columns
         return (*bound.batch, rows, columns, self.ndim)
@@ -244,22 +276,22 @@ class LazyCore(Advising):
     @property
     def ni(self) -> int | None:
         """The number of i, None if nothing depends on it."""
-        return self._bindings.rows
+        return self._bindings.agreed.rows
 
     @property
     def nj(self) -> int | None:
         """The number of j, None if nothing depends on it."""
-        return self._bindings.columns
+        return self._bindings.agreed.columns
 
     @property
     def batchdims(self) -> tuple[int, ...] | None:
         """The axes before i and j."""
-        return self._bindings.batch or None
+        return self._bindings.agreed.batch or None
 
     @property
     def nbatchdims(self) -> int:
         """How many axes there are before i and j."""
-        return len(self._bindings.batch)
+        return len(self._bindings.agreed.batch)
 
     @property
     def ndim(self) -> int:
@@ -273,7 +305,7 @@ class LazyCore(Advising):
     @property
     def dtype(self) -> str | None:
         """The name of the arrays' dtype; None if there are numbers and symbols only."""
-        return self._bindings.dtype
+        return self._bindings.agreed.dtype
 
     @property
     def variables(self) -> tuple[Any, ...]:
@@ -409,10 +441,10 @@ class LazyCore(Advising):
 
     def _with_an_index(self: L) -> L:
         """This with one i, where it has a batch and depends neither on i nor on j."""
-        bound = self._bindings
-        if not bound.batch or bound.rows is not None or bound.columns is not None:
+        agreed = self._bindings.agreed
+        if not agreed.batch or agreed.rows is not None or agreed.columns is not None:
             return self
-        bindings = with_one_row(bound)
+        bindings = with_one_row(self._bindings)
         slots = tuple(argument.slot for argument in bindings.arguments)
         return self._made(self.library.build.rebound(self._expression, slots), bindings)
 
@@ -435,11 +467,9 @@ class LazyCore(Advising):
 
     def _run(self, job: Job, bindings: Bindings, *, call: bool = True, **options: Any) -> Any:
         """What a job gives, now or later."""
-        if self.ranges is not None:
-            options.setdefault("ranges", self.ranges)
-        if self.backend is not None:
-            options.setdefault("backend", self.backend)
-        if call and not bindings.is_special:
+        if self._settings:
+            options = {**self._settings, **options}
+        if call and not bindings.agreed.is_special:
             return job.run(self.library, bindings, options)
         later = LazyReduction(self.library, job, bindings, options)
         return later() if call and not bindings.has_symbols else later

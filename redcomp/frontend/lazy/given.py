@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +13,8 @@ from redcomp import arguments, foreign
 from redcomp.errors import ArgumentError
 from redcomp.frontend.language.aliases import KIND_OF_CATEGORY
 from redcomp.frontend.language.expressions import Slot
-from redcomp.frontend.lazy.bindings import Argument, Symbol, Unique, parts_of
-from redcomp.frontend.lazy.library import ArrayType, Library, Shaped
+from redcomp.frontend.lazy.bindings import Argument, Symbol, Unique, parts_of, special
+from redcomp.frontend.lazy.library import Agreed, ArrayType, Library, Shaped
 from redcomp.ir import Kind
 from redcomp.limits import MAX_DIM
 
@@ -27,32 +27,29 @@ OPERANDS = (*_REAL, *COMPLEX, list)
 
 def argument_of(library: Library, given: Any, axis: object = None) -> Argument:
     """A number, a list of numbers or an array as an argument; raises ArgumentError."""
-    if not isinstance(given, library.array_class):
-        return _of_no_array(library, given, axis)
-    type_ = library.type_of(given)
-    if type_.is_complex:
-        return _of_complex(library, given, axis)
-    shape = tuple(given.shape)
-    if not shape:
-        # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
-        return Argument((library.identity(given), "parameter"), given, given, Slot("parameter", 1))
-    value = given
-    if axis is not None:
+    if isinstance(given, library.array_class):
+        return argument_of_array(library, given, axis)
+    return _of_no_array(library, given, axis)
+
+
+def argument_of_array(library: Library, given: Any, axis: Any) -> Argument:
+    """An array of the library as an argument; raises ArgumentError."""
+    if axis is not None and type(axis) is not int:
         axis = arguments.integer("axis", axis)
-        if len(shape) == 1 and axis != 2:
-            value, shape = given[:, None], (*shape, 1)
-    slot, singles, rows, columns, batch, dtype = library.shaped(type_, shape, axis)
-    for single in singles:
-        value = value.squeeze(single)
-    key = (library.identity(given), slot.kind)
-    return Argument(key, given, value, slot, rows, columns, batch, dtype)
+    shaped = library.shaped(given, axis)
+    value = given
+    if shaped.agreed.is_complex and given.shape:
+        value = parts_of(library, given, axis in (0, 1))
+    if shaped.shape is not None:
+        value = value.reshape(shaped.shape)
+    return Argument((library.identity(given), axis), given, value, shaped)
 
 
 def _of_other(library: Library, given: Any, axis: object) -> Argument:
     """An array of another library, known by the object that was given."""
     own = argument_of(library, library.taken("the array of a LazyTensor", given), axis)
-    key = (library.identity(given), own.slot.kind)
-    return replace(own, key=key, given=given, is_special=True)
+    key = (library.identity(given), axis)
+    return replace(special(own, given), key=key)
 
 
 def _of_no_array(library: Library, given: Any, axis: object) -> Argument:
@@ -78,40 +75,42 @@ def _of_no_array(library: Library, given: Any, axis: object) -> Argument:
     )
 
 
-def _of_complex(library: Library, given: Any, axis: object) -> Argument:
-    """A complex array, as one of its parts, known by the array that was given."""
-    if not given.shape:
-        slot = Slot("parameter", 2)
-        return Argument((library.identity(given), "parameter"), given, given, slot, is_complex=True)
-    real = argument_of(library, parts_of(library, given, axis in (0, 1)), axis)
-    return replace(
-        real, key=(library.identity(given), real.slot.kind), given=given, is_complex=True
-    )
-
-
 def shaped(type_: ArrayType, shape: tuple[int, ...], axis: int | None) -> Shaped:
     """What an array is as an argument: it follows from these three; raises ArgumentError.
 
-    shape  not ()
     axis   as for `LazyTensor`
     """
-    return _of_whole_shape(type_, shape) if axis is None else _of_axis(type_, shape, axis)
+    parts = 2 if type_.is_complex else 1
+    if not shape:
+        # It gets the others' dtype, so it is no integer by the time it is one of the arguments.
+        return Shaped(
+            Slot("parameter", parts), None, Agreed(is_complex=type_.is_complex, is_loose=True)
+        )
+    axes = len(shape)
+    if axes == 1 and axis in (0, 1):
+        shape = (*shape, 1)
+    if type_.is_complex:
+        axes, shape = len(shape), (*shape[:-1], 2 * shape[-1])  # as `parts_of` makes them
+    made = _of_whole_shape(type_, shape) if axis is None else _of_axis(type_, shape, axis)
+    return made._replace(shape=None) if len(made.shape or ()) == axes else made
 
 
-# By whether an array has one i, and one j: what it is, and the axes that its value lacks.
-_KINDS: Mapping[tuple[bool, bool], tuple[Kind, tuple[int, ...]]] = {
-    (False, False): ("ij", ()),
-    (False, True): ("i", (-2,)),
-    (True, False): ("j", (-3,)),
-    (True, True): ("parameter", (-2, -2)),
+# The dtype of parts of complex numbers.
+_PARTS: Mapping[str, str] = {"complex64": "float32", "complex128": "float64"}
+
+# By whether an array has one i, and one j, what it is.
+_KINDS: Mapping[tuple[bool, bool], Kind] = {
+    (False, False): "ij",
+    (False, True): "i",
+    (True, False): "j",
+    (True, True): "parameter",
 }
 
 
 def _of_whole_shape(type_: ArrayType, shape: tuple[int, ...]) -> Shaped:
     """An array with axes for i and j, or a vector."""
-    own = None if type_.is_integer else type_.dtype
     if len(shape) == 1:
-        return Shaped(_slot("parameter", shape[0], type_.is_integer), (), None, None, (), own)
+        return _variable(type_, "parameter", shape[0], (), None, None)
     if len(shape) == 2:
         raise ArgumentError(
             f"an array of shape {shape} needs axis=0 (a vector for each i), 1 (for each j) or 2, "
@@ -119,30 +118,40 @@ def _of_whole_shape(type_: ArrayType, shape: tuple[int, ...]) -> Shaped:
             "each i, x[None, :, :] for each j, x[:, :, None] for each pair"
         )
     *batch, rows, columns, dim = shape
-    kind, singles = _KINDS[bool(rows == 1), bool(columns == 1)]
-    return Shaped(
-        _slot(kind, dim, type_.is_integer),
-        singles,
-        rows if "i" in kind else None,
-        columns if "j" in kind else None,
-        tuple(batch),
-        own,
-    )
+    kind = _KINDS[bool(rows == 1), bool(columns == 1)]
+    counts = rows if "i" in kind else None, columns if "j" in kind else None
+    return _variable(type_, kind, dim, batch, *counts)
 
 
 def _of_axis(type_: ArrayType, shape: tuple[int, ...], axis: int) -> Shaped:
     """An array of a vector for each i, for each j, or of a parameter."""
     if axis not in (0, 1, 2):
         raise ArgumentError(f"axis must be 0 (i), 1 (j) or 2 (a parameter), not {axis}")
-    own = None if type_.is_integer else type_.dtype
     kind = KIND_OF_CATEGORY[axis]
-    slot = _slot(kind, shape[-1], type_.is_integer)
     if kind == "parameter":
         is_row = len(shape) == 2 and shape[0] == 1
-        return Shaped(slot, (0,) if is_row else (), None, None, () if is_row else shape[:-1], own)
-    *batch, count, _ = shape
-    rows, columns = (count, None) if kind == "i" else (None, count)
-    return Shaped(slot, (), rows, columns, tuple(batch), own)
+        return _variable(type_, kind, shape[-1], () if is_row else shape[:-1], None, None)
+    *batch, count, dim = shape
+    counts = (count, None) if kind == "i" else (None, count)
+    return _variable(type_, kind, dim, batch, *counts)
+
+
+def _variable(
+    type_: ArrayType,
+    kind: Kind,
+    dim: int,
+    batch: Sequence[int],
+    rows: int | None,
+    columns: int | None,
+) -> Shaped:
+    """A variable whose value has an axis for each of these that it has."""
+    dtype = None if type_.is_integer else _PARTS.get(type_.dtype, type_.dtype)
+    counts = [count for count in (rows, columns) if count is not None]
+    return Shaped(
+        _slot(kind, dim, type_.is_integer),
+        (*batch, *counts, dim),
+        Agreed(rows, columns, tuple(batch), dtype, type_.is_complex),
+    )
 
 
 def _slot(kind: Any, dim: int, is_integer: bool = False) -> Slot:
@@ -152,9 +161,13 @@ def _slot(kind: Any, dim: int, is_integer: bool = False) -> Slot:
     return Slot(kind, operator.index(dim), is_integer)
 
 
+_LOOSE = Agreed(is_loose=True)
+_NUMBER = Shaped(Slot("parameter", 1), None, _LOOSE)
+
+
 def scalar(value: Any) -> Argument:
     """A number of the others' dtype."""
-    return Argument(Unique(), value, _float(value), Slot("parameter", 1))
+    return Argument(Unique(), value, _float(value), _NUMBER)
 
 
 def vector(values: list[Any]) -> Argument:
@@ -166,13 +179,15 @@ def vector(values: list[Any]) -> Argument:
             )
     if any(isinstance(value, COMPLEX) for value in values):
         return _parts(values, values)
-    return Argument(Unique(), values, list(map(_float, values)), _slot("parameter", len(values)))
+    shaped = Shaped(_slot("parameter", len(values)), None, _LOOSE)
+    return Argument(Unique(), values, list(map(_float, values)), shaped)
 
 
 def _parts(given: object, values: list[Any]) -> Argument:
     """A vector of complex numbers, whose parts have the others' dtype."""
     parts = [_float(part) for value in values for part in (value.real, value.imag)]
-    return Argument(Unique(), given, parts, _slot("parameter", len(parts)), is_complex=True)
+    shaped = Shaped(_slot("parameter", len(parts)), None, Agreed(is_complex=True, is_loose=True))
+    return Argument(Unique(), given, parts, shaped)
 
 
 def _float(value: Any) -> float:
@@ -199,4 +214,5 @@ def symbol(given: tuple[Any, ...], is_complex: bool = False) -> Argument:
         )
     slot = _slot(KIND_OF_CATEGORY[category], dim)
     key, what = ("symbol", position), Symbol(position, slot)
-    return Argument(key, what, None, slot, is_complex=is_complex, is_special=True)
+    agreed = Agreed(is_complex=is_complex, is_special=True, is_loose=True)
+    return Argument(key, what, None, Shaped(slot, None, agreed))

@@ -17,6 +17,7 @@ from redcomp.frontend.lazy.bindings import (
     diagonal,
     exchanged,
     exchanged_argument,
+    special,
 )
 from redcomp.frontend.lazy.checked import checked, with_checked_methods
 from redcomp.frontend.lazy.linear import LazyBlocks, LazyProduct, is_factor, require_room
@@ -85,7 +86,7 @@ class LazyTensorBase(Protocols, Matrix):
                 return LazyProduct([self, v])
             if isinstance(v, LazyTensorBase):
                 return (self * v)._total(1, options)
-        own, back = self.library.right_hand_side(v, self._bindings.dtype, self)
+        own, back = self.library.right_hand_side(v, self._bindings.agreed.dtype, self)
         if not own.shape:
             raise ArgumentError(
                 f"K @ v needs an array, not the number {v!r}: K * v is the multiple"
@@ -134,7 +135,7 @@ class LazyTensorBase(Protocols, Matrix):
         """
         shape = self._shape
         numbers = math.prod(shape[:-1]) * self._expression.dim
-        size = numbers * (8 if self._bindings.dtype == "float64" else 4)
+        size = numbers * (8 if self._bindings.agreed.dtype == "float64" else 4)
         require_room(self.shape, size, limit)
         columns_first = (*shape[:-3], shape[-2], shape[-3], shape[-1])
         return self._moved(columns_as_batch)._value_of_rows(
@@ -165,8 +166,8 @@ class LazyTensorBase(Protocols, Matrix):
     def _of_other(self: Own, given: object) -> Own:
         """This variable, whose array was made of one of another library."""
         (argument,) = self._bindings.arguments
-        bound = Bindings.of(replace(argument, given=given, is_special=True))
-        return self._made(self._expression, bound)
+        bound = special(argument, given)
+        return self._made(self._expression, Bindings.of([bound], bound.agreed))
 
     def _moved(self: Own, move: Callable[[Bindings, Any], Bindings]) -> Own:
         """The same expression of other variables."""
@@ -217,7 +218,7 @@ class LazyTensorBase(Protocols, Matrix):
         if self.is_complex and not other.is_complex and other.variables:
             (b,) = other._bindings.arguments
             made = self._taken(b.value + 0j, axis=other.axis)
-            other = made._of_other(b.given) if b.is_special else made
+            other = made._of_other(b.given) if b.agreed.is_special else made
         if other.axis not in (0, 1):
             raise ArgumentError("the right-hand side must be an array, a Vi or a Vj")
         over = 1 - other.axis
@@ -235,7 +236,7 @@ class LazyTensorBase(Protocols, Matrix):
         b = exchanged_argument(b, self.library)
         if var is None:
             b = b if isinstance(b.given, Symbol) else replace(b, key=Unique())
-            unknown = other._made(self.library.build.variable(b.slot), Bindings.of(b))
+            unknown = other._made(self.library.build.variable(b.slot), Bindings.of([b], b.agreed))
             product = self * unknown
             return product, [a.key for a in product._bindings.arguments].index(b.key)
         key = var._bindings.arguments[0].key if isinstance(var, LazyTensorBase) else None

@@ -18,18 +18,38 @@ class ArrayType(NamedTuple):
     is_complex: bool = False
 
 
-class Shaped(NamedTuple):
-    """What an array of some type and shape is as an argument (see `bindings.Argument`).
+class Agreed(NamedTuple):
+    """What the arguments of an expression agree on, or what one of them says of it.
 
-    singles  axes of length 1 that its value lacks, one after the other
+    rows        the number of i, None where nothing depends on i
+    columns     the number of j, likewise
+    batch       the axes before these
+    dtype       its name, or None for what takes the dtype of the others
+    is_complex  whether some numbers are parts, of each complex number re and then im
+    is_special  whether there are symbols, or arrays of other libraries: a call looks at these first
+    is_loose    whether some values are no arrays with axes, and get the dtype of the others
+    """
+
+    rows: int | None = None
+    columns: int | None = None
+    batch: tuple[int, ...] = ()
+    dtype: str | None = None
+    is_complex: bool = False
+    is_special: bool = False
+    is_loose: bool = False
+
+
+class Shaped(NamedTuple):
+    """What an array of some type and shape is as an argument: this follows from these alone.
+
+    slot    the variable that it stands for
+    shape   that of its value, if it is another one than the array's, or than that of its parts
+    agreed  what it says of an expression
     """
 
     slot: Slot
-    singles: tuple[int, ...]
-    rows: int | None
-    columns: int | None
-    batch: tuple[int, ...]
-    dtype: str | None
+    shape: tuple[int, ...] | None = None
+    agreed: Agreed = Agreed()
 
 
 class Building(Protocol):
@@ -77,8 +97,11 @@ class Library(Protocol):
     def type_of(self, array: Any) -> ArrayType:
         """What the array's numbers are; raises ArgumentError for a dtype that cannot be taken."""
 
-    def shaped(self, type_: ArrayType, shape: tuple[int, ...], axis: int | None, /) -> Shaped:
-        """`given.shaped` of these, which may be kept; raises ArgumentError."""
+    def shaped(self, array: Any, axis: int | None, /) -> Shaped:
+        """`given.shaped` of an array's type and shape; may be kept; raises ArgumentError."""
+
+    def agreed(self, a: Agreed, b: Agreed, /) -> Agreed:
+        """`bindings.agreed`, which may be kept; raises ArgumentError."""
 
     def real(self, array: Any) -> Any:
         """A complex array (..., D) as a real one (..., 2 D): real and imaginary parts in turn."""
@@ -102,14 +125,10 @@ class Library(Protocol):
         self,
         reducer: Reducer,
         values: Sequence[Any],
-        dtype: str | None,
+        agreed: Agreed,
         options: Mapping[str, Any],
-        is_complex: bool,
     ) -> Any:
-        """A reduction of arrays, and of numbers and lists of them, which get the arrays' dtype.
-
-        is_complex  whether some arrays are pairs (re, im), one after the other
-        """
+        """A reduction of arrays, and of numbers and lists of them, which get the arrays' dtype."""
 
     def transposed(self, array: Any) -> Any:
         """The array with the axes of i and j exchanged: the third and the second of the last."""

@@ -76,7 +76,7 @@ class Reduced(NamedTuple):
         if not _ARE_OF_CALLS(options):
             check_options(options, OF_CALLS)
         values = values_of(bindings)
-        return library.call(made, values, bindings.dtype, options, bindings.is_complex)
+        return library.call(made, values, bindings.agreed, options)
 
     @property
     def text(self) -> str:
@@ -174,7 +174,7 @@ class LazyReduction:
         self._others = [
             (f"variable {n} of the LazyTensor", a.given)
             for n, a in enumerate(bindings.arguments)
-            if a.is_special and not isinstance(a.given, Symbol)
+            if a.agreed.is_special and not isinstance(a.given, Symbol)
         ]
         job.check(library, options)
 
@@ -192,12 +192,12 @@ class LazyReduction:
             taken, library = self._taken(args)
         given = {symbol.key: value for symbol, value in zip(self._symbols, taken, strict=True)}
         bindings = self._bindings
-        bound = tuple(_bound(a, given, self._library) for a in bindings.arguments)
-        dtype = bindings.dtype
+        bound = [_bound(a, given, self._library) for a in bindings.arguments]
+        dtype = bindings.agreed.dtype
         if dtype is None and taken and isinstance(taken[0], self._library.array_class):
             first = next(a for a in bound if a.key == self._symbols[0].key)
             dtype = self._library.type_of(first.value).dtype
-        bindings = replace(bindings, arguments=bound, dtype=dtype)
+        bindings = Bindings.of(bound, bindings.agreed._replace(dtype=dtype))
         options = {**self._options, **options}
         is_out_given = options.get("out") is not None
         found = self._job.run(self._library, bindings, options)
@@ -219,7 +219,7 @@ class LazyReduction:
 
     @property
     def _dtype(self) -> Any:
-        return self._bindings.dtype or "float32"
+        return self._bindings.agreed.dtype or "float32"
 
     @property
     def _reducer(self) -> Reducer:
@@ -255,7 +255,7 @@ class LazyReduction:
         arrays = f" with {count} array{'s' * (count > 1)}, one a symbol" if count else ""
         rows = [
             ("reduction", self._job.text),
-            ("dtype", self._bindings.dtype or "that of the arrays it will meet"),
+            ("dtype", self._bindings.agreed.dtype or "that of the arrays it will meet"),
             ("variables", self._variables),
             ("to compute", f"call it{arrays}"),
         ]
@@ -268,7 +268,7 @@ def _bound(argument: Argument, given: Mapping[Any, Any], library: Library) -> Ar
         return argument
     value = given[argument.key]
     if (
-        argument.is_complex
+        argument.agreed.is_complex
         and isinstance(value, library.array_class)
         and library.type_of(value).is_complex
     ):
@@ -281,15 +281,17 @@ def values_of(bindings: Bindings) -> list[Any]:
 
     In a batch all arrays get its number of axes, so that there is one way to read their shapes.
     """
-    axes = len(bindings.batch)
+    axes = len(bindings.agreed.batch)
     if not axes:
-        return [argument.value for argument in bindings.arguments]
-    return [
-        a.value
-        if len(a.batch) == axes or not getattr(a.value, "shape", ())
-        else a.value.reshape((1,) * (axes - len(a.batch)) + tuple(a.value.shape))
-        for a in bindings.arguments
-    ]
+        return [argument.value for argument in bindings.by_key.values()]
+    return [_with_axes(a.value, axes - len(a.agreed.batch)) for a in bindings.arguments]
+
+
+def _with_axes(value: Any, missing: int) -> Any:
+    """The value with so many axes more before those that it has; numbers have none."""
+    if not missing or not getattr(value, "shape", ()):
+        return value
+    return value.reshape((1,) * missing + tuple(value.shape))
 
 
 def check_options(

@@ -245,7 +245,7 @@ class Reductions(Methods):
         return values._run(values._keeping(job, over - 2, options), values._bindings, **options)
 
     def _made_of(self: R, argument: Any) -> R:
-        made = self._made(self._expression, Bindings.of(argument))
+        made = self._made(self._expression, Bindings.of([argument], argument.agreed))
         made._bind(argument)
         return made
 

@@ -38,7 +38,7 @@ class System(NamedTuple):
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
         solver = library.solver(self, compilation_options(options, OF_SYSTEMS))
         check_options(options, (*OF_SOLVERS, *OF_CALLS[:-1]), OF_SYSTEMS)
-        values = library.arrays(values_of(bindings), bindings.dtype)
+        values = library.arrays(values_of(bindings), bindings.agreed.dtype)
         return solver(*values, **options)
 
     @property

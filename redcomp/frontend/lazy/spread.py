@@ -13,21 +13,27 @@ from typing import Any, NamedTuple
 
 from redcomp.frontend.language.expressions import Slot
 from redcomp.frontend.lazy.bindings import Argument, Bindings, Unique
-from redcomp.frontend.lazy.library import Library
+from redcomp.frontend.lazy.library import Agreed, Library, Shaped
 from redcomp.frontend.lazy.reduction import Reduced
 
 
 def center_of(bindings: Bindings, over: int, dim: int) -> Argument:
     """The variable whose values the first pass gives: a vector for each row of the result."""
+    whole = bindings.agreed
     return Argument(
         Unique(),
         None,
         None,
-        Slot("ji"[over], dim),  # type: ignore[arg-type]  # one of the two letters
-        bindings.rows if over == 1 else None,
-        bindings.columns if over == 0 else None,
-        bindings.batch,
-        bindings.dtype,
+        Shaped(
+            Slot("ji"[over], dim),  # type: ignore[arg-type]  # one of the two letters
+            None,
+            Agreed(
+                whole.rows if over == 1 else None,
+                whole.columns if over == 0 else None,
+                whole.batch,
+                whole.dtype,
+            ),
+        ),
     )
 
 
@@ -57,7 +63,7 @@ class Spread(NamedTuple):
     def run(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
         mean = self.mean.run(library, bindings, dict(options))
         center = replace(self.center, value=library.constant(mean))
-        both = replace(bindings, arguments=(*bindings.arguments, center))
+        both = Bindings.of((*bindings.arguments, center), bindings.agreed)
         moments = self.moments.run(library, both, dict(options))
         dim = self.center.slot.dim
         shift, squares = moments[..., :dim], moments[..., dim:]
@@ -70,7 +76,7 @@ class Spread(NamedTuple):
 
     def _factor(self, library: Library, bindings: Bindings, options: dict[str, Any]) -> Any:
         """n / (n - ddof), or NaN; n is infinite where it is too large for the dtype."""
-        count = bindings.columns if self.mean.axis == 1 else bindings.rows
+        count = bindings.agreed.columns if self.mean.axis == 1 else bindings.agreed.rows
         if count is None or options.get("ranges") is not None:
             share = self.ddof / self.ones.run(library, bindings, dict(options))
             return 1 / (1 - share).clip(0)

@@ -26,6 +26,7 @@ from redcomp.ir import (
     replace_variables,
     variable,
 )
+from redcomp.ops.reductions import REDUCTIONS
 from redcomp.passes.derivatives import (
     NUMBERS,
     differential_of,
@@ -70,6 +71,17 @@ def for_derivatives(reduction: PairReduction) -> PairReduction:
     if all(own.for_derivatives == own.name for own in reduction.reductions):
         return reduction
     return reduction.derive(KeptSource(reduction), reduction.rows)
+
+
+def is_kept_without_work(reduction: PairReduction) -> bool:
+    """Whether kernels for hosts do the same work `for_derivatives`, but for what they store.
+
+    With fast math sums of exponentials have another base where nothing is kept.
+    """
+    own = reduction.reductions
+    kept = [REDUCTIONS[row.for_derivatives] for row in own]
+    is_same = all(a.step is b.step and a.states is b.states for a, b in zip(own, kept, strict=True))
+    return is_same and not reduction.options.use_fast_math
 
 
 def slopes(reduction: PairReduction, positions: tuple[int, ...]) -> PairReduction:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from redcomp.abi import ALIGNMENT, HOST_JOB
 from redcomp.ir import BINDERS, SIZES, Nest, Value, free_indices
@@ -16,13 +15,14 @@ from redcomp.llvm_backend.memory import Memory, all_positions
 from redcomp.llvm_backend.records import Record, variables_of
 from redcomp.llvm_backend.samples import is_last_nearer
 from redcomp.llvm_backend.spelling import LLVM_TYPES
+from redcomp.records import record
 from redcomp.target import Target
 
 # Above this many components, copying them is a loop.
 _UNROLLED_COPY = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lanes:
     """Memory that holds a record for one vector of lanes: component after component.
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from redcomp.llvm_backend.control_flow import Block, ControlFlow, Instruction
+from redcomp.records import record
 
 _COMMENT = re.compile(r"\s#\s|//")  # on ARM, # starts a number
 _LABEL = re.compile(r"^([.\w$]+):")
@@ -24,7 +24,7 @@ _SPILL = re.compile(
 _VECTOR = re.compile(r"%[xyz]mm\d|\bv\d+\.\d*[bhsd]\b|\bq\d+\b")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoopBody:
     """The instructions of the cheapest way through a loop."""
 

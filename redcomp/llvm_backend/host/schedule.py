@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 
 from redcomp.ir import (
     I_BIT,
@@ -19,6 +18,7 @@ from redcomp.ir import (
     topological,
 )
 from redcomp.passes.partition import independent
+from redcomp.records import record
 from redcomp.target import Context
 
 # What a thread works on at a time should fit into the second-level cache with the tile of columns.
@@ -34,7 +34,7 @@ _WIDE_CHUNK = 16
 _WIDE_CHUNK_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Schedule:
     """Layout of the loops.
 
@@ -133,7 +133,7 @@ def choose_schedule(nest: Nest, context: Context) -> Schedule:
     return Schedule(lanes, rows, cols, tile, chunk, pending)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Considered:
     """A block of rows x columns that a step of the pair loop could hold.
 

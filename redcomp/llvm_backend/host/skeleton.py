@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from redcomp.abi import ALIGNMENT, JOIN, RUN, STOPPED, TASK
 from redcomp.ir import I_BIT, J_BIT, SIZES, Hoisted, Nest, Value, constant
@@ -25,10 +24,11 @@ from redcomp.llvm_backend.host.schedule import Schedule
 from redcomp.llvm_backend.records import variables_of
 from redcomp.llvm_backend.spelling import LLVM_TYPES
 from redcomp.llvm_backend.tile_reduction import joins_of, store_totals
+from redcomp.records import record
 from redcomp.target import Target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostModule:
     """LLVM text, the number of its pair loops, bytes of a worker's scratch and of rows' totals."""
 
@@ -46,7 +46,7 @@ def host_module(nest: Nest, target: Target, schedule: Schedule) -> HostModule:
     return HostModule(text, len(layout.loops), layout.scratch_bytes, layout.total_bytes)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Task:
     """Operands: the task's entry of the batch, the entry's row of pointers, the task's record."""
 

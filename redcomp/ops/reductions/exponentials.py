@@ -80,8 +80,11 @@ class _Base:
         return shift, total + term, elementwise("fma", term, weights, sums[0])
 
     def merge(self, a: States, b: States) -> States:
+        # Relative to the larger shift one factor is 1, so that there is one exponential.
         larger = elementwise("greater_of", b[0], a[0])
-        left, right = apply(self.exp, a[0] - larger), apply(self.exp, b[0] - larger)
+        decay = apply(self.exp, -elementwise("abs", b[0] - a[0]))
+        is_new = compare("ogt", b[0], a[0])
+        left, right = select(is_new, decay, 1.0), select(is_new, 1.0, decay)
         return larger, *(old * left + new * right for old, new in zip(a[1:], b[1:], strict=True))
 
     def _natural(self, states: States, total: Value) -> Value:
