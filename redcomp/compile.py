@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # From a formula's kernel to the nest that a backend takes.
 PIPELINE = parse_pipeline(
-    "simplify,factor,accumulate,products,scalarize,simplify,cse,prescale,contract,"
+    "simplify,factor,accumulate,share_states,products,scalarize,simplify,cse,prescale,contract,"
     "half_powers,expand,estimate_roots,share_inverses,simplify,hoist,legal"
 )
 

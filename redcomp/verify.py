@@ -403,12 +403,13 @@ def _check_outputs(kernel: Kernel) -> None:
             _fail(problem, kernel.roots, value)
         if scale is None:
             continue
-        if not REDUCTIONS[output.reduction].is_linear:
+        first = REDUCTIONS[output.reduction].linear_from
+        if first is None:
             _fail("is a scale of a reduction that is not linear", kernel.roots, scale)
         if scale.dependence & J_BIT:
             _fail("is a scale that depends on j", kernel.roots, scale)
         if scale.dtype != value.dtype or (
-            scale.dim != value.dim and 1 not in (scale.dim, value.dim)
+            scale.dim != value.dim - first and 1 not in (scale.dim, value.dim - first)
         ):
             _fail(f"is a scale of type {scale.type} for {value.type}", kernel.roots, scale)
 

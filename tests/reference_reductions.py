@@ -199,7 +199,8 @@ MEANINGS: Mapping[str, Callable[[Pairs], Results]] = {
 
 # Rows that a call can ask for; the others are for derivatives only.
 KEPT = {row.kept for row in REDUCTIONS.values()}
-ASKED = [row for row in REDUCTIONS.values() if row.name not in KEPT]
+SLOPES = {row.sloped.reduction for row in REDUCTIONS.values() if row.sloped} - {"sum"}
+ASKED = [row for row in REDUCTIONS.values() if row.name not in KEPT | SLOPES]
 
 
 def row_of(name: str) -> Reduction:

@@ -12,6 +12,7 @@ from on_gpu import machines
 from test_gpu_updates import ROWS, Arrays, call, is_updated, on_axes, points
 
 import redcomp.torch as faces
+from redcomp.frontend.reductions.derivatives import for_derivatives, gradient
 from redcomp.numpy import Genred
 
 machine = machines(one_test_in=3)
@@ -165,5 +166,38 @@ def test_gradients_of_wide_results(name, dim, wide, dtype):
     dense(*expected).backward(e)
     error = 3e-6 if dtype == "float32" else 1e-13
     for own, other in zip(found, expected, strict=True):
+        scale = float(other.grad.abs().max())
+        np.testing.assert_allclose(own.grad, other.grad, rtol=error, atol=error * scale)
+
+
+@pytest.mark.sampled(8)
+@pytest.mark.parametrize("mask", [0.0, -1e9])
+@pytest.mark.parametrize(("dim", "rows", "columns"), [(64, 64, 53), (20, 61, 55)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradients_of_a_logarithm(dim, rows, columns, mask, dtype):
+    """Of soft minima of distances; some columns are masked, and all columns of one row."""
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})", "s = Vi(1)", "w = Vj(1)"]
+    genred = faces.Genred("s + w - SqDist(x, y)", aliases, "LogSumExp", axis=1, use_fast_math=True)
+    kept = for_derivatives(genred.reduction)
+    for positions in (0,), (1, 3):
+        made = gradient(kept, positions, (True, False)).lower(dtype.replace("float", "f"), "sm_90")
+        assert made.nest.updates
+    arrays = points(dim, 1, rows, columns, dtype)
+    arrays["s"][5], arrays["w"][::4] = mask, mask
+    found, (x, y, s, w) = (
+        [torch.tensor(arrays[k], dtype=t, requires_grad=True) for k in "xysw"]
+        for t in (getattr(torch, dtype), torch.float64)
+    )
+    # A row of masks has weights that rounding decides; their sum is 1.
+    e = torch.linspace(-1, 1, rows, dtype=torch.float64)[:, None]
+    e[5] = 0.0
+    result, e_of_masks = genred(*found, backend="GPU"), torch.eye(rows, dtype=found[0].dtype)[5]
+    of_masks = torch.autograd.grad(result, found, e_of_masks[:, None], retain_graph=True)
+    assert all(bool(one.isfinite().all()) for one in of_masks)
+    result.backward(e.to(result.dtype))
+    (s + w.T - squares(x, y)).logsumexp(1, True).backward(e)
+    error = 3e-6 if dtype == "float32" else 1e-13
+    np.testing.assert_allclose(of_masks[2][5], 1.0, rtol=error)
+    for own, other in zip(found, (x, y, s, w), strict=True):
         scale = float(other.grad.abs().max())
         np.testing.assert_allclose(own.grad, other.grad, rtol=error, atol=error * scale)

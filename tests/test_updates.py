@@ -15,6 +15,7 @@ from test_gpu_updates import ROWS, call, is_updated, points, reduction
 from test_products import hard_factors
 from test_ptx_resources import gradients
 
+import redcomp.torch as faces
 from redcomp.numpy import Genred
 from redcomp.runtime import driver as drivers
 
@@ -91,6 +92,32 @@ def test_error_of_a_gradient(dim, width, offset):
     assert np.all(error <= 2.0**-20 * (radius + 1) * np.linalg.norm(terms, axis=-1).sum(1))
 
 
+@pytest.mark.sampled(9)
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e4])
+@pytest.mark.parametrize("width", [0.1, 1.0, 30.0])
+def test_error_of_a_gradient_of_a_logarithm(width, offset):
+    """The same bound, where the kernel's values are weights."""
+    rng = np.random.default_rng(0)
+    y = rng.uniform(-width / 2, width / 2, (33, 16))
+    x = y[rng.integers(0, 33, ROWS)] + rng.uniform(-1, 1, (ROWS, 16)) * (3 / 16) ** 0.5
+    x, y = ((points + offset).astype(np.float32) for points in (x, y))
+    genred = faces.Genred(
+        "-SqDist(x, y)", ["x = Vi(16)", "y = Vj(16)"], "LogSumExp", axis=1, use_fast_math=True
+    )
+    given = torch.tensor(x, requires_grad=True)
+    with on_gpu("stand-in"):
+        result = genred(given, torch.tensor(y), backend="GPU")
+        (found,) = torch.autograd.grad(result.sum(), given)
+    a, b = x.astype(np.float64), y.astype(np.float64)
+    differences = a[:, None] - b
+    exponents = -(differences**2).sum(-1, keepdims=True)
+    weights = np.exp(exponents - exponents.max(1, keepdims=True))
+    terms = -2 * weights / weights.sum(1, keepdims=True) * differences
+    radius = max(((p - b[0]) ** 2).sum(-1).max() for p in (a, b))
+    error = np.linalg.norm(found.numpy() - terms.sum(1), axis=-1)
+    assert np.all(error <= 2.0**-20 * (radius + 1) * np.linalg.norm(terms, axis=-1).sum(1))
+
+
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("width", [1.0, 1e3])
@@ -123,6 +150,19 @@ def test_gradients_take_about_one_instruction_a_component(dim):
     (cost,) = made.costs
     assert cost.spills == 0, cost.resources
     assert cost.instructions <= 1.1 * dim
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.ptxas
+@pytest.mark.parametrize("dim", [16, 64])
+def test_gradients_of_logarithms_take_as_many(dim):
+    """Such as those of soft minima in Sinkhorn's algorithm."""
+    aliases = [f"x = Vi({dim})", f"y = Vj({dim})", "w = Vj(1)"]
+    made = Genred("w - SqDist(x, y)", aliases, "LogSumExp", axis=1).reduction
+    of_rows, _ = gradients(made)
+    (cost,) = of_rows.lower("f32", "sm_90").costs
+    assert cost.spills == 0, cost.resources
+    assert cost.instructions <= dim + 5
 
 
 @pytest.mark.thorough

@@ -3,7 +3,7 @@
 gradient         from cotangents of the results to cotangents of the arguments
 differential     from tangents of the arguments to tangents of the results
 for_derivatives  the same results, and additional ones that the other two need as arguments
-slopes           the same results, and their derivatives with respect to what each row depends on
+slopes           the same results, and the value's derivatives with respect to what its row has
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from redcomp.ir import (
     variable,
 )
 from redcomp.ops.reductions import REDUCTIONS, Arrived, ResultKind
+from redcomp.ops.table import apply
 from redcomp.passes.grad import reverse
 from redcomp.passes.jvp import jvp
 from redcomp.passes.registry import compiler_pass
@@ -70,13 +71,14 @@ def for_derivatives(kernel: Kernel, context: Context) -> Kernel:
 
 @compiler_pass
 def slopes(kernel: Kernel, context: Context, *, wrt: tuple[int, ...]) -> Kernel:
-    """The kernel of a sum that also gives its derivatives with respect to arguments, by position.
+    """The kernel that also gives its value's derivatives with respect to arguments, by position.
 
-    These must be i-variables or parameters, and the sum must have one component.
+    These must be i-variables or parameters, and `has_slopes` of the kernel.
     """
     _check(wrt, len(arguments_of(kernel)), "arguments")
     if not has_slopes(kernel):
-        raise ArgumentError("only a single sum of dimension 1 has slopes")
+        rows = sorted(name for name, row in REDUCTIONS.items() if row.sloped)
+        raise ArgumentError(f"only a single result of dimension 1 has slopes, by {', '.join(rows)}")
     return with_slopes(kernel, wrt)
 
 
@@ -135,24 +137,30 @@ def with_kept_results(kernel: Kernel) -> Kernel:
 
 
 def has_slopes(kernel: Kernel) -> bool:
-    """Whether all that a kernel gives is one number for each row, in which its terms are added."""
+    """Whether all that a kernel gives is one number for each row, with the derivatives of which
+    its row of the table can go on, and what these need.
+    """
     reductions = [REDUCTIONS[output.reduction] for output in kernel.outputs]
-    dims = [output.value.dim for output in kernel.outputs]
-    return dims == [1] and reductions[0].is_linear
+    is_one = len(reductions) == 1 and reductions[0].sloped is not None
+    return is_one and all(result.dim == 1 for result in results_of(kernel))
 
 
 def with_slopes(kernel: Kernel, positions: Sequence[int]) -> Kernel:
-    """The kernel of a sum that also gives its derivatives with respect to some arguments.
+    """The kernel that also gives the derivatives of its value with respect to some arguments.
 
-    The sum has one component, and the arguments are what a row of the result depends on: variables
-    of rows, and parameters.  A derivative of the sum is the sum of the derivatives of its terms, so
-    they come from the same sweep, and share what they have in common with the terms.
+    The value has one component, and the arguments are what a row of the result depends on:
+    variables of rows, and parameters.  A derivative of a sum is the sum of the derivatives of its
+    terms, that of a LogSumExp their mean, weighted by the terms.  So they come from the same sweep,
+    and share what they have in common with the terms.
     """
     (output,) = kernel.outputs
-    one = constant(1.0, output.value.dtype)
+    sloped = REDUCTIONS[output.reduction].sloped
+    assert sloped is not None  # `has_slopes` says so
+    own, row = output.value, REDUCTIONS[sloped.reduction]
     wrt = tuple(arguments_of(kernel)[position] for position in positions)
-    of_terms = reverse(((output.value, one),), wrt)
-    return Kernel(kernel.params, (output, *(replace(output, value=v) for v in of_terms)))
+    derivatives = reverse(((own, sloped.cotangent(own)),), wrt)
+    reduced = (apply("concat", own, d) if row.linear_from else d for d in derivatives)
+    return Kernel(kernel.params, (output, *(Output(v, row.name) for v in reduced)))
 
 
 # -- results ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from redcomp.ir import J_BIT, Kernel, Output, Value, select
 from redcomp.ops.reductions import REDUCTIONS
+from redcomp.ops.table import apply
 from redcomp.passes.registry import compiler_pass
 from redcomp.target import Context
 
@@ -22,19 +23,33 @@ _Rule = Callable[[Value], bool]
 
 @compiler_pass
 def factor(kernel: Kernel, context: Context) -> Kernel:
-    """Move the j-free factors of every sum into the output's scale."""
+    """Move the j-free factors of what results are linear in into the outputs' scales."""
     return Kernel(kernel.params, tuple(map(_factored, kernel.outputs)))
 
 
 def _factored(output: Output) -> Output:
-    if not REDUCTIONS[output.reduction].is_linear or output.scale is not None:
+    first = REDUCTIONS[output.reduction].linear_from
+    if first is None or output.scale is not None:
         return output
-    inside, outside = _split(output.value)
+    before, linear = _parts(output.value, first)
+    inside, outside = _split(linear)
     if outside is None:
         return output
     if inside is None:  # nothing depends on j: the sum counts the columns
         return output
-    return replace(output, value=inside, scale=_with_dim(outside, inside, output.value))
+    value = inside if before is None else apply("concat", before, inside)
+    return replace(output, value=value, scale=_with_dim(outside, inside, linear))
+
+
+def _parts(value: Value, first: int) -> tuple[Value | None, Value]:
+    """The components before a position, if there are some, and those from there on."""
+    if first == 0:
+        return None, value
+    if value.op == "concat" and value.args[0].dim == first:
+        before, linear = value.args
+        return before, linear
+    before = apply("extract", value, start=0, length=first)
+    return before, apply("extract", value, start=first, length=value.dim - first)
 
 
 def _with_dim(scale: Value, inside: Value, value: Value) -> Value:

@@ -41,12 +41,13 @@ class Step:
     options: tuple[tuple[str, Option], ...] = ()
 
     def __call__(self, program: AnyProgram, context: Context) -> AnyProgram:
-        """The program after the pass, verified where the settings say so."""
-        program = PASSES[self.name].run(program, context, **dict(self.options))
-        check_values(len(program.values))
-        if config.verify():
-            verify(program)
-        return program
+        """The program after the pass, verified where the settings say so and it is another one."""
+        made = PASSES[self.name].run(program, context, **dict(self.options))
+        if made is not program:
+            check_values(len(made.values))
+            if config.verify():
+                verify(made)
+        return made
 
 
 def run_pipeline(steps: tuple[Step, ...], program: AnyProgram, context: Context) -> AnyProgram:

@@ -58,7 +58,7 @@ _LIMITS = {"f32": 2.0**60, "f64": 2.0**508}
 # Components of a row's results, and of other vectors that pairs may read.
 _SHORT = 8
 # What errs by no more than what it is made of; and what distances are for.
-_SUMS = frozenset({"negate", "add", "subtract", "less_of", "greater_of"})
+_SUMS = frozenset({"negate", "add", "subtract", "excess", "less_of", "greater_of"})
 _EXPONENTIALS = frozenset({"exp", "exp2"})
 
 

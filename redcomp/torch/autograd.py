@@ -234,10 +234,9 @@ class _Reduce(torch.autograd.Function):
     @staticmethod
     def forward(call: _Recorded, ranges: Visited, *tensors: torch.Tensor) -> Tensors:
         results = call.run(tensors, ranges)
-        if call.with_slopes is None:
-            return results
-        value, *call.slopes = results
-        return (value,)
+        count = len(call.computation.reduction.results)
+        call.slopes = results[count:]
+        return results[:count]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
@@ -325,8 +324,10 @@ class _Reduce(torch.autograd.Function):
             count = len(saved) - len(slopes.positions)
             saved, of_slopes = saved[:count], saved[count:]
             # What is differentiated again has to be computed from arguments, not from slopes.
-            if not torch.is_grad_enabled():
-                (cotangent,) = [e for e in of_values if e is not None]
+            # These are of the value; what else is known of it has cotangents in such derivatives.
+            if not torch.is_grad_enabled() and given[0] and True not in given[1:]:
+                cotangent = of_values[0]
+                assert cotangent is not None
                 check_readable("argument 'cotangent0'", cotangent)
                 through = [_pulled_through(slope, cotangent) for slope in of_slopes]
                 _give(result, slopes, through, saved)

@@ -1,11 +1,15 @@
-"""slopes: what a sum's derivatives are sums of is computed beside its terms."""
+"""slopes: what derivatives of sums and logarithms are sums of is computed beside their terms."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from pass_tools import EXACT
 
 from redcomp.errors import ArgumentError
+from redcomp.interpret import interpret
+from redcomp.ir import Kernel, Output, Type, variable
+from redcomp.ops.table import apply
 from redcomp.passes.derivatives import slopes
 from redcomp.text import parse_kernel, print_kernel
 
@@ -41,16 +45,39 @@ def test_of_a_row_and_of_a_parameter() -> None:
     assert print_kernel(made).splitlines() == AFTER.splitlines()
 
 
+def test_of_a_logarithm() -> None:
+    """They are reduced behind the exponent, whose exponential is their weight."""
+    made = slopes(parse_kernel(BEFORE.replace('"sum"', '"logsumexp_kept"')), EXACT, wrt=(0, 2))
+    value, of_x, of_p = made.outputs
+    assert [o.reduction for o in made.outputs] == ["logsumexp_kept", *["slopes_of_logsumexp"] * 2]
+    for output, dim in ((of_x, 3), (of_p, 1)):
+        assert output.value.op == "concat"
+        assert output.value.args[0] is value.value
+        assert output.value.args[1].dim == dim
+
+
+def test_of_a_weighted_logarithm() -> None:
+    """A weight's derivative counts beside that of the exponent, times the weight."""
+    x, y = variable("x", "i", 0, Type("f64")), variable("y", "j", 1, Type("f64"))
+    value = apply("concat", x * y, x + y)
+    kernel = Kernel((x, y), (Output(value, "weighted_logsumexp_kept"),))
+    _, slope = slopes(kernel, EXACT, wrt=(0,)).outputs
+    assert slope.reduction == "slopes_of_weighted_logsumexp"
+    (found,) = interpret([slope.value], {"x": np.array([3.0]), "y": np.array([5.0])})
+    assert found.tolist() == [15, 8, 8 * 5 + 1]
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        BEFORE.replace('"sum"', '"min"'),
         BEFORE.replace('"sum"', '"logsumexp"'),
         BEFORE.replace('yield"(%1) : (f64)', 'yield"(%y) : (vector<3xf64>)'),
     ],
-    ids=["no sum", "three components"],
+    ids=["an extremum", "nothing is kept", "three components"],
 )
 def test_what_has_none(text: str) -> None:
-    with pytest.raises(ArgumentError, match="only a single sum of dimension 1 has slopes"):
+    with pytest.raises(ArgumentError, match="only a single result of dimension 1 has slopes, by "):
         slopes(parse_kernel(text), EXACT, wrt=(0,))
 
 

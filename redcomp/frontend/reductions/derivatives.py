@@ -3,7 +3,7 @@
 gradient         cotangents of results to cotangents of arguments
 differential     tangents of arguments to tangents of results
 for_derivatives  the same results, and what the other two need to know
-slopes           the same results, and the derivatives of a sum with respect to what a row has
+slopes           the same results, and derivatives of the value with respect to what a row has
 pointwise        what is reduced, at pairs that are given one by one
 """
 
@@ -160,7 +160,7 @@ class KeptSource(DerivedSource):
 
 @record
 class SlopesSource(DerivedSource):
-    """A sum that also gives its derivatives with respect to some arguments."""
+    """A reduction that also gives its value's derivatives with respect to some arguments."""
 
     positions: tuple[int, ...]
 

@@ -6,8 +6,8 @@ those, backward `sweeps` take cotangents of the `values`, and a `differential` t
 arguments; both take their arrays in the order that `arguments` makes.  Extrema are constants for
 all of that: their derivatives are those of what is reduced at the pairs that they are at.
 
-Where a sum gives one number for each row, the sweep that computes it can give its `slopes` too, and
-the cotangents of what these are for need no sweep of their own.
+Where a sum or a logarithm is one number for each row, the sweep that computes it can give its
+`slopes` too, and the cotangents of what these are for need no sweep of their own.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ from redcomp.records import record
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-# Slopes of more components than these would be loops of their own, and are left to backward sweeps.
-MOST_SLOPES = 16
 
 # The order of the arguments that share a sweep: results of rows come before those of columns.
 _ORDER = ("i", "j", "parameter")
@@ -214,13 +211,14 @@ def _slopes(reduction: PairReduction, wanted: tuple[bool, ...]) -> Slopes | None
     """
     kinds = [parameter.kind for parameter in reduction.parameters]
     asked = [position for position, is_one in enumerate(wanted) if is_one]
-    if not has_slopes(reduction.description):
+    sloped = reduction.reductions[0].sloped
+    if sloped is None or not has_slopes(reduction.description):
         return None
     (rows,) = reduction.rows_of_outputs
     own = {rows} if any(kinds[n] not in (rows, "parameter") for n in asked) else {rows, "parameter"}
     positions = tuple([n for n in asked if kinds[n] in own])
     components = sum(reduction.parameters[n].dim for n in positions)
-    if not 0 < components <= MOST_SLOPES:
+    if not 0 < components <= sloped.most:
         return None
     sums = tuple([kinds[n] == "parameter" for n in positions])
     return Slopes(derivatives.slopes(reduction, positions), positions, sums)

@@ -9,7 +9,7 @@ import operator
 from dataclasses import replace
 from typing import NamedTuple
 
-from redcomp.ir import Value, compare, elementwise, indicator, select, zero
+from redcomp.ir import Value, compare, constant, elementwise, indicator, select, zero
 from redcomp.ops.reductions.row import (
     CONSTANT,
     INDEX,
@@ -18,6 +18,7 @@ from redcomp.ops.reductions.row import (
     Arrived,
     Columns,
     Reduction,
+    Sloped,
     State,
     States,
     highest,
@@ -29,10 +30,13 @@ from redcomp.records import record
 
 
 def _scalar_and_weights(value: Value) -> tuple[Value, Value]:
-    """The first component, and the others: the parts of a `concat`, without a selection of each."""
-    if value.op == "concat" and value.args[0].dim == 1:
-        scalar, weights = value.args
-        return scalar, weights
+    """The first component, and the others: the parts of `concat`s, without a selection of each."""
+    if value.op == "concat":
+        first, last = value.args
+        if first.dim == 1:
+            return first, last
+        scalar, weights = _scalar_and_weights(first)
+        return scalar, apply("concat", weights, last)
     weights = apply("extract", value, start=1, length=value.dim - 1)
     return apply("elem", value, m=0), weights
 
@@ -100,6 +104,24 @@ class _Base:
         shift, total, sums = states
         return sums / total, shift, total
 
+    def finish_slopes(self, states: States) -> tuple[Value, ...]:
+        """What sums are per total; 0 where that is 0, as nothing depends on anything there."""
+        *_, total, sums = states
+        is_nothing = compare("oeq", total, 0.0)
+        return (select(is_nothing, 0.0, sums / select(is_nothing, 1.0, total)),)
+
+    def step_of_weighted_slopes(self, states: States, value: Value, columns: Columns) -> States:
+        """States: the shift, the sum of the weights, and those of the derivatives."""
+        shift, total, sums = states
+        scalar, rest = _scalar_and_weights(value)
+        weight, derivatives = _scalar_and_weights(rest)
+        term = apply(self.exp, self._exponent(scalar) - shift)
+        return (
+            shift,
+            elementwise("fma", term, weight, total),
+            elementwise("fma", term, derivatives, sums),
+        )
+
 
 # What derivatives keep of the forward pass is the shift and the total, not the logarithm, whose
 # rounding would be a relative error of all weights, as large as the logarithm.  The shift counts as
@@ -142,6 +164,21 @@ def _weighted_logsumexp_cotangent(value: Value, arrived: Arrived) -> Value:
     f, weights = _scalar_and_weights(value)
     slope = _logarithm_slope(f, arrived)
     return apply("concat", apply("scalprod", slope, weights), slope)
+
+
+# Gradients of longer vectors are products of matrices on GPUs, which slopes are not (yet).
+_MOST_SLOPES = 15
+
+
+def _one(value: Value) -> Value:
+    """The cotangent of a formula where that of its term is 1."""
+    return constant(1.0, value.dtype)
+
+
+def _with_weight(value: Value) -> Value:
+    """The cotangent of a formula and its weight, where that of their term is 1."""
+    _, weight = _scalar_and_weights(value)
+    return apply("concat", weight, constant(1.0, value.dtype))
 
 
 def _softmax_cotangent(value: Value, arrived: Arrived) -> Value:
@@ -243,9 +280,9 @@ _SHIFTED = Reduction(
 )
 
 
-def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
-    """The rows that carry a shift."""
-    common = Reduction(
+def _shifted_rows(base: _Base) -> Reduction:
+    """What all rows that carry a shift have in common."""
+    return Reduction(
         "",
         (),
         "",
@@ -259,6 +296,11 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
         saves=True,
         accumulates=True,
     )
+
+
+def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
+    """The rows that carry a shift, for users."""
+    common = _shifted_rows(base)
     return (
         replace(
             common,
@@ -267,6 +309,7 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
             doc="log of the sum of exponentials, without overflow; -inf for no columns",
             states=lambda dim, count: (State(1, lowest, resumes=True), State(1, 0.0)),
             cotangent=_logsumexp_cotangent,
+            sloped=Sloped("slopes_of_logsumexp", _one, _MOST_SLOPES),
             weighted="weighted_logsumexp",
             takes="scalar",
             gradient="0 for nothing but -inf",
@@ -278,6 +321,7 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
             spellings=("LogSumExpWeight",),
             doc="log of the sum of exp(formula) * formula2, without overflow; -inf for no columns",
             cotangent=_weighted_logsumexp_cotangent,
+            sloped=Sloped("slopes_of_weighted_logsumexp", _with_weight, _MOST_SLOPES),
             takes="weights",
             gradient="0 for nothing but -inf",
             differs="the logarithm itself (KeOps returns the pair of Max_SumShiftExpWeight)",
@@ -296,6 +340,40 @@ def _sums_of_exponentials(base: _Base) -> tuple[Reduction, ...]:
     )
 
 
+def _slopes_of_logarithms(base: _Base) -> tuple[Reduction, ...]:
+    """The rows of the derivatives of logarithms of sums of exponentials, which carry what these do.
+
+    The derivatives of a pair follow its value.
+    """
+    common = replace(
+        _shifted_rows(base),
+        results=(VALUE,),
+        finish=base.finish_slopes,
+        saves=False,
+        takes="weights",
+    )
+    return (
+        replace(
+            common,
+            name="slopes_of_logsumexp",
+            doc="derivatives of LogSumExp from those of the formula; 0 for nothing but -inf",
+            linear_from=1,
+        ),
+        replace(
+            common,
+            name="slopes_of_weighted_logsumexp",
+            doc="derivatives of LogSumExpWeight from those of its terms; 0 for nothing but -inf",
+            states=lambda dim, count: (
+                State(1, lowest, resumes=True),
+                State(1, 0.0),
+                State(dim - 2, 0.0),
+            ),
+            step=base.step_of_weighted_slopes,
+            linear_from=2,
+        ),
+    )
+
+
 _SHIFTED_WEIGHTS = replace(
     _SHIFTED,
     name="max_sumshiftexpweight",
@@ -305,16 +383,19 @@ _SHIFTED_WEIGHTS = replace(
     takes="weights",
 )
 
+_NATURAL = _Base("exp", "log", 1.0)
 _WITH_SHIFT = (
     replace(row, fast=fast)
     for row, fast in zip(
-        _sums_of_exponentials(_Base("exp", "log", 1.0)),
+        _sums_of_exponentials(_NATURAL),
         # Saves a multiplication a pair wherever the formula can take the scale in.
         _sums_of_exponentials(_Base("exp2", "log2", math.log(2.0))),
         strict=True,
     )
 )
 
-EXPONENTIALS = tuple(
-    itertools.chain.from_iterable(map(with_kept, (*_WITH_SHIFT, _SHIFTED, _SHIFTED_WEIGHTS)))
+EXPONENTIALS = (
+    *itertools.chain.from_iterable(map(with_kept, (*_WITH_SHIFT, _SHIFTED, _SHIFTED_WEIGHTS))),
+    # As those that derivatives keep, of which they repeat each bit, they have no fast form.
+    *_slopes_of_logarithms(_NATURAL),
 )

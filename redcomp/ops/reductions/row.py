@@ -89,6 +89,21 @@ class Limited:
     what: str
 
 
+@record
+class Sloped:
+    """How the derivatives of a row's only number are reduced in the sweep that computes it.
+
+    reduction  the name of the row that does it: those of each pair follow the value, if it reads
+               that, and it is linear in them
+    cotangent  of a pair's value, but for what that row multiplies by
+    most       components that they have at most; those of longer vectors cost more in this sweep
+    """
+
+    reduction: str
+    cotangent: Callable[[Value], Value]
+    most: int
+
+
 class Arrived(NamedTuple):
     """What a gradient knows of one i: results, their cotangents, and the number of the column.
 
@@ -135,7 +150,9 @@ class Reduction:
     keeps       whether it keeps `count` columns
     accumulates whether it adds terms up, so that the accumulation's options mean something
     fast        the row to compute it by where rounding may change
-    is_linear   whether a factor that depends on i only can be taken out
+    linear_from from which component of the values on the only result is linear, so that a factor
+                that depends on i only can be taken out; None: from none
+    sloped      how derivatives are reduced beside a result of one component; None: not at all
     gradient    the gradient at special points, for the documentation
     differs     where and why it differs from KeOps, for the documentation
     """
@@ -161,7 +178,8 @@ class Reduction:
     keeps: bool = False
     accumulates: bool = False
     fast: Reduction | None = None
-    is_linear: bool = False
+    linear_from: int | None = None
+    sloped: Sloped | None = None
     gradient: str = ""
     differs: str = ""
 
@@ -207,7 +225,7 @@ class Reduction:
             "components": (1, 1),
             "complex": (2, dim - dim % 2),
         }[self.takes]
-        if not smallest <= dim <= largest:
+        if not max(smallest, (self.linear_from or 0) + 1) <= dim <= largest:
             return f"is a value of dimension {dim} for {self.name!r}"
         if (count > 0) != self.keeps or count < 0:
             return f"keeps {count} columns by {self.name!r}"
@@ -246,6 +264,7 @@ def with_kept(row: Reduction) -> tuple[Reduction, Reduction]:
         finish=lambda states: row.finish(states)[:1],
         cotangent=None,
         saves=False,
+        sloped=None,
         kept=kept.name,
         fast=None if row.fast is None else with_kept(row.fast)[0],
     )

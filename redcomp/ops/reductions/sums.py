@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from redcomp.ir import Value, compare, select
+from redcomp.ir import Value, compare, constant, select
 from redcomp.ops.reductions.row import (
     CONSTANT,
     INF,
@@ -12,6 +12,7 @@ from redcomp.ops.reductions.row import (
     Arrived,
     Columns,
     Reduction,
+    Sloped,
     State,
     States,
     add_states,
@@ -32,7 +33,9 @@ _SUM = Reduction(
     merge=add_states,
     cotangent=lambda value, arrived: arrived.cotangent,
     accumulates=True,
-    is_linear=True,
+    linear_from=0,
+    # More would be loops of their own.
+    sloped=Sloped("sum", lambda value: constant(1.0, value.dtype), most=16),
 )
 
 
