@@ -78,6 +78,11 @@ def override_directory() -> Path | None:
     return _directory(os.environ.get("REDCOMP_OVERRIDE"))
 
 
+def is_watched() -> bool:
+    """Whether a setting asks to see, or to edit, the stages of each compilation."""
+    return any(os.environ.get(f"REDCOMP_{name}") for name in ("DEBUG", "DUMP", "OVERRIDE"))
+
+
 def cache_directory() -> Path | None:
     """REDCOMP_CACHE_DIR: the directory of the disk cache; None if switched off or homeless."""
     raw = os.environ.get("REDCOMP_CACHE_DIR")

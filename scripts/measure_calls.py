@@ -17,7 +17,8 @@ from redcomp.frontend.reductions.texts import text_of_reduction
 from redcomp.torch import Genred, Vi, Vj
 
 SMALL, POINTS = 100, 2000
-smooth = Genred("Exp(-SqDist(x,y))*b", ["x=Vi(3)", "y=Vj(3)", "b=Vj(1)"], axis=1)
+SMOOTH = ("Exp(-SqDist(x,y))*b", ["x=Vi(3)", "y=Vj(3)", "b=Vj(1)"])
+smooth = Genred(*SMOOTH, axis=1)
 similar = Genred("Exp(-SqDist(x,y))", ["x=Vi(3)", "y=Vj(3)"], axis=1)
 
 
@@ -60,6 +61,7 @@ def small_calls() -> dict[str, Callable[[], Any]]:
 
     return {
         "eager": lambda: smooth(*plain),
+        "eager, made anew": lambda: Genred(*SMOOTH, axis=1)(*plain),
         "redcomp::call": lambda: call(*plain),
         "redcomp::reduce": lambda: reduce(*plain),
         "eager, recorded": lambda: smooth(*moved),

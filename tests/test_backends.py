@@ -21,6 +21,7 @@ from redcomp.abi import Launch
 from redcomp.errors import ArgumentError, FallbackWarning
 from redcomp.frontend.reductions import backends
 from redcomp.frontend.reductions.backends import GPU_BACKENDS
+from redcomp.frontend.reductions.genred import reducer_of_formulas
 from redcomp.runtime import driver as drivers
 from redcomp.runtime.device import Device, DeviceError
 from redcomp.runtime.driver import use
@@ -279,6 +280,7 @@ def test_an_out_on_another_device_is_refused() -> None:
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> ModelDriver:
     """A device with the host's memory, whose kernels compute sum_j x_i * y_j."""
+    reducer_of_formulas.cache_clear()  # which have decided where tensors like these are
     driver = ModelDriver()
     monkeypatch.setattr(driver, "_check", lambda *_: None)
     found = CudaTensors(driver, driver.devices()[0], torch.device("cpu"))

@@ -17,6 +17,7 @@ import pytest
 from redcomp.backends.host import HostLowering
 from redcomp.concurrency import Latest
 from redcomp.frontend.language.expressions import Slot, number, operation, variable
+from redcomp.frontend.reductions.genred import reducer_of_formulas
 from redcomp.llvm_backend.host import jit
 from redcomp.numpy import Genred, LazyTensor
 from redcomp.runtime import host
@@ -28,7 +29,7 @@ ALIASES = ["x = Vi(2)", "y = Vj(2)"]
 DEADLINE = 3600.0
 
 GROWTH = """
-import gc, sys
+import ctypes, gc, sys
 import numpy as np
 
 def resident():
@@ -54,7 +55,10 @@ def compile_formulas(call, first, last):
     for k in range(first, last):
         call(k)
     gc.collect()
+    if hasattr(libc, "malloc_trim"):  # what is free is not always given back to the system
+        libc.malloc_trim(0)
 
+libc = ctypes.CDLL(None)
 call, warm, count = globals()["call_" + sys.argv[1]], int(sys.argv[2]), int(sys.argv[3])
 compile_formulas(call, 1, 1 + warm)
 before, mapped = resident(), mappings()
@@ -104,6 +108,7 @@ def made(k: int, axis: int = 1) -> Genred:
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> Latest[bytes, Any]:
     """The loaded kernels of a process that has none yet, of which two are kept."""
+    reducer_of_formulas.cache_clear()
     gc.collect()  # what tests before have left is no concern of this one
     jit.unload()
     loaded: Latest[bytes, Any] = Latest(2)
@@ -120,6 +125,7 @@ def test_kernels_that_no_reduction_holds_are_unloaded(kernels: Latest[bytes, Any
     jit.unload()
     del each
     held.clear()
+    reducer_of_formulas.cache_clear()
     gc.collect()
     assert len(kernels) == 2  # the latest ones
     assert len(jit._dropped) == 2
@@ -191,6 +197,7 @@ def test_a_reduction_is_freed_with_what_was_prepared_for_it() -> None:
     references += [weakref.ref(each) for each in reduction.reduction._derived.values()]
     assert len(references) > 2
     del reduction
+    reducer_of_formulas.cache_clear()
     gc.collect()
     assert [reference() for reference in references] == [None] * len(references)
 

@@ -14,6 +14,8 @@ import redcomp.numpy
 import redcomp.torch
 from redcomp.config import ConfigError
 from redcomp.errors import ArgumentError
+from redcomp.frontend.reductions.genred import reducer_of_formulas
+from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.runtime.device import Device
 from redcomp.runtime.driver import use
 
@@ -435,3 +437,36 @@ def test_arrays_of_the_same_shape_in_another_layout(change: Any, position: int) 
     expected = dense(*(torch.from_numpy(np.array(a, np.float64)) for a in given))
     check(torch.from_numpy(call(*given)), expected)
     check(torch.from_numpy(call(*(a.astype(np.float32) for a in given))).double(), expected, 1e-5)
+
+
+# -- formulas that programs make anew --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", [redcomp.numpy, redcomp.torch])
+def test_a_formula_made_anew_is_not_compiled_again(
+    library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in each step of programs that make their reductions where they call them."""
+    reducer_of_formulas.cache_clear()
+    lowered = []
+    lower = PairReduction.lower
+    monkeypatch.setattr(
+        PairReduction, "lower", lambda self, *rest: lowered.append(rest) or lower(self, *rest)
+    )
+    x, y = (t if library is redcomp.torch else t.numpy() for t in tensors())
+
+    def step(**options: Any) -> Any:
+        aliases = ["x = Vi(2)", "y = Vj(2)"]
+        return library.Genred("Exp(-SqDist(x, y) * 0.7182) * y", aliases, axis=1, **options)
+
+    first, again = step(), step()
+    assert first(x, y).tolist() == again(x, y).tolist()
+    assert len(lowered) == 1
+    with pytest.raises(ArgumentError, match="float32"):
+        step(dtype="float32")(x, y)
+    step(sum_scheme="kahan_scheme")(x, y)
+    assert len(lowered) == 2
+    # Who looks at compilations sees each.
+    monkeypatch.setenv("REDCOMP_DEBUG", "1")
+    step()(x, y)
+    assert len(lowered) == 3

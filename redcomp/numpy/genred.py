@@ -124,7 +124,9 @@ class Genred(GenredBase):
         """
         if named:
             args = in_order(self, self.positions, args, named)
-        return call(self, *args, backend=backend, device_id=device_id, ranges=ranges, out=out)
+        return call(
+            self.reducer, *args, backend=backend, device_id=device_id, ranges=ranges, out=out
+        )
 
 
 def call(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from redcomp import arguments, notebooks
+from redcomp import arguments, config, notebooks
 from redcomp.concurrency import importing
 from redcomp.errors import ArgumentError, AxisWarning, KeywordError
 from redcomp.frontend.language.aliases import parse_aliases, texts_of_aliases
@@ -57,6 +57,8 @@ DTYPES = {"float32": "f32", "float64": "f64", "f32": "f32", "f64": "f64"}
 # And the shorter ones that arrays may have.
 ARRAY_DTYPES = {**DTYPES, "float16": "f16", "bfloat16": "bf16", "f16": "f16", "bf16": "bf16"}
 # What `lower` takes.
+# Formulas whose reducers are found again by programs that make them anew in each of their steps.
+_MADE_ANEW = 32
 TARGETS = (HOST, *HOST_TARGETS, *(f"sm_{capability.number}" for capability in CAPABILITIES))
 
 
@@ -299,11 +301,13 @@ class GenredBase(Reducer):
             refuse_options("Genred", unknown, type(self))
         dtypes = [declared_dtype("dtype", dtype), declared_dtype("cuda_type", cuda_type)]
         asked = (dtype_acc, use_double_acc, sum_scheme, use_fast_math, allow_tf32)
-        made = _made(formula, aliases, reduction_op, axis, opt_arg, formula2, asked)
+        declared = dtypes[0] or dtypes[1]
+        made = _made(formula, aliases, reduction_op, axis, opt_arg, formula2, asked, declared)
+        # Calls go to the reducer, which others that are made of the same text share.
+        self.reducer = made.reducer
         vars(self).update(vars(made.reducer))
         self.formula, self.aliases = made.formula, made.aliases
         self.reduction_op = reduction_op
-        self.declared = dtypes[0] or dtypes[1]
 
     # Python names it where an argument is missing.
     __init__.__qualname__ = "Genred.__init__"
@@ -336,6 +340,21 @@ class GenredBase(Reducer):
         return notebooks.facts("Genred", facts)
 
 
+@functools.lru_cache(_MADE_ANEW)
+def reducer_of_formulas(
+    source: FormulaSource,
+    axis: Axis,
+    options: Options,
+    dtype_acc: str,
+    is_single: bool,
+    declared: str | None,
+) -> Reducer:
+    """The reducer of formulas, with its machine code if a program has made it before."""
+    reducer = Reducer.of(source, axis, options, dtype_acc, is_single=is_single)
+    reducer.declared = declared
+    return reducer
+
+
 class _Made(NamedTuple):
     """What a constructor makes, and the formulas and the aliases that it is made of."""
 
@@ -353,6 +372,7 @@ def _made(
     opt_arg: int | Sequence[int | None] | None,
     formula2: str | Sequence[str | None] | None,
     asked: tuple[Any, ...],
+    declared: str | None,
 ) -> _Made:
     """What the arguments of a constructor ask for; raises FormulaError or ArgumentError."""
     over = checked_axis(axis)
@@ -362,7 +382,9 @@ def _made(
         requests(formulas, reduction_op, opt_arg, formula2), parse_aliases(texts)
     )
     options = options_of(source.requests, *asked)
-    reducer = Reducer.of(source, over, options, asked[0], is_single=is_single)
+    # Who looks at compilations wants to see each.
+    find = reducer_of_formulas.__wrapped__ if config.is_watched() else reducer_of_formulas
+    reducer = find(source, over, options, asked[0], is_single, declared)
     if axis is None and not stands_for_keops():
         arguments.warn_caller(_NO_AXIS, AxisWarning)
     return _Made(reducer, formulas[0] if is_single else formulas, texts)

@@ -24,6 +24,7 @@ from redcomp.passes.scalars import written_out
 from redcomp.passes.transpose import with_indices_exchanged
 from redcomp.ptx.targets import height_for
 from redcomp.records import record
+from redcomp.runtime.driver import given_driver
 from redcomp.runtime.kernel import LoadedKernel
 from redcomp.target import Height, Options
 
@@ -78,7 +79,9 @@ class PairReduction:
     options: Options
     described: str = "f64"
     _kernels: dict[str, Kernel] = field(default_factory=dict, repr=False)
-    _compiled: dict[tuple[str, Height, str], LoadedKernel] = field(default_factory=dict, repr=False)
+    _compiled: dict[tuple[str, Height, str, object], LoadedKernel] = field(
+        default_factory=dict, repr=False
+    )
     _derived: dict[Source, PairReduction] = field(default_factory=dict, repr=False)
     _remembered: dict[Callable[..., Any], Callable[..., Any]] = field(
         default_factory=dict, repr=False
@@ -208,7 +211,8 @@ class PairReduction:
         The target is "host", which REDCOMP_TARGET may name, or a device's.
         """
         name = config.target() or HOST if target == HOST else target
-        key = (dtype, height_for(name, rows), name)
+        driver = None if target == HOST else given_driver()  # to which loaded kernels belong
+        key = (dtype, height_for(name, rows), name, driver)
         kernel = self._compiled.get(key)
         if kernel is None:
             try:
