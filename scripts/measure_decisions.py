@@ -259,7 +259,7 @@ def carried() -> None:
 
 
 def logarithms() -> None:
-    """0071: the same of logarithms, plain and weighted, and of a gradient of long vectors."""
+    """0070: the same of logarithms, plain and weighted, and of a gradient of long vectors."""
     aliases = [*ALIASES, "p = Pm(1)"]
     softmin = {"formula": "b - p * SqDist(x, y)", "reduction_op": "LogSumExp"}
     mixture = {"formula": "-p * SqDist(x, y)", "reduction_op": "LogSumExp", "formula2": "Exp(b)"}
@@ -621,7 +621,7 @@ MEASUREMENTS: Mapping[str, Callable[[], None]] = {
     "0061": teams,
     "0064": scaling,
     "0066": parts_of_lists,
-    "0071": logarithms,
+    "0070": logarithms,
 }
 
 
