@@ -14,6 +14,7 @@ import pytest
 
 from redcomp import compile as compiler
 from redcomp.frontend.reductions import derivatives
+from redcomp.frontend.reductions.genred import reducer_of_formulas
 from redcomp.frontend.reductions.pair_reduction import PairReduction
 from redcomp.llvm_backend import code_generation
 from redcomp.llvm_backend.code import Code
@@ -124,6 +125,7 @@ def test_loops_are_divided_as_fast_as_there_are_lists() -> None:
     assert calls(30) < 2.5 * calls(15)
 
 
+@pytest.mark.thorough
 def test_no_function_merges_all_lists() -> None:
     """LLVM's time grows with the square of a function without branches: 98 lists took minutes."""
 
@@ -274,6 +276,7 @@ def test_conditions_are_counted_as_llvm_reads_them(height: int, target: str) -> 
 
 def test_what_is_derived_is_lowered_in_one_dtype() -> None:
     """A derivative of what has been computed in float32 needs no kernel in float64."""
+    reducer_of_formulas.cache_clear()
     reduction = reduction_of("Exp(-SqDist(x,y))")
     reduction.kernel("f32")
     first = derivatives.gradient(reduction, (0,), (True,))
@@ -281,6 +284,7 @@ def test_what_is_derived_is_lowered_in_one_dtype() -> None:
     second = derivatives.gradient(first, (1,), (True,))
     second.kernel("f32")
     assert [list(made._kernels) for made in (first, second)] == [["f32"], ["f32"]]
+    reducer_of_formulas.cache_clear()
     described = derivatives.gradient(reduction_of("Exp(-SqDist(x,y))"), (0,), (True,))
     assert described.described == "f64"
     assert described.parameters == first.parameters

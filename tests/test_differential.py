@@ -41,7 +41,7 @@ def test_a_few_cases() -> None:
     assert check_programs(0, 3) <= TOO_NOISY
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(TESTS))
 def test_cases(part: int) -> None:

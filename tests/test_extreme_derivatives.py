@@ -187,7 +187,7 @@ def test_orders_that_are_wrong_are_refused(zeros: int) -> None:
         check(mixed(product, (y,), 5), expected, 1e-12)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", [torch.func.jacfwd, torch.func.jacrev])
 @pytest.mark.parametrize("zeros", [5, 6])
 def test_orders_that_are_wrong_are_refused_under_transforms(mode: Any, zeros: int) -> None:

@@ -112,7 +112,7 @@ __all__ = [
 # PyTorch's own forward mode warns when it is first used, as in `test_forward_mode`.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
-machine = machines(one_test_in=4)
+machine = machines(one_test_in=6)
 few = sizes_at_most(test_batch, "arguments", 40)
 
 

@@ -22,7 +22,7 @@ from redcomp.numpy import Genred
 from redcomp.ptx.slices import chunks
 from redcomp.runtime import driver as drivers
 
-machine = machines(one_test_in=3)
+machine = machines(one_test_in=4)
 
 ROWS = products.ROWS
 
@@ -46,7 +46,7 @@ SIZES = [(129, 66, 20), (144, ROWS, 65), (300, ROWS, 17)]
 
 
 @pytest.mark.interpreted(2, 1)
-@pytest.mark.sampled(8)
+@pytest.mark.thorough
 @pytest.mark.parametrize(("dim", "rows", "columns"), SIZES)
 @pytest.mark.parametrize("name", products.CASES)
 def test_results(name, dim, rows, columns):

@@ -83,7 +83,7 @@ __all__ = [
 
 pytestmark = pytest.mark.slow
 
-machine = machines(one_test_in=4)
+machine = machines(one_test_in=6)
 few = sizes_at_most(test_kinds, "arguments", 30)
 
 TOGETHER = 6

@@ -15,7 +15,7 @@ import redcomp.torch as faces
 from redcomp.frontend.reductions.derivatives import for_derivatives, gradient
 from redcomp.numpy import Genred
 
-machine = machines(one_test_in=3)
+machine = machines(one_test_in=4)
 
 
 def gaussian(a: Arrays) -> Any:
@@ -170,7 +170,7 @@ def test_gradients_of_wide_results(name, dim, wide, dtype):
         np.testing.assert_allclose(own.grad, other.grad, rtol=error, atol=error * scale)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.thorough
 @pytest.mark.parametrize("mask", [0.0, -1e9])
 @pytest.mark.parametrize(("dim", "rows", "columns"), [(64, 64, 53), (20, 61, 55)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

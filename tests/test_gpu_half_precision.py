@@ -12,7 +12,7 @@ from on_gpu import machines
 
 from redcomp.torch import Genred
 
-machine = machines(one_test_in=3)
+machine = machines(one_test_in=4)
 
 Arrays = dict[str, torch.Tensor]
 

@@ -33,4 +33,4 @@ __all__ = [
     "test_ways_to_write_differences",
 ]
 
-machine = machines(one_test_in=3)
+machine = machines(one_test_in=4)

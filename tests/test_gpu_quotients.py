@@ -14,7 +14,7 @@ from redcomp.numpy import Genred
 pytestmark = pytest.mark.slow
 
 Array = np.ndarray[Any, Any]
-machine = machines(one_test_in=3)
+machine = machines(one_test_in=4)
 
 # The term of a pair from x, y, s, w and r, for the differences d = x - y.
 TERMS: dict[str, Callable[..., Array]] = {

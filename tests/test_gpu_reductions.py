@@ -49,7 +49,7 @@ __all__ = [
 
 pytestmark = pytest.mark.slow
 
-machine = machines(one_test_in=4)
+machine = machines(one_test_in=6)
 few = sizes_at_most(test_reduction_gradients, "generic", 20)
 
 # Neither blocks (of 32 or 128 threads, of 1 to 4 rows each) nor tiles (of 16 to 256 columns) nor

@@ -11,7 +11,7 @@ from on_gpu import machines
 
 from redcomp.numpy import Genred
 
-machine = machines(one_test_in=3)
+machine = machines(one_test_in=4)
 
 Arrays = dict[str, Any]
 

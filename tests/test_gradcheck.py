@@ -84,7 +84,7 @@ def test_operations(case: OperationCase) -> None:
     check(Genred(formula, aliases, axis=1), given)
 
 
-@pytest.mark.sampled(200)
+@pytest.mark.thorough
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("case", [case for case in cases() if case.row.has_gradient], ids=str)
 def test_reductions(case: Case, axis: int) -> None:

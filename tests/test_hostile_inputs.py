@@ -15,7 +15,7 @@ from hostile_inputs import LATER, program
 
 # Of the first so many inputs, and of the first so many of the kinds that were thought of later.
 CASES, LATER_CASES = 250, 100
-PARTS = 2
+PARTS = 4
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 fuzz_hostile: Any = importlib.import_module("fuzz_hostile")

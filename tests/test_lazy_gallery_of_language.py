@@ -32,6 +32,7 @@ from redcomp.torch import Genred, LazyTensor, Pm, Vi, Vj
 SQUARES, DIFFERENCES = squared_distances(X, Y), X[:, None] - Y
 
 
+@pytest.mark.thorough
 def test_every_reduction_of_scalars_and_of_vectors() -> None:
     vectors = LazyTensor(X[:, None]) - LazyTensor(Y[None])
     scalars = (vectors**2).sum(-1)

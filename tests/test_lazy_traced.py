@@ -144,7 +144,7 @@ def test_traced_programs(name: str) -> None:
     torch.testing.assert_close(compiled(*points(5)), around(*points(5)))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["Vi", "LazyTensor", "parameters", "complex", "twice"])
 def test_arguments_of_a_compiled_program_may_be_other_tensors(name: str) -> None:
     """A graph serves all tensors of its sizes, and, of which some are the same, those in turn."""
@@ -177,6 +177,7 @@ def dense_softmin(x: Tensor, y: Tensor, b: Tensor) -> Tensor:
     return torch.logsumexp(-costs * 3.5, 1)[:, None] + torch.softmax(-costs, 1) @ b
 
 
+@pytest.mark.thorough
 def test_gradients_of_a_softmin() -> None:
     """Values and gradients, for sizes that are symbols from the second on."""
     compiled = torch.compile(

@@ -17,6 +17,7 @@ import pytest
 
 from redcomp.backends.host import HostLowering
 from redcomp.concurrency import Latest, cached_property, on_deep_stack, once
+from redcomp.frontend.reductions.genred import reducer_of_formulas
 from redcomp.llvm_backend import code_generation
 from redcomp.lowering import KEPT_KERNELS
 from redcomp.numpy import Genred
@@ -307,6 +308,7 @@ def in_threads(function: Any, count: int) -> list[Any]:
 
 @pytest.mark.parametrize("is_shared", [True, False], ids=["one Genred", "one each"])
 def test_32_first_calls_compile_once(counted: list[str], is_shared: bool) -> None:
+    reducer_of_formulas.cache_clear()
     x = np.random.default_rng(0).random((9, 3))
     shared = Genred("Exp(-SqDist(x, y))", ["x = Vi(3)", "y = Vj(3)"], axis=1)
 

@@ -219,6 +219,7 @@ def test_pair_that_changes_nothing_costs_one_comparison(name: str) -> None:
     assert cost.loop.spills == 0
 
 
+@pytest.mark.thorough
 def test_statistics_are_of_all_kernels() -> None:
     """60 results a row are computed by several kernels, each of which has its own exponentials."""
     aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(60)"]

@@ -19,12 +19,12 @@ from random_structures import CASES_A_STRUCTURE, FEW_ENTRIES, StructureCase, che
 from random_structures import random_structure as structure
 from reference_reductions import COMBINATIONS, SELECTIONS
 
-PROGRAMS_A_TEST = 5
+PROGRAMS_A_TEST = 3
 CASES_A_PROGRAM = 4
 
 
-@pytest.mark.sampled(12)
-@pytest.mark.parametrize("part", range(12))
+@pytest.mark.sampled(20)
+@pytest.mark.parametrize("part", range(20))
 def test_cases_on_the_host(part: int) -> None:
     first = part * PROGRAMS_A_TEST
     for number in range(first, first + PROGRAMS_A_TEST):

@@ -17,6 +17,7 @@ from redcomp.backends.host import HostLowering
 from redcomp.frontend.reductions.calls import Call
 from redcomp.frontend.reductions.derivatives import for_derivatives
 from redcomp.frontend.reductions.differentiation import differentiation
+from redcomp.frontend.reductions.genred import reducer_of_formulas
 from redcomp.runtime.host import HostKernel
 from redcomp.torch import Genred, LazyTensor
 from redcomp.torch.autograd import differentiable
@@ -410,6 +411,7 @@ def test_long_calls_share_a_kernel_with_those_that_are_differentiated(
     least: int, kernels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A logarithm that nobody differentiates, one that somebody does, and its gradient."""
+    reducer_of_formulas.cache_clear()
     monkeypatch.setitem(LEAST_PAIRS, "cpu", least)
     compiled = set()
     load = HostLowering.load

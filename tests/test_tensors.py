@@ -142,7 +142,7 @@ def knots(count: int, seed: int) -> Tensor:
     return torch.from_numpy((values / count).astype(np.float32))
 
 
-@pytest.mark.sampled(40)
+@pytest.mark.thorough
 @pytest.mark.parametrize(("dtype", "axis"), [(DTYPES[0], 1), (DTYPES[1], 0)], ids=["f32", "f64"])
 @pytest.mark.parametrize(
     ("count", "degree", "order"), [(2, 0, 1), (6, 1, 2), (8, 3, 2), (12, 7, 1), (24, 2, 2)]
@@ -218,7 +218,7 @@ def test_alignments_of_long_sequences(dtype: Any, axis: int) -> None:
     compare(formula, aliases, arguments, dtype, axis, 1)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [24, 50])
 def test_alignments_of_sequences_of_equal_length(n: int) -> None:
     op = Genred("SoftDTW_SqDist(x,y,g)", [f"x = Vi({n})", f"y = Vj({n})", "g = Pm(1)"], axis=1)

@@ -169,6 +169,7 @@ def test_nothing_comes_from_pairs_that_are_left_out() -> None:
     assert all(bool(g.isfinite().all()) for order in found for g in order)
 
 
+@pytest.mark.thorough
 def test_ranges_of_lazy_tensors_and_their_dtypes() -> None:
     given = arguments()
     name = "two blocks"

@@ -140,7 +140,7 @@ def test_error_of_a_sum_of_differences(width, offset):
     assert np.all(error <= 2.0**-21 * radius * f.sum(1))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.ptxas
 @pytest.mark.parametrize("dim", [16, 64])
 def test_gradients_take_about_one_instruction_a_component(dim):
@@ -152,7 +152,7 @@ def test_gradients_take_about_one_instruction_a_component(dim):
     assert cost.instructions <= 1.1 * dim
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.thorough
 @pytest.mark.ptxas
 @pytest.mark.parametrize("dim", [16, 64])
 def test_gradients_of_logarithms_take_as_many(dim):

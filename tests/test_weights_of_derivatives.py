@@ -244,7 +244,7 @@ def test_softmax_of_nothing_but_minus_infinity_is_that_of_pytorch() -> None:
     torch.testing.assert_close(of_found[..., 0], of_right, equal_nan=True)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["logarithm", "softmax"])
 @of_math
 def test_derivatives_on_gpus(name: str, is_fast: bool) -> None:

@@ -135,7 +135,7 @@ def test_lists_of_many_components(dim: int, count: int) -> None:
     np.testing.assert_array_equal(result, smallest_places(x[:, None] - y, count))
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.thorough
 @pytest.mark.parametrize("reduction", ["Sum", "Max_ArgMax", "LogSumExp"])
 @pytest.mark.parametrize("dim", [1, 20])
 def test_lists_of_many_formulas(dim: int, reduction: str) -> None:

@@ -311,7 +311,7 @@ def test_how_deep_rules_ask_changes_nothing(monkeypatch: pytest.MonkeyPatch, dee
     assert print_program(written_out_by(nest, Unrolling())) == usual
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.thorough
 @pytest.mark.parametrize("count", [3, 7])
 def test_what_comes_of_the_same_choices_is_made_once(
     monkeypatch: pytest.MonkeyPatch, count: int
