@@ -53,6 +53,7 @@ from redcomp.torch.memory import (
 from redcomp.torch.orders import with_limits
 from redcomp.torch.pairs import are_visited, at_pairs, at_places, where_there
 from redcomp.torch.rules import applied_within, unpacked
+from redcomp.torch.same_value import same_value
 
 # Transforms of torch.func leave wrappers around tensors when they are over.
 _unwrap_if_dead: Callable[[torch.Tensor], torch.Tensor] = torch._C._functorch.unwrap_if_dead
@@ -124,7 +125,7 @@ def _with_values_at_places(
     for extremum in computation.differentiation.extrema:
         value, at = results[extremum.value], results[extremum.place]
         at_pairs = _known(computation, extremum, tensors, value, at, executor)
-        results[extremum.value] = _same_value(value, at_pairs)
+        results[extremum.value] = same_value(value, at_pairs)
     return tuple(results)
 
 
@@ -487,29 +488,3 @@ def _pointwise(
     compute = prepare_computation(pointwise, shapes, float_dtype(given), given[0].device)
     (values,) = apply(compute, given, None, executor)
     return values
-
-
-class _SameValue(torch.autograd.Function):
-    """The first tensor, with the derivatives of the second, which equals it but for rounding."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(value: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        return value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Tensors, output: torch.Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, e: torch.Tensor) -> tuple[None, torch.Tensor]:
-        return None, e
-
-    @staticmethod
-    def jvp(ctx: Any, _: None, tangent: torch.Tensor) -> torch.Tensor:
-        # Itself: what PyTorch computes here is not differentiated forward once more.
-        return tangent
-
-
-_same_value: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = _SameValue.apply
