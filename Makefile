@@ -57,7 +57,7 @@ demo: $(VENV)/stamp-examples ## run five examples in about a minute, and say whe
 	@echo "Pictures:"
 	@ls -1 $(CURDIR)/$(PICTURES)/*.png
 
-test: $(VENV)/stamp-test ## run the tests, 6 to 10 minutes with 2 cores (PYTEST_ARGS=--all: every variant, in hours)
+test: $(VENV)/stamp-test ## run the tests, 5 to 10 minutes with 2 cores (PYTEST_ARGS=--all: every variant, in hours)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 test-clients: $(VENV)/stamp-clients ## run the tests of packages that call KeOps
