@@ -60,16 +60,16 @@ demo: $(VENV)/stamp-examples ## run five examples in about a minute, and say whe
 test: $(VENV)/stamp-test ## run the tests, 5 to 10 minutes with 2 cores (PYTEST_ARGS=--all: every variant, in hours)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
-test-clients: $(VENV)/stamp-clients ## run the tests of packages that call KeOps
+test-clients: $(VENV)/stamp-clients ## run the tests of packages that call KeOps, 2 to 3 minutes
 	$(BIN)/python -m pytest tests/clients $(PYTEST_ARGS)
 
-fuzz: $(VENV)/stamp-test ## compare 20,000 random cases with a dense reference, in hours (FUZZ_ARGS=...)
+fuzz: $(VENV)/stamp-test ## compare 20,000 random cases with a dense reference, in an hour or two (FUZZ_ARGS=...)
 	$(BIN)/python scripts/fuzz.py $(FUZZ_ARGS)
 
-fuzz-structures: $(VENV)/stamp-test ## the same for 100,000 of dimensions, lists and sizes, in many hours
+fuzz-structures: $(VENV)/stamp-test ## the same for 100,000 of dimensions, lists and sizes, in half an hour
 	$(BIN)/python scripts/fuzz.py --structures --cases 100000 $(FUZZ_ARGS)
 
-fuzz-hostile: $(VENV)/stamp-test ## hand over 100,000 hostile formulas, options and arguments, in hours (HOSTILE_ARGS=...)
+fuzz-hostile: $(VENV)/stamp-test ## hand over 100,000 hostile formulas, options and arguments, in half an hour or more (HOSTILE_ARGS=...)
 	$(BIN)/python scripts/fuzz_hostile.py $(HOSTILE_ARGS)
 
 # mypy reads the types of the optional dependencies, so it wants the tests' installation too.
@@ -86,7 +86,7 @@ format: $(VENV)/stamp-lint ## let ruff fix and format
 bench: $(VENV)/stamp-bench ## compare speed with other libraries (BENCH_SUITE=cpu or reductions, BENCH_ARGS=..., WRITE=docs)
 	$(BIN)/python -m benchmarks $(BENCH_SUITE) --output $(WRITE)/benchmarks/$(BENCH_SUITE) $(BENCH_ARGS)
 
-ptx-report: $(VENV)/stamp-test ## count the instructions of the kernels for GPUs, without one (WRITE=docs)
+ptx-report: $(VENV)/stamp-test ## count the instructions of the kernels for GPUs, without one, 4 to 6 minutes (WRITE=docs)
 	$(BIN)/python scripts/ptx_report.py --output $(WRITE)/benchmarks/ptx.md $(PTX_REPORT_ARGS)
 
 gpu-check: $(VENV)/stamp-test $(VENV)/stamp-bench $(VENV)/stamp-cuda ## test and measure on an NVIDIA GPU (GPU_FOLDER=..., GPU_ARGS="STEP OPTIONS")
@@ -106,7 +106,7 @@ docs: $(VENV)/stamp-docs ## build the documentation's site in docs/_build/html, 
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs $(SITE)
 	$(BIN)/python scripts/check_links.py $(SITE)
 
-package: $(VENV)/stamp-package ## build the package in dist/, check it, and compute with it in an empty environment
+package: $(VENV)/stamp-package ## build the package in dist/, check it, and compute with it in an empty environment, a minute or two
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
