@@ -95,7 +95,7 @@ gpu-check: $(VENV)/stamp-test $(VENV)/stamp-bench $(VENV)/stamp-cuda ## test and
 accuracy: $(VENV)/stamp-test ## measure the error of the elementary functions, some minutes (WRITE=docs)
 	$(BIN)/python scripts/measure_ulp.py --output $(WRITE)/accuracy.md
 
-formulas: $(VENV)/stamp-test ## write the generated pages: formulas, LazyTensor, names of KeOps
+formulas: $(VENV)/stamp-test ## write the generated pages: formulas, LazyTensor, names of KeOps, some seconds
 	$(BIN)/python scripts/make_formulas.py
 	$(BIN)/python scripts/make_lazy_tensor.py
 	$(BIN)/python scripts/make_keops_names.py
